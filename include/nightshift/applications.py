@@ -1,0 +1,149 @@
+"""Reading application and compute files, with errors that name file, line, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from nightshift.config import Application, Compute
+from nightshift.errors import BadInput
+
+PACKAGE = Path(__file__).parent
+FileModel = TypeVar("FileModel", bound=BaseModel)
+
+
+class BadApplication(BadInput):
+    """A file that cannot be read as what it should be; the text lists every problem, one a line."""
+
+
+def applications_folder() -> Path:
+    """The folder with the application files: `$NIGHTSHIFT_APPS`, or the one in the package."""
+    return Path(os.environ.get("NIGHTSHIFT_APPS", PACKAGE / "apps"))
+
+
+def application_names() -> list[str]:
+    """Return the names of all application files, readable or not, in order."""
+    return sorted(path.stem for path in applications_folder().glob("*.yaml"))
+
+
+def load_application(name: str) -> Application:
+    """Return the application `name`.
+
+    :raises BadApplication: the file is missing or wrong.
+    """
+    return read_application(applications_folder() / f"{name}.yaml")
+
+
+def read_application(path: Path) -> Application:
+    """Return the application in the file `path`; relative source URIs start at its folder.
+
+    :raises BadApplication: the file is missing or wrong.
+    """
+    fields = _read(path)
+    application = _check(Application, path, {"name": path.stem, **fields} if isinstance(fields, dict) else fields)
+    sources = [
+        source.model_copy(update={"uri": str((path.parent / source.uri).resolve())})
+        if source.uri and "://" not in source.uri and not source.uri.startswith("/")
+        else source
+        for source in application.sources
+    ]
+    return application.model_copy(update={"sources": sources})
+
+
+def load_compute(name: str) -> Compute:
+    """Return the compute profile `name`.
+
+    :raises BadApplication: the file is missing or wrong.
+    """
+    path = Path(os.environ.get("NIGHTSHIFT_COMPUTE", PACKAGE / "compute")) / f"{name}.yaml"
+    return _check(Compute, path, {"name": path.stem, **(_read(path) or {})})
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
+        raise BadApplication(f"{path}: there is no such file (in {path.parent}: {known})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadApplication(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise BadApplication(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+
+
+def _check(model: type[FileModel], path: Path, fields: Any) -> FileModel:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        root = yaml.compose(path.read_text(encoding="utf-8"))
+        problems = [_problem(model, path, root, dict(item)) for item in error.errors()]
+        raise BadApplication("\n".join(problems)) from None
+
+
+def _problem(model: type[BaseModel], path: Path, root: yaml.Node | None, item: Mapping[str, Any]) -> str:
+    """One validation error as `file:line: key: what is wrong (you wrote …; did you mean …)`."""
+    location = tuple(item["loc"])
+    line = _line(root, location)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    text = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        allowed = _fields(model, location[:-1])
+        guess = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"did you mean `{guess[0]}`?" if guess else f"known keys: {', '.join(allowed)}"
+        text = f"unknown key; {hint}"
+    elif item["type"] == "literal_error":
+        guess = difflib.get_close_matches(str(item["input"]), item["ctx"]["expected"].replace("'", "").split(", "), n=1)
+        text += f"; you wrote {item['input']!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
+    elif item["type"] != "missing" and not isinstance(item["input"], dict | list | BaseModel):
+        text += f"; you wrote {item['input']!r}"
+    return f"{path}:{line}: {key or 'file'}: {text}"
+
+
+def _line(node: yaml.Node | None, location: tuple[Any, ...]) -> int:
+    """The line (from 1) of the deepest part of `location` that the file has."""
+    line = 1
+    for part in location:
+        child = None
+        if isinstance(node, yaml.MappingNode):
+            for key_node, value_node in node.value:
+                if key_node.value == str(part):
+                    line, child = key_node.start_mark.line + 1, value_node
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            child = node.value[part]
+            line = child.start_mark.line + 1
+        if child is None:
+            break
+        node = child
+    return line
+
+
+def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """The keys that `model` knows at `location`."""
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            model = next(_models(annotation), model)
+    return [name for name in model.model_fields if name != "name" or model not in (Application, Compute)]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def application_schema() -> dict[str, Any]:
+    """Return the JSON Schema of an application file, for editors."""
+    schema = Application.model_json_schema()
+    schema["properties"].pop("name")
+    schema["required"].remove("name")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Nightshift application", **schema}

@@ -1,0 +1,125 @@
+"""The `nightshift` command: every job, the checks of application files, and the local stack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from nightshift import __version__
+from nightshift.errors import ExitCode, JobError
+
+log = logging.getLogger("nightshift")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code (see :class:`nightshift.errors.ExitCode`)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or ExitCode.OK)
+    except JobError as error:
+        print(f"ERROR {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return int(ExitCode.PREEMPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from nightshift.jobs.contract import JOBS
+
+    parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"nightshift {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    for job in JOBS:
+        command = commands.add_parser(job, help=f"run the job {job!r}")
+        command.add_argument("--spec", required=True, help="path or URI of the spec (JSON)")
+        command.add_argument("--result", required=True, help="path or URI where the result is written (JSON)")
+        command.add_argument("--end-with-parent", action="store_true", help="stop when stdin closes")
+        command.set_defaults(run=_run_job, job=job)
+
+    apps = commands.add_parser("apps", help="check application files, print their JSON Schema").add_subparsers(
+        required=True
+    )
+    check = apps.add_parser("check", help="check application files")
+    check.add_argument("files", nargs="*", type=Path, help="default: every application file")
+    check.set_defaults(run=_check_applications)
+    apps.add_parser("schema", help="print the JSON Schema of an application file").set_defaults(run=_print_schema)
+
+    model = commands.add_parser("model", help="base models").add_subparsers(required=True)
+    fetch = model.add_parser("fetch", help="fetch a base model into the cache")
+    fetch.add_argument("base_model", nargs="?", default="smollm2-135m-instruct")
+    fetch.set_defaults(run=_fetch_model)
+
+    for name, text in {
+        "up": "start MLflow and Airflow on this machine",
+        "run": "start them and run the sample application to its end",
+        "down": "stop them",
+    }.items():
+        commands.add_parser(name, help=text).set_defaults(run=_stack, stack=name)
+    return parser
+
+
+def _run_job(options: argparse.Namespace) -> None:
+    from nightshift.jobs.contract import job_module, perform, read_spec
+    from nightshift.jobs.progress import Progress, end_with_parent, log_to_stderr
+
+    _restart_with(getattr(job_module(options.job), "ENVIRONMENT", {}))
+    log_to_stderr()
+    progress = Progress(options.job)
+    progress.start()
+    if options.end_with_parent:
+        end_with_parent()
+    try:
+        perform(options.job, read_spec(options.job, options.spec), options.result, progress)
+    except JobError:
+        raise
+    except Exception as error:
+        log.exception("%s failed", options.job)
+        raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
+
+
+def _restart_with(environment: dict[str, str]) -> None:
+    """Start this command over with variables that only count when a process starts (allocator, OpenMP)."""
+    missing = {key: value for key, value in environment.items() if key not in os.environ}
+    if missing:
+        os.environ.update(missing)
+        os.execv(sys.executable, [sys.executable, "-m", "nightshift", *sys.argv[1:]])  # noqa: S606
+
+
+def _check_applications(options: argparse.Namespace) -> ExitCode:
+    from nightshift.applications import BadApplication, application_names, applications_folder, read_application
+
+    files = options.files or [applications_folder() / f"{name}.yaml" for name in application_names()]
+    wrong = 0
+    for file in files:
+        try:
+            application = read_application(file)
+        except BadApplication as error:
+            wrong += 1
+            print(error, file=sys.stderr)
+        else:
+            print(f"{file}: {application.name} is well formed")
+    return ExitCode.BAD_INPUT if wrong else ExitCode.OK
+
+
+def _print_schema(_options: argparse.Namespace) -> None:
+    from nightshift.applications import application_schema
+
+    print(json.dumps(application_schema(), indent=2))
+
+
+def _fetch_model(options: argparse.Namespace) -> None:
+    from nightshift.training.base_model import resolve_base_model
+
+    print(resolve_base_model(options.base_model))
+
+
+def _stack(options: argparse.Namespace) -> int:
+    import importlib
+
+    return int(importlib.import_module(f"nightshift.stack.{options.stack}").main())

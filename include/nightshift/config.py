@@ -1,0 +1,287 @@
+"""What one application is: the typed form of `apps/<name>.yaml`.
+
+Every field has a bound, a description and, where a sensible one exists, a default, so that an application of
+a dozen lines is complete. Reading the files, and saying what is wrong with them, is `applications.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn"]
+
+
+class Model(BaseModel):
+    """Unknown keys are errors and values never change after they were checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(Model):
+    """Which columns of a source hold what. Dots reach into nested records (`payload.text`)."""
+
+    prompt: str | None = Field(None, description="column with the user's text")
+    answer: str | None = Field(None, description="column with the wanted answer")
+    messages: str | None = Field(
+        None, description="column with a whole conversation [{role, content}, …], in place of prompt and answer"
+    )
+    id: str | None = Field(
+        None, description="column that identifies a row; a second row with the same id is quarantined"
+    )
+    timestamp: str | None = Field(None, description="column with the time of the row (ISO 8601)")
+    metadata: list[str] = Field([], description="further columns to keep, as text")
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give either `messages`, or `prompt` (with `answer` where there is one)")
+        if self.messages is not None and self.answer is not None:
+            raise ValueError("`messages` already holds the answer; leave `answer` out")
+        return self
+
+
+class Source(Model):
+    """Where rows come from: files at a URI, or a query through an Airflow connection."""
+
+    name: Name = Field("source", description="how manifests and reports call this source")
+    uri: str | None = Field(
+        None,
+        description="path or URI of files; `{start:%Y-%m-%d}` and `{end:…}` stand for the data interval, `*` matches; "
+        "a relative path starts at the application's file",
+    )
+    format: Literal["jsonl", "csv", "parquet"] | None = Field(None, description="default: by the name's ending")
+    connection: str | None = Field(None, description="Airflow connection id of a database, with `query`")
+    query: str | None = Field(None, description="SELECT with the bind parameters :start and :end")
+    columns: Columns = Field(description="column mapping")
+
+    @model_validator(mode="after")
+    def _files_or_query(self) -> Self:
+        if (self.uri is None) == (self.query is None):
+            raise ValueError("give either `uri`, or `connection` and `query`")
+        if (self.query is None) != (self.connection is None):
+            raise ValueError("`connection` and `query` go together")
+        return self
+
+    @field_validator("uri")
+    @classmethod
+    def _only_the_interval(cls, value: str | None) -> str | None:
+        for field in re.findall(r"{([^}:]*)", value or ""):
+            if field not in {"start", "end"}:
+                raise ValueError(f"`{{{field}}}` is not known; a uri may hold {{start:…}} and {{end:…}}")
+        return value
+
+    def uri_for(self, start: datetime, end: datetime) -> str:
+        """Return the URI with the data interval filled in."""
+        return (self.uri or "").format(start=start, end=end)
+
+
+class Prompt(Model):
+    """How the application speaks to its model."""
+
+    system: str | None = Field(None, description="system message", max_length=8_000)
+    user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
+
+    @field_validator("user")
+    @classmethod
+    def _holds_the_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("must hold {prompt}")
+        return value
+
+    def messages(self, prompt: str) -> list[dict[str, str]]:
+        """Return the chat messages for one row's text. `prompt` is untrusted: it is never interpreted."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.user.replace("{prompt}", prompt)}]
+
+
+class Splits(Model):
+    """Shares of the rows that are trained on, replayed as traffic, and kept to judge with."""
+
+    train: Share = 0.8
+    traffic: Share = 0.0
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.traffic + self.held_out
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + traffic + held_out must be 1, not {total:g}")
+        return self
+
+
+class Ingest(Model):
+    """How raw rows become examples."""
+
+    max_characters: int = Field(20_000, ge=10, le=1_000_000, description="longer texts are quarantined")
+    near_duplicates: Share = Field(
+        0.9, description="estimated Jaccard similarity of a near-duplicate; 1: only exact ones"
+    )
+    redact: list[PiiKind] = Field(
+        ["email", "phone", "card", "iban", "ip", "ssn"], description="kinds of personal data replaced by a placeholder"
+    )
+    splits: Splits = Field(Splits(), description="shares of train, traffic and held-out rows")
+
+
+class Measure(Model):
+    """One expectation about a partition: a measured number within bounds."""
+
+    measure: Literal[
+        "rows", "quarantined_share", "duplicate_share", "pii_share", "answered_share", "main_language_share",
+        "distinct_answers", "prompt_characters_median", "prompt_tokens_p99", "answer_tokens_p99",
+    ] = Field(description="what is measured, over the whole partition")  # fmt: skip
+    min: float | None = Field(None, description="lowest accepted value")
+    max: float | None = Field(None, description="highest accepted value")
+    severity: Literal["critical", "warning"] = Field(
+        "critical", description="critical stops the flow, warning marks it"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give `min`, `max` or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class Validation(Model):
+    """What a partition must look like before anyone trains on it."""
+
+    min_rows: int = Field(50, ge=1, description="below this many examples the verdict is INSUFFICIENT_DATA")
+    expectations: list[Measure] = Field(
+        [
+            Measure(measure="quarantined_share", max=0.05),
+            Measure(measure="answered_share", min=0.99),
+            Measure(measure="duplicate_share", max=0.5, severity="warning"),
+            Measure(measure="main_language_share", min=0.8, severity="warning"),
+        ],
+        description="bounds on the measures of a partition",
+    )
+    suites: list[Name] = Field(
+        [], description="hand-written Great Expectations suites: files in apps/suites/<name>.json"
+    )
+
+
+class Training(Model):
+    """How a candidate is trained. Every field can be changed in the form that starts a run."""
+
+    method: Literal["full", "lora"] = Field("full", description="train all weights, or a low-rank adapter")
+    lora_rank: int = Field(16, ge=1, le=512, description="rank of the adapter (LoRA only)")
+    epochs: float = Field(1.0, gt=0, le=50, description="passes over the training set")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    warmup_share: Share = Field(0.1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    gradient_clipping: float = Field(1.0, gt=0, le=100)
+    sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
+    rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
+    rows_per_batch: int = Field(4, ge=1, le=1024, description="packed rows in one forward pass of one process")
+    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed ZeRO stage")
+    offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
+    precision: Literal["bf16", "fp32"] = "bf16"
+    processes: int = Field(1, ge=1, le=64, description="training processes on one node (one per GPU)")
+    evaluate_steps: int = Field(25, ge=1, description="steps between two measurements of the held-out loss")
+    checkpoint_steps: int = Field(50, ge=1, description="steps between two checkpoints")
+    seed: int = Field(17, ge=0, le=2**31 - 1)
+    window_days: int = Field(30, ge=1, le=3650, description="days of examples to train on, up to the newest")
+    min_examples: int = Field(100, ge=1, description="fewer training examples than this are refused")
+
+
+class Evaluation(Model):
+    """How models are compared: the same held-out examples for base, champion and candidate."""
+
+    max_examples: int = Field(300, ge=10, le=100_000, description="held-out examples, chosen by digest")
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="longest answer")
+    batch_size: int = Field(32, ge=1, le=1024, description="prompts generated at once")
+
+
+class Gate(Model):
+    """What a candidate must show. Intervals are 95 % bootstrap intervals over the held-out examples."""
+
+    metric: Literal["exact_match", "rouge_l", "chrf"] = Field("exact_match", description="the score that decides")
+    min_examples: int = Field(50, ge=1, description="fewer judged examples than this: INSUFFICIENT_DATA")
+    min_score: Share = Field(0.0, description="lowest accepted score of the candidate")
+    min_gain_over_base: Share = Field(0.02, description="the candidate beats its base model by at least this much")
+
+
+class Application(Model):
+    """One generative-AI application whose model is kept good."""
+
+    name: Name = Field(description="taken from the file's name")
+    description: str = Field("", max_length=500, description="one sentence for the people who watch it")
+    owner: str = Field(
+        "nightshift", pattern=r"^[\w .@-]{1,80}$", description="team that is asked when something is wrong"
+    )
+    base_model: str = Field(
+        "smollm2-135m-instruct", min_length=1, description="`smollm2-135m-instruct`, a Hugging Face id, or a local path"
+    )
+    schedule: str | None = Field(
+        "@daily", description="when ingest runs: a cron expression or preset; null: by hand only"
+    )
+    start: date = Field(date(2026, 1, 1), description="first day with data")
+    end: date | None = Field(None, description="last day with data; empty: it goes on")
+    retrain: str | None = Field(
+        None, description="when finetune runs on its own: a cron expression; null: by hand only"
+    )
+    compute: Name = Field("local", description="compute profile: a file in compute/")
+    sources: list[Source] = Field(min_length=1, description="where rows come from")
+    prompt: Prompt = Field(Prompt(), description="how the application speaks to its model")
+    ingest: Ingest = Field(Ingest(), description="how raw rows become examples")
+    validation: Validation = Field(Validation(), description="what a partition must look like")
+    training: Training = Field(Training(), description="how a candidate is trained")
+    evaluation: Evaluation = Field(Evaluation(), description="how models are compared")
+    gate: Gate = Field(Gate(), description="what a candidate must show")
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.end and self.end < self.start:
+            raise ValueError(f"end {self.end} is before start {self.start}")
+        if len({source.name for source in self.sources}) != len(self.sources):
+            raise ValueError("two sources have the same name; give each a `name` of its own")
+        return self
+
+
+class Compute(Model):
+    """Where a job runs and what it may use: the typed form of `compute/<name>.yaml`."""
+
+    name: Name
+    backend: Literal["local"] = Field("local", description="a process group of the Airflow worker")
+    cpus: int = Field(2, ge=1, le=1024, description="processors of one job")
+    memory_gb: float = Field(
+        6.0, gt=0, le=16_384, description="memory of one job's process tree; above it the job is stopped"
+    )
+    pass_environment: list[str] = Field(
+        [], description="further environment variables that jobs may see; `*` at the end matches"
+    )
+
+
+class Interval(Model):
+    """A data interval: from `start` (included) to `end` (excluded), UTC."""
+
+    start: datetime
+    end: datetime
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"the data interval ends ({self.end}) before it starts ({self.start})")
+        return self
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, value: datetime) -> datetime:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @property
+    def key(self) -> str:
+        """The interval as a folder name: `2026-11-02` for a whole day, else both ends to the second."""
+        if (self.end - self.start).total_seconds() == 86_400 and not (
+            self.start.hour or self.start.minute or self.start.second
+        ):
+            return self.start.strftime("%Y-%m-%d")
+        return f"{self.start:%Y-%m-%dT%H%M%S}_{self.end:%Y-%m-%dT%H%M%S}"

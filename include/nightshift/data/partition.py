@@ -1,0 +1,216 @@
+"""A partition is visible when its manifest is: files first, `manifest.json` last.
+
+Files carry names that no other attempt uses, so two writers of one partition never touch each other's files, and
+whoever writes the manifest first wins. Readers trust only what a manifest lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from upath import UPath
+
+from nightshift.code_version import code_version
+from nightshift.config import Interval
+from nightshift.data.storage import create, is_local, local_copy, put, replace, sha256_of
+from nightshift.errors import BadInput
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+class DataFile(BaseModel):
+    """One file of a partition; `path` is relative to the partition, `name` is what it was called when written."""
+
+    name: str
+    path: str
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+class Parent(BaseModel):
+    """A partition that this one was made from."""
+
+    uri: str
+    digest: str
+
+
+class Manifest(BaseModel):
+    """What a partition holds and what it was made from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["examples", "snapshot", "checkpoint", "model", "evaluation"]
+    schema_version: int = SCHEMA_VERSION
+    application: str
+    interval: Interval | None = None
+    inputs: dict[str, Any]
+    inputs_digest: str
+    files: list[DataFile]
+    counts: dict[str, int] = {}
+    facts: dict[str, Any] = {}
+    parents: list[Parent] = []
+    code_version: str
+    created: datetime
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the partition holds: the same for every attempt that wrote the same content."""
+        content = self.model_dump(mode="json", include={"kind", "application", "inputs_digest", "counts"})
+        content["files"] = sorted([file.name, file.sha256] for file in self.files)
+        return digest_of(content)
+
+    def file(self, name: str) -> DataFile:
+        """Return the file that was written as `name`.
+
+        :raises BadInput: the partition has no such file.
+        """
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise BadInput(
+            f"the {self.kind} manifest lists no file {name!r}; it lists {[file.name for file in self.files]}"
+        )
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 (hex) of a JSON value in its canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_manifest(partition: UPath) -> Manifest | None:
+    """Return the manifest of a partition, or None where there is none yet.
+
+    :raises BadInput: the manifest cannot be read, or another version of Nightshift wrote it.
+    """
+    try:
+        content = (partition / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise BadInput(f"{partition / MANIFEST}: not a manifest: {error}") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise BadInput(
+            f"{partition / MANIFEST} has schema version {manifest.schema_version}, this code reads {SCHEMA_VERSION}"
+        )
+    return manifest
+
+
+def require_manifest(partition: UPath, digest: str | None = None) -> Manifest:
+    """Return the manifest of a partition that must exist, and hold the content `digest` where one is given.
+
+    :raises BadInput: there is none, or it holds something else by now.
+    """
+    manifest = read_manifest(partition)
+    if manifest is None:
+        raise BadInput(f"{partition}: nothing is published there (no {MANIFEST})")
+    if digest and manifest.digest != digest:
+        raise BadInput(f"{partition}: holds {manifest.digest[:12]} now, {digest[:12]} was asked for")
+    return manifest
+
+
+def find(partition: UPath, inputs: Mapping[str, Any]) -> Manifest | None:
+    """Return the manifest of a partition that was already made from these inputs, or None."""
+    manifest = read_manifest(partition)
+    return manifest if manifest and manifest.inputs_digest == digest_of(inputs) else None
+
+
+def publish(
+    partition: UPath,
+    folder: Path,
+    *,
+    kind: str,
+    application: str,
+    inputs: Mapping[str, Any],
+    interval: Interval | None = None,
+    rows: Mapping[str, int] | None = None,
+    counts: Mapping[str, int] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    parents: list[Parent] | None = None,
+) -> Manifest:
+    """Move every file of the local `folder` into `partition`, then make them visible by the manifest.
+
+    A partition that another attempt made from the same inputs in the meantime stays, and its manifest is returned.
+    One made from other inputs is replaced whole; its files stay for readers that hold its manifest.
+
+    :param rows: rows by file name, for files that hold rows.
+    """
+    attempt = uuid.uuid4().hex[:12]
+    files = []
+    for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = source.relative_to(folder).as_posix()
+        size, digest = source.stat().st_size, sha256_of(source)
+        put(source, partition / attempt / name)
+        files.append(
+            DataFile(name=name, path=f"{attempt}/{name}", sha256=digest, bytes=size, rows=(rows or {}).get(name))
+        )
+    shutil.rmtree(folder)
+    manifest = Manifest.model_validate(
+        {
+            "kind": kind,
+            "application": application,
+            "interval": interval,
+            "inputs": dict(inputs),
+            "inputs_digest": digest_of(inputs),
+            "files": files,
+            "counts": dict(counts or {}),
+            "facts": dict(facts or {}),
+            "parents": parents or [],
+            "code_version": code_version(),
+            "created": datetime.now(UTC),
+        }
+    )
+    content = manifest.model_dump_json(indent=1).encode()
+    if not create(partition / MANIFEST, content):
+        winner = require_manifest(partition)
+        if winner.inputs_digest == manifest.inputs_digest:
+            if files:
+                partition.fs.rm((partition / attempt).path, recursive=True)
+            return winner
+        replace(partition / MANIFEST, content)
+    return manifest
+
+
+def fetch(partition: UPath, manifest: Manifest, name: str, folder: Path) -> Path:
+    """Return a local path of one file of a partition, checked against its digest.
+
+    :raises BadInput: the file is missing, or not what the manifest says.
+    """
+    file = manifest.file(name)
+    source = partition / file.path
+    target = folder / Path(name).parent
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        path = local_copy(source, target)
+        digest = sha256_of(path)
+    except FileNotFoundError as error:
+        raise BadInput(f"{source}: the manifest lists this file, but it is gone") from error
+    if digest != file.sha256:
+        raise BadInput(f"{source}: SHA-256 is {digest[:12]}…, the manifest says {file.sha256[:12]}…")
+    return path
+
+
+def fetch_folder(partition: UPath, manifest: Manifest, folder: Path) -> Path:
+    """Return a local folder with all files of a partition under the names they were written as, each checked."""
+    paths = [fetch(partition, manifest, file.name, folder) for file in manifest.files]
+    if not is_local(partition):
+        return folder
+    first = manifest.files[0]
+    return Path(str(paths[0]).removesuffix(first.name))
+
+
+def partition_of(storage: str, application: str, *parts: str) -> UPath:
+    """Return the address of a partition: `<storage>/<application>/<part>/…`."""
+    return UPath(storage).joinpath(application, *parts)

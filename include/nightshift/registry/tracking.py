@@ -1,0 +1,187 @@
+"""MLflow runs that can be written twice: a run is found again by its key, so a retried job completes it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# MLflow's own defaults wait minutes for a server that is down; Airflow's retries do that better.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from nightshift.code_version import code_version
+from nightshift.errors import BadEnvironment
+
+KEY_TAG = "nightshift.key"
+BATCH = 100  # parameters or tags that MLflow takes in one call
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn a tracking server that is down or refuses into an error that says so.
+
+    :raises BadEnvironment: nothing answers at the tracking URI, or it answers with a server error.
+    """
+    try:
+        yield
+    except requests.RequestException as error:
+        raise _down(error) from error
+    except MlflowException as error:
+        if error.get_http_status_code() in {400, 404, 409} and "Max retries" not in str(error):
+            raise
+        raise _down(error) from error
+
+
+def _down(error: Exception) -> BadEnvironment:
+    where = os.environ.get("MLFLOW_TRACKING_URI", "MLflow's default store")
+    return BadEnvironment(
+        f"MLflow at {where} does not take the results ({type(error).__name__}); what was computed is kept in storage "
+        "and the next try only logs it. Is the server running?"
+    )
+
+
+class TrackingRun:
+    """One MLflow run in the experiment of an application, created once per `key`.
+
+    :raises BadEnvironment: the tracking server cannot be reached (every method).
+    """
+
+    def __init__(self, application: str, key: str, name: str, tags: Mapping[str, str] | None = None) -> None:
+        self.client = MlflowClient()
+        with reachable():
+            self.experiment_id = _experiment(self.client, application)
+            found = self.client.search_runs(
+                [self.experiment_id], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time ASC"], max_results=1
+            )
+            run = (
+                found[0]
+                if found
+                else self.client.create_run(
+                    self.experiment_id,
+                    run_name=name,
+                    tags={
+                        KEY_TAG: key,
+                        "nightshift.application": application,
+                        "nightshift.code_version": code_version(),
+                    },
+                )
+            )
+        self.run_id: str = run.info.run_id
+        self.tags({"mlflow.runName": name, **(tags or {})})
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; nested values become JSON. A parameter that is there already keeps its value."""
+        with reachable():
+            known = self.client.get_run(self.run_id).data.params
+            new = [Param(key, _text(value)) for key, value in values.items() if key not in known]
+            for start in range(0, len(new), BATCH):
+                self.client.log_batch(self.run_id, params=new[start : start + BATCH])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0, timestamp: int | None = None) -> None:
+        """Log numbers of one step; `timestamp` in milliseconds. Logging the same again changes nothing."""
+        moment = timestamp or int(time.time() * 1000)
+        with reachable():
+            self.client.log_batch(self.run_id, metrics=[Metric(k, float(v), moment, step) for k, v in values.items()])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        with reachable():
+            self.client.log_batch(self.run_id, tags=[RunTag(key, _text(value)) for key, value in values.items()])
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Upload a file, or a folder with all it holds."""
+        with reachable():
+            if path.is_dir():
+                self.client.log_artifacts(self.run_id, str(path), folder)
+            else:
+                self.client.log_artifact(self.run_id, str(path), folder)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Mark the run as ended: `FINISHED` or `FAILED`."""
+        with reachable():
+            self.client.set_terminated(self.run_id, status)
+
+
+class LiveMetrics:
+    """Numbers of a running training: on disk at once, in MLflow when it answers. It never fails or slows the training.
+
+    Each line of the file is `{"step": …, "timestamp": milliseconds, "metrics": {…}}`; :func:`replay` sends what
+    MLflow missed.
+    """
+
+    def __init__(self, path: Path, run: TrackingRun | None) -> None:
+        self._file = path.open("a", buffering=1)
+        self._run = run
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep the numbers of one step."""
+        entry = {"step": step, "timestamp": int(time.time() * 1000), "metrics": dict(metrics)}
+        self._file.write(json.dumps(entry) + "\n")
+        self._queue.put(entry)
+
+    def close(self) -> None:
+        """Wait until what is queued was sent, or given up."""
+        self._queue.put(None)
+        self._thread.join()
+        self._file.close()
+
+    def _send(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            if self._run is None:
+                continue
+            try:
+                self._run.metrics(entry["metrics"], entry["step"], entry["timestamp"])
+            except (BadEnvironment, MlflowException) as error:
+                log.warning("MLflow does not answer; the metrics stay on disk and are sent at the end (%s)", error)
+                self._run = None
+
+
+def replay(path: Path, run: TrackingRun) -> int:
+    """Send every line of a metrics file; return how many. MLflow ignores those that it has."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    metrics = [
+        Metric(key, float(value), line["timestamp"], line["step"])
+        for line in lines
+        for key, value in line["metrics"].items()
+    ]
+    with reachable():
+        for start in range(0, len(metrics), 1000):
+            run.client.log_batch(run.run_id, metrics=metrics[start : start + 1000])
+    return len(lines)
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment:
+        return str(experiment.experiment_id)
+    try:
+        return str(client.create_experiment(name))
+    except MlflowException:
+        # Somebody else created it in this moment.
+        if (experiment := client.get_experiment_by_name(name)) is None:
+            raise
+        return str(experiment.experiment_id)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
