@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -30,6 +31,15 @@ def applications_folder() -> Path:
 def application_names() -> list[str]:
     """Return the names of all application files, readable or not, in order."""
     return sorted(path.stem for path in applications_folder().glob("*.yaml"))
+
+
+def readable_applications() -> list[Application]:
+    """Return every application whose file can be read."""
+    applications = []
+    for name in application_names():
+        with suppress(BadApplication):
+            applications.append(load_application(name))
+    return applications
 
 
 def load_application(name: str) -> Application:

@@ -1,0 +1,67 @@
+"""
+### Ingest
+
+Turns the raw rows of one data interval into examples that a model can be trained and judged on.
+
+1. **ingest** reads the application's sources, normalises, removes duplicates and personal data, counts tokens, and
+   splits the rows into train, traffic and held-out. What cannot be used lands in quarantine with its reason.
+2. **validate** measures the partition and checks it with Great Expectations. A failed critical expectation stops the
+   flow here; too little data is its own verdict, never a pass.
+3. **accept** tells the asset of the application's examples, with the URI and digest of the manifest.
+
+Runs daily, catches up and can be backfilled: the same interval and the same sources give the same partition.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, task
+
+from nightshift.applications import readable_applications
+from nightshift.orchestration.assets import examples_asset
+from nightshift.orchestration.forms import optional_day
+from nightshift.orchestration.job import job, result_of
+
+START = "{{ params.day or data_interval_start or '' }}"
+END = "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}"
+
+
+@task
+def accept(partition: dict[str, Any], verdict: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
+    """Tell who waits for examples that these are there."""
+    outlet_events[ti.task.outlets[0]].extra = {
+        "manifest": f"{partition['examples']}/manifest.json",
+        "digest": partition["digest"],
+        "rows": partition["kept"],
+        "verdict": verdict["verdict"],
+    }
+
+
+for app in readable_applications():
+    with DAG(
+        dag_id=f"{app.name}_ingest",
+        description=f"Raw rows to examples. {app.description}",
+        schedule=CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
+        start_date=datetime.combine(app.start, time(), UTC),
+        end_date=datetime.combine(app.end, time(), UTC) if app.end else None,
+        catchup=True,
+        max_active_runs=2,
+        default_args={
+            "owner": app.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "pool": "nightshift_jobs",
+        },
+        params={"day": optional_day("Day to ingest (UTC); empty: the run's own data interval")},
+        tags=["nightshift", app.name],
+        doc_md=__doc__,
+    ):
+        ingest = job("ingest", app, {"interval": {"start": START, "end": END}})
+        validate = job(
+            "validate", app, {"examples": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
+        )
+
+        ingest >> validate
+        accept.override(outlets=[examples_asset(app)])(ingest.output, validate.output)

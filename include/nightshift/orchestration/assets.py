@@ -1,0 +1,17 @@
+"""The assets between the DAGs: an event only wakes a DAG, what is due is read from manifests."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+from nightshift.config import Application
+
+
+def examples_asset(app: Application) -> Asset:
+    """Accepted examples of an application; an event's extra holds the partition's URI and digest."""
+    return Asset(name=f"{app.name}_examples", uri=f"x-nightshift://{app.name}/examples", group="nightshift")
+
+
+def candidate_asset(app: Application) -> Asset:
+    """Registered candidates of an application; an event's extra holds the model version and its verdict."""
+    return Asset(name=f"{app.name}_candidate", uri=f"x-nightshift://{app.name}/candidate", group="nightshift")

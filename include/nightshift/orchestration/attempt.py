@@ -1,0 +1,125 @@
+"""One attempt of one task at a job: its spec, the place of its result, and the environment that the job may see."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.sdk import Connection, Variable
+from airflow.sdk.exceptions import AirflowNotFoundException
+from pydantic import ValidationError
+from upath import UPath
+
+from nightshift.applications import load_application
+from nightshift.config import Application, Compute
+from nightshift.data.storage import default_storage
+from nightshift.errors import BadInput
+from nightshift.jobs.contract import JobSpec, job_module
+
+STORAGE_VARIABLE = "nightshift_storage"
+MLFLOW_CONNECTION = "nightshift_mlflow"
+
+# What a job may see of the worker's environment. Airflow's own settings and secrets are not among them.
+PASSED = (
+    "PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*", "NVPL_*",
+    "NIGHTSHIFT_APPS", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_COMPUTE", "NIGHTSHIFT_GIT_SHA",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where one attempt reads its spec and leaves its result."""
+
+    job: str
+    spec: JobSpec
+    location: UPath
+
+    @property
+    def spec_uri(self) -> str:
+        """Where the spec lies; `nightshift <job> --spec` with it runs the same job again from a shell."""
+        return str(self.location / "spec.json")
+
+    @property
+    def result_uri(self) -> str:
+        """Where the result of this attempt, and of no other, will lie."""
+        return str(self.location / "result.json")
+
+
+def new_attempt(job: str, application: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> Attempt:
+    """Return the attempt of the running task. Arguments that rendered to nothing fall back to the job's defaults.
+
+    :raises BadInput: the arguments do not fit the job, or the run was started with parameters that nobody declared.
+    """
+    _refuse_unknown(context)
+    app = load_application(application)
+    storage = Variable.get(STORAGE_VARIABLE, default=None) or default_storage()
+    try:
+        spec = job_module(job).Spec(application=app, storage=storage, **_without_empty(arguments))
+    except ValidationError as error:
+        raise BadInput(f"the arguments of {job} are not right: {error}") from error
+    ti = context["ti"]
+    place = [_slug(part) for part in (ti.dag_id, ti.run_id, ti.task_id)]
+    suffix = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
+    return Attempt(job, spec, UPath(storage).joinpath(app.name, "results", *place, *suffix, f"try-{ti.try_number}"))
+
+
+def job_environment(app: Application, job: str, compute: Compute) -> dict[str, str]:
+    """Return the environment of a job: the allow-list, the tracking server, and the databases of its sources."""
+    allowed = (*PASSED, *compute.pass_environment)
+    environment = {key: value for key, value in os.environ.items() if _matches(key, allowed)}
+    environment["OMP_NUM_THREADS"] = str(compute.cpus)
+    try:
+        mlflow = Connection.get(MLFLOW_CONNECTION)
+    except AirflowNotFoundException:
+        raise BadInput(
+            f"there is no Airflow connection {MLFLOW_CONNECTION!r}; add one (type http, host and port of the MLflow "
+            "server) or load airflow_settings.yaml"
+        ) from None
+    environment["MLFLOW_TRACKING_URI"] = _http_uri(mlflow)
+    if mlflow.login:
+        environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
+        environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
+    if job == "ingest":
+        for source in app.sources:
+            if source.connection:
+                environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = Connection.get(source.connection).get_uri()
+    return environment
+
+
+def _http_uri(connection: Connection) -> str:
+    host = connection.host or "127.0.0.1"
+    if "://" in host:
+        return host if connection.port is None else f"{host}:{connection.port}"
+    return f"{connection.schema or 'http'}://{host}:{connection.port or 80}"
+
+
+def _refuse_unknown(context: Mapping[str, Any]) -> None:
+    """Airflow merges undeclared keys of a run's conf into its params without a word; a typo would change nothing."""
+    conf = context["dag_run"].conf or {}
+    declared = set(context["dag"].params)
+    if unknown := sorted(set(conf) - declared):
+        raise BadInput(f"this run was started with unknown parameters {unknown}; known are {sorted(declared)}")
+
+
+def _without_empty(value: Any) -> Any:
+    """Leave out what a template rendered to nothing."""
+    if isinstance(value, dict):
+        return {key: _without_empty(inner) for key, inner in value.items() if inner not in ("", None, "None")}
+    return value
+
+
+def _slug(text: str) -> str:
+    """A folder name for text that people typed: unlike texts stay unlike."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-")[:80]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _matches(key: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)

@@ -1,0 +1,30 @@
+"""The forms that start a DAG by hand: typed, described and bounded by the same models that check the application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param
+from pydantic import BaseModel
+
+# What a JSON Schema of ours and a Param of Airflow's have in common.
+KEYWORDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "description")
+
+
+def params_of(values: BaseModel, section: str | None = None) -> dict[str, Param]:
+    """Return one param for every field of a model, with the application's own value as its default."""
+    params = {}
+    for name, schema in type(values).model_json_schema()["properties"].items():
+        keywords: dict[str, Any] = {key: schema[key] for key in KEYWORDS if key in schema}
+        params[name] = Param(getattr(values, name), title=name.replace("_", " "), section=section, **keywords)
+    return params
+
+
+def optional_day(description: str) -> Param:
+    """Return a param for a day that may be left empty."""
+    return Param(None, type=["null", "string"], format="date", description=description)
+
+
+def rendered(names: list[str]) -> dict[str, str]:
+    """Return templates that pass the params `names` on to a job."""
+    return {name: f"{{{{ params.{name} if params.{name} is not none else '' }}}}" for name in names}
