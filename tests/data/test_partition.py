@@ -1,0 +1,116 @@
+"""Partitions: visible when their manifest is, the same for the same inputs, checked when read."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from upath import UPath
+
+from nightshift.config import Interval
+from nightshift.data.partition import MANIFEST, fetch, fetch_folder, find, publish, read_manifest, require_manifest
+from nightshift.errors import BadInput
+
+DAY = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
+
+
+@pytest.fixture(params=["file", "memory"])
+def partition(request, tmp_path):
+    if request.param == "file":
+        return UPath((tmp_path / "storage").as_uri()) / "app" / "examples" / DAY.key
+    return UPath(f"memory://{tmp_path.name}/app/examples/{DAY.key}")
+
+
+def publish_rows(partition, tmp_path, content=b"rows", inputs="source-1"):
+    folder = tmp_path / f"attempt-{threading.get_ident()}"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "examples.parquet").write_bytes(content)
+    (folder / "sub" / "quarantine.parquet").write_bytes(b"none")
+    return publish(
+        partition,
+        folder,
+        kind="examples",
+        application="app",
+        inputs={"source": inputs},
+        interval=DAY,
+        rows={"examples.parquet": 1},
+        counts={"rows_in": 1, "kept": 1},
+    )
+
+
+def test_what_was_published_can_be_found_by_its_inputs_and_read_back(partition, tmp_path):
+    published = publish_rows(partition, tmp_path)
+    found = find(partition, {"source": "source-1"})
+    assert found == published
+    assert find(partition, {"source": "source-2"}) is None
+    assert fetch(partition, found, "examples.parquet", tmp_path).read_bytes() == b"rows"
+    folder = fetch_folder(partition, found, tmp_path / "copy")
+    assert (folder / "sub" / "quarantine.parquet").read_bytes() == b"none"
+
+
+def test_files_without_a_manifest_are_not_there(partition, tmp_path):
+    publish_rows(partition, tmp_path)
+    (partition / MANIFEST).unlink()
+    assert read_manifest(partition) is None
+    with pytest.raises(BadInput, match="nothing is published there"):
+        require_manifest(partition)
+
+
+def test_the_same_content_has_the_same_digest_whoever_wrote_it(partition, tmp_path):
+    first = publish_rows(partition, tmp_path)
+    (partition / MANIFEST).unlink()
+    second = publish_rows(partition, tmp_path)
+    assert first.files[0].path != second.files[0].path
+    assert first.digest == second.digest
+
+
+def test_the_second_writer_of_the_same_inputs_gets_the_winner_and_leaves_nothing(partition, tmp_path):
+    winner = publish_rows(partition, tmp_path)
+    assert publish_rows(partition, tmp_path) == winner
+    assert len([child for child in partition.iterdir() if child.name != MANIFEST]) == 1
+
+
+def test_other_inputs_replace_the_partition_and_old_readers_keep_their_files(partition, tmp_path):
+    old = publish_rows(partition, tmp_path, b"old", "source-1")
+    new = publish_rows(partition, tmp_path, b"new", "source-2")
+    assert require_manifest(partition) == new
+    assert fetch(partition, old, "examples.parquet", tmp_path).read_bytes() == b"old"
+    with pytest.raises(BadInput, match="was asked for"):
+        require_manifest(partition, old.digest)
+
+
+def test_of_two_writers_at_once_one_wins_and_both_get_what_can_be_read(tmp_path):
+    partition, gate, manifests = UPath((tmp_path / "s").as_uri()) / "p", threading.Barrier(4), []
+
+    def write() -> None:
+        gate.wait()
+        manifests.append(publish_rows(partition, tmp_path))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({manifest.model_dump_json() for manifest in manifests}) == 1
+    assert fetch(partition, manifests[0], "examples.parquet", tmp_path).read_bytes() == b"rows"
+
+
+def test_a_file_that_changed_after_it_was_written_is_refused(tmp_path):
+    partition = UPath((tmp_path / "s").as_uri()) / "p"
+    manifest = publish_rows(partition, tmp_path)
+    (partition / manifest.files[0].path).write_bytes(b"rowz")
+    with pytest.raises(BadInput, match="SHA-256"):
+        fetch(partition, manifest, "examples.parquet", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "other"}'])
+def test_a_damaged_manifest_is_an_error_and_not_an_empty_partition(partition, content):
+    partition.mkdir(parents=True, exist_ok=True)
+    (partition / MANIFEST).write_bytes(content)
+    with pytest.raises(BadInput, match="not a manifest"):
+        read_manifest(partition)
+
+
+def test_a_whole_day_is_named_by_its_date_and_an_hour_by_both_ends():
+    assert DAY.key == "2026-11-02"
+    hour = Interval(start=datetime(2026, 11, 2, 6, tzinfo=UTC), end=datetime(2026, 11, 2, 7, tzinfo=UTC))
+    assert hour.key == "2026-11-02T060000_2026-11-02T070000"

@@ -1,0 +1,128 @@
+"""Application files: what a person who writes one is told."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from nightshift.applications import (
+    BadApplication,
+    application_schema,
+    load_application,
+    load_compute,
+    read_application,
+    readable_applications,
+)
+from nightshift.cli import main
+
+SMALLEST = """\
+description: Answers questions about returns.
+sources:
+  - uri: s3://support/returns/{start:%Y/%m/%d}/*.jsonl.gz
+    columns: {prompt: question, answer: reply}
+"""
+
+
+def write(folder: Path, text: str, name: str = "returns_helper") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+def complaint(folder: Path, text: str) -> str:
+    with pytest.raises(BadApplication) as caught:
+        read_application(write(folder, text))
+    return str(caught.value)
+
+
+def test_an_application_of_four_lines_is_complete(tmp_path):
+    app = read_application(write(tmp_path, SMALLEST))
+    assert app.name == "returns_helper"
+    assert app.training.learning_rate > 0
+    assert app.ingest.splits.train + app.ingest.splits.traffic + app.ingest.splits.held_out == 1
+
+
+def test_a_relative_source_starts_at_the_application_file(tmp_path):
+    app = read_application(write(tmp_path, SMALLEST.replace("s3://support", "../drops")))
+    assert app.sources[0].uri == str(tmp_path.parent / "drops/returns/{start:%Y/%m/%d}/*.jsonl.gz")
+
+
+def test_the_sample_reads_and_has_every_day_it_names():
+    app = load_application("banking_assistant")
+    assert app.end is not None
+    days = [app.start.replace(day=day) for day in range(app.start.day, app.end.day + 1)]
+    assert all(Path(app.sources[0].uri_for(day, day)).exists() for day in days)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("description:", "descripton:"), ["yaml:1: descripton: unknown key; did you mean `description`?"]),
+        (("columns: {prompt:", "columns: {promt:"), ["yaml:4: sources[0].columns.promt", "did you mean `prompt`"]),
+        (("uri: s3://support/returns/", "uri: s3://support/{day}/"), ["yaml:3: sources[0].uri", "`{day}` is not known"]),
+        (("description:", "name: Bad Name\ndescription:"), ["yaml:1: name", "'Bad Name'"]),
+        (("description:", "training: {epochs: 900}\ndescription:"), ["yaml:1: training.epochs", "less than or equal to 50", "900"]),
+        (("description:", "training:\n  method: loora\ndescription:"), ["yaml:2: training.method", "'full' or 'lora'", "'loora'"]),
+        (("description:", "ingest: {splits: {train: 0.9}}\ndescription:"), ["ingest.splits", "must be 1, not 1.1"]),
+        (("description:", "start: 2026-05-02\nend: 2026-05-01\ndescription:"), ["end 2026-05-01 is before start 2026-05-02"]),
+        (("description:", "prompt: {user: hello}\ndescription:"), ["yaml:1: prompt.user: must hold {prompt}", "'hello'"]),
+        (("{prompt: question, answer: reply}", "{answer: reply}"), ["sources[0].columns", "either `messages`, or `prompt`"]),
+        (
+            ("description:", "validation:\n  expectations:\n  - measure: rows\ndescription:"),
+            ["yaml:3: validation.expectations[0]", "give `min`, `max` or both"],
+        ),
+        (("description: A", "description: [A"), ["not valid YAML"]),
+        (("sources:", "source:"), ["yaml:2: source: unknown key; did you mean `sources`?", "sources: Field required"]),
+        (("uri: s3:", "connection: bank_db\n    uri: s3:"), ["`connection` and `query` go together"]),
+    ],
+)
+def test_a_mistake_is_answered_with_file_line_key_value_and_what_is_allowed(tmp_path, change, expected):
+    text = complaint(tmp_path, SMALLEST.replace(*change))
+    for part in expected:
+        assert part in text
+
+
+def test_every_mistake_of_a_file_is_named_at_once(tmp_path):
+    text = complaint(tmp_path, "descripton: x\ntraining: {epochs: -1}\n" + SMALLEST.partition("\n")[2])
+    assert len(text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a\n- list", "\x00", "sources: 3"])
+def test_a_file_that_is_no_mapping_is_refused_and_not_a_traceback(tmp_path, text):
+    assert "returns_helper.yaml" in complaint(tmp_path, text)
+
+
+def test_an_unreadable_application_leaves_the_others_alone(tmp_path, monkeypatch):
+    write(tmp_path, SMALLEST, "good")
+    write(tmp_path, "nonsense: 1", "bad")
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    assert [app.name for app in readable_applications()] == ["good"]
+
+
+def test_a_missing_application_names_those_that_are_there(tmp_path, monkeypatch):
+    write(tmp_path, SMALLEST, "good")
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    with pytest.raises(BadApplication, match=r"there is no such file.*good"):
+        load_application("goood")
+
+
+def test_apps_check_says_which_files_are_well_formed_and_fails_for_the_rest(tmp_path, capsys):
+    good, bad = write(tmp_path, SMALLEST, "good"), write(tmp_path, "nonsense: 1", "bad")
+    assert main(["apps", "check", str(good)]) == 0
+    assert main(["apps", "check", str(good), str(bad)]) == 65
+    shown = capsys.readouterr()
+    assert "good is well formed" in shown.out
+    assert f"{bad}:1: nonsense: unknown key" in shown.err
+
+
+def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_path):
+    sample = yaml.safe_load((Path(load_application.__code__.co_filename).parent / "apps/banking_assistant.yaml").read_text())
+    sample = {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in sample.items()}
+    jsonschema.validate(sample, application_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**sample, "descripton": "x"}, application_schema())
+
+
+def test_the_embedded_compute_profile_is_local():
+    assert load_compute("local").backend == "local"
