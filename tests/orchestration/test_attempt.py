@@ -1,0 +1,78 @@
+"""What a job is given: a spec without secrets, a place of its own, an environment by allow-list."""
+
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG, Param
+
+from nightshift.applications import load_application, load_compute
+from nightshift.errors import BadInput
+from nightshift.orchestration.attempt import job_environment, new_attempt
+
+
+def context(run_id: str = "manual__2026-11-05", try_number: int = 1, conf: dict | None = None):
+    dag = DAG("banking_assistant_finetune", params={"until": Param(None, type=["null", "string"])})
+    ti = SimpleNamespace(dag_id=dag.dag_id, run_id=run_id, task_id="snapshot", map_index=-1, try_number=try_number)
+    return {"ti": ti, "dag": dag, "dag_run": SimpleNamespace(conf=conf)}
+
+
+@pytest.fixture(autouse=True)
+def storage(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", tmp_path.as_uri())
+    return tmp_path
+
+
+def attempt(arguments: dict | None = None, **kwargs):
+    return new_attempt("snapshot", "banking_assistant", arguments or {}, context(**kwargs))
+
+
+def test_each_try_has_a_result_of_its_own():
+    assert attempt(try_number=1).result_uri != attempt(try_number=2).result_uri
+
+
+def test_a_hostile_run_id_stays_inside_the_storage(storage):
+    hostile = attempt(run_id="../../../etc/passwd; rm -rf /")
+    assert hostile.result_uri.startswith((storage / "banking_assistant/results").as_uri())
+    assert ".." not in hostile.result_uri
+
+
+def test_run_ids_that_differ_only_in_what_a_path_cannot_hold_stay_apart():
+    assert attempt(run_id="a b").result_uri != attempt(run_id="a/b").result_uri
+
+
+def test_what_a_template_left_empty_falls_back_to_the_default():
+    assert attempt({"until": "", "window_days": "None"}).spec.until is None
+    assert attempt({"until": "2026-11-05"}).spec.until.isoformat() == "2026-11-05"
+
+
+def test_an_argument_that_does_not_fit_is_bad_input_and_named():
+    with pytest.raises(BadInput, match=r"(?s)snapshot are not right.*until"):
+        attempt({"until": "the day before"})
+
+
+def test_a_misspelt_parameter_of_a_run_is_refused():
+    with pytest.raises(BadInput, match=r"unknown parameters \['untill'\]; known are \['until'\]"):
+        attempt(conf={"untill": "2026-11-05"})
+
+
+def test_a_job_sees_the_tracking_server_and_none_of_airflows_secrets(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret-key")
+    monkeypatch.setenv("SOME_TOKEN", "secret-token")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    environment = job_environment(load_application("banking_assistant"), "train", load_compute("local"))
+    assert environment["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5999"
+    assert environment["MLFLOW_TRACKING_PASSWORD"] == "pass-word"
+    assert environment["LC_ALL"] == "C.UTF-8"
+    assert environment["OMP_NUM_THREADS"] == "2"
+    assert not [key for key in environment if key.startswith("AIRFLOW")]
+    assert "SOME_TOKEN" not in environment
+
+
+def test_a_compute_profile_can_let_more_variables_through(monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    compute = load_compute("local").model_copy(update={"pass_environment": ["AWS_*"]})
+    assert job_environment(load_application("banking_assistant"), "train", compute)["AWS_REGION"] == "eu-west-1"
+
+
+def test_the_spec_holds_no_secret():
+    assert "pass-word" not in attempt().spec.model_dump_json()

@@ -1,0 +1,103 @@
+"""The DAG files: light, stable, and tolerant of one bad application."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
+
+from nightshift.applications import application_names
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ["torch", "transformers", "mlflow", "evidently", "great_expectations", "pandas", "polars", "duckdb", "kubernetes"]
+
+SECOND = """\
+description: Answers questions about returns.
+schedule: null
+sources:
+  - uri: /data/returns/{start:%Y-%m-%d}.jsonl
+    columns: {prompt: question, answer: reply}
+"""
+
+
+def dagbag() -> DagBag:
+    return DagBag(ROOT / "dags")
+
+
+@pytest.fixture(scope="module")
+def dags():
+    return dagbag().dags
+
+
+def test_every_application_has_its_dags_and_nothing_fails_to_import():
+    bag = dagbag()
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"{name}_{kind}" for name in application_names() for kind in ("ingest", "finetune")}
+
+
+def test_every_dag_says_who_owns_it_what_it_does_and_retries(dags):
+    for dag in dags.values():
+        assert dag.doc_md
+        assert dag.tags >= {"nightshift"}
+        assert all(task.retries >= 1 and task.owner == "bank-support" for task in dag.tasks)
+
+
+def test_every_pool_that_a_task_waits_for_is_in_the_settings(dags):
+    settings = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
+    pools = {pool["pool_name"] for pool in settings["pools"]}
+    assert {task.pool for dag in dags.values() for task in dag.tasks} <= pools
+
+
+def test_the_dag_files_import_no_heavy_library():
+    code = f"import runpy, sys; [runpy.run_path(p) for p in {[str(p) for p in (ROOT / 'dags').glob('*.py')]}]; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(run.stdout.split())
+
+
+def test_serialising_a_dag_twice_gives_the_same_bytes():
+    first, second = (
+        {name: json.dumps(DagSerialization.serialize_dag(dag), default=str) for name, dag in dagbag().dags.items()}
+        for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("file", ["ingest.py", "finetune.py"])
+def test_no_dag_file_makes_a_new_version_at_every_parse(file):
+    assert not check_dag_file_stability(str(ROOT / "dags" / file)).warnings
+
+
+def test_a_second_application_is_one_file_and_a_bad_one_breaks_only_its_own_dags(tmp_path, monkeypatch):
+    (tmp_path / "returns_helper.yaml").write_text(SECOND)
+    (tmp_path / "broken.yaml").write_text("sources: 3\n")
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    bag = dagbag()
+    assert set(bag.dags) == {"returns_helper_ingest", "returns_helper_finetune"}
+    (error,) = bag.import_errors.values()
+    assert f"{tmp_path / 'broken.yaml'}:1: sources" in error
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"epochs": 0},
+        {"epochs": "many"},
+        {"learning_rate": 2},
+        {"method": "qlora"},
+        {"zero_stage": 4},
+        {"sequence_length": 3},
+        {"until": "yesterday"},
+        {"base_model": ""},
+    ],
+)
+def test_the_form_refuses_a_value_out_of_bounds(dags, conf):
+    params = dags["banking_assistant_finetune"].params
+    params.validate()
+    with pytest.raises(ParamValidationError, match=f"param {next(iter(conf))}"):
+        params.update(conf)
