@@ -13,10 +13,12 @@ from nightshift.errors import BadInput
 DAY = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def partition(request, tmp_path):
     if request.param == "file":
         return UPath((tmp_path / "storage").as_uri()) / "app" / "examples" / DAY.key
+    if request.param == "s3":
+        return UPath(request.getfixturevalue("bucket")) / tmp_path.name / "app" / "examples" / DAY.key
     return UPath(f"memory://{tmp_path.name}/app/examples/{DAY.key}")
 
 

@@ -9,10 +9,12 @@ from nightshift.data.storage import create, local_copy, put, replace
 from nightshift.errors import BadEnvironment
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def folder(request, tmp_path):
     if request.param == "file":
         return UPath(tmp_path.as_uri())
+    if request.param == "s3":
+        return UPath(request.getfixturevalue("bucket")) / tmp_path.name
     return UPath(f"memory://{tmp_path.name}")
 
 
