@@ -1,0 +1,114 @@
+"""The `examples` partition: its columns, which split a row belongs to, and how other jobs read it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.config import Splits
+from nightshift.data.partition import Manifest, fetch
+from nightshift.data.storage import scratch
+
+Split = Literal["train", "traffic", "held_out"]
+
+EXAMPLES = "examples.parquet"
+QUARANTINE = "quarantine.parquet"
+ROWS_PER_GROUP = 5_000
+
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("digest", pa.string(), nullable=False),  # SHA-256 (hex) of `messages`, see digest_of_messages
+        pa.field(
+            "messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False
+        ),  # turns of user and assistant, without the application's system prompt
+        pa.field("prompt", pa.string(), nullable=False),  # text of the last user turn
+        pa.field("answer", pa.string()),  # text of the assistant turn after it; null: unknown
+        pa.field("source", pa.string(), nullable=False),  # "<source>/<file>", or the source's name for a query
+        pa.field("source_row", pa.int64(), nullable=False),  # line of a text file, row of Parquet or SQL, from 1
+        pa.field("id", pa.string()),
+        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+        pa.field("metadata", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("language", pa.string(), nullable=False),  # ISO 639 code of the prompt; "und": cannot be told
+        pa.field("prompt_characters", pa.int32(), nullable=False),
+        pa.field("prompt_tokens", pa.int32(), nullable=False),  # of the base model, special tokens left out
+        pa.field("answer_tokens", pa.int32(), nullable=False),  # 0 where the answer is unknown
+        pa.field("pii", pa.map_(pa.string(), pa.int32()), nullable=False),  # redacted items by kind
+        pa.field("group", pa.string(), nullable=False),  # smallest digest among its near-duplicates and itself
+        pa.field("split", pa.string(), nullable=False),  # train, traffic or held_out
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # a code of quarantine.Reason
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("raw", pa.string(), nullable=False),  # at most 2,000 characters, personal data redacted
+    ]
+)
+
+
+def digest_of_messages(messages: list[dict[str, str]]) -> str:
+    """Return the SHA-256 (hex) of a normalised conversation: its roles and texts, each ended by a zero byte."""
+    content = "".join(f"{message['role']}\0{message['content']}\0" for message in messages)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def split_of(group: str, splits: Splits) -> Split:
+    """Return the split of all rows of a near-duplicate group: a pure function of its digest and the shares."""
+    # The group is the smallest of several digests, so it is not uniform itself; its hash is.
+    point = int.from_bytes(hashlib.sha256(f"split:{group}".encode()).digest()[:7], "big") / 2**56
+    if point < splits.held_out:
+        return "held_out"
+    return "train" if point < splits.held_out + splits.train else "traffic"
+
+
+def read_examples(partition: UPath, manifest: Manifest, split: Split | None = None) -> pa.Table:
+    """Return the examples of a partition (`EXAMPLE_SCHEMA`), all of them or those of one split, in source order.
+
+    :raises BadInput: the file is missing, or not what the manifest says.
+    """
+    folder = scratch(partition.parent)
+    try:
+        file = fetch(partition, manifest, EXAMPLES, folder)
+        # Not memory-mapped: the table outlives the folder.
+        return pq.read_table(file, filters=None if split is None else pc.field("split") == split)
+    finally:
+        shutil.rmtree(folder)
+
+
+class RowWriter:
+    """Writes rows to a Parquet file in row groups of a fixed size, so that the same rows give the same bytes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+        self.rows = 0
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows, given as one dict each."""
+        self._rows += rows
+        self.rows += len(rows)
+        while len(self._rows) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        group, self._rows = self._rows[:ROWS_PER_GROUP], self._rows[ROWS_PER_GROUP:]
+        self._writer.write_table(pa.Table.from_pylist(group, schema=self._schema))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_rest: BaseException | TracebackType | None) -> None:
+        if error is None and self._rows:
+            self._flush()
+        self._writer.close()

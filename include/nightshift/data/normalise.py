@@ -1,0 +1,184 @@
+"""From a raw row to a clean conversation: mapped, normalised, checked, and free of personal data."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from nightshift.config import Columns, Ingest, Interval
+from nightshift.data.examples import digest_of_messages
+from nightshift.data.pii import redact
+from nightshift.data.quarantine import Reason, Row, Unusable
+
+# Everything of Unicode's class Cc but tab and line feed, and the byte order mark.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
+ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+ID_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A usable row. `late` says that it was written before the interval began."""
+
+    digest: str
+    messages: list[dict[str, str]]
+    prompt: str
+    answer: str | None
+    id: str | None
+    timestamp: datetime | None
+    metadata: dict[str, str]
+    pii: dict[str, int]
+    late: bool
+
+
+def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval) -> Conversation:
+    """Return what a raw row says.
+
+    :raises Unusable: it cannot be used; the reason is one of the documented codes.
+    """
+    found: Counter[str] = Counter()
+    messages = [
+        {"role": role, "content": redact(content, ingest.redact, found)}
+        for role, content in (_turns(row, columns, ingest) if columns.messages else _pair(row, columns, ingest))
+    ]
+    timestamp = _timestamp(_value(row, columns.timestamp))
+    if timestamp is not None and timestamp >= interval.end:
+        raise Unusable(
+            Reason.FUTURE_TIMESTAMP,
+            f"{timestamp.isoformat()} is not before {interval.end.isoformat()}, the interval's end",
+        )
+    metadata = {name: redact(_plain(_value(row, name)), ingest.redact, found) for name in columns.metadata}
+    answered = messages[-1]["role"] == "assistant"
+    return Conversation(
+        digest=digest_of_messages(messages),
+        messages=messages,
+        prompt=messages[-2 if answered else -1]["content"],
+        answer=messages[-1]["content"] if answered else None,
+        id=_id(_value(row, columns.id)),
+        timestamp=timestamp,
+        metadata=metadata,
+        pii=dict(sorted(found.items())),
+        late=timestamp is not None and timestamp < interval.start,
+    )
+
+
+def clean(text: str) -> str:
+    """Return text in Unicode's composed form (NFC), with `\\n` line ends, without control characters, trimmed.
+
+    :raises Unusable: it holds half of a surrogate pair, which no file can store.
+    """
+    if text.isascii() and text.isprintable():
+        return text.strip()
+    if SURROGATE.search(text):
+        raise Unusable(Reason.LONE_SURROGATE, "half of a surrogate pair; the text was cut or decoded wrongly")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return CONTROL.sub("", unicodedata.normalize("NFC", text)).strip()
+
+
+def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:
+    prompt = _value(row, columns.prompt)
+    if prompt is None:
+        raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.prompt!r}")
+    text = _text(prompt, columns.prompt or "", ingest)
+    if not text:
+        raise Unusable(Reason.EMPTY_PROMPT, f"nothing but white space or control characters in {columns.prompt!r}")
+    answer = _value(row, columns.answer)
+    reply = "" if answer is None else _text(answer, columns.answer or "", ingest)
+    return [("user", text), ("assistant", reply)] if reply else [("user", text)]
+
+
+def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:
+    value = _value(row, columns.messages)
+    if value is None:
+        raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.messages!r}")
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise Unusable(Reason.BAD_MESSAGES, f"{columns.messages!r} holds a text that is not JSON") from None
+    if not isinstance(value, list) or not value:
+        raise Unusable(Reason.BAD_MESSAGES, f"{columns.messages!r} is not a list of messages")
+    turns: list[tuple[str, str]] = []
+    for number, message in enumerate(value, 1):
+        where = f"message {number}"
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
+            raise Unusable(Reason.BAD_MESSAGES, f"{where} is not {{role, content}}")
+        if message["role"] == "system":
+            # The application's own system prompt takes its place.
+            continue
+        role = ROLES.get(message["role"])
+        wanted = "assistant" if len(turns) % 2 else "user"
+        if role != wanted:
+            raise Unusable(Reason.BAD_MESSAGES, f"{where} is by {message['role'][:40]!r}, the turn is the {wanted}'s")
+        content = _text(message["content"], where, ingest)
+        if not content:
+            raise Unusable(Reason.EMPTY_PROMPT if role == "user" else Reason.BAD_MESSAGES, f"{where} is empty")
+        turns.append((role, content))
+    if not turns:
+        raise Unusable(Reason.MISSING_PROMPT, "no message of a user")
+    return turns
+
+
+def _text(value: Any, where: str, ingest: Ingest) -> str:
+    if not isinstance(value, str):
+        raise Unusable(Reason.NOT_TEXT, f"{where} is {type(value).__name__}, wanted is text")
+    if len(value) > 2 * ingest.max_characters:
+        # Not worth normalising first.
+        raise Unusable(Reason.TOO_LONG, f"{where} has {len(value):,} characters, at most {ingest.max_characters:,}")
+    text = clean(value)
+    if len(text) > ingest.max_characters:
+        raise Unusable(Reason.TOO_LONG, f"{where} has {len(text):,} characters, at most {ingest.max_characters:,}")
+    return text
+
+
+def _value(row: Row, name: str | None) -> Any:
+    """The value of a mapped column; a dot reaches into a record, unless a column has just that name. NaN is None."""
+    if name is None:
+        return None
+    value: Any = row.values
+    if name in row.values:
+        value = row.values[name]
+    else:
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _plain(value: Any) -> str:
+    """Any value as text: texts as they are, nothing as the empty text, records as JSON."""
+    if value is None:
+        return ""
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _id(value: Any) -> str | None:
+    text = _plain(value)[:ID_CHARACTERS]
+    if "@" in text and redact(text, ["email"], Counter()) != text:
+        # It must go on telling rows apart without telling whose they are.
+        return "sha256:" + digest_of_messages([{"role": "id", "content": text}])[:32]
+    return text or None
+
+
+def _timestamp(value: Any) -> datetime | None:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise Unusable(Reason.BAD_TIMESTAMP, f"{value[:60]!r} is not a time as ISO 8601 writes it") from None
+    if not isinstance(value, datetime):
+        raise Unusable(Reason.BAD_TIMESTAMP, f"{str(value)[:60]} is {type(value).__name__}, wanted is ISO 8601 text")
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise Unusable(Reason.BAD_TIMESTAMP, f"{value.isoformat()} lies outside of the calendar") from None

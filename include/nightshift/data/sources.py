@@ -1,0 +1,188 @@
+"""From a source in an application's file to local files of raw rows, each with its digest.
+
+Remote files are copied to scratch and the rows of a query are kept there as JSON lines, so that what was digested
+is exactly what is then read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from upath import UPath
+
+from nightshift.config import Columns, Interval, Source
+from nightshift.data.readers import (
+    RawRows,
+    compression,
+    decompressed,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+    require_columns,
+)
+from nightshift.data.storage import is_local, sha256_of
+from nightshift.errors import BadEnvironment, BadInput
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+COMPRESSIONS = {".gz", ".zst", ".zstd"}
+
+
+class NoData(Exception):
+    """There is nothing (yet) for this interval: not an error, and not a success either."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """Raw rows in a local file. `label` is what users know it by, `inputs` what it adds to a partition's inputs."""
+
+    source: Source
+    label: str
+    path: Path
+    format: str
+    bytes: int
+    state: tuple[int, int]
+    inputs: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The `source` column of its rows: `<source>/<file>`, or the source's name for a query."""
+        return "/".join([self.source.name, *([self.inputs["file"]] if "file" in self.inputs else [])])
+
+    def read(self) -> RawRows:
+        """Yield the raw rows, streaming.
+
+        :raises BadInput: the file as a whole cannot be used.
+        :raises BadEnvironment: it cannot be read, or changed after it was digested.
+        """
+        if self.format == "csv":
+            yield from read_csv(self.path, self.label, mapped(self.source.columns))
+        elif self.format == "parquet":
+            yield from read_parquet(self.path, self.label, mapped(self.source.columns))
+        else:
+            yield from read_jsonl(self.path, self.label)
+        if _state(self.path) != self.state:
+            raise BadEnvironment(f"{self.label}: changed while it was read; the next try takes the new content")
+
+
+def mapped(columns: Columns) -> list[str]:
+    """Return the source's columns that a mapping names, each once."""
+    names = [columns.prompt, columns.answer, columns.messages, columns.id, columns.timestamp, *columns.metadata]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def raw_files(source: Source, interval: Interval, folder: Path) -> list[RawFile]:
+    """Return the files of a source for an interval, in order of their names; copies go to `folder`.
+
+    :raises NoData: there is no such file.
+    :raises BadInput: a name leads elsewhere, is no file, or tells no format; a query is wrong.
+    :raises BadEnvironment: storage or database cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.query is not None:
+        return [_query(source, interval, folder)]
+    uri = source.uri_for(interval.start, interval.end)
+    # Below the folders that the pattern names, the path tells two files of one name apart.
+    fixed = len(uri.partition("*")[0].rpartition("/")[0]) + 1 if "*" in uri else 0
+    files = []
+    for number, path in enumerate(_matches(source, uri)):
+        label = path.path if is_local(path) else str(path)
+        name = label[fixed:] if fixed else path.name
+        files.append(_raw_file(source, path, label, name, folder / f"{number:06}"))
+    return files
+
+
+def _matches(source: Source, uri: str) -> list[UPath]:
+    target = UPath(uri)
+    try:
+        if "*" not in uri:
+            found = [target] if target.exists() else []
+        else:
+            found = sorted((UPath(target.fs.unstrip_protocol(path), **target.storage_options)
+                            for path in target.fs.glob(target.path)), key=str)  # fmt: skip
+            found = [path for path in found if not path.is_dir()]
+            if is_local(target):
+                root = Path(os.path.realpath(target.path.split("*")[0].rpartition("/")[0]))
+                for path in found:
+                    if not Path(os.path.realpath(path.path)).is_relative_to(root):
+                        raise BadInput(
+                            f"{path.path}: source {source.name!r} matches it, but it is a link out of {root}"
+                        )
+    except OSError as error:
+        raise BadEnvironment(f"source {source.name!r}: {uri} cannot be listed: {error}") from error
+    if not found:
+        raise NoData(f"source {source.name!r}: there is no file {uri}")
+    return found
+
+
+def _raw_file(source: Source, path: UPath, label: str, name: str, copy: Path) -> RawFile:
+    kind = source.format or _format(label)
+    local = Path(path.path) if is_local(path) else copy
+    if local is not copy and local.is_dir():
+        raise BadInput(f"{label}: is a folder; for all files in it write {label}/*")
+    if local is not copy and not local.is_file():
+        raise BadInput(f"{label}: is not an ordinary file")
+    try:
+        if local is copy:
+            path.fs.get_file(path.path, str(local))
+        state = _state(local)
+        digest = sha256_of(local)
+        if kind == "parquet":
+            local = _unpacked(local, label, copy.with_suffix(".parquet"))
+            state = _state(local)
+    except OSError as error:
+        raise BadEnvironment(f"{label}: cannot be read: {error.strerror or error}") from error
+    inputs = {"source": source.name, "file": name, "sha256": digest}
+    return RawFile(source, label, local, kind, state[0], state, inputs)
+
+
+def _format(label: str) -> str:
+    suffixes = Path(label).suffixes
+    while suffixes and suffixes[-1].lower() in COMPRESSIONS:
+        suffixes.pop()
+    kind = FORMATS.get(suffixes[-1].lower()) if suffixes else None
+    if kind is None:
+        raise BadInput(
+            f"{label}: its name does not tell the format; give the source `format:` (jsonl, csv or parquet), or the "
+            f"file one of the endings {', '.join(FORMATS)}"
+        )
+    return kind
+
+
+def _unpacked(path: Path, label: str, target: Path) -> Path:
+    """Parquet is read from its end, so a compressed file of it is unpacked first."""
+    if compression(path) is None:
+        return path
+    try:
+        with decompressed(path, label) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+    except OSError as error:
+        if error.errno:
+            raise
+        raise BadInput(f"{label}: damaged or cut off: {error}; get it again") from error
+    return target
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _query(source: Source, interval: Interval, folder: Path) -> RawFile:
+    from nightshift.data.database import write_query
+
+    label, path = f"query of source {source.name!r}", folder / "query.jsonl"
+    digest, names = write_query(source.connection or "", source.query or "", interval, label, path)
+    require_columns(label, mapped(source.columns), names)
+    state = _state(path)
+    inputs = {"source": source.name, "query": source.query or "", "sha256": digest}
+    return RawFile(source, label, path, "jsonl", state[0], state, inputs)
