@@ -1,0 +1,117 @@
+"""The few calls of Airflow's REST API that `nightshift run` needs."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import httpx
+
+from nightshift.errors import BadEnvironment
+from nightshift.stack.credentials import passwords
+from nightshift.stack.place import Place
+
+USER = "operator"
+
+
+class AirflowApi:
+    """A session of the stack's operator.
+
+    :raises BadEnvironment: Airflow does not answer, or refuses (every method).
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        # The stack is on this machine: a proxy of the environment has no part in it.
+        self._client = httpx.Client(base_url=place.airflow_url, timeout=60, trust_env=False)
+
+    def __enter__(self) -> Self:
+        body = {"username": USER, "password": passwords(self._place)[USER]}
+        token = self._call("POST", "/auth/token", json=body)["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def has_dag(self, dag: str) -> bool:
+        """Whether the DAG processor has seen this DAG."""
+        return self._client.get(f"/api/v2/dags/{dag}").is_success
+
+    def import_errors(self) -> list[str]:
+        """Return what is wrong with DAG files, one text a file."""
+        errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors]
+
+    def unpause(self, dag: str) -> None:
+        """Let the runs of a DAG start."""
+        self._call("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """Return the newest 100 runs of a DAG."""
+        return list(
+            self._call("GET", f"/api/v2/dags/{dag}/dagRuns", params={"limit": 100, "order_by": "-run_after"})[
+                "dag_runs"
+            ]
+        )
+
+    def backfill(self, dag: str, start: str, end: str) -> None:
+        """Create the runs between two logical dates that do not exist yet, and clear those that failed.
+
+        One backfill of a DAG is possible at a time; where one is running already, it is left to do its work.
+        """
+        body = {"dag_id": dag, "from_date": start, "to_date": end, "reprocess_behavior": "failed"}
+        self._call("POST", "/api/v2/backfills", json=body, accept={409})
+
+    def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
+        """Start a run under an id of our own."""
+        body = {"dag_run_id": run, "logical_date": None, "conf": conf}
+        self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
+
+    def clear(self, dag: str, run: str) -> None:
+        """Let the failed tasks of a run, and what follows them, run again."""
+        body = {"dry_run": False, "only_failed": True}
+        self._call("POST", f"/api/v2/dags/{dag}/dagRuns/{run}/clear", json=body)
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        return list(self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"])
+
+    def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
+        """Return what a task returned; nothing where it returned nothing."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
+        answer = self._call("GET", path, params={"deserialize": "true"}, accept={404})
+        value = answer.get("value")
+        return value if isinstance(value, dict) else {}
+
+    def log_lines(self, dag: str, run: str, task: str, attempt: int) -> list[str]:
+        """Return the log of one try of a task, as lines."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
+        answer = self._call("GET", path, params={"full_content": "true"}, accept={404})
+        lines = []
+        for entry in answer.get("content") or []:
+            if isinstance(entry, str):
+                lines.append(entry)
+            elif not entry["event"].startswith("::"):
+                level = str(entry.get("level", "")).upper()
+                lines.append(
+                    f"{level} {entry['event']}" if level in {"WARNING", "ERROR", "CRITICAL"} else entry["event"]
+                )
+        return lines
+
+    def page(self, dag: str, run: str, task: str | None = None) -> str:
+        """Return the address of a run, or of a task with its log, in Airflow's own pages."""
+        return f"{self._place.airflow_url}/dags/{dag}/runs/{run}" + (f"/tasks/{task}" if task else "")
+
+    def _call(self, method: str, path: str, accept: set[int] | None = None, **options: Any) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise BadEnvironment(
+                f"Airflow at {self._place.airflow_url} does not answer ({error}). `make up` starts what died; "
+                f"the logs are in {self._place.logs}"
+            ) from error
+        if answer.is_success:
+            return dict(answer.json())
+        if answer.status_code in (accept or ()):
+            return {}
+        raise BadEnvironment(f"Airflow refused {method} {path} ({answer.status_code}): {answer.text[:500]}")

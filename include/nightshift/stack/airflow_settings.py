@@ -1,0 +1,129 @@
+"""Reads `airflow_settings.yaml` (the Astro CLI's format) and puts its connections, variables and pools into Airflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from nightshift.errors import BadInput
+
+
+def _json_object(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) and value.strip() else value or {}
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class ConnectionSetting(BaseModel):
+    """A connection, with the Astro CLI's keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    conn_id: str
+    conn_type: str
+    conn_host: str | None = None
+    conn_schema: str | None = None
+    conn_login: str | None = None
+    conn_password: str | None = None
+    conn_port: int | None = None
+    conn_uri: str | None = None
+    conn_extra: Annotated[dict[str, Any], BeforeValidator(_json_object)] = {}
+
+
+class PoolSetting(BaseModel):
+    """A pool, with the Astro CLI's keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pool_name: str
+    pool_slot: int = Field(ge=-1)
+    pool_description: str = ""
+    pool_include_deferred: bool = False
+
+
+class VariableSetting(BaseModel):
+    """A variable, with the Astro CLI's keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    variable_name: str
+    variable_value: Annotated[str, BeforeValidator(_text)]
+
+
+class AirflowSettings(BaseModel):
+    """What the file holds below `airflow:`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connections: list[ConnectionSetting] = []
+    pools: list[PoolSetting] = []
+    variables: list[VariableSetting] = []
+
+
+def read_airflow_settings(path: Path) -> AirflowSettings:
+    """Return the settings in the file `path`. The empty entries of Astro's template (`conn_id:`) are passed over.
+
+    :raises BadInput: the file is missing or not in this format.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        groups = content.get("airflow") or {}
+        filled = {name: [item for item in items or [] if _is_filled(item)] for name, items in groups.items()}
+        return AirflowSettings.model_validate(filled)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: there is no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise BadInput(f"{path}: not settings in the Astro CLI's format: {error}") from error
+    except ValidationError as error:
+        problems = [
+            f"{path}: airflow.{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        ]
+        raise BadInput("\n".join(problems)) from None
+
+
+def load_into_airflow(settings: AirflowSettings) -> None:
+    """Create the connections, pools and variables in Airflow's database, or give those that exist these values."""
+    from airflow.models import Connection, Pool, Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        for item in settings.connections:
+            connection = session.scalar(select(Connection).where(Connection.conn_id == item.conn_id))
+            if connection is not None:
+                session.delete(connection)
+                session.flush()
+            session.add(_connection(Connection, item))
+        for pool in settings.pools:
+            Pool.create_or_update_pool(
+                pool.pool_name, pool.pool_slot, pool.pool_description, pool.pool_include_deferred, session=session
+            )
+        for variable in settings.variables:
+            Variable.set(variable.variable_name, variable.variable_value, session=session)
+
+
+def _connection(kind: Any, item: ConnectionSetting) -> Any:
+    if item.conn_uri:
+        return kind(conn_id=item.conn_id, uri=item.conn_uri)
+    return kind(
+        conn_id=item.conn_id,
+        conn_type=item.conn_type,
+        host=item.conn_host or None,
+        schema=item.conn_schema or None,
+        login=item.conn_login or None,
+        password=item.conn_password or None,
+        port=item.conn_port,
+        extra=item.conn_extra or None,
+    )
+
+
+def _is_filled(item: Any) -> bool:
+    """Whether an entry is more than a blank form; one that is not a mapping is left for the check to refuse."""
+    return not isinstance(item, dict) or any(value not in (None, "") for value in item.values())

@@ -1,0 +1,49 @@
+"""Keys and passwords of the local stack: generated once, readable by this user alone, never printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nightshift.errors import BadEnvironment
+from nightshift.stack.place import Place
+
+# Airflow's simple auth manager knows four roles; `user` may run DAGs and answer approvals, and change nothing else.
+USERS = {"viewer": "viewer", "approver": "user", "operator": "op", "admin": "admin"}
+KEY_BYTES = 64
+
+
+def stack_keys(place: Place) -> dict[str, str]:
+    """Return `fernet_key`, `api_secret_key` and `jwt_secret`, made at the first call."""
+    from cryptography.fernet import Fernet
+
+    makers: dict[str, Callable[[], str]] = {
+        "fernet_key": lambda: Fernet.generate_key().decode(),
+        "api_secret_key": lambda: secrets.token_urlsafe(KEY_BYTES),
+        "jwt_secret": lambda: secrets.token_urlsafe(KEY_BYTES),
+    }
+    return _keep(place.home / "keys.json", makers)
+
+
+def passwords(place: Place) -> dict[str, str]:
+    """Return the password of every user, made at the first call. Airflow reads the same file."""
+    return _keep(place.passwords, dict.fromkeys(USERS, lambda: secrets.token_urlsafe(12)))
+
+
+def _keep(path: Path, makers: Mapping[str, Callable[[], str]]) -> dict[str, str]:
+    try:
+        kept = dict(json.loads(path.read_text())) if path.exists() else {}
+    except ValueError:
+        raise BadEnvironment(f"{path} is not readable as JSON; delete it and start again (it is made anew)") from None
+    missing = {name: make() for name, make in makers.items() if name not in kept}
+    if missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({**kept, **missing}, file, indent=1)
+        temporary.replace(path)
+    return {**kept, **missing}

@@ -1,0 +1,87 @@
+"""The environment variables that the processes of the local stack get."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from nightshift.stack.credentials import USERS, stack_keys
+from nightshift.stack.place import Place
+
+
+def airflow_environment(place: Place) -> dict[str, str]:
+    """Return the whole environment of Airflow's processes: this one's, with the stack's own settings.
+
+    Settings of another Airflow in the caller's shell are left out, so that a local stack never reaches its database;
+    connections and variables (`AIRFLOW_CONN_…`, `AIRFLOW_VAR_…`) are kept.
+    """
+    keys = stack_keys(place)
+    settings = {
+        "CORE__DAGS_FOLDER": str(place.project / "dags"),
+        "CORE__PLUGINS_FOLDER": str(place.project / "plugins"),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "4",
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        "CORE__FERNET_KEY": keys["fernet_key"],
+        "CORE__TEST_CONNECTION": "Disabled",
+        "CORE__EXECUTION_API_SERVER_URL": f"{place.airflow_url}/execution/",
+        "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(place.passwords),
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place.airflow_home / 'airflow.db'}",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(place.airflow_port),
+        "API__BASE_URL": place.airflow_url,
+        "API__WORKERS": "1",
+        "API__SECRET_KEY": keys["api_secret_key"],
+        "API__EXPOSE_CONFIG": "False",
+        "API__EXPOSE_STACKTRACE": "False",
+        "API_AUTH__JWT_SECRET": keys["jwt_secret"],
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "LOGGING__COLORED_CONSOLE_LOG": "False",
+        # A small machine that trains a model is slow at everything else; Airflow's defaults fail tasks then.
+        "CORE__DAGBAG_IMPORT_TIMEOUT": "180",
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "240",
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
+        "WORKERS__EXECUTION_API_RETRIES": "10",
+    }
+    return {
+        **_without_another_airflow(),
+        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+        "AIRFLOW_HOME": str(place.airflow_home),
+        "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": place.storage,
+        "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": json.dumps(
+            {"conn_type": "http", "host": "127.0.0.1", "port": place.mlflow_port}
+        ),
+        "PATH": _path(),
+        "VIRTUAL_ENV": sys.prefix,
+    }
+
+
+def mlflow_environment() -> dict[str, str]:
+    """Return the whole environment of the MLflow server."""
+    return {
+        **_without_another_airflow(),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PATH": _path(),
+    }
+
+
+def _without_another_airflow() -> dict[str, str]:
+    kept = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW", "MLFLOW_")) or name.startswith(kept)
+    }
+
+
+def _path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -1,0 +1,84 @@
+"""Where the local stack lives: its folders, ports and addresses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightshift.errors import BadEnvironment
+
+PROJECT = Path(__file__).resolve().parents[3]
+AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
+MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One local stack. Everything it writes is below `home`, but for data when `NIGHTSHIFT_STORAGE` names a place."""
+
+    project: Path
+    home: Path
+    airflow_port: int
+    mlflow_port: int
+    storage: str
+
+    @property
+    def airflow_home(self) -> Path:
+        return self.home / "airflow"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def processes(self) -> Path:
+        return self.home / "processes"
+
+    @property
+    def passwords(self) -> Path:
+        return self.home / "passwords.json"
+
+    @property
+    def settings(self) -> Path:
+        return self.project / "airflow_settings.yaml"
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.airflow_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.mlflow_port}"
+
+
+def this_place(environment: Mapping[str, str] | None = None, project: Path = PROJECT) -> Place:
+    """Return the stack that `NIGHTSHIFT_HOME`, the port variables and `NIGHTSHIFT_STORAGE` describe.
+
+    :raises BadEnvironment: a port is not a port, or this is not a checkout of the project.
+    """
+    variables = os.environ if environment is None else environment
+    if not (project / "dags").is_dir():
+        raise BadEnvironment(
+            f"{project} holds no dags folder: the local stack runs from a checkout of the project (git clone, make up)"
+        )
+    home = Path(variables.get("NIGHTSHIFT_HOME") or project / ".nightshift").expanduser().absolute()
+    airflow_port = _port(variables, AIRFLOW_PORT, 8080)
+    mlflow_port = _port(variables, MLFLOW_PORT, 5000)
+    if airflow_port == mlflow_port:
+        raise BadEnvironment(f"{AIRFLOW_PORT} and {MLFLOW_PORT} are both {airflow_port}; give them different ports")
+    return Place(
+        project=project,
+        home=home,
+        airflow_port=airflow_port,
+        mlflow_port=mlflow_port,
+        storage=variables.get("NIGHTSHIFT_STORAGE") or (home / "storage").as_uri(),
+    )
+
+
+def _port(variables: Mapping[str, str], name: str, default: int) -> int:
+    text = variables.get(name) or str(default)
+    if not text.isdigit() or not 0 < int(text) < 65_536:
+        raise BadEnvironment(f"{name}={text!r} is not a port (1 to 65535)")
+    return int(text)

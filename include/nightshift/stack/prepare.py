@@ -1,0 +1,45 @@
+"""Brings Airflow's database up to date and loads `airflow_settings.yaml`: `python -m nightshift.stack.prepare`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from importlib.metadata import version
+
+from nightshift.errors import JobError
+from nightshift.stack.airflow_settings import load_into_airflow, read_airflow_settings
+from nightshift.stack.place import Place, this_place
+
+
+def prepared_for(place: Place) -> str:
+    """What the database was prepared for; the same text means that there is nothing to do."""
+    settings = hashlib.sha256(place.settings.read_bytes()).hexdigest() if place.settings.exists() else ""
+    return f"{version('apache-airflow')} {settings}"
+
+
+def is_prepared(place: Place) -> bool:
+    """Whether the database fits this Airflow and these settings."""
+    stamp = place.airflow_home / "prepared"
+    database = place.airflow_home / "airflow.db"
+    return database.exists() and stamp.exists() and stamp.read_text() == prepared_for(place)
+
+
+def main() -> int:
+    """Run with the environment of Airflow's processes."""
+    place = this_place()
+    try:
+        settings = read_airflow_settings(place.settings)
+    except JobError as error:
+        print(f"ERROR {error}", file=sys.stderr)
+        return int(error.exit_code)
+
+    from airflow.utils.db import initdb
+
+    initdb()
+    load_into_airflow(settings)
+    (place.airflow_home / "prepared").write_text(prepared_for(place))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

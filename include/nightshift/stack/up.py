@@ -1,0 +1,197 @@
+"""Starts MLflow and Airflow on this machine; a second call finds what runs and starts what died."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import httpx
+
+from nightshift.errors import BadEnvironment
+from nightshift.stack.credentials import passwords
+from nightshift.stack.environment import airflow_environment, mlflow_environment
+from nightshift.stack.place import AIRFLOW_PORT, MLFLOW_PORT, Place, this_place
+from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
+from nightshift.stack.prepare import is_prepared
+from nightshift.stack.processes import Component, stop
+
+AIRFLOW = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+MLFLOW = "mlflow"
+READY_SECONDS = 300
+MODEL_SECONDS = 900
+POLL_SECONDS = 1.0
+
+
+def main() -> int:
+    """Start the stack and say where it is."""
+    place = this_place()
+    if start(place):
+        print(where(place))
+    else:
+        print(f"already running\n{where(place)}")
+    return 0
+
+
+def components(place: Place) -> dict[str, Component]:
+    """Return every long-running part of the stack by name."""
+    return {name: Component(name, place.processes, place.logs) for name in (MLFLOW, *AIRFLOW)}
+
+
+def start(place: Place) -> bool:
+    """Start what does not run; wait for all of it and for the base model. Return whether there was anything to do.
+
+    :raises BadEnvironment: something on this machine is in the way; the text says what to do.
+    """
+    parts = components(place)
+    down = [name for name, part in parts.items() if not part.leader()]
+    if not down and _mlflow_is_ready(place) and not _airflow_waits_for(place):
+        return False
+    say = Steps()
+    _check(place, parts, down)
+    make_folders(place)
+    passwords(place)
+    model = _fetch_model(place)
+    try:
+        if MLFLOW in down:
+            say(f"starting MLflow on port {place.mlflow_port}")
+            parts[MLFLOW].start(_mlflow_command(place), mlflow_environment(), place.home)
+        environment = airflow_environment(place)
+        if not is_prepared(place):
+            say("preparing Airflow's database, loading airflow_settings.yaml")
+            _prepare(place, environment)
+        airflow_down = [name for name in AIRFLOW if name in down]
+        if airflow_down:
+            say(f"starting Airflow on port {place.airflow_port} ({', '.join(airflow_down)})")
+        for name in airflow_down:
+            command = [sys.executable, "-m", "airflow", *AIRFLOW[name]]
+            parts[name].start(command, environment, place.project)
+        _wait_until_ready(place, parts, say)
+        if model.poll() is None:
+            say("fetching the base model (once)")
+        _wait_for_model(model, place)
+    finally:
+        if model.poll() is None:
+            model.terminate()
+    say("ready")
+    return True
+
+
+def where(place: Place) -> str:
+    """Say where a person looks."""
+    return (
+        f"  Airflow    {place.airflow_url}   users admin, operator, approver, viewer\n"
+        f"  MLflow     {place.mlflow_url}\n"
+        f"  passwords  {place.passwords}\n"
+        f"  logs       {place.logs}\n"
+        f"  storage    {place.storage}\n"
+        "  stop it with `make down`"
+    )
+
+
+class Steps:
+    """Progress lines with the seconds since the first."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
+
+
+def _check(place: Place, parts: dict[str, Component], down: list[str]) -> None:
+    """Look at the machine before anything is started. What a dead part left running would hold its port."""
+    stop([parts[name] for name in down])
+    place.home.parent.mkdir(parents=True, exist_ok=True)
+    check_disk(place.home.parent)
+    if MLFLOW in down:
+        check_port(place.mlflow_port, MLFLOW_PORT, "MLflow")
+    if "api-server" in down:
+        check_port(place.airflow_port, AIRFLOW_PORT, "Airflow")
+    check_storage(place.storage)
+
+
+def _mlflow_command(place: Place) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", f"sqlite:///{place.home / 'mlflow.db'}"),
+        *("--artifacts-destination", str(place.home / "artifacts")),
+        *("--host", "127.0.0.1", "--port", str(place.mlflow_port), "--workers", "1"),
+    ]
+
+
+def _fetch_model(place: Place) -> subprocess.Popen[bytes]:
+    """Start fetching the sample's base model beside the rest."""
+    from nightshift.applications import load_application
+
+    name = load_application("banking_assistant").base_model
+    with (place.logs / "model.log").open("wb") as log:
+        command = [sys.executable, "-m", "nightshift", "model", "fetch", name]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _wait_for_model(model: subprocess.Popen[bytes], place: Place) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        model.wait(MODEL_SECONDS)
+    if model.returncode != 0:
+        tail = "\n".join((place.logs / "model.log").read_text(errors="replace").splitlines()[-5:])
+        raise BadEnvironment(
+            f"the base model could not be fetched:\n{tail}\nThe stack runs, but its jobs need the model. "
+            "Once that is put right: nightshift model fetch"
+        )
+
+
+def _prepare(place: Place, environment: dict[str, str]) -> None:
+    log = place.logs / "prepare.log"
+    with log.open("wb") as file:
+        command = [sys.executable, "-m", "nightshift.stack.prepare"]
+        code = subprocess.run(
+            command, env=environment, cwd=place.project, stdout=file, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+        raise BadEnvironment(f"Airflow's database could not be prepared:\n{tail}\nThe whole log: {log}")
+
+
+def _wait_until_ready(place: Place, parts: dict[str, Component], say: Callable[[str], None]) -> None:
+    """Wait for MLflow's and Airflow's health, and say each part as it comes up."""
+    deadline = time.monotonic() + READY_SECONDS
+    waiting = ["MLflow", "Airflow"]
+    while waiting:
+        for name, part in parts.items():
+            if not part.leader():
+                raise BadEnvironment(f"{name} ended while it started; the end of {part.log}:\n{part.last_lines()}")
+        missing = [] if _mlflow_is_ready(place) else ["MLflow"]
+        missing += _airflow_waits_for(place)
+        for name in [name for name in waiting if name not in missing]:
+            say(f"{name} is ready")
+        waiting = missing
+        if waiting and time.monotonic() > deadline:
+            raise BadEnvironment(
+                f"not ready after {READY_SECONDS} s: {', '.join(waiting)}. The logs in {place.logs} say why; "
+                "`make down`, then `make up` starts over"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _mlflow_is_ready(place: Place) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{place.mlflow_url}/health", timeout=2, trust_env=False).is_success
+    return False
+
+
+def _airflow_waits_for(place: Place) -> list[str]:
+    """Return the parts of Airflow that are not healthy yet."""
+    try:
+        answer = httpx.get(f"{place.airflow_url}/api/v2/monitor/health", timeout=5, trust_env=False)
+        health = answer.raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return ["Airflow"]
+    return [f"Airflow's {name}" for name, part in health.items() if (part or {}).get("status") != "healthy"]
