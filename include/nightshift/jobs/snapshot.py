@@ -1,0 +1,104 @@
+"""The job `snapshot`: gather a training set from accepted partitions, and held-out rows that no model has seen."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.data.partition import Manifest
+    from nightshift.data.snapshot import Selection
+
+log = logging.getLogger(__name__)
+
+
+class Spec(JobSpec):
+    """Which days the training set covers."""
+
+    until: date | None = Field(None, description="last day of examples, included; empty: the newest accepted")
+    window_days: int | None = Field(None, ge=1, le=3650, description="days up to `until`; empty: the application's")
+
+
+class Result(JobResult):
+    """Where the snapshot is, or why there is none."""
+
+    verdict: Verdict
+    reason: str
+    snapshot: str | None = None
+    digest: str | None = None
+    train_examples: int = 0
+    held_out_examples: int = 0
+    days: list[str] = Field([], description="interval keys")
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the snapshot of the newest accepted days, or find it.
+
+    :raises BadInput: a partition is damaged.
+    """
+    from nightshift.data.partition import digest_of, find, partition_of
+    from nightshift.data.snapshot import published_examples, published_snapshots, select
+
+    name, training = spec.application.name, spec.application.training
+    selection = select(
+        published_examples(spec.storage, name),
+        published_snapshots(spec.storage, name),
+        spec.until,
+        spec.window_days or training.window_days,
+    )
+    for key, reason in selection.left_out.items():
+        log.warning("%s is left out: %s", key, reason)
+    days = [published.key for published in selection.window]
+    left_out = "".join(f"; {key} left out: {reason}" for key, reason in selection.left_out.items())
+    if not selection.window:
+        reason = f"no accepted examples{f' up to {spec.until}' if spec.until else ''}{left_out}"
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
+
+    partition = partition_of(spec.storage, name, "snapshots", digest_of(selection.inputs)[:16])
+    manifest = find(partition, selection.inputs)
+    if manifest is None:
+        manifest = _make(spec, partition, selection, progress)
+    train, held_out = manifest.counts["train"], manifest.counts["held_out"]
+    enough = train >= training.min_examples
+    reason = (
+        f"{train:,} training and {held_out:,} held-out examples of {len(days)} partitions ({days[0]} to {days[-1]})"
+        f"{'' if enough else f'; at least {training.min_examples:,} training examples are asked for'}{left_out}"
+    )
+    return Result(
+        verdict=Verdict.PASS if enough else Verdict.INSUFFICIENT_DATA,
+        reason=reason,
+        snapshot=str(partition) if enough else None,
+        digest=manifest.digest if enough else None,
+        train_examples=train,
+        held_out_examples=held_out,
+        days=days,
+    )
+
+
+def _make(spec: Spec, partition: UPath, selection: Selection, progress: Progress) -> Manifest:
+    from nightshift.data.partition import publish
+    from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.data.storage import scratch
+    from nightshift.data.training_set import write_training_set
+
+    folder = scratch(UPath(spec.storage))
+    counts = write_training_set(selection, folder, lambda done, of: progress.report(done, of, unit="partitions"))
+    return publish(
+        partition,
+        folder,
+        kind="snapshot",
+        application=spec.application.name,
+        inputs=selection.inputs,
+        rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"]},
+        counts=counts,
+        facts={"days": [published.key for published in selection.window], "left_out": selection.left_out},
+        parents=[published.parent for published in selection.window],
+    )

@@ -1,0 +1,144 @@
+"""The snapshot job: what a training set is made from, and that nothing is judged on what was trained on."""
+
+import shutil
+from datetime import date
+
+import pyarrow.parquet as pq
+import pytest
+from upath import UPath
+
+from nightshift.config import Application, Source, Training
+from nightshift.data.leakage import asked, shingles, similarity
+from nightshift.data.partition import fetch, require_manifest
+from nightshift.jobs.snapshot import Spec, run
+from nightshift.verdict import Verdict
+
+APPLICATION = Application(
+    name="app",
+    sources=[Source(uri="rows.jsonl", columns={"prompt": "text", "answer": "answer"})],
+    training=Training(min_examples=2),
+)
+
+
+@pytest.fixture
+def snapshot(storage, progress):
+    """A function that runs the job and returns its result."""
+
+    def run_snapshot(**fields):
+        return run(Spec(application=APPLICATION, storage=storage, **fields), progress)
+
+    return run_snapshot
+
+
+def rows_of(result, name, tmp_path):
+    partition = UPath(result.snapshot)
+    return pq.read_table(fetch(partition, require_manifest(partition, result.digest), name, tmp_path)).to_pylist()
+
+
+def prompts(result, name, tmp_path):
+    return [row["prompt"] for row in rows_of(result, name, tmp_path)]
+
+
+QUESTIONS = [
+    "Why was my card payment declined at the supermarket yesterday evening?",
+    "How do I change the address that my account is registered to?",
+    "The exchange rate that you used for my last transfer seems wrong.",
+    "Can I get a second card for my daughter who studies abroad?",
+    "A direct debit appeared in my statement that I never agreed to.",
+    "What documents do you need before my identity is verified?",
+]
+
+
+def test_nothing_is_judged_on_a_row_that_any_day_trained_on(publish_day, snapshot, tmp_path):
+    declined, address, rate, second_card, debit, documents = QUESTIONS
+    # Long before the window of the snapshot, the same texts were training rows …
+    publish_day("2026-09-01", [(declined, "a", "train"), ("filler one", "x", "train")])
+    # … and within the window other days train on what this day holds out: word for word, in other case, nearly.
+    publish_day("2026-11-02", [(text, "a", "held_out") for text in QUESTIONS])
+    publish_day("2026-11-03", [(address.upper(), "a", "train"), ("filler two", "x", "train")])
+    publish_day(
+        "2026-11-04", [(rate.replace("wrong.", "wrong!!"), "another answer", "train"), ("filler", "x", "train")]
+    )
+    publish_day("2026-11-05", [(second_card, "a", "traffic"), ("short", "x", "train"), (debit, None, "train")])
+
+    result = snapshot(window_days=7)
+
+    assert result.verdict is Verdict.PASS
+    assert result.days == ["2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05"]
+    assert set(prompts(result, "held_out.parquet", tmp_path)) == {second_card, documents}
+    trained = rows_of(result, "train.parquet", tmp_path)
+    for row in rows_of(result, "held_out.parquet", tmp_path):
+        for seen in trained:
+            assert similarity(shingles(asked(row["messages"])), shingles(asked(seen["messages"]))) < 0.8
+    counts = require_manifest(UPath(result.snapshot)).counts
+    assert counts["seen_in_training"] == 4
+    assert counts["rows"] == sum(value for name, value in counts.items() if name != "rows")
+
+
+def test_rows_that_only_an_earlier_snapshot_still_knows_are_not_judged_on(publish_day, snapshot, tmp_path):
+    publish_day("2026-11-02", [(QUESTIONS[0], "a", "train"), (QUESTIONS[1], "a", "train")])
+    snapshot()
+    # The day is written again under other shares: what was trained on is held out now.
+    publish_day("2026-11-02", [(q, "a", "held_out") for q in QUESTIONS[:3]] + [("x", "y", "train")] * 2, version=2)
+    publish_day("2026-11-03", [("p", "y", "train")])
+    assert prompts(snapshot(), "held_out.parquet", tmp_path) == [QUESTIONS[2]]
+
+
+def test_a_later_day_that_was_trained_on_is_remembered_when_an_earlier_day_is_judged(publish_day, snapshot, tmp_path):
+    early = [("early one", "a", "train"), ("early two", "a", "train")]
+    publish_day("2026-11-02", [*early, (QUESTIONS[0], "a", "held_out"), (QUESTIONS[1], "a", "held_out")])
+    publish_day("2026-11-09", [(QUESTIONS[0], "a", "train")])
+    snapshot()
+    assert prompts(snapshot(until=date(2026, 11, 2)), "held_out.parquet", tmp_path) == [QUESTIONS[1]]
+
+
+def test_rows_without_an_answer_and_repeated_rows_are_not_trained_on(publish_day, snapshot, tmp_path):
+    publish_day("2026-11-02", [(QUESTIONS[0], "a", "train"), (QUESTIONS[1], None, "train")])
+    publish_day("2026-11-03", [(QUESTIONS[0], "a", "train"), (QUESTIONS[2], "b", "train")])
+    result = snapshot()
+    assert prompts(result, "train.parquet", tmp_path) == [QUESTIONS[0], QUESTIONS[2]]
+    counts = require_manifest(UPath(result.snapshot)).counts
+    assert (counts["unanswered"], counts["duplicates"]) == (1, 1)
+
+
+def test_only_what_validation_accepted_is_used_and_the_rest_is_named(publish_day, snapshot):
+    row = [("only", "a", "train"), ("two", "b", "train")]
+    publish_day("2026-11-02", row, verdict=Verdict.WARN)
+    publish_day("2026-11-03", row, verdict=Verdict.FAIL, reasons=["answered_share 0.2 is below 0.99"])
+    publish_day("2026-11-04", row, verdict=None)
+    publish_day("2026-11-05", row)
+    publish_day("2026-11-05", row, verdict=None, version=2)
+    result = snapshot()
+    assert result.days == ["2026-11-02"]
+    assert "2026-11-03 left out: its validation said FAIL: answered_share 0.2 is below 0.99" in result.reason
+    assert "2026-11-04 left out: it was not validated" in result.reason
+
+
+def test_too_little_data_is_a_verdict_of_its_own(publish_day, snapshot):
+    nothing = snapshot()
+    assert nothing.verdict is Verdict.INSUFFICIENT_DATA
+    assert "no accepted examples" in nothing.reason
+    publish_day("2026-11-02", [(QUESTIONS[0], "a", "train")])
+    little = snapshot()
+    assert little.verdict is Verdict.INSUFFICIENT_DATA
+    assert "at least 2 training examples" in little.reason
+    assert little.snapshot is None
+    assert snapshot(until=date(2026, 11, 1)).verdict is Verdict.INSUFFICIENT_DATA
+
+
+def test_the_same_days_are_the_same_snapshot_wherever_they_lie(publish_day, snapshot, storage, tmp_path):
+    for day, text in [("2026-11-02", "one"), ("2026-11-03", "two")]:
+        publish_day(day, [(text, "a", "train"), (f"{text} more", "b", "train"), (f"held {text}", "c", "held_out")])
+    first = snapshot()
+    assert snapshot() == first
+    assert snapshot(until=date(2026, 11, 3), window_days=2) == first
+    shutil.rmtree(UPath(first.snapshot).path)
+    assert snapshot() == first
+    held_out = [row["digest"] for row in rows_of(first, "held_out.parquet", tmp_path)]
+    assert held_out == sorted(held_out)
+
+
+def test_a_window_ends_at_the_day_that_was_asked_for(publish_day, snapshot):
+    for day in range(2, 7):
+        publish_day(f"2026-11-0{day}", [(f"text {day}", "a", "train"), (f"more {day}", "a", "train")])
+    assert snapshot(until=date(2026, 11, 5), window_days=2).days == ["2026-11-04", "2026-11-05"]
