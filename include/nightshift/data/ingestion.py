@@ -1,0 +1,204 @@
+"""From raw files to the files of an examples partition, in two passes over data on disk.
+
+The first pass cleans each row and stages it; then duplicates are found among all of them; the second pass copies
+what is kept. Memory holds one batch at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightshift.config import Ingest, Interval, Splits
+from nightshift.data.dedup import SimilarityIndex, connect, decide_fates
+from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, QUARANTINE, QUARANTINE_SCHEMA, RowWriter, split_of
+from nightshift.data.measures import TextMeasures
+from nightshift.data.normalise import Conversation, conversation
+from nightshift.data.pii import redact
+from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning
+from nightshift.data.sources import RawFile
+from nightshift.errors import JobError
+
+BATCH_ROWS = 5_000
+BATCH_CHARACTERS = 2_000_000
+STAGED_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64()),  # over all files, from 0
+        pa.field("source_name", pa.string()),
+        *(EXAMPLE_SCHEMA.field(name) for name in EXAMPLE_SCHEMA.names if name not in {"group", "split"}),
+    ]
+)
+
+
+@dataclass
+class Ingested:
+    """What happened to the rows: each that came in was kept, a duplicate, a near-duplicate or quarantined."""
+
+    rows_in: int = 0
+    kept: int = 0
+    duplicates: int = 0
+    near_duplicates: int = 0
+    late: int = 0  # rows written before the interval began, whatever became of them
+    reasons: Counter[str] = field(default_factory=Counter)
+    pii: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def quarantined(self) -> int:
+        """Rows in quarantine, over all reasons."""
+        return self.reasons.total()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The five counts of the manifest.
+
+        :raises JobError: they do not add up.
+        """
+        parts = {
+            "kept": self.kept,
+            "duplicates": self.duplicates,
+            "near_duplicates": self.near_duplicates,
+            "quarantined": self.quarantined,
+        }
+        if sum(parts.values()) != self.rows_in:
+            raise JobError(f"{self.rows_in} rows came in, but {parts} went out; nothing is published")
+        return {"rows_in": self.rows_in, **parts}
+
+
+class Ingestion:
+    """One run over the files of an interval; `work` is a folder for what is needed in between."""
+
+    def __init__(self, ingest: Ingest, interval: Interval, measures: TextMeasures, work: Path) -> None:
+        self.ingested = Ingested()
+        self._ingest = ingest
+        self._interval = interval
+        self._measures = measures
+        self._staged_file = work / "staged.parquet"
+        self._work = work
+        self._batch: list[tuple[RawFile, int, Conversation]] = []
+        self._batch_characters = 0
+        self._index = SimilarityIndex(work)
+        self._staged = pq.ParquetWriter(self._staged_file, STAGED_SCHEMA, compression="lz4")
+
+    def run(self, files: Iterable[RawFile], target: Path, report: Callable[[int], None]) -> Ingested:
+        """Write `examples.parquet` and `quarantine.parquet` to the folder `target`; say how many rows were read.
+
+        :raises BadInput: a file as a whole cannot be used.
+        :raises BadEnvironment: a file cannot be read.
+        """
+        with RowWriter(target / QUARANTINE, QUARANTINE_SCHEMA) as quarantine:
+            for file in files:
+                for row in file.read():
+                    self.ingested.rows_in += 1
+                    if self.ingested.rows_in % 1_000 == 0:
+                        report(self.ingested.rows_in)
+                    if isinstance(row, Quarantined):
+                        self._set_aside(quarantine, file.name, row)
+                        continue
+                    try:
+                        usable = conversation(row, file.source.columns, self._ingest, self._interval)
+                    except Unusable as problem:
+                        raw = json.dumps(row.values, ensure_ascii=False, default=str)
+                        aside = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
+                        self._set_aside(quarantine, file.name, aside)
+                    else:
+                        self._stage(file, row.number, usable)
+            self._flush()
+            self._staged.close()
+            self._index.close()
+            with connect(self._work) as database:
+                decide_fates(self._staged_file, self._index, self._ingest.near_duplicates, database)
+                self._copy(database, target / EXAMPLES, quarantine)
+        report(self.ingested.rows_in)
+        return self.ingested
+
+    def _set_aside(self, quarantine: RowWriter, source: str, row: Quarantined) -> None:
+        self.ingested.reasons[row.reason] += 1
+        # Quarantine is read by people: personal data does not belong there either.
+        texts = {name: redact(getattr(row, name), self._ingest.redact, Counter()) for name in ("detail", "raw")}
+        quarantine.write([{"source": source, "source_row": row.number, "reason": row.reason.value, **texts}])
+
+    def _stage(self, file: RawFile, number: int, usable: Conversation) -> None:
+        self.ingested.late += usable.late
+        self._batch.append((file, number, usable))
+        self._batch_characters += sum(len(message["content"]) for message in usable.messages)
+        if len(self._batch) >= BATCH_ROWS or self._batch_characters >= BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        rows = [usable for _, _, usable in self._batch]
+        prompt_tokens = self._measures.tokens([row.prompt for row in rows])
+        answer_tokens = self._measures.tokens([row.answer or "" for row in rows])
+        staged: list[dict[str, Any]] = [
+            {
+                "row": self._index.rows + position,
+                "source_name": file.source.name,
+                "digest": usable.digest,
+                "messages": usable.messages,
+                "prompt": usable.prompt,
+                "answer": usable.answer,
+                "source": file.name,
+                "source_row": number,
+                "id": usable.id,
+                "timestamp": usable.timestamp,
+                "metadata": list(usable.metadata.items()),
+                "language": self._measures.language(usable.prompt),
+                "prompt_characters": len(usable.prompt),
+                "prompt_tokens": prompt_tokens[position],
+                "answer_tokens": answer_tokens[position],
+                "pii": list(usable.pii.items()),
+            }
+            for position, (file, number, usable) in enumerate(self._batch)
+        ]
+        self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
+        self._index.add([_said_by(row, "user") for row in rows], [_said_by(row, "assistant") for row in rows])
+        self._batch, self._batch_characters = [], 0
+
+    def _copy(self, database: duckdb.DuckDBPyConnection, target: Path, quarantine: RowWriter) -> None:
+        with (
+            pq.ParquetFile(self._staged_file) as staged,
+            pq.ParquetWriter(target, EXAMPLE_SCHEMA, compression="zstd") as writer,
+        ):
+            for number in range(staged.num_row_groups):
+                rows = staged.read_row_group(number)
+                low, high = rows["row"][0].as_py(), rows["row"][-1].as_py()
+                fates = database.execute(
+                    'SELECT fate, "group" FROM fates WHERE row BETWEEN ? AND ? ORDER BY row', [low, high]
+                ).fetchall()
+                happened = Counter(fate for fate, _ in fates)
+                self.ingested.kept += happened["kept"]
+                self.ingested.duplicates += happened["duplicate"]
+                self.ingested.near_duplicates += happened["near_duplicate"]
+                for row in rows.filter(pa.array([fate == "duplicate_id" for fate, _ in fates])).to_pylist():
+                    detail = f"an earlier row has the id {row['id'][:60]!r} and says something else"
+                    raw = beginning(json.dumps(row["messages"], ensure_ascii=False))
+                    aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
+                    self._set_aside(quarantine, row["source"], aside)
+                kept = rows.filter(pa.array([fate == "kept" for fate, _ in fates]))
+                if kept.num_rows:
+                    groups = [group for fate, group in fates if fate == "kept"]
+                    writer.write_table(self._with_splits(kept, groups, self._ingest.splits))
+
+    def _with_splits(self, kept: pa.Table, groups: list[str], splits: Splits) -> pa.Table:
+        chosen = [split_of(group, splits) for group in groups]
+        self.ingested.splits.update(chosen)
+        self.ingested.languages.update(kept["language"].to_pylist())
+        for items in kept["pii"].to_pylist():
+            self.ingested.pii.update(dict(items))
+        kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(chosen))
+        return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
+
+
+def _said_by(row: Conversation, role: str) -> str:
+    return "\n".join(message["content"] for message in row.messages if message["role"] == role)

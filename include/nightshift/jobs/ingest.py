@@ -1,0 +1,157 @@
+"""Ingest: the raw rows of one interval become a partition of clean, deduplicated, redacted examples."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from nightshift.config import Interval
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.data.partition import Manifest
+
+VERSION = 1  # raised when the same raw rows would become other examples, so that they are made again
+
+
+class Spec(JobSpec):
+    """Which interval of an application's sources to ingest."""
+
+    interval: Interval
+
+
+class Result(JobResult):
+    """The partition and what became of the rows; `examples` is None where there was nothing to ingest."""
+
+    verdict: Verdict
+    reason: str
+    examples: str | None = None
+    digest: str | None = None
+    rows_in: int = 0
+    kept: int = 0
+    duplicates: int = 0
+    near_duplicates: int = 0
+    quarantined: int = 0
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the examples of an interval, unless they are there, and log what happened to the rows.
+
+    :raises BadInput: a file as a whole cannot be used.
+    :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
+    """
+    from upath import UPath
+
+    from nightshift.data.measures import TextMeasures, tokenizer_file
+    from nightshift.data.partition import find, partition_of, publish
+    from nightshift.data.sources import NoData, raw_files
+    from nightshift.data.storage import scratch, sha256_of
+    from nightshift.training.base_model import resolve_base_model
+
+    application, interval = spec.application, spec.interval
+    partition = partition_of(spec.storage, application.name, "examples", interval.key)
+    tokenizer = tokenizer_file(resolve_base_model(application.base_model))
+    work = scratch(UPath(spec.storage))
+    try:
+        try:
+            files = [
+                file
+                for source in application.sources
+                for file in raw_files(source, interval, work / "sources" / source.name)
+            ]
+        except NoData as nothing:
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=str(nothing))
+        inputs: dict[str, Any] = {
+            "version": VERSION,
+            "interval": interval.model_dump(mode="json"),
+            "files": [file.inputs for file in files],
+            # Where the files lay is left out: their digests say what they were, on every machine.
+            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in application.sources],
+            "ingest": application.ingest.model_dump(mode="json"),
+            "tokenizer": sha256_of(tokenizer),
+        }
+        manifest = find(partition, inputs)
+        if manifest is None:
+            from nightshift.data.ingestion import Ingestion
+
+            target = work / "partition"
+            target.mkdir()
+            ingestion = Ingestion(application.ingest, interval, TextMeasures(tokenizer), work)
+            ingested = ingestion.run(files, target, progress.report)
+            if ingested.rows_in == 0:
+                names = ", ".join(file.label for file in files)
+                return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"there is not one row in {names}")
+            manifest = publish(
+                partition,
+                target,
+                kind="examples",
+                application=application.name,
+                interval=interval,
+                inputs=inputs,
+                rows={"examples.parquet": ingested.kept, "quarantine.parquet": ingested.quarantined},
+                counts=ingested.counts,
+                facts={
+                    "bytes": sum(file.bytes for file in files),
+                    "quarantine": _sorted(ingested.reasons),
+                    "pii": _sorted(ingested.pii),
+                    "languages": _sorted(ingested.languages),
+                    "splits": _sorted(ingested.splits),
+                    "late": ingested.late,
+                },
+            )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _log(spec, manifest, str(partition))
+    return Result(
+        verdict=Verdict.PASS,
+        reason=_sentence(manifest),
+        examples=str(partition),
+        digest=manifest.digest,
+        **manifest.counts,
+    )
+
+
+def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
+    from nightshift.registry.tracking import TrackingRun
+
+    facts = manifest.facts
+    run = TrackingRun(
+        spec.application.name,
+        key=f"ingest-{manifest.inputs_digest[:16]}",
+        name=f"ingest {spec.interval.key}",
+        tags={
+            "nightshift.job": "ingest",
+            "nightshift.examples": examples,
+            "nightshift.examples_digest": manifest.digest,
+        },
+    )
+    run.params(
+        {
+            "interval": spec.interval.key,
+            "sources": [file["file"] if "file" in file else file["query"] for file in manifest.inputs["files"]],
+            "ingest": manifest.inputs["ingest"],
+            "tokenizer": manifest.inputs["tokenizer"][:16],
+        }
+    )
+    nested = {
+        f"{name}/{key}": n for name in ("quarantine", "pii", "languages", "splits") for key, n in facts[name].items()
+    }
+    run.metrics({**manifest.counts, **nested, "bytes": facts["bytes"], "late": facts["late"]})
+    run.finish()
+
+
+def _sentence(manifest: Manifest) -> str:
+    counts = manifest.counts
+    parts = [f"{counts['kept']:,} of {counts['rows_in']:,} rows kept"]
+    parts += [
+        f"{counts[name]:,} {name.replace('_', '-')}"
+        for name in ("duplicates", "near_duplicates", "quarantined")
+        if counts[name]
+    ]
+    return ", ".join(parts)
+
+
+def _sorted(counter: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counter.items()))
