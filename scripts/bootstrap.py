@@ -255,12 +255,19 @@ class Environment:
             raise self._failure(f"uv pip {verb} failed", run.stderr)
         return run.stdout + run.stderr
 
+    def uv_variables(self) -> dict[str, str]:
+        """Return the variables that make uv follow this machine's pip settings."""
+        command = [str(self.python), "-m", "pip", "config", "list"]
+        listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return uv_environment(pip_settings(listing), dict(os.environ))
+
     def _environment(self) -> dict[str, str]:
-        listing = subprocess.run(
-            [str(self.python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-        )
-        chosen = uv_environment(pip_settings(listing.stdout), dict(os.environ))
-        return {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(self.folder), **chosen}
+        return {
+            **os.environ,
+            "UV_PYTHON_DOWNLOADS": "never",
+            "VIRTUAL_ENV": str(self.folder),
+            **self.uv_variables(),
+        }
 
     @staticmethod
     def _failure(what: str, output: str) -> CannotInstall:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from nightshift.errors import JobError
 from nightshift.stack.airflow_settings import load_into_airflow, read_airflow_settings
+from nightshift.stack.credentials import passwords
 from nightshift.stack.place import Place, this_place
 
 
@@ -35,6 +36,8 @@ def main() -> int:
 
     from airflow.utils.db import initdb
 
+    place.airflow_home.mkdir(parents=True, exist_ok=True)
+    passwords(place)
     initdb()
     load_into_airflow(settings)
     (place.airflow_home / "prepared").write_text(prepared_for(place))

@@ -11,7 +11,6 @@ from contextlib import suppress
 import httpx
 
 from nightshift.errors import BadEnvironment
-from nightshift.stack.credentials import passwords
 from nightshift.stack.environment import airflow_environment, mlflow_environment
 from nightshift.stack.place import AIRFLOW_PORT, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
@@ -57,7 +56,6 @@ def start(place: Place) -> bool:
     say = Steps()
     _check(place, parts, down)
     make_folders(place)
-    passwords(place)
     model = _fetch_model(place)
     try:
         if MLFLOW in down:

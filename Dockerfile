@@ -1,0 +1,15 @@
+# For the Astro CLI: `astro dev start` builds this file. Stock Airflow is docker/airflow/Dockerfile.
+# A -base image runs no steps of its own on build; Airflow and its providers stay those of the runtime.
+FROM astrocrpublic.azurecr.io/runtime:3.3-8-python-3.11-base
+
+USER root
+COPY requirements.lock ./
+RUN grep -vE '^(#|apache-airflow)' requirements.lock > requirements-jobs.txt \
+ && pip install --no-cache-dir uv==0.13.9 \
+ && uv pip install --system --no-cache --torch-backend=cpu --requirements requirements-jobs.txt \
+ && uv pip install --system --no-cache --no-deps \
+      $(grep -E '^apache-airflow-providers-(cncf-kubernetes|common-sql|postgres)==' requirements.lock)
+USER astro
+
+COPY --chown=astro:0 . .
+ENV PYTHONPATH=/usr/local/airflow/include:/usr/local/airflow

@@ -1,0 +1,48 @@
+# Everything from a fresh clone on; `make` alone lists what there is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# auto: the CPU build of torch on a machine without an NVIDIA GPU, where it can be had; or cpu, or cuda
+TORCH ?= auto
+BIN := .venv/bin
+BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get install python3.11 python3.11-venv))$(PYTHON) scripts/bootstrap.py --torch $(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down environment environment-dev test test-unit lint lock benchmark clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+run: environment ## start everything and run the sample application, from raw rows to a registered model
+	@$(BIN)/nightshift run
+
+up: environment ## start MLflow and Airflow
+	@$(BIN)/nightshift up
+
+down: ## stop them; data, models and history stay in .nightshift/
+	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down; else echo "nothing was installed, so nothing runs"; fi
+
+environment:
+	$(BOOTSTRAP)
+
+environment-dev:
+	$(BOOTSTRAP) --dev
+
+test: environment-dev ## all tests: unit, then the real model, then the real scheduler and MLflow server
+	@$(BIN)/python scripts/run_tests.py unit model e2e
+
+test-unit: environment-dev ## the quick tests
+	@$(BIN)/python scripts/run_tests.py unit
+
+lint: environment-dev ## ruff, mypy, application files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/nightshift apps check
+
+lock: environment-dev ## write the lock files anew from requirements.txt and requirements-dev.txt
+	@$(BIN)/python scripts/lock.py
+
+benchmark: environment-dev ## comparisons with what you would use instead; reports land in build/
+	@$(BIN)/python -m pytest tests/benchmarks -m benchmark -s --timeout=3600
+
+clean: down ## remove the environment, and .nightshift/ with all data, models and history
+	rm -rf .venv .nightshift build .mypy_cache .ruff_cache .pytest_cache include/*.egg-info
