@@ -3,9 +3,9 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -84,19 +84,14 @@ def test_stdout_is_json_lines_and_stderr_is_for_people(tmp_path):
 
 
 def test_a_job_that_is_asked_to_stop_says_that_it_was_preempted(tmp_path):
-    fifo = tmp_path / "rows.jsonl"
-    os.mkfifo(fifo)  # a source that never delivers keeps the job waiting
-    spec = json.loads(spec_file(tmp_path).read_text())
-    spec["application"]["sources"][0]["uri"] = str(fifo)
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    job = subprocess.Popen(
-        [sys.executable, "-m", "nightshift", "ingest", "--spec", str(tmp_path / "spec.json"), "--result", str(tmp_path / "r")],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    time.sleep(3)
-    job.send_signal(signal.SIGTERM)
-    _, stderr = job.communicate(timeout=20)
-    assert job.returncode == 75
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a source that never delivers keeps the job waiting
+        spec = json.loads(spec_file(tmp_path).read_text())
+        spec["application"]["sources"][0]["uri"] = f"http://127.0.0.1:{silent.getsockname()[1]}/rows.jsonl"
+        (tmp_path / "spec.json").write_text(json.dumps(spec))
+        command = ["ingest", "--spec", str(tmp_path / "spec.json"), "--result", str(tmp_path / "result.json")]
+        job = subprocess.Popen([sys.executable, "-m", "nightshift", *command], stderr=subprocess.PIPE, text=True)
+        silent.accept()
+        job.send_signal(signal.SIGTERM)
+        _, stderr = job.communicate(timeout=20)
+    assert job.returncode == 75, stderr
     assert "stopped by SIGTERM" in stderr
