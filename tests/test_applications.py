@@ -60,14 +60,32 @@ def test_the_sample_reads_and_has_every_day_it_names():
     [
         (("description:", "descripton:"), ["yaml:1: descripton: unknown key; did you mean `description`?"]),
         (("columns: {prompt:", "columns: {promt:"), ["yaml:4: sources[0].columns.promt", "did you mean `prompt`"]),
-        (("uri: s3://support/returns/", "uri: s3://support/{day}/"), ["yaml:3: sources[0].uri", "`{day}` is not known"]),
+        (
+            ("uri: s3://support/returns/", "uri: s3://support/{day}/"),
+            ["yaml:3: sources[0].uri", "`{day}` is not known"],
+        ),
         (("description:", "name: Bad Name\ndescription:"), ["yaml:1: name", "'Bad Name'"]),
-        (("description:", "training: {epochs: 900}\ndescription:"), ["yaml:1: training.epochs", "less than or equal to 50", "900"]),
-        (("description:", "training:\n  method: loora\ndescription:"), ["yaml:2: training.method", "'full' or 'lora'", "'loora'"]),
+        (
+            ("description:", "training: {epochs: 900}\ndescription:"),
+            ["yaml:1: training.epochs", "less than or equal to 50", "900"],
+        ),
+        (
+            ("description:", "training:\n  method: loora\ndescription:"),
+            ["yaml:2: training.method", "'full' or 'lora'", "'loora'"],
+        ),
         (("description:", "ingest: {splits: {train: 0.9}}\ndescription:"), ["ingest.splits", "must be 1, not 1.1"]),
-        (("description:", "start: 2026-05-02\nend: 2026-05-01\ndescription:"), ["end 2026-05-01 is before start 2026-05-02"]),
-        (("description:", "prompt: {user: hello}\ndescription:"), ["yaml:1: prompt.user: must hold {prompt}", "'hello'"]),
-        (("{prompt: question, answer: reply}", "{answer: reply}"), ["sources[0].columns", "either `messages`, or `prompt`"]),
+        (
+            ("description:", "start: 2026-05-02\nend: 2026-05-01\ndescription:"),
+            ["end 2026-05-01 is before start 2026-05-02"],
+        ),
+        (
+            ("description:", "prompt: {user: hello}\ndescription:"),
+            ["yaml:1: prompt.user: must hold {prompt}", "'hello'"],
+        ),
+        (
+            ("{prompt: question, answer: reply}", "{answer: reply}"),
+            ["sources[0].columns", "either `messages`, or `prompt`"],
+        ),
         (
             ("description:", "validation:\n  expectations:\n  - measure: rows\ndescription:"),
             ["yaml:3: validation.expectations[0]", "give `min`, `max` or both"],
@@ -117,7 +135,9 @@ def test_apps_check_says_which_files_are_well_formed_and_fails_for_the_rest(tmp_
 
 
 def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_path):
-    sample = yaml.safe_load((Path(load_application.__code__.co_filename).parent / "apps/banking_assistant.yaml").read_text())
+    sample = yaml.safe_load(
+        (Path(load_application.__code__.co_filename).parent / "apps/banking_assistant.yaml").read_text()
+    )
     sample = {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in sample.items()}
     jsonschema.validate(sample, application_schema())
     with pytest.raises(jsonschema.ValidationError):

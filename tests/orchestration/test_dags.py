@@ -15,7 +15,17 @@ from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 from nightshift.applications import application_names
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ["torch", "transformers", "mlflow", "evidently", "great_expectations", "pandas", "polars", "duckdb", "kubernetes"]
+HEAVY = [
+    "torch",
+    "transformers",
+    "mlflow",
+    "evidently",
+    "great_expectations",
+    "pandas",
+    "polars",
+    "duckdb",
+    "kubernetes",
+]
 
 SECOND = """\
 description: Answers questions about returns.

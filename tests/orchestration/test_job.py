@@ -1,0 +1,97 @@
+"""The job operator: verdicts, exit codes and results, as a task of Airflow meets them."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from nightshift.errors import ExitCode
+from nightshift.orchestration.job import JobFailed, JobOperator, _as_text, _failure
+
+COMPUTE = "backend: local\ncpus: 2\nmemory_gb: {memory_gb}\n"
+BEFORE_THE_SAMPLE = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}
+
+
+@pytest.fixture
+def run_task(tmp_path, monkeypatch):
+    """Run the ingest task as the worker does, in the storage `tmp_path`."""
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", tmp_path.as_uri())
+    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+
+    def run(interval: dict, memory_gb: float = 6) -> tuple[dict, dict]:
+        (tmp_path / "local.yaml").write_text(COMPUTE.format(memory_gb=memory_gb))
+        pushed: dict = {}
+        dag = DAG("banking_assistant_ingest")
+        task = JobOperator(
+            task_id="ingest", dag=dag, application="banking_assistant", job="ingest", arguments={"interval": interval}
+        )
+        ti = SimpleNamespace(
+            dag_id=dag.dag_id, run_id="r", task_id="ingest", map_index=-1, try_number=1, xcom_push=pushed.__setitem__
+        )
+        run.pushed = pushed
+        return task.execute({"ti": ti, "dag": dag, "dag_run": SimpleNamespace(conf={})})
+
+    return run
+
+
+def test_no_data_skips_what_follows_and_still_shows_its_result(run_task):
+    with pytest.raises(AirflowSkipException, match="ingest: INSUFFICIENT_DATA: "):
+        run_task(BEFORE_THE_SAMPLE)
+    assert run_task.pushed["return_value"]["rows_in"] == 0
+
+
+def test_bad_input_fails_for_good(run_task):
+    with pytest.raises(AirflowFailException, match="before it starts"):
+        run_task({"start": "2026-10-02", "end": "2026-10-01"})
+
+
+def test_an_attempt_leaves_its_spec_and_result_where_a_shell_can_use_them(run_task, tmp_path):
+    with pytest.raises(AirflowSkipException):
+        run_task(BEFORE_THE_SAMPLE)
+    attempt = tmp_path / "banking_assistant/results/banking_assistant_ingest/r/ingest/try-1"
+    assert json.loads((attempt / "spec.json").read_text())["interval"]["start"] == "2026-10-01T00:00:00Z"
+    assert json.loads((attempt / "result.json").read_text())["result"]["verdict"] == "INSUFFICIENT_DATA"
+
+
+def test_a_job_over_its_memory_is_told_how_much_it_used_and_what_to_do(run_task):
+    with pytest.raises(
+        JobFailed, match=r"it used 0\.\d+ GB, its compute profile allows 0.02 GB; give it more \(memory_gb\)"
+    ):
+        run_task(BEFORE_THE_SAMPLE, memory_gb=0.02)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (ExitCode.BAD_INPUT, AirflowFailException, "a retry cannot help"),
+        (ExitCode.BAD_ENVIRONMENT, JobFailed, "missing or down"),
+        (ExitCode.PREEMPTED, JobFailed, "asked to stop"),
+        (1, JobFailed, "it failed"),
+        (42, JobFailed, "exit code 42"),
+        (-9, JobFailed, "SIGKILL"),
+    ],
+)
+def test_every_exit_code_has_a_meaning(code, error, text):
+    failure = _failure("train", code, SimpleNamespace(over_limit=False))
+    assert type(failure) is error
+    assert text in str(failure)
+
+
+def test_progress_reads_like_a_sentence():
+    event = {
+        "time": 1.0, "event": "progress", "job": "train", "seconds": 96.0, "memory_gb": 3.9,
+        "step": 40, "total": 117, "unit": "steps", "loss": 0.82, "tokens_per_second": 402,
+    }  # fmt: skip
+    assert _as_text(event) == "train: 40 of 117 steps · loss 0.82 · tokens per second 402 · 96.0 s · 3.9 GB"
+
+
+def test_the_jobs_own_log_lines_keep_their_level(capsys):
+    task = JobOperator(task_id="t", application="banking_assistant", job="ingest", arguments={})
+    task._log_line("stderr", "WARNING 3 rows have no answer")
+    task._log_line("stderr", "Traceback (most recent call last):")
+    warning, other = capsys.readouterr().out.splitlines()
+    assert "warning" in warning
+    assert "] 3 rows have no answer" in warning
+    assert "info" in other
