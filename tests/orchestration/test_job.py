@@ -10,7 +10,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.errors import ExitCode
 from nightshift.orchestration.job import JobFailed, JobOperator, _as_text, _failure
 
-COMPUTE = "backend: local\ncpus: 2\nmemory_gb: {memory_gb}\n"
 BEFORE_THE_SAMPLE = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}
 
 
@@ -18,10 +17,8 @@ BEFORE_THE_SAMPLE = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:0
 def run_task(tmp_path, monkeypatch):
     """Run the ingest task as the worker does, in the storage `tmp_path`."""
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", tmp_path.as_uri())
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
 
-    def run(interval: dict, memory_gb: float = 6) -> tuple[dict, dict]:
-        (tmp_path / "local.yaml").write_text(COMPUTE.format(memory_gb=memory_gb))
+    def run(interval: dict) -> dict:
         pushed: dict = {}
         dag = DAG("banking_assistant_ingest")
         task = JobOperator(
@@ -55,11 +52,10 @@ def test_an_attempt_leaves_its_spec_and_result_where_a_shell_can_use_them(run_ta
     assert json.loads((attempt / "result.json").read_text())["result"]["verdict"] == "INSUFFICIENT_DATA"
 
 
-def test_a_job_over_its_memory_is_told_how_much_it_used_and_what_to_do(run_task):
-    with pytest.raises(
-        JobFailed, match=r"it used 0\.\d+ GB, its compute profile allows 0.02 GB; give it more \(memory_gb\)"
-    ):
-        run_task(BEFORE_THE_SAMPLE, memory_gb=0.02)
+def test_a_job_over_its_memory_is_told_how_much_it_used_and_what_to_do():
+    failure = _failure("train", -9, SimpleNamespace(over_limit=True, peak_gb=6.41, memory_gb=6))
+    assert type(failure) is JobFailed
+    assert "it used 6.41 GB, its compute profile allows 6 GB; give it more (memory_gb)" in str(failure)
 
 
 @pytest.mark.parametrize(
