@@ -46,7 +46,7 @@ for app in readable_applications():
         schedule=CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
         start_date=datetime.combine(app.start, time(), UTC),
         end_date=datetime.combine(app.end, time(), UTC) if app.end else None,
-        catchup=True,
+        catchup=app.catch_up,
         max_active_runs=2,
         default_args={
             "owner": app.owner,

@@ -181,7 +181,7 @@ class Training(Model):
     sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
     rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
     rows_per_batch: int = Field(4, ge=1, le=1024, description="packed rows in one forward pass of one process")
-    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed ZeRO stage")
+    zero_stage: int = Field(1, ge=0, le=3, description="DeepSpeed ZeRO stage")
     offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
     precision: Literal["bf16", "fp32"] = "bf16"
     processes: int = Field(1, ge=1, le=64, description="training processes on one node (one per GPU)")
@@ -225,6 +225,7 @@ class Application(Model):
     )
     start: date = Field(date(2026, 1, 1), description="first day with data")
     end: date | None = Field(None, description="last day with data; empty: it goes on")
+    catch_up: bool = Field(True, description="ingest the days since `start` that were missed, once ingest is unpaused")
     retrain: str | None = Field(
         None, description="when finetune runs on its own: a cron expression; null: by hand only"
     )

@@ -55,11 +55,11 @@ class AirflowApi:
         )
 
     def backfill(self, dag: str, start: str, end: str) -> None:
-        """Create the runs between two logical dates that do not exist yet, and clear those that failed.
+        """Create the runs between two logical dates that do not exist yet.
 
-        One backfill of a DAG is possible at a time; where one is running already, it is left to do its work.
+        A DAG has one backfill at a time; where one is running already, it is left to do its work.
         """
-        body = {"dag_id": dag, "from_date": start, "to_date": end, "reprocess_behavior": "failed"}
+        body = {"dag_id": dag, "from_date": start, "to_date": end, "reprocess_behavior": "none"}
         self._call("POST", "/api/v2/backfills", json=body, accept={409})
 
     def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
@@ -68,9 +68,8 @@ class AirflowApi:
         self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
 
     def clear(self, dag: str, run: str) -> None:
-        """Let the failed tasks of a run, and what follows them, run again."""
-        body = {"dry_run": False, "only_failed": True}
-        self._call("POST", f"/api/v2/dags/{dag}/dagRuns/{run}/clear", json=body)
+        """Let all tasks of a run that ended run again; a job finds the partitions that it made before."""
+        self._call("POST", f"/api/v2/dags/{dag}/dagRuns/{run}/clear", json={"dry_run": False})
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """Return the task instances of a run."""
@@ -87,16 +86,7 @@ class AirflowApi:
         """Return the log of one try of a task, as lines."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
         answer = self._call("GET", path, params={"full_content": "true"}, accept={404})
-        lines = []
-        for entry in answer.get("content") or []:
-            if isinstance(entry, str):
-                lines.append(entry)
-            elif not entry["event"].startswith("::"):
-                level = str(entry.get("level", "")).upper()
-                lines.append(
-                    f"{level} {entry['event']}" if level in {"WARNING", "ERROR", "CRITICAL"} else entry["event"]
-                )
-        return lines
+        return [line for entry in answer.get("content") or [] for line in _as_lines(entry)]
 
     def page(self, dag: str, run: str, task: str | None = None) -> str:
         """Return the address of a run, or of a task with its log, in Airflow's own pages."""
@@ -115,3 +105,15 @@ class AirflowApi:
         if answer.status_code in (accept or ()):
             return {}
         raise BadEnvironment(f"Airflow refused {method} {path} ({answer.status_code}): {answer.text[:500]}")
+
+
+def _as_lines(entry: dict[str, Any] | str) -> list[str]:
+    """One entry of a task's log as text; Airflow's group marks are left out."""
+    if isinstance(entry, str):
+        return [entry]
+    if entry["event"].startswith("::"):
+        return []
+    level = str(entry.get("level", "")).upper()
+    text = f"{level} {entry['event']}" if level in {"WARNING", "ERROR", "CRITICAL"} else entry["event"]
+    causes = [f"{cause['exc_type']}: {cause['exc_value']}" for cause in (entry.get("error_detail") or [])[:1]]
+    return "\n".join([text, *causes]).splitlines()

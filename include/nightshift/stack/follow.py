@@ -14,6 +14,7 @@ POLL_SECONDS = 2.0
 NEWS_SECONDS = 15.0
 LOG_LINES = 15
 QUIET = {None, "scheduled", "queued"}
+ENDED = {"success", "failed"}
 Say = Callable[[str], None]
 
 
@@ -45,7 +46,7 @@ def follow(api: AirflowApi, dag: str, runs: Mapping[str, str], say: Say, timeout
                 elif tell_news and task["state"] == "running" and (news := _news(api, dag, run, task)):
                     say(f"{runs[run]} {news}")
                 seen[key] = now
-            if states.get(run) in {"success", "failed"}:
+            if states.get(run) in ENDED:
                 waiting.remove(run)
                 _require_success(api, dag, run, tasks)
         if waiting and time.monotonic() > deadline:
@@ -68,6 +69,11 @@ def _news(api: AirflowApi, dag: str, run: str, task: Mapping[str, Any]) -> str:
     """The last progress line of a job (`train: 40 of 117 steps · loss 0.82 · …`)."""
     lines = api.log_lines(dag, run, task["task_id"], task["try_number"])
     return next((line for line in reversed(lines) if line.startswith(f"{task['task_id']}: ")), "")
+
+
+def succeeded(api: AirflowApi, dag: str, run: Mapping[str, Any]) -> bool:
+    """Whether every task of a run succeeded; Airflow also calls a run a success whose tasks were skipped."""
+    return run["state"] == "success" and all(task["state"] == "success" for task in api.tasks(dag, run["dag_run_id"]))
 
 
 def _require_success(api: AirflowApi, dag: str, run: str, tasks: list[dict[str, Any]]) -> None:

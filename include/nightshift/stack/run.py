@@ -9,7 +9,7 @@ from typing import Any
 from nightshift.applications import load_application
 from nightshift.errors import BadEnvironment
 from nightshift.stack.airflow_api import AirflowApi
-from nightshift.stack.follow import Say, follow, seconds_of
+from nightshift.stack.follow import ENDED, Say, follow, seconds_of, succeeded
 from nightshift.stack.place import this_place
 from nightshift.stack.summary import finetune_summary, ingest_summary, pages
 from nightshift.stack.up import Steps, start, where
@@ -65,19 +65,25 @@ def _wait_until_parsed(api: AirflowApi, say: Say) -> None:
 
 def _ingest(api: AirflowApi, say: Say) -> dict[str, dict[str, Any]]:
     """Have the days ingested that are not, and return the results of all by day and task."""
-    wanted = {str(day) for day in DAYS}
+    days = [str(day) for day in DAYS]
     found = _runs_by_day(api)
-    if all(found.get(day, {}).get("state") == "success" for day in wanted):
-        say(f"{INGEST}: {len(DAYS)} days are ingested already")
-    else:
-        say(f"{INGEST}: {DAYS[0]} to {DAYS[-1]}")
-        api.backfill(INGEST, f"{DAYS[0]}T00:00:00Z", f"{DAYS[-1]}T00:00:00Z")
+    missing = [day for day in days if day not in found]
+    undone = [day for day in days if day in found and not succeeded(api, INGEST, found[day])]
+    if missing or undone:
+        say(f"{INGEST}: {', '.join(sorted(missing + undone))}")
+        for day in undone:
+            if found[day]["state"] in ENDED:
+                api.clear(INGEST, found[day]["dag_run_id"])
+        if missing:
+            api.backfill(INGEST, f"{days[0]}T00:00:00Z", f"{days[-1]}T00:00:00Z")
         api.unpause(INGEST)
         found = _runs_by_day(api)
-        follow(api, INGEST, {found[day]["dag_run_id"]: day for day in sorted(wanted)}, say, INGEST_SECONDS)
+        follow(api, INGEST, {found[day]["dag_run_id"]: day for day in sorted(missing + undone)}, say, INGEST_SECONDS)
+    else:
+        say(f"{INGEST}: {len(days)} days are ingested already")
     return {
         day: {task: api.result(INGEST, found[day]["dag_run_id"], task) for task in ("ingest", "validate")}
-        for day in sorted(wanted)
+        for day in days
     }
 
 
@@ -88,14 +94,14 @@ def _runs_by_day(api: AirflowApi) -> dict[str, dict[str, Any]]:
 def _finetune(api: AirflowApi, say: Say) -> tuple[dict[str, dict[str, Any]], float]:
     """Have the candidate trained, judged and registered; return the results by task, and the seconds that it took."""
     run = _finetune_run(api)
-    if run and run["state"] == "success":
+    if run and succeeded(api, FINETUNE, run):
         say(f"{FINETUNE}: done already in run {FINETUNE_RUN}")
     else:
         say(f"{FINETUNE}: on the examples up to {DAYS[-1]}")
         api.unpause(FINETUNE)
         if run is None:
             api.trigger(FINETUNE, FINETUNE_RUN, {"until": str(DAYS[-1])})
-        elif run["state"] == "failed":
+        elif run["state"] in ENDED:
             api.clear(FINETUNE, FINETUNE_RUN)
         follow(api, FINETUNE, {FINETUNE_RUN: "finetune  "}, say, FINETUNE_SECONDS)
         run = _finetune_run(api)
