@@ -86,6 +86,11 @@ class TrackingRun:
         self.run_id: str = run.info.run_id
         self.tags({"mlflow.runName": name, **(tags or {})})
 
+    @property
+    def url(self) -> str:
+        """Where a person sees this run in MLflow's pages."""
+        return f"{self.client.tracking_uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; nested values become JSON. A parameter that is there already keeps its value."""
         with reachable():

@@ -1,0 +1,58 @@
+"""Great Expectations' pages on a validation, each one file that shows the same without a network."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+from great_expectations.core import ExpectationSuiteValidationResult
+from great_expectations.render.renderer import ValidationResultsPageRenderer
+from great_expectations.render.view import DefaultJinjaPageView
+
+from nightshift.verdict import Verdict
+
+INDEX = "index.html"
+
+
+def page_name(suite: str, first: str) -> str:
+    """Return the file name of a suite's page; the first suite's is the index."""
+    return INDEX if suite == first else f"{suite}.html"
+
+
+def pages(
+    results: dict[str, ExpectationSuiteValidationResult], title: str, verdict: Verdict, reasons: list[str]
+) -> dict[str, str]:
+    """Return file name → HTML, one page a suite; the first is `index.html` and all link to each other.
+
+    :param results: by suite.
+    """
+    first = next(iter(results))
+    links = "".join(
+        f'<a href="{page_name(suite, first)}">{html.escape(suite)} ({_held(result)})</a>'
+        for suite, result in results.items()
+    )
+    head = (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{(Path(__file__).parent / 'data_docs.css').read_text()}</style></head><body>"
+        f"<header><h1>{html.escape(title)}</h1>"
+        f'<p><b class="verdict {verdict.value}">{verdict.value}</b></p>'
+        f"<ul>{''.join(f'<li>{html.escape(reason)}</li>' for reason in reasons)}</ul><nav>{links}</nav></header>"
+    )
+    return {page_name(suite, first): f"{head}{_body(result)}</body></html>" for suite, result in results.items()}
+
+
+def _held(result: ExpectationSuiteValidationResult) -> str:
+    statistics = result.statistics
+    return f"{statistics['successful_expectations']} of {statistics['evaluated_expectations']} hold"
+
+
+def _body(result: ExpectationSuiteValidationResult) -> str:
+    """The sections of the page that Great Expectations renders.
+
+    Its frame loads styles and scripts from six other hosts; the sections need none of them but for looks.
+    """
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
+    content = page.partition('<div class="container-fluid')[2].partition("<footer")[0]
+    sections = content[content.index('<div class="col-md-10') :]
+    return "<main>" + re.sub(r"<(script|style)\b.*?</\1>|<link\b[^>]*>|<img\b[^>]*>", "", sections, flags=re.S)

@@ -1,0 +1,154 @@
+"""Great Expectations over a partition: suites from the application's file and hand-written ones, and the verdict.
+
+The application's expectations are checked on the one-row profile, so that their cost does not depend on the data.
+Hand-written suites see rows: all of them, or the 200,000 with the smallest digests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import great_expectations as gx
+import pandas as pd
+from great_expectations.core import ExpectationSuiteValidationResult
+
+from nightshift.config import Measure, Validation
+from nightshift.errors import BadInput
+from nightshift.verdict import Verdict, worst
+
+PROFILE_SUITE = "profile"
+SUITE_ROWS = 200_000
+# What a hand-written suite can refer to; lists and maps of the examples are left out.
+SUITE_COLUMNS = (
+    "digest", "prompt", "answer", "source", "source_row", "id", "timestamp", "language", "prompt_characters",
+    "prompt_tokens", "answer_tokens", "group", "split",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One expectation that did not hold, or could not be checked."""
+
+    sentence: str
+    verdict: Verdict
+
+
+def profile_suite(measures: Mapping[str, float], expectations: Iterable[Measure]) -> gx.ExpectationSuite:
+    """Return a suite over the columns of the profile; what has no value cannot be expected of."""
+    return gx.ExpectationSuite(
+        name=PROFILE_SUITE,
+        expectations=[
+            gx.expectations.ExpectColumnMaxToBeBetween(
+                column=expected.measure,
+                min_value=expected.min,
+                max_value=expected.max,
+                severity=expected.severity,
+                description=f"`{expected.measure}` {bounds(expected)} ({expected.severity})",
+            )
+            for expected in expectations
+            if expected.measure in measures
+        ],
+    )
+
+
+def read_suite(path: Path) -> gx.ExpectationSuite:
+    """Return the hand-written suite in a file, in the form that Great Expectations itself writes.
+
+    :raises BadInput: the file is missing or holds no suite.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return gx.ExpectationSuite(name=path.stem, expectations=fields["expectations"], meta=fields.get("meta"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: there is no such suite; `validation.suites` names it") from None
+    except Exception as error:  # Great Expectations raises a different class for each way of being wrong
+        raise BadInput(f"{path}: not a suite of Great Expectations: {type(error).__name__}: {error}") from error
+
+
+def suite_rows(examples: Path) -> pd.DataFrame:
+    """Return the rows that hand-written suites are run on."""
+    columns = ", ".join(f'"{name}"' for name in SUITE_COLUMNS)
+    query = f"SELECT {columns} FROM read_parquet(?) ORDER BY digest LIMIT {SUITE_ROWS}"  # noqa: S608
+    with duckdb.connect() as database:
+        return database.execute(query, [str(examples)]).df()
+
+
+def check(frame: pd.DataFrame, suite: gx.ExpectationSuite, folder: Path) -> ExpectationSuiteValidationResult:
+    """Return what Great Expectations says of a frame; the files of its project go to the empty `folder`."""
+    context = gx.get_context(mode="file", project_root_dir=folder)
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("examples").add_dataframe_asset(suite.name)
+    batch = asset.add_batch_definition_whole_dataframe("partition").get_batch({"dataframe": frame})
+    result = batch.validate(context.suites.add(suite), result_format="SUMMARY")
+    for item in result.results:
+        # Its pages cannot show NumPy's numbers.
+        observed = item.result.get("observed_value")
+        item.result.update({"observed_value": observed.item()} if hasattr(observed, "item") else {})
+    return result
+
+
+def failures(result: ExpectationSuiteValidationResult) -> list[Outcome]:
+    """Return what did not hold, as sentences with the measured number, the bound and the severity."""
+    outcomes = []
+    for item in result.results:
+        config = item.expectation_config
+        severity = "critical" if config is None else str(getattr(config.severity, "value", config.severity))
+        name = item.expectation_config.description or item.expectation_config.type
+        if broken := _exception(item.exception_info):
+            outcomes.append(Outcome(f"{name} could not be checked: {broken}", Verdict.ERROR))
+        elif not item.success:
+            verdict = Verdict.FAIL if severity == "critical" else Verdict.WARN
+            outcomes.append(Outcome(_sentence(config, item.result, severity), verdict))
+    return outcomes
+
+
+def decide(outcomes: Iterable[Outcome], rows: int, policy: Validation, checked: int) -> tuple[Verdict, list[str]]:
+    """Return the verdict on a partition with its reasons: a pure function of what was found.
+
+    :param rows: examples in the partition.
+    :param checked: expectations that were checked.
+    """
+    found = list(outcomes)
+    if rows < policy.min_rows:
+        found.append(
+            Outcome(f"{rows:,} examples, fewer than the {policy.min_rows:,} asked for", Verdict.INSUFFICIENT_DATA)
+        )
+    found.sort(key=lambda outcome: list(Verdict).index(outcome.verdict), reverse=True)
+    if not found:
+        return Verdict.PASS, [f"all {checked} expectations hold on {rows:,} examples"]
+    return worst(outcome.verdict for outcome in found), [outcome.sentence for outcome in found]
+
+
+def bounds(expected: Measure) -> str:
+    """Say the accepted range in words."""
+    if expected.min is not None and expected.max is not None:
+        return f"must lie between {expected.min:g} and {expected.max:g}"
+    return f"must be at least {expected.min:g}" if expected.max is None else f"must be at most {expected.max:g}"
+
+
+def _sentence(config: Any, result: Mapping[str, Any], severity: str) -> str:
+    if config.description:
+        # One of the profile's: the description already names measure, bound and severity.
+        return f"{config.description}: it is {result.get('observed_value'):.4g}"
+    column = config.kwargs.get("column")
+    expected = {key: value for key, value in config.kwargs.items() if key not in {"column", "batch_id"}}
+    seen = (
+        f"{result['unexpected_count']:,} of {result['element_count']:,} rows do not"
+        if "unexpected_count" in result
+        else f"observed {result.get('observed_value')}"
+    )
+    return f"{config.type}({f'{column}, ' if column else ''}{expected}) ({severity}): {seen}"
+
+
+def _exception(info: Mapping[str, Any] | None) -> str | None:
+    """The message of an exception in a result; some results hold one record, others one per metric."""
+    records = [info, *(value for value in (info or {}).values() if isinstance(value, dict))]
+    for record in records:
+        if record and record.get("raised_exception"):
+            return str(record.get("exception_message"))
+    return None

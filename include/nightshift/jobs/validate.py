@@ -1,0 +1,111 @@
+"""Validate: measure a partition of examples, check it with Great Expectations, and record whether it is accepted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+
+class Spec(JobSpec):
+    """The partition of examples, and the digest of the content that is to be judged."""
+
+    examples: str
+    digest: str
+
+
+class Result(JobResult):
+    """What was measured, and what follows from it."""
+
+    verdict: Verdict
+    reasons: list[str]
+    measures: dict[str, float]
+    data_docs: str
+    run_url: str
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Judge a partition; the verdict is kept beside its manifest, the pages in storage and in MLflow.
+
+    :raises BadInput: the partition is gone or holds other content, or a suite cannot be read.
+    :raises BadEnvironment: storage or MLflow cannot be reached.
+    """
+    # Before it is imported: it logs some 200 lines then, and asks whether it may report its use.
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    import pandas as pd
+
+    from nightshift.applications import applications_folder
+    from nightshift.data.acceptance import record_acceptance
+    from nightshift.data.data_docs import INDEX, pages
+    from nightshift.data.examples import EXAMPLES
+    from nightshift.data.expectations import check, decide, failures, profile_suite, read_suite, suite_rows
+    from nightshift.data.partition import digest_of, fetch, partition_of, require_manifest
+    from nightshift.data.profile import profile
+    from nightshift.data.storage import replace, scratch
+
+    application, policy = spec.application, spec.application.validation
+    partition = UPath(spec.examples)
+    manifest = require_manifest(partition, spec.digest)
+    suites = [read_suite(applications_folder() / "suites" / f"{name}.json") for name in policy.suites]
+    work = scratch(UPath(spec.storage))
+    try:
+        examples = fetch(partition, manifest, EXAMPLES, work)
+        measures = profile(examples, manifest)
+        ours = profile_suite(measures, policy.expectations)
+        results = {ours.name: check(pd.DataFrame([measures]), ours, work / "great_expectations")}
+        total = len(suites) + 1
+        progress.report(1, total, unit="suites")
+        rows = suite_rows(examples) if suites and manifest.counts["kept"] else None
+        for number, suite in enumerate(suites, 2):
+            # Without a row every expectation of rows would hold.
+            if rows is not None:
+                results[suite.name] = check(rows, suite, work / suite.name)
+            progress.report(number, total, unit="suites")
+        outcomes = [outcome for result in results.values() for outcome in failures(result)]
+        checked = sum(len(result.results) for result in results.values())
+        verdict, reasons = decide(outcomes, manifest.counts["kept"], policy, checked)
+
+        # One place for one content and one policy: judging it again writes the same pages over.
+        address = digest_of([manifest.digest, policy.model_dump(mode="json")])[:16]
+        docs = partition_of(spec.storage, application.name, "data_docs", partition.name, address)
+        local = work / "data_docs"
+        local.mkdir()
+        for name, text in pages(results, f"{application.name} {partition.name}", verdict, reasons).items():
+            (local / name).write_text(text, encoding="utf-8")
+            replace(docs / name, text.encode())
+        record_acceptance(partition, manifest.digest, verdict, reasons)
+        result = Result(verdict=verdict, reasons=reasons, measures=measures, data_docs=str(docs / INDEX), run_url="")
+        result.run_url = _log(spec, manifest.digest, result, address, local)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _log(spec: Spec, digest: str, result: Result, address: str, data_docs: Path) -> str:
+    from nightshift.registry.tracking import TrackingRun
+
+    run = TrackingRun(
+        spec.application.name,
+        key=f"validate-{address}",
+        name=f"validate {UPath(spec.examples).name}",
+        tags={
+            "nightshift.job": "validate",
+            "nightshift.examples": spec.examples,
+            "nightshift.examples_digest": digest,
+            "nightshift.verdict": result.verdict.value,
+            "mlflow.note.content": "\n".join(f"- {reason}" for reason in result.reasons),
+        },
+    )
+    run.params({"validation": spec.application.validation.model_dump(mode="json")})
+    run.metrics(result.measures)
+    run.artifact(data_docs, "data_docs")
+    run.finish()
+    return run.url
