@@ -207,6 +207,7 @@ class Gate(Model):
     min_examples: int = Field(50, ge=1, description="fewer judged examples than this: INSUFFICIENT_DATA")
     min_score: Share = Field(0.0, description="lowest accepted score of the candidate")
     min_gain_over_base: Share = Field(0.02, description="the candidate beats its base model by at least this much")
+    max_loss_to_champion: Share = Field(0.02, description="the candidate may be worse than the champion by this much")
 
 
 class Application(Model):

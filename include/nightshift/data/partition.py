@@ -49,7 +49,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["examples", "snapshot", "checkpoint", "model", "evaluation"]
+    kind: Literal["examples", "snapshot", "checkpoint", "model", "answers", "evaluation"]
     schema_version: int = SCHEMA_VERSION
     application: str
     interval: Interval | None = None

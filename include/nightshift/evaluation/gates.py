@@ -1,0 +1,67 @@
+"""Whether a candidate may be released: a pure function of what was measured and the application's policy."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel
+
+from nightshift.config import Gate
+from nightshift.evaluation.scores import Comparison, Estimate
+from nightshift.verdict import Verdict, worst
+
+NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "chrf": "chrF"}
+
+
+class Decision(BaseModel):
+    """A verdict, every reason for it, and the numbers that it saw."""
+
+    verdict: Verdict
+    reasons: list[str]
+    numbers: dict[str, float]
+
+
+def gate(comparison: Comparison, policy: Gate) -> Decision:
+    """Decide about the candidate of a comparison.
+
+    Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model,
+    and what it loses to the champion where there is one. Beyond the bound with its whole interval: PASS. Only the
+    number itself: WARN, because with so few examples it may be luck. Not even that: FAIL. The worst condition counts.
+    Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not finite: ERROR.
+    """
+    if comparison.examples < policy.min_examples:
+        reason = f"{comparison.examples} judged examples, at least {policy.min_examples} are asked for"
+        return Decision(
+            verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason], numbers={"examples": float(comparison.examples)}
+        )
+    name = NAMES[policy.metric]
+    conditions = [
+        (f"{name} of the candidate", comparison.scores.get("candidate"), policy.min_score),
+        (f"gain in {name} over the base model", comparison.differences.get("base"), policy.min_gain_over_base),
+    ]
+    if "champion" in comparison.scores:
+        loss = comparison.differences.get("champion")
+        conditions.append((f"difference in {name} to the champion", loss, -policy.max_loss_to_champion))
+
+    verdicts, reasons, numbers = [], [], {"examples": float(comparison.examples)}
+    for what, scores, bound in conditions:
+        verdict, reason = _condition(what, (scores or {}).get(policy.metric), bound)
+        verdicts.append(verdict)
+        reasons.append(reason)
+        if verdict is not Verdict.ERROR and scores:
+            estimate = scores[policy.metric]
+            numbers |= {what: estimate.value, f"{what}, low": estimate.low, f"{what}, bound": bound}
+    return Decision(verdict=worst(verdicts), reasons=reasons, numbers=numbers)
+
+
+def _condition(what: str, estimate: Estimate | None, bound: float) -> tuple[Verdict, str]:
+    if estimate is None:
+        return Verdict.ERROR, f"{what} was not measured"
+    text = f"{what} is {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
+        return Verdict.ERROR, f"{text}, which is no number"
+    if estimate.value < bound:
+        return Verdict.FAIL, f"{text}, below {bound:.3f}"
+    if estimate.low < bound:
+        return Verdict.WARN, f"{text}: not below {bound:.3f}, but its interval is"
+    return Verdict.PASS, f"{text}, at least {bound:.3f}"

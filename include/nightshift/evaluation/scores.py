@@ -1,0 +1,126 @@
+"""Scores of answers against wanted answers, with 95 % bootstrap intervals over the examples.
+
+All scores but loss and perplexity lie between 0 and 1, higher is better:
+
+- exact match: equal after NFKC, lower case, white space collapsed, and one full stop at the end taken away
+- ROUGE-L: F-measure of the longest common subsequence of words (rouge-score, with stemming)
+- chrF: character n-gram F-score, mean over sentences (sacrebleu); BLEU: of the whole corpus (sacrebleu)
+- loss: mean negative log-likelihood per token of the wanted answer (natural logarithm); perplexity: its exponential
+
+Intervals come from resampling examples with a fixed seed, so the same answers always give the same numbers. Two
+models are compared on the same resamples (paired), which tells smaller differences apart than two intervals do.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU, CHRF
+
+RESAMPLES = 2_000
+SEED = 17
+METRICS = ("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity")
+LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+
+
+class Estimate(BaseModel):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Scores = dict[str, Estimate]
+
+
+class Answers(BaseModel):
+    """Answers of one model to the held-out examples, in the examples' order; all lists are of equal length.
+
+    `loss_sum` is the summed negative log-likelihood of the wanted answer's `answer_tokens` tokens.
+    """
+
+    answer: list[str]
+    wanted: list[str]
+    loss_sum: list[float]
+    answer_tokens: list[int]
+
+
+class Comparison(BaseModel):
+    """What was measured: scores by role, and candidate minus other by the other's role."""
+
+    examples: int
+    scores: dict[str, Scores]
+    differences: dict[str, Scores]
+
+
+def normalised(text: str) -> str:
+    """Return a text as exact match compares it."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).removesuffix(".").rstrip()
+
+
+def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:
+    """Return exact match (0 or 1), ROUGE-L and chrF of each answer."""
+    rouge, chrf = RougeScorer(["rougeL"], use_stemmer=True), CHRF()
+    pairs = list(zip(answer, wanted, strict=True))
+    return {
+        "exact_match": [float(normalised(one) == normalised(other)) for one, other in pairs],
+        "rouge_l": [rouge.score(other, one)["rougeL"].fmeasure for one, other in pairs],
+        "chrf": [chrf.sentence_score(one, [other]).score / 100 for one, other in pairs],
+    }
+
+
+def compare(answers: Mapping[str, Answers]) -> Comparison:
+    """Score every role's answers to the same examples, and the differences of `candidate` to all others.
+
+    :param answers: by role; the roles are `base`, `champion` and `candidate`.
+    """
+    count = len(next(iter(answers.values())).answer)
+    if count == 0:
+        return Comparison(examples=0, scores={role: {} for role in answers}, differences={})
+    resamples = _resamples(count)
+    drawn = {role: _estimates(given, resamples) for role, given in answers.items()}
+    differences = {
+        role: {metric: _estimate(drawn["candidate"][metric] - values) for metric, values in metrics.items()}
+        for role, metrics in drawn.items()
+        if role != "candidate" and "candidate" in drawn
+    }
+    scores = {
+        role: {metric: _estimate(values) for metric, values in metrics.items()} for role, metrics in drawn.items()
+    }
+    return Comparison(examples=count, scores=scores, differences=differences)
+
+
+def _resamples(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """How often each example is drawn, shape (1 + RESAMPLES, count); the first row is the examples as they are."""
+    generator = np.random.default_rng(SEED)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return np.vstack([np.ones(count), drawn]).astype(np.float64)
+
+
+def _estimates(answers: Answers, weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """Each metric over all examples, followed by its values over the resamples."""
+    count = weights.shape[1]
+    means = {
+        metric: weights @ np.array(values) / count
+        for metric, values in per_example(answers.answer, answers.wanted).items()
+    }
+    loss = (weights @ np.array(answers.loss_sum)) / np.maximum(weights @ np.array(answers.answer_tokens), 1)
+    return {**means, "bleu": _bleu(answers, weights), "loss": loss, "perplexity": np.exp(np.minimum(loss, 700))}
+
+
+def _bleu(answers: Answers, weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Corpus BLEU of every resample, from the examples' n-gram counts (lengths, matches and totals add up)."""
+    metric = BLEU()
+    counts = np.array(metric._extract_corpus_statistics(answers.answer, [answers.wanted]))
+    return np.array([metric._compute_score_from_stats(row).score / 100 for row in weights @ counts])
+
+
+def _estimate(values: np.ndarray[Any, Any]) -> Estimate:
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return Estimate(value=float(values[0]), low=float(low), high=float(high))
