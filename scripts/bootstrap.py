@@ -120,8 +120,7 @@ class Environment:
 
         :raises CannotInstall: what is missing on this machine, and what to do.
         """
-        wanted = self._wanted(lock)
-        if self._installed(wanted):
+        if self.is_installed(lock):
             return
         started = time.monotonic()
         check_writable(self.root)
@@ -131,25 +130,31 @@ class Environment:
         self._install(lock, torch)
         self._say("the package `nightshift` itself")
         self._uv("install", "--no-deps", "--editable", str(self.root))
-        self.stamp.write_text(json.dumps({**self._stamped(), **wanted}, indent=1))
+        self.stamp.write_text(json.dumps({**self._stamped(), **self.wanted(lock)}, indent=1))
         self.unfinished.unlink()
         self._say(f"ready in {time.monotonic() - started:.0f} s")
 
-    def _wanted(self, lock: str) -> dict[str, str]:
-        """What the stamp says when `lock` is installed. The development lock holds the runtime lock whole."""
-        files = [RUNTIME_LOCK, "pyproject.toml"] + ([lock] if lock != RUNTIME_LOCK else [])
-        digests = {name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in files}
+    def wanted(self, lock: str) -> dict[str, str]:
+        """Return what the stamp says when `lock` is installed. The development lock holds the runtime lock whole."""
+        digests = {
+            name: hashlib.sha256((self.root / name).read_bytes()).hexdigest()
+            for name in {RUNTIME_LOCK, lock, "pyproject.toml"}
+        }
         return {"python": platform.python_version(), "folder": str(self.folder), **digests}
+
+    def is_installed(self, lock: str) -> bool:
+        """Whether `lock` was installed here, to the end."""
+        return (
+            self.python.exists()
+            and not self.unfinished.exists()
+            and self.wanted(lock).items() <= self._stamped().items()
+        )
 
     def _stamped(self) -> dict[str, str]:
         try:
             return dict(json.loads(self.stamp.read_text()))
         except (OSError, ValueError):
             return {}
-
-    def _installed(self, wanted: dict[str, str]) -> bool:
-        stamped = self._stamped()
-        return self.python.exists() and not self.unfinished.exists() and wanted.items() <= stamped.items()
 
     def _make_folder(self) -> None:
         usable = not self.unfinished.exists() and self._works("-m", "pip", "--version") and self._is_right_python()

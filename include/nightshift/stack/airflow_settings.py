@@ -125,5 +125,6 @@ def _connection(kind: Any, item: ConnectionSetting) -> Any:
 
 
 def _is_filled(item: Any) -> bool:
-    """Whether an entry is more than a blank form; one that is not a mapping is left for the check to refuse."""
-    return not isinstance(item, dict) or any(value not in (None, "") for value in item.values())
+    """Whether an entry is more than a blank form: one whose name is there and empty."""
+    names = {"conn_id", "pool_name", "variable_name"}
+    return not isinstance(item, dict) or all(item[name] not in (None, "") for name in names & item.keys())

@@ -68,7 +68,8 @@ def _in_words(task: Mapping[str, Any]) -> str:
 def _news(api: AirflowApi, dag: str, run: str, task: Mapping[str, Any]) -> str:
     """The last progress line of a job (`train: 40 of 117 steps · loss 0.82 · …`)."""
     lines = api.log_lines(dag, run, task["task_id"], task["try_number"])
-    return next((line for line in reversed(lines) if line.startswith(f"{task['task_id']}: ")), "")
+    name = f"{task['task_id']}: "
+    return next((line for line in reversed(lines) if line.startswith(name) and " of " in line), "")
 
 
 def succeeded(api: AirflowApi, dag: str, run: Mapping[str, Any]) -> bool:

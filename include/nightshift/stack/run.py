@@ -41,7 +41,7 @@ def main() -> int:
     print(
         f"\nIngested ({INGEST})\n{ingest_summary(days)}\n"
         f"\nFine-tuned ({FINETUNE}, {seconds:.0f} s)\n{finetune_summary(results)}\n"
-        f"\nWhere to look\n{where(place)}\n{pages(days, results)}"
+        f"\nWhere to look\n{pages(days, results)}\n{where(place)}"
     )
     return 0
 

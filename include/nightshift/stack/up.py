@@ -85,11 +85,11 @@ def start(place: Place) -> bool:
 def where(place: Place) -> str:
     """Say where a person looks."""
     return (
-        f"  Airflow    {place.airflow_url}   users admin, operator, approver, viewer\n"
-        f"  MLflow     {place.mlflow_url}\n"
-        f"  passwords  {place.passwords}\n"
-        f"  logs       {place.logs}\n"
-        f"  storage    {place.storage}\n"
+        f"  Airflow      {place.airflow_url}   users admin, operator, approver, viewer\n"
+        f"  MLflow       {place.mlflow_url}\n"
+        f"  passwords    {place.passwords}\n"
+        f"  logs         {place.logs}\n"
+        f"  storage      {place.storage}\n"
         "  stop it with `make down`"
     )
 

@@ -1,0 +1,75 @@
+"""The first minute on a new machine: what can be wrong is said in words that help."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bootstrap import ROOT, RUNTIME_LOCK, CannotInstall, Environment, check_disk, check_python, check_writable
+
+
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what the installation reads."""
+    root = tmp_path / "checkout"
+    (root / "scripts").mkdir(parents=True)
+    for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, root / name)
+    for name in ("bootstrap.py", "pip_settings.py"):
+        shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
+    return root
+
+
+@pytest.mark.parametrize("version", [(3, 10, 12), (3, 12, 1), (3, 13, 0)])
+def test_another_python_is_refused_with_the_ways_to_get_the_right_one(version: tuple[int, ...]) -> None:
+    with pytest.raises(CannotInstall) as refusal:
+        check_python(version, "/usr/bin/python3")
+
+    text = str(refusal.value)
+    assert "needs Python 3.11" in text
+    assert "/usr/bin/python3 is " + ".".join(map(str, version)) in text
+    assert "apt-get install python3.11 python3.11-venv" in text
+
+
+def test_a_full_disk_is_refused_before_anything_is_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(CannotInstall, match=r"GB are free on the disk of .*needs 1e\+09 GB"):
+        check_disk(tmp_path, free_gb=1e9)
+
+
+def test_a_read_only_folder_is_refused() -> None:
+    with pytest.raises(CannotInstall, match="cannot be written"):
+        check_writable(Path("/proc"))
+
+
+def test_without_a_network_the_message_says_so_and_what_pip_can_be_told(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    nowhere = "http://127.0.0.1:9/simple"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    environment |= {"PIP_INDEX_URL": nowhere, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
+
+    run = subprocess.run(
+        [sys.executable, "scripts/bootstrap.py"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == 1
+    assert "the package index cannot be reached" in run.stderr
+    assert "HTTPS_PROXY" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert (root / ".venv" / "nightshift-unfinished").exists()
+
+
+def test_a_second_call_has_nothing_to_do_until_the_lock_changes(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    environment = Environment(root)
+    environment.python.parent.mkdir(parents=True)
+    environment.python.symlink_to(sys.executable)
+    environment.stamp.write_text(json.dumps(environment.wanted(RUNTIME_LOCK)))
+
+    assert environment.is_installed(RUNTIME_LOCK)
+    environment.unfinished.touch()
+    assert not environment.is_installed(RUNTIME_LOCK)
+    environment.unfinished.unlink()
+    (root / RUNTIME_LOCK).write_text("airflow==0\n")
+    assert not environment.is_installed(RUNTIME_LOCK)

@@ -1,0 +1,119 @@
+"""Stopping the stack ends all of it and nothing else, whatever died before."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nightshift.stack.processes import Component, stop
+
+# A leader with a child in its session; both write down that they live.
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def component(tmp_path: Path) -> Component:
+    return Component("part", tmp_path, tmp_path)
+
+
+def start(component: Component, script: str) -> str:
+    """Start a Python script and return the first line that it prints."""
+    component.start([sys.executable, "-c", script], dict(os.environ), component.records)
+    wait_for(component.last_lines)
+    return component.last_lines().strip()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_the_leader_and_its_children_are_stopped(component: Component) -> None:
+    child = int(start(component, FAMILY))
+    leader = component.leader()
+    assert leader
+    assert alive(child)
+
+    assert stop([component]) == 2
+
+    assert not alive(child)
+    assert not alive(leader.pid)
+    assert component.leader() is None
+    assert stop([component]) == 0
+
+
+def test_what_a_killed_leader_left_behind_is_stopped(component: Component) -> None:
+    child = int(start(component, FAMILY))
+    leader = component.leader()
+    assert leader
+    leader.kill()
+    leader.wait(5)
+    assert component.leader() is None
+
+    assert stop([component]) == 1
+    assert not alive(child)
+
+
+def test_a_process_that_does_not_listen_is_killed(component: Component) -> None:
+    start(component, DEAF)
+    leader = component.leader()
+    assert leader
+
+    stop([component], grace_seconds=0.5)
+
+    assert not alive(leader.pid)
+
+
+def test_a_stranger_with_a_recycled_number_is_left_alone(component: Component) -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        start(component, FAMILY)
+        mine = component.leader()
+        assert mine
+        record = json.loads(component.record.read_text())
+        stop([component])
+        component.record.write_text(json.dumps({**record, "pid": stranger.pid, "started": record["started"] - 1000}))
+
+        assert component.leader() is None
+        assert stop([component]) == 0
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_record_of_before_the_last_boot_means_nothing(component: Component) -> None:
+    start(component, FAMILY)
+    record = json.loads(component.record.read_text())
+    try:
+        component.record.write_text(json.dumps({**record, "boot": "another"}))
+        assert component.leader() is None
+        assert component.members() == []
+    finally:
+        os.killpg(record["pid"], signal.SIGKILL)
+
+
+def test_a_torn_record_means_nothing(component: Component) -> None:
+    component.record.write_text('{"pid": 1')
+
+    assert component.leader() is None
+    assert stop([component]) == 0

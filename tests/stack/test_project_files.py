@@ -1,0 +1,102 @@
+"""The files around the code agree with each other: what documents name exists, what images copy is there."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nightshift.stack.place import PROJECT
+
+DOCUMENTS = sorted(
+    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), PROJECT / ".github/workflows/ci.yml", PROJECT / ".ci/run"]
+)
+DOCKERFILES = [PROJECT / "Dockerfile", PROJECT / "docker/airflow/Dockerfile"]
+
+
+def lock(name: str) -> dict[str, str]:
+    """Name and version of what a lock file pins."""
+    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", (PROJECT / name).read_text(), re.MULTILINE)
+    return {_normal(package): version for package, version in pins}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    named = set(re.findall(r"(?:^|`| {4})make ([a-z-]+)", document.read_text(), re.MULTILINE))
+
+    assert named <= make_targets()
+
+
+def test_the_help_lists_what_a_user_calls() -> None:
+    text = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+    assert {"run", "up", "down", "test", "test-unit", "lint", "lock", "clean", "benchmark"} <= set(
+        re.findall(r"make ([a-z-]+)", text)
+    )
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
+def test_what_an_image_copies_is_in_the_repository(dockerfile: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    for arguments in re.findall(r"^COPY (.*)$", dockerfile.read_text(), re.MULTILINE):
+        for source in [word for word in arguments.split()[:-1] if not word.startswith("--")]:
+            assert source == "." or any(file == source or file.startswith(f"{source}/") for file in tracked), source
+
+
+def test_the_image_holds_the_airflow_of_the_lock() -> None:
+    tag = re.search(r"^FROM apache/airflow:(\S+)-python3\.11$", DOCKERFILES[1].read_text(), re.MULTILINE)
+
+    assert tag
+    assert tag[1] == lock("requirements.lock")["apache-airflow"]
+
+
+def test_compose_refers_only_to_what_it_declares() -> None:
+    text = (PROJECT / "docker/compose.yaml").read_text()
+    compose = yaml.safe_load(text)
+    services, volumes = compose["services"], compose["volumes"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", {})) <= set(services), name
+        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(volumes), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    printed = subprocess.run(
+        [sys.executable, "docker/make_env.py"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    required = set(re.findall(r"\${([A-Z_]+):\?", text))
+    assert required == set(re.findall(r"^([A-Z_]+)=", printed, re.MULTILINE))
+
+
+def test_the_locks_hold_the_direct_pins_and_the_development_lock_holds_the_runtime_lock() -> None:
+    runtime, development = lock("requirements.lock"), lock("requirements-dev.lock")
+
+    assert lock("requirements.txt").items() <= runtime.items()
+    assert lock("requirements-dev.txt").items() <= development.items()
+    assert runtime.items() <= development.items()
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_names_no_host_and_no_build_that_only_some_indexes_have(name: str) -> None:
+    text = (PROJECT / name).read_text()
+
+    assert "://" not in text
+    assert "--" not in text.replace("---", "")
+    assert not re.search(r"==\S*\+", text)
+
+
+def test_what_is_installed_is_what_the_lock_says() -> None:
+    installed = {_normal(found.name): found.version.partition("+")[0] for found in distributions()}
+    pinned = lock("requirements.lock")
+
+    assert {name: installed.get(name) for name in pinned} == pinned

@@ -1,0 +1,79 @@
+"""Airflow's processes get the stack's own settings and secrets, and nothing of another Airflow."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from nightshift.errors import BadEnvironment
+from nightshift.stack.credentials import USERS, passwords, stack_keys
+from nightshift.stack.environment import airflow_environment, mlflow_environment
+from nightshift.stack.place import Place, this_place
+from nightshift.stack.up import where
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return this_place({"NIGHTSHIFT_HOME": str(tmp_path), "NIGHTSHIFT_AIRFLOW_PORT": "18099"})
+
+
+def test_the_settings_of_another_airflow_in_the_shell_do_not_reach_the_stack(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://production/airflow")
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+    monkeypatch.setenv("AIRFLOW_CONFIG", "/production/airflow.cfg")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://production")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", "postgresql://warehouse")
+    monkeypatch.setenv("NIGHTSHIFT_APPS", "/my/apps")
+
+    environment = airflow_environment(place)
+
+    assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{place.airflow_home}/airflow.db"
+    assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
+    assert not any("production" in value for value in {**environment, **mlflow_environment()}.values())
+    assert environment["AIRFLOW_CONN_WAREHOUSE"] == "postgresql://warehouse"
+    assert environment["NIGHTSHIFT_APPS"] == "/my/apps"
+
+
+def test_secrets_are_long_kept_and_for_this_user_alone(place: Place) -> None:
+    keys, words = stack_keys(place), passwords(place)
+
+    assert (stack_keys(place), passwords(place)) == (keys, words)
+    assert len(keys["jwt_secret"]) >= 64
+    assert len(keys["api_secret_key"]) >= 64
+    assert set(words) == set(USERS) == {"viewer", "approver", "operator", "admin"}
+    assert len(set(words.values())) == len(words)
+    for file in (place.passwords, place.home / "keys.json"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_user_added_later_gets_a_password_and_the_others_keep_theirs(place: Place) -> None:
+    place.passwords.write_text('{"admin": "chosen by me"}')
+
+    words = passwords(place)
+
+    assert words["admin"] == "chosen by me"
+    assert set(words) == set(USERS)
+
+
+def test_a_broken_secrets_file_is_named(place: Place) -> None:
+    place.passwords.write_text("{")
+
+    with pytest.raises(BadEnvironment, match=r"passwords\.json"):
+        passwords(place)
+
+
+def test_what_is_printed_names_the_password_file_and_no_password(place: Place) -> None:
+    text = where(place)
+
+    assert str(place.passwords) in text
+    assert not any(word in text for word in passwords(place).values())
+
+
+def test_everything_listens_on_this_machine_only(place: Place) -> None:
+    environment = airflow_environment(place)
+
+    assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert environment["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:18099"
+    assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:18099/execution/"

@@ -1,0 +1,167 @@
+"""The local stack, for real: it starts, heals, listens on this machine only, and leaves nothing behind."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from nightshift.stack.airflow_api import AirflowApi
+from nightshift.stack.credentials import passwords
+from nightshift.stack.down import main as down
+from nightshift.stack.place import Place, this_place
+from nightshift.stack.up import components
+
+pytestmark = pytest.mark.e2e
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {
+        "NIGHTSHIFT_HOME": str(tmp_path_factory.mktemp("stack")),
+        "NIGHTSHIFT_AIRFLOW_PORT": str(free_port()),
+        "NIGHTSHIFT_MLFLOW_PORT": str(free_port()),
+    }
+
+
+@pytest.fixture(scope="module")
+def place(variables: dict[str, str]) -> Place:
+    return this_place(variables)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stack(variables: dict[str, str]) -> Iterator[None]:
+    text = nightshift("up", variables)
+    assert "ready" in text
+    yield
+    nightshift("down", variables)
+
+
+def nightshift(command: str, variables: dict[str, str]) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "nightshift", command],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def token(place: Place, user: str, password: str) -> httpx.Response:
+    body = {"username": user, "password": password}
+    return httpx.post(f"{place.airflow_url}/auth/token", json=body, timeout=30)
+
+
+def test_airflow_and_mlflow_answer_and_the_settings_are_loaded(place: Place) -> None:
+    assert httpx.get(f"{place.mlflow_url}/health", timeout=30).text == "OK"
+    with AirflowApi(place) as api:
+        pools = {pool["name"]: pool for pool in api._call("GET", "/api/v2/pools")["pools"]}
+        connections = api._call("GET", "/api/v2/connections")["connections"]
+    assert pools["nightshift_jobs"]["slots"] == 2
+    assert pools["nightshift_training"]["include_deferred"] is True
+    assert [item["connection_id"] for item in connections] == ["nightshift_mlflow"]
+
+
+def test_the_dags_are_read_without_an_import_error(place: Place) -> None:
+    deadline = time.monotonic() + 120
+    with AirflowApi(place) as api:
+        while not (api.has_dag("banking_assistant_ingest") and api.has_dag("banking_assistant_finetune")):
+            assert time.monotonic() < deadline, api.import_errors()
+            time.sleep(1)
+        assert api.import_errors() == []
+
+
+def test_only_the_generated_passwords_open_it(place: Place) -> None:
+    assert token(place, "operator", passwords(place)["operator"]).status_code == 201
+    assert token(place, "admin", "admin").status_code == 401
+    assert httpx.get(f"{place.airflow_url}/api/v2/dags", timeout=30).status_code == 401
+
+
+def test_a_viewer_looks_and_changes_nothing(place: Place) -> None:
+    bearer = token(place, "viewer", passwords(place)["viewer"]).json()["access_token"]
+    with httpx.Client(base_url=place.airflow_url, headers={"Authorization": f"Bearer {bearer}"}, timeout=30) as client:
+        assert client.get("/api/v2/dags").status_code == 200
+        assert client.patch("/api/v2/dags/banking_assistant_ingest", json={"is_paused": False}).status_code == 403
+
+
+def test_nothing_listens_beyond_this_machine(place: Place) -> None:
+    mine = {process.pid for part in components(place).values() for process in part.members()}
+    listening = [
+        connection.laddr.ip
+        for connection in psutil.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in mine
+    ]
+
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_a_second_start_finds_everything_running(variables: dict[str, str]) -> None:
+    started = time.monotonic()
+
+    assert "already running" in nightshift("up", variables)
+    assert time.monotonic() - started < 20
+
+
+def test_what_was_killed_is_started_again_and_the_rest_is_left_alone(place: Place, variables: dict[str, str]) -> None:
+    parts = components(place)
+    before = {name: part.leader() for name, part in parts.items()}
+    for name in ("scheduler", "mlflow"):
+        process = before[name]
+        assert process
+        process.kill()
+
+    nightshift("up", variables)
+
+    after = {name: part.leader() for name, part in parts.items()}
+    changed = {name for name in parts if before[name] != after[name]}
+    assert changed == {"scheduler", "mlflow"}
+    assert all(after.values())
+
+
+def test_the_logs_and_the_screen_hold_no_password(place: Place) -> None:
+    words = [*passwords(place).values(), *json.loads((place.home / "keys.json").read_text()).values()]
+
+    for log in place.logs.glob("*.log"):
+        text = log.read_text(errors="replace")
+        assert not any(word in text for word in words), log
+
+
+def test_after_a_crash_of_the_api_server_down_leaves_nothing_behind(
+    place: Place, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = [process for part in components(place).values() for process in part.members()]
+    server = components(place)["api-server"].leader()
+    assert server
+    server.kill()
+
+    nightshift("down", variables)
+
+    def runs(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    assert [process for process in members if runs(process)] == []
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    down()
+    assert "nothing was running" in capsys.readouterr().out
+    assert Path(place.passwords).exists()
