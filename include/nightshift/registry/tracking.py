@@ -21,7 +21,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from nightshift.code_version import code_version
@@ -66,22 +66,15 @@ class TrackingRun:
     def __init__(self, application: str, key: str, name: str, tags: Mapping[str, str] | None = None) -> None:
         self.client = MlflowClient()
         with reachable():
-            self.experiment_id = _experiment(self.client, application)
-            found = self.client.search_runs(
-                [self.experiment_id], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time ASC"], max_results=1
-            )
-            run = (
-                found[0]
-                if found
-                else self.client.create_run(
-                    self.experiment_id,
-                    run_name=name,
-                    tags={
-                        KEY_TAG: key,
-                        "nightshift.application": application,
-                        "nightshift.code_version": code_version(),
-                    },
-                )
+            self.experiment_id = experiment_of(self.client, application)
+            run = find_run(self.client, self.experiment_id, key) or self.client.create_run(
+                self.experiment_id,
+                run_name=name,
+                tags={
+                    KEY_TAG: key,
+                    "nightshift.application": application,
+                    "nightshift.code_version": code_version(),
+                },
             )
         self.run_id: str = run.info.run_id
         self.tags({"mlflow.runName": name, **(tags or {})})
@@ -175,7 +168,16 @@ def replay(path: Path, run: TrackingRun) -> int:
     return len(lines)
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def find_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
+    """Return the run that was made for `key`, or None where there is none."""
+    found = client.search_runs(
+        [experiment_id], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time ASC"], max_results=1
+    )
+    return found[0] if found else None
+
+
+def experiment_of(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, made if there is none."""
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)

@@ -1,0 +1,145 @@
+"""Versions of an application's model in the MLflow registry: one for each trained model, however often it is asked for.
+
+The registered model has the application's name. The alias `candidate` is the newest version, `champion` the one in use.
+Every function raises BadEnvironment where MLflow cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+from nightshift.registry.tracking import experiment_of, reachable
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+MODEL_TAG = "nightshift.model"  # URI of the model's partition
+DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest: the key of a version
+NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
+
+Package = Callable[[LoggedModel], Path]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry and the partition that it was made from."""
+
+    name: str
+    version: str
+    model: str
+    digest: str
+    tags: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """Where a person sees this version in MLflow's pages."""
+        return f"{MlflowClient().tracking_uri}/#/models/{self.name}/versions/{self.version}"
+
+
+def with_alias(name: str, alias: str) -> Registered | None:
+    """Return the version that has an alias, or None where there is none."""
+    try:
+        with reachable():
+            return _registered(MlflowClient().get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code in NO_SUCH:
+            return None
+        raise
+
+
+def find_version(name: str, digest: str) -> Registered | None:
+    """Return the version of the model with this digest, or None where there is none."""
+    with reachable():
+        found = MlflowClient().search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    return _registered(min(found, key=lambda version: int(version.version))) if found else None
+
+
+def register(
+    name: str,
+    *,
+    model: str,
+    digest: str,
+    tags: Mapping[str, str],
+    description: str,
+    package: Package,
+    run_id: str | None,
+) -> Registered:
+    """Return the version of the model with this digest, made if there is none; its tags and description are set anew.
+
+    May be stopped anywhere and called again: what is there already is found by the digest.
+
+    :param model: URI of the model's partition.
+    :param package: makes the local folder to upload; only called when the weights are not in MLflow yet.
+    :param run_id: the run that trained the model.
+    """
+    client = MlflowClient()
+    tags = {**tags, MODEL_TAG: model, DIGEST_TAG: digest}
+    found = find_version(name, digest)
+    with reachable():
+        if found is None:
+            logged = _logged_model(client, name, digest, package, run_id)
+            _create_registered_model(client, name)
+            version = client.create_model_version(
+                name, f"models:/{logged.model_id}", run_id, tags=tags, description=description, model_id=logged.model_id
+            )
+            client.set_logged_model_tags(
+                logged.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([{"name": name, "version": int(version.version)}])}
+            )
+        else:
+            version = client.get_model_version(name, found.version)
+            client.update_model_version(name, version.version, description)
+        for key, value in tags.items():
+            if version.tags.get(key) != value:
+                client.set_model_version_tag(name, version.version, key, value)
+        return _registered(client.get_model_version(name, version.version))
+
+
+def set_alias(registered: Registered, alias: str) -> None:
+    """Point an alias at a version, away from wherever it was."""
+    with reachable():
+        MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
+
+
+def aliases_of(registered: Registered) -> list[str]:
+    """Return the aliases that a version has now, in order."""
+    with reachable():
+        aliases = MlflowClient().get_registered_model(registered.name).aliases
+    return sorted(alias for alias, version in aliases.items() if str(version) == registered.version)
+
+
+def _registered(version: ModelVersion) -> Registered:
+    tags = dict(version.tags)
+    return Registered(version.name, str(version.version), tags.get(MODEL_TAG, ""), tags.get(DIGEST_TAG, ""), tags)
+
+
+def _logged_model(client: MlflowClient, name: str, digest: str, package: Package, run_id: str | None) -> LoggedModel:
+    """The uploaded model with this digest; one whose upload was cut off is uploaded again in place."""
+    experiment = experiment_of(client, name)
+    found = client.search_logged_models([experiment], f"tags.`{DIGEST_TAG}` = '{digest}'")
+    ready = [logged for logged in found if logged.status == LoggedModelStatus.READY]
+    if ready:
+        return ready[0]
+    logged = (
+        found[0]
+        if found
+        else client.create_logged_model(experiment, f"{name}-{digest[:8]}", run_id, tags={DIGEST_TAG: digest})
+    )
+    if run_id:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    client.log_model_artifacts(logged.model_id, str(package(logged)))
+    return client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+
+
+def _create_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
