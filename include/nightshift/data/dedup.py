@@ -9,6 +9,7 @@ square; bands and signatures lie on disk, and what stays in memory is nine bytes
 from __future__ import annotations
 
 import hashlib
+import mmap
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,8 @@ class SimilarityIndex:
 
         Rows whose `fate` in the table `fates` is not `kept` are left out.
         """
+        if self.rows < 2:
+            return
         database.execute("CREATE TABLE pairs (earlier BIGINT, later BIGINT)")
         for band in range(BANDS):
             key, finer = f"b{band}", f"b{(band + 1) % BANDS}"
@@ -108,21 +111,20 @@ class SimilarityIndex:
                 [str(self._band_file)],
             )
         database.execute("SELECT DISTINCT earlier, later FROM pairs ORDER BY ALL")
-        # An empty file cannot be mapped, and has no pairs.
-        values = np.memmap(self._signature_file, np.uint32, "r").reshape(-1, VALUES + 2) if self.rows else None
-        while values is not None and (pairs := database.fetchmany(PAIRS_AT_ONCE)):
+        values = np.memmap(self._signature_file, np.uint32, "r").reshape(-1, VALUES + 2)
+        while pairs := database.fetchmany(PAIRS_AT_ONCE):
             earlier, later = (np.array(side) for side in zip(*pairs, strict=True))
             equal = values[earlier] == values[later]
             similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
             for index in np.nonzero(similarity >= SIMILAR)[0]:
                 yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
             # Pages that were looked at would count as memory of this process.
-            values._mmap.madvise(4)  # type: ignore[attr-defined]
+            values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    """Return a database in `folder` that spills there when its tables outgrow 512 MB."""
-    database = duckdb.connect(str(folder / "rows.duckdb"))
+    """Return an empty database that spills to `folder` when its tables outgrow 512 MB."""
+    database = duckdb.connect()
     database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     database.execute("SET temp_directory = ?", [str(folder / "spill")])
     return database
