@@ -1,6 +1,7 @@
 # Everything from a fresh clone on; `make` alone lists what there is.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# auto: the CPU build of torch on a machine without an NVIDIA GPU, where it can be had; or cpu, or cuda
+# auto: the CPU build of torch on a machine without an NVIDIA GPU, where it can be had; or cpu, or cuda.
+# It counts when torch is first installed; `make clean` lets you choose again.
 TORCH ?= auto
 BIN := .venv/bin
 BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get install python3.11 python3.11-venv))$(PYTHON) scripts/bootstrap.py --torch $(TORCH)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bootstrap import ROOT, Environment
 
+# DeepSpeed imports nvidia-ml-py on every machine.
+CUDA_ONLY = re.compile(r"(nvidia-(?!ml-py)|cuda-|triton==)")
+
 
 def main() -> int:
     """Compile the runtime lock, then the development lock on top of it."""
@@ -26,9 +29,18 @@ def _compile(environment: Environment, source: str, target: str, *options: str) 
     ]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **environment.uv_variables()}, check=True)
     path = Path(ROOT, target)
-    # `torch==2.13.0+cpu` exists on some indexes only; the plain version is satisfied by every build of it.
-    path.write_text(re.sub(r"\+cpu$", "", path.read_text(), flags=re.MULTILINE))
+    path.write_text(for_every_build(path.read_text()))
     print(f"{target}: {sum('==' in line for line in path.read_text().splitlines())} packages")
+
+
+def for_every_build(lock: str) -> str:
+    """Return a lock that fits the CPU and the CUDA builds of torch alike, whichever of them it was compiled with.
+
+    The plain version of torch is satisfied by every build of it; what only the CUDA build needs is resolved when that
+    build is installed.
+    """
+    lines = [line for line in lock.splitlines(keepends=True) if not CUDA_ONLY.match(line)]
+    return re.sub(r"\+(cpu|cu\d+)$", "", "".join(lines), flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lock import for_every_build
 
 from nightshift.stack.place import PROJECT
 
@@ -17,7 +18,7 @@ DOCUMENTS = sorted(
 DOCKERFILES = [PROJECT / "Dockerfile", PROJECT / "docker/airflow/Dockerfile"]
 
 
-def lock(name: str) -> dict[str, str]:
+def pins_of(name: str) -> dict[str, str]:
     """Name and version of what a lock file pins."""
     pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", (PROJECT / name).read_text(), re.MULTILINE)
     return {_normal(package): version for package, version in pins}
@@ -60,7 +61,7 @@ def test_the_image_holds_the_airflow_of_the_lock() -> None:
     tag = re.search(r"^FROM apache/airflow:(\S+)-python3\.11$", DOCKERFILES[1].read_text(), re.MULTILINE)
 
     assert tag
-    assert tag[1] == lock("requirements.lock")["apache-airflow"]
+    assert tag[1] == pins_of("requirements.lock")["apache-airflow"]
 
 
 def test_compose_refers_only_to_what_it_declares() -> None:
@@ -79,10 +80,10 @@ def test_compose_refers_only_to_what_it_declares() -> None:
 
 
 def test_the_locks_hold_the_direct_pins_and_the_development_lock_holds_the_runtime_lock() -> None:
-    runtime, development = lock("requirements.lock"), lock("requirements-dev.lock")
+    runtime, development = pins_of("requirements.lock"), pins_of("requirements-dev.lock")
 
-    assert lock("requirements.txt").items() <= runtime.items()
-    assert lock("requirements-dev.txt").items() <= development.items()
+    assert pins_of("requirements.txt").items() <= runtime.items()
+    assert pins_of("requirements-dev.txt").items() <= development.items()
     assert runtime.items() <= development.items()
 
 
@@ -95,8 +96,14 @@ def test_a_lock_names_no_host_and_no_build_that_only_some_indexes_have(name: str
     assert not re.search(r"==\S*\+", text)
 
 
+def test_a_lock_fits_the_cpu_and_the_cuda_build_of_torch() -> None:
+    compiled = "cuda-bindings==13.5.0\nnvidia-cublas==13.1\nnvidia-ml-py==13.595\ntorch==2.13.0+cpu\ntriton==3.7.1\n"
+
+    assert for_every_build(compiled) == "nvidia-ml-py==13.595\ntorch==2.13.0\n"
+
+
 def test_what_is_installed_is_what_the_lock_says() -> None:
     installed = {_normal(found.name): found.version.partition("+")[0] for found in distributions()}
-    pinned = lock("requirements.lock")
+    pinned = pins_of("requirements.lock")
 
     assert {name: installed.get(name) for name in pinned} == pinned
