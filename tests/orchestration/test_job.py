@@ -78,7 +78,7 @@ def test_every_exit_code_has_a_meaning(code, error, text):
 def test_progress_reads_like_a_sentence():
     event = {
         "time": 1.0, "event": "progress", "job": "train", "seconds": 96.0, "memory_gb": 3.9,
-        "step": 40, "total": 117, "unit": "steps", "loss": 0.82, "tokens_per_second": 402,
+        "step": 40, "total": 117, "unit": "steps", "loss": 0.8200312, "tokens_per_second": 402,
     }  # fmt: skip
     assert _as_text(event) == "train: 40 of 117 steps · loss 0.82 · tokens per second 402 · 96.0 s · 3.9 GB"
 

@@ -126,7 +126,7 @@ class JobOperator(BaseOperator):
 def _as_text(event: dict[str, Any]) -> str:
     """A progress line for people: `train: 40 of 117 steps · loss 0.82 · 96 s · 3.90 GB`."""
     fixed = {"time", "event", "job", "seconds", "memory_gb", "step", "total", "unit"}
-    parts = [f"{key.replace('_', ' ')} {value}" for key, value in event.items() if key not in fixed]
+    parts = [f"{key.replace('_', ' ')} {_short(value)}" for key, value in event.items() if key not in fixed]
     if event.get("event") == "progress":
         total = f" of {event['total']:,}" if event.get("total") else ""
         parts.insert(0, f"{event['step']:,}{total} {event['unit']}")
@@ -134,6 +134,10 @@ def _as_text(event: dict[str, Any]) -> str:
         parts.insert(0, "running")
     parts += [f"{event.get('seconds')} s", f"{event.get('memory_gb')} GB"]
     return f"{event.get('job')}: {' · '.join(parts)}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _failure(job: str, code: int, group: ProcessGroup) -> AirflowException:
