@@ -43,6 +43,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": keys["jwt_secret"],
         "DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # A task whose worker was killed is tried again after a minute, not five.
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "LOGGING__COLORED_CONSOLE_LOG": "False",
         # A small machine that trains a model is slow at everything else; Airflow's defaults fail tasks then.
         "CORE__DAGBAG_IMPORT_TIMEOUT": "180",
