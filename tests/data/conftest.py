@@ -14,6 +14,8 @@ from nightshift.data.ingestion import Ingestion
 from nightshift.data.measures import TextMeasures
 from nightshift.data.sources import raw_files
 
+DEFAULTS = Ingest()
+
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory):
@@ -41,7 +43,7 @@ def night():
 def ingest(tmp_path, measures, night):
     """A function that ingests sources and returns the counts, the examples and the quarantined rows."""
 
-    def run(*sources, interval=night, settings=Ingest()):
+    def run(*sources, interval=night, settings=DEFAULTS):
         work = Path(mkdtemp(dir=tmp_path))
         target = work / "target"
         target.mkdir()

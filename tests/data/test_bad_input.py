@@ -109,7 +109,7 @@ BAD_CSV_ROWS = {
 
 @pytest.mark.parametrize(("row", "reasons"), BAD_CSV_ROWS.values(), ids=BAD_CSV_ROWS)
 def test_a_bad_csv_row_costs_no_other_row(ingest, source_of, row, reasons):
-    after = "after,Where is my money?,refund,\n".encode()
+    after = b"after,Where is my money?,refund,\n"
     result = ingest(source_of("rows.csv", HEADER.encode() + GOOD_CSV.encode() + row + after))
     assert [aside["reason"] for aside in result.quarantine] == reasons
     assert result.quarantine[0]["source_row"] == 3

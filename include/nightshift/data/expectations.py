@@ -48,7 +48,7 @@ def profile_suite(measures: Mapping[str, float], expectations: Iterable[Measure]
                 min_value=expected.min,
                 max_value=expected.max,
                 severity=expected.severity,
-                description=f"`{expected.measure}` {bounds(expected)} ({expected.severity})",
+                description=f"{expected.measure} {bounds(expected)} ({expected.severity})",
             )
             for expected in expectations
             if expected.measure in measures

@@ -155,7 +155,9 @@ def _plain(value: Any) -> str:
     """Any value as text: texts as they are, nothing as the empty text, records as JSON."""
     if value is None:
         return ""
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    if isinstance(value, dict | list | bool):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return clean(str(value))
 
 
 def _id(value: Any) -> str | None:
