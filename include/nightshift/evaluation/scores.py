@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -29,7 +29,9 @@ LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
 
 
 class Estimate(BaseModel):
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval. A model that fell apart has no finite loss; JSON says so in words."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     value: float
     low: float

@@ -28,12 +28,15 @@ def package_model(folder: Path, target: Path, logged: Any, card: str) -> Path:
     import mlflow.transformers
     from huggingface_hub import ModelCard
     from mlflow.models import Model
+    from transformers import TextGenerationPipeline, pipelines
 
     unsafe = sorted(path.name for path in folder.rglob("*") if path.suffix in UNSAFE)
     if unsafe or not any(folder.glob("*.safetensors")):
         raise BadInput(
             f"{folder}: a model to register is safetensors and settings only; found {unsafe or 'no weights'}"
         )
+    # MLflow 3.17 expects the pipeline's class here, Transformers 5.23 holds its name; Transformers takes either.
+    pipelines.SUPPORTED_TASKS["text-generation"]["impl"] = TextGenerationPipeline
     mlflow.transformers.save_model(
         str(folder),
         str(target),

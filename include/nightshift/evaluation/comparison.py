@@ -1,0 +1,130 @@
+"""An evaluation as it is kept: the scores of all models, their answers side by side, and a page to read."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+from upath import UPath
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.data.storage import scratch
+from nightshift.evaluation.gates import Decision, gate
+from nightshift.evaluation.judge import ANSWERS, Judged
+from nightshift.evaluation.report import render
+from nightshift.evaluation.scores import Comparison, compare
+
+SCORES, REPORT = "scores.json", "report.html"
+VERSION = 1  # of scores and page; another one makes them anew
+
+
+class ScoreFile(BaseModel):
+    """What `scores.json` holds."""
+
+    application: str
+    snapshot: str  # digest
+    days: list[str]
+    models: dict[str, str]  # role -> digest
+    comparison: Comparison
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A published evaluation."""
+
+    partition: UPath
+    manifest: Manifest
+    comparison: Comparison
+    decision: Decision
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All numbers under flat names: `candidate/exact_match`, `candidate/exact_match_low`, …"""
+        groups = self.comparison.scores | {
+            f"candidate_minus_{role}": scores for role, scores in self.comparison.differences.items()
+        }
+        flat = {"examples": float(self.comparison.examples)}
+        for group, scores in groups.items():
+            for metric, estimate in scores.items():
+                flat[f"{group}/{metric}"] = estimate.value
+                flat[f"{group}/{metric}_low"] = estimate.low
+                flat[f"{group}/{metric}_high"] = estimate.high
+        seconds = {f"{role}/seconds": float(value) for role, value in self.manifest.facts["seconds"].items()}
+        return flat | seconds
+
+
+def evaluation_of(
+    judged: list[Judged], snapshot: UPath, snapshot_manifest: Manifest, application: Application, storage: str
+) -> Evaluated:
+    """Publish the comparison of judged models with its verdict, or find it.
+
+    :param judged: base, champion (where there is one) and candidate, on the same examples.
+    """
+    inputs = {
+        "snapshot": snapshot_manifest.digest,
+        "models": {one.under_test.role: one.under_test.digest for one in judged},
+        "answers": {one.under_test.role: one.manifest.digest for one in judged},
+        "gate": application.gate.model_dump(mode="json"),
+        "version": VERSION,
+    }
+    partition = partition_of(storage, application.name, "evaluations", digest_of(inputs)[:16])
+    manifest = find(partition, inputs)
+    if manifest is not None:
+        kept = read_scores(partition, manifest)
+        return Evaluated(partition, manifest, kept.comparison, kept.decision)
+
+    comparison = compare({one.under_test.role: one.answers for one in judged})
+    file = ScoreFile(
+        application=application.name,
+        snapshot=snapshot_manifest.digest,
+        days=snapshot_manifest.facts.get("days", []),
+        models=inputs["models"],
+        comparison=comparison,
+        decision=gate(comparison, application.gate),
+    )
+    folder = scratch(UPath(storage))
+    (folder / SCORES).write_text(file.model_dump_json(indent=1))
+    table = _side_by_side(judged)
+    pq.write_table(table, folder / ANSWERS, compression="zstd")
+    page = render(application, comparison, file.decision, judged, snapshot_manifest)
+    (folder / REPORT).write_text(page, encoding="utf-8")
+    manifest = publish(
+        partition,
+        folder,
+        kind="evaluation",
+        application=application.name,
+        inputs=inputs,
+        rows={ANSWERS: table.num_rows},
+        counts={"examples": comparison.examples, "models": len(judged)},
+        facts={
+            "verdict": file.decision.verdict.value,
+            "seconds": {one.under_test.role: one.manifest.facts["seconds"] for one in judged},
+        },
+        parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *(one.parent for one in judged)],
+    )
+    return Evaluated(partition, manifest, comparison, file.decision)
+
+
+def read_scores(partition: UPath, manifest: Manifest) -> ScoreFile:
+    """Return the scores of a published evaluation.
+
+    :raises BadInput: the file is missing, or not what the manifest says.
+    """
+    folder = scratch(partition.parent)
+    try:
+        return ScoreFile.model_validate_json(fetch(partition, manifest, SCORES, folder).read_bytes())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _side_by_side(judged: list[Judged]) -> pa.Table:
+    """One row per model and held-out example: the answers' columns with the model's role in front."""
+    return pa.concat_tables(
+        one.table.add_column(0, pa.field("role", pa.string()), pa.array([one.under_test.role] * one.table.num_rows))
+        for one in judged
+    )

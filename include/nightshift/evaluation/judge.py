@@ -1,0 +1,178 @@
+"""One model's answers to the held-out examples, computed once and kept: a base model is not asked the same twice."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.data.snapshot import HELD_OUT
+from nightshift.data.storage import scratch
+from nightshift.evaluation.scores import Answers, per_example
+
+ANSWERS = "answers.parquet"
+VERSION = 1  # of how answers are made; another one asks every model again
+
+ANSWER_SCHEMA = pa.schema(
+    [
+        pa.field("digest", pa.string(), nullable=False),  # of the held-out example
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("wanted", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("answer_tokens", pa.int32(), nullable=False),
+        pa.field("finished", pa.bool_(), nullable=False),  # false: cut off at evaluation.max_new_tokens
+        pa.field("wanted_tokens", pa.int32(), nullable=False),  # of the wanted answer, its end token included
+        pa.field("wanted_loss", pa.float64(), nullable=False),  # summed over these tokens, in nats
+        pa.field("exact_match", pa.float64(), nullable=False),
+        pa.field("rouge_l", pa.float64(), nullable=False),
+        pa.field("chrf", pa.float64(), nullable=False),
+    ]
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UnderTest:
+    """A model to judge.
+
+    :param name: what people call it.
+    :param digest: of its content; the same digest has the same answers.
+    :param folder: makes a local model folder; called only where the model must be loaded.
+    """
+
+    role: str
+    name: str
+    digest: str
+    folder: Callable[[Path], Path]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The answers of one model (`ANSWER_SCHEMA`), in the order of the held-out examples."""
+
+    under_test: UnderTest
+    manifest: Manifest
+    parent: Parent
+    table: pa.Table
+
+    @property
+    def answers(self) -> Answers:
+        """What scoring needs of the table."""
+        return Answers(
+            answer=self.table["answer"].to_pylist(),
+            wanted=self.table["wanted"].to_pylist(),
+            loss_sum=self.table["wanted_loss"].to_pylist(),
+            answer_tokens=self.table["wanted_tokens"].to_pylist(),
+        )
+
+
+def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
+    """Return the held-out rows to judge on: the first `most` by digest, which is as good as chance and never changes."""
+    table = pq.read_table(
+        fetch(snapshot, manifest, HELD_OUT, folder), columns=["digest", "messages", "prompt", "answer"]
+    )
+    return list(table.sort_by("digest").slice(0, most).to_pylist())
+
+
+def judge(
+    under_test: UnderTest,
+    held_out: list[dict[str, Any]],
+    application: Application,
+    storage: str,
+    report: Callable[[int, int], None],
+) -> Judged:
+    """Return a model's answers to the held-out rows, from storage where it was asked before."""
+    settings = application.evaluation
+    inputs = {
+        "model": under_test.digest,
+        "examples": digest_of([row["digest"] for row in held_out]),
+        "prompt": application.prompt.model_dump(mode="json"),
+        "max_new_tokens": settings.max_new_tokens,
+        "batch_size": settings.batch_size,
+        "version": VERSION,
+    }
+    partition = _address(storage, application, inputs)
+    manifest = find(partition, inputs)
+    if manifest is None:
+        log.info("asking the %s model %s", under_test.role, under_test.name)
+        manifest = _ask(under_test, held_out, application, storage, inputs=inputs, report=report)
+    else:
+        log.info("the %s model %s was asked before", under_test.role, under_test.name)
+    folder = scratch(UPath(storage))
+    try:
+        table = pq.read_table(fetch(partition, manifest, ANSWERS, folder))
+    finally:
+        shutil.rmtree(folder)
+    return Judged(under_test, manifest, Parent(uri=str(partition), digest=manifest.digest), table)
+
+
+def _address(storage: str, application: Application, inputs: dict[str, Any]) -> UPath:
+    return partition_of(storage, application.name, "answers", digest_of(inputs)[:16])
+
+
+def _ask(
+    under_test: UnderTest,
+    held_out: list[dict[str, Any]],
+    application: Application,
+    storage: str,
+    *,
+    inputs: dict[str, Any],
+    report: Callable[[int, int], None],
+) -> Manifest:
+    from nightshift.evaluation.generate import answer_all, load
+    from nightshift.training.tokens import tokenize
+
+    started = time.monotonic()
+    work, folder = scratch(UPath(storage)), scratch(UPath(storage))
+    try:
+        loaded = load(under_test.folder(work))
+        examples = tokenize(held_out, loaded.tokenizer, application.prompt)
+        answers = answer_all(
+            loaded,
+            examples,
+            max_new_tokens=application.evaluation.max_new_tokens,
+            batch_size=application.evaluation.batch_size,
+            report=report,
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    texts, wanted = [answer.text for answer in answers], [row["answer"] for row in held_out]
+    columns = {
+        "digest": [row["digest"] for row in held_out],
+        "prompt": [row["prompt"] for row in held_out],
+        "wanted": wanted,
+        "answer": texts,
+        "answer_tokens": [answer.tokens for answer in answers],
+        "finished": [answer.finished for answer in answers],
+        "wanted_tokens": [len(example.answer) for example in examples],
+        "wanted_loss": [answer.wanted_loss for answer in answers],
+        **per_example(texts, wanted),
+    }
+    pq.write_table(pa.table(columns, schema=ANSWER_SCHEMA), folder / ANSWERS, compression="zstd")
+    return publish(
+        _address(storage, application, inputs),
+        folder,
+        kind="answers",
+        application=application.name,
+        inputs=inputs,
+        rows={ANSWERS: len(held_out)},
+        counts={"examples": len(held_out), "answer_tokens": sum(columns["answer_tokens"])},
+        facts={
+            "role": under_test.role,
+            "model": under_test.name,
+            "seconds": round(time.monotonic() - started, 1),
+            "precision": str(loaded.model.dtype).removeprefix("torch."),
+            "device": str(loaded.model.device),
+        },
+    )

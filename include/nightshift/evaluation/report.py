@@ -1,0 +1,134 @@
+"""The page of an evaluation: one HTML file that loads nothing, readable in the light and in the dark."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest
+from nightshift.evaluation.gates import NAMES, Decision
+from nightshift.evaluation.judge import Judged
+from nightshift.evaluation.scores import LOWER_IS_BETTER, Comparison
+
+SHOWN = 25  # examples in each list
+HARDEST = 12  # wanted answers in the table of what goes wrong
+TITLES = {**NAMES, "bleu": "BLEU", "loss": "loss", "perplexity": "perplexity"}
+
+
+def render(
+    application: Application, comparison: Comparison, decision: Decision, judged: list[Judged], snapshot: Manifest
+) -> str:
+    """Return the page. What users and models wrote is escaped: it is text, whatever it looks like."""
+    environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
+    environment.filters["number"] = _number
+    environment.filters["metric_number"] = _metric_number
+    roles = [one.under_test.role for one in judged]
+    rows = _rows(judged)
+    return environment.get_template("report.html.jinja").render(
+        application=application,
+        comparison=comparison,
+        decision=decision,
+        roles=roles,
+        titles=TITLES,
+        shares=[metric for metric in TITLES if metric not in LOWER_IS_BETTER],
+        losses=sorted(LOWER_IS_BETTER),
+        models=[_model(one) for one in judged],
+        snapshot=snapshot,
+        days=snapshot.facts.get("days", []),
+        worst=sorted((row for row in rows if not row["candidate"]["right"]), key=_badness)[:SHOWN],
+        wrong=sum(not row["candidate"]["right"] for row in rows),
+        sample=random.Random(snapshot.digest).sample(rows, min(SHOWN, len(rows))),  # noqa: S311
+        hardest=_hardest(rows),
+        changes=_changes(rows, "champion" if "champion" in roles else "base"),
+    )
+
+
+def _rows(judged: list[Judged]) -> list[dict[str, Any]]:
+    """One entry per held-out example, with every role's answer."""
+    tables = {one.under_test.role: one.table.to_pylist() for one in judged}
+    first = next(iter(tables.values()))
+    return [
+        {
+            "prompt": row["prompt"],
+            "wanted": row["wanted"],
+            **{
+                role: {
+                    "text": table[index]["answer"],
+                    "right": table[index]["exact_match"] == 1,
+                    "chrf": table[index]["chrf"],
+                    "cut": not table[index]["finished"],
+                    "loss": table[index]["wanted_loss"] / max(table[index]["wanted_tokens"], 1),
+                }
+                for role, table in tables.items()
+            },
+        }
+        for index, row in enumerate(first)
+    ]
+
+
+def _badness(row: dict[str, Any]) -> tuple[float, float]:
+    """Furthest from the wanted answer first; among equals, the one that the model found least likely."""
+    return row["candidate"]["chrf"], -row["candidate"]["loss"]
+
+
+def _hardest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Wanted answers that the candidate misses most often, with what it says instead; for answers that repeat."""
+    asked = Counter(row["wanted"] for row in rows)
+    if len(asked) > len(rows) / 2:
+        return []
+    missed = Counter(row["wanted"] for row in rows if not row["candidate"]["right"])
+    order = sorted(missed, key=lambda wanted: (-missed[wanted], -missed[wanted] / asked[wanted], wanted))
+    return [
+        {
+            "wanted": wanted,
+            "asked": asked[wanted],
+            "missed": missed[wanted],
+            "instead": Counter(
+                row["candidate"]["text"] for row in rows if row["wanted"] == wanted and not row["candidate"]["right"]
+            ).most_common(2),
+        }
+        for wanted in order[:HARDEST]
+    ]
+
+
+def _changes(rows: list[dict[str, Any]], other: str) -> dict[str, Any]:
+    """How many examples only one of the two gets right."""
+    pairs = Counter((row["candidate"]["right"], row[other]["right"]) for row in rows)
+    return {
+        "other": other,
+        "gained": pairs[True, False],
+        "lost": pairs[False, True],
+        "both": pairs[True, True],
+        "neither": pairs[False, False],
+    }
+
+
+def _model(one: Judged) -> dict[str, Any]:
+    facts, answers = one.manifest.facts, max(one.manifest.counts["examples"], 1)
+    return {
+        "role": one.under_test.role,
+        "name": one.under_test.name,
+        "digest": one.under_test.digest,
+        "seconds": facts["seconds"],
+        "precision": facts["precision"],
+        "device": facts["device"],
+        "tokens": one.manifest.counts["answer_tokens"],
+        "tokens_each": one.manifest.counts["answer_tokens"] / answers,
+        "cut": sum(not finished for finished in one.table["finished"].to_pylist()),
+    }
+
+
+def _number(value: float) -> str:
+    """A count with its thousands apart."""
+    return f"{value:,.0f}"
+
+
+def _metric_number(value: float, metric: str) -> str:
+    """Shares as percent with one decimal; losses with three; a perplexity that exploded in powers of ten."""
+    if metric not in LOWER_IS_BETTER:
+        return f"{100 * value:.1f}"
+    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.2g}"

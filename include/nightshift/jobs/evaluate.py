@@ -1,0 +1,130 @@
+"""The job `evaluate`: base model, champion and candidate answer the same held-out examples and are compared."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    from nightshift.evaluation.comparison import Evaluated
+    from nightshift.evaluation.judge import UnderTest
+
+
+class Spec(JobSpec):
+    """The snapshot whose held-out examples are used, the candidate, and the base model it was trained from."""
+
+    snapshot: str
+    digest: str
+    model: str
+    model_digest: str
+    base_model: str
+
+
+class Result(JobResult):
+    """Scores as role -> metric -> {value, low, high}; the roles are base, champion (where there is one), candidate."""
+
+    evaluation: str
+    digest: str
+    examples: int
+    scores: dict[str, dict[str, dict[str, float]]]
+    run_url: str
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the comparison, or find it; models that were asked the same before are not asked again.
+
+    :raises BadInput: a partition is gone or damaged, or the base model cannot be found.
+    :raises BadEnvironment: MLflow cannot be reached; what was answered is kept and found by the next try.
+    """
+    from nightshift.data.partition import require_manifest
+    from nightshift.data.storage import scratch
+    from nightshift.evaluation.comparison import evaluation_of
+    from nightshift.evaluation.judge import held_out_examples, judge
+
+    snapshot = UPath(spec.snapshot)
+    manifest = require_manifest(snapshot, spec.digest)
+    models = _models(spec)
+    folder = scratch(UPath(spec.storage))
+    try:
+        examples = held_out_examples(snapshot, manifest, spec.application.evaluation.max_examples, folder)
+        judged = []
+        for model in models:
+
+            def report(done: int, of: int, role: str = model.role) -> None:
+                progress.report(done, of, unit=f"answers of the {role}")
+
+            judged.append(judge(model, examples, spec.application, spec.storage, report))
+        evaluated = evaluation_of(judged, snapshot, manifest, spec.application, spec.storage)
+        url = _log(spec, evaluated, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Result(
+        evaluation=str(evaluated.partition),
+        digest=evaluated.manifest.digest,
+        examples=evaluated.comparison.examples,
+        scores=evaluated.comparison.model_dump()["scores"],
+        run_url=url,
+    )
+
+
+def _models(spec: Spec) -> list[UnderTest]:
+    """Base, champion and candidate. A candidate that is the champion by now is only itself."""
+    from nightshift.data.partition import require_manifest
+    from nightshift.evaluation.judge import UnderTest
+    from nightshift.registry.models import CHAMPION, with_alias
+    from nightshift.training.base_model import base_model_digest, resolve_base_model
+
+    base = resolve_base_model(spec.base_model)
+    require_manifest(UPath(spec.model), spec.model_digest)
+    models = [UnderTest("base", spec.base_model, base_model_digest(base), lambda _folder: base)]
+    champion = with_alias(spec.application.name, CHAMPION)
+    if champion and champion.digest != spec.model_digest:
+        name = f"version {champion.version}"
+        models.append(UnderTest("champion", name, champion.digest, _fetcher(champion.model, champion.digest)))
+    name = f"model {UPath(spec.model).name}"
+    models.append(UnderTest("candidate", name, spec.model_digest, _fetcher(spec.model, spec.model_digest)))
+    return models
+
+
+def _fetcher(model: str, digest: str) -> Callable[[Path], Path]:
+    from nightshift.data.partition import fetch_folder, require_manifest
+
+    partition = UPath(model)
+    return lambda folder: fetch_folder(partition, require_manifest(partition, digest), folder) / "model"
+
+
+def _log(spec: Spec, evaluated: Evaluated, folder: Path) -> str:
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    from nightshift.data.partition import fetch
+    from nightshift.registry.tracking import TrackingRun, find_run
+
+    name, model = spec.application.name, UPath(spec.model).name
+    run = TrackingRun(
+        name,
+        key=f"evaluate-{evaluated.partition.name}",
+        name=f"evaluate {model[:8]}",
+        tags={
+            "nightshift.job": "evaluate",
+            "nightshift.evaluation": str(evaluated.partition),
+            "nightshift.model": spec.model,
+            "nightshift.snapshot": spec.snapshot,
+            "nightshift.verdict": evaluated.decision.verdict.value,
+            "mlflow.note.content": "\n".join(f"- {reason}" for reason in evaluated.decision.reasons),
+        },
+    )
+    if training := find_run(run.client, run.experiment_id, f"train-{model}"):
+        run.tags({MLFLOW_PARENT_RUN_ID: training.info.run_id})
+    run.params({"evaluation": spec.application.evaluation.model_dump(), "gate": spec.application.gate.model_dump()})
+    run.metrics(evaluated.metrics)
+    for file in evaluated.manifest.files:
+        run.artifact(fetch(evaluated.partition, evaluated.manifest, file.name, folder))
+    run.finish()
+    return run.url

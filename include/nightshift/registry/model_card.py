@@ -1,0 +1,91 @@
+"""The model card of a registered version: what it was trained on, what it scores, and what it must not be trusted with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nightshift.config import Application
+
+LONGEST = 5_000  # characters that MLflow keeps as a version's description
+LICENCES = {"smollm2-135m-instruct": "apache-2.0"}
+
+
+def model_card(
+    application: Application,
+    *,
+    base_model: str,
+    digest: str,
+    days: list[str],
+    counts: dict[str, int],
+    training: dict[str, Any],
+    scores: dict[str, dict[str, dict[str, float]]],
+    verdict: str,
+    reasons: list[str],
+) -> str:
+    """Return the card as Markdown without front matter, at most 5,000 characters.
+
+    :param days: interval keys of the snapshot; `counts` are its manifest's.
+    :param training: the settings that the model was trained with.
+    :param scores: role -> metric -> {value, low, high}.
+    """
+    licence = licence_of(base_model)
+    settings = ", ".join(f"{name} {value}" for name, value in training.items())
+    span = f"{days[0]} to {days[-1]}" if days else "unknown days"
+    sections = [
+        f"# {application.name}: {digest[:12]}",
+        application.description,
+        f"**{verdict}** — " + "; ".join(reasons),
+        _table(scores),
+        "Scores are of 100 (loss: nats per token), with 95 % bootstrap intervals over held-out examples that no training "
+        "row resembles.",
+        "## Data",
+        f"{counts.get('train', 0):,} examples of {len(days)} partitions ({span}); {counts.get('held_out', 0):,} held out, "
+        f"after {counts.get('seen_in_training', 0):,} were taken away because a training row is nearly the same. "
+        "Personal data of the kinds "
+        f"{', '.join(application.ingest.redact) or '(none)'} was replaced by placeholders before training.",
+        "## Training",
+        f"Fine-tuned from `{base_model}` (licence: {licence}). {settings}".rstrip(),
+        "## Use and limits",
+        f"Made for one task: {application.description or application.name} It was judged on text like its training "
+        "data and on nothing else: other languages, other tasks, attacks and unfair treatment of groups were not "
+        "measured. It answers with confidence whether or not it knows. The licence of the base model applies to it.",
+        f"Owner: {application.owner}",
+    ]
+    return "\n\n".join(section for section in sections if section)[:LONGEST]
+
+
+def front_matter(application: Application, base_model: str) -> str:
+    """Return the YAML head that model cards of the Hugging Face hub begin with."""
+    licence = licence_of(base_model)
+    return (
+        f"---\nlicense: {licence if licence != 'unknown' else 'other'}\npipeline_tag: text-generation\n"
+        f"tags: [nightshift, {application.name}]\n---\n\n"
+    )
+
+
+def licence_of(base_model: str) -> str:
+    """Return the licence of a base model by its SPDX-like name, or `unknown`: then ask whoever published it."""
+    return LICENCES.get(base_model, "unknown")
+
+
+def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
+    metrics = [
+        ("exact_match", "exact match", 100),
+        ("rouge_l", "ROUGE-L", 100),
+        ("chrf", "chrF", 100),
+        ("loss", "loss", 1),
+    ]
+    roles = [role for role, measured in scores.items() if measured]
+    if not roles:
+        return ""
+    lines = [f"| | {' | '.join(roles)} |", f"|---|{'---|' * len(roles)}"]
+    for metric, title, factor in metrics:
+        digits = 1 if factor == 100 else 3
+        cells = [
+            "{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".format(
+                digits=digits, **{name: number * factor for name, number in scores[role][metric].items()}
+            )
+            for role in roles
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
