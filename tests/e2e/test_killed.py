@@ -1,0 +1,119 @@
+"""kill -9 of the job, of the task's worker, and of the scheduler: the retry ends with the same partitions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from upath import UPath
+
+from nightshift.data.partition import require_manifest
+from nightshift.stack.place import this_place
+
+pytestmark = pytest.mark.e2e
+DAY = "2026-11-02"
+
+
+def wait_for(look, seconds: float, what: str):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+
+def running_job(job: str) -> psutil.Process | None:
+    """The process of a job that the operator started."""
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if words[1:4] == ["-m", "nightshift", job] and "/tiny/results/" in " ".join(words):
+            return process
+    return None
+
+
+def state_of(api, dag: str, run: str) -> str:
+    return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
+
+
+def finish(api, dag: str, run: str) -> list[dict]:
+    wait_for(lambda: state_of(api, dag, run) in {"success", "failed"}, 300, f"{dag} {run}")
+    tasks = api.tasks(dag, run)
+    assert {task["state"] for task in tasks} == {"success"}, tasks
+    return tasks
+
+
+def start(api, dag: str, run: str, conf: dict) -> None:
+    wait_for(lambda: api.has_dag(dag), 120, dag)
+    api.unpause(dag)
+    api.trigger(dag, run, conf)
+
+
+def undisturbed(task: str, run: str, folder: Path, environment: dict[str, str]) -> dict:
+    """Run the job of a task again in a shell, from its own spec but in an empty storage; return its result."""
+    storage = UPath(this_place(environment).storage)
+    (spec_file,) = storage.glob(f"tiny/results/*/{run}/{task}/try-1/spec.json")
+    spec, result = folder / "spec.json", folder / "result.json"
+    spec.write_text(json.dumps(json.loads(spec_file.read_text()) | {"storage": folder.as_uri()}))
+    subprocess.run(
+        [sys.executable, "-m", "nightshift", task, "--spec", str(spec), "--result", str(result)],
+        env={**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "OMP_NUM_THREADS": "2"},
+        check=True,
+        capture_output=True,
+    )
+    return json.loads(result.read_text())["result"]
+
+
+@pytest.fixture(scope="module")
+def ingested(running_stack):
+    """The first day of the tiny application, ingested although its job was killed."""
+    from nightshift.stack.airflow_api import AirflowApi
+
+    with AirflowApi(this_place(running_stack)) as api:
+        start(api, "tiny_ingest", "killed", {"day": DAY})
+        job = wait_for(lambda: running_job("ingest"), 120, "the ingest job")
+        time.sleep(1.5)
+        os.killpg(job.pid, signal.SIGKILL)
+        tasks = finish(api, "tiny_ingest", "killed")
+        assert next(task for task in tasks if task["task_id"] == "ingest")["try_number"] == 2
+    return "killed"
+
+
+def test_an_ingest_whose_job_was_killed_gives_the_partition_of_an_undisturbed_one(ingested, api, stack, tmp_path):
+    result = api.result("tiny_ingest", ingested, "ingest")
+    assert result["digest"] == undisturbed("ingest", ingested, tmp_path, stack)["digest"]
+    partition = UPath(result["examples"])
+    listed = {partition / file.path for file in require_manifest(partition).files}
+    assert all(path.exists() for path in listed)
+
+
+def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(ingested, api, stack, tmp_path):
+    start(api, "tiny_finetune", "worker-killed", {})
+    job = wait_for(lambda: running_job("train"), 180, "the train job")
+    storage = UPath(this_place(stack).storage)
+    wait_for(lambda: list(storage.glob("tiny/checkpoints/*/step-*/manifest.json")), 120, "a checkpoint")
+    task = job.parent()
+    supervisor = task.parent()
+    for process in (supervisor, task):
+        process.kill()
+    wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 10, "the orphaned job to end itself")
+    tasks = finish(api, "tiny_finetune", "worker-killed")
+    assert next(task for task in tasks if task["task_id"] == "train")["try_number"] == 2
+    trained = api.result("tiny_finetune", "worker-killed", "train")
+    assert trained["digest"] == undisturbed("train", "worker-killed", tmp_path, stack)["digest"]
+
+
+def test_a_killed_scheduler_is_started_again_and_its_runs_end(ingested, api, stack, nightshift):
+    start(api, "tiny_finetune", "scheduler-killed", {"seed": 18})
+    wait_for(lambda: running_job("train"), 180, "the train job")
+    record = json.loads((this_place(stack).processes / "scheduler.json").read_text())
+    os.kill(record["pid"], signal.SIGKILL)
+    assert nightshift("up", stack).returncode == 0
+    finish(api, "tiny_finetune", "scheduler-killed")
+    versions = api.result("tiny_finetune", "scheduler-killed", "register")
+    assert "candidate" in versions["aliases"]

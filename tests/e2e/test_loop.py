@@ -1,0 +1,103 @@
+"""`make run`, from nothing to a champion: what a newcomer sees, and what is true behind it."""
+
+import re
+
+import httpx
+import pytest
+from upath import UPath
+
+from nightshift.data.partition import require_manifest
+from nightshift.stack.airflow_api import AirflowApi
+from nightshift.stack.place import this_place
+
+pytestmark = pytest.mark.e2e
+FINETUNE = ("banking_assistant_finetune", "make-run-2026-11-05")
+
+
+@pytest.fixture(scope="module")
+def loop(stack, nightshift):
+    """The sample application, run to its end."""
+    run = nightshift("run", stack)
+    assert run.returncode == 0, run.stdout + run.stderr
+    with AirflowApi(this_place(stack)) as api:
+        yield run.stdout, api
+
+
+def result(api, task):
+    return api.result(*FINETUNE, task)
+
+
+def test_every_task_of_the_sample_ends_green(loop):
+    _, api = loop
+    days = [run for run in api.runs("banking_assistant_ingest") if run["logical_date"]]
+    assert len(days) == 4
+    tasks = [task for run in days for task in api.tasks("banking_assistant_ingest", run["dag_run_id"])]
+    tasks += api.tasks(*FINETUNE)
+    assert {task["state"] for task in tasks} == {"success"}
+
+
+def test_no_row_is_lost_between_the_sources_and_the_partitions(loop):
+    _, api = loop
+    for run in api.runs("banking_assistant_ingest"):
+        counts = api.result("banking_assistant_ingest", run["dag_run_id"], "ingest")
+        assert counts["rows_in"] > 1_000
+        parts = ("kept", "duplicates", "near_duplicates", "quarantined")
+        assert counts["rows_in"] == sum(counts[part] for part in parts)
+
+
+def test_the_candidate_names_intents_that_the_base_model_does_not(loop):
+    _, api = loop
+    scores = result(api, "evaluate")["scores"]
+    assert scores["base"]["exact_match"]["value"] <= 0.05
+    assert scores["candidate"]["exact_match"]["value"] >= 0.85
+
+
+def test_the_first_candidate_that_passes_its_gate_is_the_champion(loop):
+    _, api = loop
+    register = result(api, "register")
+    assert register["verdict"] == "PASS"
+    assert set(register["aliases"]) == {"candidate", "champion"}
+
+
+def test_the_training_is_live_in_mlflow_and_names_what_it_was_made_from(loop, stack):
+    _, api = loop
+    train = result(api, "train")
+    answer = httpx.get(
+        f"{this_place(stack).mlflow_url}/api/2.0/mlflow/runs/get", params={"run_id": train["run_id"]}, trust_env=False
+    )
+    run = answer.raise_for_status().json()["run"]
+    metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
+    assert {"loss", "learning_rate", "tokens_per_second", "memory_gb", "held_out_loss"} <= set(metrics)
+    assert metrics["loss"] < 1
+    assert run["info"]["status"] == "FINISHED"
+
+
+def test_the_published_model_is_safetensors_and_no_pickle(loop):
+    _, api = loop
+    model = require_manifest(UPath(result(api, "train")["model"]))
+    names = [file.name for file in model.files]
+    assert any(name.endswith(".safetensors") for name in names)
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
+
+
+def test_no_job_used_more_memory_than_six_gigabytes(loop, stack):
+    storage = UPath(this_place(stack).storage)
+    peaks = [
+        float(re.search(r'"peak_memory_gb": *([\d.]+)', path.read_text())[1]) for path in storage.glob("**/result.json")
+    ]
+    assert len(peaks) >= 12
+    assert max(peaks) <= 6
+
+
+def test_the_summary_says_what_ran_what_was_measured_and_where_to_look(loop, stack):
+    text, api = loop
+    place = this_place(stack)
+    assert f"{result(api, 'evaluate')['scores']['candidate']['exact_match']['value']:.1%}" in text
+    for where in (place.airflow_url, place.mlflow_url, str(place.passwords)):
+        assert where in text
+
+
+def test_a_second_run_finds_everything_done(loop, stack, nightshift):
+    run = nightshift("run", stack, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "done already" in run.stdout
