@@ -111,7 +111,9 @@ def test_the_pages_show_everything_without_a_network_and_run_nothing(tmp_path):
     suite = profile_suite({"rows": 5.0}, [Measure(measure="rows", min=100)])
     result = check(pd.DataFrame([{"rows": 5.0}]), suite, tmp_path / "one")
     rows = check(
-        pd.DataFrame({"answer": ["<script>x</script>"]}), read_suite(suite_file(tmp_path, WORDS)), tmp_path / "two"
+        pd.DataFrame({"answer": ["<script>x</script>", "<b onclick=x>"]}),
+        read_suite(suite_file(tmp_path, WORDS)),
+        tmp_path / "two",
     )
     written = pages({"profile": result, "answers": rows}, "app <2026>", Verdict.FAIL, ["rows <b>low</b>"])
     assert list(written) == ["index.html", "answers.html"]
@@ -119,6 +121,8 @@ def test_the_pages_show_everything_without_a_network_and_run_nothing(tmp_path):
         assert "http://" not in page
         assert "https://" not in page
         assert "<script" not in page
+        assert "onclick" not in page.replace("&lt;b onclick", "")
         assert "rows &lt;b&gt;low" in page
     assert "rows must be at least 100 (critical)" in written["index.html"]
     assert 'href="answers.html"' in written["index.html"]
+    assert "&lt;script&gt;x&lt;/script&gt;" in written["answers.html"]

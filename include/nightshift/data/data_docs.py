@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 from great_expectations.core import ExpectationSuiteValidationResult
 from great_expectations.render.renderer import ValidationResultsPageRenderer
@@ -13,6 +15,8 @@ from great_expectations.render.view import DefaultJinjaPageView
 from nightshift.verdict import Verdict
 
 INDEX = "index.html"
+# Nothing in a page may run or be loaded, wherever it came from.
+POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 
 
 def page_name(suite: str, first: str) -> str:
@@ -33,7 +37,7 @@ def pages(
         for suite, result in results.items()
     )
     head = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{POLICY}<title>{html.escape(title)}</title>'
         f"<style>{(Path(__file__).parent / 'data_docs.css').read_text()}</style></head><body>"
         f"<header><h1>{html.escape(title)}</h1>"
         f'<p><b class="verdict {verdict.value}">{verdict.value}</b></p>'
@@ -52,7 +56,19 @@ def _body(result: ExpectationSuiteValidationResult) -> str:
 
     Its frame loads styles and scripts from six other hosts; the sections need none of them but for looks.
     """
-    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
+    safe = copy.deepcopy(result)
+    for item in safe.results:
+        # It shows values of the data as they are, and so would let a message write the page.
+        item.result, item.exception_info = _escaped(item.result), _escaped(item.exception_info)
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(safe))
     content = page.partition('<div class="container-fluid')[2].partition("<footer")[0]
     sections = content[content.index('<div class="col-md-10') :]
     return "<main>" + re.sub(r"<(script|style)\b.*?</\1>|<link\b[^>]*>|<img\b[^>]*>", "", sections, flags=re.S)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_escaped(item) for item in value]
+    return html.escape(value) if isinstance(value, str) else value
