@@ -1,4 +1,11 @@
-"""What tests share: an object store that speaks S3 over HTTP."""
+"""What tests share: an object store that speaks S3 over HTTP, and an MLflow server."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -23,3 +30,70 @@ def bucket():
         boto3.client("s3").create_bucket(Bucket="nightshift")
         yield "s3://nightshift"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """URI of a running MLflow server with a database of its own; `MLFLOW_TRACKING_URI` names it."""
+    import requests
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "files"),
+    ]
+    switches = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **switches}, stdout=log, stderr=log, start_new_session=True
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(1_800):
+            assert server.poll() is None, (folder / "server.log").read_text()
+            try:
+                if requests.get(f"{uri}/health", timeout=2).ok:
+                    break
+            except requests.RequestException:
+                time.sleep(0.1)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("MLFLOW_TRACKING_URI", uri)
+            yield uri
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture(scope="session")
+def mlflow_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def mlflow_store(mlflow_folder, monkeypatch):
+    """A client of an MLflow store in a file; it is the tracking server of this test, and its artifacts lie beside it."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/mlflow.db")
+    monkeypatch.chdir(mlflow_folder)
+    return MlflowClient()
+
+
+@pytest.fixture(scope="session")
+def wordless_model(tmp_path_factory):
+    """A folder that passes for a base model where only the tokenizer matters: it splits at white space."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder

@@ -1,7 +1,9 @@
 """What the tests of jobs share: a progress that leaves stdout alone, and days of examples to work on."""
 
 import os
+import random
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from nightshift.config import Interval
 from nightshift.data.acceptance import record_acceptance
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter, digest_of_messages
-from nightshift.data.partition import partition_of, publish
+from nightshift.data.partition import digest_of, partition_of, publish
 from nightshift.data.storage import scratch
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
@@ -81,3 +83,79 @@ def publish_day(storage):
         return partition, manifest
 
     return publish_rows
+
+
+CHAT = (
+    "{% for m in messages %}{{ '<|start|>' + m['role'] + '\n' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class TinyModels:
+    """Model folders with one tokenizer: random weights, and weights that learned one answer to everything."""
+
+    random: str
+    trained: str
+    answer: str
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """A random and a trained language model of some 40,000 parameters, in the form in which real ones come."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|start|>", "<|end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["card arrival", "my card has not arrived", "user assistant"], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")
+    fast.chat_template = CHAT
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=fast.eos_token_id, bos_token_id=None, pad_token_id=fast.pad_token_id,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    for name in ("random", "trained"):
+        model.to(torch.bfloat16).save_pretrained(folder / name)
+        fast.save_pretrained(folder / name)
+        if name == "random":
+            _teach(model.float(), fast, "card arrival")
+    return TinyModels(str(folder / "random"), str(folder / "trained"), "card arrival")
+
+
+def _teach(model, tokenizer, answer):
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    chance = random.Random(1)
+    for _ in range(150):
+        text = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz 0123456789", k=30))
+        text = f"<|start|>user\n{text}<|end|><|start|>assistant\n{answer}<|end|>"
+        tokens = torch.tensor([tokenizer(text)["input_ids"]])
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.fixture
+def publish_model(storage, tmp_path):
+    """A function that publishes a model folder as the partition of a trained model of application `app`."""
+
+    def publish_folder(folder, *, application="app", seed=1, parents=()):
+        work = tmp_path / "publish"
+        shutil.copytree(folder, work / "model")
+        inputs = {"planted": seed}
+        partition = partition_of(storage, application, "models", digest_of(inputs)[:16])
+        manifest = publish(partition, work, kind="model", application=application, inputs=inputs, parents=list(parents))
+        return partition, manifest
+
+    return publish_folder

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
 
 from nightshift.training.packing import common_prefix
 from nightshift.training.tokens import TokenizedExample
@@ -52,6 +53,7 @@ class LoadedModel:
 
 def load(folder: Path) -> LoadedModel:
     """Load a model folder (safetensors, config, tokenizer); no code that comes with a model is run."""
+    disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=_precision(), use_safetensors=True)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -1,0 +1,110 @@
+"""The evaluate job on language models small enough for a test, and a real MLflow server."""
+
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from upath import UPath
+
+from nightshift.config import Application, Evaluation, Gate, Source, Training
+from nightshift.data.partition import fetch, require_manifest
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.jobs import evaluate, snapshot
+
+pytestmark = pytest.mark.model
+EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"
+
+
+@pytest.fixture
+def prepared(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):
+    """A spec of an evaluation: a snapshot with 40 held-out rows, a random base model and a trained candidate."""
+    name = f"evaluate_{abs(hash(request.node.name)) % 10**8}"
+    application = Application(
+        name=name,
+        sources=[Source(uri="rows.jsonl", columns={"prompt": "text", "answer": "answer"})],
+        training=Training(min_examples=1),
+        evaluation=Evaluation(max_examples=30, max_new_tokens=8, batch_size=8),
+        gate=Gate(min_examples=10, min_gain_over_base=0.5),
+    )
+    held_out = [(f"where is card number {n * 7919} of mine", tiny_models.answer, "held_out") for n in range(39)]
+    rows = [("a training row", "x", "train"), *held_out, (EVIL, "no such answer", "held_out")]
+    publish_day("2026-11-02", rows, application=name)
+    made = snapshot.run(snapshot.Spec(application=application, storage=storage), progress)
+    partition, manifest = publish_model(tiny_models.trained, application=name)
+    return evaluate.Spec(
+        application=application,
+        storage=storage,
+        snapshot=made.snapshot,
+        digest=made.digest,
+        model=str(partition),
+        model_digest=manifest.digest,
+        base_model=tiny_models.random,
+    )
+
+
+def file_of(result, name, tmp_path):
+    partition = UPath(result.evaluation)
+    return fetch(partition, require_manifest(partition, result.digest), name, tmp_path)
+
+
+def test_a_trained_candidate_is_told_from_its_base_model(prepared, progress, tmp_path):
+    result = evaluate.run(prepared, progress)
+    assert result.examples == 30
+    assert result.scores["base"]["exact_match"]["value"] == 0
+    assert result.scores["candidate"]["exact_match"]["value"] > 0.9
+    assert result.scores["candidate"]["loss"]["value"] < result.scores["base"]["loss"]["value"]
+
+    scores = json.loads(file_of(result, "scores.json", tmp_path).read_text())
+    assert scores["decision"]["verdict"] == "PASS"
+    assert scores["days"] == ["2026-11-02"]
+    table = pq.read_table(file_of(result, "answers.parquet", tmp_path))
+    assert table["role"].to_pylist() == ["base"] * 30 + ["candidate"] * 30
+    assert table["digest"].to_pylist()[:30] == sorted(table["digest"].to_pylist()[:30])
+
+    run = MlflowClient().search_runs([MlflowClient().get_experiment_by_name(prepared.application.name).experiment_id])[
+        0
+    ]
+    assert run.data.metrics["candidate/exact_match"] > 0.9
+    assert run.data.metrics["candidate_minus_base/exact_match_low"] > 0.5
+    assert run.data.tags["nightshift.verdict"] == "PASS"
+    assert run.info.run_id in result.run_url
+    names = {artifact.path for artifact in MlflowClient().list_artifacts(run.info.run_id)}
+    assert names == {"answers.parquet", "report.html", "scores.json"}
+
+
+def test_what_users_wrote_stays_text_on_the_page_and_the_page_loads_nothing(prepared, progress, tmp_path):
+    spec = prepared.model_copy(
+        update={"application": prepared.application.model_copy(update={"evaluation": Evaluation(max_examples=40)})}
+    )
+    page = file_of(evaluate.run(spec, progress), "report.html", tmp_path).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; is this {{ 7 * 7 }} my card?" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_same_question_is_asked_once(prepared, progress, storage):
+    first = evaluate.run(prepared, progress)
+    answers = UPath(storage) / prepared.application.name / "answers"
+    asked = {path: path.stat().st_mtime_ns for path in answers.glob("*/manifest.json")}
+    assert len(asked) == 2
+    shutil.rmtree(UPath(first.evaluation).path)
+    assert evaluate.run(prepared, progress) == first
+    assert {path: path.stat().st_mtime_ns for path in answers.glob("*/manifest.json")} == asked
+
+
+def test_without_mlflow_it_says_so_and_the_next_try_goes_on(prepared, progress, monkeypatch, mlflow_server):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(BadEnvironment, match="Is the server running"):
+        evaluate.run(prepared, progress)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    assert evaluate.run(prepared, progress).examples == 30
+
+
+def test_a_model_that_changed_since_it_was_trained_is_not_judged(prepared, progress):
+    with pytest.raises(BadInput, match="was asked for"):
+        evaluate.run(prepared.model_copy(update={"model_digest": "0" * 64}), progress)
