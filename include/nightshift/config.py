@@ -191,6 +191,18 @@ class Training(Model):
     window_days: int = Field(30, ge=1, le=3650, description="days of examples to train on, up to the newest")
     min_examples: int = Field(100, ge=1, description="fewer training examples than this are refused")
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        at_once = self.rows_per_batch * self.processes
+        if self.rows_per_step % at_once:
+            raise ValueError(
+                f"rows_per_step ({self.rows_per_step}) must be a multiple of rows_per_batch x processes ({at_once})"
+            )
+        needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
+        if self.zero_stage < needed:
+            raise ValueError(f"offload: {self.offload} needs zero_stage {needed} or above, not {self.zero_stage}")
+        return self
+
 
 class Evaluation(Model):
     """How models are compared: the same held-out examples for base, champion and candidate."""

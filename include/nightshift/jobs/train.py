@@ -1,0 +1,241 @@
+"""The job `train`: fine-tune a base model on a snapshot, and publish the model that comes out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from nightshift.config import Training
+from nightshift.errors import BadEnvironment, Preempted
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    from nightshift.data.partition import Manifest
+    from nightshift.registry.tracking import TrackingRun
+    from nightshift.training.task import Fitted, Task
+
+# Part of a model's address: raise it when the same inputs begin to give another model.
+TRAINING_VERSION = 1
+# They say what was trained on, or when to measure and save, and not what comes out.
+WITHOUT_EFFECT = {"window_days", "min_examples", "evaluate_steps", "checkpoint_steps"}
+NO_GPU = not Path("/dev/nvidiactl").exists()
+
+# What only counts when a process starts: threads that wait sleep, since jobs share their processors, and the allocator
+# keeps its pages, since a training step allocates and frees gigabytes (a quarter of the speed).
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "GLIBC_TUNABLES": ":".join(
+        f"glibc.malloc.{name}={value}"
+        for name, value in {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "hugetlb": 1}.items()
+    ),
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    **({"DS_ACCELERATOR": "cpu"} if NO_GPU else {}),
+}
+
+log = logging.getLogger(__name__)
+
+
+class Spec(JobSpec):
+    """The snapshot (URI and digest) to train on, from which model, and how."""
+
+    snapshot: str
+    digest: str
+    base_model: str
+    training: Training
+
+
+class Result(JobResult):
+    """Where the model is; `train_tokens` counts the examples' tokens, `seconds` the optimiser steps of all attempts."""
+
+    model: str
+    digest: str
+    run_id: str
+    steps: int
+    train_tokens: int
+    tokens_per_second: float
+    held_out_loss: float
+    seconds: float
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Train, or find the model that these inputs gave before; then log it.
+
+    :raises BadInput: the snapshot, the model or the settings do not allow a training, or it diverges.
+    :raises BadEnvironment: the base model cannot be fetched, or MLflow is down (the model is kept; a retry only logs).
+    :raises Preempted: SIGTERM; a checkpoint was published, from which the next attempt goes on.
+    """
+    from nightshift.data.partition import digest_of, find, partition_of
+    from nightshift.data.storage import scratch
+    from nightshift.training.base_model import base_model_digest, resolve_base_model
+    from nightshift.training.checkpoints import Checkpoints
+    from nightshift.training.task import Fitted
+
+    base = resolve_base_model(spec.base_model)
+    inputs = {
+        "snapshot": spec.digest,
+        "base_model": base_model_digest(base),
+        "training": spec.training.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "prompt": spec.application.prompt.model_dump(mode="json"),
+        "version": TRAINING_VERSION,
+    }
+    key = digest_of(inputs)[:16]
+    partition = partition_of(spec.storage, spec.application.name, "models", key)
+    checkpoints = partition_of(spec.storage, spec.application.name, "checkpoints", key)
+    folder = scratch(UPath(spec.storage))
+    try:
+        manifest = find(partition, inputs)
+        if manifest is None:
+            manifest = _train(
+                spec, base, inputs, partition=partition, checkpoints=checkpoints, folder=folder, progress=progress
+            )
+        Checkpoints(checkpoints, spec.application.name, inputs).drop_all()
+        tracking = _log(spec, partition, manifest, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    fitted = Fitted.model_validate(manifest.facts["fitted"])
+    return Result(
+        model=str(partition),
+        digest=manifest.digest,
+        run_id=tracking.run_id,
+        tokens_per_second=fitted.tokens_per_second,
+        **fitted.model_dump(include={"steps", "train_tokens", "held_out_loss", "seconds"}),
+    )
+
+
+def _train(
+    spec: Spec,
+    base: Path,
+    inputs: dict[str, Any],
+    *,
+    partition: UPath,
+    checkpoints: UPath,
+    folder: Path,
+    progress: Progress,
+) -> Manifest:
+    from nightshift.data.partition import Parent, fetch, publish, require_manifest
+    from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.training.task import Task
+
+    snapshot = UPath(spec.snapshot)
+    manifest = require_manifest(snapshot, spec.digest)
+    output, work = folder / "output", folder / "work"
+    output.mkdir()
+    work.mkdir()
+    task = Task(
+        application=spec.application.name,
+        base_model=base,
+        base_model_name=spec.base_model,
+        train=fetch(snapshot, manifest, TRAIN, folder),
+        held_out=fetch(snapshot, manifest, HELD_OUT, folder),
+        prompt=spec.application.prompt,
+        training=spec.training,
+        checkpoints=str(checkpoints),
+        inputs=inputs,
+        work=work,
+        output=output,
+    )
+    fitted = _fit(task, _open_run(spec, partition), progress)
+    return publish(
+        partition,
+        output,
+        kind="model",
+        application=spec.application.name,
+        inputs=inputs,
+        counts={name: getattr(fitted, name) for name in ("steps", "train_examples", "too_long", "train_tokens")},
+        facts={"fitted": fitted.model_dump(), "base_model": spec.base_model, "method": spec.training.method},
+        parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
+    )
+
+
+def _fit(task: Task, tracking: TrackingRun | None, progress: Progress) -> Fitted:
+    """Train from the newest checkpoint on, with the numbers of each step on disk, in MLflow and in the progress."""
+    from nightshift.registry.tracking import LiveMetrics
+    from nightshift.training.checkpoints import Checkpoints, history
+
+    metrics_file = task.output / "metrics.jsonl"
+    resume_from = Checkpoints(UPath(task.checkpoints), task.application, task.inputs).newest(task.work)
+    if resume_from:
+        entries = history(resume_from)
+        log.info("going on from the checkpoint of step %d", entries[-1]["step"])
+        metrics_file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        task = task.model_copy(update={"resume_from": resume_from})
+    live = LiveMetrics(metrics_file, tracking)
+
+    def on_metrics(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        live.log(step, metrics)
+        if "loss" in metrics:
+            progress.report(
+                step, steps, "steps", loss=metrics["loss"], tokens_per_second=metrics["tokens_per_second"]
+            )  # fmt: skip
+
+    try:
+        with progress.stop_cooperatively():
+            if task.training.processes == 1:
+                from nightshift.training.fit import fit
+
+                return fit(task, on_metrics, progress.stopping)
+            from nightshift.training.launch import fit_in_processes
+
+            return fit_in_processes(task, on_metrics, progress.stopping)
+    except Preempted:
+        raise
+    except Exception:
+        if tracking:
+            with suppress(BadEnvironment):
+                tracking.finish("FAILED")
+        raise
+    finally:
+        live.close()
+
+
+def _open_run(spec: Spec, partition: UPath) -> TrackingRun | None:
+    try:
+        return _described_run(spec, partition)
+    except BadEnvironment as error:
+        log.warning("training goes on without MLflow; its numbers are kept and sent at the end (%s)", error)
+        return None
+
+
+def _described_run(spec: Spec, partition: UPath) -> TrackingRun:
+    """The MLflow run of this model, with what it is made from."""
+    from nightshift.registry.tracking import TrackingRun
+    from nightshift.training.base_model import base_model_digest, resolve_base_model
+
+    tracking = TrackingRun(
+        spec.application.name,
+        key=f"train-{partition.name}",
+        name=f"train {partition.name[:8]}",
+        tags={
+            "nightshift.job": "train",
+            "nightshift.snapshot": spec.snapshot,
+            "nightshift.snapshot_digest": spec.digest,
+            "nightshift.base_model": spec.base_model,
+            "nightshift.base_model_digest": base_model_digest(resolve_base_model(spec.base_model)),
+            "nightshift.model": str(partition),
+        },
+    )
+    tracking.params(spec.training.model_dump(mode="json"))
+    return tracking
+
+
+def _log(spec: Spec, partition: UPath, manifest: Manifest, folder: Path) -> TrackingRun:
+    from nightshift.data.partition import fetch
+    from nightshift.registry.tracking import replay
+
+    tracking = _described_run(spec, partition)
+    replay(fetch(partition, manifest, "metrics.jsonl", folder), tracking)
+    tracking.metrics({name: float(value) for name, value in manifest.counts.items()}, manifest.counts["steps"])
+    tracking.tags({"nightshift.model_digest": manifest.digest})
+    tracking.artifact(fetch(partition, manifest, "deepspeed.json", folder))
+    tracking.finish()
+    return tracking

@@ -1,0 +1,93 @@
+"""A causal language model that reads packed rows and computes logits only where a token is learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nightshift.errors import BadInput
+from nightshift.training.packing import NOT_LEARNED
+
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+
+
+class AnswerModel(nn.Module):
+    """Wraps a Hugging Face causal model (or its PEFT form), so that one forward pass is one call of DeepSpeed's engine.
+
+    :raises BadInput: the model mixes neighbouring tokens by more than masked attention (state-space layers), or looks
+        back less far than a row is long: packed examples would see each other or not all of themselves.
+    """
+
+    def __init__(self, model: nn.Module, length: int) -> None:
+        super().__init__()
+        _check_can_pack(model.config.get_text_config(), length)
+        self.model = model
+        self._scored: torch.Tensor | None = None
+        # The head is the widest matrix of a small model; it only sees the states that predict a learned token.
+        # A hook keeps what a model does to its logits (scaling, soft-capping) in the model's own code.
+        self.model.get_output_embeddings().register_forward_pre_hook(self._select)
+
+    def forward(
+        self,
+        prefix: torch.Tensor,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        document: torch.Tensor,
+        scored: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the logits (N x vocabulary) at the N scored positions, row by row.
+
+        The arguments are those of :func:`nightshift.training.packing.collate`.
+        """
+        rows, length = input_ids.shape
+        seen = (document[:, :, None] == document[:, None, :]) & _up_to_itself(length, document.device)
+        cache: dict[str, Any] = {"use_cache": False}
+        if start := len(prefix):
+            # One state goes through the head, since DeepSpeed's hooks expect that every module runs.
+            self._scored = torch.arange(start, device=prefix.device)[None] == start - 1
+            mask = self._additive(_up_to_itself(start, prefix.device)[None])
+            past = self.model(input_ids=prefix[None], attention_mask=mask, use_cache=True).past_key_values
+            past.batch_repeat_interleave(rows)
+            cache = {"use_cache": True, "past_key_values": past}
+            seen = torch.cat([seen.new_ones(rows, length, start), seen], dim=2)
+        self._scored = scored
+        mask = self._additive(seen)
+        return self.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, **cache).logits
+
+    def _additive(self, seen: torch.Tensor) -> torch.Tensor:
+        """A mask that is added to attention scores; four dimensions, so that the model takes it as it is."""
+        dtype = next(self.model.parameters()).dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+        return mask[:, None]
+
+    def _select(self, _head: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0][self._scored],)
+
+
+def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the summed negative log-likelihood (nats) of the learned tokens of a batch.
+
+    :param logits: N x vocabulary, at the scored positions.
+    :param labels: B x L, not shifted; N of them are learned.
+    """
+    targets = labels[:, 1:]
+    return nn.functional.cross_entropy(logits.float(), targets[targets != NOT_LEARNED], reduction="sum")
+
+
+def _check_can_pack(config: Any, length: int) -> None:
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if other := layers - ATTENTION_LAYERS:
+        raise BadInput(
+            f"a {config.model_type} model has layers of type {', '.join(sorted(other))}, through which packed examples "
+            "would see each other; choose a model of attention layers only"
+        )
+    if "sliding_attention" in layers and config.sliding_window < length:
+        raise BadInput(
+            f"training.sequence_length {length} is above the model's attention window of {config.sliding_window} tokens"
+        )
+
+
+def _up_to_itself(length: int, device: torch.device) -> torch.Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()

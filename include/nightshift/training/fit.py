@@ -1,0 +1,107 @@
+"""One training from start to end, in this process: rows, model, DeepSpeed, checkpoints, and the model that comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from upath import UPath
+
+from nightshift.config import Training
+from nightshift.errors import Preempted
+from nightshift.training.answer_model import AnswerModel
+from nightshift.training.attention import attention_for
+from nightshift.training.checkpoints import Checkpoints
+from nightshift.training.deepspeed_config import avoid_compiler, be_alone
+from nightshift.training.task import Fitted, OnMetrics, Task, read_rows
+from nightshift.training.trainer import PackedTrainer, training_arguments
+
+
+def fit(task: Task, on_metrics: OnMetrics, stopping: threading.Event) -> Fitted:
+    """Train, and write the model into the task's `output` folder (on the first process).
+
+    :raises Preempted: `stopping` was set; a checkpoint was published.
+    :raises BadInput: the rows, the model or the settings do not allow a training, or it diverges.
+    """
+    be_alone()
+    avoid_compiler()
+    training = task.training
+    arguments = training_arguments(training, task.work / "checkpoints")
+    tokenizer = AutoTokenizer.from_pretrained(task.base_model, trust_remote_code=False)
+    rows = read_rows(task, tokenizer)
+    set_seed(training.seed)
+    model = load_model(task.base_model, training)
+    trainer = PackedTrainer(
+        AnswerModel(model, rows.train.length + len(rows.train.prefix)),
+        arguments,
+        training,
+        rows,
+        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        checkpoints=Checkpoints(UPath(task.checkpoints), task.application, task.inputs),
+        on_metrics=on_metrics,
+        stopping=stopping,
+    )
+    trainer.train(resume_from_checkpoint=str(task.resume_from) if task.resume_from else None)
+    if trainer.stopped:
+        raise Preempted(f"stopped after step {trainer.state.global_step}; the next try goes on from there")
+    held_out_loss = trainer.evaluate()["eval_loss"]
+    with _whole(model, training):
+        if arguments.process_index == 0:
+            export(model, tokenizer, task)
+            (task.output / "deepspeed.json").write_text(json.dumps(trainer.accelerator.deepspeed_config, indent=1))
+    return Fitted(
+        steps=trainer.state.global_step,
+        train_examples=sum(map(len, rows.train.rows)),
+        too_long=rows.train.too_long,
+        train_tokens=sum(trainer.tokens_of_step),
+        seconds=sum(entry["metrics"].get("step_seconds", 0.0) for entry in trainer.state.log_history),
+        held_out_loss=held_out_loss,
+    )
+
+
+def load_model(folder: Path, training: Training) -> Any:
+    """Return the base model in the precision of the training, with an adapter where one is trained."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
+        attn_implementation=attention_for(training.sequence_length),
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    if training.method == "full":
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    adapter = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=training.lora_rank,
+        lora_alpha=2 * training.lora_rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+    )
+    return get_peft_model(model, adapter, autocast_adapter_dtype=False)
+
+
+def export(model: Any, tokenizer: Any, task: Task) -> None:
+    """Write `model` (merged safetensors, tokenizer, config), `adapter` (LoRA only)."""
+    if task.training.method == "lora":
+        model.peft_config["default"].base_model_name_or_path = task.base_model_name
+        model.save_pretrained(task.output / "adapter", save_embedding_layers=False)
+        model = model.merge_and_unload()
+    model.save_pretrained(task.output / "model")
+    tokenizer.save_pretrained(task.output / "model")
+
+
+def _whole(model: Any, training: Training) -> contextlib.AbstractContextManager[None]:
+    """Within this block each process holds all parameters, which ZeRO-3 spreads over them."""
+    if training.zero_stage < 3:
+        return contextlib.nullcontext()
+    import deepspeed
+
+    gathered: contextlib.AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(model.parameters()))
+    return gathered

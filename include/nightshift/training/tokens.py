@@ -1,0 +1,74 @@
+"""Examples as the model sees them: token ids by the model's own chat template, and which of them are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nightshift.config import Prompt
+from nightshift.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TokenizedExample:
+    """Token ids of what is given and of what is learned: the last answer with its end-of-turn token."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def conversation(prompt: Prompt, turns: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return the chat messages for the user and assistant `turns` of a row, in the application's words.
+
+    A single user turn goes through the application's template; a longer conversation only gets its system message.
+    """
+    messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    if [message["role"] for message in messages] in (["user"], ["user", "assistant"]):
+        return [*prompt.messages(messages[0]["content"]), *messages[1:]]
+    return [*([{"role": "system", "content": prompt.system}] if prompt.system else []), *messages]
+
+
+def tokenize(
+    rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
+) -> list[TokenizedExample]:
+    """Return the rows of an examples table (`messages` ends with the answer) as tokens, in order.
+
+    Prompt and answer are tokenized apart, because at inference the model is given exactly the prompt's tokens.
+
+    :raises BadInput: the model has no chat template, or one that cannot be split before the answer.
+    """
+    if not tokenizer.chat_template:
+        raise BadInput("the base model's tokenizer has no chat template; choose an instruction-tuned model")
+    given, learned = [], []
+    for row in rows:
+        messages = conversation(prompt, row["messages"])
+        if messages[-1]["role"] != "assistant":
+            raise BadInput(f"example {row['digest'][:12]} does not end with an answer")
+        start = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(messages, tokenize=False)
+        if not whole.startswith(start):
+            raise BadInput(
+                f"example {row['digest'][:12]}: the chat template renders a conversation with its answer differently "
+                "from the prompt before it, so it cannot tell what to learn; choose a model with a simpler template"
+            )
+        given.append(start)
+        # What a template writes after the end-of-turn token is the separator of turns: never generated, not learned.
+        learned.append(whole[len(start) :].rstrip())
+    if not given:
+        return []
+    end = set(tokenizer.all_special_ids)
+    return [
+        TokenizedExample(before, after if after and after[-1] in end else [*after, tokenizer.eos_token_id])
+        for before, after in zip(_ids(tokenizer, given), _ids(tokenizer, learned), strict=True)
+    ]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return list(tokenizer(texts, add_special_tokens=False)["input_ids"])

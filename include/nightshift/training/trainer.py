@@ -1,0 +1,208 @@
+"""Hugging Face's Trainer on packed rows: loss over answers, stops between steps, checkpoints as partitions."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from nightshift.config import Training
+from nightshift.errors import BadInput
+from nightshift.training.answer_model import summed_loss
+from nightshift.training.checkpoints import Checkpoints
+from nightshift.training.deepspeed_config import deepspeed_config
+from nightshift.training.packing import collate
+from nightshift.training.task import OnMetrics, Rows
+
+LOGGED = ("loss", "learning_rate", "grad_norm")
+
+
+def training_arguments(training: Training, folder: Path) -> TrainingArguments:
+    """Return the Trainer's arguments. They must exist before the model is loaded: ZeRO-3 partitions it while loading."""
+    accumulation = training.rows_per_step // (training.rows_per_batch * training.processes)
+    return TrainingArguments(
+        output_dir=str(folder),
+        deepspeed=deepspeed_config(training, accumulation),
+        use_cpu=not torch.cuda.is_available(),
+        bf16=training.precision == "bf16",
+        # The rows come in the order of all epochs already.
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=training.rows_per_batch,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.gradient_clipping,
+        optim="adamw_torch_fused",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        eval_strategy="no",
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+        seed=training.seed,
+    )
+
+
+class PackedTrainer(Trainer):
+    """Trains an AnswerModel on the rows of a task.
+
+    :param on_metrics: called on the first process with step, steps in all, and numbers (`loss` in nats per answer token,
+        `learning_rate`, `grad_norm`, `tokens_per_second`, `step_seconds`, `memory_gb`, `held_out_loss`).
+    :param stopping: when set, training ends after the running step with a checkpoint.
+    """
+
+    lr_scheduler: Any
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        arguments: TrainingArguments,
+        training: Training,
+        rows: Rows,
+        pad: int,
+        *,
+        checkpoints: Checkpoints,
+        on_metrics: OnMetrics,
+        stopping: threading.Event,
+    ) -> None:
+        self.rows = rows
+        self.batch = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
+        order = [rows.train.rows[row] for row in rows.order]
+        # Each process gets equally many rows; without these the sampler would train some rows twice.
+        order += [[]] * (-len(order) % (training.rows_per_batch * training.processes))
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=order,
+            data_collator=self.batch,
+            compute_loss_func=_loss,
+        )
+        self.tokens_of_step = [
+            sum(len(example) for row in order[start : start + training.rows_per_step] for example in row)
+            for start in range(0, len(order), training.rows_per_step)
+        ]
+        self.training = training
+        self.on_metrics = on_metrics
+        self.stopped = False
+        self.step_seconds = 0.0
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Steps(self, checkpoints, stopping))
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        """Warm up linearly from the first step on (not from zero), then fall along a half cosine."""
+        if self.lr_scheduler is None:
+            shape = partial(_warmup_and_cosine, warmup=self.training.warmup_share, steps=num_training_steps)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, shape)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def evaluate(self, *_unused: Any, **_ignored: Any) -> dict[str, float]:
+        """Return and log the loss on the held-out rows, in nats per answer token."""
+        engine, training = self.model_wrapped, self.training
+        engine.eval()
+        held_out = [*self.rows.held_out.rows]
+        held_out += [[]] * (-len(held_out) % (training.rows_per_batch * training.processes))
+        totals = torch.zeros(2, dtype=torch.float64)
+        first, stride = self.args.process_index * training.rows_per_batch, training.processes * training.rows_per_batch
+        with torch.no_grad():
+            for start in range(first, len(held_out), stride):
+                batch = self._prepare_inputs(self.batch(held_out[start : start + training.rows_per_batch]))
+                labels = batch.pop("labels")
+                logits = engine(**batch)
+                totals += torch.tensor([summed_loss(logits, labels).item(), len(logits)], dtype=torch.float64)
+        if training.processes > 1:
+            totals = totals.to(self.args.device)
+            dist.all_reduce(totals)
+        loss = float(totals[0] / totals[1])
+        self.log({"held_out_loss": loss})
+        return {"eval_loss": loss}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Pass on the numbers of a step; they stay in the Trainer's history, and so in its checkpoints."""
+        step = self.state.global_step
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise BadInput(
+                    f"the loss is {logs['loss']} at step {step}: training diverged; lower training.learning_rate "
+                    f"(it is {self.training.learning_rate:g})"
+                )
+            metrics = {
+                **{key: float(value) for key, value in logs.items() if key in LOGGED},
+                "step_seconds": self.step_seconds,
+                "tokens_per_second": self.tokens_of_step[step - 1] / self.step_seconds,
+                "memory_gb": psutil.Process().memory_info().rss / 1e9,
+            }
+        elif "held_out_loss" in logs:
+            metrics = dict(logs)
+        else:
+            return
+        self.state.log_history.append({"step": step, "timestamp": int(time.time() * 1000), "metrics": metrics})
+        if self.args.process_index == 0:
+            self.on_metrics(step, self.state.max_steps, metrics)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write nothing: a DeepSpeed checkpoint holds the weights, and the finished model is exported once."""
+
+
+class _Steps(TrainerCallback):
+    """Decides after each step whether to measure, save or stop, and publishes what was saved."""
+
+    def __init__(self, trainer: PackedTrainer, checkpoints: Checkpoints, stopping: threading.Event) -> None:
+        self._trainer = trainer
+        self._checkpoints = checkpoints
+        self._stopping = stopping
+        self._started = 0.0
+
+    def on_step_begin(self, *_unused: Any, **_ignored: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_ignored: Any
+    ) -> None:
+        trainer = self._trainer
+        trainer.step_seconds = time.perf_counter() - self._started
+        if state.global_step >= state.max_steps:
+            return
+        training = trainer.training
+        trainer.stopped = _anyone(self._stopping.is_set(), training.processes, args.device)
+        control.should_evaluate = state.global_step % training.evaluate_steps == 0 and not trainer.stopped
+        control.should_save = state.global_step % training.checkpoint_steps == 0 or trainer.stopped
+        control.should_training_stop = trainer.stopped
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_ignored: Any) -> None:
+        # All processes have written their part before the first one publishes the whole.
+        dist.barrier()
+        if args.process_index == 0:
+            self._checkpoints.save(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
+        dist.barrier()
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """Mean over the answer tokens of the whole step: the Trainer counts them over batches and processes."""
+    return summed_loss(logits, labels) / num_items_in_batch
+
+
+def _warmup_and_cosine(step: int, *, warmup: float, steps: int) -> float:
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising + 1) / (steps - rising + 1)))
+
+
+def _anyone(flag: bool, processes: int, device: torch.device) -> bool:
+    if processes == 1:
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags.item())
