@@ -30,9 +30,9 @@ def test_a_clearly_better_candidate_passes_and_the_reasons_hold_the_numbers():
     decision = gate(comparison(0.9, champion=0.7), POLICY)
     assert decision.verdict is Verdict.PASS
     assert decision.reasons == [
-        "exact match of the candidate is 0.900 [0.860, 0.940], at least 0.500",
-        "gain in exact match over the base model is 0.900 [0.860, 0.940], at least 0.100",
-        "difference in exact match to the champion is 0.200 [0.160, 0.240], at least -0.020",
+        "exact match of the candidate is 90.0% [86.0%, 94.0%], at least 50.0%",
+        "gain in exact match over the base model is 90.0% [86.0%, 94.0%], at least 10.0%",
+        "difference in exact match to the champion is 20.0% [16.0%, 24.0%], at least -2.0%",
     ]
     assert decision.numbers["examples"] == 300
 
@@ -40,12 +40,12 @@ def test_a_clearly_better_candidate_passes_and_the_reasons_hold_the_numbers():
 @pytest.mark.parametrize(
     ("measured", "verdict", "said"),
     [
-        (comparison(0.4), Verdict.FAIL, "below 0.500"),
-        (comparison(0.6, base=0.55), Verdict.FAIL, "gain in exact match over the base model is 0.050"),
-        (comparison(0.8, champion=0.9), Verdict.FAIL, "difference in exact match to the champion is -0.100"),
-        (comparison(0.52), Verdict.WARN, "not below 0.500, but its interval is"),
-        (comparison(0.8, champion=0.8), Verdict.WARN, "not below -0.020, but its interval is"),
-        (comparison(0.8, champion=0.8, spread=0.01), Verdict.PASS, "at least -0.020"),
+        (comparison(0.4), Verdict.FAIL, "below 50.0%"),
+        (comparison(0.6, base=0.55), Verdict.FAIL, "gain in exact match over the base model is 5.0%"),
+        (comparison(0.8, champion=0.9), Verdict.FAIL, "difference in exact match to the champion is -10.0%"),
+        (comparison(0.52), Verdict.WARN, "not below 50.0%, but its interval is"),
+        (comparison(0.8, champion=0.8), Verdict.WARN, "not below -2.0%, but its interval is"),
+        (comparison(0.8, champion=0.8, spread=0.01), Verdict.PASS, "at least -2.0%"),
         (comparison(1.0, examples=49), Verdict.INSUFFICIENT_DATA, "49 judged examples, at least 50"),
         (comparison(float("nan")), Verdict.ERROR, "which is no number"),
         (Comparison(examples=300, scores={"base": estimate(0.1)}, differences={}), Verdict.ERROR, "was not measured"),

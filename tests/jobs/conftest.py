@@ -137,7 +137,7 @@ def _teach(model, tokenizer, answer):
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     chance = random.Random(1)
-    for _ in range(150):
+    for _ in range(300):
         text = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz 0123456789", k=30))
         text = f"<|start|>user\n{text}<|end|><|start|>assistant\n{answer}<|end|>"
         tokens = torch.tensor([tokenizer(text)["input_ids"]])

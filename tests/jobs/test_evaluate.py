@@ -18,7 +18,7 @@ EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"
 
 
 @pytest.fixture
-def prepared(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):
+def prepared(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):  # noqa: PLR0917
     """A spec of an evaluation: a snapshot with 40 held-out rows, a random base model and a trained candidate."""
     name = f"evaluate_{abs(hash(request.node.name)) % 10**8}"
     application = Application(

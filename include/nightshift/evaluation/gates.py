@@ -57,11 +57,11 @@ def gate(comparison: Comparison, policy: Gate) -> Decision:
 def _condition(what: str, estimate: Estimate | None, bound: float) -> tuple[Verdict, str]:
     if estimate is None:
         return Verdict.ERROR, f"{what} was not measured"
-    text = f"{what} is {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    text = f"{what} is {estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
     if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
         return Verdict.ERROR, f"{text}, which is no number"
     if estimate.value < bound:
-        return Verdict.FAIL, f"{text}, below {bound:.3f}"
+        return Verdict.FAIL, f"{text}, below {bound:.1%}"
     if estimate.low < bound:
-        return Verdict.WARN, f"{text}: not below {bound:.3f}, but its interval is"
-    return Verdict.PASS, f"{text}, at least {bound:.3f}"
+        return Verdict.WARN, f"{text}: not below {bound:.1%}, but its interval is"
+    return Verdict.PASS, f"{text}, at least {bound:.1%}"

@@ -128,7 +128,8 @@ def _number(value: float) -> str:
 
 
 def _metric_number(value: float, metric: str) -> str:
-    """Shares as percent with one decimal; losses with three; a perplexity that exploded in powers of ten."""
+    """Shares of 100 with one decimal, losses with three, a large perplexity with four digits."""
+    text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
     if metric not in LOWER_IS_BETTER:
-        return f"{100 * value:.1f}"
-    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.2g}"
+        text = f"{100 * value:.1f}"
+    return text.replace("-", "\N{MINUS SIGN}")

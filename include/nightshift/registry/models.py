@@ -6,7 +6,6 @@ Every function raises BadEnvironment where MLflow cannot be reached.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from nightshift.registry.tracking import experiment_of, reachable
 
@@ -88,9 +86,6 @@ def register(
             _create_registered_model(client, name)
             version = client.create_model_version(
                 name, f"models:/{logged.model_id}", run_id, tags=tags, description=description, model_id=logged.model_id
-            )
-            client.set_logged_model_tags(
-                logged.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([{"name": name, "version": int(version.version)}])}
             )
         else:
             version = client.get_model_version(name, found.version)
