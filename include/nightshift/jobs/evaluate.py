@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 from upath import UPath
 
+from nightshift.jobs import train
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
     from nightshift.evaluation.judge import UnderTest
+
+# Generating is bound by the same processors and allocator as training.
+ENVIRONMENT = train.ENVIRONMENT
 
 
 class Spec(JobSpec):
