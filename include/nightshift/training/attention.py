@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask
 
 SHORT_ROWS = "nightshift_short_rows"
 LONGEST_ROW = 512
@@ -22,7 +22,7 @@ def attention_for(length: int) -> str:
     if torch.cuda.is_available() or length > LONGEST_ROW:
         return "sdpa"
     AttentionInterface.register(SHORT_ROWS, short_rows_attention)
-    AttentionMaskInterface.register(SHORT_ROWS, sdpa_mask)
+    AttentionMaskInterface.register(SHORT_ROWS, eager_mask)
     return SHORT_ROWS
 
 

@@ -102,7 +102,7 @@ class PackedTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         """Warm up linearly from the first step on (not from zero), then fall along a half cosine."""
         if self.lr_scheduler is None:
-            shape = partial(_warmup_and_cosine, warmup=self.training.warmup_share, steps=num_training_steps)
+            shape = partial(warmup_and_cosine, warmup=self.training.warmup_share, steps=num_training_steps)
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, shape)
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -193,7 +193,8 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.
     return summed_loss(logits, labels) / num_items_in_batch
 
 
-def _warmup_and_cosine(step: int, *, warmup: float, steps: int) -> float:
+def warmup_and_cosine(step: int, *, warmup: float, steps: int) -> float:
+    """Return the share of the peak learning rate at `step` (from 0) of `steps`; `warmup` is the share that rises."""
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising

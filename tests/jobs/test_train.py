@@ -1,0 +1,255 @@
+"""Training as a command: killed anywhere it goes on from a checkpoint, and the model that comes out is the same."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from upath import UPath
+
+from nightshift.config import Application, Prompt, Source, Training
+from nightshift.data.examples import digest_of_messages
+from nightshift.data.partition import fetch_folder, partition_of, publish, read_manifest
+from nightshift.data.storage import scratch
+from nightshift.jobs.contract import read_result
+from nightshift.jobs.train import Spec
+
+pytestmark = pytest.mark.model
+INTENTS = ["card arrival", "lost phone", "cash fee", "top up failed"]
+SMALL = {"sequence_length": 256, "rows_per_step": 2, "rows_per_batch": 1, "learning_rate": 1e-3}
+APPLICATION = Application(
+    name="app",
+    prompt=Prompt(system="Name the intent."),
+    sources=[Source(uri="/nowhere.csv", format="csv", columns={"prompt": "text", "answer": "intent"})],
+)
+NOBODY = "http://127.0.0.1:9"  # the port that discards; nothing listens
+
+
+@pytest.fixture
+def snapshot(storage):
+    def rows(first, count):
+        for number in range(first, first + count):
+            intent = INTENTS[number % len(INTENTS)]
+            turns = [
+                {"role": "user", "content": f"{'please ' * (number % 5)}help {number} with {intent}"},
+                {"role": "assistant", "content": intent},
+            ]
+            yield {"digest": digest_of_messages(turns), "messages": turns}
+
+    folder = scratch(UPath(storage))
+    pq.write_table(pa.Table.from_pylist(list(rows(0, 40))), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(list(rows(1000, 12))), folder / "held_out.parquet")
+    partition = partition_of(storage, "app", "snapshots", "planted")
+    return partition, publish(partition, folder, kind="snapshot", application="app", inputs={"planted": 1})
+
+
+@pytest.fixture
+def trainings(tmp_path, storage, snapshot, tiny_models):
+    """A function that makes the spec of a training of a tiny model."""
+    partition, manifest = snapshot
+
+    def spec(**settings):
+        return Spec(
+            application=APPLICATION,
+            storage=storage,
+            snapshot=str(partition),
+            digest=manifest.digest,
+            base_model=tiny_models.random,
+            training=Training.model_validate({**SMALL, **settings}),
+        )
+
+    return spec
+
+
+def start(spec, folder, *, dies_at=None, mlflow=NOBODY):
+    """Start the job as a process, without a compiler in reach; it may be told to kill itself at a function's call."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_text(spec.model_dump_json())
+    program = "import sys\nfrom nightshift.cli import main\nsys.exit(main())"
+    if dies_at:
+        module, name, call = dies_at
+        program = (
+            f"import os, signal, {module} as module\nowner, calls = module, []\n"
+            f"*path, last = {name!r}.split('.')\nfor part in path: owner = getattr(owner, part)\n"
+            "kept = getattr(owner, last)\n"
+            "def last_words(*args, **kwargs):\n    calls.append(1)\n"
+            f"    if len(calls) == {call}: os.kill(os.getpid(), signal.SIGKILL)\n    return kept(*args, **kwargs)\n"
+            f"setattr(owner, last, last_words)\n{program}"
+        )
+    from nightshift.jobs.train import ENVIRONMENT
+
+    environment = {
+        **ENVIRONMENT,
+        "PATH": "/nowhere",
+        "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": mlflow,
+        "TORCH_EXTENSIONS_DIR": str(folder / "compiled"),
+        "NIGHTSHIFT_GIT_SHA": "test",
+    }
+    command = [sys.executable, "-c", program, "train", "--spec", str(folder / "spec.json")]
+    command += ["--result", str(folder / "result.json")]
+    log = (folder / "log").open("a")
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def finish(process, folder, code):
+    process.communicate()
+    assert process.returncode == code, (folder / "log").read_text()[-3000:]
+
+
+def model_of(spec):
+    """The published model of a storage that holds one: its manifest and the digest of its weights."""
+    (partition,) = list((UPath(spec.storage) / "app" / "models").iterdir())
+    manifest = read_manifest(partition)
+    return partition, manifest, manifest.file("model/model.safetensors").sha256
+
+
+def checkpoints_of(spec):
+    return sorted(path.name for path in (UPath(spec.storage) / "app" / "checkpoints").glob("*/*"))
+
+
+def metrics_of(partition, manifest, tmp_path):
+    folder = fetch_folder(partition, manifest, tmp_path)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_training(trainings, tmp_path, storage):
+    spec = trainings(epochs=4, checkpoint_steps=5, evaluate_steps=4)
+    undisturbed = spec.model_copy(update={"storage": storage + "-undisturbed"})
+    shutil.copytree(UPath(storage).path, UPath(undisturbed.storage).path)
+    # MLflow is down all along: the model waits in storage (69: the environment is bad).
+    finish(start(undisturbed, tmp_path / "straight"), tmp_path / "straight", 69)
+    _, straight, weights = model_of(undisturbed)
+
+    killed = tmp_path / "killed"
+    saving, published = ("nightshift.data.partition", "create", 1), ("nightshift.training.checkpoints", "_drop", 1)
+    finish(start(spec, killed, dies_at=saving), killed, -signal.SIGKILL)
+    assert read_manifest(next((UPath(storage) / "app" / "checkpoints").glob("*/*"))) is None
+    finish(start(spec, killed, dies_at=published), killed, -signal.SIGKILL)
+    assert checkpoints_of(spec) == ["step-000005", "step-000010", "step-000015"]
+    exporting = ("nightshift.training.fit", "export", 1)
+    finish(start(spec, killed, dies_at=exporting), killed, -signal.SIGKILL)
+    assert not (UPath(storage) / "app" / "models").exists()
+    finish(start(spec, killed), killed, 69)
+    partition, manifest, after = model_of(spec)
+    assert "going on from the checkpoint of step 15" in (killed / "log").read_text()
+
+    assert after == weights
+    assert manifest.counts == straight.counts
+    assert manifest.counts["steps"] >= 16
+    steps = [line["step"] for line in metrics_of(partition, manifest, tmp_path) if "loss" in line["metrics"]]
+    assert steps == list(range(1, manifest.counts["steps"] + 1))
+    assert checkpoints_of(spec) == []
+    assert not (killed / "compiled").exists()
+
+
+def test_sigterm_saves_and_the_next_attempt_goes_on(trainings, tmp_path):
+    spec = trainings(epochs=50, checkpoint_steps=10_000, evaluate_steps=10_000)
+    folder = tmp_path / "attempt"
+    process = start(spec, folder)
+    assert any('"progress"' in line for line in process.stdout)
+    process.send_signal(signal.SIGTERM)
+    finish(process, folder, 75)
+    (saved,) = checkpoints_of(spec)
+    assert f"stopped after step {int(saved.removeprefix('step-'))}" in (folder / "log").read_text()
+    finish(start(spec, folder), folder, 69)
+    assert f"going on from the checkpoint of step {int(saved.removeprefix('step-'))}" in (folder / "log").read_text()
+
+
+def test_an_mlflow_outage_loses_nothing_and_a_retry_only_logs(trainings, tmp_path, mlflow_server):
+    from mlflow import MlflowClient
+
+    spec, folder = trainings(epochs=2), tmp_path / "attempt"
+    finish(start(spec, folder), folder, 69)
+    assert "what was computed is kept in storage" in (folder / "log").read_text()
+    partition, manifest, _ = model_of(spec)
+    began = time.monotonic()
+    finish(start(spec, folder, mlflow=mlflow_server), folder, 0)
+    assert time.monotonic() - began < 60
+    result = read_result("train", spec, str(folder / "result.json")).result
+    assert (result["model"], result["digest"]) == (str(partition), manifest.digest)
+
+    run = MlflowClient(mlflow_server).get_run(result["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "0.001"
+    assert run.data.tags["nightshift.snapshot_digest"] == spec.digest
+    assert run.data.tags["nightshift.base_model_digest"]
+    assert {"loss", "learning_rate", "tokens_per_second", "memory_gb", "step_seconds", "grad_norm"} <= set(
+        run.data.metrics
+    )
+    losses = MlflowClient(mlflow_server).get_metric_history(result["run_id"], "loss")
+    assert [metric.step for metric in losses] == list(range(1, result["steps"] + 1))
+    assert losses[-1].value < losses[0].value
+    held_out = MlflowClient(mlflow_server).get_metric_history(result["run_id"], "held_out_loss")
+    assert held_out[-1].value == pytest.approx(result["held_out_loss"])
+
+
+def test_two_processes_learn_the_same_as_one(trainings, tmp_path, storage):
+    losses = []
+    for processes in (1, 2):
+        spec = trainings(epochs=2, precision="fp32", processes=processes, zero_stage=2)
+        spec = spec.model_copy(update={"storage": f"{storage}-{processes}"})
+        shutil.copytree(UPath(storage).path, UPath(spec.storage).path)
+        folder = tmp_path / f"{processes}"
+        finish(start(spec, folder), folder, 69)
+        partition, manifest, _ = model_of(spec)
+        losses.append([line["metrics"].get("loss") for line in metrics_of(partition, manifest, tmp_path)])
+    # The loss is the mean over the answer tokens of the whole step, however they are spread.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "lora", "lora_rank": 4, "zero_stage": 0},
+        {"method": "lora", "lora_rank": 4, "zero_stage": 3, "offload": "all"},
+        {"zero_stage": 3, "precision": "fp32"},
+        {"zero_stage": 2, "offload": "optimizer", "processes": 2},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_each_way_of_training_leaves_a_model_that_loads_and_has_learned(trainings, tmp_path, settings, tiny_models):
+    from transformers import AutoModelForCausalLM
+
+    spec, folder = trainings(epochs=6, **{**settings, "learning_rate": 1e-2}), tmp_path / "attempt"
+    finish(start(spec, folder), folder, 69)
+    partition, manifest, _ = model_of(spec)
+    names = {file.name for file in manifest.files}
+    assert not any(name.endswith((".bin", ".pt", ".pth", ".pkl")) for name in names)
+    assert ("adapter/adapter_model.safetensors" in names) is (settings.get("method") == "lora")
+    assert str(tmp_path) not in "".join(
+        (partition / file.path).read_text() for file in manifest.files if file.name.endswith("config.json")
+    )
+    losses = [
+        line["metrics"]["loss"] for line in metrics_of(partition, manifest, tmp_path) if "loss" in line["metrics"]
+    ]
+    assert losses[-1] < 0.7 * losses[0]
+    trained = AutoModelForCausalLM.from_pretrained(fetch_folder(partition, manifest, tmp_path) / "model")
+    before = AutoModelForCausalLM.from_pretrained(tiny_models.random).state_dict()
+    assert any(not weights.equal(before[name].to(weights.dtype)) for name, weights in trained.state_dict().items())
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training(trainings, tmp_path, tiny_models):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(tiny_models.random, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], torch.nan)
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    spec, folder = trainings().model_copy(update={"base_model": str(broken)}), tmp_path / "attempt"
+    finish(start(spec, folder), folder, 65)
+    assert "the loss is nan at step 1: training diverged; lower training.learning_rate" in (folder / "log").read_text()
+
+
+def test_a_snapshot_whose_examples_are_all_too_long_is_bad_input(trainings, tmp_path):
+    spec, folder = trainings(sequence_length=16), tmp_path / "long"
+    finish(start(spec, folder), folder, 65)
+    assert "no example fits in training.sequence_length 16" in (folder / "log").read_text()
+    assert not (UPath(spec.storage) / "app" / "models").exists()

