@@ -1,4 +1,4 @@
-"""What the tests of the data path share: one night, a small tokenizer, and ingestion of given sources into memory."""
+"""What the tests of the data path share: one night, and ingestion of given sources into memory."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,20 +18,8 @@ DEFAULTS = Ingest()
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory):
-    """A tokenizer.json that splits at white space."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.save(str(file))
-    return file
-
-
-@pytest.fixture(scope="session")
-def measures(tokenizer):
-    return TextMeasures(tokenizer)
+def measures(wordless_model):
+    return TextMeasures(wordless_model / "tokenizer.json")
 
 
 @pytest.fixture

@@ -3,16 +3,17 @@
 Two prompts are similar when their signatures agree: the share of equal values estimates the Jaccard similarity of
 their five-character pieces. Only rows that share a band are compared, and of those each with two others: with the
 first row of the band, and with its neighbour in a finer order. So the work grows with the rows, not with their
-square; bands and signatures lie on disk, and what stays in memory is nine bytes a row.
+square; bands and signatures lie on disk, and what stays in memory is a few numbers a row.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import numpy as np
@@ -27,8 +28,9 @@ BAND = 5  # values; 25 bands find a pair of similarity 0.6 with 87 %, of 0.7 wit
 BANDS = VALUES // BAND
 SEED = 7
 SIMILAR = 0.6  # rows at least this similar share a split
+BANDS_AT_ONCE = 5  # in one query: each takes memory by the rows, and each query some milliseconds
 PAIRS_AT_ONCE = 10_000
-MEMORY_LIMIT = "512MB"
+MEMORY_LIMIT = "256MB"
 
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 Signatures = npt.NDArray[np.uint32]
@@ -91,13 +93,14 @@ class SimilarityIndex:
         if self.rows < 2:
             return
         database.execute("CREATE TABLE pairs (earlier BIGINT, later BIGINT)")
-        for band in range(BANDS):
-            key, finer = f"b{band}", f"b{(band + 1) % BANDS}"
+        for start in range(0, BANDS, BANDS_AT_ONCE):
+            bands = range(start, start + BANDS_AT_ONCE)
+            keys, finer = (", ".join(f"b{(band + shift) % BANDS}" for band in bands) for shift in (0, 1))
             database.execute(
                 f"""
                 INSERT INTO pairs
                 WITH candidates AS (
-                    SELECT row, {key} AS key, {finer} AS finer FROM read_parquet(?)
+                    SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM read_parquet(?)
                     SEMI JOIN (FROM fates WHERE fate = 'kept') USING (row)
                 ), shared AS (
                     FROM candidates SEMI JOIN (SELECT key FROM candidates GROUP BY key HAVING count(*) > 1) USING (key)
@@ -111,19 +114,25 @@ class SimilarityIndex:
                 [str(self._band_file)],
             )
         database.execute("SELECT DISTINCT earlier, later FROM pairs ORDER BY ALL")
-        values = np.memmap(self._signature_file, np.uint32, "r").reshape(-1, VALUES + 2)
-        while pairs := database.fetchmany(PAIRS_AT_ONCE):
-            earlier, later = (np.array(side) for side in zip(*pairs, strict=True))
-            equal = values[earlier] == values[later]
-            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
-            for index in np.nonzero(similarity >= SIMILAR)[0]:
-                yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
-            # Pages that were looked at would count as memory of this process.
-            values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        with self._signature_file.open("rb") as file:
+            while pairs := database.fetchmany(PAIRS_AT_ONCE):
+                earlier, later = zip(*pairs, strict=True)
+                equal = _read_rows(file, earlier) == _read_rows(file, later)
+                similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
+                for index in np.nonzero(similarity >= SIMILAR)[0]:
+                    yield earlier[index], later[index], float(similarity[index]), bool(same[index])
+
+
+def _read_rows(file: BinaryIO, rows: tuple[int, ...]) -> Signatures:
+    """The signatures (with the answers' values) of rows, read one by one: a mapped file would fill the memory."""
+    size = 4 * (VALUES + 2)
+    wanted, places = np.unique(rows, return_inverse=True)
+    content = b"".join(os.pread(file.fileno(), size, size * row) for row in wanted.tolist())
+    return np.frombuffer(content, dtype=np.uint32).reshape(-1, VALUES + 2)[places]
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    """Return an empty database that spills to `folder` when its tables outgrow 512 MB."""
+    """Return an empty database that spills to `folder` when its tables outgrow 256 MB."""
     database = duckdb.connect()
     database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     database.execute("SET temp_directory = ?", [str(folder / "spill")])

@@ -1,0 +1,162 @@
+"""The job `ingest`: same inputs, same partition; nothing lost and nothing twice, whenever it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from upath import UPath
+
+from nightshift.applications import PACKAGE
+from nightshift.config import Application
+from nightshift.data.examples import EXAMPLE_SCHEMA, read_examples
+from nightshift.data.ingestion import Ingestion
+from nightshift.data.partition import read_manifest, require_manifest
+from nightshift.errors import BadEnvironment
+from nightshift.jobs.ingest import Spec, run
+from nightshift.verdict import Verdict
+
+NIGHT = {"start": datetime(2026, 11, 2, tzinfo=UTC), "end": datetime(2026, 11, 3, tzinfo=UTC)}
+SAMPLE = PACKAGE / "samples" / "banking77"
+COLUMNS = {"prompt": "text", "answer": "intent", "id": "message_id", "timestamp": "written_at"}
+
+
+@pytest.fixture
+def spec_of(storage, wordless_model):
+    """A function that returns a spec to ingest the night of a drop."""
+
+    def spec(uri=f"{SAMPLE}/{{start:%Y-%m-%d}}.csv", **fields):
+        application = Application(
+            name="bank", base_model=str(wordless_model), sources=[{"uri": str(uri), "columns": COLUMNS}]
+        )
+        return Spec(**{"application": application, "storage": storage, "interval": NIGHT, **fields})
+
+    return spec
+
+
+def test_a_night_of_the_sample_becomes_examples(spec_of, progress, mlflow_store):
+    result = run(spec_of(), progress)
+    assert result.verdict is Verdict.PASS
+    assert result.rows_in == 1_235
+    assert result.rows_in == result.kept + result.duplicates + result.near_duplicates + result.quarantined
+    assert result.kept > 1_220
+
+    partition = UPath(result.examples)
+    manifest = require_manifest(partition, result.digest)
+    examples = read_examples(partition, manifest)
+    assert examples.schema.equals(EXAMPLE_SCHEMA)
+    assert examples.num_rows == result.kept == manifest.file("examples.parquet").rows
+    assert len(set(examples["digest"].to_pylist())) == result.kept
+    assert sum(manifest.facts["languages"].values()) == result.kept
+    by_split = {split: read_examples(partition, manifest, split).num_rows for split in ("train", "held_out")}
+    assert by_split == manifest.facts["splits"]
+
+    (logged,) = mlflow_store.search_runs(
+        [mlflow_store.get_experiment_by_name("bank").experiment_id],
+        f"tags.`nightshift.examples_digest` = '{result.digest}'",
+    )
+    assert logged.info.run_name == "ingest 2026-11-02"
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics["rows_in"] == 1_235
+    assert logged.data.metrics["splits/train"] == by_split["train"]
+
+
+def test_the_second_time_the_work_is_skipped(spec_of, progress, mlflow_store, monkeypatch):
+    first = run(spec_of(), progress)
+    monkeypatch.setattr(Ingestion, "run", lambda *_: pytest.fail("the work was done again"))
+    assert run(spec_of(), progress) == first
+
+
+def test_the_same_rows_are_the_same_partition_wherever_they_lie(spec_of, progress, mlflow_store, tmp_path):
+    first = run(spec_of(), progress)
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "2026-11-02.csv"
+    copy.write_bytes((SAMPLE / "2026-11-02.csv").read_bytes())
+    second = run(spec_of(copy, storage=(tmp_path / "other").as_uri()), progress)
+    assert second.examples != first.examples
+    assert second.digest == first.digest
+
+
+def test_other_rows_replace_the_partition(spec_of, progress, mlflow_store, tmp_path):
+    drop = tmp_path / "drop.csv"
+    lines = (SAMPLE / "2026-11-02.csv").read_text().splitlines(keepends=True)
+    drop.write_text("".join(lines[:20]))
+    first = run(spec_of(drop), progress)
+    drop.write_text("".join(lines[:30]))
+    second = run(spec_of(drop), progress)
+    assert (first.examples, first.rows_in) == (second.examples, 19)
+    assert second.digest != first.digest
+    assert require_manifest(UPath(second.examples)).digest == second.digest
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "message_id,written_at,text,intent\n"], ids=["missing", "empty", "header"]
+)
+def test_no_rows_are_no_partition_and_no_pass(spec_of, progress, storage, tmp_path, content):
+    drop = tmp_path / "drop.csv"
+    if content is not None:
+        drop.write_text(content)
+    result = run(spec_of(drop), progress)
+    assert result.verdict is Verdict.INSUFFICIENT_DATA
+    assert str(drop) in result.reason
+    assert result.examples is None
+    assert not [path for path in (tmp_path / "storage").rglob("*") if path.is_file()]
+
+
+def test_a_night_of_nothing_but_bad_rows_is_kept_for_looking_at(spec_of, progress, mlflow_store, tmp_path):
+    drop = tmp_path / "drop.csv"
+    drop.write_text("message_id,written_at,text,intent\n1,soon,hello,greeting\n")
+    result = run(spec_of(drop), progress)
+    assert (result.rows_in, result.kept, result.quarantined) == (1, 0, 1)
+    assert require_manifest(UPath(result.examples)).facts["quarantine"] == {"bad_timestamp": 1}
+
+
+def test_while_mlflow_is_down_the_partition_waits_and_the_retry_only_logs(spec_of, progress, mlflow_store, monkeypatch):
+    with monkeypatch.context() as outage:
+        outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        outage.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(BadEnvironment, match=r"MLflow at http://127\.0\.0\.1:1"):
+            run(spec_of(), progress)
+    monkeypatch.setattr(Ingestion, "run", lambda *_: pytest.fail("the work was done again"))
+    assert run(spec_of(), progress).verdict is Verdict.PASS
+
+
+KILLED_AT = {
+    "before duplicates are known": "nightshift.data.ingestion.decide_fates",
+    "between two files": "nightshift.data.partition.sha256_of",
+    "before the manifest": "nightshift.data.partition.create",
+}
+KILL = """
+import os, signal, sys
+from pathlib import Path
+from nightshift.data import ingestion, partition
+from nightshift.jobs.ingest import Spec, run
+from nightshift.jobs.progress import Progress
+module, name = sys.argv[2].rsplit(".", 1)
+calls = []
+original = getattr(sys.modules[module], name)
+def die(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == (2 if name == "sha256_of" else 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+setattr(sys.modules[module], name, die)
+run(Spec.model_validate_json(Path(sys.argv[1]).read_text()), Progress("ingest"))
+"""
+
+
+@pytest.mark.parametrize("point", KILLED_AT.values(), ids=KILLED_AT)
+def test_killed_at_any_point_nothing_is_half_visible_and_the_retry_gives_the_same(
+    spec_of, progress, mlflow_store, tmp_path, point
+):
+    spec = spec_of()
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    killed = subprocess.run(
+        [sys.executable, "-c", KILL, str(tmp_path / "spec.json"), point], env=os.environ.copy(), check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert read_manifest(UPath(spec.storage) / "bank" / "examples" / "2026-11-02") is None
+    undisturbed = run(spec_of(storage=(tmp_path / "undisturbed").as_uri()), progress)
+    assert run(spec, progress).digest == undisturbed.digest
