@@ -11,6 +11,7 @@ from upath import UPath
 from nightshift.config import Application, Evaluation, Gate, Source, Training
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import evaluate, register, snapshot
+from nightshift.registry.tracking import TrackingRun
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.model
@@ -38,6 +39,7 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
         publish_day("2026-11-02", [("a training row", "x", "train"), *held_out], application=name)
         made = snapshot.run(snapshot.Spec(application=application, storage=storage), progress)
         model, manifest = publish_model(folder, application=name, seed=seed)
+        TrackingRun(name, key=f"train-{model.name}", name="train").finish()
         common = {"application": application, "storage": storage, "model": str(model), "model_digest": manifest.digest}
         result = evaluate.run(
             evaluate.Spec(**common, snapshot=made.snapshot, digest=made.digest, base_model=tiny_models.random), progress
@@ -98,7 +100,7 @@ def test_the_version_loads_back_answers_and_holds_nothing_that_runs_code(judged,
 
 def test_killed_before_any_call_to_mlflow_the_next_try_makes_it_whole(judged, progress, monkeypatch):
     changing = [
-        "create_logged_model", "log_model_artifacts", "finalize_logged_model", "create_registered_model",
+        "create_logged_model", "log_outputs", "log_model_artifacts", "finalize_logged_model", "create_registered_model",
         "create_model_version", "set_registered_model_alias",
     ]  # fmt: skip
     spec = judged()
@@ -114,6 +116,8 @@ def test_killed_before_any_call_to_mlflow_the_next_try_makes_it_whole(judged, pr
     result = register.run(spec, progress)
     assert register.run(spec, progress) == result
     assert result.aliases == ["candidate", "champion"]
+    training_run = MlflowClient().get_run(result.run_url.rpartition("/")[2])
+    assert len(training_run.outputs.model_outputs) == 1
     assert [str(version.version) for version in versions(spec)] == ["1"]
     experiment = MlflowClient().get_experiment_by_name(result.name).experiment_id
     assert len(MlflowClient().search_logged_models([experiment])) == 1

@@ -127,9 +127,16 @@ def _logged_model(client: MlflowClient, name: str, digest: str, package: Package
         else client.create_logged_model(experiment, f"{name}-{digest[:8]}", run_id, tags={DIGEST_TAG: digest})
     )
     if run_id:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        _link(client, run_id, logged.model_id)
     client.log_model_artifacts(logged.model_id, str(package(logged)))
     return client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+
+
+def _link(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Show the model on the page of its run; MLflow refuses to be told that twice."""
+    outputs = client.get_run(run_id).outputs
+    if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _create_registered_model(client: MlflowClient, name: str) -> None:
