@@ -29,7 +29,8 @@ def model_card(
     :param scores: role -> metric -> {value, low, high}.
     """
     licence = licence_of(base_model)
-    settings = ", ".join(f"{name} {value}" for name, value in training.items())
+    unused = {"lora_rank"} if training.get("method") == "full" else set()
+    settings = ", ".join(f"{name} {value}" for name, value in training.items() if name not in unused)
     span = f"{days[0]} to {days[-1]}" if days else "unknown days"
     sections = [
         f"# {application.name}: {digest[:12]}",

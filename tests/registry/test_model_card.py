@@ -1,0 +1,52 @@
+"""The model card: says what the numbers say, and fits where MLflow keeps it."""
+
+from nightshift.config import Application, Source
+from nightshift.registry.model_card import front_matter, model_card
+
+APPLICATION = Application(
+    name="app",
+    description="Names the intent of a message.",
+    owner="bank-support",
+    sources=[Source(uri="rows.jsonl", columns={"prompt": "text", "answer": "answer"})],
+)
+
+
+def card(**changes):
+    estimate = {"value": 0.875, "low": 0.84, "high": 0.91}
+    fields = {
+        "base_model": "smollm2-135m-instruct",
+        "digest": "abcdef0123456789",
+        "days": ["2026-11-02", "2026-11-03"],
+        "counts": {"train": 1961, "held_out": 514, "seen_in_training": 2},
+        "training": {"method": "full", "lora_rank": 16, "epochs": 1.0},
+        "scores": {"base": {}, "candidate": dict.fromkeys(("exact_match", "rouge_l", "chrf", "loss"), estimate)},
+        "verdict": "PASS",
+        "reasons": ["exact match of the candidate is 87.5% [84.0%, 91.0%], at least 50.0%"],
+    }
+    return model_card(APPLICATION, **(fields | changes))
+
+
+def test_it_tells_data_numbers_limits_and_licence():
+    text = card()
+    assert "**PASS** — exact match of the candidate is 87.5%" in text
+    assert "| exact match | 87.5 [84.0, 91.0] |" in text
+    assert "| loss | 0.875 [0.840, 0.910] |" in text
+    assert "1,961 examples of 2 partitions (2026-11-02 to 2026-11-03); 514 held out, after 2 were taken away" in text
+    assert "`smollm2-135m-instruct` (licence: apache-2.0). method full, epochs 1.0" in text
+    assert "were not measured" in text
+
+
+def test_an_unknown_licence_is_called_unknown():
+    assert "(licence: unknown)" in card(base_model="someone/model")
+    assert "license: other" in front_matter(APPLICATION, "someone/model")
+    assert "license: apache-2.0" in front_matter(APPLICATION, "smollm2-135m-instruct")
+
+
+def test_it_fits_even_with_endless_reasons():
+    assert len(card(reasons=["because " * 200] * 20)) <= 5_000
+
+
+def test_a_model_that_nobody_could_judge_has_a_card_too():
+    text = card(scores={"base": {}, "candidate": {}}, days=[], counts={}, verdict="INSUFFICIENT_DATA")
+    assert "INSUFFICIENT_DATA" in text
+    assert "| exact match" not in text
