@@ -1,8 +1,6 @@
 """What the tests of the data path share: one night, and ingestion of given sources into memory."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import mkdtemp
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -22,17 +20,17 @@ def measures(wordless_model):
     return TextMeasures(wordless_model / "tokenizer.json")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def night():
     return Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
 
 
-@pytest.fixture
-def ingest(tmp_path, measures, night):
+@pytest.fixture(scope="session")
+def ingest(tmp_path_factory, measures, night):
     """A function that ingests sources and returns the counts, the examples and the quarantined rows."""
 
     def run(*sources, interval=night, settings=DEFAULTS):
-        work = Path(mkdtemp(dir=tmp_path))
+        work = tmp_path_factory.mktemp("ingest")
         target = work / "target"
         target.mkdir()
         files = [file for source in sources for file in raw_files(source, interval, work / source.name)]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from nightshift.config import Columns, Ingest
+from nightshift.config import Columns, Ingest, Source
 from nightshift.data.quarantine import RAW_CHARACTERS
 from nightshift.data.sources import NoData
 from nightshift.errors import BadEnvironment, BadInput
@@ -74,23 +74,40 @@ BAD_JSONL_ROWS = {
     "tomorrow": (changed(at="2026-11-03T00:00:00Z"), "future_timestamp"),
     "the year 9999": (changed(at="9999-12-31T23:59:59Z"), "future_timestamp"),
     "tomorrow in another zone": (changed(at="2026-11-02T22:30:00-02:00"), "future_timestamp"),
-    "an id that was there, with other words": (changed(id="good", text="Something else"), "duplicate_id"),
+    "an id that was there, with other words": (changed(id="good 0", text="Something else"), "duplicate_id"),
     "a line of 50 MB": (b'{"text": "' + b"a" * FIFTY_MB + b'"}', "line_too_long"),
     "50 MB without a line": (b"\x00" * FIFTY_MB, "line_too_long"),
 }
 
 
-@pytest.mark.parametrize(("row", "reason"), BAD_JSONL_ROWS.values(), ids=BAD_JSONL_ROWS)
-def test_a_bad_row_is_set_aside_and_the_good_ones_are_kept(ingest, source_of, row, reason):
-    after = changed(id="after", text="Where is my money?")
-    result = ingest(source_of("rows.jsonl", jsonl(GOOD, row, after)))
-    assert [aside["reason"] for aside in result.quarantine] == [reason]
-    assert result.quarantine[0]["source_row"] == 2
-    assert result.quarantine[0]["source"] == "source/rows.jsonl"
-    assert result.quarantine[0]["detail"]
-    assert len(result.quarantine[0]["raw"]) <= RAW_CHARACTERS
-    assert [example["id"] for example in result.examples] == ["good", "after"]
-    assert result.counts == {"rows_in": 3, "kept": 2, "duplicates": 0, "near_duplicates": 0, "quarantined": 1}
+@pytest.fixture(scope="module")
+def bad_night(ingest, tmp_path_factory):
+    """Every bad row in one file, each after a good one."""
+    drop = tmp_path_factory.mktemp("drop") / "rows.jsonl"
+    with drop.open("wb") as file:
+        for number, (row, _) in enumerate(BAD_JSONL_ROWS.values()):
+            file.write(jsonl(GOOD | {"id": f"good {number}", "text": f"Sound message {number}"}, row))
+    columns = Columns(prompt="text", answer="answer", id="id", timestamp="at")
+    return ingest(Source(uri=str(drop), columns=columns), settings=Ingest(near_duplicates=1.0))
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), enumerate(reason for _, reason in BAD_JSONL_ROWS.values()), ids=BAD_JSONL_ROWS
+)
+def test_a_bad_row_is_set_aside_with_its_line_and_reason(bad_night, number, reason):
+    (aside,) = [row for row in bad_night.quarantine if row["source_row"] == 2 * number + 2]
+    assert aside["reason"] == reason
+    assert aside["source"] == "source/rows.jsonl"
+    assert aside["detail"]
+    assert len(aside["raw"]) <= RAW_CHARACTERS
+
+
+def test_bad_rows_cost_no_good_one(bad_night):
+    bad = len(BAD_JSONL_ROWS)
+    assert [row["id"] for row in bad_night.examples] == [f"good {number}" for number in range(bad)]
+    assert bad_night.counts == {
+        "rows_in": 2 * bad, "kept": bad, "duplicates": 0, "near_duplicates": 0, "quarantined": bad
+    }  # fmt: skip
 
 
 BAD_CSV_ROWS = {
@@ -271,7 +288,7 @@ def test_a_conversation_that_is_none_is_set_aside(ingest, source_of, messages):
 
 
 def test_everything_wrong_at_once_still_adds_up(ingest, source_of):
-    bad = [row for row, _ in BAD_JSONL_ROWS.values() if not isinstance(row, bytes) or len(row) < FIFTY_MB]
+    bad = [changed(text=""), b"{", changed(at="soon"), GOOD | {"text": "Something else"}]
     rows = [GOOD, *bad, GOOD, GOOD | {"id": "near", "text": "When does my card arrive ?"}, changed(id="", text="x")]
     result = ingest(source_of("a.jsonl", jsonl(*rows)), settings=Ingest(near_duplicates=0.8))
     assert result.counts["rows_in"] == len(rows)
