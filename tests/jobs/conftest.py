@@ -27,7 +27,10 @@ def progress():
 
 
 @pytest.fixture
-def storage(tmp_path):
+def storage(request, tmp_path):
+    """URI of empty storage: a folder, or with the parameter `s3` a place in a bucket."""
+    if getattr(request, "param", None) == "s3":
+        return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
     return (tmp_path / "storage").as_uri()
 
 

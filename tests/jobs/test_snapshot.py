@@ -138,6 +138,19 @@ def test_the_same_days_are_the_same_snapshot_wherever_they_lie(publish_day, snap
     assert held_out == sorted(held_out)
 
 
+@pytest.mark.parametrize("storage", ["s3"], indirect=True)
+def test_it_works_in_an_object_store(publish_day, snapshot, storage, tmp_path):
+    assert snapshot().verdict is Verdict.INSUFFICIENT_DATA
+    publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train"), (QUESTIONS[0], "c", "held_out")])
+    publish_day("2026-11-03", [("three", "a", "train"), (QUESTIONS[0], "b", "train")])
+    first = snapshot(until=date(2026, 11, 2))
+    assert first.snapshot.startswith("s3://")
+    assert prompts(first, "train.parquet", tmp_path) == ["one", "two"]
+    second = snapshot()
+    assert (second.train_examples, second.held_out_examples) == (4, 0)
+    assert snapshot() == second
+
+
 def test_a_window_ends_at_the_day_that_was_asked_for(publish_day, snapshot):
     for day in range(2, 7):
         publish_day(f"2026-11-0{day}", [(f"text {day}", "a", "train"), (f"more {day}", "a", "train")])
