@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pytest
 import zstandard
 
 from nightshift.config import Columns, Ingest, Source
-from nightshift.data.quarantine import RAW_CHARACTERS
+from nightshift.data.quarantine import RAW_CHARACTERS, Reason
 from nightshift.data.sources import NoData
 from nightshift.errors import BadEnvironment, BadInput
 
@@ -296,3 +297,13 @@ def test_everything_wrong_at_once_still_adds_up(ingest, source_of):
     assert result.counts["duplicates"] == 1
     assert result.counts["near_duplicates"] == 1
     assert result.counts["kept"] == len(result.examples) == 2
+
+
+def test_every_reason_is_documented_and_happens_here():
+    documented = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    assert not [reason for reason in Reason if f"| `{reason}` |" not in documented]
+    cases = {reason for _, reason in BAD_JSONL_ROWS.values()} | {
+        reason for _, reasons in BAD_CSV_ROWS.values() for reason in reasons
+    }
+    # Two need other files than lines: they have tests of their own above.
+    assert set(Reason) - cases == {"bad_value", "bad_messages"}
