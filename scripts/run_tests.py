@@ -29,7 +29,7 @@ def main() -> int:
         marks, what, _ = TIERS[tier]
         print(f"\n=== {tier}: {what} ===", flush=True)
         started = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-m", marks]
+        command = [sys.executable, "-m", "pytest", "-m", marks, *(["-n", "auto"] if tier == "unit" else [])]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         outcomes.append((tier, 0 if code == NO_TESTS else code, time.monotonic() - started))
         if code == NO_TESTS:
