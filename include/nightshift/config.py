@@ -173,6 +173,7 @@ class Training(Model):
 
     method: Literal["full", "lora"] = Field("full", description="train all weights, or a low-rank adapter")
     lora_rank: int = Field(16, ge=1, le=512, description="rank of the adapter (LoRA only)")
+    trained_layers: int = Field(0, ge=0, le=1000, description="train only the last so many layers; 0: the whole model")
     epochs: float = Field(1.0, gt=0, le=50, description="passes over the training set")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
     warmup_share: Share = Field(0.1, description="share of the steps that warm up")

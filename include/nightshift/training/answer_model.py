@@ -25,6 +25,7 @@ class AnswerModel(nn.Module):
         _check_can_pack(model.config.get_text_config(), length)
         self.model = model
         self._scored: torch.Tensor | None = None
+        self._entering: torch.Tensor | None = None
         # The head is the widest matrix of a small model; it only sees the states that predict a learned token.
         # A hook keeps what a model does to its logits (scaling, soft-capping) in the model's own code.
         self.model.get_output_embeddings().register_forward_pre_hook(self._select)
@@ -36,10 +37,14 @@ class AnswerModel(nn.Module):
         position_ids: torch.Tensor,
         document: torch.Tensor,
         scored: torch.Tensor,
+        *,
+        states: torch.Tensor | None = None,
+        prefix_states: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the logits (N x vocabulary) at the N scored positions, row by row.
 
-        The arguments are those of :func:`nightshift.training.packing.collate`.
+        The arguments are those of :func:`nightshift.training.packing.collate`, and, after :meth:`enter_at`, the states
+        of the rows (B x L x H) and of the prefix (P x H).
         """
         rows, length = input_ids.shape
         seen = (document[:, :, None] == document[:, None, :]) & _up_to_itself(length, document.device)
@@ -47,14 +52,19 @@ class AnswerModel(nn.Module):
         if start := len(prefix):
             # One state goes through the head, since DeepSpeed's hooks expect that every module runs.
             self._scored = torch.arange(start, device=prefix.device)[None] == start - 1
+            self._entering = None if prefix_states is None else prefix_states[None]
             mask = self._additive(_up_to_itself(start, prefix.device)[None])
             past = self.model(input_ids=prefix[None], attention_mask=mask, use_cache=True).past_key_values
             past.batch_repeat_interleave(rows)
             cache = {"use_cache": True, "past_key_values": past}
             seen = torch.cat([seen.new_ones(rows, length, start), seen], dim=2)
-        self._scored = scored
+        self._scored, self._entering = scored, states
         mask = self._additive(seen)
         return self.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, **cache).logits
+
+    def enter_at(self, layer: nn.Module) -> None:
+        """From now on `layer` gets the states that the caller gives, whatever the layers below it do."""
+        layer.register_forward_pre_hook(lambda _layer, inputs: (self._entering, *inputs[1:]))
 
     def _additive(self, seen: torch.Tensor) -> torch.Tensor:
         """A mask that is added to attention scores; four dimensions, so that the model takes it as it is."""

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from upath import UPath
 
 from nightshift.config import Training
-from nightshift.errors import Preempted
+from nightshift.errors import BadInput, Preempted
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.attention import attention_for
 from nightshift.training.checkpoints import Checkpoints
@@ -50,6 +50,8 @@ def fit(task: Task, on_metrics: OnMetrics, stopping: threading.Event) -> Fitted:
     if trainer.stopped:
         raise Preempted(f"stopped after step {trainer.state.global_step}; the next try goes on from there")
     held_out_loss = trainer.evaluate()["eval_loss"]
+    if trainer.frozen:
+        trainer.frozen.put_back()
     with _whole(model, training):
         if arguments.process_index == 0:
             export(model, tokenizer, task)
@@ -59,13 +61,17 @@ def fit(task: Task, on_metrics: OnMetrics, stopping: threading.Event) -> Fitted:
         train_examples=sum(map(len, rows.train.rows)),
         too_long=rows.train.too_long,
         train_tokens=sum(trainer.tokens_of_step),
-        seconds=sum(entry["metrics"].get("step_seconds", 0.0) for entry in trainer.state.log_history),
+        seconds=trainer.frozen_seconds
+        + sum(entry["metrics"].get("step_seconds", 0.0) for entry in trainer.state.log_history),
         held_out_loss=held_out_loss,
     )
 
 
 def load_model(folder: Path, training: Training) -> Any:
-    """Return the base model in the precision of the training, with an adapter where one is trained."""
+    """Return the base model in the precision of the training; what is not trained needs no gradient.
+
+    :raises BadInput: the model has fewer layers than shall be trained, or none that can be told apart.
+    """
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
@@ -73,18 +79,26 @@ def load_model(folder: Path, training: Training) -> Any:
         use_safetensors=True,
         trust_remote_code=False,
     )
-    if training.method == "full":
-        return model
-    from peft import LoraConfig, get_peft_model
+    layers = getattr(model.get_decoder(), "layers", torch.nn.ModuleList())
+    trained = training.trained_layers
+    if trained > len(layers):
+        raise BadInput(f"training.trained_layers is {trained}, but {model.config.model_type} has {len(layers)} layers")
+    if training.method == "lora":
+        from peft import LoraConfig, get_peft_model
 
-    adapter = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=training.lora_rank,
-        lora_alpha=2 * training.lora_rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-    )
-    return get_peft_model(model, adapter, autocast_adapter_dtype=False)
+        adapter = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=training.lora_rank,
+            lora_alpha=2 * training.lora_rank,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            layers_to_transform=list(range(len(layers) - trained, len(layers))) if trained else None,
+        )
+        return get_peft_model(model, adapter, autocast_adapter_dtype=False)
+    if trained:
+        model.requires_grad_(False)
+        layers[-trained:].requires_grad_(True)
+    return model
 
 
 def export(model: Any, tokenizer: Any, task: Task) -> None:

@@ -57,7 +57,7 @@ class Fitted(Model):
     """What a training did.
 
     :param train_tokens: tokens of the examples trained on, prompts and repetitions included, padding not.
-    :param seconds: time spent in optimiser steps, of all attempts.
+    :param seconds: time spent in frozen layers and in optimiser steps, of all attempts.
     """
 
     steps: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from nightshift.config import Training
 from nightshift.errors import BadInput
-from nightshift.training.answer_model import summed_loss
+from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
+from nightshift.training.frozen import FrozenLayers, pays
 from nightshift.training.packing import collate
 from nightshift.training.task import OnMetrics, Rows
+from nightshift.training.tokens import TokenizedExample
 
 LOGGED = ("loss", "learning_rate", "grad_norm")
 
@@ -66,7 +69,7 @@ class PackedTrainer(Trainer):
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: AnswerModel,
         arguments: TrainingArguments,
         training: Training,
         rows: Rows,
@@ -77,7 +80,8 @@ class PackedTrainer(Trainer):
         stopping: threading.Event,
     ) -> None:
         self.rows = rows
-        self.batch = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
+        self.collate = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
+        self.frozen = self._run_frozen_layers(model, training)
         order = [rows.train.rows[row] for row in rows.order]
         # Each process gets equally many rows; without these the sampler would train some rows twice.
         order += [[]] * (-len(order) % (training.rows_per_batch * training.processes))
@@ -98,6 +102,18 @@ class PackedTrainer(Trainer):
         self.step_seconds = 0.0
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self, checkpoints, stopping))
+
+    def _run_frozen_layers(self, model: AnswerModel, training: Training) -> FrozenLayers | None:
+        started, packed = time.perf_counter(), [self.rows.train, self.rows.held_out]
+        frozen = None
+        if pays(training, packed, model.model.config.get_text_config().hidden_size):
+            frozen = FrozenLayers(model, training.trained_layers, packed, self.collate, training.rows_per_batch)
+        self.frozen_seconds = time.perf_counter() - started
+        return frozen
+
+    def batch(self, rows: Sequence[Sequence[TokenizedExample]]) -> dict[str, torch.Tensor]:
+        """Return the tensors of a batch of rows, as AnswerModel takes them, with `labels`."""
+        return {**self.collate(rows), **(self.frozen.of(rows) if self.frozen else {})}
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         """Warm up linearly from the first step on (not from zero), then fall along a half cosine."""

@@ -1,0 +1,92 @@
+"""Layers that are not trained give the same states in every pass over the rows: they are run once and then left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nightshift.config import Training
+from nightshift.training.answer_model import AnswerModel
+from nightshift.training.packing import Packed
+from nightshift.training.tokens import TokenizedExample
+
+# More than this of kept states (bytes) would cost more memory than the layers cost time.
+LARGEST = 2**30
+
+Row = Sequence[TokenizedExample]
+Collate = Callable[[Sequence[Row]], dict[str, torch.Tensor]]
+
+
+def pays(training: Training, packed: Sequence[Packed], hidden_size: int) -> bool:
+    """Whether running the frozen layers once is possible, and saves more than it takes."""
+    places = sum(len(rows.rows) * rows.length for rows in packed)
+    return (
+        training.trained_layers > 0
+        and training.epochs > 1
+        and training.processes == 1
+        and training.zero_stage < 3
+        and 4 * places * hidden_size <= LARGEST
+    )
+
+
+class FrozenLayers:
+    """Takes the layers below the last `trained` ones out of a model, and keeps what they give for each row.
+
+    :param packed: all rows that the model will read.
+    :param batch: rows in one forward pass; always the same ones together, so that an interrupted training, which starts
+        anew here, sees the same states to the last bit.
+    """
+
+    def __init__(
+        self, model: AnswerModel, trained: int, packed: Sequence[Packed], collate: Collate, batch: int
+    ) -> None:
+        self._decoder = model.model.get_decoder()
+        self._all: nn.ModuleList = self._decoder.layers
+        cut = len(self._all) - trained
+        self._rows: dict[int, torch.Tensor] = {}
+        self._prefix = torch.empty(0)
+        first = _PassOn()
+        self._decoder.layers = nn.ModuleList([*self._all[:cut], first, *(_PassOn() for _ in range(trained - 1))])
+        with torch.inference_mode():
+            for rows in packed:
+                for start in range(0, len(rows.rows), batch):
+                    self._run(model, first, rows.rows[start : start + batch], collate)
+        # A copy made outside inference mode may take part in a backward pass; stacking does the same for the rows.
+        self._prefix = self._prefix.clone()
+        self._decoder.layers = nn.ModuleList([*(_PassOn() for _ in range(cut)), *self._all[cut:]])
+        model.enter_at(self._all[cut])
+
+    def _run(self, model: AnswerModel, first: _PassOn, rows: Sequence[Row], collate: Collate) -> None:
+        tensors = collate(rows)
+        del tensors["labels"]
+        first.passed.clear()
+        model(**tensors)
+        if len(first.passed) == 2:
+            self._prefix = first.passed[0][0]
+        for row, states in zip(rows, first.passed[-1], strict=True):
+            # The rows live as long as the training does, so their identity names them.
+            self._rows[id(row)] = states.clone()
+
+    def of(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Return the states that enter the first trained layer: `states` (B x L x H), `prefix_states` (P x H)."""
+        return {"states": torch.stack([self._rows[id(row)] for row in rows]), "prefix_states": self._prefix}
+
+    def put_back(self) -> None:
+        """Make the model whole again."""
+        self._decoder.layers = self._all
+
+
+class _PassOn(nn.Module):
+    """Stands where a layer was and hands on what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed: list[torch.Tensor] = []
+
+    def forward(self, hidden_states: torch.Tensor, *_unused: Any, **_ignored: Any) -> torch.Tensor:
+        if torch.is_inference_mode_enabled():
+            self.passed.append(hidden_states)
+        return hidden_states

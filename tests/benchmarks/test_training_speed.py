@@ -1,0 +1,189 @@
+"""How much training a CPU-second buys: ours against TRL's SFTTrainer on the sample's messages, all weights trained.
+
+Run as a program, this file is one of the two trainings: `python test_training_speed.py ours|trl FOLDER`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "include" / "nightshift" / "samples" / "banking77"
+TRAINED, HELD_OUT = 320, 128
+SYSTEM = "Name the intent of the customer's message."
+LEARNING_RATE = 2e-4
+REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or ROOT / "build" / "benchmarks")
+
+
+def messages():
+    """Messages of the first day and their intents: those to train on, and those held out."""
+    import pandas
+
+    day = pandas.read_csv(SAMPLE / "2026-11-02.csv").drop_duplicates("text")
+    turns = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": intent}]
+        for text, intent in zip(day["text"], day["intent"], strict=True)
+    ]
+    return turns[:TRAINED], turns[TRAINED : TRAINED + HELD_OUT]
+
+
+def train_ours(folder):
+    """Return tokens of the examples and CPU-seconds from the first step's end to the last one's."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from nightshift.config import Prompt, Training
+    from nightshift.data.examples import digest_of_messages
+    from nightshift.training.base_model import resolve_base_model
+    from nightshift.training.fit import fit
+    from nightshift.training.task import Task
+
+    for name, rows in zip(("train", "held_out"), messages(), strict=True):
+        table = [{"digest": digest_of_messages(turns), "messages": turns} for turns in rows]
+        pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
+    (folder / "work").mkdir()
+    task = Task(
+        application="benchmark",
+        base_model=resolve_base_model("smollm2-135m-instruct"),
+        base_model_name="smollm2-135m-instruct",
+        train=folder / "train.parquet",
+        held_out=folder / "held_out.parquet",
+        prompt=Prompt(system=SYSTEM),
+        # Two rows of 128 hold about as many examples as TRL's default batch of eight.
+        training=Training(sequence_length=128, rows_per_step=2, rows_per_batch=2, learning_rate=LEARNING_RATE,
+                          evaluate_steps=10_000, checkpoint_steps=10_000),
+        checkpoints=(folder / "checkpoints").as_uri(),
+        inputs={},
+        work=folder / "work",
+        output=folder,
+    )  # fmt: skip
+    ends, tokens = [], []
+
+    def on_metrics(_step, _steps, numbers):
+        if "loss" in numbers:
+            ends.append((time.process_time(), time.perf_counter()))
+            tokens.append(numbers["tokens_per_second"] * numbers["step_seconds"])
+
+    fit(task, on_metrics, threading.Event())
+    return ends, tokens
+
+
+def train_trl(folder):
+    """The same, by TRL with bf16; its other defaults, but for one that would only slow it down here."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from nightshift.training.base_model import resolve_base_model
+
+    ends, tokens = [], []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_args, **_kwargs):
+            ends.append((time.process_time(), time.perf_counter()))
+
+    system = {"role": "system", "content": SYSTEM}
+    rows = [{"prompt": [system, turns[0]], "completion": [turns[1]]} for turns in messages()[0]]
+    config = SFTConfig(
+        output_dir=str(folder / "work"),
+        bf16=True,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        num_train_epochs=1,
+        learning_rate=LEARNING_RATE,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    model = str(resolve_base_model("smollm2-135m-instruct"))
+    trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(rows), callbacks=[Clock()])
+    collate = trainer.data_collator
+
+    def counting(examples):
+        batch = collate(examples)
+        tokens.append(int(batch["attention_mask"].sum()))
+        return batch
+
+    trainer.data_collator = counting
+    trainer.train()
+    trainer.save_model(str(folder / "model"))
+    return ends, tokens
+
+
+def held_out_loss(folder):
+    """Nats per answer token of a saved model, one example at a time, by the model's own forward pass in fp32."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from nightshift.config import Prompt
+    from nightshift.training.tokens import tokenize
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = [{"digest": "", "messages": turns} for turns in messages()[1]]
+    total = count = 0.0
+    with torch.inference_mode():
+        for example in tokenize(rows, tokenizer, Prompt(system=SYSTEM)):
+            logits = model(torch.tensor([[*example.prompt, *example.answer]])).logits[0]
+            scored = logits[len(example.prompt) - 1 : -1]
+            total += torch.nn.functional.cross_entropy(scored, torch.tensor(example.answer), reduction="sum").item()
+            count += len(example.answer)
+    return total / count
+
+
+def measure(who, folder):
+    """Run one training in this process and write what it took to `measured.json`."""
+    import resource
+
+    ends, tokens = {"ours": train_ours, "trl": train_trl}[who](folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    seen, (cpu, wall) = sum(tokens[1:]), (last - first for first, last in zip(ends[0], ends[-1], strict=True))
+    numbers = {
+        "tokens_per_cpu_second": seen / cpu,
+        "tokens_per_second": seen / wall,
+        "tokens": sum(tokens),
+        "steps": len(ends),
+        "peak_gb": peak,
+        "held_out_loss": held_out_loss(folder / "model"),
+    }
+    (folder / "measured.json").write_text(json.dumps(numbers))
+
+
+@pytest.mark.benchmark
+def test_a_cpu_second_trains_on_two_and_a_half_times_as_many_tokens_as_with_trl(tmp_path):
+    from nightshift.jobs.train import ENVIRONMENT
+
+    results = {}
+    for who in ("trl", "ours"):
+        (tmp_path / who).mkdir()
+        # Both get the same allocator and thread settings.
+        environment = {**os.environ, **ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, __file__, who, str(tmp_path / who)]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr[-3000:]
+        results[who] = json.loads((tmp_path / who / "measured.json").read_text())
+    ours, trl = results["ours"], results["trl"]
+    ratio = ours["tokens_per_cpu_second"] / trl["tokens_per_cpu_second"]
+    lines = [
+        f"| {TRAINED} messages, SmolLM2-135M, all weights | Nightshift | TRL SFTTrainer, bf16 |",
+        "| --- | --- | --- |",
+        *(f"| {name.replace('_', ' ')} | {ours[name]:,.3g} | {trl[name]:,.3g} |" for name in ours),
+        f"| **tokens per CPU-second, ratio** | **{ratio:.2f}** | 1 |",
+    ]
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / "training_speed.md").write_text("\n".join(lines) + "\n")
+    (REPORT / "training_speed.json").write_text(json.dumps({**results, "ratio": ratio}, indent=1))
+    print("\n".join(lines))
+    assert ours["tokens"] == pytest.approx(trl["tokens"], rel=0.05)
+    assert ours["held_out_loss"] <= 1.1 * trl["held_out_loss"]
+    assert ratio >= 2.5
+
+
+if __name__ == "__main__":
+    measure(sys.argv[1], Path(sys.argv[2]))
