@@ -36,7 +36,7 @@ def test_states_kept_give_the_same_logits_and_gradients(llama, tokenizer):
     def tensors(rows):
         return collate(rows, packed.prefix, 200, pad=0)
 
-    rows = packed.rows[1:4]
+    rows = [*packed.rows[1:4], []]  # the last batch of a training is filled with empty rows
     before, gradients = step(model, tensors(rows))
     llama.zero_grad()
     frozen = FrozenLayers(model, 1, [packed], tensors, batch=2)

@@ -71,8 +71,13 @@ class FrozenLayers:
             self._rows[id(row)] = states.clone()
 
     def of(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Return the states that enter the first trained layer: `states` (B x L x H), `prefix_states` (P x H)."""
-        return {"states": torch.stack([self._rows[id(row)] for row in rows]), "prefix_states": self._prefix}
+        """Return the states that enter the first trained layer: `states` (B x L x H), `prefix_states` (P x H).
+
+        An empty row, which only fills a batch, has states of zero.
+        """
+        known = next(iter(self._rows.values()))
+        states = [self._rows[id(row)] if row else torch.zeros_like(known) for row in rows]
+        return {"states": torch.stack(states), "prefix_states": self._prefix}
 
     def put_back(self) -> None:
         """Make the model whole again."""
