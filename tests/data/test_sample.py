@@ -27,7 +27,7 @@ def test_eight_days_hold_every_message_once(days):
     assert list(days) == [f"2026-11-{day:02}" for day in range(2, 10)]
     rows = [row for day in days.values() for row in day]
     assert len(rows) == len({row["text"] for row in rows}) == len({row["message_id"] for row in rows}) == 10_003
-    assert all(1_150 <= len(day) <= 1_300 for day in days.values())
+    assert all(1_100 <= len(day) <= 1_400 for day in days.values())
 
 
 def test_every_message_was_written_on_the_day_of_its_file(days):
@@ -40,14 +40,14 @@ def test_every_message_was_written_on_the_day_of_its_file(days):
 def test_later_days_hold_intents_that_the_earlier_ones_do_not(days):
     intents = {day: {row["intent"] for row in rows} for day, rows in days.items()}
     early = set().union(*list(intents.values())[:4])
-    assert len(early) == 60
+    assert len(early) == 50
     assert len(set().union(*intents.values())) == 77
     shares = [
         sum(row["intent"] not in early for row in rows) / len(rows) for day, rows in days.items() if day >= "2026-11-06"
     ]
     assert shares == sorted(shares)
-    assert shares[0] == pytest.approx(0.22, abs=0.01)
-    assert shares[-1] == pytest.approx(0.48, abs=0.01)
+    assert shares[0] == pytest.approx(0.30, abs=0.01)
+    assert shares[-1] == pytest.approx(0.85, abs=0.01)
 
 
 def test_intents_are_words(days):

@@ -39,7 +39,7 @@ def spec_of(storage, wordless_model):
 def test_a_night_of_the_sample_becomes_examples(spec_of, progress, mlflow_store):
     result = run(spec_of(), progress)
     assert result.verdict is Verdict.PASS
-    assert result.rows_in == 1_235
+    assert result.rows_in == 1_140
     assert result.rows_in == result.kept + result.duplicates + result.near_duplicates + result.quarantined
     assert result.kept > 1_220
 
@@ -59,7 +59,7 @@ def test_a_night_of_the_sample_becomes_examples(spec_of, progress, mlflow_store)
     )
     assert logged.info.run_name == "ingest 2026-11-02"
     assert logged.info.status == "FINISHED"
-    assert logged.data.metrics["rows_in"] == 1_235
+    assert logged.data.metrics["rows_in"] == 1_140
     assert logged.data.metrics["splits/train"] == by_split["train"]
 
 
