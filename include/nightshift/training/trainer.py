@@ -21,10 +21,9 @@ from nightshift.errors import BadInput
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
-from nightshift.training.frozen import FrozenLayers, pays
+from nightshift.training.frozen import FrozenLayers, Row, pays
 from nightshift.training.packing import collate
 from nightshift.training.task import OnMetrics, Rows
-from nightshift.training.tokens import TokenizedExample
 
 LOGGED = ("loss", "learning_rate", "grad_norm")
 
@@ -82,9 +81,7 @@ class PackedTrainer(Trainer):
         self.rows = rows
         self.collate = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
         self.frozen = self._run_frozen_layers(model, training)
-        order = [rows.train.rows[row] for row in rows.order]
-        # Each process gets equally many rows; without these the sampler would train some rows twice.
-        order += [[]] * (-len(order) % (training.rows_per_batch * training.processes))
+        order = _for_all([rows.train.rows[row] for row in rows.order], training)
         super().__init__(
             model=model,
             args=arguments,
@@ -111,7 +108,7 @@ class PackedTrainer(Trainer):
         self.frozen_seconds = time.perf_counter() - started
         return frozen
 
-    def batch(self, rows: Sequence[Sequence[TokenizedExample]]) -> dict[str, torch.Tensor]:
+    def batch(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """Return the tensors of a batch of rows, as AnswerModel takes them, with `labels`."""
         return {**self.collate(rows), **(self.frozen.of(rows) if self.frozen else {})}
 
@@ -127,8 +124,7 @@ class PackedTrainer(Trainer):
         """Return and log the loss on the held-out rows, in nats per answer token."""
         engine, training = self.model_wrapped, self.training
         engine.eval()
-        held_out = [*self.rows.held_out.rows]
-        held_out += [[]] * (-len(held_out) % (training.rows_per_batch * training.processes))
+        held_out = _for_all(self.rows.held_out.rows, training)
         totals = torch.zeros(2, dtype=torch.float64)
         first, stride = self.args.process_index * training.rows_per_batch, training.processes * training.rows_per_batch
         with torch.no_grad():
@@ -202,6 +198,12 @@ class _Steps(TrainerCallback):
         if args.process_index == 0:
             self._checkpoints.save(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
         dist.barrier()
+
+
+def _for_all(rows: Sequence[Row], training: Training) -> list[Row]:
+    """Add empty rows until each process gets equally many; else the sampler would train on some rows twice."""
+    missing = -len(rows) % (training.rows_per_batch * training.processes) if training.processes > 1 else 0
+    return [*rows, *([[]] * missing)]
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
