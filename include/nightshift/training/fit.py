@@ -91,14 +91,18 @@ def load_model(folder: Path, training: Training) -> Any:
             r=training.lora_rank,
             lora_alpha=2 * training.lora_rank,
             lora_dropout=0.0,
-            target_modules="all-linear",
-            layers_to_transform=list(range(len(layers) - trained, len(layers))) if trained else None,
+            target_modules=_linear_names(model, layers[-trained:]) if trained else "all-linear",
         )
         return get_peft_model(model, adapter, autocast_adapter_dtype=False)
     if trained:
         model.requires_grad_(False)
         layers[-trained:].requires_grad_(True)
     return model
+
+
+def _linear_names(model: torch.nn.Module, part: torch.nn.Module) -> list[str]:
+    inside = set(part.modules())
+    return [name for name, module in model.named_modules() if module in inside and isinstance(module, torch.nn.Linear)]
 
 
 def export(model: Any, tokenizer: Any, task: Task) -> None:
