@@ -23,7 +23,7 @@ REPORT_SECONDS = 2
 
 
 class Progress:
-    """Reports of one job. A heartbeat follows every 15 s, whether or not the job has something to say."""
+    """Reports of one job. A job that has nothing to say for 15 s sends a heartbeat."""
 
     def __init__(self, job: str) -> None:
         self.job = job
@@ -74,7 +74,8 @@ class Progress:
             for _ in range(HEARTBEAT_SECONDS):
                 time.sleep(1)
                 self._measure()
-            self._write("heartbeat")
+            if time.monotonic() - self._last_report >= HEARTBEAT_SECONDS:
+                self._write("heartbeat")
 
     def _measure(self) -> int:
         memory = tree_memory(psutil.Process())

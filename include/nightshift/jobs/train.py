@@ -38,6 +38,7 @@ ENVIRONMENT = {
         for name, value in {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "hugetlb": 1}.items()
     ),
     "TOKENIZERS_PARALLELISM": "true",
+    "TQDM_DISABLE": "1",  # a bar that redraws itself is noise in a log
     "HF_HUB_DISABLE_TELEMETRY": "1",
     **({"DS_ACCELERATOR": "cpu"} if NO_GPU else {}),
 }

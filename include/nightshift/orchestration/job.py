@@ -110,6 +110,8 @@ class JobOperator(BaseOperator):
         return file.result
 
     def _log_line(self, stream: str, line: str) -> None:
+        if not line.strip():
+            return
         if stream == "stderr":
             level, _, text = line.partition(" ")
             number = logging.getLevelNamesMapping().get(level)
