@@ -65,6 +65,19 @@ def test_the_same_content_has_the_same_digest_whoever_wrote_it(partition, tmp_pa
     assert first.digest == second.digest
 
 
+def test_a_log_of_how_it_was_made_does_not_change_what_a_partition_holds(tmp_path):
+    digests = set()
+    for seconds in ("1.5", "2.5"):
+        folder = tmp_path / "attempt"
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"same")
+        (folder / "metrics.jsonl").write_text(seconds)
+        partition = UPath((tmp_path / seconds).as_uri())
+        manifest = publish(partition, folder, kind="model", application="app", inputs={}, logs={"metrics.jsonl"})
+        digests.add(manifest.digest)
+    assert len(digests) == 1
+
+
 def test_the_second_writer_of_the_same_inputs_gets_the_winner_and_leaves_nothing(partition, tmp_path):
     winner = publish_rows(partition, tmp_path)
     assert publish_rows(partition, tmp_path) == winner

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -28,13 +28,17 @@ SCHEMA_VERSION = 1
 
 
 class DataFile(BaseModel):
-    """One file of a partition; `path` is relative to the partition, `name` is what it was called when written."""
+    """One file of a partition; `path` is relative to the partition, `name` is what it was called when written.
+
+    A `log` tells how the rest was made (times, speeds), and is no part of what the partition holds.
+    """
 
     name: str
     path: str
     sha256: str
     bytes: int
     rows: int | None = None
+    log: bool = False
 
 
 class Parent(BaseModel):
@@ -66,7 +70,7 @@ class Manifest(BaseModel):
     def digest(self) -> str:
         """SHA-256 of what the partition holds: the same for every attempt that wrote the same content."""
         content = self.model_dump(mode="json", include={"kind", "application", "inputs_digest", "counts"})
-        content["files"] = sorted([file.name, file.sha256] for file in self.files)
+        content["files"] = sorted([file.name, file.sha256] for file in self.files if not file.log)
         return digest_of(content)
 
     def file(self, name: str) -> DataFile:
@@ -139,6 +143,7 @@ def publish(
     counts: Mapping[str, int] | None = None,
     facts: Mapping[str, Any] | None = None,
     parents: list[Parent] | None = None,
+    logs: Container[str] = (),
 ) -> Manifest:
     """Move every file of the local `folder` into `partition`, then make them visible by the manifest.
 
@@ -146,6 +151,7 @@ def publish(
     One made from other inputs is replaced whole; its files stay for readers that hold its manifest.
 
     :param rows: rows by file name, for files that hold rows.
+    :param logs: names of files that differ between attempts and do not count in the digest.
     """
     attempt = uuid.uuid4().hex[:12]
     files = []
@@ -154,7 +160,14 @@ def publish(
         size, digest = source.stat().st_size, sha256_of(source)
         put(source, partition / attempt / name)
         files.append(
-            DataFile(name=name, path=f"{attempt}/{name}", sha256=digest, bytes=size, rows=(rows or {}).get(name))
+            DataFile(
+                name=name,
+                path=f"{attempt}/{name}",
+                sha256=digest,
+                bytes=size,
+                rows=(rows or {}).get(name),
+                log=name in logs,
+            )
         )
     shutil.rmtree(folder)
     manifest = Manifest.model_validate(

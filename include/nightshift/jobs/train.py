@@ -155,6 +155,7 @@ def _train(
         counts={name: getattr(fitted, name) for name in ("steps", "train_examples", "too_long", "train_tokens")},
         facts={"fitted": fitted.model_dump(), "base_model": spec.base_model, "method": spec.training.method},
         parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
+        logs={"metrics.jsonl"},
     )
 
 
