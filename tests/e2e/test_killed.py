@@ -24,7 +24,7 @@ def wait_for(look, seconds: float, what: str):
     while time.monotonic() < end:
         if found := look():
             return found
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
 
@@ -76,9 +76,9 @@ def ingested(running_stack):
 
     with AirflowApi(this_place(running_stack)) as api:
         start(api, "tiny_ingest", "killed", {"day": DAY})
-        job = wait_for(lambda: running_job("ingest"), 120, "the ingest job")
-        time.sleep(1.5)
-        os.killpg(job.pid, signal.SIGKILL)
+        scratch = UPath(this_place(running_stack).storage) / ".scratch"
+        wait_for(lambda: list(scratch.glob("*")), 120, "the ingest job to work on its rows")
+        os.killpg(running_job("ingest").pid, signal.SIGKILL)
         tasks = finish(api, "tiny_ingest", "killed")
         assert next(task for task in tasks if task["task_id"] == "ingest")["try_number"] == 2
     return "killed"
