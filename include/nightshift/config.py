@@ -182,7 +182,9 @@ class Training(Model):
     sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
     rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
     rows_per_batch: int = Field(4, ge=1, le=1024, description="packed rows in one forward pass of one process")
-    zero_stage: int = Field(1, ge=0, le=3, description="DeepSpeed ZeRO stage")
+    zero_stage: int = Field(
+        0, ge=0, le=3, description="DeepSpeed ZeRO stage: what processes share instead of each holding it"
+    )
     offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
     precision: Literal["bf16", "fp32"] = "bf16"
     processes: int = Field(1, ge=1, le=64, description="training processes on one node (one per GPU)")
