@@ -26,7 +26,9 @@ print(json.dumps(costs))
 def test_importing_the_dags_folder_costs_little_beyond_airflow_itself():
     files = sorted(str(path) for path in (ROOT / "dags").glob("*.py"))
     runs = [
-        json.loads(subprocess.run([sys.executable, "-c", CODE, *files], capture_output=True, text=True, check=True).stdout)
+        json.loads(
+            subprocess.run([sys.executable, "-c", CODE, *files], capture_output=True, text=True, check=True).stdout
+        )
         for _ in range(RUNS)
     ]
     median = {path: statistics.median(run[path] for run in runs) for path in files}
