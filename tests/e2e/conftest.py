@@ -16,7 +16,7 @@ from nightshift.stack.place import this_place
 TINY = """\
 description: Small enough to be killed often.
 start: 2026-11-02
-catch_up: false
+schedule: null
 base_model: {model}
 sources:
   - uri: {samples}/banking77/{{start:%Y-%m-%d}}.csv
