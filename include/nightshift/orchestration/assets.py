@@ -15,3 +15,13 @@ def examples_asset(app: Application) -> Asset:
 def candidate_asset(app: Application) -> Asset:
     """Registered candidates of an application; an event's extra holds the model version and its verdict."""
     return Asset(name=f"{app.name}_candidate", uri=f"x-nightshift://{app.name}/candidate", group="nightshift")
+
+
+def interactions_asset(app: Application) -> Asset:
+    """Answered and scored nights of an application; an event's extra holds the partition's URI and digest."""
+    return Asset(name=f"{app.name}_interactions", uri=f"x-nightshift://{app.name}/interactions", group="nightshift")
+
+
+def retraining_asset(app: Application) -> Asset:
+    """Retrainings that the ledger ordered; an event's extra holds the order, its reason and its reports."""
+    return Asset(name=f"{app.name}_retraining", uri=f"x-nightshift://{app.name}/retraining", group="nightshift")
