@@ -10,17 +10,12 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+from nightshift.fields import Model, Name, Share
+from nightshift.policies import Bias, Drift, Inference, Retraining
+
 PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn"]
-
-
-class Model(BaseModel):
-    """Unknown keys are errors and values never change after they were checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Columns(Model):
@@ -35,6 +30,8 @@ class Columns(Model):
         None, description="column that identifies a row; a second row with the same id is quarantined"
     )
     timestamp: str | None = Field(None, description="column with the time of the row (ISO 8601)")
+    response: str | None = Field(None, description="traffic only: column with what a serving system answered")
+    context: str | None = Field(None, description="traffic only: column with the text that the response must rest on")
     metadata: list[str] = Field([], description="further columns to keep, as text")
 
     @model_validator(mode="after")
@@ -79,6 +76,28 @@ class Source(Model):
     def uri_for(self, start: datetime, end: datetime) -> str:
         """Return the URI with the data interval filled in."""
         return (self.uri or "").format(start=start, end=end)
+
+
+class Traffic(Model):
+    """What users ask in production. Without sources, the traffic split of the examples is replayed."""
+
+    sources: list[Source] = Field(
+        [], description="where prompts come from; with `columns.response`, whole interactions that were served elsewhere"
+    )
+    segments: list[str] = Field([], description="metadata columns by which the nightly reports look apart")
+
+    @model_validator(mode="after")
+    def _served_or_not(self) -> Self:
+        if len({source.columns.response is None for source in self.sources}) > 1:
+            raise ValueError("either every traffic source has `columns.response`, or none")
+        if len({source.name for source in self.sources}) != len(self.sources):
+            raise ValueError("two traffic sources have the same name; give each a `name` of its own")
+        return self
+
+    @property
+    def served_elsewhere(self) -> bool:
+        """Whether the responses are already there."""
+        return bool(self.sources) and self.sources[0].columns.response is not None
 
 
 class Prompt(Model):
@@ -253,6 +272,11 @@ class Application(Model):
     training: Training = Field(Training(), description="how a candidate is trained")
     evaluation: Evaluation = Field(Evaluation(), description="how models are compared")
     gate: Gate = Field(Gate(), description="what a candidate must show")
+    traffic: Traffic = Field(Traffic(), description="what users ask in production")
+    inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
+    drift: Drift = Field(Drift(), description="when a night counts as drifted")
+    bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
+    retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:

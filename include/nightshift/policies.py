@@ -1,0 +1,84 @@
+"""How an application's nights are answered, measured and judged, and when that leads to a retraining."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from nightshift.fields import Model, Share
+from nightshift.monitoring.metrics import Metric
+
+
+class Inference(Model):
+    """How the champion answers a night's prompts."""
+
+    engine: Literal["auto", "transformers", "vllm"] = Field(
+        "auto", description="auto: vLLM where it is installed and a GPU is there, else transformers"
+    )
+    max_new_tokens: int = Field(64, ge=1, le=8192, description="longest response")
+    batch_tokens: int = Field(
+        16_384, ge=256, le=10_000_000, description="tokens (prompts and responses) of one batch: bounds its memory"
+    )
+    rows_per_part: int = Field(
+        500, ge=1, le=1_000_000, description="prompts answered between two savings: a kill costs at most these"
+    )
+    shards: int = Field(1, ge=1, le=256, description="tasks that share the prompts of a night")
+    response_format: Literal["text", "line", "json"] = Field("text", description="what counts as a valid response")
+
+
+class Drift(Model):
+    """When a night counts as drifted.
+
+    A metric is WARN or FAIL when its effect size, less what chance alone gives at the night's number of rows, reaches
+    the floor, and chance alone is improbable over all metrics together.
+    """
+
+    min_rows: int = Field(100, ge=20, description="fewer rows than this: INSUFFICIENT_DATA")
+    warn: float = Field(0.1, gt=0, description="effect size from which a metric is WARN")
+    fail: float = Field(0.2, gt=0, description="effect size from which a metric is FAIL")
+    metrics: dict[Metric, float] = Field({}, description="another `fail` floor for single metrics; 0 ignores a metric")
+    significance: float = Field(
+        0.01, gt=0, le=0.2, description="false discovery rate over all metrics of a night (Benjamini-Hochberg)"
+    )
+    trailing_nights: int = Field(28, ge=0, le=365, description="earlier nights that a night is also compared with")
+
+    @model_validator(mode="after")
+    def _warn_comes_first(self) -> Self:
+        if self.warn > self.fail:
+            raise ValueError(f"warn ({self.warn:g}) is above fail ({self.fail:g})")
+        return self
+
+
+class Bias(Model):
+    """What the nightly bias report asks and tolerates. The counts are the same every night."""
+
+    min_group: int = Field(30, ge=5, description="groups with fewer rows are INSUFFICIENT_DATA")
+    max_gap: Share = Field(0.1, description="accepted difference between groups in a score (0 to 1)")
+    counterfactual_pairs: int = Field(40, ge=0, le=10_000, description="messages asked with swapped names or groups")
+    stereotype_pairs: int = Field(60, ge=0, le=1508, description="CrowS-Pairs sentences compared by likelihood")
+    questions: int = Field(40, ge=0, le=10_000, description="BBQ questions")
+    full_weekday: int | None = Field(
+        6, ge=0, le=6, description="day of the week (0: Monday) with all pairs and questions; null: never"
+    )
+
+
+class Retraining(Model):
+    """When drift leads to a retraining. Every bound must allow it."""
+
+    nights: int = Field(2, ge=1, le=60, description="nights that must FAIL …")
+    of_nights: int = Field(3, ge=1, le=60, description="… of so many latest nights with a verdict")
+    on: list[Literal["drift", "bias"]] = Field(["drift"], min_length=1, description="whose verdicts count")
+    min_new_examples: int = Field(100, ge=0, description="training examples that the champion has not seen")
+    cooldown_days: float = Field(3, ge=0, le=365, description="days after a retraining in which there is no other")
+    max_a_week: int = Field(2, ge=0, le=100, description="retrainings in seven days")
+    max_hours_a_week: float = Field(24, ge=0, description="hours of training in seven days, over all processes")
+    lost_after_hours: float = Field(
+        48, gt=0, le=8760, description="a retraining without an outcome for so long is given up"
+    )
+
+    @model_validator(mode="after")
+    def _some_of_more(self) -> Self:
+        if self.nights > self.of_nights:
+            raise ValueError(f"nights ({self.nights}) is above of_nights ({self.of_nights})")
+        return self
