@@ -40,7 +40,7 @@ class Metric(StrEnum):
         return "scores"
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """As a person reads it: `prompt characters`, `exact match`, `PII items`."""
         return {Metric.PII: "PII items", Metric.ROUGE_L: "ROUGE-L"}.get(self, self.replace("_", " "))
 
