@@ -82,7 +82,8 @@ class Traffic(Model):
     """What users ask in production. Without sources, the traffic split of the examples is replayed."""
 
     sources: list[Source] = Field(
-        [], description="where prompts come from; with `columns.response`, whole interactions that were served elsewhere"
+        [],
+        description="where prompts come from; with `columns.response`, whole interactions that were served elsewhere",
     )
     segments: list[str] = Field([], description="metadata columns by which the nightly reports look apart")
 
@@ -241,7 +242,12 @@ class Gate(Model):
     min_examples: int = Field(50, ge=1, description="fewer judged examples than this: INSUFFICIENT_DATA")
     min_score: Share = Field(0.0, description="lowest accepted score of the candidate")
     min_gain_over_base: Share = Field(0.02, description="the candidate beats its base model by at least this much")
-    max_loss_to_champion: Share = Field(0.02, description="the candidate may be worse than the champion by this much")
+    max_loss_to_champion: Share = Field(
+        0.02, description="the candidate may be worse than the champion by this much on what the champion was judged on"
+    )
+    min_gain_on_new: Share = Field(
+        0.0, description="the candidate beats the champion by at least this much on examples that came after it"
+    )
 
 
 class Application(Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,13 +14,13 @@ from upath import UPath
 from nightshift.config import Application
 from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 from nightshift.data.storage import scratch
-from nightshift.evaluation.gates import Decision, gate
+from nightshift.evaluation.gates import KNOWN, NEW, Decision, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
 from nightshift.evaluation.report import render
 from nightshift.evaluation.scores import Comparison, compare
 
 SCORES, REPORT = "scores.json", "report.html"
-VERSION = 1  # of scores and page; another one makes them anew
+VERSION = 2  # of scores and page; another one makes them anew
 
 
 class ScoreFile(BaseModel):
@@ -30,6 +31,7 @@ class ScoreFile(BaseModel):
     days: list[str]
     models: dict[str, str]  # role -> digest
     comparison: Comparison
+    slices: dict[str, Comparison] = {}  # known and new to the champion, where there is one
     decision: Decision
 
 
@@ -39,31 +41,31 @@ class Evaluated:
 
     partition: UPath
     manifest: Manifest
-    comparison: Comparison
-    decision: Decision
+    scores: ScoreFile
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All numbers under flat names: `candidate/exact_match`, `candidate/exact_match_low`, …"""
-        groups = self.comparison.scores | {
-            f"candidate_minus_{role}": scores for role, scores in self.comparison.differences.items()
-        }
-        flat = {"examples": float(self.comparison.examples)}
-        for group, scores in groups.items():
-            for metric, estimate in scores.items():
-                flat[f"{group}/{metric}"] = estimate.value
-                flat[f"{group}/{metric}_low"] = estimate.low
-                flat[f"{group}/{metric}_high"] = estimate.high
+        """All numbers under flat names: `candidate/exact_match`, `candidate/exact_match_low`, `new/candidate/…`."""
+        flat = _flat(self.scores.comparison)
+        for name, part in self.scores.slices.items():
+            flat |= {f"{name}/{key}": value for key, value in _flat(part).items()}
         seconds = {f"{role}/seconds": float(value) for role, value in self.manifest.facts["seconds"].items()}
         return flat | seconds
 
 
 def evaluation_of(
-    judged: list[Judged], snapshot: UPath, snapshot_manifest: Manifest, application: Application, storage: str
+    judged: list[Judged],
+    snapshot: UPath,
+    snapshot_manifest: Manifest,
+    application: Application,
+    storage: str,
+    *,
+    known: Set[str] = frozenset(),
 ) -> Evaluated:
     """Publish the comparison of judged models with its verdict, or find it.
 
     :param judged: base, champion (where there is one) and candidate, on the same examples.
+    :param known: digests of the held-out examples of the snapshot that the champion was trained on.
     """
     inputs = {
         "snapshot": snapshot_manifest.digest,
@@ -75,23 +77,24 @@ def evaluation_of(
     partition = partition_of(storage, application.name, "evaluations", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is not None:
-        kept = read_scores(partition, manifest)
-        return Evaluated(partition, manifest, kept.comparison, kept.decision)
+        return Evaluated(partition, manifest, read_scores(partition, manifest))
 
     comparison = compare({one.under_test.role: one.answers for one in judged})
+    slices = _slices(judged, known) if known else {}
     file = ScoreFile(
         application=application.name,
         snapshot=snapshot_manifest.digest,
         days=snapshot_manifest.facts.get("days", []),
         models=inputs["models"],
         comparison=comparison,
-        decision=gate(comparison, application.gate),
+        slices=slices,
+        decision=gate(comparison, application.gate, slices),
     )
     folder = scratch(UPath(storage))
     (folder / SCORES).write_text(file.model_dump_json(indent=1))
     table = _side_by_side(judged)
     pq.write_table(table, folder / ANSWERS, compression="zstd")
-    page = render(application, comparison, file.decision, judged, snapshot_manifest)
+    page = render(application, file, judged, snapshot_manifest)
     (folder / REPORT).write_text(page, encoding="utf-8")
     manifest = publish(
         partition,
@@ -107,7 +110,7 @@ def evaluation_of(
         },
         parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *(one.parent for one in judged)],
     )
-    return Evaluated(partition, manifest, comparison, file.decision)
+    return Evaluated(partition, manifest, file)
 
 
 def read_scores(partition: UPath, manifest: Manifest) -> ScoreFile:
@@ -120,6 +123,26 @@ def read_scores(partition: UPath, manifest: Manifest) -> ScoreFile:
         return ScoreFile.model_validate_json(fetch(partition, manifest, SCORES, folder).read_bytes())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _slices(judged: list[Judged], known: Set[str]) -> dict[str, Comparison]:
+    """The comparison on the examples that the champion was judged on, and on those that it could not be."""
+    seen = [digest in known for digest in judged[0].table["digest"].to_pylist()]
+    return {
+        name: compare({one.under_test.role: one.answers_where(mask) for one in judged})
+        for name, mask in {KNOWN: seen, NEW: [not one for one in seen]}.items()
+    }
+
+
+def _flat(comparison: Comparison) -> dict[str, float]:
+    groups = comparison.scores | {f"candidate_minus_{role}": scores for role, scores in comparison.differences.items()}
+    flat = {"examples": float(comparison.examples)}
+    for group, scores in groups.items():
+        for metric, estimate in scores.items():
+            flat[f"{group}/{metric}"] = estimate.value
+            flat[f"{group}/{metric}_low"] = estimate.low
+            flat[f"{group}/{metric}_high"] = estimate.high
+    return flat
 
 
 def _side_by_side(judged: list[Judged]) -> pa.Table:

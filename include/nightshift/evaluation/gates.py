@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from pydantic import BaseModel
 
@@ -11,6 +12,8 @@ from nightshift.evaluation.scores import Comparison, Estimate
 from nightshift.verdict import Verdict, worst
 
 NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "chrf": "chrF"}
+KNOWN, NEW = "known", "new"  # held-out examples that the champion was judged on, and those that came after it
+Condition = tuple[str, Mapping[str, Estimate] | None, float]
 
 
 class Decision(BaseModel):
@@ -21,13 +24,15 @@ class Decision(BaseModel):
     numbers: dict[str, float]
 
 
-def gate(comparison: Comparison, policy: Gate) -> Decision:
+def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] | None = None) -> Decision:
     """Decide about the candidate of a comparison.
 
     Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model,
-    and what it loses to the champion where there is one. Beyond the bound with its whole interval: PASS. Only the
-    number itself: WARN, because with so few examples it may be luck. Not even that: FAIL. The worst condition counts.
-    Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not finite: ERROR.
+    and where there is a champion, what the candidate loses to it on the slice `known` and gains on the slice `new`.
+    Where either slice has too few examples, the difference on all of them counts. Beyond the bound with its whole
+    interval: PASS. Only the number itself: WARN, because with so few examples it may be luck. Not even that: FAIL. The
+    worst condition counts. Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not
+    finite: ERROR.
     """
     if comparison.examples < policy.min_examples:
         reason = f"{comparison.examples} judged examples, at least {policy.min_examples} are asked for"
@@ -35,13 +40,12 @@ def gate(comparison: Comparison, policy: Gate) -> Decision:
             verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason], numbers={"examples": float(comparison.examples)}
         )
     name = NAMES[policy.metric]
-    conditions = [
+    conditions: list[Condition] = [
         (f"{name} of the candidate", comparison.scores.get("candidate"), policy.min_score),
         (f"gain in {name} over the base model", comparison.differences.get("base"), policy.min_gain_over_base),
     ]
     if "champion" in comparison.scores:
-        loss = comparison.differences.get("champion")
-        conditions.append((f"difference in {name} to the champion", loss, -policy.max_loss_to_champion))
+        conditions += _against_champion(comparison, policy, slices or {})
 
     verdicts, reasons, numbers = [], [], {"examples": float(comparison.examples)}
     for what, scores, bound in conditions:
@@ -52,6 +56,18 @@ def gate(comparison: Comparison, policy: Gate) -> Decision:
             estimate = scores[policy.metric]
             numbers |= {what: estimate.value, f"{what}, low": estimate.low, f"{what}, bound": bound}
     return Decision(verdict=worst(verdicts), reasons=reasons, numbers=numbers)
+
+
+def _against_champion(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison]) -> list[Condition]:
+    name = f"difference in {NAMES[policy.metric]} to the champion"
+    enough = {key: part for key, part in slices.items() if part.examples >= policy.min_examples}
+    if KNOWN in enough and NEW in enough:
+        known, new = enough[KNOWN].differences.get("champion"), enough[NEW].differences.get("champion")
+        return [
+            (f"{name} on examples that it was judged on", known, -policy.max_loss_to_champion),
+            (f"{name} on examples that came after it", new, policy.min_gain_on_new),
+        ]
+    return [(name, comparison.differences.get("champion"), -policy.max_loss_to_champion)]
 
 
 def _condition(what: str, estimate: Estimate | None, bound: float) -> tuple[Verdict, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,14 @@ class UnderTest:
     :param name: what people call it.
     :param digest: of its content; the same digest has the same answers.
     :param folder: makes a local model folder; called only where the model must be loaded.
+    :param model: URI of its partition, where it was trained here.
     """
 
     role: str
     name: str
     digest: str
     folder: Callable[[Path], Path]
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,20 @@ class Judged:
     @property
     def answers(self) -> Answers:
         """What scoring needs of the table."""
-        return Answers(
-            answer=self.table["answer"].to_pylist(),
-            wanted=self.table["wanted"].to_pylist(),
-            loss_sum=self.table["wanted_loss"].to_pylist(),
-            answer_tokens=self.table["wanted_tokens"].to_pylist(),
-        )
+        return _answers(self.table)
+
+    def answers_where(self, mask: Sequence[bool]) -> Answers:
+        """The same of the rows that `mask` is true for."""
+        return _answers(self.table.filter(pa.array(mask, pa.bool_())))
+
+
+def _answers(table: pa.Table) -> Answers:
+    return Answers(
+        answer=table["answer"].to_pylist(),
+        wanted=table["wanted"].to_pylist(),
+        loss_sum=table["wanted_loss"].to_pylist(),
+        answer_tokens=table["wanted_tokens"].to_pylist(),
+    )
 
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:

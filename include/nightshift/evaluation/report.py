@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
 from nightshift.config import Application
 from nightshift.data.partition import Manifest
-from nightshift.evaluation.gates import NAMES, Decision
+from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.judge import Judged
-from nightshift.evaluation.scores import LOWER_IS_BETTER, Comparison
+from nightshift.evaluation.scores import LOWER_IS_BETTER
+
+if TYPE_CHECKING:
+    from nightshift.evaluation.comparison import ScoreFile
 
 SHOWN = 25  # examples in each list
 HARDEST = 12  # wanted answers in the table of what goes wrong
 TITLES = {**NAMES, "bleu": "BLEU", "loss": "loss", "perplexity": "perplexity"}
 
 
-def render(
-    application: Application, comparison: Comparison, decision: Decision, judged: list[Judged], snapshot: Manifest
-) -> str:
+def render(application: Application, scores: ScoreFile, judged: list[Judged], snapshot: Manifest) -> str:
     """Return the page. What users and models wrote is escaped: it is text, whatever it looks like."""
     environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
     environment.filters["number"] = _number
@@ -30,8 +31,9 @@ def render(
     rows = _rows(judged)
     return environment.get_template("report.html.jinja").render(
         application=application,
-        comparison=comparison,
-        decision=decision,
+        comparison=scores.comparison,
+        slices={name: part for name, part in scores.slices.items() if part.examples},
+        decision=scores.decision,
         roles=roles,
         titles=TITLES,
         shares=[metric for metric in TITLES if metric not in LOWER_IS_BETTER],

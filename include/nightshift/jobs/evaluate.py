@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from nightshift.jobs.progress import Progress
 if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
     from nightshift.evaluation.judge import UnderTest
+
+log = logging.getLogger(__name__)
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = train.ENVIRONMENT
@@ -65,17 +68,38 @@ def run(spec: Spec, progress: Progress) -> Result:
                 progress.report(done, of, unit=f"answers of the {role}")
 
             judged.append(judge(model, examples, spec.application, spec.storage, report))
-        evaluated = evaluation_of(judged, snapshot, manifest, spec.application, spec.storage)
+        known = _known_to_champion(models, folder)
+        evaluated = evaluation_of(judged, snapshot, manifest, spec.application, spec.storage, known=known)
         url = _log(spec, evaluated, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Result(
         evaluation=str(evaluated.partition),
         digest=evaluated.manifest.digest,
-        examples=evaluated.comparison.examples,
-        scores=evaluated.comparison.model_dump()["scores"],
+        examples=evaluated.scores.comparison.examples,
+        scores=evaluated.scores.comparison.model_dump()["scores"],
         run_url=url,
     )
+
+
+def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
+    """Digests of the held-out examples of the snapshot that the champion was trained on."""
+    import pyarrow.parquet as pq
+
+    from nightshift.data.partition import fetch, read_manifest
+    from nightshift.data.snapshot import HELD_OUT
+
+    champion = next((model for model in models if model.role == "champion"), None)
+    manifest = read_manifest(UPath(champion.model)) if champion and champion.model else None
+    if manifest is None or not manifest.parents:
+        return frozenset()
+    snapshot = UPath(manifest.parents[0].uri)
+    made_from = read_manifest(snapshot)
+    if made_from is None:
+        log.warning("%s is gone: what the champion was judged on cannot be told from what came after it", snapshot)
+        return frozenset()
+    table = pq.read_table(fetch(snapshot, made_from, HELD_OUT, folder / "champion"), columns=["digest"])
+    return frozenset(table["digest"].to_pylist())
 
 
 def _models(spec: Spec) -> list[UnderTest]:
@@ -91,7 +115,8 @@ def _models(spec: Spec) -> list[UnderTest]:
     champion = with_alias(spec.application.name, CHAMPION)
     if champion and champion.digest != spec.model_digest:
         name = f"version {champion.version}"
-        models.append(UnderTest("champion", name, champion.digest, _fetcher(champion.model, champion.digest)))
+        fetcher = _fetcher(champion.model, champion.digest)
+        models.append(UnderTest("champion", name, champion.digest, fetcher, champion.model))
     name = f"model {UPath(spec.model).name}"
     models.append(UnderTest("candidate", name, spec.model_digest, _fetcher(spec.model, spec.model_digest)))
     return models
@@ -120,8 +145,8 @@ def _log(spec: Spec, evaluated: Evaluated, folder: Path) -> str:
             "nightshift.evaluation": str(evaluated.partition),
             "nightshift.model": spec.model,
             "nightshift.snapshot": spec.snapshot,
-            "nightshift.verdict": evaluated.decision.verdict.value,
-            "mlflow.note.content": "\n".join(f"- {reason}" for reason in evaluated.decision.reasons),
+            "nightshift.verdict": evaluated.scores.decision.verdict.value,
+            "mlflow.note.content": "\n".join(f"- {reason}" for reason in evaluated.scores.decision.reasons),
         },
     )
     if training := find_run(run.client, run.experiment_id, f"train-{model}"):

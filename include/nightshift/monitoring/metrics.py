@@ -45,6 +45,4 @@ class Metric(StrEnum):
         return {Metric.PII: "PII items", Metric.ROUGE_L: "ROUGE-L"}.get(self, self.replace("_", " "))
 
 
-CATEGORICAL = frozenset(
-    {Metric.PROMPT_LANGUAGE, Metric.PROMPT_TOPIC, Metric.RESPONSE_LANGUAGE, Metric.FINISH_REASON}
-)
+CATEGORICAL = frozenset({Metric.PROMPT_LANGUAGE, Metric.PROMPT_TOPIC, Metric.RESPONSE_LANGUAGE, Metric.FINISH_REASON})
