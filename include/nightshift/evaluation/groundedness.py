@@ -1,0 +1,49 @@
+"""How much of a response can be found in the context that it must rest on: a lexical score, no understanding.
+
+It tells a response about something else from one about the context. It does not see a contradiction that uses the
+context's own words; docs/scorers.md has the measurements of both.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+WORD = re.compile(r"[^\W_]+(?:['.,][^\W_]+)*")  # `don't` and `1,250.50` are one word each
+# English function words: any context has them, so they say nothing about where a response comes from.
+FUNCTION_WORDS = """
+    a about above after again against all also am an and any are aren't as at be because been before being below
+    between both but by can can't cannot could couldn't did didn't do does doesn't doing don't down during each either
+    else even ever every few for from further get had hadn't has hasn't have haven't having he her here hers herself
+    him himself his how however i i'd i'll i'm i've if in into is isn't it it's its itself just least less let's like
+    many may me might more most much must my myself neither no nor not now of off often on once only onto or other our
+    ours ourselves out over own per perhaps please quite rather really same shall she should shouldn't since so some
+    still such than that that's the their theirs them themselves then there there's therefore these they they're this
+    those though through thus to too under until up upon us very was wasn't we we're well were weren't what what's when
+    where whether which while who whom whose why will with within without won't would wouldn't yes yet you you'd you'll
+    you're you've your yours yourself yourselves
+"""
+_FUNCTION_WORDS = frozenset(FUNCTION_WORDS.split())
+
+
+def groundedness(response: str, context: str) -> float | None:
+    """Return the share of the response's different content words that the context has, 0 to 1.
+
+    Words are compared in lower case after NFKC, with a plural or genitive ending taken away.
+
+    :return: None where the response has no content word.
+    """
+    said = _content_words(response)
+    if not said:
+        return None
+    return len(said & _content_words(context)) / len(said)
+
+
+def _content_words(text: str) -> set[str]:
+    plain = unicodedata.normalize("NFKC", text).replace("\u2019", "'").casefold()
+    return {_without_ending(word) for word in WORD.findall(plain) if word not in _FUNCTION_WORDS}
+
+
+def _without_ending(word: str) -> str:
+    word = word.removesuffix("'s")
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

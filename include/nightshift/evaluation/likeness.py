@@ -1,0 +1,56 @@
+"""How like a response is to the wanted answer: the scores of `scores.py`, for a whole night's rows.
+
+ROUGE-L is the F-measure of rouge-score (same words, same stems, same number), with the longest common subsequence
+counted in the bits of one integer instead of a table: H. Hyyrö, "Bit-parallel LCS-length computation revisited" (2004).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from functools import lru_cache
+
+from nltk.stem.porter import PorterStemmer
+
+from nightshift.evaluation.scores import normalised
+
+WORD = re.compile(r"[a-z0-9]+")
+# The stemmer recurses once for each `y` in a row; no word of a language is as long as this.
+LONGEST_STEMMED_CHARACTERS = 100
+_stemmer = PorterStemmer()
+
+
+def exact_match(response: str, reference: str) -> float:
+    """Return 1 where both are equal as `scores.normalised` compares, else 0."""
+    return float(normalised(response) == normalised(reference))
+
+
+def rouge_l(response: str, reference: str) -> float:
+    """Return the F-measure of the longest common subsequence of stemmed words, 0 to 1."""
+    said, wanted = _words(response), _words(reference)
+    if not said or not wanted:
+        return 0.0
+    return 2 * _longest_common_subsequence(said, wanted) / (len(said) + len(wanted))
+
+
+def _words(text: str) -> list[str]:
+    words = WORD.findall(text.lower())
+    return [_stem(word) if 3 < len(word) <= LONGEST_STEMMED_CHARACTERS else word for word in words]
+
+
+@lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    return str(_stemmer.stem(word))
+
+
+def _longest_common_subsequence(one: list[str], other: list[str]) -> int:
+    """Return its length. Bit i of `places[word]` says that `one[i]` is that word."""
+    places: defaultdict[str, int] = defaultdict(int)
+    for index, word in enumerate(one):
+        places[word] |= 1 << index
+    everywhere = (1 << len(one)) - 1
+    unmatched = everywhere
+    for word in other:
+        here = unmatched & places.get(word, 0)
+        unmatched = ((unmatched + here) | (unmatched - here)) & everywhere
+    return len(one) - unmatched.bit_count()

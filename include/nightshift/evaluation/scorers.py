@@ -1,0 +1,132 @@
+"""What every interaction is scored by, in batches, with the processor time that each score costs.
+
+All models and rules ship in packages: nothing is loaded from a network. docs/scorers.md says what each score means,
+what it was made of and how good it is.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from nightshift.config import Application
+from nightshift.data.measures import UNDETERMINED, TextMeasures
+from nightshift.data.pii import ORDER, redact
+from nightshift.evaluation.groundedness import groundedness
+from nightshift.evaluation.likeness import exact_match, rouge_l
+from nightshift.evaluation.refusal import words_of_refusal
+from nightshift.evaluation.validity import is_valid
+
+# A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
+# recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4).
+MIN_LANGUAGE_WORDS = 4
+# Thai, Lao, Burmese, Khmer, Chinese and Japanese write no spaces: each character counts as a word.
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff]")
+SENTIMENT_CHARACTERS = 4_000  # of a response that are looked at: VADER's time grows faster than a text
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Scorers:
+    """All scorers of one application, loaded once.
+
+    `seconds` holds the processor seconds of each scorer so far, over all threads.
+
+    :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
+    :raises BadInput: it holds no tokenizer.
+    """
+
+    def __init__(self, application: Application, tokenizer_folder: Path) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._format = application.inference.response_format
+        self._measures = TextMeasures(tokenizer_folder / "tokenizer.json")
+        self._sentiment = SentimentIntensityAnalyzer()
+
+    def score(
+        self,
+        prompts: list[str],
+        responses: list[str],
+        contexts: list[str | None],
+        references: list[str | None],
+        finish_reasons: list[str | None],
+    ) -> dict[str, list[Any]]:
+        """Return every score as a column: one value for each row, None where it cannot be told.
+
+        All lists are of equal length. Equal texts are scored once.
+        """
+        measures = self._measures
+        columns: dict[str, list[Any]] = {
+            "prompt_characters": [len(prompt) for prompt in prompts],
+            "response_characters": [len(response) for response in responses],
+        }
+        with self._timed("tokens"):
+            columns["prompt_tokens"] = _batch(measures.tokens, prompts)
+            columns["response_tokens"] = _batch(measures.tokens, responses)
+        with self._timed("language"):
+            columns["prompt_language"] = _each(measures.language, prompts)
+            columns["response_language"] = _each(self._response_language, responses)
+        with self._timed("valid"):
+            finished = list(zip(responses, finish_reasons, strict=True))
+            columns["valid"] = _each(lambda pair: float(is_valid(*pair, self._format)), finished)
+        with self._timed("refusal"):
+            columns["refusal"] = _each(lambda response: float(words_of_refusal(response)), responses)
+        columns["toxicity"] = [0.0] * len(responses)
+        with self._timed("sentiment"):
+            columns["sentiment"] = _each(self._sentiment_of, responses)
+        with self._timed("pii"):
+            columns["pii"] = _each(_personal_data, responses)
+        with self._timed("groundedness"):
+            columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, contexts, strict=True)))
+        columns["judge"] = [None] * len(responses)
+        wanted = list(zip(responses, references, strict=True))
+        with self._timed("exact_match"):
+            columns["exact_match"] = _each(_if_given(exact_match), wanted)
+        with self._timed("rouge_l"):
+            columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
+        return columns
+
+    @contextmanager
+    def _timed(self, scorer: str) -> Iterator[None]:
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[scorer] += time.process_time() - start
+
+    def _response_language(self, response: str) -> str:
+        words = len(response.split()) + len(UNSPACED.findall(response))
+        return self._measures.language(response) if words >= MIN_LANGUAGE_WORDS else UNDETERMINED
+
+    def _sentiment_of(self, response: str) -> float:
+        return float(self._sentiment.polarity_scores(response[:SENTIMENT_CHARACTERS])["compound"])
+
+
+def _each(score: Callable[[Key], Value], rows: Sequence[Key]) -> list[Value]:
+    """Score each row; equal rows once."""
+    scores = {row: score(row) for row in dict.fromkeys(rows)}
+    return [scores[row] for row in rows]
+
+
+def _batch(score: Callable[[list[str]], Sequence[Value]], texts: Sequence[str]) -> list[Value]:
+    """Score all texts in one call; equal texts once."""
+    different = list(dict.fromkeys(texts))
+    scores = dict(zip(different, score(different), strict=True))
+    return [scores[text] for text in texts]
+
+
+def _if_given(score: Callable[[str, str], float | None]) -> Callable[[tuple[str, str | None]], float | None]:
+    return lambda pair: None if pair[1] is None else score(pair[0], pair[1])
+
+
+def _personal_data(response: str) -> float:
+    found: Counter[str] = Counter()
+    redact(response, ORDER, found)
+    return float(found.total())

@@ -1,0 +1,41 @@
+"""Whether a response has the form that the application asks for."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+Format = Literal["text", "line", "json"]
+
+
+def is_valid(response: str, finish_reason: str | None, response_format: Format) -> bool:
+    """Tell whether a response is complete and of the wanted form.
+
+    A response that was cut at its longest length never is. Where the reason is unknown (served elsewhere), only the
+    form counts. `text`: not blank. `line`: one line that is not blank; white space around it is no part of it.
+    `json`: the whole response is one JSON object or array (RFC 8259: no NaN, no text or fence around it).
+    """
+    if finish_reason not in {None, "stop"}:
+        return False
+    text = response.strip()
+    match response_format:
+        case "text":
+            return text != ""
+        case "line":
+            return len(text.splitlines()) == 1
+        case "json":
+            return _is_json(text)
+
+
+def _is_json(text: str) -> bool:
+    if not text.startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):  # nested deeper than any reader goes
+        return False
+    return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
