@@ -1,0 +1,110 @@
+"""What the retraining policy looks at, read from manifests and the ledger, never from a run or an event."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from upath import UPath
+
+from nightshift.data.partition import Manifest, partition_of, read_manifest
+from nightshift.data.snapshot import published_examples
+from nightshift.monitoring.policy import History, Monitor, Night
+from nightshift.monitoring.records import Records
+
+MONITORS: tuple[Monitor, ...] = ("drift", "bias")
+LOOK_BACK = 90  # newest intervals of a monitor; older nights say nothing about today
+
+
+def night_of(partition: UPath, manifest: Manifest) -> Night:
+    """Return a published partition of drift or bias as the policy sees it."""
+    return Night.model_validate(
+        {
+            **manifest.facts,
+            "report": str(partition),
+            "report_digest": manifest.digest,
+            "created": manifest.created,
+        }
+    )
+
+
+def nights(storage: str, application: str) -> list[Night]:
+    """Return what the monitors said about the newest 90 intervals, in order of time.
+
+    Of several partitions for one monitor, interval and model the newest counts.
+    """
+    found = []
+    for monitor in MONITORS:
+        folder = partition_of(storage, application, monitor)
+        for interval in _folders(folder)[-LOOK_BACK:]:
+            for address in _folders(folder / interval):
+                partition = folder / interval / address
+                if manifest := read_manifest(partition):
+                    found.append(night_of(partition, manifest))
+    return _newest(found)
+
+
+def history(application: str, storage: str, night: Night, now: datetime) -> History:
+    """Return what is known after `night`, which was judged in this moment and may not be among the listed ones yet.
+
+    The champion is the model of the newest release; where none was ever written down, that of the night.
+    """
+    records = Records(storage, application)
+    releases = records.releases()
+    champion = releases[-1].model_digest if releases else night.model_digest
+    orders = records.orders()
+    return History(
+        now=now,
+        champion=champion,
+        released=releases[-1].released if releases else None,
+        nights=_newest([*nights(storage, application), night]),
+        orders=orders,
+        claims=records.claims(orders),
+        outcomes=records.outcomes(orders),
+        snooze=records.snooze(),
+        new_examples=new_examples(storage, application, champion),
+    )
+
+
+def _newest(found: list[Night]) -> list[Night]:
+    newest: dict[tuple[str, str, str], Night] = {}
+    for night in found:
+        key = (night.interval, night.monitor, night.model_digest)
+        if key not in newest or newest[key].created <= night.created:
+            newest[key] = night
+    return [newest[key] for key in sorted(newest)]
+
+
+def new_examples(storage: str, application: str, model_digest: str) -> int:
+    """Count the training examples of accepted days that a model's snapshot does not have, from manifests alone.
+
+    Days before the snapshot's first are not new: it left them out on purpose. Where the model or its snapshot is gone,
+    every accepted day counts.
+    """
+    known = _days_of(storage, application, model_digest)
+    return sum(
+        int(published.manifest.facts.get("splits", {}).get("train", 0))
+        for published in published_examples(storage, application)
+        if published.refused is None and published.key not in known and published.key >= min(known, default="")
+    )
+
+
+def _days_of(storage: str, application: str, model_digest: str) -> set[str]:
+    """The interval keys of the snapshot that a model was trained on."""
+    models = partition_of(storage, application, "models")
+    for address in _folders(models):
+        manifest = read_manifest(models / address)
+        if manifest and manifest.digest == model_digest and manifest.parents:
+            snapshot = read_manifest(UPath(manifest.parents[0].uri))
+            return {UPath(parent.uri).name for parent in snapshot.parents} if snapshot else set()
+    return set()
+
+
+def _folders(folder: UPath) -> list[str]:
+    """The names of what lies in a folder, in order, past the storage client's cache."""
+    folder.fs.invalidate_cache(folder.path)
+    try:
+        found = folder.fs.ls(folder.path, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
+    return sorted(name for name in names if name and not name.startswith("."))

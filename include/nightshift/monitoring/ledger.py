@@ -1,0 +1,189 @@
+"""The ledger: every decision about a retraining, and each retraining from its order to its outcome, exactly once.
+
+Events are lost and doubled and schedulers come in pairs; storage decides. An order takes the next number, and only while
+every order before it has an outcome: so there is at most one open retraining, whoever asks and however often. An order is
+claimed by one DAG run, which trains for it, and is closed whatever came out. Every step may be killed and taken again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from nightshift.config import Application
+from nightshift.errors import BadInput
+from nightshift.monitoring.history import history
+from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, Release, decide
+from nightshift.monitoring.records import Records
+
+
+def decision_id(night: Night) -> str:
+    """The id of the decision that follows from one report about one night: `<interval>-<digest of the report>`."""
+    return f"{night.interval}-{night.report_digest[:12]}"
+
+
+def evaluate(application: Application, storage: str, night: Night, now: datetime) -> Decision:
+    """Decide after a night about a retraining, order it where the policy says so, and keep the decision.
+
+    The same report about the same night always leads to the same decision, also after a kill between the order and the
+    record of the decision. Orders that were lost are closed first.
+
+    :raises BadInput: a record or a manifest cannot be read.
+    :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
+    """
+    records = Records(storage, application.name)
+    wanted = decision_id(night)
+    if decision := records.decision(wanted):
+        return decision
+    close_lost(records, now, application.retraining.lost_after_hours)
+    while True:
+        known = history(application.name, storage, night, now)
+        # Another process may have ordered for this night since the first look; its order is in this history.
+        if decision := _ordered(known, wanted):
+            return _keep(records, decision)
+        decision = decide(known, application.retraining).model_copy(update={"id": wanted})
+        if decision.action == "none":
+            return _keep(records, decision)
+        if order := _order(records, known, decision):
+            return _keep(records, order.decision)
+
+
+def force(
+    records: Records, order_id: str, *, model_digest: str, reason: str, by: str, now: datetime
+) -> Decision | None:
+    """Order a retraining because a person says so, past every bound but one: None while an order is open.
+
+    :param order_id: identifies the wish, so that a retried job orders once.
+    """
+    while True:
+        orders = records.orders()
+        known = History(now=now, champion=model_digest, orders=orders, outcomes=records.outcomes(orders))
+        if decision := records.decision(order_id) or _ordered(known, order_id):
+            return _keep(records, decision)
+        if set(orders) - set(known.outcomes):
+            return None
+        decision = Decision(
+            id=order_id,
+            action="retrain",
+            code="forced",
+            reason=f"{by} forced it: {reason}",
+            model_digest=model_digest,
+            by=by,
+            decided=now,
+        )
+        if order := _order(records, known, decision):
+            return _keep(records, order.decision)
+
+
+def open_order(records: Records) -> Order | None:
+    """Return the order that has no outcome yet, if there is one."""
+    orders = records.orders()
+    ended = records.outcomes(orders)
+    return next((order for number, order in orders.items() if number not in ended), None)
+
+
+def claim(records: Records, dag_id: str, run_id: str, now: datetime) -> tuple[Order | None, str]:
+    """Return the order that this DAG run is to train for, and what is to be said about it.
+
+    Of many runs that ask, one gets an order, and gets it again when it asks again. A run that a person started over
+    after its training failed trains for its order again; one whose model was registered has nothing left to do.
+    """
+    orders = records.orders()
+    claims, ended = records.claims(orders), records.outcomes(orders)
+    for number, order in reversed(orders.items()):
+        mine = claims.get(number)
+        if mine and (mine.dag_id, mine.run_id) == (dag_id, run_id):
+            if number in ended and ended[number].result == "registered":
+                return (
+                    None,
+                    f"retraining {number}, which this run trained for, has its model: {ended[number].explanation}",
+                )
+            return order, order.decision.reason
+    for number, order in orders.items():
+        if number in ended:
+            continue
+        if records.create(Claim(number=number, dag_id=dag_id, run_id=run_id, claimed=now)):
+            return order, order.decision.reason
+        other = records.claim(number)
+        return (
+            None,
+            f"retraining {number} is the work of {other.run_id if other and other.run_id else 'nobody: it is lost'}",
+        )
+    return None, "no retraining is ordered"
+
+
+def close(records: Records, outcome: Outcome) -> Outcome:
+    """Keep how an order ended, and return what is kept.
+
+    The first outcome stays, but for one case: a model that was registered after all (the run was given up for lost, or a
+    person started it over) replaces what was said before.
+    """
+    if outcome.number not in records.orders():
+        raise BadInput(f"there is no order {outcome.number} to close")
+    if records.create(outcome):
+        return outcome
+    earlier = records.outcome(outcome.number)
+    if outcome.result == "registered" and earlier and earlier.result != "registered":
+        records.replace(outcome)
+        return outcome
+    return earlier or outcome
+
+
+def close_lost(records: Records, now: datetime, lost_after_hours: float) -> list[Outcome]:
+    """Close orders that nobody claimed, and claimed ones that nobody closed, for longer than `lost_after_hours`.
+
+    Whoever gives up an unclaimed order claims it first, so that no run can begin to train for it in that moment.
+    """
+    limit = timedelta(hours=lost_after_hours)
+    orders = records.orders()
+    claims, ended = records.claims(orders), records.outcomes(orders)
+    lost = []
+    for number, order in orders.items():
+        if number in ended:
+            continue
+        taken = claims.get(number)
+        if now - (taken.claimed if taken and taken.run_id else order.created) < limit:
+            continue
+        if taken is None and not records.create(Claim(number=number, claimed=now)):
+            continue
+        waited = f"for more than {lost_after_hours:g} hours"
+        told = f"{taken.run_id} did not end it {waited}" if taken and taken.run_id else f"no run claimed it {waited}"
+        outcome = Outcome(
+            number=number, result="lost", explanation=told, run_id=taken.run_id if taken else "", ended=now
+        )
+        lost.append(close(records, outcome))
+    return lost
+
+
+def record_release(records: Records, release: Release) -> Release:
+    """Keep when a model became the champion; one that is the champion already keeps its date."""
+    releases = records.releases()
+    if releases and releases[-1].model_digest == release.model_digest:
+        return releases[-1]
+    records.replace(release)
+    return release
+
+
+def _order(records: Records, known: History, decision: Decision) -> Order | None:
+    """Take the next number for an order; None when it was taken in the meantime, or an order is still open."""
+    if set(known.orders) - set(known.outcomes):
+        return None
+    number = max(known.orders, default=0) + 1
+    decision = decision.model_copy(update={"order": number})
+    order = Order(number=number, decision=decision, created=decision.decided)
+    return order if records.create(order) else None
+
+
+def _ordered(known: History, wanted: str) -> Decision | None:
+    """The decision with this id, from the order that followed from it."""
+    return next((order.decision for order in known.orders.values() if order.decision.id == wanted), None)
+
+
+def _keep(records: Records, decision: Decision) -> Decision:
+    """Keep a decision, or return the one that another process kept under its id. An order outranks a "no"."""
+    if records.create(decision):
+        return decision
+    earlier = records.decision(decision.id) or decision
+    if decision.order and not earlier.order:
+        records.replace(decision)
+        return decision
+    return earlier

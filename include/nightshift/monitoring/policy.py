@@ -1,0 +1,281 @@
+"""Whether to retrain: a pure function of what the nights said, of earlier retrainings, and of the application's policy.
+
+Nothing here reads storage or a clock: :mod:`nightshift.monitoring.ledger` gathers the history and keeps the decision.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from nightshift.policies import Retraining
+from nightshift.verdict import Verdict
+
+Monitor = Literal["drift", "bias"]
+Action = Literal["retrain", "none"]
+Code = Literal[
+    "quiet", "too_few_nights", "no_data", "open", "snoozed", "cooldown", "weekly_runs", "weekly_hours",
+    "too_few_new_examples", "tripped", "forced",
+]  # fmt: skip
+WEEK = timedelta(days=7)
+# What says something about a night. INSUFFICIENT_DATA and ERROR say nothing: neither that it failed nor that it was quiet.
+JUDGED = frozenset({Verdict.PASS, Verdict.WARN, Verdict.FAIL})
+
+
+class Record(BaseModel):
+    """What the ledger keeps as JSON; a field that a later version adds does not stop this one from reading."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Night(Record):
+    """What one monitor said about one night: the facts of its partition, and where the report is."""
+
+    monitor: Monitor
+    interval: str  # key of the data interval
+    verdict: Verdict
+    model_digest: str  # of the champion that the night was judged against
+    model_version: str = ""
+    rows: int = 0
+    failing: list[str] = []  # metrics
+    worst: str | None = None  # metric
+    worst_segment: str | None = None
+    reasons: list[str] = []
+    interactions: str = ""  # URI
+    report: str  # URI of the partition with the report
+    report_digest: str  # of its manifest
+    created: datetime  # when it was judged
+
+
+class Decision(Record):
+    """Retrain or not, why, and the numbers that it was decided by. `id` and `order` are the ledger's."""
+
+    id: str = ""
+    action: Action
+    code: Code
+    reason: str
+    numbers: dict[str, float] = {}
+    nights: list[str] = []  # interval keys that were looked at, newest first
+    reports: list[str] = []  # URIs of the reports of those that failed
+    order: int | None = None  # the retraining that followed
+    model_digest: str = ""  # of the champion
+    by: str = "policy"  # or the person who forced it
+    decided: datetime
+
+
+class Order(Record):
+    """A retraining that is to happen. It holds its decision, so that it is found whatever was written after it."""
+
+    number: int
+    decision: Decision
+    created: datetime
+
+
+class Claim(Record):
+    """Which DAG run trains for an order. Without a run: the order waited too long and nobody may train for it."""
+
+    number: int
+    dag_id: str = ""
+    run_id: str = ""
+    claimed: datetime
+
+
+class Outcome(Record):
+    """How an order ended."""
+
+    number: int
+    result: Literal["registered", "failed", "lost"]
+    explanation: str
+    run_id: str = ""
+    model: str | None = None  # URI
+    model_version: str | None = None
+    evaluation: str | None = None  # URI
+    verdict: Verdict | None = None  # of the gate
+    hours: float = 0.0  # of training, over all processes
+    ended: datetime
+
+
+class Snooze(Record):
+    """Until when the policy orders no retraining. A newer one replaces it, also with a time that is past."""
+
+    id: str
+    until: datetime
+    reason: str
+    by: str
+    created: datetime
+
+
+class Release(Record):
+    """When a model became the champion, and why."""
+
+    model_digest: str
+    model: str = ""  # URI
+    version: str = ""
+    verdict: Verdict | None = None  # of the gate
+    reasons: list[str] = []
+    numbers: dict[str, float] = {}
+    evaluation: str | None = None  # URI
+    by: str = "release"
+    released: datetime
+
+
+class History(BaseModel):
+    """All that :func:`decide` knows; the orders with their claims and outcomes are given by their number."""
+
+    model_config = ConfigDict(frozen=True)
+
+    now: datetime
+    champion: str  # digest of its model
+    released: datetime | None = None  # when it became the champion; None: nobody wrote it down
+    nights: list[Night] = []
+    orders: dict[int, Order] = {}
+    claims: dict[int, Claim] = {}
+    outcomes: dict[int, Outcome] = {}
+    snooze: Snooze | None = None
+    new_examples: int = 0  # to train on, that the champion's snapshot does not have
+
+
+def decide(history: History, policy: Retraining) -> Decision:
+    """Decide about a retraining: `tripped` when enough nights failed and nothing speaks against it.
+
+    Only nights judged against the current champion since its release count. Of those with a verdict the newest
+    `of_nights` are looked at; one night with several monitors has failed when one of them says so. Then every bound
+    must allow it: no open order, no snooze, the cooldown since the last registered model, runs and hours of training in
+    seven days (what the last training took must still fit), and new examples. All bounds that forbid it are named;
+    the first gives the code.
+    """
+    counted = _counted(history, policy)
+    judged = [night for night in counted if night.verdict in JUDGED][: policy.of_nights]
+    failed = [night for night in judged if night.verdict is Verdict.FAIL]
+    numbers: dict[str, float] = {
+        "nights": len(counted),
+        "nights_with_verdict": len(judged),
+        "nights_failed": len(failed),
+        "nights_to_fail": policy.nights,
+        **_spent(history),
+        "new_examples": history.new_examples,
+    }
+
+    def decision(action: Action, code: Code, reason: str) -> Decision:
+        return Decision(
+            action=action,
+            code=code,
+            reason=reason,
+            numbers=numbers,
+            nights=[night.interval for night in judged],
+            reports=[report for night in failed for report in night.reports],
+            model_digest=history.champion,
+            decided=history.now,
+        )
+
+    silent = [night for night in counted[: policy.nights] if night.verdict not in JUDGED]
+    if not counted:
+        return decision("none", "too_few_nights", _no_night(history))
+    if not judged or len(silent) == policy.nights:
+        said = ", ".join(f"{night.interval} {night.verdict}" for night in silent)
+        return decision("none", "no_data", f"the newest nights have no verdict: {said}")
+    share = f"{len(failed)} of the newest {len(judged)} nights with a verdict failed"
+    if not failed:
+        return decision("none", "quiet", f"{share} ({', '.join(night.interval for night in judged)})")
+    trip = f"{share}, {policy.nights} of {policy.of_nights} lead to a retraining: {'; '.join(map(str, failed))}"
+    if len(failed) < policy.nights:
+        return decision("none", "too_few_nights", trip)
+    against = _against(history, policy, numbers)
+    if against:
+        return decision("none", against[0][0], f"{'; '.join(text for _, text in against)}. Otherwise: {trip}")
+    return decision("retrain", "tripped", f"{trip}. {history.new_examples:,} new training examples")
+
+
+class _Judged(BaseModel):
+    """What all monitors that count said about one night."""
+
+    interval: str
+    verdict: Verdict
+    failing: list[str]
+    reports: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.interval} in {', '.join(self.failing)}" if self.failing else self.interval
+
+
+def _counted(history: History, policy: Retraining) -> list[_Judged]:
+    """The nights that count, newest first."""
+    nights = [
+        night
+        for night in history.nights
+        if night.monitor in policy.on
+        and night.model_digest == history.champion
+        and (history.released is None or night.created >= history.released)
+    ]
+    nights.sort(key=lambda night: (night.interval, night.monitor), reverse=True)
+    return [_together(interval, list(group)) for interval, group in groupby(nights, key=lambda night: night.interval)]
+
+
+def _together(interval: str, nights: list[Night]) -> _Judged:
+    """One failing monitor fails the night; one without a verdict does not silence the other."""
+    verdicts = [night.verdict for night in nights]
+    told = [verdict for verdict in verdicts if verdict in JUDGED] or verdicts
+    failed = [night for night in nights if night.verdict is Verdict.FAIL]
+    return _Judged(
+        interval=interval,
+        verdict=Verdict.FAIL if failed else told[0],
+        failing=[metric for night in failed for metric in night.failing],
+        reports=[night.report for night in failed],
+    )
+
+
+def _no_night(history: History) -> str:
+    since = f" since its release ({history.released:%Y-%m-%d %H:%M} UTC)" if history.released else ""
+    others = sum(night.model_digest != history.champion for night in history.nights)
+    also = f"; {others} nights were judged against other models and do not count" if others else ""
+    return f"no night was judged against the champion (model {history.champion[:12]}){since}{also}"
+
+
+def _spent(history: History) -> dict[str, float]:
+    """What retrainings cost in the last seven days, and how long ago the last one was registered (days)."""
+    ended = history.outcomes.values()
+    recent = [outcome for outcome in ended if history.now - outcome.ended < WEEK]
+    # An order that nobody claimed trained nothing.
+    started = [claim for claim in history.claims.values() if claim.run_id and history.now - claim.claimed < WEEK]
+    registered = sorted((outcome for outcome in ended if outcome.result == "registered"), key=lambda o: o.ended)
+    spent = {
+        "runs_this_week": float(len(started)),
+        "hours_this_week": sum(outcome.hours for outcome in recent),
+        "hours_of_the_last": registered[-1].hours if registered else 0.0,
+    }
+    if registered:
+        spent["days_since_the_last"] = (history.now - registered[-1].ended) / timedelta(days=1)
+    return spent
+
+
+def _against(history: History, policy: Retraining, numbers: dict[str, float]) -> list[tuple[Code, str]]:
+    """Every bound that forbids a retraining, with its sentence; the first is the one to name in short."""
+    against: list[tuple[Code, str]] = []
+    if unended := sorted(set(history.orders) - set(history.outcomes)):
+        order = history.orders[unended[0]]
+        claim = history.claims.get(order.number)
+        doing = f"being trained by {claim.run_id}" if claim and claim.run_id else "waiting for finetune"
+        against.append(("open", f"retraining {order.number} of {order.created:%Y-%m-%d %H:%M} UTC is {doing}"))
+    if history.snooze and history.now < history.snooze.until:
+        until = f"{history.snooze.until:%Y-%m-%d %H:%M} UTC"
+        against.append(("snoozed", f"{history.snooze.by} snoozed it until {until}: {history.snooze.reason}"))
+    days = numbers.get("days_since_the_last")
+    if days is not None and days < policy.cooldown_days:
+        text = f"the last retraining was registered {days:.1f} days ago, the cooldown is {policy.cooldown_days:g} days"
+        against.append(("cooldown", text))
+    if numbers["runs_this_week"] >= policy.max_a_week:
+        text = (
+            f"{numbers['runs_this_week']:.0f} retrainings began in the last seven days, {policy.max_a_week} are allowed"
+        )
+        against.append(("weekly_runs", text))
+    hours, last = numbers["hours_this_week"], numbers["hours_of_the_last"]
+    if hours >= policy.max_hours_a_week or hours + last > policy.max_hours_a_week:
+        text = f"{hours:.2f} of {policy.max_hours_a_week:g} hours of training in seven days are used"
+        against.append(("weekly_hours", f"{text}, the last retraining took {last:.2f}"))
+    if history.new_examples < policy.min_new_examples:
+        text = f"{history.new_examples:,} training examples that the champion has not seen"
+        against.append(("too_few_new_examples", f"{text}, {policy.min_new_examples:,} are asked for"))
+    return against
