@@ -89,3 +89,14 @@ def test_the_digest_depends_on_what_is_stored_and_on_nothing_else(read):
     other = read({"t": " Mail c@d.org", "id": 2}, prompt="t", id="id")
     assert one.digest == other.digest
     assert one.digest != read({"t": "Mail a@b.org", "l": "yes"}, prompt="t", answer="l").digest
+
+
+def test_personal_data_in_records_that_become_metadata_is_redacted_behind_escapes_too(read):
+    row = read({"text": "Hi", "note": {"said": ["call\n07700 900123"]}}, prompt="text", metadata=["note"])
+    assert row.metadata == {"note": '{"said": ["call\\n<phone>"]}'}
+    assert row.pii == {"phone": 1}
+
+
+def test_an_id_with_an_address_behind_its_first_characters_becomes_a_digest(read):
+    row = read({"text": "Hi", "id": "x" * 490 + " john.smith@example.com"}, prompt="text", id="id")
+    assert row.id.startswith("sha256:")

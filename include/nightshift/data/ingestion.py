@@ -23,7 +23,7 @@ from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, QUARANTINE, QUARA
 from nightshift.data.measures import TextMeasures
 from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
-from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning
+from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable
 from nightshift.data.sources import RawFile
 from nightshift.errors import JobError
 
@@ -124,8 +124,11 @@ class Ingestion:
     def _set_aside(self, quarantine: RowWriter, source: str, row: Quarantined) -> None:
         self.ingested.reasons[row.reason] += 1
         # Quarantine is read by people: personal data does not belong there either.
-        texts = {name: redact(getattr(row, name), self._ingest.redact, Counter()) for name in ("detail", "raw")}
+        texts = {name: presentable(getattr(row, name), self._redacted) for name in ("detail", "raw")}
         quarantine.write([{"source": source, "source_row": row.number, "reason": row.reason.value, **texts}])
+
+    def _redacted(self, text: str) -> str:
+        return redact(text, self._ingest.redact, Counter())
 
     def _stage(self, file: RawFile, number: int, usable: Conversation) -> None:
         self.ingested.late += usable.late
@@ -181,7 +184,7 @@ class Ingestion:
                 self.ingested.duplicates += happened["duplicate"]
                 self.ingested.near_duplicates += happened["near_duplicate"]
                 for row in rows.filter(pa.array([fate == "duplicate_id" for fate, _ in fates])).to_pylist():
-                    detail = f"an earlier row has the id {row['id'][:60]!r} and says something else"
+                    detail = f"an earlier row has the id {self._redacted(row['id'])[:60]!r} and says something else"
                     raw = beginning(json.dumps(row["messages"], ensure_ascii=False))
                     aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
                     self._set_aside(quarantine, row["source"], aside)

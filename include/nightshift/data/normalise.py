@@ -54,7 +54,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
             Reason.FUTURE_TIMESTAMP,
             f"{timestamp.isoformat()} is not before {interval.end.isoformat()}, the interval's end",
         )
-    metadata = {name: redact(_plain(_value(row, name)), ingest.redact, found) for name in columns.metadata}
+    metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
     answered = messages[-1]["role"] == "assistant"
     return Conversation(
         digest=digest_of_messages(messages),
@@ -116,7 +116,7 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:
         role = ROLES.get(message["role"])
         wanted = "assistant" if len(turns) % 2 else "user"
         if role != wanted:
-            raise Unusable(Reason.BAD_MESSAGES, f"{where} is by {message['role'][:40]!r}, the turn is the {wanted}'s")
+            raise Unusable(Reason.BAD_MESSAGES, f"{where} is by {_quoted(message['role'])}, the turn is the {wanted}'s")
         content = _text(message["content"], where, ingest)
         if not content:
             raise Unusable(Reason.EMPTY_PROMPT if role == "user" else Reason.BAD_MESSAGES, f"{where} is empty")
@@ -160,12 +160,27 @@ def _plain(value: Any) -> str:
     return clean(str(value))
 
 
+def _redacted_plain(value: Any, ingest: Ingest, found: Counter[str]) -> str:
+    """The same without personal data. Records are searched text by text: the escapes of JSON would hide some."""
+    if isinstance(value, dict | list):
+        value = _redacted(value, ingest, found)
+    return redact(_plain(value), ingest.redact, found)
+
+
+def _redacted(value: Any, ingest: Ingest, found: Counter[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _redacted(inner, ingest, found) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner, ingest, found) for inner in value]
+    return redact(value, ingest.redact, found) if isinstance(value, str) else value
+
+
 def _id(value: Any) -> str | None:
-    text = _plain(value)[:ID_CHARACTERS]
+    text = _plain(value)
     if "@" in text and redact(text, ["email"], Counter()) != text:
         # It must go on telling rows apart without telling whose they are.
         return "sha256:" + digest_of_messages([{"role": "id", "content": text}])[:32]
-    return text or None
+    return text[:ID_CHARACTERS] or None
 
 
 def _timestamp(value: Any) -> datetime | None:
@@ -177,10 +192,17 @@ def _timestamp(value: Any) -> datetime | None:
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise Unusable(Reason.BAD_TIMESTAMP, f"{value[:60]!r} is not a time as ISO 8601 writes it") from None
+            raise Unusable(Reason.BAD_TIMESTAMP, f"{_quoted(value)} is not a time as ISO 8601 writes it") from None
     if not isinstance(value, datetime):
-        raise Unusable(Reason.BAD_TIMESTAMP, f"{str(value)[:60]} is {type(value).__name__}, wanted is ISO 8601 text")
+        raise Unusable(
+            Reason.BAD_TIMESTAMP, f"{_quoted(str(value))} is {type(value).__name__}, wanted is ISO 8601 text"
+        )
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError:
         raise Unusable(Reason.BAD_TIMESTAMP, f"{value.isoformat()} lies outside of the calendar") from None
+
+
+def _quoted(text: str) -> str:
+    """A value as a person sees it in a reason: whole, because half of something personal is not recognised."""
+    return repr(text) if len(text) <= 60 else f"a text of {len(text):,} characters"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 RAW_CHARACTERS = 2_000  # of a quarantined row that are kept
+# Read beyond them, so that nothing personal is cut in half before it is recognised; longer than any pattern matches.
+MARGIN = 1_000
+# How JSON writes white space and other characters, and what lies between the letters of UTF-16.
+ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\[bfnrt]|\x00")
 
 
 class Reason(StrEnum):
@@ -57,7 +63,28 @@ class Quarantined:
 
 
 def beginning(raw: bytes | str) -> str:
-    """Return the first 2,000 characters of a raw row, as text that any file can hold."""
+    """Return the first 3,000 characters of a raw row, as text that any file can hold."""
+    most = RAW_CHARACTERS + MARGIN
     if isinstance(raw, bytes):
-        return raw[: RAW_CHARACTERS * 4].decode("utf-8", "replace")[:RAW_CHARACTERS]
-    return raw[:RAW_CHARACTERS].encode("utf-8", "replace").decode()
+        return raw[: most * 4].decode("utf-8", "replace")[:most]
+    return raw[:most].encode("utf-8", "replace").decode()
+
+
+def presentable(text: str, redacted: Callable[[str], str]) -> str:
+    """Return the first 2,000 characters of a beginning without what `redacted` takes out of a text.
+
+    Escapes hide personal data from patterns (`\\n0770…` is no number after white space): they are resolved where
+    something is found behind them, and stay as they are elsewhere.
+    """
+    plain = ESCAPE.sub(_resolved, text)
+    found = redacted(plain)
+    shown = redacted(text) if found == plain else found
+    if len(text) >= RAW_CHARACTERS + MARGIN:
+        shown = shown[:-MARGIN]
+    return shown[:RAW_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+def _resolved(escape: re.Match[str]) -> str:
+    if escape[1]:
+        return chr(int(escape[1], 16)).replace("\x00", "")
+    return "" if escape[0] == "\x00" else " "
