@@ -3,13 +3,17 @@
 
 Trains a candidate on the accepted examples of an application, judges it, and registers it.
 
-1. **snapshot** gathers the training set from the manifests of the newest days, and the held-out rows that no training
+1. **due** asks the ledger whether a retraining is ordered, and claims it for this run. The reason and the reports that
+   led to it are in its log. Whatever woke this DAG: without an order the run ends here, skipped with "nothing due",
+   unless a person or the application's own `retrain` schedule started it.
+2. **snapshot** gathers the training set from the manifests of the newest days, and the held-out rows that no training
    set holds.
-2. **train** fine-tunes the base model with DeepSpeed. Loss, learning rate, tokens per second and memory are live in
-   MLflow. A killed training goes on from its newest complete checkpoint.
-3. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
-4. **register** makes a model version with the alias `candidate`. The first candidate that passes its gate becomes
-   `champion`.
+3. **train** fine-tunes the base model with DeepSpeed. Loss, learning rate, tokens per second and memory are live in
+   MLflow, and so is the reason. A killed training goes on from its newest complete checkpoint.
+4. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
+5. **reference** keeps the profile of what the candidate was trained and judged on: what its nights are compared with.
+6. **register** makes a model version with the alias `candidate`, and tells who waits for one: the release.
+7. **close** writes into the ledger how the retraining ended and the hours that it took, also when a task failed.
 
 Start it by hand with the form, or give the application a `retrain` schedule. The same inputs lead to the same model:
 a second run with nothing new finds it instead of training it again.
@@ -18,19 +22,45 @@ a second run with nothing new finds it instead of training it again.
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
 
 from nightshift.applications import readable_applications
 from nightshift.config import Training
-from nightshift.orchestration.assets import candidate_asset
+from nightshift.orchestration.assets import candidate_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day, params_of, rendered
 from nightshift.orchestration.job import job, result_of
 
+# When the ledger is asked although no event came: events may be lost.
+LOOK_AT_THE_LEDGER = "30 4 * * *"
+
+RUN = {"run_id": "{{ run_id }}"}
+CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
 MODEL = {"model": result_of("train", "model"), "model_digest": result_of("train", "digest")}
 EVALUATION = {"evaluation": result_of("evaluate", "evaluation"), "evaluation_digest": result_of("evaluate", "digest")}
+
+
+def whatever_came(task_id: str, field: str) -> str:
+    """Return a template for one field of a task's result that renders to nothing where the task has none."""
+    return f"{{{{ (ti.xcom_pull(task_ids='{task_id}') or {{}}).get('{field}') }}}}"
+
+
+FAILED = (
+    "{{ ti.get_task_states(dag_id=ti.dag_id, run_ids=[run_id]).get(run_id, {}).items()"
+    " | selectattr('1', 'equalto', 'failed') | map(attribute='0') | sort | join(', ') }}"
+)
+ENDED = {
+    "failed": FAILED,
+    "stopped": whatever_came("snapshot", "reason"),
+    "model": whatever_came("train", "model"),
+    "seconds": whatever_came("train", "seconds"),
+    "evaluation": whatever_came("evaluate", "evaluation"),
+    "version": whatever_came("register", "version"),
+    "gate": whatever_came("register", "verdict"),
+}
 
 
 @task
@@ -41,10 +71,15 @@ def announce(version: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
 
 
 for app in readable_applications():
+    # A run that nobody asked for trains only for an order.
+    unasked = ["asset_triggered"] if app.retrain else ["asset_triggered", "scheduled"]
     with DAG(
         dag_id=f"{app.name}_finetune",
         description=f"Examples to a registered candidate. {app.description}",
-        schedule=CronTriggerTimetable(app.retrain, timezone="UTC") if app.retrain else None,
+        schedule=AssetOrTimeSchedule(
+            timetable=CronTriggerTimetable(app.retrain or LOOK_AT_THE_LEDGER, timezone="UTC"),
+            assets=retraining_asset(app),
+        ),
         start_date=datetime.combine(app.start, time(), UTC),
         catchup=False,
         max_active_runs=1,
@@ -67,12 +102,37 @@ for app in readable_applications():
         tags=["nightshift", app.name],
         doc_md=__doc__,
     ):
+        due = job(
+            "due",
+            app,
+            {
+                **RUN,
+                "dag_id": "{{ dag.dag_id }}",
+                "wanted": f"{{{{ dag_run.run_type not in {unasked} }}}}",
+                "by": "{{ dag_run.triggering_user_name or '' }}",
+            },
+            pool="nightshift_jobs",
+        )
         snapshot = job("snapshot", app, rendered(["until", "window_days"]), pool="nightshift_jobs")
         train = job(
-            "train", app, {**SNAPSHOT, **rendered(["base_model"]), "training": rendered(list(Training.model_fields))}
+            "train",
+            app,
+            {**SNAPSHOT, **rendered(["base_model"]), "training": rendered(list(Training.model_fields)), **CAUSE},
         )
         evaluate = job("evaluate", app, {**SNAPSHOT, **MODEL, **rendered(["base_model"])})
+        reference = job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION, **rendered(["base_model"])})
         register = job("register", app, {**MODEL, **EVALUATION}, obey_verdict=False, pool="nightshift_jobs")
+        close = job(
+            "close",
+            app,
+            {**RUN, "order": result_of("due", "order"), **rendered(["processes"]), **ENDED},
+            pool="nightshift_jobs",
+            trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+        )
 
-        snapshot >> train >> evaluate >> register
+        steps = [due, snapshot, train, evaluate, reference, register]
+        for before, after in pairwise(steps):
+            before >> after
+        # Not after announce, so that a failed step still fails the run.
+        steps >> close
         announce.override(outlets=[candidate_asset(app)])(register.output)

@@ -23,7 +23,10 @@ from nightshift.data.storage import replace
 from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
 
-JOBS = ("ingest", "validate", "snapshot", "train", "evaluate", "register")
+JOBS = (
+    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due",
+    "close", "order",
+)  # fmt: skip
 
 
 class JobSpec(Model):

@@ -53,6 +53,9 @@ class Spec(JobSpec):
     digest: str
     base_model: str
     training: Training
+    # They say why, and have no part in what comes out.
+    order: int | None = None  # of the ledger
+    reason: str = ""
 
 
 class Result(JobResult):
@@ -224,6 +227,8 @@ def _described_run(spec: Spec, partition: UPath) -> TrackingRun:
             "nightshift.base_model": spec.base_model,
             "nightshift.base_model_digest": base_model_digest(resolve_base_model(spec.base_model)),
             "nightshift.model": str(partition),
+            **({"nightshift.order": str(spec.order)} if spec.order else {}),
+            **({"nightshift.reason": spec.reason} if spec.reason else {}),
         },
     )
     tracking.params(spec.training.model_dump(mode="json"))

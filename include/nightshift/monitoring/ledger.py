@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from nightshift.config import Application
 from nightshift.errors import BadInput
 from nightshift.monitoring.history import history
-from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, Release, decide
+from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, decide
 from nightshift.monitoring.records import Records
 
 
@@ -47,16 +47,16 @@ def evaluate(application: Application, storage: str, night: Night, now: datetime
             return _keep(records, order.decision)
 
 
-def force(
-    records: Records, order_id: str, *, model_digest: str, reason: str, by: str, now: datetime
-) -> Decision | None:
+def force(records: Records, order_id: str, *, reason: str, by: str, now: datetime) -> Decision | None:
     """Order a retraining because a person says so, past every bound but one: None while an order is open.
 
     :param order_id: identifies the wish, so that a retried job orders once.
     """
+    releases = records.releases()
+    champion = releases[-1].model_digest if releases else ""
     while True:
         orders = records.orders()
-        known = History(now=now, champion=model_digest, orders=orders, outcomes=records.outcomes(orders))
+        known = History(now=now, champion=champion, orders=orders, outcomes=records.outcomes(orders))
         if decision := records.decision(order_id) or _ordered(known, order_id):
             return _keep(records, decision)
         if set(orders) - set(known.outcomes):
@@ -66,7 +66,7 @@ def force(
             action="retrain",
             code="forced",
             reason=f"{by} forced it: {reason}",
-            model_digest=model_digest,
+            model_digest=champion,
             by=by,
             decided=now,
         )
@@ -152,15 +152,6 @@ def close_lost(records: Records, now: datetime, lost_after_hours: float) -> list
         )
         lost.append(close(records, outcome))
     return lost
-
-
-def record_release(records: Records, release: Release) -> Release:
-    """Keep when a model became the champion; one that is the champion already keeps its date."""
-    releases = records.releases()
-    if releases and releases[-1].model_digest == release.model_digest:
-        return releases[-1]
-    records.replace(release)
-    return release
 
 
 def _order(records: Records, known: History, decision: Decision) -> Order | None:

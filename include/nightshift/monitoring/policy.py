@@ -5,6 +5,7 @@ Nothing here reads storage or a clock: :mod:`nightshift.monitoring.ledger` gathe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Literal
@@ -21,6 +22,7 @@ Code = Literal[
     "too_few_new_examples", "tripped", "forced",
 ]  # fmt: skip
 WEEK = timedelta(days=7)
+NAMED = 4  # nights or metrics in one sentence
 # What says something about a night. INSUFFICIENT_DATA and ERROR say nothing: neither that it failed nor that it was quiet.
 JUDGED = frozenset({Verdict.PASS, Verdict.WARN, Verdict.FAIL})
 
@@ -175,12 +177,14 @@ def decide(history: History, policy: Retraining) -> Decision:
     if not counted:
         return decision("none", "too_few_nights", _no_night(history))
     if not judged or len(silent) == policy.nights:
-        said = ", ".join(f"{night.interval} {night.verdict}" for night in silent)
+        said = _shortened((f"{night.interval} {night.verdict}" for night in silent), ", ")
         return decision("none", "no_data", f"the newest nights have no verdict: {said}")
     share = f"{len(failed)} of the newest {len(judged)} nights with a verdict failed"
     if not failed:
-        return decision("none", "quiet", f"{share} ({', '.join(night.interval for night in judged)})")
-    trip = f"{share}, {policy.nights} of {policy.of_nights} lead to a retraining: {'; '.join(map(str, failed))}"
+        return decision("none", "quiet", f"{share} ({_shortened((night.interval for night in judged), ', ')})")
+    trip = f"{share}, {policy.nights} of {policy.of_nights} lead to a retraining: {_shortened(map(str, failed), '; ')}"
+    if failed[0].reasons:
+        trip += f" ({failed[0].reasons[0]})"
     if len(failed) < policy.nights:
         return decision("none", "too_few_nights", trip)
     against = _against(history, policy, numbers)
@@ -195,10 +199,11 @@ class _Judged(BaseModel):
     interval: str
     verdict: Verdict
     failing: list[str]
+    reasons: list[str]
     reports: list[str]
 
     def __str__(self) -> str:
-        return f"{self.interval} in {', '.join(self.failing)}" if self.failing else self.interval
+        return f"{self.interval} in {_shortened(self.failing, ', ')}" if self.failing else self.interval
 
 
 def _counted(history: History, policy: Retraining) -> list[_Judged]:
@@ -223,8 +228,16 @@ def _together(interval: str, nights: list[Night]) -> _Judged:
         interval=interval,
         verdict=Verdict.FAIL if failed else told[0],
         failing=[metric for night in failed for metric in night.failing],
+        reasons=[reason for night in failed for reason in night.reasons],
         reports=[night.report for night in failed],
     )
+
+
+def _shortened(texts: Iterable[str], between: str) -> str:
+    """The first few texts and how many more there are, so that a reason stays a sentence."""
+    every = list(texts)
+    more = len(every) - NAMED
+    return between.join(every[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _no_night(history: History) -> str:

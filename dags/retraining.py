@@ -1,0 +1,76 @@
+"""
+### Retraining, by hand
+
+The form with which a person steps in; the reason is kept in the ledger and shown wherever the decision is.
+
+- **force** orders a retraining now, past cooldown, budgets and snooze. Only one is open at a time.
+- **snooze** keeps drift and bias from ordering one for some days. The nights are judged and reported all the same.
+- **wake** ends a snooze, and wakes the fine-tuning for an order that no run has taken up.
+
+The fine-tuning itself is the DAG `<application>_finetune`; this one only tells it when there is something to do.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from nightshift.applications import readable_applications
+from nightshift.orchestration.assets import retraining_asset
+from nightshift.orchestration.forms import rendered
+from nightshift.orchestration.job import job
+
+
+@task
+def wake(asked: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
+    """Wake the fine-tuning for an order; without one this ends as skipped."""
+    if not asked["order"]:
+        raise AirflowSkipException(asked["reason"])
+    outlet_events[ti.task.outlets[0]].extra = {key: asked[key] for key in ("order", "reason", "decision", "reports")}
+
+
+for app in readable_applications():
+    with DAG(
+        dag_id=f"{app.name}_retraining",
+        description=f"Force, snooze or wake a retraining, with a reason. {app.description}",
+        schedule=None,
+        max_active_runs=1,
+        default_args={
+            "owner": app.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "pool": "nightshift_jobs",
+        },
+        params={
+            "action": Param(
+                "force",
+                type="string",
+                enum=["force", "snooze", "wake"],
+                description="force: retrain now; snooze: none by itself for some days; wake: end a snooze, and take up "
+                "an order that waits",
+            ),
+            "reason": Param(
+                type="string",
+                minLength=1,
+                maxLength=500,
+                pattern=r"\S",
+                description="why; kept in the ledger and shown with the decision",
+            ),
+            "days": Param(7, type="integer", minimum=1, maximum=90, description="days of a snooze"),
+        },
+        tags=["nightshift", app.name],
+        doc_md=__doc__,
+    ):
+        order = job(
+            "order",
+            app,
+            {
+                "run_id": "{{ run_id }}",
+                "by": "{{ dag_run.triggering_user_name or '' }}",
+                **rendered(["action", "reason", "days"]),
+            },
+        )
+        wake.override(outlets=[retraining_asset(app)])(order.output)
