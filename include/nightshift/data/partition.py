@@ -53,7 +53,10 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["examples", "snapshot", "checkpoint", "model", "answers", "evaluation"]
+    kind: Literal[
+        "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
+        "reference", "profile", "drift", "bias",
+    ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION
     application: str
     interval: Interval | None = None
