@@ -1,0 +1,28 @@
+"""The settings of an LLM that judges a sample of each night's responses."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nightshift.fields import Model, Name
+
+
+class Judge(Model):
+    """An LLM that scores a sample of each night's responses, at any endpoint that speaks OpenAI's chat protocol."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s@?#]+$", description="base URL up to `/v1`, as in https://api.openai.com/v1"
+    )
+    model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
+    connection: Name | None = Field(
+        None, description="Airflow connection whose password is the API key; null: none is sent"
+    )
+    rubric: str = Field(
+        "The response does what the message asks for, is correct, and leaves nothing important out.",
+        min_length=10,
+        max_length=8_000,
+        description="what deserves the score 1; nothing of it deserves 0",
+    )
+    rows_per_night: int = Field(200, ge=1, le=100_000, description="most responses that are judged in one night")
+    requests_at_once: int = Field(4, ge=1, le=64, description="requests that are under way together")
+    timeout_seconds: float = Field(60, gt=0, le=600, description="longest wait for one answer")
