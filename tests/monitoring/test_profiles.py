@@ -12,7 +12,7 @@ from nightshift.monitoring.profiles import (
     ALL_ROWS,
     MOST_CATEGORIES,
     OTHER,
-    merge_profiles,
+    merge,
     profile_of,
     read_batches,
     read_profile,
@@ -93,7 +93,7 @@ def test_segments_are_the_languages_and_the_metadata_asked_for(night, profile):
 
 def test_two_halves_add_up_to_the_whole(night, profile):
     halves = [profile_of(night.slice(start, 1_500).to_batches(), METRICS, ["channel"]) for start in (0, 1_500)]
-    assert same(merge_profiles(halves), profile)
+    assert same(merge(halves), profile)
 
 
 def test_the_size_of_the_batches_changes_nothing(night, profile):

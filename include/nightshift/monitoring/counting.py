@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -80,8 +81,8 @@ class _Sums:
         """Yield each segment's number, the cells or categories that occur in it, ascending, and their counts."""
         keys, counts = self._total()
         numbers = keys >> _WHAT
-        edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1)) if len(keys) else []
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1)).tolist()
+        for start, end in pairwise(edges):
             yield int(numbers[start]), keys[start:end] & ((1 << _WHAT) - 1), counts[start:end]
 
     def _total(self) -> tuple[NDArray[np.int64], Counts]:

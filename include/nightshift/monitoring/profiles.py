@@ -125,7 +125,7 @@ def profile_of(batches: Iterable[pa.RecordBatch], metrics: Sequence[str], segmen
     )
 
 
-def merge_profiles(profiles: Iterable[Profile]) -> Profile:
+def merge(profiles: Iterable[Profile]) -> Profile:
     """Return the profile of all rows of `profiles` together; what only some of them measured is taken from those."""
     found: dict[tuple[str, str], list[Distribution]] = {}
     for profile in profiles:
