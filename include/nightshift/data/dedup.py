@@ -134,6 +134,7 @@ def _read_rows(file: BinaryIO, rows: tuple[int, ...]) -> Signatures:
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     """Return an empty database that spills to `folder` when its tables outgrow 256 MB."""
     database = duckdb.connect()
+    database.execute("SET enable_progress_bar = false")  # it would draw on stdout, whoever reads that
     database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     database.execute("SET temp_directory = ?", [str(folder / "spill")])
     return database
