@@ -1,0 +1,119 @@
+"""Which nights are to be judged, from manifests alone: never from an event, nor from a run's data interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from upath import UPath
+
+from nightshift.config import Application, Interval
+from nightshift.data.partition import Manifest, digest_of, partition_of
+
+MOST_NIGHTS = 60  # of the newest that are looked at: a first run over years of traffic ends some time
+VERSION = 1  # of how nights are judged; another one judges them all again
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A night's interactions; `model_digest` says which model answered, "" one that is served elsewhere."""
+
+    partition: UPath
+    digest: str
+    interval: Interval
+    model_digest: str
+
+    @property
+    def key(self) -> str:
+        """Name of the night's interval."""
+        return self.interval.key
+
+    @property
+    def day(self) -> date:
+        """The day on which the night's traffic began."""
+        return self.interval.start.date()
+
+
+@dataclass(frozen=True)
+class Due:
+    """A night to judge, the model whose reference it is held against, and what determines its verdict."""
+
+    night: Answered
+    model_digest: str
+    inputs: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """Name of the folder, below the night's, that the verdict is published in."""
+        return digest_of(self.inputs)[:16]
+
+
+def inputs_of(interactions: str | None, reference: str, application: Application) -> dict[str, Any]:
+    """Return what determines a verdict: digests of the interactions (None: there are none) and the reference, and the policy."""
+    return {
+        "interactions": interactions,
+        "reference": reference,
+        "policy": application.drift.model_dump(mode="json"),
+        "segments": application.traffic.segments,
+        "version": VERSION,
+    }
+
+
+def due(
+    answered: Sequence[Answered],
+    judged: Mapping[str, Sequence[Mapping[str, Any]]],
+    champion: str,
+    references: Mapping[str, str],
+    application: Application,
+) -> list[Due]:
+    """Return the nights without a verdict, oldest first, of the newest 60.
+
+    A night is held against the reference of the model that answered it; one that was served elsewhere against the
+    champion's. It is due again when its interactions, that reference or the policy changed; but what another model than
+    the champion answered, here or elsewhere, is judged once: a new champion does not make it news.
+
+    :param judged: inputs of the published verdicts, by the key of the night.
+    :param champion: digest of the champion.
+    :param references: digests of the references by the model's digest; the champion's must be there.
+    """
+    found = []
+    for night in sorted(answered, key=lambda one: (one.interval.start, one.key))[-MOST_NIGHTS:]:
+        model = night.model_digest or champion
+        known = judged.get(night.key, ())
+        if model not in references:
+            continue
+        wanted = inputs_of(night.digest, references[model], application)
+        same = wanted if night.model_digest == champion else {"interactions": night.digest}
+        if not any(all(inputs.get(key) == value for key, value in same.items()) for inputs in known):
+            found.append(Due(night, model, wanted))
+    return found
+
+
+def trailing(nights: Sequence[Answered], night: Answered, most: int) -> list[Answered]:
+    """Return the nights before one that the same model answered, oldest first, at most `most`."""
+    before = [
+        other
+        for other in nights
+        if other.interval.end <= night.interval.start and other.model_digest == night.model_digest
+    ]
+    return sorted(before, key=lambda one: one.interval.start)[-most:] if most else []
+
+
+def lacking(expected: date | None, answered: Sequence[Answered], application: Application) -> date | None:
+    """Return the expected day when the application has traffic then and no night covers it, else None."""
+    if expected is None or expected < application.start or (application.end and expected > application.end):
+        return None
+    return None if any(night.day == expected for night in answered) else expected
+
+
+def answered_night(partition: UPath, manifest: Manifest) -> Answered:
+    """Return a published partition of interactions as this module sees it."""
+    assert manifest.interval is not None  # noqa: S101  (every night has one)
+    return Answered(partition, manifest.digest, manifest.interval, str(manifest.facts.get("model_digest", "")))
+
+
+def drift_partition(storage: str, application: str, interval: str, inputs: Mapping[str, Any]) -> UPath:
+    """Return the address of a verdict."""
+    return partition_of(storage, application, "drift", interval, digest_of(inputs)[:16])

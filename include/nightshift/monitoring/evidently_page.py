@@ -1,0 +1,87 @@
+"""Evidently's page of two samples, with a section of ours before it.
+
+Evidently writes names and categories into a script of its page as they are, so that a category with `</script>` in it
+would run as code (0.7.23, `dashboard_info_to_json`). It is given no text that could: categories are shown without signs
+of HTML, prompts and responses not at all. A content security policy keeps the page from loading anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from typing import Any
+
+# Read when Evidently is imported: without it, every report is told to a server.
+os.environ["DO_NOT_TRACK"] = "1"
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from evidently import DataDefinition, Dataset, Report
+from evidently.presets import DataDriftPreset
+
+from nightshift.monitoring.metrics import CATEGORICAL, Metric
+from nightshift.monitoring.shown import shown
+from nightshift.policies import Drift
+
+CATEGORY_CHARACTERS = 80
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'unsafe-inline\'; '
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:\">"
+)
+_HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "&": "\uff06"})
+
+
+def compare_samples(
+    night: pa.Table, reference: pa.Table, metrics: list[Metric], policy: Drift
+) -> tuple[str, dict[str, Any]]:
+    """Return Evidently's page of the columns that both samples have values of, and its numbers.
+
+    Distances are those of our verdicts (Wasserstein over the standard deviation, Jensen-Shannon) with the floor of WARN,
+    on the samples alone.
+
+    :raises ValueError: there is no such column.
+    """
+    frames = [_frame(table, metrics) for table in (night, reference)]
+    columns = [name for name in frames[0] if all(frame[name].notna().any() for frame in frames)]
+    if not columns:
+        raise ValueError("night and reference share no column with values")
+    categorical = [metric.label for metric in CATEGORICAL if metric.label in columns]
+    definition = DataDefinition(
+        numerical_columns=[name for name in columns if name not in categorical], categorical_columns=categorical
+    )
+    current, before = (Dataset.from_pandas(frame[columns], data_definition=definition) for frame in frames)
+    preset = DataDriftPreset(
+        num_method="wasserstein", cat_method="jensenshannon", num_threshold=policy.warn, cat_threshold=policy.warn
+    )
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        snapshot = Report([preset]).run(current, before)
+        return snapshot.get_html_str(as_iframe=False), json.loads(snapshot.json())
+
+
+def with_section(page: str, head: str, section: str) -> str:
+    """Return a page with something added to the start of its head and of its body, both as HTML.
+
+    :raises ValueError: the page has no head or body: Evidently's pages of 0.7.23 have.
+    """
+    for tag, addition in (("<head>", head), ("<body>", section)):
+        before, found, after = page.partition(tag)
+        if not found:
+            raise ValueError(f"the page has no {tag}")
+        page = f"{before}{tag}{addition}{after}"
+    return page
+
+
+def _frame(table: pa.Table, metrics: list[Metric]) -> pd.DataFrame:
+    columns = {}
+    for metric in metrics:
+        values = table[metric].to_pandas()
+        if metric in CATEGORICAL:
+            columns[metric.label] = values.map(
+                lambda value: None if value is None else shown(value, CATEGORY_CHARACTERS).translate(_HARMLESS)
+            )
+        else:
+            columns[metric.label] = values.astype("float64")
+    return pd.DataFrame(columns)

@@ -1,0 +1,58 @@
+"""What lies in storage of an application's nights: their interactions, and the verdicts about them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from upath import UPath
+
+from nightshift.data.partition import Manifest, partition_of, read_manifest
+from nightshift.errors import BadInput
+from nightshift.monitoring.due_nights import Answered, answered_night
+
+
+def published_interactions(
+    storage: str, application: str, newest: int, also: date | None = None
+) -> tuple[list[Answered], dict[str, str]]:
+    """Return the `newest` nights of interactions and those of the day `also`, and what is wrong with unreadable ones.
+
+    The second value says it by the night's key. Keys begin with their date, so names are enough to find the newest.
+    """
+    folder = partition_of(storage, application, "interactions")
+    names = names_in(folder)
+    wanted = {*names[-newest:], *(name for name in names if also and name.startswith(also.isoformat()))}
+    found, broken = [], {}
+    for name in sorted(wanted):
+        try:
+            manifest = read_manifest(folder / name)
+        except BadInput as error:
+            broken[name] = str(error)
+            continue
+        if manifest is not None:  # else it is half-written: its time will come
+            found.append(answered_night(folder / name, manifest))
+    return found, broken
+
+
+def verdicts_of(storage: str, application: str, night: str) -> list[tuple[UPath, Manifest]]:
+    """Return the published verdicts about a night, in order of time; unreadable ones are none."""
+    folder = partition_of(storage, application, "drift", night)
+    found = []
+    for name in names_in(folder):
+        try:
+            manifest = read_manifest(folder / name)
+        except BadInput:
+            continue
+        if manifest is not None:
+            found.append((folder / name, manifest))
+    return sorted(found, key=lambda pair: pair[1].created)
+
+
+def names_in(folder: UPath) -> list[str]:
+    """Return the names in a folder, in order, past the storage client's cache; none where there is no folder."""
+    folder.fs.invalidate_cache(folder.path)
+    try:
+        found = folder.fs.ls(folder.path, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
+    return sorted(name for name in names if name and not name.startswith("."))

@@ -1,0 +1,99 @@
+"""Which nights are judged: everything follows from what is published."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from upath import UPath
+
+from nightshift.config import Application, Interval
+from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, inputs_of, lacking, trailing
+
+CHAMPION, OTHER = "c" * 64, "o" * 64
+REFERENCES = {CHAMPION: "reference of c", OTHER: "reference of o"}
+
+
+def application(**settings):
+    source = {"uri": "x.csv", "columns": {"prompt": "text"}}
+    return Application(name="app", sources=[source], **settings)
+
+
+APP = application(start=date(2026, 11, 1), end=date(2026, 11, 30))
+
+
+def night(day, digest="first", model=CHAMPION):
+    start = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=day - 1)
+    interval = Interval(start=start, end=start + timedelta(days=1))
+    return Answered(UPath("memory://x") / interval.key, digest, interval, model)
+
+
+def days(found):
+    return [one.night.day.day for one in found]
+
+
+def test_nights_without_a_verdict_are_due_oldest_first():
+    judged = {night(2).key: [inputs_of("first", "reference of c", APP)]}
+    assert days(due([night(3), night(1), night(2)], judged, CHAMPION, REFERENCES, APP)) == [1, 3]
+
+
+def test_a_night_is_due_again_when_its_rows_the_reference_or_the_policy_changed():
+    judged = {night(1).key: [inputs_of("first", "reference of c", APP)]}
+    assert due([night(1)], judged, CHAMPION, REFERENCES, APP) == []
+    assert days(due([night(1, "again")], judged, CHAMPION, REFERENCES, APP)) == [1]
+    assert days(due([night(1)], judged, CHAMPION, {CHAMPION: "another"}, APP)) == [1]
+    stricter = application(start=APP.start, drift={"fail": 0.15})
+    assert days(due([night(1)], judged, CHAMPION, REFERENCES, stricter)) == [1]
+
+
+def test_a_night_is_held_against_the_model_that_answered_it():
+    found = due([night(1, model=OTHER), night(2)], {}, CHAMPION, REFERENCES, APP)
+    assert [(one.model_digest, one.inputs["reference"]) for one in found] == [
+        (OTHER, "reference of o"),
+        (CHAMPION, "reference of c"),
+    ]
+
+
+def test_a_new_champion_does_not_make_old_nights_news():
+    judged = {night(1).key: [inputs_of("first", "reference of o", APP)]}
+    assert due([night(1, model=OTHER)], judged, CHAMPION, REFERENCES, APP) == []
+    assert due([night(1, model="")], judged, CHAMPION, REFERENCES, APP) == []
+
+
+def test_a_night_served_elsewhere_is_held_against_the_champion():
+    (one,) = due([night(1, model="")], {}, CHAMPION, REFERENCES, APP)
+    assert one.model_digest == CHAMPION
+
+
+def test_a_night_of_a_model_without_a_reference_is_left_out():
+    assert due([night(1, model="gone")], {}, CHAMPION, REFERENCES, APP) == []
+
+
+def test_a_night_that_did_not_arrive_was_judged_and_is_due_when_it_does():
+    judged = {night(1).key: [inputs_of(None, "reference of c", APP)]}
+    assert days(due([night(1)], judged, CHAMPION, REFERENCES, APP)) == [1]
+
+
+def test_only_the_newest_nights_are_looked_at():
+    nights = [night(day) for day in range(1, 101)]
+    found = due(nights, {}, CHAMPION, REFERENCES, APP)
+    assert [one.night for one in found] == nights[-MOST_NIGHTS:]
+
+
+def test_trailing_nights_come_before_and_were_answered_by_the_same_model():
+    nights = [night(1), night(2, model=OTHER), night(3), night(4), night(5)]
+    assert [one.day.day for one in trailing(nights, night(4), 28)] == [1, 3]
+    assert [one.day.day for one in trailing(nights, night(5), 2)] == [3, 4]
+    assert trailing(nights, night(5), 0) == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "missing"),
+    [
+        (None, None),
+        (date(2026, 11, 5), None),
+        (date(2026, 11, 6), date(2026, 11, 6)),
+        (date(2026, 10, 31), None),
+        (date(2026, 12, 1), None),
+    ],
+)
+def test_a_night_is_missing_when_the_application_has_traffic_then(expected, missing):
+    assert lacking(expected, [night(5)], APP) == missing

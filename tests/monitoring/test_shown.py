@@ -1,0 +1,22 @@
+"""What users write is text on every page, in every log and in every note."""
+
+from nightshift.monitoring.shown import in_markdown, shown
+
+
+def test_a_long_text_is_cut():
+    assert shown("x" * 1_000_000, 10) == "xxxxxxxxx…"
+    assert shown("x" * 10, 10) == "x" * 10
+
+
+def test_what_cannot_be_seen_is_named():
+    assert shown("a\x1b[31mred\x07", 99) == "a⟨U+001B⟩[31mred⟨U+0007⟩"
+    assert shown("pay\u202eexe.txt\u2066", 99) == "pay⟨U+202E⟩exe.txt⟨U+2066⟩"
+    assert shown("one\ntwo\r\n\tthree\u2028four", 99) == "one two three⟨U+2028⟩four"
+
+
+def test_writing_that_needs_its_joiners_keeps_them():
+    assert shown("\U0001f468\u200d\U0001f469 می\u200cخواهم", 99) == "\U0001f468\u200d\U0001f469 می\u200cخواهم"
+
+
+def test_a_note_shows_markdown_as_it_was_typed():
+    assert in_markdown("![x](http://a/b) <img src=x>") == r"\!\[x\]\(http://a/b\) \<img src=x\>"
