@@ -1,11 +1,18 @@
 """Storage: two writers, one winner, and a reader never sees half of anything."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from upath import UPath
 
-from nightshift.data.storage import create, local_copy, put, replace
+from nightshift.data.storage import create, local_copy, put, replace, scratch
 from nightshift.errors import BadEnvironment
 
 
@@ -69,3 +76,76 @@ def test_a_file_put_into_storage_can_be_read_back_locally(folder, tmp_path):
 def test_storage_that_cannot_create_atomically_is_refused_by_name():
     with pytest.raises(BadEnvironment, match="'http' cannot create a file atomically"):
         create(UPath("http://127.0.0.1:9/claim"), b"x")
+
+
+HOLD_A_FOLDER = """
+import os, sys, time
+from upath import UPath
+from nightshift.data.storage import scratch
+folder = scratch(UPath(sys.argv[1]))
+(folder / "rows.parquet").write_bytes(b"rows of customers")
+child = os.fork() if sys.argv[2] == "fork" else None
+if child != 0:
+    print(folder, child, flush=True)
+time.sleep(60)
+"""
+
+
+def hold_a_folder(storage, how="alone"):
+    """A process that works in a scratch folder; the folder, and the process's own child."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_FOLDER, str(storage), how], stdout=subprocess.PIPE, text=True
+    )
+    folder, child = process.stdout.readline().split()
+    return process, Path(folder), child
+
+
+@pytest.fixture(params=["file", "memory"])
+def storage(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path.as_uri() if request.param == "file" else "memory://store"
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start_and_what_others_use_is_not(storage):
+    (killed, left, _), (living, used, _) = hold_a_folder(storage), hold_a_folder(storage)
+    try:
+        killed.kill()
+        killed.wait()
+        assert (left / "rows.parquet").exists()
+        mine = scratch(UPath(storage))
+        assert not left.exists()
+        assert (used / "rows.parquet").exists()
+        assert mine.parent == used.parent
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_a_child_that_outlives_its_parent_keeps_its_folder(tmp_path):
+    parent, folder, child = hold_a_folder(tmp_path.as_uri(), "fork")
+    try:
+        parent.kill()
+        parent.wait()
+        scratch(UPath(tmp_path.as_uri()))
+        assert (folder / "rows.parquet").exists()
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+
+
+def test_nobody_else_can_read_what_lies_in_scratch(storage, tmp_path):
+    wide = tmp_path / ".scratch"
+    wide.mkdir(mode=0o755)
+    folder = scratch(UPath(storage))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent in {wide, tmp_path}
+    if folder.parent == wide:
+        assert wide.stat().st_mode & 0o777 == 0o700
+
+
+def test_many_folders_one_after_the_other_hold_no_descriptors(tmp_path):
+    def work() -> int:
+        shutil.rmtree(scratch(UPath(tmp_path.as_uri())))
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    assert work() == [work() for _ in range(20)][-1]

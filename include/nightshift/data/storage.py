@@ -7,11 +7,13 @@ then write, which two writers can both pass: :func:`create` refuses them.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +103,58 @@ def sha256_of(path: Path) -> str:
 
 
 def scratch(storage: UPath) -> Path:
-    """Return a new empty local folder, on the disk of `storage` where that is local (so that :func:`put` renames)."""
-    root = Path(storage.path) / ".scratch" if is_local(storage) else Path(tempfile.gettempdir()) / "nightshift"
-    folder = root / uuid.uuid4().hex
-    folder.mkdir(parents=True)
-    return folder
+    """Return a new empty local folder, on the disk of `storage` where that is local (so that :func:`put` renames).
+
+    Only this user can read it, because raw data of customers passes through. This process, and those that it forks,
+    hold a lock on it; the first call of a process removes the folders beside that nobody holds any more, which a
+    killed process left. (Where several machines share a disk, its locks must hold across them, as those of NFS do.)
+
+    :raises BadEnvironment: another user's folder is in the way.
+    """
+    if is_local(storage):
+        root, prefix = Path(storage.path) / ".scratch", ""
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if root.stat().st_uid == os.getuid():
+            root.chmod(0o700)
+    else:
+        root, prefix = Path(tempfile.gettempdir()), f"nightshift-{os.getuid()}-"
+    if root not in _swept:
+        _swept.add(root)
+        _sweep(root, prefix)
+    for folder in [folder for folder in _held if not folder.exists()]:
+        os.close(_held.pop(folder))
+    while True:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        except PermissionError as error:
+            raise BadEnvironment(f"{root} cannot be written by this user: {error.strerror}") from error
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            _held[folder] = lock
+            return folder
+        os.close(lock)  # somebody swept it between the two
+
+
+_held: dict[Path, int] = {}
+_swept: set[Path] = set()
+
+
+def _sweep(root: Path, prefix: str) -> None:
+    """Remove the scratch folders that no living process holds."""
+    for folder in root.glob(f"{prefix}*"):
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock).st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _write_beside(path: UPath, content: bytes) -> Path:
