@@ -1,0 +1,79 @@
+"""How far two distributions are apart, in units that mean the same for every metric and any number of rows.
+
+Numbers: the Wasserstein-1 distance, the area between the two cumulative distributions, in standard deviations of the
+reference (Evidently's "Wasserstein distance (normed)"); a shift of the mean by 0.2 standard deviations gives 0.2.
+Categories: the Jensen-Shannon distance, base 2, from 0 (the same) to 1 (nothing in common): J. Lin, "Divergence measures
+based on the Shannon entropy", IEEE Transactions on Information Theory 37 (1991), and D. M. Endres and J. E. Schindelin,
+IEEE Transactions on Information Theory 49 (2003), for its square root being a distance.
+Embeddings: the sliced Wasserstein distance, the mean over directions of the distance along each (Rabin, Peyré, Delon
+and Bernot, "Wasserstein barycenter and its application to texture mixing", SSVM 2011).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nightshift.monitoring.cells import Counts, Floats, Numbers
+from nightshift.monitoring.counting import Categories
+from nightshift.monitoring.metrics import Metric
+
+# Shares, probabilities and scores: a reference whose values hardly differ must not make a trifle look large. With a
+# hundredth of the answers invalid, where all were valid, the effect is 0.1.
+SMALLEST_SCORE_DEVIATION = 0.1
+SMALLEST_DEVIATION_TO_MEAN = 0.01
+_TINY = 1e-9
+_SCORES = frozenset(metric for metric in Metric if metric.group in {"scores", "quality"})
+
+
+def unit(metric: str, reference: Numbers) -> float:
+    """Return what the distance of a metric is divided by: the reference's standard deviation, kept off zero."""
+    if metric in _SCORES:
+        return max(reference.deviation, SMALLEST_SCORE_DEVIATION)
+    return max(reference.deviation, SMALLEST_DEVIATION_TO_MEAN * abs(reference.mean), _TINY)
+
+
+def side_by_side(night: Numbers, reference: Numbers) -> tuple[Floats, Counts]:
+    """Return the values that occur in either, ascending (k), and the counts of night and reference (2 x k)."""
+    cells = np.union1d(night.cells, reference.cells)
+    counts = np.zeros((2, len(cells)), np.int64)
+    for row, one in enumerate((night, reference)):
+        counts[row, np.searchsorted(cells, one.cells)] = one.counts
+    return Numbers(cells, counts[0]).values, counts
+
+
+def named_side_by_side(night: Categories, reference: Categories) -> tuple[list[str], Counts]:
+    """Return the categories that occur in either, ascending (k), and the counts of night and reference (2 x k)."""
+    names = sorted({*night.counts, *reference.counts})
+    return names, np.array([[one.counts.get(name, 0) for name in names] for one in (night, reference)], np.int64)
+
+
+def wasserstein(values: Floats, night: NDArray[np.number], reference: NDArray[np.number]) -> Floats:
+    """Return the Wasserstein-1 distance between counts over the same ascending values (k).
+
+    :param night: counts, k, or draws x k; likewise `reference`.
+    :return: one distance for each draw, in the unit of `values`.
+    """
+    difference = _shares(night).cumsum(axis=-1) - _shares(reference).cumsum(axis=-1)
+    return np.asarray(np.abs(difference[..., :-1]) @ np.diff(values))
+
+
+def jensen_shannon(night: NDArray[np.number], reference: NDArray[np.number]) -> Floats:
+    """Return the Jensen-Shannon distance (base 2) between counts over the same categories.
+
+    :param night: counts, k, or draws x k; likewise `reference`.
+    :return: one distance for each draw, 0 to 1.
+    """
+    one, other = _shares(night), _shares(reference)
+    # Entropy of the mean less the mean entropy; rounding may leave it a little below 0.
+    divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
+    return np.sqrt(np.clip(divergence, 0, 1))
+
+
+def _shares(counts: NDArray[np.number]) -> Floats:
+    return counts / counts.sum(axis=-1, keepdims=True)
+
+
+def _entropy(shares: Floats) -> Floats:
+    """Return the entropy in bits over the last axis."""
+    return -np.sum(shares * np.log2(shares, out=np.zeros_like(shares), where=shares > 0), axis=-1)

@@ -1,0 +1,241 @@
+"""Judges a night: its profile against the reference's, metric by metric, segment by segment, with reasons for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nightshift.fields import Model
+from nightshift.monitoring.comparison import Comparison, compare
+from nightshift.monitoring.metrics import Metric
+from nightshift.monitoring.profiles import ALL_ROWS, Profile
+from nightshift.monitoring.significance import q_values
+from nightshift.monitoring.wording import clean, number
+from nightshift.policies import Drift
+from nightshift.verdict import Verdict, worst
+
+_MOVED = (Verdict.FAIL, Verdict.WARN)
+
+
+class MetricVerdict(Model):
+    """How one metric of a night compares with the reference."""
+
+    metric: Metric
+    verdict: Verdict
+    rows: int  # with a value
+    reference_rows: int
+    effect: float = 0.0  # Wasserstein distance in standard deviations, or Jensen-Shannon distance (effects.py)
+    expected_by_chance: float = 0.0  # effect that chance alone gives at these numbers of rows
+    excess: float = 0.0  # effect beyond chance: what is held against the floors
+    p_value: float = 1.0
+    q_value: float = 1.0  # p-value corrected for the number of metrics judged together
+    warn: float  # floors of the excess
+    fail: float
+    direction: str = ""  # what changed, in words
+
+
+class SegmentVerdict(Model):
+    """How the rows of one segment compare with the same segment of the reference."""
+
+    segment: str  # column=value
+    verdict: Verdict
+    rows: int
+    reference_rows: int
+    metrics: list[MetricVerdict]  # those that are WARN or FAIL, the worst first
+
+
+class NightVerdict(Model):
+    """How a night compares with the reference, and with the nights before it."""
+
+    verdict: Verdict
+    rows: int
+    reference_rows: int
+    metrics: list[MetricVerdict]  # the worst first
+    segments: list[SegmentVerdict]  # the worst first; informative
+    trailing: list[MetricVerdict]  # the same metrics against the trailing nights; informative
+    trailing_rows: int
+    reasons: list[str]  # sentences for people, the most important first
+
+    @property
+    def failing(self) -> list[Metric]:
+        """Metrics that are FAIL, the worst first."""
+        return [one.metric for one in self.metrics if one.verdict is Verdict.FAIL]
+
+    @property
+    def worst(self) -> Metric | None:
+        """The metric with the largest excess in its floor, where one is WARN or FAIL."""
+        first = self.metrics[0] if self.metrics else None
+        return first.metric if first and first.verdict in {Verdict.WARN, Verdict.FAIL} else None
+
+    @property
+    def worst_segment(self) -> str | None:
+        """The segment that drifted most, where one is WARN or FAIL."""
+        first = self.segments[0] if self.segments else None
+        return first.segment if first and first.verdict in {Verdict.WARN, Verdict.FAIL} else None
+
+
+def judge_night(profile: Profile, reference: Profile, policy: Drift, trailing: Profile | None = None) -> NightVerdict:
+    """Return the verdict on a night. Pure: the same profiles and policy give the same verdict, to the last digit.
+
+    A metric
+        - is left out where the policy gives it the floor 0, or where neither side has a value of it;
+        - is INSUFFICIENT_DATA, and does not count, where either side has fewer than `policy.min_rows` values;
+        - is FAIL when its effect beyond chance (the root of effect² - expected²) reaches the FAIL floor, and WARN when
+          it reaches the WARN floor, provided that its q-value is below `policy.significance`; else it is PASS. The
+          floors are `policy.fail` and `policy.warn`; a metric with a FAIL floor of its own has half of that as its
+          WARN floor.
+
+    The night
+        - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
+          could be judged: no data is no pass;
+        - else has the worst verdict of the metrics that could be judged.
+
+    Segments with `policy.min_rows` rows on both sides, and the trailing nights, are judged in the same way, the
+    metrics of all segments together as one family of tests. They say where and since when, and do not count.
+    """
+    metrics = _judge(profile, reference, policy, [ALL_ROWS])[ALL_ROWS]
+    rows, reference_rows = profile.rows(), reference.rows()
+    if min(rows, reference_rows) < policy.min_rows:
+        verdict = Verdict.INSUFFICIENT_DATA
+    else:
+        verdict = worst(one.verdict for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA)
+    segments = _segments(profile, reference, policy)
+    return NightVerdict(
+        verdict=verdict,
+        rows=rows,
+        reference_rows=reference_rows,
+        metrics=metrics,
+        segments=segments,
+        trailing=_judge(profile, trailing, policy, [ALL_ROWS])[ALL_ROWS] if trailing else [],
+        trailing_rows=trailing.rows() if trailing else 0,
+        reasons=_reasons(rows, reference_rows, policy, metrics, segments),
+    )
+
+
+def floors(policy: Drift, metric: Metric) -> tuple[float, float]:
+    """Return the WARN and the FAIL floor of a metric; both 0 where the policy ignores it."""
+    if metric in policy.metrics:
+        return policy.metrics[metric] / 2, policy.metrics[metric]
+    return policy.warn, policy.fail
+
+
+def _judge(
+    profile: Profile, reference: Profile, policy: Drift, segments: Sequence[str], *, quick: bool = False
+) -> dict[str, list[MetricVerdict]]:
+    """Return the verdicts on the metrics of each of `segments`, the worst first; all are corrected together.
+
+    :param quick: ask what chance does only where the effect reaches the WARN floor; elsewhere the p-value is 1, which
+        makes the correction stricter, never laxer.
+    """
+    compared = [
+        (segment, compare(
+            profile, reference, metric, segment,
+            min_rows=policy.min_rows, least_effect=floors(policy, metric)[0] if quick else 0.0,
+        ))
+        for segment in segments
+        for metric in Metric
+        if policy.metrics.get(metric) != 0
+    ]  # fmt: skip
+    enough = [min(one.rows, one.reference_rows) >= policy.min_rows for _, one in compared]
+    p_values = [one.chance.p_value(one.effect) if one.chance else 1.0 for _, one in compared]
+    corrected = iter(q_values([p_value for p_value, judged in zip(p_values, enough, strict=True) if judged]))
+    verdicts: dict[str, list[MetricVerdict]] = {segment: [] for segment in segments}
+    for (segment, one), p_value, judged in zip(compared, p_values, enough, strict=True):
+        if one.rows or one.reference_rows:
+            verdicts[segment].append(_verdict(one, policy, p_value, next(corrected) if judged else None))
+    return {segment: sorted(found, key=_badness, reverse=True) for segment, found in verdicts.items()}
+
+
+def _verdict(one: Comparison, policy: Drift, p_value: float, q_value: float | None) -> MetricVerdict:
+    """Return the verdict on one comparison; without a q-value there were too few rows."""
+    warn, fail = floors(policy, one.metric)
+    excess = one.chance.excess(one.effect) if one.chance else 0.0
+    if q_value is None:
+        verdict = Verdict.INSUFFICIENT_DATA
+    elif q_value >= policy.significance or excess < warn:
+        verdict = Verdict.PASS
+    else:
+        verdict = Verdict.FAIL if excess >= fail else Verdict.WARN
+    return MetricVerdict(
+        metric=one.metric,
+        verdict=verdict,
+        rows=one.rows,
+        reference_rows=one.reference_rows,
+        effect=one.effect,
+        expected_by_chance=one.chance.expected if one.chance else 0.0,
+        excess=excess,
+        p_value=p_value,
+        q_value=1.0 if q_value is None else q_value,
+        warn=warn,
+        fail=fail,
+        direction=one.direction,
+    )
+
+
+def _badness(one: MetricVerdict) -> tuple[int, float, str]:
+    """Order verdicts on metrics: by verdict, those that were not judged last, then by excess in units of the floor."""
+    order = [Verdict.INSUFFICIENT_DATA, Verdict.PASS, Verdict.WARN, Verdict.FAIL]
+    return order.index(one.verdict), one.excess / one.fail, one.metric
+
+
+def _segments(profile: Profile, reference: Profile, policy: Drift) -> list[SegmentVerdict]:
+    """Return the verdicts on the segments that have rows enough on both sides, the worst first."""
+    large = [
+        segment
+        for segment in profile.segments()
+        if min(profile.rows(segment), reference.rows(segment)) >= policy.min_rows
+    ]
+    judged = _judge(profile, reference, policy, large, quick=True)
+    found = []
+    for segment, metrics in judged.items():
+        moved = [one for one in metrics if one.verdict in _MOVED]
+        verdicts = [one.verdict for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA]
+        found.append(
+            SegmentVerdict(
+                segment=segment,
+                verdict=worst(verdicts),
+                rows=profile.rows(segment),
+                reference_rows=reference.rows(segment),
+                metrics=moved,
+            )
+        )
+    return sorted(found, key=lambda one: _badness(one.metrics[0]) if one.metrics else (0, 0.0, ""), reverse=True)
+
+
+def _reasons(
+    rows: int, reference_rows: int, policy: Drift, metrics: list[MetricVerdict], segments: list[SegmentVerdict]
+) -> list[str]:
+    """Return sentences for people: what keeps the night from being judged, what moved, where, and what was left out."""
+    reasons = []
+    for whose, count in (("The night", rows), ("The reference", reference_rows)):
+        if count < policy.min_rows:
+            reasons.append(f"{whose} has {count:,} rows; {policy.min_rows:,} are needed for a verdict.")
+    moved = [one for one in metrics if one.verdict in _MOVED]
+    for one in moved:
+        floor = one.fail if one.verdict is Verdict.FAIL else one.warn
+        reasons.append(
+            f"{_name(one)}: {one.direction}. Effect {number(one.effect)}, of which chance explains "
+            f"{number(one.expected_by_chance)}; {one.verdict} from {number(floor)} beyond chance."
+        )
+    first = segments[0] if segments else None
+    if first and first.metrics:
+        reasons.append(
+            f"Most in {clean(first.segment)} ({first.rows:,} rows): {first.metrics[0].metric.label}, "
+            f"{first.metrics[0].direction}."
+        )
+    judged = [one for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA]
+    if judged and not moved:
+        reasons.append(
+            f"None of {len(judged)} metrics moved by more than chance and the floors allow; {judged[0].metric.label} "
+            f"came nearest, {number(judged[0].excess)} beyond chance."
+        )
+    reasons += [
+        f"{_name(one)} was not judged: {one.rows:,} rows of the night and {one.reference_rows:,} of the reference "
+        f"have it; {policy.min_rows:,} of each are needed."
+        for one in metrics
+        if one.verdict is Verdict.INSUFFICIENT_DATA
+    ]
+    return reasons
+
+
+def _name(one: MetricVerdict) -> str:
+    return one.metric.label[0].upper() + one.metric.label[1:]
