@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -162,3 +163,42 @@ def publish_model(storage, tmp_path):
         return partition, manifest
 
     return publish_folder
+
+
+@pytest.fixture
+def judged(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):  # noqa: PLR0917
+    """A function that publishes and evaluates a model against all there is, and returns the spec that registers it."""
+    from nightshift.config import Application, Evaluation, Gate, Source, Training
+    from nightshift.jobs import evaluate, register, snapshot
+    from nightshift.registry.tracking import TrackingRun
+
+    name = "judged_" + re.sub(r"\W", "_", request.node.name)[5:50]
+
+    def evaluated(seed=1, folder=tiny_models.trained, min_score=0.0, other_answers=0):
+        application = Application(
+            name=name,
+            description="Names the intent of a message.",
+            sources=[Source(uri="rows.jsonl", columns={"prompt": "text", "answer": "answer"})],
+            training=Training(min_examples=1),
+            evaluation=Evaluation(max_examples=20, max_new_tokens=8),
+            gate=Gate(min_examples=10, min_score=min_score, max_loss_to_champion=1),
+        )
+        held_out = [
+            (
+                f"where is card number {n * 7919} of mine",
+                "another" if other_answers and n % other_answers else tiny_models.answer,
+                "held_out",
+            )
+            for n in range(30)
+        ]
+        publish_day("2026-11-02", [("a training row", "x", "train"), *held_out], application=name)
+        made = snapshot.run(snapshot.Spec(application=application, storage=storage), progress)
+        model, manifest = publish_model(folder, application=name, seed=seed)
+        TrackingRun(name, key=f"train-{model.name}", name="train").finish()
+        common = {"application": application, "storage": storage, "model": str(model), "model_digest": manifest.digest}
+        result = evaluate.run(
+            evaluate.Spec(**common, snapshot=made.snapshot, digest=made.digest, base_model=tiny_models.random), progress
+        )
+        return register.Spec(**common, evaluation=result.evaluation, evaluation_digest=result.digest)
+
+    return evaluated

@@ -1,6 +1,5 @@
 """The register job against a real MLflow server: one version for each model, wherever it was stopped."""
 
-import re
 from pathlib import Path
 
 import mlflow
@@ -8,10 +7,9 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from nightshift.config import Application, Evaluation, Gate, Source, Training
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.jobs import evaluate, register, snapshot
-from nightshift.registry.tracking import TrackingRun
+from nightshift.jobs import register
+from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.model
@@ -21,48 +19,17 @@ class Stopped(BaseException):
     """What happens instead of a call when the process is killed before it."""
 
 
-@pytest.fixture
-def judged(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):  # noqa: PLR0917
-    """A function that publishes and evaluates a model, and returns the spec that registers it."""
-    name = "register_" + re.sub(r"\W", "_", request.node.name)[5:50]
-
-    def evaluated(seed=1, folder=tiny_models.trained, min_score=0.0):
-        application = Application(
-            name=name,
-            description="Names the intent of a message.",
-            sources=[Source(uri="rows.jsonl", columns={"prompt": "text", "answer": "answer"})],
-            training=Training(min_examples=1),
-            evaluation=Evaluation(max_examples=20, max_new_tokens=8),
-            gate=Gate(min_examples=10, min_score=min_score, max_loss_to_champion=1),
-        )
-        held_out = [(f"where is card number {n * 7919} of mine", tiny_models.answer, "held_out") for n in range(30)]
-        publish_day("2026-11-02", [("a training row", "x", "train"), *held_out], application=name)
-        made = snapshot.run(snapshot.Spec(application=application, storage=storage), progress)
-        model, manifest = publish_model(folder, application=name, seed=seed)
-        TrackingRun(name, key=f"train-{model.name}", name="train").finish()
-        common = {"application": application, "storage": storage, "model": str(model), "model_digest": manifest.digest}
-        result = evaluate.run(
-            evaluate.Spec(**common, snapshot=made.snapshot, digest=made.digest, base_model=tiny_models.random), progress
-        )
-        return register.Spec(**common, evaluation=result.evaluation, evaluation_digest=result.digest)
-
-    return evaluated
-
-
 def versions(spec):
     return MlflowClient().search_model_versions(f"name = '{spec.application.name}'")
 
 
-def test_the_first_that_passes_becomes_champion_and_the_next_only_candidate(judged, progress):
+def test_each_model_becomes_a_version_and_the_newest_is_the_candidate(judged, progress):
     first = register.run(judged(seed=1), progress)
-    assert (first.verdict, first.version) == (Verdict.PASS, "1")
-    assert first.aliases == ["candidate", "champion"]
+    assert (first.verdict, first.version, first.aliases) == (Verdict.PASS, "1", ["candidate"])
     second_spec = judged(seed=2)
     second = register.run(second_spec, progress)
     assert (second.verdict, second.version, second.aliases) == (Verdict.PASS, "2", ["candidate"])
-    assert any("difference in exact match to the champion is 0.0%" in reason for reason in second.reasons)
-    champion = MlflowClient().get_model_version_by_alias(second.name, "champion")
-    assert str(champion.version) == "1"
+    assert with_alias(second.name, CHAMPION) is None
     tags = MlflowClient().get_model_version(second.name, "2").tags
     assert tags["nightshift.model"] == second_spec.model
     assert tags["nightshift.model_digest"] == second_spec.model_digest
@@ -115,7 +82,7 @@ def test_killed_before_any_call_to_mlflow_the_next_try_makes_it_whole(judged, pr
                 register.run(spec, progress)
     result = register.run(spec, progress)
     assert register.run(spec, progress) == result
-    assert result.aliases == ["candidate", "champion"]
+    assert result.aliases == ["candidate"]
     training_run = MlflowClient().get_run(result.run_url.rpartition("/")[2])
     assert len(training_run.outputs.model_outputs) == 1
     assert [str(version.version) for version in versions(spec)] == ["1"]

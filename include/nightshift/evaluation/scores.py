@@ -44,13 +44,14 @@ Scores = dict[str, Estimate]
 class Answers(BaseModel):
     """Answers of one model to the held-out examples, in the examples' order; all lists are of equal length.
 
-    `loss_sum` is the summed negative log-likelihood of the wanted answer's `answer_tokens` tokens.
+    `loss_sum` is the summed negative log-likelihood of the wanted answer's `answer_tokens` tokens; both are empty where
+    nobody measured it, and then there is no loss and no perplexity.
     """
 
     answer: list[str]
     wanted: list[str]
-    loss_sum: list[float]
-    answer_tokens: list[int]
+    loss_sum: list[float] = []
+    answer_tokens: list[int] = []
 
 
 class Comparison(BaseModel):
@@ -112,8 +113,11 @@ def _estimates(answers: Answers, weights: np.ndarray[Any, Any]) -> dict[str, np.
         metric: weights @ np.array(values) / count
         for metric, values in per_example(answers.answer, answers.wanted).items()
     }
+    likeness = {**means, "bleu": _bleu(answers, weights)}
+    if not answers.loss_sum:
+        return likeness
     loss = (weights @ np.array(answers.loss_sum)) / np.maximum(weights @ np.array(answers.answer_tokens), 1)
-    return {**means, "bleu": _bleu(answers, weights), "loss": loss, "perplexity": np.exp(np.minimum(loss, 700))}
+    return {**likeness, "loss": loss, "perplexity": np.exp(np.minimum(loss, 700))}
 
 
 def _bleu(answers: Answers, weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

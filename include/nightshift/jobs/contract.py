@@ -24,8 +24,8 @@ from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
 
 JOBS = (
-    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due",
-    "close", "order",
+    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due", "close",
+    "order", "reference", "drift",
 )  # fmt: skip
 
 

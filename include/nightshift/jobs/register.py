@@ -46,7 +46,7 @@ class Result(JobResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Register the model, whatever the verdict: `candidate` is the newest, PASS makes the first `champion`.
+    """Register the model, whatever the verdict, and make it the `candidate`. Only a release makes a `champion`.
 
     :raises BadInput: a partition is gone or damaged, or the evaluation judged another model.
     :raises BadEnvironment: MLflow cannot be reached; the next try goes on where this one stopped.
@@ -66,7 +66,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     scores = read_scores(evaluation, require_manifest(evaluation, spec.evaluation_digest))
     if scores.models.get("candidate") != spec.model_digest:
         raise BadInput(f"{evaluation} judged another candidate than {model}")
-    decision = gate(scores.comparison, spec.application.gate)
+    decision = gate(scores.comparison, spec.application.gate, scores.slices)
     card = _card(spec, manifest, scores, decision)
 
     with reachable():
@@ -75,7 +75,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         training = find_run(client, experiment, f"train-{model.name}")
     folder = scratch(UPath(spec.storage))
     try:
-        progress.report(0, 3, unit="steps")
+        progress.report(0, 2, unit="steps")
         version = models.register(
             name,
             model=spec.model,
@@ -87,13 +87,9 @@ def run(spec: Spec, progress: Progress) -> Result:
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    progress.report(1, 3, unit="steps")
+    progress.report(1, 2, unit="steps")
     models.set_alias(version, models.CANDIDATE)
-    # The champion comes last: when this job is stopped before, the next try still finds that there is none.
-    if decision.verdict is Verdict.PASS and models.with_alias(name, models.CHAMPION) is None:
-        models.set_alias(version, models.CHAMPION)
-        log.info("version %s is the first champion", version.version)
-    progress.report(3, 3, unit="steps")
+    progress.report(2, 2, unit="steps")
     run_url = f"{client.tracking_uri}/#/experiments/{experiment}/runs/{training.info.run_id}" if training else ""
     return Result(
         name=name,

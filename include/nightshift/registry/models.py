@@ -52,6 +52,17 @@ def with_alias(name: str, alias: str) -> Registered | None:
         raise
 
 
+def version_of(name: str, version: str) -> Registered | None:
+    """Return a version by its number, or None where there is none."""
+    try:
+        with reachable():
+            return _registered(MlflowClient().get_model_version(name, version))
+    except MlflowException as error:
+        if error.error_code in NO_SUCH:
+            return None
+        raise
+
+
 def find_version(name: str, digest: str) -> Registered | None:
     """Return the version of the model with this digest, or None where there is none."""
     with reachable():
@@ -100,6 +111,13 @@ def set_alias(registered: Registered, alias: str) -> None:
     """Point an alias at a version, away from wherever it was."""
     with reachable():
         MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
+
+
+def set_tags(registered: Registered, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    with reachable():
+        for key, value in tags.items():
+            MlflowClient().set_model_version_tag(registered.name, registered.version, key, value)
 
 
 def aliases_of(registered: Registered) -> list[str]:

@@ -1,0 +1,50 @@
+"""The page of a replay: what the earlier champion said that night, and what the new one says, as numbers and a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader
+
+from nightshift.config import Application
+from nightshift.evaluation.gates import NAMES
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.monitoring.policy import Order
+    from nightshift.monitoring.replay import Replayed
+    from nightshift.monitoring.verdicts import NightVerdict
+
+PARTS = {
+    "known": "answers that the earlier champion was trained on",
+    "new": "answers that it never saw",
+    "everything": "all rows",
+}
+
+
+def render(
+    application: Application,
+    order: Order,
+    version: str,
+    *,
+    measured: Replayed,
+    verdict: Verdict,
+    reasons: list[str],
+    drift: NightVerdict,
+) -> str:
+    """Return the page, which loads nothing. Reasons may quote what people typed: they are escaped."""
+    environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
+    return environment.get_template("replay_report.html.jinja").render(
+        application=application,
+        metric=application.gate.metric,
+        metric_name=NAMES[application.gate.metric],
+        night=order.decision.nights[0],
+        order=order,
+        version=version,
+        parts=[(title, compared) for part, title in PARTS.items() if (compared := getattr(measured, part)).examples],
+        left_out=measured.left_out,
+        verdict=verdict,
+        reasons=reasons,
+        drift=drift,
+    )

@@ -1,0 +1,270 @@
+"""The job `replay`: the night that led to a retraining, answered again by the new champion. Did it help?"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nightshift.data.partition import Manifest
+    from nightshift.monitoring.policy import Order
+    from nightshift.monitoring.replay import Replayed
+    from nightshift.monitoring.verdicts import NightVerdict
+    from nightshift.registry.models import Registered
+
+log = logging.getLogger(__name__)
+
+REPORT, NUMBERS = "report.html", "replay.json"
+VERSION = 1  # of how a replay is judged
+
+
+class Spec(JobSpec):
+    """The model that became champion."""
+
+    model_digest: str
+
+
+class Result(JobResult):
+    """Whether it helped; scores of the gate's metric as part -> before, after, gain, low, high, rows.
+
+    The parts are `everything`, `known` (answers that the earlier champion was trained on) and `new`.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+    night: str | None = None
+    order: int | None = None
+    parts: dict[str, dict[str, float]] = Field({})
+    drift: Verdict | None = None  # of the replayed night against the new champion's reference
+    report: str | None = None
+    run_url: str | None = None
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Replay the newest night of the order that the champion was trained for, and publish the comparison.
+
+    :raises BadInput: the night's prompts or interactions, or a model, are gone or damaged.
+    :raises BadEnvironment: the order has no outcome yet, or MLflow or storage cannot be reached.
+    """
+    from nightshift.data.partition import digest_of, find, partition_of, require_manifest
+    from nightshift.data.storage import scratch
+    from nightshift.errors import BadInput
+    from nightshift.jobs import generate, score
+    from nightshift.monitoring.references import reference_partition
+    from nightshift.registry.models import find_version
+
+    name, common = spec.application.name, {"application": spec.application, "storage": spec.storage}
+    version = find_version(name, spec.model_digest)
+    if version is None:
+        raise BadInput(f"no version of {name} is the model {spec.model_digest[:12]}")
+    order = _order_of(spec, version)
+    if order is None or not order.decision.nights:
+        reason = f"no night led to version {version.version}, so there is none to replay"
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
+    night = order.decision.nights[0]
+    before = partition_of(spec.storage, name, "interactions", night)
+    answered = require_manifest(before)
+    prompts = answered.parents[0]
+    generated = generate.run(
+        generate.Spec(**common, prompts=prompts.uri, digest=prompts.digest, model=version.version), progress
+    )
+    scored = score.run(
+        score.Spec(**common, prompts=prompts.uri, digest=prompts.digest, responses=generated.responses, replay=True),
+        progress,
+    )
+    reference = require_manifest(reference_partition(spec.storage, name, spec.model_digest))
+    inputs = {
+        "order": order.number,
+        "before": answered.digest,
+        "after": scored.digest,
+        "reference": reference.digest,
+        "gate": spec.application.gate.model_dump(mode="json"),
+        "drift": spec.application.drift.model_dump(mode="json"),
+        "version": VERSION,
+    }
+    partition = partition_of(spec.storage, name, "replay_reports", night, digest_of(inputs)[:16])
+    folder = scratch(UPath(spec.storage))
+    try:
+        manifest = find(partition, inputs) or _judge(
+            spec, order, version, inputs, partition=partition, answered=(before, answered), after=UPath(scored.interactions),
+            folder=folder, progress=progress,
+        )  # fmt: skip
+        url = _log(spec, version, partition, manifest, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    facts = manifest.facts
+    return Result(
+        verdict=Verdict(facts["verdict"]),
+        reasons=facts["reasons"],
+        night=night,
+        order=order.number,
+        parts=facts["parts"],
+        drift=Verdict(facts["drift"]),
+        report=str(partition / manifest.file(REPORT).path),
+        run_url=url,
+    )
+
+
+def _order_of(spec: Spec, version: Registered) -> Order | None:
+    """The order that the version was trained for, or None where nobody ordered it."""
+    from nightshift.errors import BadEnvironment
+    from nightshift.monitoring.records import Records
+
+    records = Records(spec.storage, spec.application.name)
+    orders = records.orders()
+    outcomes = records.outcomes(orders)
+    trained = [number for number, outcome in outcomes.items() if outcome.model == version.model]
+    if trained:
+        return orders[max(trained)]
+    if waiting := sorted(set(records.claims(orders)) - set(outcomes)):
+        raise BadEnvironment(f"retraining {waiting[0]} has no outcome yet, so nobody knows whose model this is")
+    return None
+
+
+def _judge(
+    spec: Spec,
+    order: Order,
+    version: Registered,
+    inputs: dict[str, Any],
+    *,
+    partition: UPath,
+    answered: tuple[UPath, Manifest],
+    after: UPath,
+    folder: Path,
+    progress: Progress,
+) -> Manifest:
+    from nightshift.data.partition import Parent, publish, require_manifest
+    from nightshift.data.storage import scratch
+    from nightshift.evaluation.replay_report import render
+    from nightshift.monitoring import replay
+
+    before, before_manifest = answered
+    after_manifest = require_manifest(after)
+    earlier_rows = replay.read_interactions(before, before_manifest)
+    measured = replay.replayed(
+        earlier_rows,
+        replay.read_interactions(after, after_manifest),
+        _answers_of(spec, order.decision.model_digest),
+        replay.seen_in_training(earlier_rows, spec.storage, spec.application.name),
+    )
+    verdict, reasons = replay.helped(measured, spec.application.gate)
+    drift = _drift(spec, after, after_manifest, folder, progress)
+    reasons = [*reasons, f"the night is {drift.verdict} against the reference of version {version.version}"]
+    output = scratch(UPath(spec.storage))
+    (output / NUMBERS).write_text(measured.model_dump_json(indent=1))
+    page = render(
+        spec.application, order, version.version, measured=measured, verdict=verdict, reasons=reasons, drift=drift
+    )
+    (output / REPORT).write_text(page, encoding="utf-8")
+    return publish(
+        partition,
+        output,
+        kind="replay",
+        application=spec.application.name,
+        inputs=inputs,
+        interval=before_manifest.interval,
+        counts={"rows": measured.everything.examples, "left_out": measured.left_out},
+        facts={
+            "verdict": verdict.value,
+            "reasons": reasons,
+            "parts": _parts(spec, measured),
+            "drift": drift.verdict.value,
+            "model_version": version.version,
+        },
+        parents=[
+            Parent(uri=str(before), digest=before_manifest.digest),
+            Parent(uri=str(after), digest=after_manifest.digest),
+        ],
+    )
+
+
+def _answers_of(spec: Spec, model_digest: str) -> frozenset[str]:
+    """What the earlier champion was trained to answer; of one that is gone, nothing is known."""
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.replay import trained_answers
+    from nightshift.registry.models import find_version
+
+    earlier = find_version(spec.application.name, model_digest)
+    try:
+        return trained_answers(UPath(earlier.model), earlier.digest) if earlier else frozenset()
+    except BadInput as error:
+        log.warning("known and new answers cannot be told apart: %s", error)
+        return frozenset()
+
+
+def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress: Progress) -> NightVerdict:
+    from nightshift.data.interactions import INTERACTIONS
+    from nightshift.data.partition import fetch, require_manifest
+    from nightshift.monitoring.measured import measure
+    from nightshift.monitoring.references import read_reference, reference_partition
+    from nightshift.monitoring.topics import Embedder
+    from nightshift.monitoring.verdicts import judge_night
+
+    at = reference_partition(spec.storage, spec.application.name, spec.model_digest)
+    reference = read_reference(at, require_manifest(at).digest, folder / "reference")
+    measured = measure(
+        fetch(after, manifest, INTERACTIONS, folder / "after"),
+        reference.topics,
+        Embedder(),
+        spec.application.traffic.segments,
+        lambda done, of: progress.report(done, of, unit="prompts"),
+    )
+    return judge_night(measured.profile, reference.profile, spec.application.drift, None)
+
+
+def _parts(spec: Spec, measured: Replayed) -> dict[str, dict[str, float]]:
+    from nightshift.monitoring.replay import AFTER, BEFORE
+
+    metric = spec.application.gate.metric
+    parts = {}
+    for part in ("everything", "known", "new"):
+        compared = getattr(measured, part)
+        if compared.examples:
+            gain = compared.differences[BEFORE][metric]
+            parts[part] = {
+                "rows": float(compared.examples),
+                "before": compared.scores[BEFORE][metric].value,
+                "after": compared.scores[AFTER][metric].value,
+                "gain": gain.value,
+                "low": gain.low,
+                "high": gain.high,
+            }
+    return parts
+
+
+def _log(spec: Spec, version: Registered, partition: UPath, manifest: Manifest, folder: Path) -> str:
+    from nightshift.data.partition import fetch
+    from nightshift.registry.models import set_tags
+    from nightshift.registry.tracking import TrackingRun
+
+    facts = manifest.facts
+    run = TrackingRun(
+        spec.application.name,
+        key=f"replay-{partition.name}",
+        name=f"replay {partition.parent.name} by version {version.version}",
+        tags={
+            "nightshift.job": "replay",
+            "nightshift.replay": str(partition),
+            "nightshift.verdict": facts["verdict"],
+            "nightshift.model_version": version.version,
+            "mlflow.note.content": "\n".join(f"- {reason}" for reason in facts["reasons"]),
+        },
+    )
+    run.metrics(
+        {f"{part}/{name}": value for part, numbers in facts["parts"].items() for name, value in numbers.items()}
+    )
+    for name in (REPORT, NUMBERS):
+        run.artifact(fetch(partition, manifest, name, folder / "report"))
+    run.finish()
+    set_tags(version, {"nightshift.replay": facts["verdict"], "nightshift.replay_report": str(partition)})
+    return run.url

@@ -1,0 +1,145 @@
+"""Did a release help? The night that led to it, answered again by the new champion, row by row against what was said then.
+
+Only rows with a known answer count that no training set holds, nor anything that nearly equals one. They are looked at
+apart: those whose answer the earlier champion was trained on, and those with answers that it never saw.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Set
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+from upath import UPath
+
+from nightshift.config import Gate
+from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.leakage import HeldOut, asked_of
+from nightshift.data.partition import Manifest, fetch, read_manifest, require_manifest
+from nightshift.data.snapshot import TRAIN, published_snapshots
+from nightshift.data.storage import scratch
+from nightshift.evaluation.gates import NAMES
+from nightshift.evaluation.scores import Answers, Comparison, compare, normalised
+from nightshift.verdict import Verdict
+
+# Roles of a Comparison: the earlier champion's answers that night, and the new one's.
+BEFORE, AFTER = "champion", "candidate"
+COLUMNS = ["row", "digest", "prompt", "response", "reference"]
+
+
+class Replayed(BaseModel):
+    """The comparison over all rows that count, over those with answers known to the earlier champion, and with new ones."""
+
+    everything: Comparison
+    known: Comparison
+    new: Comparison
+    left_out: int  # rows without a known answer, or too near to a row that was trained on
+
+
+def replayed(before: pa.Table, after: pa.Table, known_answers: Set[str], trained_on: Set[str]) -> Replayed:
+    """Compare two answers to the same prompts (columns `COLUMNS`).
+
+    :param known_answers: normalised answers that the earlier champion was trained on.
+    :param trained_on: digests of rows that do not count.
+    """
+    now = {row["row"]: row["response"] for row in after.select(["row", "response"]).to_pylist()}
+    rows = [row for row in before.select(COLUMNS).to_pylist() if row["row"] in now]
+    counted = [row for row in rows if row["reference"] and row["digest"] not in trained_on]
+    known = [row for row in counted if normalised(row["reference"]) in known_answers]
+    new = [row for row in counted if normalised(row["reference"]) not in known_answers]
+
+    def compared(part: list[dict[str, str]]) -> Comparison:
+        wanted = [row["reference"] for row in part]
+        return compare(
+            {
+                BEFORE: Answers(answer=[row["response"] for row in part], wanted=wanted),
+                AFTER: Answers(answer=[now[row["row"]] for row in part], wanted=wanted),
+            }
+        )
+
+    return Replayed(
+        everything=compared(counted), known=compared(known), new=compared(new), left_out=before.num_rows - len(counted)
+    )
+
+
+def helped(measured: Replayed, policy: Gate) -> tuple[Verdict, list[str]]:
+    """Decide whether the release helped, by the gate's metric.
+
+    What it should have made better are the rows with new answers; where these are too few, all rows. Better with the
+    whole interval: PASS. Better, but perhaps by luck: WARN. Not better: FAIL. A loss on known answers beyond the gate's
+    bound is a WARN at least. Too few rows: INSUFFICIENT_DATA.
+    """
+    enough = policy.min_examples
+    goal, what = (
+        (measured.new, "rows with new answers")
+        if measured.new.examples >= enough
+        else (measured.everything, "all rows")
+    )
+    if goal.examples < enough:
+        reason = f"{goal.examples} rows can be compared, at least {enough} are asked for"
+        return Verdict.INSUFFICIENT_DATA, [reason]
+    gain = goal.differences[BEFORE][policy.metric]
+    verdict = Verdict.PASS if gain.low > 0 else Verdict.WARN if gain.value > 0 else Verdict.FAIL
+    reasons = [_sentence(what, goal, policy)]
+    if goal is measured.new and measured.known.examples >= enough:
+        reasons.append(_sentence("rows with known answers", measured.known, policy))
+        if measured.known.differences[BEFORE][policy.metric].value < -policy.max_loss_to_champion:
+            verdict = Verdict.FAIL if verdict is Verdict.FAIL else Verdict.WARN
+    return verdict, reasons
+
+
+def _sentence(what: str, compared: Comparison, policy: Gate) -> str:
+    before, after = (compared.scores[role][policy.metric].value for role in (BEFORE, AFTER))
+    gain = compared.differences[BEFORE][policy.metric]
+    return (
+        f"{NAMES[policy.metric]} on {compared.examples:,} {what}: {before:.1%} before, {after:.1%} after "
+        f"({gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}])"
+    )
+
+
+def read_interactions(partition: UPath, manifest: Manifest) -> pa.Table:
+    """Return the columns `COLUMNS` of a partition of interactions.
+
+    :raises BadInput: the file is missing, or not what the manifest says.
+    """
+    folder = scratch(partition.parent)
+    try:
+        return pq.read_table(fetch(partition, manifest, INTERACTIONS, folder), columns=COLUMNS)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def trained_answers(model: UPath, digest: str) -> frozenset[str]:
+    """Return the normalised answers that a model was trained on.
+
+    :raises BadInput: the model or its snapshot is gone or damaged.
+    """
+    parent = require_manifest(model, digest).parents[0]
+    snapshot = UPath(parent.uri)
+    return frozenset(
+        map(normalised, _training_rows(snapshot, require_manifest(snapshot), "answer")["answer"].to_pylist())
+    )
+
+
+def seen_in_training(rows: pa.Table, storage: str, application: str) -> frozenset[str]:
+    """Return the digests of the rows that equal or resemble a row of any training set."""
+    held_out = HeldOut(
+        {
+            digest: " ".join(prompt.casefold().split())
+            for digest, prompt in zip(rows["digest"].to_pylist(), rows["prompt"].to_pylist(), strict=True)
+        }
+    )
+    for snapshot in published_snapshots(storage, application):
+        if read_manifest(snapshot.partition):
+            held_out.take_away(asked_of(_training_rows(snapshot.partition, snapshot.manifest, "digest", "messages")))
+    return frozenset(held_out.seen)
+
+
+def _training_rows(snapshot: UPath, manifest: Manifest, *columns: str) -> pa.Table:
+    folder = scratch(snapshot.parent)
+    try:
+        return pq.read_table(fetch(snapshot, manifest, TRAIN, folder), columns=list(columns))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""From a registered candidate to the champion, against a real MLflow server: decided once, moved once, never by itself."""
+
+import pytest
+
+from nightshift.errors import BadInput
+from nightshift.jobs import promote, register, release
+from nightshift.monitoring.gate_records import gate_records
+from nightshift.monitoring.records import Records
+from nightshift.registry.models import CHAMPION, with_alias
+from nightshift.verdict import Verdict
+
+pytestmark = pytest.mark.model
+
+
+def released(spec, progress, **given):
+    """What `release` answers, and what `promote` makes of it."""
+    common = {"application": spec.application, "storage": spec.storage}
+    decision = release.run(release.Spec(**common, **given), progress)
+    wanted = decision.model_dump(include={"released", "version", "model_digest", "champion_digest"})
+    return decision, promote.run(promote.Spec(**common, **wanted), progress)
+
+
+def champion(spec):
+    found = with_alias(spec.application.name, CHAMPION)
+    return found.version if found else None
+
+
+def test_the_first_candidate_that_passes_becomes_champion_through_a_release_alone(judged, progress):
+    spec = judged()
+    register.run(spec, progress)
+    assert champion(spec) is None
+    decision, moved = released(spec, progress)
+    assert (decision.verdict, decision.released, moved.version) == (Verdict.PASS, True, "1")
+    assert champion(spec) == "1"
+    (kept,) = gate_records(spec.storage, spec.application.name)
+    assert kept.numbers["examples"] == 20
+    assert [entry.version for entry in Records(spec.storage, spec.application.name).releases()] == ["1"]
+
+
+def test_a_released_candidate_is_not_released_again(judged, progress):
+    spec = judged()
+    register.run(spec, progress)
+    released(spec, progress)
+    before = Records(spec.storage, spec.application.name).releases()
+    decision, moved = released(spec, progress)
+    assert (decision.verdict, decision.reasons) == (Verdict.INSUFFICIENT_DATA, ["version 1 is the champion already"])
+    assert moved.verdict is Verdict.INSUFFICIENT_DATA
+    assert Records(spec.storage, spec.application.name).releases() == before
+
+
+def test_a_candidate_that_fails_its_gate_is_held_and_no_reason_helps(judged, progress, tiny_models):
+    spec = judged(folder=tiny_models.random, min_score=0.5)
+    register.run(spec, progress)
+    decision, moved = released(spec, progress, reason="the board wants it")
+    assert (decision.verdict, decision.released, moved.verdict) == (Verdict.FAIL, False, Verdict.INSUFFICIENT_DATA)
+    assert champion(spec) is None
+
+
+def test_a_doubtful_candidate_waits_until_a_person_says_why(judged, progress):
+    # Right on half of 20 examples: the score is above the bound, but its interval is not.
+    spec = judged(other_answers=2, min_score=0.35)
+    register.run(spec, progress)
+    held, _ = released(spec, progress)
+    assert (held.verdict, held.released, champion(spec)) == (Verdict.WARN, False, None)
+    by_person, _ = released(spec, progress, reason="reviewed twenty answers by hand")
+    assert (by_person.released, champion(spec)) == (True, "1")
+    assert [entry.by for entry in gate_records(spec.storage, spec.application.name)] == [
+        "gate",
+        "reviewed twenty answers by hand",
+    ]
+
+
+def test_a_candidate_judged_against_an_earlier_champion_is_not_released(judged, progress):
+    one, other = judged(seed=1), judged(seed=2)
+    register.run(one, progress)
+    register.run(other, progress)
+    released(one, progress, version=1)
+    decision, _ = released(other, progress, version=2)
+    assert decision.verdict is Verdict.INSUFFICIENT_DATA
+    assert "was not judged against version 1" in decision.reasons[0]
+    assert champion(one) == "1"
+
+
+def test_killed_between_alias_and_record_the_next_try_writes_the_record(judged, progress, monkeypatch):
+    spec = judged()
+    register.run(spec, progress)
+    common = {"application": spec.application, "storage": spec.storage}
+    decision = release.run(release.Spec(**common), progress)
+    wanted = promote.Spec(**common, **decision.model_dump(include={"released", "version", "model_digest"}))
+    with monkeypatch.context() as kill:
+        kill.setattr(Records, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            promote.run(wanted, progress)
+    assert champion(spec) == "1"
+    assert promote.run(wanted, progress).verdict is Verdict.PASS
+    assert len(Records(spec.storage, spec.application.name).releases()) == 1
+
+
+def test_a_version_that_does_not_exist_is_named(judged, progress):
+    spec = judged()
+    with pytest.raises(BadInput, match="has no version 7"):
+        released(spec, progress, version=7)
