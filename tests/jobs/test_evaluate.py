@@ -72,6 +72,7 @@ def test_a_trained_candidate_is_told_from_its_base_model(prepared, progress, tmp
     assert run.info.run_id in result.run_url
     names = {artifact.path for artifact in MlflowClient().list_artifacts(run.info.run_id)}
     assert names == {"answers.parquet", "report.html", "scores.json"}
+    assert list((UPath(prepared.storage) / ".scratch").iterdir()) == []
 
 
 def test_what_users_wrote_stays_text_on_the_page_and_the_page_loads_nothing(prepared, progress, tmp_path):

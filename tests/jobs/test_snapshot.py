@@ -10,6 +10,7 @@ from upath import UPath
 from nightshift.config import Application, Source, Training
 from nightshift.data.leakage import asked, shingles, similarity
 from nightshift.data.partition import fetch, require_manifest
+from nightshift.errors import BadInput
 from nightshift.jobs.snapshot import Spec, run
 from nightshift.verdict import Verdict
 
@@ -155,3 +156,14 @@ def test_a_window_ends_at_the_day_that_was_asked_for(publish_day, snapshot):
     for day in range(2, 7):
         publish_day(f"2026-11-0{day}", [(f"text {day}", "a", "train"), (f"more {day}", "a", "train")])
     assert snapshot(until=date(2026, 11, 5), window_days=2).days == ["2026-11-04", "2026-11-05"]
+
+
+def test_nothing_is_left_in_scratch_by_success_or_by_a_damaged_day(publish_day, snapshot, storage):
+    partition, manifest = publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train")])
+    scratch = UPath(storage) / ".scratch"
+    snapshot()
+    publish_day("2026-11-03", [("three", "a", "train")])
+    (partition / manifest.files[0].path).write_bytes(b"damaged")
+    with pytest.raises(BadInput):
+        snapshot()
+    assert list(scratch.iterdir()) == []

@@ -91,25 +91,28 @@ def evaluation_of(
         decision=gate(comparison, application.gate, slices),
     )
     folder = scratch(UPath(storage))
-    (folder / SCORES).write_text(file.model_dump_json(indent=1))
-    table = _side_by_side(judged)
-    pq.write_table(table, folder / ANSWERS, compression="zstd")
-    page = render(application, file, judged, snapshot_manifest)
-    (folder / REPORT).write_text(page, encoding="utf-8")
-    manifest = publish(
-        partition,
-        folder,
-        kind="evaluation",
-        application=application.name,
-        inputs=inputs,
-        rows={ANSWERS: table.num_rows},
-        counts={"examples": comparison.examples, "models": len(judged)},
-        facts={
-            "verdict": file.decision.verdict.value,
-            "seconds": {one.under_test.role: one.manifest.facts["seconds"] for one in judged},
-        },
-        parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *(one.parent for one in judged)],
-    )
+    try:
+        (folder / SCORES).write_text(file.model_dump_json(indent=1))
+        table = _side_by_side(judged)
+        pq.write_table(table, folder / ANSWERS, compression="zstd")
+        page = render(application, file, judged, snapshot_manifest)
+        (folder / REPORT).write_text(page, encoding="utf-8")
+        manifest = publish(
+            partition,
+            folder,
+            kind="evaluation",
+            application=application.name,
+            inputs=inputs,
+            rows={ANSWERS: table.num_rows},
+            counts={"examples": comparison.examples, "models": len(judged)},
+            facts={
+                "verdict": file.decision.verdict.value,
+                "seconds": {one.under_test.role: one.manifest.facts["seconds"] for one in judged},
+            },
+            parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *(one.parent for one in judged)],
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return Evaluated(partition, manifest, file)
 
 

@@ -144,7 +144,7 @@ def _ask(
     from nightshift.training.tokens import tokenize
 
     started = time.monotonic()
-    work, folder = scratch(UPath(storage)), scratch(UPath(storage))
+    work = scratch(UPath(storage))
     try:
         loaded = load(under_test.folder(work))
         examples = tokenize(held_out, loaded.tokenizer, application.prompt)
@@ -155,34 +155,36 @@ def _ask(
             batch_size=application.evaluation.batch_size,
             report=report,
         )
+        folder = work / "answers"
+        folder.mkdir()
+        texts, wanted = [answer.text for answer in answers], [row["answer"] for row in held_out]
+        columns = {
+            "digest": [row["digest"] for row in held_out],
+            "prompt": [row["prompt"] for row in held_out],
+            "wanted": wanted,
+            "answer": texts,
+            "answer_tokens": [answer.tokens for answer in answers],
+            "finished": [answer.finished for answer in answers],
+            "wanted_tokens": [len(example.answer) for example in examples],
+            "wanted_loss": [answer.wanted_loss for answer in answers],
+            **per_example(texts, wanted),
+        }
+        pq.write_table(pa.table(columns, schema=ANSWER_SCHEMA), folder / ANSWERS, compression="zstd")
+        return publish(
+            _address(storage, application, inputs),
+            folder,
+            kind="answers",
+            application=application.name,
+            inputs=inputs,
+            rows={ANSWERS: len(held_out)},
+            counts={"examples": len(held_out), "answer_tokens": sum(columns["answer_tokens"])},
+            facts={
+                "role": under_test.role,
+                "model": under_test.name,
+                "seconds": round(time.monotonic() - started, 1),
+                "precision": str(loaded.model.dtype).removeprefix("torch."),
+                "device": str(loaded.model.device),
+            },
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    texts, wanted = [answer.text for answer in answers], [row["answer"] for row in held_out]
-    columns = {
-        "digest": [row["digest"] for row in held_out],
-        "prompt": [row["prompt"] for row in held_out],
-        "wanted": wanted,
-        "answer": texts,
-        "answer_tokens": [answer.tokens for answer in answers],
-        "finished": [answer.finished for answer in answers],
-        "wanted_tokens": [len(example.answer) for example in examples],
-        "wanted_loss": [answer.wanted_loss for answer in answers],
-        **per_example(texts, wanted),
-    }
-    pq.write_table(pa.table(columns, schema=ANSWER_SCHEMA), folder / ANSWERS, compression="zstd")
-    return publish(
-        _address(storage, application, inputs),
-        folder,
-        kind="answers",
-        application=application.name,
-        inputs=inputs,
-        rows={ANSWERS: len(held_out)},
-        counts={"examples": len(held_out), "answer_tokens": sum(columns["answer_tokens"])},
-        facts={
-            "role": under_test.role,
-            "model": under_test.name,
-            "seconds": round(time.monotonic() - started, 1),
-            "precision": str(loaded.model.dtype).removeprefix("torch."),
-            "device": str(loaded.model.device),
-        },
-    )

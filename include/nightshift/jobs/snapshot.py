@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -90,15 +91,18 @@ def _make(spec: Spec, partition: UPath, selection: Selection, progress: Progress
     from nightshift.data.training_set import write_training_set
 
     folder = scratch(UPath(spec.storage))
-    counts = write_training_set(selection, folder, lambda done, of: progress.report(done, of, unit="partitions"))
-    return publish(
-        partition,
-        folder,
-        kind="snapshot",
-        application=spec.application.name,
-        inputs=selection.inputs,
-        rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"]},
-        counts=counts,
-        facts={"days": [published.key for published in selection.window], "left_out": selection.left_out},
-        parents=[published.parent for published in selection.window],
-    )
+    try:
+        counts = write_training_set(selection, folder, lambda done, of: progress.report(done, of, unit="partitions"))
+        return publish(
+            partition,
+            folder,
+            kind="snapshot",
+            application=spec.application.name,
+            inputs=selection.inputs,
+            rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"]},
+            counts=counts,
+            facts={"days": [published.key for published in selection.window], "left_out": selection.left_out},
+            parents=[published.parent for published in selection.window],
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
