@@ -8,6 +8,7 @@ import yaml
 
 from nightshift.applications import (
     BadApplication,
+    application_names,
     application_schema,
     load_application,
     load_compute,
@@ -64,7 +65,7 @@ def test_the_sample_reads_and_has_every_day_it_names():
             ("uri: s3://support/returns/", "uri: s3://support/{day}/"),
             ["yaml:3: sources[0].uri", "`{day}` is not known"],
         ),
-        (("description:", "name: Bad Name\ndescription:"), ["yaml:1: name", "'Bad Name'"]),
+        (("description:", "name: other\ndescription:"), ["yaml:1: name: unknown key; the file's name is the name"]),
         (
             ("description:", "training: {epochs: 900}\ndescription:"),
             ["yaml:1: training.epochs", "less than or equal to 50", "900"],
@@ -92,6 +93,15 @@ def test_the_sample_reads_and_has_every_day_it_names():
         ),
         (("description: A", "description: [A"), ["not valid YAML"]),
         (("sources:", "source:"), ["yaml:2: source: unknown key; did you mean `sources`?", "sources: Field required"]),
+        (("description:", "start: 2026-02-30\ndescription:"), ["yaml:1: not valid YAML: '2026-02-30'", "day"]),
+        (("description:", "retrain: null\nowner: !!int foo\ndescription:"), ["yaml:2: not valid YAML: 'foo'"]),
+        (("description:", "owner: !!timestamp foo\ndescription:"), ["yaml:1: not valid YAML: 'foo'"]),
+        (("description:", f"prompt: {'[' * 5_000}\ndescription:"), ["nested too deep"]),
+        (
+            ("description:", "description: Another.\ndescription:"),
+            ["yaml:2: not valid YAML: the key `description` is there twice"],
+        ),
+        (("{prompt: question,", "{prompt: question, prompt: text,"), ["yaml:4", "`prompt` is there twice"]),
         (("uri: s3:", "connection: bank_db\n    uri: s3:"), ["`connection` and `query` go together"]),
     ],
 )
@@ -99,6 +109,23 @@ def test_a_mistake_is_answered_with_file_line_key_value_and_what_is_allowed(tmp_
     text = complaint(tmp_path, SMALLEST.replace(*change))
     for part in expected:
         assert part in text
+
+
+@pytest.mark.parametrize(("name", "better"), [("My App", "my_app"), ("2nd", "nd"), ("x" * 64, "x"), ("-", "name")])
+def test_a_file_whose_name_is_no_name_is_told_why_and_what_would_be_one(tmp_path, name, better):
+    with pytest.raises(BadApplication, match=rf"the file's name is what DAGs .*call it {better}.*\.yaml"):
+        read_application(write(tmp_path, SMALLEST, name))
+
+
+def test_a_yml_file_is_not_passed_over_silently(tmp_path, monkeypatch, capsys):
+    write(tmp_path, SMALLEST, "good")
+    (tmp_path / "other.yml").write_text(SMALLEST)
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    assert application_names() == ["good", "other"]
+    assert [app.name for app in readable_applications()] == ["good"]
+    assert main(["apps", "check"]) == 65
+    assert main(["apps", "check", str(tmp_path / "other.yml")]) == 65
+    assert capsys.readouterr().err.count("other.yml: only `.yaml` is read; call it other.yaml") == 2
 
 
 def test_every_mistake_of_a_file_is_named_at_once(tmp_path):
@@ -146,3 +173,11 @@ def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_pat
 
 def test_the_embedded_compute_profile_is_local():
     assert load_compute("local").backend == "local"
+
+
+@pytest.mark.parametrize("text", ["- cpus: 2\n", "words\n", "name: other\n"])
+def test_a_compute_profile_that_is_none_is_refused_and_not_a_traceback(tmp_path, monkeypatch, text):
+    (tmp_path / "odd.yaml").write_text(text)
+    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+    with pytest.raises(BadApplication, match=r"odd\.yaml:1: "):
+        load_compute("odd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +30,8 @@ def applications_folder() -> Path:
 
 
 def application_names() -> list[str]:
-    """Return the names of all application files, readable or not, in order."""
-    return sorted(path.stem for path in applications_folder().glob("*.yaml"))
+    """Return the names of all application files, readable or not, in order. A `.yml` is one, that cannot be read."""
+    return sorted({path.stem for path in applications_folder().glob("*.y*ml") if path.suffix in {".yaml", ".yml"}})
 
 
 def readable_applications() -> list[Application]:
@@ -55,8 +56,7 @@ def read_application(path: Path) -> Application:
 
     :raises BadApplication: the file is missing or wrong.
     """
-    fields = _read(path)
-    application = _check(Application, path, {"name": path.stem, **fields} if isinstance(fields, dict) else fields)
+    application = _check(Application, path, _read(path))
     sources = [
         source.model_copy(update={"uri": str((path.parent / source.uri).resolve())})
         if source.uri and "://" not in source.uri and not source.uri.startswith("/")
@@ -72,12 +72,40 @@ def load_compute(name: str) -> Compute:
     :raises BadApplication: the file is missing or wrong.
     """
     path = Path(os.environ.get("NIGHTSHIFT_COMPUTE", PACKAGE / "compute")) / f"{name}.yaml"
-    return _check(Compute, path, {"name": path.stem, **(_read(path) or {})})
+    return _check(Compute, path, _read(path) or {})
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, whose every refusal is a `YAMLError` with its line; it refuses a key that is there twice."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(
+                        None, None, f"the key `{key.value}` is there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # a day that no month has, words after `!!int`: each raises what Python raises
+            text = f"{getattr(node, 'value', '')!r} is not what it should be: {error}"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from error
 
 
 def _read(path: Path) -> Any:
+    other = path.with_suffix(".yml")
+    if path.suffix == ".yml" or (other.exists() and not path.exists()):
+        raise BadApplication(f"{other}: only `.yaml` is read; call it {other.stem}.yaml")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a safe loader)
     except FileNotFoundError:
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
         raise BadApplication(f"{path}: there is no such file (in {path.parent}: {known})") from None
@@ -87,15 +115,25 @@ def _read(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise BadApplication(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except RecursionError:
+        raise BadApplication(f"{path}: not valid YAML: nested too deep") from None
 
 
 def _check(model: type[FileModel], path: Path, fields: Any) -> FileModel:
+    """The fields of a file as a model, under the file's name."""
+    root = yaml.compose(path.read_text(encoding="utf-8"))
+    problems = []
+    if isinstance(fields, dict):
+        if "name" in fields:
+            problems.append(f"{path}:{_line(root, ('name',))}: name: unknown key; the file's name is the name")
+        fields = {**fields, "name": path.stem}
     try:
-        return model.model_validate(fields)
+        checked = model.model_validate(fields)
     except ValidationError as error:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-        problems = [_problem(model, path, root, dict(item)) for item in error.errors()]
-        raise BadApplication("\n".join(problems)) from None
+        problems += [_problem(model, path, root, dict(item)) for item in error.errors()]
+    if problems:
+        raise BadApplication("\n".join(problems))
+    return checked
 
 
 def _problem(model: type[BaseModel], path: Path, root: yaml.Node | None, item: Mapping[str, Any]) -> str:
@@ -104,14 +142,20 @@ def _problem(model: type[BaseModel], path: Path, root: yaml.Node | None, item: M
     line = _line(root, location)
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     text = item["msg"].removeprefix("Value error, ")
+    if location == ("name",):
+        guess = re.sub("[^a-z0-9]+", "_", path.stem.lower()).strip("_0123456789") or "name"
+        return (
+            f"{path}: the file's name is what DAGs and folders are called: small letters, digits and `_`, a letter "
+            f"first, at most 63; call it {guess}.yaml"
+        )
     if item["type"] == "extra_forbidden":
         allowed = _fields(model, location[:-1])
-        guess = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f"did you mean `{guess[0]}`?" if guess else f"known keys: {', '.join(allowed)}"
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(allowed)}"
         text = f"unknown key; {hint}"
     elif item["type"] == "literal_error":
-        guess = difflib.get_close_matches(str(item["input"]), item["ctx"]["expected"].replace("'", "").split(", "), n=1)
-        text += f"; you wrote {item['input']!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
+        close = difflib.get_close_matches(str(item["input"]), item["ctx"]["expected"].replace("'", "").split(", "), n=1)
+        text += f"; you wrote {item['input']!r}" + (f", did you mean {close[0]!r}?" if close else "")
     elif item["type"] != "missing" and not isinstance(item["input"], dict | list | BaseModel):
         text += f"; you wrote {item['input']!r}"
     return f"{path}:{line}: {key or 'file'}: {text}"
