@@ -102,6 +102,15 @@ def test_the_sample_reads_and_has_every_day_it_names():
             ["yaml:2: not valid YAML: the key `description` is there twice"],
         ),
         (("{prompt: question,", "{prompt: question, prompt: text,"), ["yaml:4", "`prompt` is there twice"]),
+        (
+            ("description:", "schedule: every day\ndescription:"),
+            ["yaml:1: schedule: is no cron expression", "you wrote 'every day'"],
+        ),
+        (("description:", "schedule: '@fortnightly'\ndescription:"), ["schedule: is no preset", "@daily, @weekly"]),
+        (("description:", "retrain: 0 0 31 2 *\ndescription:"), ["retrain: is no cron expression", "next date"]),
+        (("returns/", "}/"), ["yaml:3: sources[0].uri: the data interval cannot be filled in: Single '}'"]),
+        (("returns/", "{start:%Y/"), ["yaml:3: sources[0].uri"]),
+        (("s3://", "s4://"), ["yaml:3: sources[0].uri: no storage is known as `s4://`"]),
         (("uri: s3:", "connection: bank_db\n    uri: s3:"), ["`connection` and `query` go together"]),
     ],
 )
@@ -159,6 +168,20 @@ def test_apps_check_says_which_files_are_well_formed_and_fails_for_the_rest(tmp_
     shown = capsys.readouterr()
     assert "good is well formed" in shown.out
     assert f"{bad}:1: nonsense: unknown key" in shown.err
+
+
+def test_apps_check_looks_for_the_compute_profile_too(tmp_path, capsys):
+    file = write(tmp_path, "compute: big_gpu\n" + SMALLEST)
+    assert main(["apps", "check", str(file)]) == 65
+    shown = capsys.readouterr().err
+    assert f"{file}: compute: " in shown
+    assert "big_gpu.yaml: there is no such file" in shown
+
+
+@pytest.mark.parametrize("schedule", ["@hourly", "@quarterly", "30 2 * * 1-5", "*/15 * * * *"])
+def test_a_schedule_that_airflow_takes_is_taken(tmp_path, schedule):
+    text = f"schedule: '{schedule}'\nretrain: '{schedule}'\n{SMALLEST}"
+    assert read_application(write(tmp_path, text)).retrain == schedule
 
 
 def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_path):

@@ -78,7 +78,7 @@ def load_compute(name: str) -> Compute:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, whose every refusal is a `YAMLError` with its line; it refuses a key that is there twice."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:

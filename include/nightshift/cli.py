@@ -92,16 +92,23 @@ def _restart_with(environment: dict[str, str]) -> None:
 
 
 def _check_applications(options: argparse.Namespace) -> ExitCode:
-    from nightshift.applications import BadApplication, application_names, applications_folder, read_application
+    from nightshift.applications import (
+        BadApplication,
+        application_names,
+        applications_folder,
+        load_compute,
+        read_application,
+    )
 
     files = options.files or [applications_folder() / f"{name}.yaml" for name in application_names()]
     wrong = 0
     for file in files:
         try:
             application = read_application(file)
+            load_compute(application.compute)
         except BadApplication as error:
             wrong += 1
-            print(error, file=sys.stderr)
+            print(error if str(file) in str(error) else f"{file}: compute: {error}", file=sys.stderr)
         else:
             print(f"{file}: {application.name} is well formed")
     return ExitCode.BAD_INPUT if wrong else ExitCode.OK

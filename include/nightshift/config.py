@@ -10,11 +10,31 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from nightshift.fields import Model, Name, Share
 from nightshift.policies import Bias, Drift, Inference, Retraining
 
+PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
+SAMPLE_DAY = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+def _comes_around(expression: str) -> str:
+    """Check a schedule as Airflow's timetables will, long before they do."""
+    from croniter import croniter
+
+    if expression in PRESETS:
+        return expression
+    if expression.startswith("@"):
+        raise ValueError(f"is no preset of Airflow; there are {', '.join(PRESETS)}")
+    try:
+        croniter(expression, SAMPLE_DAY).get_next()
+    except ValueError as error:
+        raise ValueError(f"is no cron expression (minute hour day month weekday) and no preset: {error}") from None
+    return expression
+
+
+Schedule = Annotated[str, AfterValidator(_comes_around)]
 PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn"]
 
 
@@ -71,6 +91,16 @@ class Source(Model):
         for field in re.findall(r"{([^}:]*)", value or ""):
             if field not in {"start", "end"}:
                 raise ValueError(f"`{{{field}}}` is not known; a uri may hold {{start:…}} and {{end:…}}")
+        try:
+            sample = (value or "").format(start=SAMPLE_DAY, end=SAMPLE_DAY)
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ValueError(f"the data interval cannot be filled in: {error}; write braces as {{{{ and }}}}") from None
+        if "://" in sample:
+            from fsspec.registry import available_protocols
+
+            protocol = sample.partition("://")[0].partition("::")[0]
+            if protocol not in available_protocols():
+                raise ValueError(f"no storage is known as `{protocol}://`; s3, gs, abfs, http, sftp and file are")
         return value
 
     def uri_for(self, start: datetime, end: datetime) -> str:
@@ -261,14 +291,14 @@ class Application(Model):
     base_model: str = Field(
         "smollm2-135m-instruct", min_length=1, description="`smollm2-135m-instruct`, a Hugging Face id, or a local path"
     )
-    schedule: str | None = Field(
+    schedule: Schedule | None = Field(
         "@daily", description="when ingest runs: a cron expression or preset; null: by hand only"
     )
     start: date = Field(date(2026, 1, 1), description="first day with data")
     end: date | None = Field(None, description="last day with data; empty: it goes on")
     catch_up: bool = Field(True, description="ingest the days since `start` that were missed, once ingest is unpaused")
-    retrain: str | None = Field(
-        None, description="when finetune runs on its own: a cron expression; null: by hand only"
+    retrain: Schedule | None = Field(
+        None, description="when finetune runs on its own: a cron expression or preset; null: by hand only"
     )
     compute: Name = Field("local", description="compute profile: a file in compute/")
     sources: list[Source] = Field(min_length=1, description="where rows come from")
