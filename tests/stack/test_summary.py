@@ -1,6 +1,7 @@
 """The summary says what was measured, and a question mark where something was not."""
 
-from nightshift.stack.summary import finetune_summary, ingest_summary, pages
+from nightshift.stack.story import Story
+from nightshift.stack.summary import finetune_summary, ingest_summary, nights_summary, pages, replay_summary
 
 RESULTS = {
     "snapshot": {"train_examples": 1959, "held_out_examples": 1001},
@@ -38,4 +39,23 @@ def test_every_row_of_a_day_is_accounted_for_in_the_table() -> None:
 def test_missing_results_are_question_marks_and_no_crash() -> None:
     assert "?" in finetune_summary({})
     assert ingest_summary({"2026-11-02": {}}).splitlines()[1].split() == ["2026-11-02", "?", "?", "?", "?", "?", "?"]
-    assert pages({}, {}) == ""
+    assert "?" in nights_summary({"2026-11-06": {}})
+    assert replay_summary({}) == "  ?: "
+    assert pages(Story(days={}, nights={}, first={}, retraining={}, replay={}, bias={})) == ""
+
+
+def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
+    night = {
+        "score": {"rows": 471, "means": {"exact_match": 0.512}},
+        "drift": {"verdict": "FAIL", "worst": "prompt_topic"},
+    }
+    assert nights_summary({"2026-11-06": night}).splitlines()[1].split() == [
+        "2026-11-06", "471", "51.2%", "FAIL", "prompt", "topic",
+    ]  # fmt: skip
+
+
+def test_a_replay_says_what_became_better_on_what() -> None:
+    numbers = {"rows": 230.0, "before": 0.0, "after": 0.743, "gain": 0.743, "low": 0.7, "high": 0.8}
+    text = replay_summary({"verdict": "PASS", "reasons": ["it helped"], "parts": {"new": numbers}})
+    assert "intents it did not     0.0% ->  74.3%   on 230 messages" in text
+    assert text.endswith("PASS: it helped")

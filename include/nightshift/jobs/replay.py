@@ -79,7 +79,15 @@ def run(spec: Spec, progress: Progress) -> Result:
         generate.Spec(**common, prompts=prompts.uri, digest=prompts.digest, model=version.version), progress
     )
     scored = score.run(
-        score.Spec(**common, prompts=prompts.uri, digest=prompts.digest, responses=generated.responses, replay=True),
+        score.Spec(
+            **common,
+            prompts=prompts.uri,
+            digest=prompts.digest,
+            responses=generated.responses,
+            model=version.version,
+            model_digest=version.digest,
+            replay=True,
+        ),
         progress,
     )
     reference = require_manifest(reference_partition(spec.storage, name, spec.model_digest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from nightshift.errors import JobError
 from nightshift.stack.airflow_api import AirflowApi
@@ -16,46 +16,98 @@ LOG_LINES = 15
 QUIET = {None, "scheduled", "queued"}
 ENDED = {"success", "failed"}
 Say = Callable[[str], None]
+Found = TypeVar("Found")
 
 
 class RunFailed(JobError):
     """A task of a followed run did not succeed; the text holds the end of its log and what to do."""
 
 
-def follow(api: AirflowApi, dag: str, runs: Mapping[str, str], say: Say, timeout_seconds: float) -> None:
-    """Wait until every run ended, saying each change of a task and, now and then, how far a job is.
+class Follower:
+    """Says each change of a task once and, now and then, how far a job is."""
 
-    :param runs: how to call each run, by run id.
-    :raises RunFailed: a task failed, or was skipped because of a verdict.
-    """
-    seen: dict[tuple[str, str], tuple[str | None, int]] = {}
-    waiting = list(runs)
-    deadline = time.monotonic() + timeout_seconds
-    next_news = time.monotonic() + NEWS_SECONDS
-    while waiting:
-        states = {run["dag_run_id"]: run["state"] for run in api.runs(dag)}
-        tell_news = time.monotonic() > next_news
-        if tell_news:
-            next_news = time.monotonic() + NEWS_SECONDS
-        for run in list(waiting):
-            tasks = api.tasks(dag, run)
-            for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
-                key, now = (run, task["task_id"]), (task["state"], task["try_number"])
-                if seen.get(key) != now and task["state"] not in QUIET:
-                    say(f"{runs[run]} {task['task_id']:<9} {_in_words(task)}")
-                elif tell_news and task["state"] == "running" and (news := _news(api, dag, run, task)):
-                    say(f"{runs[run]} {news}")
-                seen[key] = now
-            if states.get(run) in ENDED:
-                waiting.remove(run)
-                _require_success(api, dag, run, tasks)
-        if waiting and time.monotonic() > deadline:
-            raise RunFailed(
-                f"{dag} is not done after {timeout_seconds:.0f} s; it goes on. Look at {api.page(dag, waiting[0])}, "
-                "or `make run` again to go on waiting"
-            )
-        if waiting:
+    def __init__(self, api: AirflowApi, say: Say) -> None:
+        self.api, self.say = api, say
+        self._seen: dict[tuple[str, str, str], tuple[str | None, int]] = {}
+        self._next_news = time.monotonic() + NEWS_SECONDS
+        self._ended: set[tuple[str, str]] = set()
+
+    def runs(self, dag: str, runs: Mapping[str, str], timeout_seconds: float) -> None:
+        """Wait until every run ended well.
+
+        :param runs: how to call each run, by run id.
+        :raises RunFailed: a task failed, or was skipped because of a verdict.
+        """
+        waiting = list(runs)
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            states = {run["dag_run_id"]: run["state"] for run in self.api.runs(dag)}
+            tell_news = self._time_for_news()
+            for run in list(waiting):
+                tasks = self._tell(dag, run, runs[run], tell_news)
+                if states.get(run) in ENDED:
+                    waiting.remove(run)
+                    _require_success(self.api, dag, run, tasks)
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                raise _late(self.api, dag, waiting[0], timeout_seconds)
             time.sleep(POLL_SECONDS)
+
+    def events(self, dag: str, name: str, reached: Callable[[], Found | None], timeout_seconds: float) -> Found:
+        """Watch the runs that events start until `reached` finds what is waited for, and return it.
+
+        A newest run that had failed before is started over: whatever was in its way is put right by now, or shows again.
+
+        :param name: how to call these runs.
+        :raises RunFailed: one of them failed.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        before = [run for run in self.api.runs(dag) if run["state"] in ENDED]
+        self._ended.update((dag, run["dag_run_id"]) for run in before)
+        if reached() is None and before and before[0]["state"] == "failed":
+            self.api.clear(dag, before[0]["dag_run_id"])
+            self._ended.discard((dag, before[0]["dag_run_id"]))
+        while True:
+            tell_news = self._time_for_news()
+            run = ""
+            for run, state in sorted((run["dag_run_id"], run["state"]) for run in self.api.runs(dag)):
+                if (dag, run) in self._ended:
+                    continue
+                tasks = self._tell(dag, run, name, tell_news)
+                if state in ENDED:
+                    self._ended.add((dag, run))
+                if state == "failed":
+                    _require_success(self.api, dag, run, tasks)
+            if (found := reached()) is not None:
+                return found
+            if time.monotonic() > deadline:
+                raise _late(self.api, dag, run, timeout_seconds)
+            time.sleep(POLL_SECONDS)
+
+    def _time_for_news(self) -> bool:
+        if time.monotonic() <= self._next_news:
+            return False
+        self._next_news = time.monotonic() + NEWS_SECONDS
+        return True
+
+    def _tell(self, dag: str, run: str, name: str, tell_news: bool) -> list[dict[str, Any]]:
+        tasks = self.api.tasks(dag, run)
+        for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
+            key, now = (dag, run, task["task_id"]), (task["state"], task["try_number"])
+            if self._seen.get(key) != now and task["state"] not in QUIET:
+                self.say(f"{name} {task['task_id']:<10} {_in_words(task)}")
+            elif tell_news and task["state"] == "running" and (news := _news(self.api, dag, run, task)):
+                self.say(f"{name} {news}")
+            self._seen[key] = now
+        return tasks
+
+
+def _late(api: AirflowApi, dag: str, run: str, seconds: float) -> RunFailed:
+    where = api.page(dag, run) if run else f"the page of {dag}"
+    return RunFailed(
+        f"{dag} is not done after {seconds:.0f} s; it goes on. Look at {where}, or `make run` again to go on waiting"
+    )
 
 
 def _in_words(task: Mapping[str, Any]) -> str:

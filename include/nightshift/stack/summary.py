@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nightshift.stack.story import Story
 
 Results = Mapping[str, Mapping[str, Any]]
 ROLES = ("base", "champion", "candidate")
@@ -52,16 +55,48 @@ def finetune_summary(results: Results) -> str:
     return "\n".join(lines)
 
 
-def pages(days: Mapping[str, Results], results: Results) -> str:
+def nights_summary(nights: Mapping[str, Results]) -> str:
+    """Return a table of the nights: how many messages, how good the answers were, and what the monitor said.
+
+    :param nights: results by task (`score`, and what `drift` said of the night), by night.
+    """
+    lines = [f"  {'night':<12}{'messages':>10}{'exact match':>14}   {'drift':<18}furthest from the reference"]
+    for night, results in nights.items():
+        score, drift = results.get("score", {}), results.get("drift", {})
+        right = score.get("means", {}).get("exact_match")
+        lines.append(
+            f"  {night:<12}{_count(score.get('rows')):>10}{'?' if right is None else f'{right:.1%}':>14}   "
+            f"{drift.get('verdict', '?'):<18}{(drift.get('worst') or 'nothing').replace('_', ' ')}"
+        )
+    return "\n".join(lines)
+
+
+def replay_summary(replay: Mapping[str, Any]) -> str:
+    """Return whether the retraining helped.
+
+    :param replay: the result of the job `replay`.
+    """
+    titles = {"known": "intents it knew", "new": "intents it did not", "everything": "all messages"}
+    lines = []
+    for part, title in titles.items():
+        if numbers := replay.get("parts", {}).get(part):
+            lines.append(
+                f"  {title:<20}{numbers['before']:>7.1%} -> {numbers['after']:>6.1%}   on {numbers['rows']:.0f} messages "
+                f"that no training set holds"
+            )
+    return "\n".join([*lines, f"  {replay.get('verdict', '?')}: " + "; ".join(replay.get("reasons", []))])
+
+
+def pages(story: Story) -> str:
     """Return the pages that show more than the summary says."""
-    checks = next(
-        (day["validate"].get("data_docs") for day in reversed(list(days.values())) if "validate" in day), None
-    )
+    last_day, last_night = (list(by_day.values())[-1] if by_day else {} for by_day in (story.days, story.nights))
     found = {
-        "data checks": checks,
-        "MLflow run": results.get("register", {}).get("run_url"),
-        "the model": results.get("register", {}).get("model_url"),
-        "evaluation": results.get("evaluate", {}).get("evaluation"),
+        "data checks": last_day.get("validate", {}).get("data_docs"),
+        "drift": last_night.get("drift", {}).get("run_url"),
+        "bias": story.bias.get("run_url"),
+        "retraining": story.retraining.get("register", {}).get("run_url"),
+        "replay": story.replay.get("run_url"),
+        "the model": story.retraining.get("register", {}).get("model_url"),
     }
     return "\n".join(f"  {name:<12} {where}" for name, where in found.items() if where)
 
