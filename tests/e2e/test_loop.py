@@ -1,4 +1,4 @@
-"""`make run`, from nothing to a champion: what a newcomer sees, and what is true behind it."""
+"""`make run`, from nothing to a retrained champion: what a newcomer sees, and what is true behind it."""
 
 import re
 
@@ -27,10 +27,22 @@ def result(api, task):
     return api.result(*FINETUNE, task)
 
 
+def ended(api, dag):
+    """The runs of a DAG that ended, newest first."""
+    return [run["dag_run_id"] for run in api.runs(dag) if run["state"] == "success"]
+
+
+def nights(api):
+    """What the drift monitor said of each night."""
+    dag = "banking_assistant_nightly_drift"
+    results = [api.result(dag, run, "drift") for run in ended(api, dag)]
+    return {night["night"]: night for found in results for night in found.get("nights", [])}
+
+
 def test_every_task_of_the_sample_ends_green(loop):
     _, api = loop
     days = [run for run in api.runs("banking_assistant_ingest") if run["logical_date"]]
-    assert len(days) == 4
+    assert len(days) == 6
     tasks = [task for run in days for task in api.tasks("banking_assistant_ingest", run["dag_run_id"])]
     tasks += api.tasks(*FINETUNE)
     assert {task["state"] for task in tasks} == {"success"}
@@ -52,11 +64,43 @@ def test_the_candidate_names_intents_that_the_base_model_does_not(loop):
     assert scores["candidate"]["exact_match"]["value"] >= 0.85
 
 
-def test_the_first_candidate_that_passes_its_gate_is_the_champion(loop):
+def test_quiet_nights_are_no_drift_and_nights_with_new_intents_are(loop):
+    verdicts = nights(loop[1])
+    assert [verdicts[f"2026-11-0{day}"]["verdict"] for day in (6, 7)] == ["FAIL", "FAIL"]
+    assert {verdicts[f"2026-11-0{day}"]["verdict"] for day in (4, 5)} <= {"PASS", "WARN"}
+    assert {"prompt_novelty", "exact_match"} <= set(verdicts["2026-11-07"]["failing"])
+
+
+def test_drift_ordered_exactly_one_retraining_and_says_why(loop):
     _, api = loop
-    register = result(api, "register")
-    assert register["verdict"] == "PASS"
-    assert set(register["aliases"]) == {"candidate", "champion"}
+    dues = [api.result("banking_assistant_finetune", run, "due") for run in ended(api, "banking_assistant_finetune")]
+    orders = [due for due in dues if due.get("order") is not None]
+    assert [due["order"] for due in orders] == [1]
+    assert "2 of the newest 3 nights with a verdict failed" in orders[0]["reason"]
+    assert all(
+        due["verdict"] == "INSUFFICIENT_DATA" for due in dues if due not in orders and "asked" not in due["reason"]
+    )
+
+
+def test_the_new_champion_answers_the_drifted_night_better_than_the_old_one(loop):
+    _, api = loop
+    replays = [
+        api.result("banking_assistant_release", run, "replay") for run in ended(api, "banking_assistant_release")
+    ]
+    (replay,) = [found for found in replays if found.get("night")]
+    assert replay["verdict"] == "PASS", replay["reasons"]
+    new, known = replay["parts"]["new"], replay["parts"]["known"]
+    assert new["before"] < 0.1
+    assert new["after"] > 0.6
+    assert known["gain"] > -0.05
+    with_aliases = api.result("banking_assistant_release", ended(api, "banking_assistant_release")[0], "promote")
+    assert with_aliases["version"] == "2"
+
+
+def test_bias_is_measured_and_not_only_found_wanting(loop):
+    _, api = loop
+    bias = api.result("banking_assistant_nightly_bias", "make-run-2026-11-07", "bias")
+    assert bias["verdict"] in {"PASS", "WARN", "FAIL"}
 
 
 def test_the_training_is_live_in_mlflow_and_names_what_it_was_made_from(loop, stack):
@@ -98,6 +142,6 @@ def test_the_summary_says_what_ran_what_was_measured_and_where_to_look(loop, sta
 
 
 def test_a_second_run_finds_everything_done(loop, stack, nightshift):
-    run = nightshift("run", stack, timeout=60)
+    run = nightshift("run", stack, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "done already" in run.stdout

@@ -24,6 +24,7 @@ PARTS = {
 
 def render(
     application: Application,
+    night: str,
     order: Order,
     version: str,
     *,
@@ -39,7 +40,7 @@ def render(
         application=application,
         metric=application.gate.metric,
         metric_name=NAMES[application.gate.metric],
-        night=order.decision.nights[0],
+        night=night,
         order=order,
         version=version,
         parts=[(title, compared) for part, title in PARTS.items() if (compared := getattr(measured, part)).examples],

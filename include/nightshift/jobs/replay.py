@@ -68,10 +68,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     if version is None:
         raise BadInput(f"no version of {name} is the model {spec.model_digest[:12]}")
     order = _order_of(spec, version)
-    if order is None or not order.decision.nights:
+    if order is None or not order.decision.reports:
         reason = f"no night led to version {version.version}, so there is none to replay"
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
-    night = order.decision.nights[0]
+    # The newest of the nights that failed: its report lies below its key.
+    night = UPath(order.decision.reports[0]).parent.name
     before = partition_of(spec.storage, name, "interactions", night)
     answered = require_manifest(before)
     prompts = answered.parents[0]
@@ -171,7 +172,14 @@ def _judge(
     output = scratch(UPath(spec.storage))
     (output / NUMBERS).write_text(measured.model_dump_json(indent=1))
     page = render(
-        spec.application, order, version.version, measured=measured, verdict=verdict, reasons=reasons, drift=drift
+        spec.application,
+        before.name,
+        order,
+        version.version,
+        measured=measured,
+        verdict=verdict,
+        reasons=reasons,
+        drift=drift,
     )
     (output / REPORT).write_text(page, encoding="utf-8")
     return publish(
