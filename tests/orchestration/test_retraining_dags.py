@@ -46,7 +46,7 @@ def rendered(task, results, **context):
     """The arguments of a job's task, as a worker renders them."""
     ti = SimpleNamespace(
         dag_id=task.dag.dag_id,
-        xcom_pull=lambda task_ids: results.get(task_ids),
+        xcom_pull=lambda *, task_ids: results.get(task_ids),
         get_task_states=lambda dag_id, run_ids: {run_ids[0]: context["states"]},
     )
     run = {"run_id": "manual__1", "dag": task.dag, "ti": ti, "params": task.dag.params.dump(), **context}
@@ -134,9 +134,13 @@ def test_the_reason_goes_with_the_training(dags):
 )
 def test_the_form_asks_for_a_reason_and_refuses_what_is_out_of_bounds(dags, conf, wrong):
     params = copy.deepcopy(dags["returns_retraining"].params)
-    with pytest.raises(ParamValidationError, match=wrong):
+
+    def send():
         params.update(conf)
         params.validate()
+
+    with pytest.raises(ParamValidationError, match=wrong):
+        send()
 
 
 def test_finetune_is_woken_only_when_there_is_something_to_train(dags):
