@@ -111,6 +111,12 @@ def test_the_sample_reads_and_has_every_day_it_names():
         (("returns/", "}/"), ["yaml:3: sources[0].uri: the data interval cannot be filled in: Single '}'"]),
         (("returns/", "{start:%Y/"), ["yaml:3: sources[0].uri"]),
         (("s3://", "s4://"), ["yaml:3: sources[0].uri: no storage is known as `s4://`"]),
+        (
+            ("description:", "validation: {suites: [words, profile]}\ndescription:"),
+            ["yaml:1: validation.suites: `profile` is what Nightshift's own checks"],
+        ),
+        (("description:", "validation: {suites: [index]}\ndescription:"), ["`index` is what", "rename the suite"]),
+        (("description:", "validation: {suites: [a, b, a]}\ndescription:"), ["validation.suites: `a` is there twice"]),
         (("uri: s3:", "connection: bank_db\n    uri: s3:"), ["`connection` and `query` go together"]),
     ],
 )

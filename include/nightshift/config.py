@@ -217,6 +217,17 @@ class Validation(Model):
         [], description="hand-written Great Expectations suites: files in apps/suites/<name>.json"
     )
 
+    @field_validator("suites")
+    @classmethod
+    def _have_pages_of_their_own(cls, value: list[str]) -> list[str]:
+        if taken := sorted({"profile", "index"} & set(value)):
+            raise ValueError(
+                f"`{taken[0]}` is what Nightshift's own checks and their page are called; rename the suite"
+            )
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"`{twice[0]}` is there twice")
+        return value
+
 
 class Training(Model):
     """How a candidate is trained. Every field can be changed in the form that starts a run."""
