@@ -90,6 +90,27 @@ def test_a_hand_written_suite_runs_on_rows(tmp_path):
     assert "1 of 3 rows" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("expectation", "sentence"),
+    [
+        (WORDS, "answers are words (warning): 1 of 2 rows do not"),
+        (
+            {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 3}, "severity": "warning"},
+            "answers are words (warning): it is 2",
+        ),
+        (
+            {"type": "expect_column_distinct_values_to_be_in_set", "kwargs": {"column": "answer", "value_set": ["b"]}},
+            "answers are words (critical): 1 values do not: ['a_b']",
+        ),
+    ],
+    ids=["rows", "a number", "values"],
+)
+def test_a_hand_written_expectation_may_have_words_of_its_own(tmp_path, expectation, sentence):
+    suite = read_suite(suite_file(tmp_path, expectation | {"description": "answers are words"}))
+    (found,) = failures(check(pd.DataFrame({"answer": ["b", "a_b"]}), suite, tmp_path / "great_expectations"))
+    assert found.sentence == sentence
+
+
 def test_a_check_that_breaks_is_an_error_and_no_verdict_on_the_data(tmp_path):
     suite = read_suite(suite_file(tmp_path, WORDS | {"kwargs": {"column": "missing", "regex": "x"}}))
     (found,) = failures(check(pd.DataFrame({"answer": ["a"]}), suite, tmp_path / "great_expectations"))

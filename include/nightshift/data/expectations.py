@@ -132,16 +132,19 @@ def bounds(expected: Measure) -> str:
 
 
 def _sentence(config: Any, result: Mapping[str, Any], severity: str) -> str:
+    observed = result.get("observed_value")
+    if "unexpected_count" in result and "element_count" in result:
+        seen = f"{result['unexpected_count']:,} of {result['element_count']:,} rows do not"
+    elif "unexpected_count" in result:
+        seen = f"{result['unexpected_count']:,} values do not: {str(result.get('partial_unexpected_list', ''))[:200]}"
+    else:
+        seen = f"it is {observed:.4g}" if isinstance(observed, int | float) else f"observed {observed}"
     if config.description:
-        # One of the profile's: the description already names measure, bound and severity.
-        return f"{config.description}: it is {result.get('observed_value'):.4g}"
+        # Those of the profile name measure, bound and severity themselves.
+        marked = config.description if f"({severity})" in config.description else f"{config.description} ({severity})"
+        return f"{marked}: {seen}"
     column = config.kwargs.get("column")
     expected = {key: value for key, value in config.kwargs.items() if key not in {"column", "batch_id"}}
-    seen = (
-        f"{result['unexpected_count']:,} of {result['element_count']:,} rows do not"
-        if "unexpected_count" in result
-        else f"observed {result.get('observed_value')}"
-    )
     return f"{config.type}({f'{column}, ' if column else ''}{expected}) ({severity}): {seen}"
 
 
