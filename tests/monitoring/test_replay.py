@@ -80,7 +80,16 @@ def test_hostile_reasons_show_as_text_on_the_page(application):
     )
     order = Order(number=1, decision=decision, created="2026-11-08T00:00:00Z")
     now = measured(after(60, 35))
-    drift = NightVerdict(verdict=Verdict.PASS, rows=100, reference_rows=100, metrics=[], reasons=[evil])
+    drift = NightVerdict(
+        verdict=Verdict.PASS,
+        rows=100,
+        reference_rows=100,
+        metrics=[],
+        segments=[],
+        trailing=[],
+        trailing_rows=0,
+        reasons=[evil],
+    )
     page = render(
         application, "2026-11-07", order, "2", measured=now, verdict=Verdict.PASS, reasons=[evil], drift=drift
     )
