@@ -1,0 +1,49 @@
+"""Exact match and ROUGE-L of single rows: the numbers of `scores.py` and rouge-score, on real texts and hostile ones."""
+
+import csv
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+import nightshift
+from nightshift.evaluation.likeness import exact_match, rouge_l
+from nightshift.evaluation.scores import per_example
+
+SAMPLE = Path(nightshift.__file__).parent / "samples" / "banking77"
+
+
+def real_pairs():
+    """Messages paired with other messages and with a shuffle of their own words."""
+    with (SAMPLE / "2026-11-02.csv").open(encoding="utf-8") as file:
+        texts = [row["text"] for row in itertools.islice(csv.DictReader(file), 150)]
+    chance = random.Random(1)
+    shuffled = [" ".join(chance.sample(words, len(words))) for words in map(str.split, texts)]
+    return [*itertools.pairwise(texts), *zip(texts, shuffled, strict=True)]
+
+
+def test_rouge_l_and_exact_match_are_those_of_the_evaluation():
+    pairs = real_pairs()
+    known = per_example(*zip(*pairs, strict=True))
+    assert [rouge_l(*pair) for pair in pairs] == pytest.approx(known["rouge_l"])
+    assert [exact_match(*pair) for pair in pairs] == known["exact_match"]
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "score"),
+    [
+        ("the card was lost", "the lost card", 4 / 7),
+        ("", "card arrival", 0.0),
+        ("card arrival", "", 0.0),
+        ("...", "!!!", 0.0),
+        ("cards arriving", "card arrived", 1.0),
+    ],
+)
+def test_known_values(response, reference, score):
+    assert rouge_l(response, reference) == pytest.approx(score)
+
+
+def test_long_and_hostile_texts_end():
+    assert rouge_l("y" * 200_000, "y" * 200_000) == 1.0
+    assert rouge_l("card lost " * 20_000, "lost card " * 20_000) == pytest.approx(1, abs=0.001)
