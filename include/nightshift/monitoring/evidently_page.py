@@ -27,7 +27,7 @@ from nightshift.policies import Drift
 
 CATEGORY_CHARACTERS = 80
 POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'unsafe-inline\'; '
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:\">"
 )
 _HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "&": "\uff06"})

@@ -119,7 +119,9 @@ class _Looks:
     def over(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             numbers = batch["row"].to_numpy()
-            self.sample = pa.concat_tables([self.sample, self._cut(batch.filter(pa.array(chosen(numbers, self._share))))])
+            self.sample = pa.concat_tables(
+                [self.sample, self._cut(batch.filter(pa.array(chosen(numbers, self._share))))]
+            )
             self.novel = _most_novel(pa.concat_tables([self.novel, self._cut(batch)]))
             yield batch
 
@@ -143,6 +145,6 @@ def _most_novel(table: pa.Table) -> pa.Table:
 
 
 def _sampled_schema() -> pa.Schema:
-    added = {Metric.PROMPT_TOPIC: pa.string(), Metric.PROMPT_NOVELTY: pa.float32()}
-    known = {field.name: field.type for field in INTERACTION_SCHEMA}
-    return pa.schema([(str(name), added.get(name) or known[name]) for name in SAMPLED])
+    types = {field.name: field.type for field in INTERACTION_SCHEMA}
+    types |= {str(Metric.PROMPT_TOPIC): pa.string(), str(Metric.PROMPT_NOVELTY): pa.float32()}
+    return pa.schema([(str(name), types[str(name)]) for name in SAMPLED])

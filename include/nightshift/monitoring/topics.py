@@ -109,7 +109,7 @@ def fit_topics(texts: Sequence[str], embedder: Embedder) -> Topics:
     :raises ValueError: no text has a token.
     """
     embeddings = embedder(texts)
-    known = embeddings.any(axis=1)
+    known: list[int] = np.flatnonzero(embeddings.any(axis=1)).tolist()
     embeddings = embeddings[known]
     if not len(embeddings):
         raise ValueError("no text has a word that topics could be made of")
@@ -123,7 +123,7 @@ def fit_topics(texts: Sequence[str], embedder: Embedder) -> Topics:
     directions = np.random.default_rng(SEED).standard_normal((DIMENSIONS, DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
     labels = (embeddings @ centres.T).argmax(axis=1)
-    names = _names([text for text, is_known in zip(texts, known, strict=True) if is_known], labels, count)
+    names = _names([texts[place] for place in known], labels, count)
     return Topics(centres, directions, [*names, NO_WORDS])
 
 

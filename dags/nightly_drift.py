@@ -1,0 +1,89 @@
+"""
+### Nightly drift
+
+Says of every night whether its traffic, its answers and their quality are still what the model was trained and judged on.
+
+1. **drift** finds the nights without a verdict from manifests, holds each against the reference of the model that
+   answered it, publishes the verdict with Evidently's report, and asks the ledger whether that leads to a retraining.
+   The numbers, the pages and the reasons are in MLflow, too.
+2. **verdict** shows the verdict in its log. It fails when a night could not be judged or did not arrive at all: drift
+   fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
+3. **retraining** tells the finetune DAG when the ledger ordered a retraining that nobody trains for yet, with its reason
+   and its reports. Without one it is skipped and says why there is none.
+
+Woken by every night of interactions and by the clock, in case an event was lost or a night is missing. By hand: choose a
+night to judge it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from nightshift.applications import readable_applications
+from nightshift.orchestration.assets import interactions_asset, retraining_asset
+from nightshift.orchestration.forms import optional_day
+from nightshift.orchestration.job import job
+from nightshift.verdict import Verdict
+
+NIGHT = "{{ params.night or '' }}"
+# The clock fires after midnight: the night that should be there by then is that of the day before.
+EXPECTED = (
+    "{{ (logical_date - macros.timedelta(days=1)).strftime('%Y-%m-%d') "
+    "if dag_run.run_type == 'scheduled' and logical_date else '' }}"
+)
+log = logging.getLogger(__name__)
+
+
+@task
+def verdict(result: dict[str, Any]) -> None:
+    """Show what was said about each night."""
+    for night in result["nights"]:
+        log.info("%s %s: %s", night["night"], night["verdict"], "; ".join(night["reasons"]))
+        log.info("  %s", night["run_url"] or night["report"] or "no report")
+    said = f"{result['verdict']}: {'; '.join(result['reasons'])}"
+    log.info("%s", said)
+    if result["verdict"] == Verdict.ERROR or result["missing"]:
+        raise AirflowFailException(said)
+    if result["verdict"] == Verdict.INSUFFICIENT_DATA:
+        raise AirflowSkipException(said)
+
+
+@task
+def retraining(result: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
+    """Tell the finetune DAG of a retraining that waits for it."""
+    order = result["order"]
+    if order is None:
+        raise AirflowSkipException(f"no retraining: {result['why_not']}")
+    log.info("retraining %s: %s", order["number"], order["reason"])
+    outlet_events[ti.task.outlets[0]].extra = order
+
+
+for app in readable_applications():
+    with DAG(
+        dag_id=f"{app.name}_nightly_drift",
+        description=f"Each night against what the model knows. {app.description}",
+        schedule=AssetOrTimeSchedule(
+            timetable=CronTriggerTimetable("0 5 * * *", timezone="UTC"), assets=interactions_asset(app)
+        ),
+        start_date=datetime.combine(app.start, time(), UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args={
+            "owner": app.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "pool": "nightshift_jobs",
+        },
+        params={"night": optional_day("Night to judge again (UTC); empty: every night that has no verdict yet")},
+        tags=["nightshift", app.name],
+        doc_md=__doc__,
+    ):
+        drift = job("drift", app, {"night": NIGHT, "expected": EXPECTED}, obey_verdict=False)
+
+        verdict(drift.output)
+        retraining.override(outlets=[retraining_asset(app)])(drift.output)

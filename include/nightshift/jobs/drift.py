@@ -1,0 +1,290 @@
+"""The job `drift`: every night without a verdict gets one, and the ledger is asked what follows from it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, Field
+from upath import UPath
+
+from nightshift.config import Interval
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from nightshift.data.partition import Manifest
+    from nightshift.monitoring.due_nights import Answered, Due
+    from nightshift.monitoring.night import Bench
+    from nightshift.monitoring.policy import Decision
+    from nightshift.registry.models import Registered
+
+MOST_REASONS = 5  # of a night that the result holds
+
+log = logging.getLogger(__name__)
+
+
+class Spec(JobSpec):
+    """Which night is asked for; without one, all that have no verdict yet."""
+
+    night: date | None = Field(None, description="judge this night, by hand; empty: every night without a verdict")
+    expected: date | None = Field(None, description="the night that must have arrived by now; empty: none")
+
+
+class NightResult(BaseModel):
+    """What was said about one night."""
+
+    night: str
+    verdict: Verdict
+    reasons: list[str]
+    rows: int = 0
+    failing: list[str] = []
+    worst: str | None = None
+    report: str | None = None
+    run_url: str | None = None
+
+
+class Ordered(BaseModel):
+    """A retraining that waits for somebody to train."""
+
+    number: int
+    reason: str
+    numbers: dict[str, float]
+    nights: list[str]
+    reports: list[str]
+
+
+class Result(JobResult):
+    """The worst verdict of the nights that were judged now, each of them, and the retraining that is ordered."""
+
+    verdict: Verdict
+    reasons: list[str]
+    nights: list[NightResult] = Field([])
+    missing: str | None = None  # night that did not arrive
+    decision: str | None = None  # its code in the ledger
+    order: Ordered | None = None
+    why_not: str = ""  # why no retraining waits
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Judge the nights that are due, publish and log their reports, and evaluate the policy after each.
+
+    A night that cannot be read is an ERROR of its own and stays due.
+
+    :raises BadEnvironment: MLflow or storage cannot be reached; what was published before is kept.
+    """
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
+    from nightshift.monitoring.night import judge, missing_night
+    from nightshift.monitoring.published_nights import published_interactions, verdicts_of
+    from nightshift.registry.models import CHAMPION, with_alias
+
+    app = spec.application
+    champion = with_alias(app.name, CHAMPION)
+    if champion is None:
+        reason = f"{app.name} has no champion yet; run finetune first"
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason], why_not=reason)
+    answered, broken = published_interactions(
+        spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
+    )
+    nights = [NightResult(night=key, verdict=Verdict.ERROR, reasons=[said]) for key, said in broken.items()]
+    references, unreadable = _references(spec, {champion.digest, *(night.model_digest for night in answered)} - {""})
+    if champion.digest not in references:
+        reason = (
+            f"{unreadable[champion.digest]}: version {champion.version} cannot be compared with anything; run finetune "
+            "again: the same model is found, and its reference made"
+        )
+        return Result(verdict=Verdict.ERROR, reasons=[reason], nights=nights, why_not=reason)
+    verdicts = {night.key: verdicts_of(spec.storage, app.name, night.key) for night in answered}
+    due = _due(spec, champion, references, answered, verdicts, nights)
+    missing = lacking(spec.expected, answered, app)
+    decisions: list[Decision] = []
+    with _Benches(spec, champion, references, answered, progress) as benches:
+        for one in due:
+            try:
+                published = judge(benches.of(one.model_digest), one)
+            except BadInput as error:
+                log.warning("%s cannot be judged: %s", one.night.key, error)
+                nights.append(NightResult(night=one.night.key, verdict=Verdict.ERROR, reasons=[str(error)]))
+                continue
+            nights.append(_night(*published))
+            decisions.append(_decided(spec, *published))
+        if missing:
+            published = missing_night(benches.of(champion.digest), _day(missing))
+            nights.append(_night(*published))
+            decisions.append(_decided(spec, *published))
+    if not decisions and (newest := _newest(verdicts, champion.digest)):
+        # Perhaps an earlier try published this verdict and was stopped before it asked the ledger.
+        decisions.append(_decided(spec, *newest))
+    return _result(spec, nights, decisions, missing)
+
+
+def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The digests of the models' references, and of those without one, why not."""
+    from nightshift.data.partition import require_manifest
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.references import reference_partition
+
+    found, lacking = {}, {}
+    for model in sorted(models):
+        try:
+            found[model] = require_manifest(reference_partition(spec.storage, spec.application.name, model)).digest
+        except BadInput as error:
+            lacking[model] = str(error)
+    return found, lacking
+
+
+def _due(  # noqa: PLR0917
+    spec: Spec,
+    champion: Registered,
+    references: dict[str, str],
+    answered: list[Answered],
+    verdicts: dict[str, list[tuple[UPath, Manifest]]],
+    nights: list[NightResult],
+) -> list[Due]:
+    """The nights to judge; what is wrong with a night that a person asked for is added to `nights`."""
+    from nightshift.monitoring.due_nights import Due, due, inputs_of
+
+    if spec.night is None:
+        known = {key: [manifest.inputs for _, manifest in published] for key, published in verdicts.items()}
+        return due(answered, known, champion.digest, references, spec.application)
+    asked = []
+    for night in (one for one in answered if one.day == spec.night):
+        model = night.model_digest or champion.digest
+        if model in references:
+            asked.append(Due(night, model, inputs_of(night.digest, references[model], spec.application)))
+        else:
+            reason = f"the model that answered it ({model[:12]}) has no reference"
+            nights.append(NightResult(night=night.key, verdict=Verdict.ERROR, reasons=[reason]))
+    if not asked and not any(night.night.startswith(spec.night.isoformat()) for night in nights):
+        reason = f"no interactions of {spec.night} are published"
+        nights.append(NightResult(night=spec.night.isoformat(), verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason]))
+    return asked
+
+
+class _Benches:
+    """What nights are judged with, by model: read when the first night needs it."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        champion: Registered,
+        references: dict[str, str],
+        answered: list[Answered],
+        progress: Progress,
+    ) -> None:
+        self._spec, self._champion, self._references = spec, champion, references
+        self._answered, self._progress = answered, progress
+        self._benches: dict[str, Bench] = {}
+
+    def of(self, model: str) -> Bench:
+        """Return the bench of a model.
+
+        :raises BadInput: its reference is damaged.
+        """
+        from nightshift.monitoring.night import Bench
+        from nightshift.monitoring.references import read_reference, reference_partition
+        from nightshift.monitoring.topics import Embedder
+        from nightshift.registry.models import find_version
+
+        if model in self._benches:
+            return self._benches[model]
+        name, storage = self._spec.application.name, self._spec.storage
+        version = self._champion if model == self._champion.digest else find_version(name, model)
+        at = reference_partition(storage, name, model)
+        self._benches[model] = Bench(
+            application=self._spec.application,
+            storage=storage,
+            reference=read_reference(at, self._references[model], self._folder / model[:16]),
+            model_digest=model,
+            version=version.version if version else "",
+            nights=self._answered,
+            embedder=next((bench.embedder for bench in self._benches.values()), None) or Embedder(),
+            report=lambda done, of: self._progress.report(done, of, unit="prompts"),
+        )
+        return self._benches[model]
+
+    def __enter__(self) -> Self:
+        from nightshift.data.storage import scratch
+
+        self._folder = scratch(UPath(self._spec.storage))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _day(day: date) -> Interval:
+    start = datetime.combine(day, time(), UTC)
+    return Interval(start=start, end=start + timedelta(days=1))
+
+
+def _night(partition: UPath, manifest: Manifest) -> NightResult:
+    facts = manifest.facts
+    return NightResult(
+        night=facts["interval"],
+        verdict=Verdict(facts["verdict"]),
+        reasons=facts["reasons"][:MOST_REASONS],
+        rows=facts["rows"],
+        failing=facts["failing"],
+        worst=facts["worst"],
+        report=str(partition),
+        run_url=facts.get("run_url"),
+    )
+
+
+def _decided(spec: Spec, partition: UPath, manifest: Manifest) -> Decision:
+    """What the ledger says after a night; the decision is shown in MLflow."""
+    from nightshift.monitoring.history import night_of
+    from nightshift.monitoring.ledger import evaluate
+    from nightshift.monitoring.mirror import mirror
+
+    decision = evaluate(spec.application, spec.storage, night_of(partition, manifest), datetime.now(UTC))
+    log.info("%s: %s, %s: %s", manifest.facts["interval"], decision.action, decision.code, decision.reason)
+    mirror(spec.application.name, decision)
+    return decision
+
+
+def _newest(verdicts: dict[str, list[tuple[UPath, Manifest]]], champion: str) -> tuple[UPath, Manifest] | None:
+    """The verdict about the newest night that the champion was judged by."""
+    for key in sorted(verdicts, reverse=True):
+        for partition, manifest in reversed(verdicts[key]):
+            if manifest.facts.get("model_digest") == champion:
+                return partition, manifest
+    return None
+
+
+def _result(spec: Spec, nights: list[NightResult], decisions: list[Decision], missing: date | None) -> Result:
+    from nightshift.monitoring.ledger import open_order
+    from nightshift.monitoring.records import Records
+
+    records = Records(spec.storage, spec.application.name)
+    order = open_order(records)
+    claim = records.claim(order.number) if order else None
+    last = decisions[-1] if decisions else None
+    waiting = order.decision if order and not claim else None
+    why_not = last.reason if last else "no night was judged"
+    if claim:
+        why_not = f"retraining {claim.number} is the work of {claim.run_id}"
+    nights.sort(key=lambda night: night.night)
+    return Result(
+        verdict=worst(night.verdict for night in nights),
+        reasons=[f"{night.night} {night.verdict}: {'; '.join(night.reasons[:2])}" for night in nights]
+        or ["no night is due"],
+        nights=nights,
+        missing=missing.isoformat() if missing else None,
+        decision=last.code if last else None,
+        order=Ordered(
+            number=order.number,
+            reason=waiting.reason,
+            numbers=waiting.numbers,
+            nights=waiting.nights,
+            reports=waiting.reports,
+        )
+        if order and waiting
+        else None,
+        why_not="" if waiting else why_not,
+    )

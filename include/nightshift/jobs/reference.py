@@ -1,0 +1,241 @@
+"""The job `reference`: the profile of what a candidate was trained and judged on, which its nights are compared with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    from nightshift.data.partition import Manifest
+
+VERSION = 1  # of what a reference holds; another one makes it anew
+BATCH_ROWS = 4_096
+
+
+class Spec(JobSpec):
+    """The snapshot and the evaluation of a model, and the base model whose tokenizer counts its tokens."""
+
+    snapshot: str
+    digest: str
+    model: str
+    model_digest: str
+    evaluation: str
+    evaluation_digest: str
+    base_model: str
+
+
+class Result(JobResult):
+    """The reference: `rows` prompts, `answers` of them with the candidate's answer."""
+
+    reference: str
+    digest: str
+    rows: int
+    answers: int
+    topics: int
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the reference of the model, or find it.
+
+    :raises BadInput: a partition is gone or damaged, or no prompt has a word.
+    """
+    from nightshift.data.partition import digest_of, find, require_manifest
+    from nightshift.monitoring.references import reference_partition
+
+    app, snapshot, evaluation = spec.application, UPath(spec.snapshot), UPath(spec.evaluation)
+    require_manifest(snapshot, spec.digest)
+    require_manifest(evaluation, spec.evaluation_digest)
+    # Another evaluation of the same model, against another champion, has the same answers of it.
+    inputs = {
+        "model": spec.model_digest,
+        "snapshot": spec.digest,
+        "examples": app.evaluation.max_examples,
+        "max_new_tokens": app.evaluation.max_new_tokens,
+        "prompt": digest_of(app.prompt.model_dump(mode="json")),
+        "response_format": app.inference.response_format,
+        "segments": app.traffic.segments,
+        "version": VERSION,
+    }
+    partition = reference_partition(spec.storage, app.name, spec.model_digest)
+    manifest = find(partition, inputs) or _make(spec, partition, inputs, progress)
+    counts = manifest.counts
+    return Result(
+        reference=str(partition),
+        digest=manifest.digest,
+        rows=counts["rows"],
+        answers=counts["answers"],
+        topics=counts["topics"],
+    )
+
+
+def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progress) -> Manifest:
+    import pyarrow.parquet as pq
+
+    from nightshift.data.interactions import INTERACTIONS
+    from nightshift.data.partition import Parent, fetch, publish, require_manifest
+    from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.data.storage import scratch
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.measured import SAMPLE, measure
+    from nightshift.monitoring.profiles import PROFILE, write_profile
+    from nightshift.monitoring.topics import Embedder, fit_topics
+
+    snapshot = UPath(spec.snapshot)
+    manifest = require_manifest(snapshot, spec.digest)
+    work, folder = scratch(UPath(spec.storage)), scratch(UPath(spec.storage))
+    try:
+        train, held_out = (fetch(snapshot, manifest, name, work) for name in (TRAIN, HELD_OUT))
+        embedder = Embedder()
+        try:
+            topics = fit_topics(_texts_to_fit(train), embedder)
+        except ValueError as error:
+            raise BadInput(f"{snapshot}: {error}") from error
+        answers = _answers(spec, work)
+        rows = work / INTERACTIONS
+        answered = _write_rows(rows, [(train, True), (held_out, False)], answers, spec)
+        measured = measure(
+            rows,
+            topics,
+            embedder,
+            spec.application.traffic.segments,
+            lambda done, of: progress.report(done, of, unit="prompts"),
+        )
+        topics.write(folder)
+        write_profile(measured.profile, folder / PROFILE)
+        pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
+        return publish(
+            partition,
+            folder,
+            kind="reference",
+            application=spec.application.name,
+            inputs=inputs,
+            rows={SAMPLE: measured.sample.num_rows},
+            counts={"rows": measured.rows, "answers": answered, "topics": len(topics.names) - 1},
+            facts={"model": spec.model, "days": manifest.facts.get("days", [])},
+            parents=[
+                Parent(uri=spec.snapshot, digest=spec.digest),
+                Parent(uri=spec.model, digest=spec.model_digest),
+                Parent(uri=spec.evaluation, digest=spec.evaluation_digest),
+            ],
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fits(digest: str) -> bool:
+    """Whether topics are fitted on a training row; the others are profiled, because centres are too near to their own."""
+    return int(digest[-1], 16) % 2 == 0
+
+
+def _texts_to_fit(train: Path) -> list[str]:
+    """The prompts of every other training row, at most about `MOST_TEXTS`, spread evenly by digest."""
+    import pyarrow.parquet as pq
+
+    from nightshift.monitoring.topics import MOST_TEXTS
+
+    share = MOST_TEXTS / max(pq.read_metadata(train).num_rows / 2, 1)
+    texts: dict[str, None] = {}
+    with pq.ParquetFile(train) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=["digest", "prompt"]):
+            for digest, prompt in zip(batch["digest"].to_pylist(), batch["prompt"].to_pylist(), strict=True):
+                if _fits(digest) and int(digest[:8], 16) < share * 2**32:
+                    texts[prompt] = None
+    return list(texts)
+
+
+def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
+    """The candidate's answers to the held-out examples, by the example's digest."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from nightshift.data.partition import fetch, require_manifest
+    from nightshift.evaluation.judge import ANSWERS
+
+    evaluation = UPath(spec.evaluation)
+    manifest = require_manifest(evaluation, spec.evaluation_digest)
+    table = pq.read_table(
+        fetch(evaluation, manifest, ANSWERS, work),
+        columns=["digest", "answer", "finished"],
+        filters=pc.field("role") == "candidate",
+    )
+    return {row["digest"]: row for row in table.to_pylist()}
+
+
+def _write_rows(target: Path, files: list[tuple[Path, bool]], answers: dict[str, dict[str, Any]], spec: Spec) -> int:
+    """Write the rows of example files as interactions, and return how many have an answer.
+
+    :param files: with each, whether topics were fitted on some of its rows, which are left out then.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from nightshift.data.interactions import INTERACTION_SCHEMA
+    from nightshift.evaluation.scorers import Scorers
+    from nightshift.training.base_model import resolve_base_model
+
+    scorers = Scorers(spec.application, resolve_base_model(spec.base_model))
+    schema = pa.schema([field.with_nullable(True) for field in INTERACTION_SCHEMA])
+    rows = answered = 0
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for file, fitted in files:
+            for examples in _examples(file):
+                kept = [example for example in examples if not (fitted and _fits(example["digest"]))]
+                known = {} if fitted else answers
+                table = [
+                    _row(rows + place, example, known.get(example["digest"])) for place, example in enumerate(kept)
+                ]
+                with_answer = [row for row in table if row["response"] is not None]
+                _score(with_answer, scorers)
+                writer.write_batch(pa.RecordBatch.from_pylist(table, schema=schema))
+                rows, answered = rows + len(table), answered + len(with_answer)
+    return answered
+
+
+def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
+    import pyarrow.parquet as pq
+
+    columns = [
+        "digest", "id", "timestamp", "metadata", "prompt", "answer", "language", "prompt_characters", "prompt_tokens",
+    ]  # fmt: skip
+    with pq.ParquetFile(file) as reader:
+        for batch in reader.iter_batches(BATCH_ROWS, columns=columns):
+            yield batch.to_pylist()
+
+
+def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]:
+    """One example in the columns of interactions; what a missing answer leaves unknown is null."""
+    row = {
+        "row": number,
+        **{key: example[key] for key in ("digest", "id", "timestamp", "metadata", "prompt", "prompt_characters")},
+        "prompt_tokens": example["prompt_tokens"],
+        "prompt_language": example["language"],
+        "reference": example["answer"],
+        "response": None,
+    }
+    if answer:
+        row |= {"response": answer["answer"], "finish_reason": "stop" if answer["finished"] else "length"}
+    return row
+
+
+def _score(rows: list[dict[str, Any]], scorers: Any) -> None:
+    """Add the scores of answered rows, made as those of a night are."""
+    if not rows:
+        return
+    columns = scorers.score(
+        [row["prompt"] for row in rows],
+        [row["response"] for row in rows],
+        [None] * len(rows),
+        [row["reference"] for row in rows],
+        [row["finish_reason"] for row in rows],
+    )
+    for name, values in columns.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value

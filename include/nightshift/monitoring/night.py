@@ -1,0 +1,254 @@
+"""One night from its interactions to a published verdict: measured, held against a reference, reported and logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.config import Application, Interval
+from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish, require_manifest
+from nightshift.data.storage import scratch
+from nightshift.errors import BadInput
+from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
+from nightshift.monitoring.due_nights import Answered, Due, drift_partition, inputs_of, trailing
+from nightshift.monitoring.measured import SAMPLE, measure
+from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
+from nightshift.monitoring.references import Reference
+from nightshift.monitoring.shown import in_markdown
+from nightshift.monitoring.topics import Embedder
+from nightshift.monitoring.verdicts import judge_night
+from nightshift.registry.tracking import TrackingRun
+from nightshift.verdict import Verdict
+
+NOVEL, VERDICT, REPORT, REPORT_JSON = "novel.parquet", "verdict.json", "report.html", "report.json"
+PROFILE_VERSION = 1  # of what is measured of a night; another one measures it anew
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the nights of one model are judged with.
+
+    :param model_digest: the model that answered the nights, `version` in the registry.
+    :param nights: all nights that may be trailing ones.
+    """
+
+    application: Application
+    storage: str
+    reference: Reference
+    model_digest: str
+    version: str
+    nights: Sequence[Answered]
+    embedder: Embedder
+    report: Callable[[int, int], None]
+
+
+def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
+    """Return the published verdict about a night, made if there is none.
+
+    The report is logged before it is published: a night whose report MLflow did not take has no verdict yet.
+
+    :raises BadInput: its interactions are damaged.
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    app = bench.application
+    partition = drift_partition(bench.storage, app.name, due.night.key, due.inputs)
+    if manifest := find(partition, due.inputs):
+        return partition, manifest
+    work = scratch(UPath(bench.storage))
+    try:
+        profiled, at = _profile(bench, due.night)
+        profile = read_profile(fetch(at, profiled, PROFILE, work))
+        before = _trailing(bench, due.night, work)
+        verdict = judge_night(profile, bench.reference.profile, app.drift, merge(before) if before else None)
+        compared = Compared(
+            application=app,
+            night=due.night.key,
+            verdict=verdict,
+            profile=profile,
+            sample=_table(at, profiled, SAMPLE, work / "sample"),
+            novel=_table(at, profiled, NOVEL, work / "novel"),
+            reference=bench.reference,
+            model_version=bench.version,
+            trailing_nights=len(before),
+            places=[
+                ("interactions", str(due.night.partition)),
+                ("reference", str(bench.reference.partition)),
+                ("verdict", str(partition)),
+            ],
+        )
+        report = report_of(compared)
+        folder = work / "publish"
+        folder.mkdir()
+        (folder / VERDICT).write_text(verdict.model_dump_json(indent=1))
+        (folder / REPORT).write_text(report.html, encoding="utf-8")
+        (folder / REPORT_JSON).write_text(json.dumps(report.content, indent=1), encoding="utf-8")
+        facts = {
+            **_facts(bench, due.night.key, verdict.verdict, verdict.reasons),
+            "rows": profile.rows(),
+            "failing": [metric.value for metric in verdict.failing],
+            "worst": verdict.worst.value if verdict.worst else None,
+            "worst_segment": phrase(verdict.worst_segment) if verdict.worst_segment else None,
+            "interactions": str(due.night.partition),
+        }
+        effects = {f"effect/{one.metric.value}": one.effect for one in verdict.metrics}
+        facts["run_url"] = _log(bench, partition, facts, effects, folder)
+        manifest = publish(
+            partition,
+            folder,
+            kind="drift",
+            application=app.name,
+            inputs=due.inputs,
+            interval=due.night.interval,
+            counts={"rows": profile.rows()},
+            facts=facts,
+            parents=[
+                Parent(uri=str(due.night.partition), digest=due.night.digest),
+                Parent(uri=str(bench.reference.partition), digest=bench.reference.manifest.digest),
+            ],
+            logs={REPORT, REPORT_JSON},  # Evidently numbers its pictures by the clock
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return partition, manifest
+
+
+def profile_partition(bench: Bench, night: Answered) -> tuple[UPath, dict[str, Any]]:
+    """Return the address of a night's profile against the bench's reference, and what determines it."""
+    inputs: dict[str, Any] = {
+        "interactions": night.digest,
+        "reference": bench.reference.manifest.digest,
+        "segments": bench.application.traffic.segments,
+        "version": PROFILE_VERSION,
+    }
+    return partition_of(bench.storage, bench.application.name, "profiles", night.key, digest_of(inputs)[:16]), inputs
+
+
+def _profile(bench: Bench, night: Answered) -> tuple[Manifest, UPath]:
+    partition, inputs = profile_partition(bench, night)
+    if manifest := find(partition, inputs):
+        return manifest, partition
+    work, folder = scratch(UPath(bench.storage)), scratch(UPath(bench.storage))
+    try:
+        file = fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, work)
+        segments = bench.application.traffic.segments
+        measured = measure(file, bench.reference.topics, bench.embedder, segments, bench.report)
+        write_profile(measured.profile, folder / PROFILE)
+        pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
+        pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
+        manifest = publish(
+            partition,
+            folder,
+            kind="profile",
+            application=bench.application.name,
+            inputs=inputs,
+            interval=night.interval,
+            rows={SAMPLE: measured.sample.num_rows, NOVEL: measured.novel.num_rows},
+            counts={"rows": measured.rows},
+            parents=[Parent(uri=str(night.partition), digest=night.digest)],
+        )
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{night.partition}: {INTERACTIONS} cannot be read: {error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    return manifest, partition
+
+
+def _trailing(bench: Bench, night: Answered, work: Path) -> list[Profile]:
+    """The profiles of the nights before against the same reference, as far as there are any."""
+    profiles = []
+    for earlier in trailing(bench.nights, night, bench.application.drift.trailing_nights):
+        partition, inputs = profile_partition(bench, earlier)
+        try:
+            if manifest := find(partition, inputs):
+                profiles.append(read_profile(fetch(partition, manifest, PROFILE, work / earlier.key)))
+        except BadInput as error:
+            log.warning("%s is not among the nights before %s: %s", earlier.key, night.key, error)
+    return profiles
+
+
+def _table(partition: UPath, manifest: Manifest, name: str, folder: Path) -> pa.Table:
+    return pq.read_table(fetch(partition, manifest, name, folder))
+
+
+def missing_night(bench: Bench, night: Interval) -> tuple[UPath, Manifest]:
+    """Return the published verdict about a night that did not arrive: no pass, and gone once it does arrive."""
+    app = bench.application
+    inputs = inputs_of(None, bench.reference.manifest.digest, app)
+    partition = drift_partition(bench.storage, app.name, night.key, inputs)
+    if manifest := find(partition, inputs):
+        return partition, manifest
+    reasons = [
+        f"no interactions of {night.key} arrived",
+        "look at the runs of batch_inference for that night, and at the traffic's sources",
+    ]
+    folder = scratch(UPath(bench.storage))
+    verdict = Verdict.INSUFFICIENT_DATA
+    (folder / VERDICT).write_text(json.dumps({"verdict": verdict, "reasons": reasons}, indent=1))
+    (folder / REPORT).write_text(page_without_rows(app, night.key, verdict, reasons), encoding="utf-8")
+    facts = {**_facts(bench, night.key, verdict, reasons), "rows": 0}
+    facts["run_url"] = _log(bench, partition, facts, {}, folder)
+    manifest = publish(
+        partition,
+        folder,
+        kind="drift",
+        application=app.name,
+        inputs=inputs,
+        interval=night,
+        counts={"rows": 0},
+        facts=facts,
+    )
+    return partition, manifest
+
+
+def _facts(bench: Bench, night: str, verdict: Verdict, reasons: list[str]) -> dict[str, Any]:
+    """What the policy reads in the manifest of a verdict; texts are bounded and harmless in a log."""
+    return {
+        "monitor": "drift",
+        "interval": night,
+        "verdict": verdict.value,
+        "model_digest": bench.model_digest,
+        "model_version": bench.version,
+        "failing": [],
+        "worst": None,
+        "worst_segment": None,
+        "reasons": [phrase(reason) for reason in reasons],
+        "interactions": "",
+    }
+
+
+def _log(bench: Bench, partition: UPath, facts: dict[str, Any], metrics: dict[str, float], folder: Path) -> str:
+    """Show a verdict in MLflow and return the address of its page."""
+    run = TrackingRun(
+        bench.application.name,
+        key=f"drift-{facts['interval']}-{partition.name}",
+        name=f"drift {facts['interval']}",
+        tags={
+            "nightshift.job": "drift",
+            "nightshift.night": facts["interval"],
+            "nightshift.verdict": facts["verdict"],
+            "nightshift.worst": facts["worst"] or "",
+            "nightshift.model_version": bench.version,
+            "nightshift.model_digest": bench.model_digest,
+            "nightshift.drift": str(partition),
+            "nightshift.interactions": facts["interactions"],
+            "mlflow.note.content": "\n".join(f"- {in_markdown(reason)}" for reason in facts["reasons"]),
+        },
+    )
+    run.metrics({"rows": facts["rows"], "failing": len(facts["failing"]), **metrics})
+    for file in sorted(folder.iterdir()):
+        run.artifact(file)
+    run.finish()
+    return run.url
