@@ -7,6 +7,7 @@ from airflow.sdk import DAG, Param
 
 from nightshift.applications import load_application, load_compute
 from nightshift.errors import BadInput
+from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import job_environment, new_attempt
 
 
@@ -59,7 +60,9 @@ def test_a_job_sees_the_tracking_server_and_none_of_airflows_secrets(monkeypatch
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret-key")
     monkeypatch.setenv("SOME_TOKEN", "secret-token")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    environment = job_environment(load_application("banking_assistant"), "train", load_compute("local"))
+    monkeypatch.setenv("HF_TOKEN", "for gated models")
+    environment = job_environment(attempt().spec, "train", load_compute("local"))
+    assert environment["HF_TOKEN"] == "for gated models"
     assert environment["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5999"
     assert environment["MLFLOW_TRACKING_PASSWORD"] == "pass-word"
     assert environment["LC_ALL"] == "C.UTF-8"
@@ -68,10 +71,40 @@ def test_a_job_sees_the_tracking_server_and_none_of_airflows_secrets(monkeypatch
     assert "SOME_TOKEN" not in environment
 
 
+KEYS = {"AWS_SECRET_ACCESS_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("job", "storage", "source", "seen"),
+    [
+        ("train", "s3://bucket/nightshift", "/rows.csv", {"AWS_SECRET_ACCESS_KEY"}),
+        ("train", "gs://bucket/nightshift", "/rows.csv", {"GOOGLE_APPLICATION_CREDENTIALS"}),
+        ("train", "abfs://container/nightshift", "/rows.csv", {"AZURE_STORAGE_ACCOUNT_KEY"}),
+        ("train", "file:///data", "/rows.csv", set()),
+        ("ingest", "file:///data", "s3://drops/rows.csv", {"AWS_SECRET_ACCESS_KEY"}),
+        ("train", "file:///data", "s3://drops/rows.csv", set()),
+    ],
+)
+def test_a_job_sees_the_keys_of_the_object_store_that_it_works_on_and_no_other(monkeypatch, job, storage, source, seen):
+    for key in KEYS:
+        monkeypatch.setenv(key, "secret")
+    app = load_application("banking_assistant")
+    app = app.model_copy(update={"sources": [app.sources[0].model_copy(update={"uri": source})]})
+    environment = job_environment(JobSpec(application=app, storage=storage), job, load_compute("local"))
+    assert KEYS & set(environment) == seen
+
+
+def test_a_token_for_the_tracking_server_is_passed_where_the_connection_has_no_login(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
+    assert "MLFLOW_TRACKING_TOKEN" not in job_environment(attempt().spec, "train", load_compute("local"))
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", "http://127.0.0.1:5999")
+    assert job_environment(attempt().spec, "train", load_compute("local"))["MLFLOW_TRACKING_TOKEN"] == "token"
+
+
 def test_a_compute_profile_can_let_more_variables_through(monkeypatch):
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    compute = load_compute("local").model_copy(update={"pass_environment": ["AWS_*"]})
-    assert job_environment(load_application("banking_assistant"), "train", compute)["AWS_REGION"] == "eu-west-1"
+    monkeypatch.setenv("TEAM_PROXY", "eu-west-1")
+    compute = load_compute("local").model_copy(update={"pass_environment": ["TEAM_*"]})
+    assert job_environment(attempt().spec, "train", compute)["TEAM_PROXY"] == "eu-west-1"
 
 
 def test_the_spec_holds_no_secret():

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from nightshift.applications import load_application
-from nightshift.config import Application, Compute
+from nightshift.config import Compute
 from nightshift.data.storage import default_storage
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec, job_module
@@ -28,9 +28,16 @@ MLFLOW_CONNECTION = "nightshift_mlflow"
 PASSED = (
     "PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*", "NVPL_*",
-    "NIGHTSHIFT_APPS", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_COMPUTE", "NIGHTSHIFT_GIT_SHA",
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*",
+    "NVPL_*", "NIGHTSHIFT_APPS", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_COMPUTE", "NIGHTSHIFT_GIT_SHA",
 )  # fmt: skip
+
+# And of those that open an object store, only where its data lies there: by the protocol of storage and sources.
+CREDENTIALS = {
+    ("s3", "s3a"): ("AWS_*",),
+    ("gs", "gcs"): ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"),
+    ("abfs", "abfss", "az", "adl"): ("AZURE_*",),
+}
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,14 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     return Attempt(job, spec, UPath(storage).joinpath(app.name, "results", *place, *suffix, f"try-{ti.try_number}"))
 
 
-def job_environment(app: Application, job: str, compute: Compute) -> dict[str, str]:
-    """Return the environment of a job: the allow-list, the tracking server, and the databases of its sources."""
-    allowed = (*PASSED, *compute.pass_environment)
+def job_environment(spec: JobSpec, job: str, compute: Compute) -> dict[str, str]:
+    """Return the environment of a job: the allow-list, the tracking server, and what opens its storage and sources."""
+    sources = [*spec.application.sources, *spec.application.traffic.sources] if job == "ingest" else []
+    places = [spec.storage, *(source.uri for source in sources if source.uri)]
+    allowed = [*PASSED, *compute.pass_environment]
+    for protocols, names in CREDENTIALS.items():
+        if any(f"{protocol}://" in place for protocol in protocols for place in places):
+            allowed += names
     environment = {key: value for key, value in os.environ.items() if _matches(key, allowed)}
     environment["OMP_NUM_THREADS"] = str(compute.cpus)
     try:
@@ -86,10 +98,11 @@ def job_environment(app: Application, job: str, compute: Compute) -> dict[str, s
     if mlflow.login:
         environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
         environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
-    if job == "ingest":
-        for source in app.sources:
-            if source.connection:
-                environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = Connection.get(source.connection).get_uri()
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        environment["MLFLOW_TRACKING_TOKEN"] = token
+    for source in sources:
+        if source.connection:
+            environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = Connection.get(source.connection).get_uri()
     return environment
 
 

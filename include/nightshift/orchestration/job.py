@@ -70,7 +70,7 @@ class JobOperator(BaseOperator):
         try:
             attempt = new_attempt(self.job, self.application, self.arguments, context)
             compute = load_compute(self.compute)
-            environment = job_environment(attempt.spec.application, self.job, compute)
+            environment = job_environment(attempt.spec, self.job, compute)
         except JobError as error:
             raise _as_airflow(error) from error
         replace(attempt.location / "spec.json", attempt.spec.model_dump_json(indent=1).encode())
