@@ -1,13 +1,19 @@
 """The job operator: verdicts, exit codes and results, as a task of Airflow meets them."""
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from upath import UPath
 
+from nightshift.applications import load_application
+from nightshift.data.storage import replace
 from nightshift.errors import ExitCode
+from nightshift.jobs.contract import JobSpec, ResultFile, spec_digest
+from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.job import JobFailed, JobOperator, _as_text, _failure
 
 BEFORE_THE_SAMPLE = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}
@@ -37,6 +43,22 @@ def test_no_data_skips_what_follows_and_still_shows_its_result(run_task):
     with pytest.raises(AirflowSkipException, match="ingest: INSUFFICIENT_DATA: "):
         run_task(BEFORE_THE_SAMPLE)
     assert run_task.pushed["return_value"]["rows_in"] == 0
+
+
+def test_a_job_that_gives_no_verdict_is_not_logged_as_passed(tmp_path, capsys):
+    app = load_application("banking_assistant")
+    task = JobOperator(task_id="t", application=app.name, job="evaluate", arguments={})
+    spec = JobSpec(application=app, storage=tmp_path.as_uri())
+    attempt = Attempt("evaluate", spec, UPath(tmp_path.as_uri()))
+    now = datetime.now(UTC)
+    result = {"examples": 300}
+    file = ResultFile(
+        job="evaluate", spec_digest=spec_digest(spec), started=now, ended=now, peak_memory_gb=1, code_version="x",
+        result=result,
+    )  # fmt: skip
+    replace(UPath(attempt.result_uri), file.model_dump_json().encode())
+    assert task._result(attempt, {}) == result
+    assert "PASS" not in capsys.readouterr().out
 
 
 def test_bad_input_fails_for_good(run_task):

@@ -100,9 +100,11 @@ class JobOperator(BaseOperator):
             raise JobFailed(str(error)) from error
         seconds = (file.ended - file.started).total_seconds()
         self.log.info("%s took %.1f s and at most %.2f GB", self.job, seconds, file.peak_memory_gb)
-        verdict = Verdict(file.result.get("verdict", Verdict.PASS))
-        reasons = file.result.get("reasons") or [file.result.get("reason", "")]
-        self.log.info("%s: %s %s", self.job, verdict, "; ".join(filter(None, reasons)))
+        if "verdict" not in file.result:
+            return file.result
+        verdict = Verdict(file.result["verdict"])
+        reasons = list(filter(None, file.result.get("reasons") or [file.result.get("reason")]))
+        self.log.info("%s: %s %s", self.job, verdict, "; ".join(reasons))
         if self.obey_verdict and verdict in {Verdict.INSUFFICIENT_DATA, Verdict.FAIL, Verdict.ERROR}:
             context["ti"].xcom_push("return_value", file.result)
             stop = AirflowSkipException if verdict is Verdict.INSUFFICIENT_DATA else AirflowFailException
