@@ -191,6 +191,29 @@ def decide_fates(
     database.unregister("linked")
 
 
+def decide_traffic_fates(staged: Path, database: duckdb.DuckDBPyConnection) -> None:
+    """Make the table `fates` (row, fate, group) of production traffic, which repeats itself: equal rows are all kept.
+
+    Only an id that an earlier row of the source has tells that a row is no request of its own: with the same content
+    it is a `duplicate`, with other content a `duplicate_id`. The group is the row's own digest.
+    """
+    database.execute(
+        """
+        CREATE TABLE fates AS
+        WITH numbered AS (
+            SELECT row, digest, id, source_name,
+                   sha256(to_json({digest: digest, response: response, context: context})) AS content
+            FROM read_parquet(?)
+        )
+        SELECT row, CASE WHEN id IS NULL OR row_number() OVER same = 1 THEN 'kept'
+                         WHEN content = first_value(content) OVER same THEN 'duplicate'
+                         ELSE 'duplicate_id' END AS fate, digest AS "group"
+        FROM numbered WINDOW same AS (PARTITION BY source_name, id ORDER BY row) ORDER BY row
+        """,
+        [str(staged)],
+    )
+
+
 def _join(first: array[int], one: int, other: int) -> None:
     one, other = _root(first, one), _root(first, other)
     first[max(one, other)] = min(one, other)

@@ -1,4 +1,4 @@
-"""The `examples` partition: its columns, which split a row belongs to, and how other jobs read it."""
+"""The `examples` and `traffic` partitions: their columns, which split a row belongs to, and how other jobs read them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ EXAMPLE_SCHEMA = pa.schema(
         ),  # turns of user and assistant, without the application's system prompt
         pa.field("prompt", pa.string(), nullable=False),  # text of the last user turn
         pa.field("answer", pa.string()),  # text of the assistant turn after it; null: unknown
+        pa.field("response", pa.string()),  # traffic only: what a serving system answered; null: it was not asked
+        pa.field("context", pa.string()),  # traffic only: what the response must rest on; null: none was given
         pa.field("source", pa.string(), nullable=False),  # "<source>/<file>", or the source's name for a query
         pa.field("source_row", pa.int64(), nullable=False),  # line of a text file, row of Parquet or SQL, from 1
         pa.field("id", pa.string()),
@@ -41,8 +43,10 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("prompt_tokens", pa.int32(), nullable=False),  # of the base model, special tokens left out
         pa.field("answer_tokens", pa.int32(), nullable=False),  # 0 where the answer is unknown
         pa.field("pii", pa.map_(pa.string(), pa.int32()), nullable=False),  # redacted items by kind
-        pa.field("group", pa.string(), nullable=False),  # smallest digest among its near-duplicates and itself
-        pa.field("split", pa.string(), nullable=False),  # train, traffic or held_out
+        pa.field(
+            "group", pa.string(), nullable=False
+        ),  # smallest digest among its near-duplicates and itself; traffic: its own
+        pa.field("split", pa.string(), nullable=False),  # train, traffic or held_out; of traffic: all traffic
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(

@@ -1,4 +1,4 @@
-"""From raw files to the files of an examples partition, in two passes over data on disk.
+"""From raw files to the files of an examples or traffic partition, in two passes over data on disk.
 
 The first pass cleans each row and stages it; then duplicates are found among all of them; the second pass copies
 what is kept. Memory holds one batch at a time.
@@ -11,21 +11,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.config import Ingest, Interval, Splits
-from nightshift.data.dedup import SimilarityIndex, connect, decide_fates
-from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, QUARANTINE, QUARANTINE_SCHEMA, RowWriter, split_of
+from nightshift.data.dedup import SimilarityIndex, connect, decide_fates, decide_traffic_fates
+from nightshift.data.examples import (
+    EXAMPLE_SCHEMA,
+    EXAMPLES,
+    QUARANTINE,
+    QUARANTINE_SCHEMA,
+    RowWriter,
+    Split,
+    split_of,
+)
 from nightshift.data.measures import TextMeasures
 from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable
 from nightshift.data.sources import RawFile
 from nightshift.errors import JobError
+
+Part = Literal["examples", "traffic"]
 
 BATCH_ROWS = 5_000
 BATCH_CHARACTERS = 2_000_000
@@ -75,9 +85,15 @@ class Ingested:
 
 
 class Ingestion:
-    """One run over the files of an interval; `work` is a folder for what is needed in between."""
+    """One run over the files of an interval; `work` is a folder for what is needed in between.
 
-    def __init__(self, ingest: Ingest, interval: Interval, measures: TextMeasures, work: Path) -> None:
+    :param part: `examples` leaves out equal and nearly equal rows and splits the others; `traffic` keeps them all, since
+        what users ask repeats itself, and has one split.
+    """
+
+    def __init__(
+        self, ingest: Ingest, interval: Interval, measures: TextMeasures, work: Path, part: Part = "examples"
+    ) -> None:
         self.ingested = Ingested()
         self._ingest = ingest
         self._interval = interval
@@ -86,7 +102,8 @@ class Ingestion:
         self._work = work
         self._batch: list[tuple[RawFile, int, Conversation]] = []
         self._batch_characters = 0
-        self._index = SimilarityIndex(work)
+        self._rows = 0
+        self._index = SimilarityIndex(work) if part == "examples" else None
         self._staged = pq.ParquetWriter(self._staged_file, STAGED_SCHEMA, compression="lz4")
 
     def run(self, files: Iterable[RawFile], target: Path, report: Callable[[int], None]) -> Ingested:
@@ -114,9 +131,12 @@ class Ingestion:
                         self._stage(file, row.number, usable)
             self._flush()
             self._staged.close()
-            self._index.close()
             with connect(self._work) as database:
-                decide_fates(self._staged_file, self._index, self._ingest.near_duplicates, database)
+                if self._index:
+                    self._index.close()
+                    decide_fates(self._staged_file, self._index, self._ingest.near_duplicates, database)
+                else:
+                    decide_traffic_fates(self._staged_file, database)
                 self._copy(database, target / EXAMPLES, quarantine)
         report(self.ingested.rows_in)
         return self.ingested
@@ -134,6 +154,7 @@ class Ingestion:
         self.ingested.late += usable.late
         self._batch.append((file, number, usable))
         self._batch_characters += sum(len(message["content"]) for message in usable.messages)
+        self._batch_characters += len(usable.response or "") + len(usable.context or "")
         if len(self._batch) >= BATCH_ROWS or self._batch_characters >= BATCH_CHARACTERS:
             self._flush()
 
@@ -145,12 +166,14 @@ class Ingestion:
         answer_tokens = self._measures.tokens([row.answer or "" for row in rows])
         staged: list[dict[str, Any]] = [
             {
-                "row": self._index.rows + position,
+                "row": self._rows + position,
                 "source_name": file.source.name,
                 "digest": usable.digest,
                 "messages": usable.messages,
                 "prompt": usable.prompt,
                 "answer": usable.answer,
+                "response": usable.response,
+                "context": usable.context,
                 "source": file.name,
                 "source_row": number,
                 "id": usable.id,
@@ -165,7 +188,9 @@ class Ingestion:
             for position, (file, number, usable) in enumerate(self._batch)
         ]
         self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
-        self._index.add([_said_by(row, "user") for row in rows], [_said_by(row, "assistant") for row in rows])
+        self._rows += len(rows)
+        if self._index:
+            self._index.add([_said_by(row, "user") for row in rows], [_said_by(row, "assistant") for row in rows])
         self._batch, self._batch_characters = [], 0
 
     def _copy(self, database: duckdb.DuckDBPyConnection, target: Path, quarantine: RowWriter) -> None:
@@ -185,7 +210,8 @@ class Ingestion:
                 self.ingested.near_duplicates += happened["near_duplicate"]
                 for row in rows.filter(pa.array([fate == "duplicate_id" for fate, _ in fates])).to_pylist():
                     detail = f"an earlier row has the id {self._redacted(row['id'])[:60]!r} and says something else"
-                    raw = beginning(json.dumps(row["messages"], ensure_ascii=False))
+                    said = row["messages"] if row["response"] is None else [*row["messages"], row["response"]]
+                    raw = beginning(json.dumps(said, ensure_ascii=False))
                     aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
                     self._set_aside(quarantine, row["source"], aside)
                 kept = rows.filter(pa.array([fate == "kept" for fate, _ in fates]))
@@ -194,7 +220,7 @@ class Ingestion:
                     writer.write_table(self._with_splits(kept, groups, self._ingest.splits))
 
     def _with_splits(self, kept: pa.Table, groups: list[str], splits: Splits) -> pa.Table:
-        chosen = [split_of(group, splits) for group in groups]
+        chosen: list[Split] = [split_of(group, splits) if self._index else "traffic" for group in groups]
         self.ingested.splits.update(chosen)
         self.ingested.languages.update(kept["language"].to_pylist())
         for items in kept["pii"].to_pylist():

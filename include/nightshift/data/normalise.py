@@ -33,6 +33,8 @@ class Conversation:
     answer: str | None
     id: str | None
     timestamp: datetime | None
+    response: str | None
+    context: str | None
     metadata: dict[str, str]
     pii: dict[str, int]
     late: bool
@@ -54,6 +56,10 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
             Reason.FUTURE_TIMESTAMP,
             f"{timestamp.isoformat()} is not before {interval.end.isoformat()}, the interval's end",
         )
+    response, context = (
+        None if text is None else redact(text, ingest.redact, found)
+        for text in (_response(row, columns, ingest), _context(row, columns, ingest))
+    )
     metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
     answered = messages[-1]["role"] == "assistant"
     return Conversation(
@@ -63,6 +69,8 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
         answer=messages[-1]["content"] if answered else None,
         id=_id(_value(row, columns.id)),
         timestamp=timestamp,
+        response=response,
+        context=context,
         metadata=metadata,
         pii=dict(sorted(found.items())),
         late=timestamp is not None and timestamp < interval.start,
@@ -92,6 +100,21 @@ def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:
     answer = _value(row, columns.answer)
     reply = "" if answer is None else _text(answer, columns.answer or "", ingest)
     return [("user", text), ("assistant", reply)] if reply else [("user", text)]
+
+
+def _response(row: Row, columns: Columns, ingest: Ingest) -> str | None:
+    """What a serving system answered; an empty text is an answer too, and one that reports should see."""
+    if columns.response is None:
+        return None
+    response = _value(row, columns.response)
+    if response is None:
+        raise Unusable(Reason.MISSING_RESPONSE, f"no value in {columns.response!r}")
+    return _text(response, columns.response, ingest)
+
+
+def _context(row: Row, columns: Columns, ingest: Ingest) -> str | None:
+    context = _value(row, columns.context)
+    return None if context is None else _text(context, columns.context or "", ingest) or None
 
 
 def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     LINE_TOO_LONG = "line_too_long"
     MISSING_PROMPT = "missing_prompt"
     EMPTY_PROMPT = "empty_prompt"
+    MISSING_RESPONSE = "missing_response"
     NOT_TEXT = "not_text"
     LONE_SURROGATE = "lone_surrogate"
     TOO_LONG = "too_long"

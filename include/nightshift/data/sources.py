@@ -76,7 +76,10 @@ class RawFile:
 
 def mapped(columns: Columns) -> list[str]:
     """Return the source's columns that a mapping names, each once."""
-    names = [columns.prompt, columns.answer, columns.messages, columns.id, columns.timestamp, *columns.metadata]
+    names = [
+        *(columns.prompt, columns.answer, columns.messages, columns.id, columns.timestamp),
+        *(columns.response, columns.context, *columns.metadata),
+    ]
     return list(dict.fromkeys(name for name in names if name is not None))
 
 

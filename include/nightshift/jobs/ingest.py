@@ -1,11 +1,12 @@
-"""Ingest: the raw rows of one interval become a partition of clean, deduplicated, redacted examples."""
+"""Ingest: the raw rows of one interval become a partition of clean, redacted examples, or of production traffic."""
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from nightshift.config import Interval
+from nightshift.config import Application, Interval, Source
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
@@ -13,17 +14,18 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.data.partition import Manifest
 
-VERSION = 1  # raised when the same raw rows would become other examples, so that they are made again
+VERSION = 2  # raised when the same raw rows would become other examples, so that they are made again
 
 
 class Spec(JobSpec):
     """Which interval of an application's sources to ingest."""
 
     interval: Interval
+    part: Literal["examples", "traffic"] = "examples"
 
 
 class Result(JobResult):
-    """The partition and what became of the rows; `examples` is None where there was nothing to ingest."""
+    """The partition (of examples or traffic) and what became of the rows; None where there was nothing to ingest."""
 
     verdict: Verdict
     reason: str
@@ -37,9 +39,9 @@ class Result(JobResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Publish the examples of an interval, unless they are there, and log what happened to the rows.
+    """Publish the examples or the traffic of an interval, unless it is there, and log what happened to the rows.
 
-    :raises BadInput: a file as a whole cannot be used.
+    :raises BadInput: a file as a whole cannot be used, or the part has no sources of its kind.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
     """
     from upath import UPath
@@ -51,24 +53,22 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.training.base_model import resolve_base_model
 
     application, interval = spec.application, spec.interval
-    partition = partition_of(spec.storage, application.name, "examples", interval.key)
+    sources = _sources(application, spec.part)
+    partition = partition_of(spec.storage, application.name, spec.part, interval.key)
     tokenizer = tokenizer_file(resolve_base_model(application.base_model))
     work = scratch(UPath(spec.storage))
     try:
         try:
-            files = [
-                file
-                for source in application.sources
-                for file in raw_files(source, interval, work / "sources" / source.name)
-            ]
+            files = [file for source in sources for file in raw_files(source, interval, work / "sources" / source.name)]
         except NoData as nothing:
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=str(nothing))
         inputs: dict[str, Any] = {
             "version": VERSION,
+            "part": spec.part,
             "interval": interval.model_dump(mode="json"),
             "files": [file.inputs for file in files],
             # Where the files lay is left out: their digests say what they were, on every machine.
-            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in application.sources],
+            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in sources],
             "ingest": application.ingest.model_dump(mode="json"),
             "tokenizer": sha256_of(tokenizer),
         }
@@ -78,7 +78,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
             target = work / "partition"
             target.mkdir()
-            ingestion = Ingestion(application.ingest, interval, TextMeasures(tokenizer), work)
+            ingestion = Ingestion(application.ingest, interval, TextMeasures(tokenizer), work, spec.part)
             ingested = ingestion.run(files, target, progress.report)
             if ingested.rows_in == 0:
                 names = ", ".join(file.label for file in files)
@@ -86,7 +86,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             manifest = publish(
                 partition,
                 target,
-                kind="examples",
+                kind=spec.part,
                 application=application.name,
                 interval=interval,
                 inputs=inputs,
@@ -113,6 +113,24 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
 
 
+def _sources(application: Application, part: str) -> list[Source]:
+    if part == "traffic":
+        if not application.traffic.sources:
+            raise BadInput(
+                f"{application.name} has no traffic.sources; its traffic is the split `traffic` of its examples"
+            )
+        return application.traffic.sources
+    for source in application.sources:
+        for name in ("response", "context"):
+            if getattr(source.columns, name) is not None:
+                raise BadInput(
+                    f"source {source.name!r}: `columns.{name}` is for production traffic; examples are what the model "
+                    f"is trained on, with the wanted answer in `columns.answer`. Move the source to `traffic.sources`, "
+                    f"or leave `{name}` out"
+                )
+    return application.sources
+
+
 def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
     from nightshift.registry.tracking import TrackingRun
 
@@ -120,7 +138,7 @@ def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
     run = TrackingRun(
         spec.application.name,
         key=f"ingest-{manifest.inputs_digest[:16]}",
-        name=f"ingest {spec.interval.key}",
+        name=f"ingest {'traffic ' if spec.part == 'traffic' else ''}{spec.interval.key}",
         tags={
             "nightshift.job": "ingest",
             "nightshift.examples": examples,
