@@ -120,7 +120,7 @@ for app in readable_applications():
             {**SNAPSHOT, **rendered(["base_model"]), "training": rendered(list(Training.model_fields)), **CAUSE},
         )
         evaluate = job("evaluate", app, {**SNAPSHOT, **MODEL, **rendered(["base_model"])})
-        reference = job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION, **rendered(["base_model"])})
+        reference = job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION})
         register = job("register", app, {**MODEL, **EVALUATION}, obey_verdict=False, pool="nightshift_jobs")
         close = job(
             "close",

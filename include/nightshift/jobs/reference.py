@@ -20,7 +20,7 @@ BATCH_ROWS = 4_096
 
 
 class Spec(JobSpec):
-    """The snapshot and the evaluation of a model, and the base model whose tokenizer counts its tokens."""
+    """The snapshot and the evaluation of a model."""
 
     snapshot: str
     digest: str
@@ -28,7 +28,6 @@ class Spec(JobSpec):
     model_digest: str
     evaluation: str
     evaluation_digest: str
-    base_model: str
 
 
 class Result(JobResult):
@@ -181,7 +180,8 @@ def _write_rows(target: Path, files: list[tuple[Path, bool]], answers: dict[str,
     from nightshift.evaluation.scorers import Scorers
     from nightshift.training.base_model import resolve_base_model
 
-    scorers = Scorers(spec.application, resolve_base_model(spec.base_model))
+    # As a night is scored: also where another base model was chosen for this training.
+    scorers = Scorers(spec.application, resolve_base_model(spec.application.base_model), night_rows=len(answers))
     schema = pa.schema([field.with_nullable(True) for field in INTERACTION_SCHEMA])
     rows = answered = 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
