@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import sqlite3
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -63,6 +64,37 @@ def test_a_pattern_reads_all_files_in_order_and_says_which_row_is_whose(ingest, 
         source = source_of(f"drop/{shop}/rows.jsonl", json.dumps({"id": shop, "text": f"From {shop}"}) + "\n")
     result = ingest(source.model_copy(update={"uri": f"{tmp_path}/drop/*/rows.jsonl"}))
     assert [row["source"] for row in result.examples] == ["source/a/rows.jsonl", "source/b/rows.jsonl"]
+
+
+@pytest.mark.parametrize(("ending", "content"), [("jsonl", JSONL), ("csv.gz", gzip.compress(CSV)), ("pq", parquet())])
+def test_a_name_that_is_not_utf8_is_shown_with_its_bytes(ingest, source_of, tmp_path, ending, content):
+    source = source_of("other.txt", b"")
+    (tmp_path / os.fsdecode(b"caf\xe9." + ending.encode())).write_bytes(content)
+    result = ingest(source.model_copy(update={"uri": f"{tmp_path}/*.{ending}"}))
+    assert {row["source"] for row in result.examples} == {f"source/caf\\xe9.{ending}"}
+    assert result.counts["kept"] == 3
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_colons_in_the_name_of_a_file_that_a_pattern_finds_are_kept(ingest, source_of, tmp_path, scheme):
+    source = source_of("a::b.jsonl", JSONL)
+    result = ingest(source.model_copy(update={"uri": f"{scheme}{tmp_path}/*.jsonl"}))
+    assert {row["source"] for row in result.examples} == {"source/a::b.jsonl"}
+
+
+def test_a_uri_that_would_be_cut_at_its_colons_is_refused(ingest, source_of, tmp_path):
+    source = source_of("a::b.jsonl", JSONL)
+    assert ingest(source).counts["kept"] == 3
+    UPath("memory://drops/a::b.jsonl").fs.pipe_file("/drops/a::b.jsonl", JSONL)
+    for uri in (f"file://{tmp_path}/a::b.jsonl", "memory://drops/a::b.jsonl", "memory://drops/*.jsonl"):
+        with pytest.raises(BadInput, match=r"`::`.* chains file systems; rename"):
+            ingest(source.model_copy(update={"uri": uri}))
+
+
+def test_storage_that_nobody_knows_is_bad_input(ingest, source_of):
+    source = source_of("rows.jsonl", JSONL).model_copy(update={"uri": "s4://drops/rows.jsonl"})
+    with pytest.raises(BadInput, match=r"s4://drops/rows\.jsonl cannot be opened"):
+        ingest(source)
 
 
 def test_two_sources_may_use_the_same_ids(ingest, source_of):

@@ -94,24 +94,44 @@ def raw_files(source: Source, interval: Interval, folder: Path) -> list[RawFile]
     if source.query is not None:
         return [_query(source, interval, folder)]
     uri = source.uri_for(interval.start, interval.end)
+    target = _target(source, uri)
     # Below the folders that the pattern names, the path tells two files of one name apart.
-    fixed = len(uri.partition("*")[0].rpartition("/")[0]) + 1 if "*" in uri else 0
+    pattern = target.path if is_local(target) else uri
+    fixed = len(pattern.partition("*")[0].rpartition("/")[0]) + 1 if "*" in uri else 0
     files = []
-    for number, path in enumerate(_matches(source, uri)):
-        label = path.path if is_local(path) else str(path)
-        name = label[fixed:] if fixed else path.name
+    for number, path in enumerate(_matches(source, uri, target)):
+        # A name that is not UTF-8 is shown with its bytes: `caf\xe9.csv`.
+        label = (path.path if is_local(path) else str(path)).encode("utf-8", "surrogateescape")
+        label = label.decode("utf-8", "backslashreplace")
+        name = label[fixed:] if fixed else label.rpartition("/")[2]
         files.append(_raw_file(source, path, label, name, folder / f"{number:06}"))
     return files
 
 
-def _matches(source: Source, uri: str) -> list[UPath]:
-    target = UPath(uri)
+def _target(source: Source, uri: str) -> UPath:
+    try:
+        target = UPath(uri)
+    except (ValueError, ImportError) as error:
+        raise BadInput(f"source {source.name!r}: {uri} cannot be opened: {error}") from error
+    if "::" in uri.rpartition("://")[2] and "://" in uri:
+        raise BadInput(f"source {source.name!r}: {uri}: `::` in a URI chains file systems; rename the file or folder")
+    return target
+
+
+def _matches(source: Source, uri: str, target: UPath) -> list[UPath]:
     try:
         if "*" not in uri:
             found = [target] if target.exists() else []
         else:
-            found = sorted((UPath(target.fs.unstrip_protocol(path), **target.storage_options)
-                            for path in target.fs.glob(target.path)), key=str)  # fmt: skip
+            paths = target.fs.glob(target.path)
+            if is_local(target):
+                found = sorted((UPath(path) for path in paths), key=str)
+            else:
+                if chained := [path for path in paths if "::" in path]:
+                    raise BadInput(f"source {source.name!r}: {chained[0]}: `::` chains file systems; rename the file")
+                found = sorted(
+                    (UPath(target.fs.unstrip_protocol(path), **target.storage_options) for path in paths), key=str
+                )
             found = [path for path in found if not path.is_dir()]
             if is_local(target):
                 root = Path(os.path.realpath(target.path.split("*")[0].rpartition("/")[0]))
@@ -137,6 +157,10 @@ def _raw_file(source: Source, path: UPath, label: str, name: str, copy: Path) ->
     try:
         if local is copy:
             path.fs.get_file(path.path, str(local))
+        elif label != path.path:
+            # Arrow opens no name that is not UTF-8.
+            copy.symlink_to(local.absolute())
+            local = copy
         state = _state(local)
         digest = sha256_of(local)
         if kind == "parquet":
