@@ -1,0 +1,96 @@
+"""
+### Batch inference
+
+Answers what users asked in one data interval, and scores every answer: the interactions that drift and bias are
+measured on.
+
+1. **ingest** makes the prompts' partition: the application's `traffic.sources`, or, without any, the examples of the
+   interval, whose rows of the split `traffic` are replayed. What the ingest DAG made is found and not made again.
+2. **generate** lets the champion answer, one task a shard. A killed task goes on with its next part. Without a champion
+   the night is skipped. An application whose responses a serving system logged has no such task.
+3. **score** measures every interaction: length, language, format, refusal, toxicity, sentiment, personal data,
+   groundedness, and quality where a reference is known.
+4. **record** tells the asset of the application's interactions, with the URI and digest of the manifest.
+
+Runs daily, catches up and can be backfilled: the same prompts and the same champion give the same partition.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, task
+
+from nightshift.applications import readable_applications
+from nightshift.config import Application
+from nightshift.orchestration.assets import interactions_asset
+from nightshift.orchestration.forms import optional_day
+from nightshift.orchestration.job import JobOperator, job, result_of
+
+START = "{{ params.day or data_interval_start or '' }}"
+END = "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}"
+PROMPTS = {"prompts": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
+
+
+@task
+def record(night: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
+    """Tell who waits for interactions that a night is there."""
+    outlet_events[ti.task.outlets[0]].extra = {
+        "manifest": f"{night['interactions']}/manifest.json",
+        "digest": night["digest"],
+        "rows": night["rows"],
+    }
+
+
+def shards_of(app: Application) -> list[JobOperator]:
+    """The tasks that generate; none where the responses are already there."""
+    if app.traffic.served_elsewhere:
+        return []
+    count = app.inference.shards
+    if count == 1:
+        return [job("generate", app, PROMPTS)]
+    return [
+        JobOperator(
+            task_id=f"generate_{shard}",
+            application=app.name,
+            job="generate",
+            arguments={**PROMPTS, "shard": shard, "shards": count, "run": "{{ run_id }}"},
+            compute=app.compute,
+        )
+        for shard in range(count)
+    ]
+
+
+for app in readable_applications():
+    with DAG(
+        dag_id=f"{app.name}_batch_inference",
+        description=f"A night's prompts to scored interactions. {app.description}",
+        schedule=CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
+        start_date=datetime.combine(app.start, time(), UTC),
+        end_date=datetime.combine(app.end, time(), UTC) if app.end else None,
+        catchup=app.catch_up,
+        max_active_runs=2,
+        default_args={
+            "owner": app.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "pool": "nightshift_jobs",
+        },
+        params={"day": optional_day("Day to answer (UTC); empty: the run's own data interval")},
+        tags=["nightshift", app.name],
+        doc_md=__doc__,
+    ):
+        part = "traffic" if app.traffic.sources else "examples"
+        ingest = job("ingest", app, {"interval": {"start": START, "end": END}, "part": part})
+        shards = shards_of(app)
+        answers = {
+            "responses": result_of(shards[0].task_id, "responses"),
+            "model": result_of(shards[0].task_id, "model"),
+            "model_digest": result_of(shards[0].task_id, "model_digest"),
+        } if shards else {}  # fmt: skip
+        score = job("score", app, {**PROMPTS, **answers})
+
+        ingest >> [*shards, score]
+        shards >> score
+        record.override(outlets=[interactions_asset(app)])(score.output)

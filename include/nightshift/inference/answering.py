@@ -1,0 +1,130 @@
+"""The `responses` partitions of a night: its prompts in parts, each answered and published as a whole."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest, Parent, publish
+from nightshift.data.partition import find as find_partition
+from nightshift.data.storage import scratch
+from nightshift.inference.engines import open_engine
+from nightshift.inference.prompts import Prompts, tokens_of
+
+if TYPE_CHECKING:
+    from nightshift.inference.engine import Engine, Report
+
+RESPONSES = "responses.parquet"
+LATENCIES = "latencies.parquet"  # apart, as a log: it differs between attempts that answer the same
+
+RESPONSE_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),  # in the prompts, from 0
+        pa.field("digest", pa.string(), nullable=False),  # of the prompt's conversation
+        pa.field("response", pa.string(), nullable=False),
+        pa.field("tokens", pa.int32(), nullable=False),  # of the response as it was generated, without its end
+        pa.field("finish_reason", pa.string(), nullable=False),  # stop or length
+    ]
+)
+LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32())])
+
+
+def part_address(responses: UPath, first: int, last: int) -> UPath:
+    """Return the address of the part with the rows from `first` to `last`, both included; names sort by row."""
+    return responses / f"{first:09}-{last:09}"
+
+
+@dataclass
+class Answering:
+    """The parts of one night and one model, found or made.
+
+    :param responses: the folder of all parts.
+    :param inputs: what determines the answers.
+    :param parents: URI and digest of the prompts and of the model.
+    :param model_folder: makes the local model folder; called only where something is left to answer.
+    """
+
+    application: Application
+    prompts: Prompts
+    storage: str
+    responses: UPath
+    inputs: dict[str, Any]
+    parents: list[tuple[str, str]]
+    model_folder: Callable[[], Path]
+    _engine: Engine | None = field(default=None, init=False)
+
+    def find(self, first: int, last: int) -> Manifest | None:
+        """Return the manifest of a part that was answered before, or None."""
+        return find_partition(part_address(self.responses, first, last), self._inputs(first, last))
+
+    def make(self, first: int, last: int, report: Report) -> Manifest:
+        """Answer the prompts of a part and publish them.
+
+        :raises BadInput: the model cannot be run here.
+        :raises BadEnvironment: the engine that is asked for is not there.
+        """
+        if self._engine is None:
+            self._engine = open_engine(self.model_folder(), self.application.inference)
+        engine = self._engine
+        rows = self.prompts.read(first, last, ["digest", "messages"]).to_pylist()
+        # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
+        prompts = tokens_of(rows, engine.tokenizer, self.application.prompt)
+        most = engine.longest - self.application.inference.max_new_tokens
+        fitting = [place for place, prompt in enumerate(prompts) if len(prompt) <= most]
+        began = time.perf_counter()
+        generated = dict(zip(fitting, engine.generate([prompts[place] for place in fitting], report), strict=True))
+        seconds = time.perf_counter() - began
+        table: dict[str, list[Any]] = {name: [] for name in (*RESPONSE_SCHEMA.names, "latency_ms")}
+        for place, row in enumerate(rows):
+            answer = generated.get(place)
+            table["row"].append(first + place)
+            table["digest"].append(row["digest"])
+            table["response"].append(engine.text(answer.tokens) if answer else "")
+            table["tokens"].append(len(answer.tokens) if answer else 0)
+            table["finish_reason"].append(answer.finish_reason if answer else "length")
+            table["latency_ms"].append(answer.latency_ms if answer else None)
+        latencies = {name: table[name] for name in LATENCY_SCHEMA.names}
+        del table["latency_ms"]
+        reasons = table["finish_reason"]
+        folder = scratch(UPath(self.storage))
+        try:
+            pq.write_table(pa.table(table, schema=RESPONSE_SCHEMA), folder / RESPONSES, compression="zstd")
+            pq.write_table(pa.table(latencies, schema=LATENCY_SCHEMA), folder / LATENCIES, compression="zstd")
+            return publish(
+                part_address(self.responses, first, last),
+                folder,
+                kind="responses",
+                application=self.application.name,
+                inputs=self._inputs(first, last),
+                rows={RESPONSES: len(rows)},
+                counts={
+                    "rows": len(rows),
+                    "tokens": sum(table["tokens"]),
+                    "stop": reasons.count("stop"),
+                    "length": reasons.count("length"),
+                    "too_long": len(rows) - len(fitting),  # of those by length: prompts that nobody was asked
+                },
+                facts={
+                    "seconds": round(seconds, 3),
+                    "prompt_tokens": sum(len(prompts[place]) for place in fitting),
+                    "engine": engine.name,
+                    "device": engine.device,
+                    "precision": engine.precision,
+                },
+                parents=[Parent(uri=uri, digest=digest) for uri, digest in self.parents],
+                logs={LATENCIES},
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _inputs(self, first: int, last: int) -> dict[str, Any]:
+        return {**self.inputs, "rows": [first, last]}

@@ -1,0 +1,91 @@
+"""Loading a model folder to answer with: safetensors only, in the precision that this machine multiplies fastest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.utils.logging import disable_progress_bar
+
+GROUPED = "nightshift_grouped"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to answer, on the best device there is."""
+
+    model: Any
+    tokenizer: Any
+    end_tokens: frozenset[int]
+
+    @property
+    def pad_token(self) -> int:
+        """A token to fill rows with; it is masked, so any will do."""
+        return int(self.tokenizer.pad_token_id or min(self.end_tokens, default=0))
+
+
+def load(folder: Path) -> LoadedModel:
+    """Load a model folder (safetensors, config, tokenizer); no code that comes with a model is run."""
+    disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=_precision(), use_safetensors=True)
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    if not torch.cuda.is_available() and model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(GROUPED, grouped_attention)
+        AttentionMaskInterface.register(GROUPED, sdpa_mask)
+        model.set_attn_implementation(GROUPED)
+    return LoadedModel(model, tokenizer, end_tokens(tokenizer, model.generation_config))
+
+
+def end_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """Return the tokens that end an answer.
+
+    A chat model ends its turn with the tokenizer's end token, whatever its generation config knows.
+    """
+    ends = generation_config.eos_token_id
+    return frozenset({*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None})
+
+
+def longest_of(config: Any) -> int:
+    """Return how many tokens of prompt and answer together a model was made for."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
+
+
+def _precision() -> torch.dtype:
+    """bf16 where the processor multiplies it (else it is several times slower than fp32)."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def grouped_attention(  # noqa: PLR0917  (Hugging Face's call)
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Torch's own attention with keys that several query heads share, for a CPU.
+
+    Transformers copies the shared keys for each query head wherever there is a mask: for one new token a row that takes
+    nine times as long as the attention itself.
+
+    :param query: batch x heads x queries x size; `key` and `value` may have fewer heads.
+    :param attention_mask: batch (or 1) x 1 x queries x keys, added to the scores or true where a query may look.
+    """
+    if attention_mask is None or others.get("dropout") or others.get("position_bias") is not None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
+    if others.get("softcap") is not None:
+        raise ValueError("this attention has no softcap")
+    attended = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=key.shape[1] != query.shape[1]
+    )
+    return attended.transpose(1, 2).contiguous(), None

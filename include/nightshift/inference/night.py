@@ -1,0 +1,146 @@
+"""A night's rows on their way to its interactions: prompts with their responses in, a file with scores out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.data.interactions import INTERACTION_SCHEMA
+from nightshift.data.partition import Manifest, fetch
+from nightshift.errors import BadInput
+from nightshift.inference.answering import LATENCIES, RESPONSES
+from nightshift.inference.prompts import Prompts
+
+ROWS_AT_ONCE = 2_000  # read, scored and held
+GROUP_ROWS, GROUP_BYTES = (
+    50_000,
+    64_000_000,
+)  # of a row group of the file: few enough to hold, large enough to read fast
+# Columns with few different values; to look for a dictionary in the others costs time and finds none.
+REPETITIVE = [
+    *("model", "model_digest", "prompt_version", "finish_reason", "prompt_language", "response_language", "reference"),
+    *("valid", "pii", "exact_match", "metadata.key_value.key", "metadata.key_value.value"),
+]
+ASKED = ["digest", "id", "timestamp", "metadata", "prompt", "answer", "context"]
+MEASURED = [field.name for field in INTERACTION_SCHEMA if field.name.endswith(("_characters", "_tokens"))] + [
+    field.name for field in INTERACTION_SCHEMA if pa.types.is_float32(field.type) and field.name != "latency_ms"
+]
+
+
+def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path) -> Iterator[pa.Table]:
+    """Yield the rows of a night with the responses of its parts, in order; at most so many at once.
+
+    :raises BadInput: a part is damaged, or answers other prompts.
+    """
+    for address, manifest in parts:
+        copies = folder / address.name
+        responses = pq.read_table(fetch(address, manifest, RESPONSES, copies))
+        latencies = pq.read_table(fetch(address, manifest, LATENCIES, copies))
+        first = responses["row"][0].as_py()
+        for start in range(0, responses.num_rows, ROWS_AT_ONCE):
+            said = responses.slice(start, ROWS_AT_ONCE)
+            rows = prompts.read(first + start, first + start + said.num_rows - 1, ASKED)
+            if rows.num_rows != said.num_rows or not rows["digest"].equals(said["digest"]):
+                raise BadInput(f"{address} does not answer the prompts of these rows; generate them anew")
+            yield _with(
+                rows,
+                row=said["row"],
+                response=said["response"],
+                finish_reason=said["finish_reason"],
+                latency_ms=latencies["latency_ms"].slice(start, ROWS_AT_ONCE),
+            )
+
+
+def served(prompts: Prompts) -> Iterator[pa.Table]:
+    """Yield the rows of a night that a serving system answered, in order.
+
+    :raises BadInput: a row has no response.
+    """
+    for first in range(0, prompts.rows, ROWS_AT_ONCE):
+        last = min(prompts.rows, first + ROWS_AT_ONCE) - 1
+        rows = prompts.read(first, last, [*ASKED, "response"])
+        if rows["response"].null_count:
+            raise BadInput("these prompts have no responses: they were not served elsewhere; run generate first")
+        count = rows.num_rows
+        yield _with(
+            rows.drop_columns("response"),
+            row=pa.chunked_array([pa.array(range(first, first + count), pa.int64())]),
+            response=rows["response"],
+            finish_reason=pa.chunked_array([pa.nulls(count, pa.string())]),
+            latency_ms=pa.chunked_array([pa.nulls(count, pa.float32())]),
+        )
+
+
+def _with(rows: pa.Table, **columns: pa.ChunkedArray) -> pa.Table:
+    rows = rows.rename_columns([{"answer": "reference"}.get(name, name) for name in rows.column_names])
+    for name, column in columns.items():
+        rows = rows.append_column(name, column)
+    return rows
+
+
+class InteractionWriter:
+    """Writes interactions in row groups that read fast, and counts and averages what goes through.
+
+    :param identity: the columns that are the same in every row: who answered, and with which prompt.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+        self.rows = 0
+        self._writer = pq.ParquetWriter(
+            path, INTERACTION_SCHEMA, compression="zstd", use_dictionary=REPETITIVE, write_statistics=["row"]
+        )
+        self._identity = identity
+        self._held: list[pa.Table] = []
+        self._reasons: Counter[str] = Counter()
+        self._sums = dict.fromkeys(MEASURED, 0.0)
+        self._counts: Counter[str] = Counter()
+
+    def write(self, rows: pa.Table, scores: Mapping[str, list[Any]]) -> None:
+        """Add rows (as :func:`answered` and :func:`served` yield them) with their scores by name."""
+        columns = {name: rows[name] for name in rows.column_names}
+        columns |= {name: pa.repeat(value, rows.num_rows) for name, value in self._identity.items()}
+        columns |= dict(scores)
+        table = pa.table([_typed(columns[field.name], field.type) for field in INTERACTION_SCHEMA], INTERACTION_SCHEMA)
+        self.rows += table.num_rows
+        self._reasons.update(reason for reason in table["finish_reason"].to_pylist() if reason)
+        for name in MEASURED:
+            self._sums[name] += pc.sum(table[name].cast(pa.float64())).as_py() or 0.0
+            self._counts[name] += table.num_rows - table[name].null_count
+        self._held.append(table)
+        if sum(held.num_rows for held in self._held) >= GROUP_ROWS or sum(t.nbytes for t in self._held) >= GROUP_BYTES:
+            self._flush()
+
+    @property
+    def finish_reasons(self) -> dict[str, int]:
+        """Rows by how their response ended, where that is known."""
+        return dict(sorted(self._reasons.items()))
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean of every measure and score over the rows that have one; what no row has is left out."""
+        return {name: round(self._sums[name] / self._counts[name], 6) for name in MEASURED if self._counts[name]}
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_table(pa.concat_tables(self._held))
+            self._held = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_rest: BaseException | TracebackType | None) -> None:
+        if error is None:
+            self._flush()
+        self._writer.close()
+
+
+def _typed(values: Any, wanted: pa.DataType) -> Any:
+    return values.cast(wanted) if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, wanted)

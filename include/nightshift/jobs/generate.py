@@ -1,0 +1,184 @@
+"""The job `generate`: the champion, or another version, answers the prompts of a night, part by part."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, model_validator
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.jobs import train
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.data.partition import Manifest
+    from nightshift.inference.answering import Answering
+    from nightshift.registry.models import Registered
+
+VERSION = 1  # raised when the same prompts would be given to the model, or answered, in another way
+# Generating is bound by the same processors and allocator as training.
+ENVIRONMENT = train.ENVIRONMENT
+
+log = logging.getLogger(__name__)
+
+
+class Spec(JobSpec):
+    """The prompts (URI and digest of an examples or traffic partition), and which of their parts this process answers.
+
+    :param model: version in the registry; the champion where none is given.
+    :param run: what shards have in common: those of one run answer with one champion, also if it changes meanwhile.
+    """
+
+    prompts: str
+    digest: str
+    shard: int = Field(0, ge=0)
+    shards: int = Field(1, ge=1)
+    model: str | None = None
+    run: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_the_shards(self) -> Self:
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} is not one of {self.shards} (they count from 0)")
+        return self
+
+
+class Result(JobResult):
+    """The folder with the parts of all shards; the numbers are of this shard's parts, whichever attempt made them.
+
+    `seconds` is the time that generating took, without loading the model; `tokens` counts those of the responses.
+    """
+
+    verdict: Verdict
+    reason: str
+    responses: str | None = None
+    model: str | None = None
+    model_digest: str | None = None
+    rows: int = 0
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+    seconds: float = 0.0
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the responses of this shard's parts; parts that are there are found and not made again.
+
+    :raises BadInput: the prompts, the version or its model are gone, or the model cannot be run here.
+    :raises BadEnvironment: MLflow cannot be reached, or the engine that is asked for is not there.
+    """
+    from nightshift.data.partition import digest_of, partition_of, require_manifest
+    from nightshift.data.storage import scratch
+    from nightshift.inference.answering import Answering
+    from nightshift.inference.prompts import Prompts, parts_of
+
+    application, settings = spec.application, spec.application.inference
+    partition = UPath(spec.prompts)
+    manifest = require_manifest(partition, spec.digest)
+    folder = scratch(UPath(spec.storage))
+    try:
+        prompts = Prompts(partition, manifest, folder)
+        if prompts.rows == 0:
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
+        model = _model(spec)
+        if model is None:
+            reason = f"{application.name} has no champion yet: nobody can answer. Train and release one first"
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
+        inputs = {
+            "prompts": spec.digest,
+            "model": model.digest,
+            "prompt": application.prompt.model_dump(mode="json"),
+            "max_new_tokens": settings.max_new_tokens,
+            "rows_per_part": settings.rows_per_part,
+            "version": VERSION,
+        }
+        responses = partition_of(spec.storage, application.name, "responses", digest_of(inputs)[:16])
+        parts = [
+            part
+            for number, part in enumerate(parts_of(prompts.rows, settings.rows_per_part))
+            if number % spec.shards == spec.shard
+        ]
+        answering = Answering(
+            application=application,
+            prompts=prompts,
+            storage=spec.storage,
+            responses=responses,
+            inputs=inputs,
+            parents=[(spec.prompts, spec.digest), (model.model, model.digest)],
+            model_folder=lambda: _folder(model, folder),
+        )
+        manifests = _answer(answering, parts, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    tokens = sum(part.counts["tokens"] for part in manifests)
+    seconds = sum(part.facts["seconds"] for part in manifests)
+    rows = sum(part.counts["rows"] for part in manifests)
+    return Result(
+        verdict=Verdict.PASS,
+        reason=f"version {model.version} answered {rows:,} prompts with {tokens:,} tokens",
+        responses=str(responses),
+        model=model.version,
+        model_digest=model.digest,
+        rows=rows,
+        tokens=tokens,
+        tokens_per_second=round(tokens / max(seconds, 1e-9), 1),
+        seconds=round(seconds, 3),
+    )
+
+
+def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progress) -> list[Manifest]:
+    total = sum(last + 1 - first for first, last in parts)
+    manifests, done, made, began = [], 0, 0, time.monotonic()
+    for first, last in parts:
+        found = answering.find(first, last)
+        if found is None:
+
+            def report(rows: int, _of: int, before: int = done, new: int = made) -> None:
+                speed = (new + rows) / max(time.monotonic() - began, 1e-9)
+                progress.report(before + rows, total, "prompts", prompts_per_second=round(speed, 2))
+
+            found = answering.make(first, last, report)
+            made += last + 1 - first
+        done += last + 1 - first
+        progress.report(done, total, "prompts")
+        manifests.append(found)
+    if made < total:
+        log.info("%d of %d prompts were answered by an earlier attempt", total - made, total)
+    return manifests
+
+
+def _model(spec: Spec) -> Registered | None:
+    """The version that answers. Shards of one run agree on a champion by the first one's record of it."""
+    from nightshift.data.partition import digest_of, partition_of
+    from nightshift.data.storage import create
+    from nightshift.registry.models import CHAMPION, version_of, with_alias
+
+    name, version = spec.application.name, spec.model
+    if version is None:
+        champion = with_alias(name, CHAMPION)
+        if champion is None or spec.run is None or spec.shards == 1:
+            return champion
+        key = digest_of([spec.run, spec.digest, spec.shards])[:16]
+        record = partition_of(spec.storage, name, "responses", "champions", f"{key}.txt")
+        if create(record, champion.version.encode()):
+            return champion
+        version = record.read_text()
+    found = version_of(name, version)
+    if found is None:
+        raise BadInput(f"there is no version {version} of {name} in the registry (any more)")
+    return found
+
+
+def _folder(model: Registered, folder: Path) -> Path:
+    from nightshift.data.partition import fetch_folder, require_manifest
+
+    partition = UPath(model.model)
+    target = folder / "fetched"
+    target.mkdir(exist_ok=True)
+    return fetch_folder(partition, require_manifest(partition, model.digest), target) / "model"
