@@ -25,7 +25,7 @@ from nightshift.jobs.progress import Progress
 
 JOBS = (
     "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due", "close",
-    "order", "reference", "drift",
+    "order", "reference", "drift", "generate", "score", "bias",
 )  # fmt: skip
 
 
