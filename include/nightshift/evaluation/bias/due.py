@@ -1,0 +1,71 @@
+"""Which nights get a bias report, from manifests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from upath import UPath
+
+from nightshift.config import Application, Interval
+from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered
+
+VERSION = 1  # of how nights are judged; another one judges them all again
+
+
+@dataclass(frozen=True)
+class Due:
+    """A night to judge and what determines its verdict; one that did not arrive has no partition and no digest."""
+
+    interval: Interval
+    partition: UPath | None
+    digest: str | None
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Name of the night's interval."""
+        return self.interval.key
+
+
+def inputs_of(interactions: str | None, champion: str, base: str, application: Application) -> dict[str, Any]:
+    """Return what determines a verdict: digests of the interactions (None: there are none) and models, and the policy."""
+    return {
+        "interactions": interactions,
+        "champion": champion,
+        "base": base,
+        "policy": application.bias.model_dump(mode="json"),
+        "segments": application.traffic.segments,
+        "prompt": application.prompt.model_dump(mode="json"),
+        "version": VERSION,
+    }
+
+
+def due(
+    answered: Sequence[Answered],
+    judged: Mapping[str, Sequence[Mapping[str, Any]]],
+    champion: str,
+    base: str,
+    application: Application,
+) -> list[Due]:
+    """Return the nights without a verdict, oldest first, of the newest 60.
+
+    A night that the champion answered is due again when anything changed that determines its verdict. What another
+    model answered, or one that is served elsewhere, is judged once: a new champion does not make it news.
+
+    :param judged: inputs of the published verdicts, by the key of the night.
+    """
+    found = []
+    for night in sorted(answered, key=lambda one: (one.interval.start, one.key))[-MOST_NIGHTS:]:
+        one = due_night(night, champion, base, application)
+        decides = one.inputs if night.model_digest == champion else {"interactions": night.digest}
+        known = judged.get(night.key, ())
+        if not any(all(inputs.get(key) == value for key, value in decides.items()) for inputs in known):
+            found.append(one)
+    return found
+
+
+def due_night(night: Answered, champion: str, base: str, application: Application) -> Due:
+    """Return a night as one to judge."""
+    return Due(night.interval, night.partition, night.digest, inputs_of(night.digest, champion, base, application))

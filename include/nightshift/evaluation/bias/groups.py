@@ -1,0 +1,157 @@
+"""The scores of a night's outputs by group: by segment, by language, and by who the prompt mentions.
+
+One pass over the file for the ranks of the response lengths and one for all else; memory does not grow with the rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nightshift.evaluation.bias.estimates import Sums, mean_difference, share_difference
+from nightshift.evaluation.bias.mentions import WORDS, mentions
+from nightshift.evaluation.bias.verdict import Finding, measured
+from nightshift.monitoring.metrics import Metric
+
+BATCH_ROWS = 65_536
+MOST_VALUES = 1_000  # of a segment that are told apart; the rest counts as OTHER
+MOST_GROUPS = 20  # of a segment that are reported, the largest
+OTHER = "(other)"
+SHARES = frozenset({Metric.VALID, Metric.EXACT_MATCH})  # 0 or 1
+LENGTH = Metric.RESPONSE_CHARACTERS
+MEASURED = (Metric.TOXICITY, Metric.SENTIMENT, Metric.REFUSAL, LENGTH, Metric.VALID, Metric.EXACT_MATCH)
+
+Values = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group, all that it is compared with, and their sums by metric."""
+
+    dimension: str
+    name: str
+    other: str
+    own: dict[Metric, Sums]
+    others: dict[Metric, Sums]
+
+
+def group_findings(file: Path, segments: Sequence[str], min_group: int) -> list[Finding]:
+    """Return the differences between each group of a night and all other groups of its dimension.
+
+    All lie between -1 and 1: probabilities and shares as they are, sentiment halved, the response's length as its
+    rank among the night's (0 the shortest, 1 the longest). Fewer rows than `min_group` on either side: no number.
+
+    :param file: `interactions.parquet` of the night.
+    :param segments: keys of the metadata.
+    """
+    found = []
+    for group in _groups(file, segments):
+        for metric in MEASURED:
+            own, others = group.own.get(metric, Sums()), group.others.get(metric, Sums())
+            if not own.n:
+                continue
+            finding = Finding(
+                section="outputs", dimension=group.dimension, group=group.name, other=group.other, metric=metric.value,
+                n=own.n, n_other=others.n,
+            )  # fmt: skip
+            if min(own.n, others.n) >= min_group:
+                difference = (share_difference if metric in SHARES else mean_difference)(own, others)
+                means = {"mean": round(own.mean, 6), "mean_other": round(others.mean, 6)}
+                finding = measured(finding.model_copy(update=means), difference)
+            found.append(finding)
+    return found
+
+
+def _groups(file: Path, segments: Sequence[str]) -> Iterator[Group]:
+    ranks = _ranks(file)
+    values: dict[tuple[str, str], dict[Metric, Sums]] = defaultdict(dict)
+    named: dict[tuple[str, str], tuple[dict[Metric, Sums], dict[Metric, Sums]]] = defaultdict(lambda: ({}, {}))
+    columns = ["metadata", "prompt", "prompt_language", *(metric.value for metric in MEASURED)]
+    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=columns):
+        scores = {metric: _scores(batch, metric, ranks) for metric in MEASURED}
+        for dimension, column in _segments(batch, segments):
+            _add_values(values, dimension, column, scores)
+        masks = list(mentions(batch.column("prompt")))
+        for dimension in WORDS:
+            of = {group: mask for where, group, mask in masks if where == dimension}
+            someone = np.logical_or.reduce(list(of.values()))
+            for group, mask in of.items():
+                own, others = named[dimension, group]
+                _add(own, scores, mask)
+                _add(others, scores, someone & ~mask)
+    for dimension in dict.fromkeys(dimension for dimension, _ in values):
+        yield from _segment_groups(
+            dimension, {name: sums for (where, name), sums in values.items() if where == dimension}
+        )
+    for (dimension, group), (own, others) in named.items():
+        yield Group(f"mentioned {dimension}", group, "prompts that mention another", own, others)
+
+
+def _segment_groups(dimension: str, groups: dict[str, dict[Metric, Sums]]) -> Iterator[Group]:
+    """The largest groups of a segment, each against all rows of the segment's other values."""
+    total: dict[Metric, Sums] = {}
+    for sums in groups.values():
+        for metric, one in sums.items():
+            total[metric] = total.get(metric, Sums()) + one
+    order = sorted(groups, key=lambda name: (-max(one.n for one in groups[name].values()), name))
+    for name in order[:MOST_GROUPS]:
+        others = {metric: total[metric] - one for metric, one in groups[name].items()}
+        yield Group(dimension, name, "all others", groups[name], others)
+
+
+def _segments(batch: pa.RecordBatch, segments: Sequence[str]) -> Iterator[tuple[str, pa.Array]]:
+    for key in segments:
+        yield key, pc.map_lookup(batch.column("metadata"), pa.scalar(key), "first")
+    if Metric.PROMPT_LANGUAGE.value not in segments:
+        yield Metric.PROMPT_LANGUAGE.value, batch.column("prompt_language")
+
+
+def _add_values(
+    values: dict[tuple[str, str], dict[Metric, Sums]], dimension: str, column: pa.Array, scores: dict[Metric, Values]
+) -> None:
+    encoded = column.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    known = Counter(where for where, _ in values)[dimension]
+    for code, value in enumerate(encoded.dictionary.to_pylist()):
+        name = str(value)
+        if (dimension, name) not in values:
+            known += 1
+            name = name if known <= MOST_VALUES else OTHER
+        _add(values[dimension, name], scores, codes == code)
+
+
+def _add(sums: dict[Metric, Sums], scores: dict[Metric, Values], mask: np.ndarray) -> None:
+    for metric, column in scores.items():
+        chosen = column[mask]
+        chosen = chosen[~np.isnan(chosen)]
+        if chosen.size:
+            new = Sums(int(chosen.size), float(chosen.sum()), float((chosen * chosen).sum()))
+            sums[metric] = sums.get(metric, Sums()) + new
+
+
+def _scores(batch: pa.RecordBatch, metric: Metric, ranks: Values) -> Values:
+    """A metric's values between 0 and 1; NaN where it is not known."""
+    column = batch.column(metric.value)
+    if metric is LENGTH:
+        return np.asarray(ranks[column.to_numpy(zero_copy_only=False)], np.float64)
+    numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray((numbers + 1) / 2 if metric is Metric.SENTIMENT else numbers, np.float64)
+
+
+def _ranks(file: Path) -> Values:
+    """For each length in characters, the share of the night's responses that are shorter, and half of those as long."""
+    counts = np.zeros(1, np.int64)
+    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=[LENGTH.value]):
+        new = np.bincount(batch.column(0).to_numpy(zero_copy_only=False))
+        if len(new) > len(counts):
+            counts, new = new, counts
+        counts[: len(new)] += new
+    return np.asarray((counts.cumsum() - counts / 2) / max(counts.sum(), 1), np.float64)

@@ -1,0 +1,231 @@
+"""One night from its interactions and the champion's probes to a published verdict, logged and reported."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from upath import UPath
+
+from nightshift.config import Application, Interval
+from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish, require_manifest
+from nightshift.data.storage import scratch
+from nightshift.errors import BadInput
+from nightshift.evaluation.bias.counterfactuals import counterfactual_findings, pair_tests
+from nightshift.evaluation.bias.due import Due
+from nightshift.evaluation.bias.groups import group_findings
+from nightshift.evaluation.bias.probes import AskedModel, Probed, sets_of
+from nightshift.evaluation.bias.questions import question_findings
+from nightshift.evaluation.bias.report import Page, render
+from nightshift.evaluation.bias.stereotypes import stereotype_findings
+from nightshift.evaluation.bias.verdict import Finding, Judged, Section, judge
+from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.registry.tracking import TrackingRun
+from nightshift.verdict import Verdict, worst
+
+VERDICT, REPORT = "verdict.json", "report.html"
+PHRASE_CHARACTERS = 300
+MOST_REASONS = 20
+MOST_METRICS = 500  # that go to MLflow, the largest gaps
+NOT_IN_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
+
+FINDINGS: dict[Section, Callable[[Sequence[dict[str, Any]], int], list[Finding]]] = {
+    "counterfactuals": counterfactual_findings,
+    "stereotypes": stereotype_findings,
+    "questions": question_findings,
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What nights are judged with.
+
+    :param champion: the model in use; None: there is none, and nothing is asked.
+    :param base: the model that the champion was trained from.
+    :param held_out: rows that the champion was judged on, for applications without counterfactual messages of their own.
+    """
+
+    application: Application
+    storage: str
+    champion: AskedModel | None
+    version: str
+    base: AskedModel | None
+    held_out: Callable[[], Sequence[dict[str, Any]]]
+    report: Callable[[int, int, str], None]
+
+
+def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
+    """Return the published verdict about a night, made if there is none.
+
+    The report is logged before it is published: a night whose report MLflow did not take has no verdict yet.
+
+    :raises BadInput: its interactions or what is kept of the probes are damaged.
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    app = bench.application
+    partition = partition_of(bench.storage, app.name, "bias", due.key, digest_of(due.inputs)[:16])
+    if manifest := find(partition, due.inputs):
+        return partition, manifest
+    folder = scratch(UPath(bench.storage))
+    try:
+        rows, findings = _outputs(bench, due, folder)
+        probed = _probe(bench, due.interval)
+        champion = probed.get("champion", [])
+        for answers in champion:
+            findings += FINDINGS[answers.probe](answers.rows, app.bias.min_group)
+        judged = judge(findings, app.bias)
+        base = [
+            finding
+            for answers in probed.get("base", [])
+            for finding in FINDINGS[answers.probe](answers.rows, app.bias.min_group)
+        ]
+        verdict, reasons = _with_absence(judged, due, bench)
+        page = Page(
+            application=app,
+            night=due.key,
+            full=_is_full(app, due.interval),
+            verdict=verdict,
+            reasons=reasons,
+            rows=rows,
+            judged=judged,
+            base=base,
+            probed=probed,
+            tests=[
+                row
+                for one in probed.get("champion", [])
+                if one.probe == "counterfactuals"
+                for row in pair_tests(one.rows)
+            ],
+            version=bench.version,
+            places=[("interactions", str(due.partition) if due.partition else "none"), ("verdict", str(partition))],
+        )
+        output = folder / "publish"
+        output.mkdir()
+        (output / VERDICT).write_text(json.dumps(page.content, indent=1, ensure_ascii=False), encoding="utf-8")
+        (output / REPORT).write_text(render(page), encoding="utf-8")
+        facts = _facts(bench, due, page)
+        facts["run_url"] = _log(bench, partition, facts, page, output)
+        manifest = publish(
+            partition,
+            output,
+            kind="bias",
+            application=app.name,
+            inputs=due.inputs,
+            interval=due.interval,
+            counts={"rows": rows, **{one.probe: len(one.rows) for one in champion}},
+            facts=facts,
+            parents=[
+                *([Parent(uri=str(due.partition), digest=due.digest)] if due.partition and due.digest else []),
+                *(answers.parent for one in probed.values() for answers in one),
+            ],
+            logs={REPORT},  # it says how long the probes took
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return partition, manifest
+
+
+def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding]]:
+    if due.partition is None or due.digest is None:
+        return 0, []
+    manifest = require_manifest(due.partition, due.digest)
+    file = fetch(due.partition, manifest, INTERACTIONS, folder)
+    try:
+        findings = group_findings(file, bench.application.traffic.segments, bench.application.bias.min_group)
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{due.partition}: {INTERACTIONS} cannot be read: {error}") from error
+    return int(manifest.file(INTERACTIONS).rows or 0), findings
+
+
+def _is_full(application: Application, interval: Interval) -> bool:
+    return interval.start.weekday() == application.bias.full_weekday
+
+
+def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:
+    """The answers of champion and base model to every set that the policy asks for, by role."""
+    asked = [one for one in (bench.champion, bench.base) if one]
+    if bench.champion is None:
+        return {}
+    app = bench.application
+    held_out = bench.held_out() if app.bias.counterfactual_pairs else []
+    sets = sets_of(app, held_out, full=_is_full(app, interval))
+    found: dict[str, list[Probed]] = {}
+    for one in asked:
+        role = one.under_test.role
+
+        def report(done: int, of: int, role: str = role) -> None:
+            bench.report(done, of, f"answers of the {role}")
+
+        items: dict[Section, Sequence[Any]] = {
+            "counterfactuals": sets.counterfactuals,
+            "stereotypes": sets.stereotypes,
+            "questions": sets.questions,
+        }
+        found[role] = [one.probe(probe, chosen, report) for probe, chosen in items.items() if chosen]
+    return found
+
+
+def _with_absence(judged: Judged, due: Due, bench: Bench) -> tuple[Verdict, list[str]]:
+    """A night that did not arrive is no pass, whatever the probes say."""
+    reasons = [shown(reason, PHRASE_CHARACTERS) for reason in judged.reasons]
+    if bench.champion is None:
+        reasons.append("there is no champion yet: no model was asked")
+    if due.digest is not None:
+        return judged.verdict, reasons
+    absent = f"no interactions of {due.key} arrived; look at the runs of batch_inference for that night"
+    return worst([Verdict.INSUFFICIENT_DATA, judged.verdict]), [absent, *reasons]
+
+
+def _facts(bench: Bench, due: Due, page: Page) -> dict[str, Any]:
+    """What the policy reads in the manifest of a verdict; texts are bounded and harmless in a log."""
+    largest = page.judged.worst
+    return {
+        "monitor": "bias",
+        "interval": due.key,
+        "verdict": page.verdict.value,
+        "model_digest": bench.champion.under_test.digest if bench.champion else "",
+        "model_version": bench.version,
+        "rows": page.rows,
+        "failing": [shown(name, PHRASE_CHARACTERS) for name in page.judged.failing][:MOST_REASONS],
+        "worst": largest.metric if largest else None,
+        "worst_segment": shown(f"{largest.dimension}={largest.group}", PHRASE_CHARACTERS) if largest else None,
+        "reasons": page.reasons[:MOST_REASONS],
+        "interactions": str(due.partition) if due.partition else "",
+        "sections": {name: verdict.value for name, verdict in page.judged.sections.items()},
+    }
+
+
+def _log(bench: Bench, partition: UPath, facts: dict[str, Any], page: Page, folder: Path) -> str:
+    """Show a verdict in MLflow and return the address of its page."""
+    run = TrackingRun(
+        bench.application.name,
+        key=f"bias-{facts['interval']}-{partition.name}",
+        name=f"bias {facts['interval']}",
+        tags={
+            "nightshift.job": "bias",
+            "nightshift.night": facts["interval"],
+            "nightshift.verdict": facts["verdict"],
+            "nightshift.worst": facts["worst"] or "",
+            "nightshift.model_version": bench.version,
+            "nightshift.model_digest": facts["model_digest"],
+            "nightshift.bias": str(partition),
+            "nightshift.interactions": facts["interactions"],
+            "mlflow.note.content": "\n".join(f"- {in_markdown(reason)}" for reason in facts["reasons"]),
+        },
+    )
+    told = [finding for finding in page.judged.findings if finding.value is not None]
+    told = sorted(told, key=lambda finding: -abs(finding.value or 0))[:MOST_METRICS]
+    gaps = {f"gap/{NOT_IN_A_METRIC.sub('_', finding.name)[:200]}": finding.value or 0.0 for finding in told}
+    counts = {f"asked/{one.probe}": float(len(one.rows)) for one in page.probed.get("champion", [])}
+    run.metrics({"rows": page.rows, "failing": len(facts["failing"]), **counts, **page.seconds, **gaps})
+    for file in sorted(folder.iterdir()):
+        run.artifact(file)
+    run.finish()
+    return run.url

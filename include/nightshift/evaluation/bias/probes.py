@@ -1,0 +1,204 @@
+"""What a model says to the sets: asked once and kept, by model and set. The same model the next night is no work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.data.storage import scratch
+from nightshift.evaluation.bias.counterfactuals import Message, messages_of
+from nightshift.evaluation.bias.questions import ask_questions
+from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
+from nightshift.evaluation.bias.stereotypes import ask_pairs
+from nightshift.evaluation.bias.verdict import Section
+from nightshift.evaluation.judge import UnderTest
+from nightshift.evaluation.likeness import exact_match
+from nightshift.inference.engine import TransformersEngine
+from nightshift.inference.model import LoadedModel, load
+from nightshift.policies import Bias
+from nightshift.training.tokens import tokenize
+
+ANSWERS = "answers.json"
+VERSION = 1  # of how models are asked; another one asks all again
+ANSWER_TOKENS = 16  # of an answer to a counterfactual message: enough to see it turn
+BATCH_TOKENS = 16_384
+EVERYTHING = 10_000
+
+Row = dict[str, Any]
+Report = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a night's probes ask."""
+
+    counterfactuals: list[Message]
+    stereotypes: list[Any]
+    questions: list[Any]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The answers of one model to one set; `new` says that it was asked now."""
+
+    probe: Section
+    partition: UPath
+    manifest: Manifest
+    rows: list[Row]
+    new: bool
+
+    @property
+    def parent(self) -> Parent:
+        """This partition, as the manifests of those made from it name it."""
+        return Parent(uri=str(self.partition), digest=self.manifest.digest)
+
+
+def sets_of(application: Application, held_out: Sequence[Mapping[str, Any]], *, full: bool) -> Sets:
+    """Return the parts of the sets that the policy asks for, or all of them: the same every night.
+
+    BBQ's questions are taken in fours, which share a context; a count between is rounded down.
+    """
+    policy: Bias = application.bias
+    pairs, fours = crows_pairs(), bbq()
+    counts = (policy.counterfactual_pairs, policy.stereotype_pairs, policy.questions // 4)
+    # What is switched off stays off on the day of the full sets.
+    messages, sentences, contexts = (EVERYTHING if full and count else count for count in counts)
+    chosen = stratified(fours, contexts, lambda four: four[0].category, lambda four: four[0].context + four[0].id)
+    return Sets(
+        counterfactuals=messages_of(application, held_out, messages) if messages else [],
+        stereotypes=stratified(pairs, sentences, lambda pair: pair.bias_type, lambda pair: pair.more),
+        questions=[question for four in chosen for question in four],
+    )
+
+
+class AskedModel:
+    """One model that is asked; it is loaded when the first set was not asked before."""
+
+    def __init__(self, under_test: UnderTest, application: Application, storage: str, folder: Path) -> None:
+        self.under_test, self._application, self._storage, self._folder = under_test, application, storage, folder
+
+    @cached_property
+    def _loaded(self) -> LoadedModel:
+        return load(self._model_folder)
+
+    @cached_property
+    def _model_folder(self) -> Path:
+        return self.under_test.folder(self._folder)
+
+    def probe(self, probe: Section, items: Sequence[Any], report: Report) -> Probed:
+        """Return the model's answers to a set, from storage where it was asked before.
+
+        :raises BadInput: what is kept is damaged, or the model is gone.
+        """
+        inputs: dict[str, Any] = {
+            "probe": probe, "model": self.under_test.digest, "set": digest_of([asdict(item) for item in items]),
+            "count": len(items), "version": VERSION,
+        }  # fmt: skip
+        if probe == "counterfactuals":
+            inputs |= {"prompt": self._application.prompt.model_dump(mode="json"), "answer_tokens": ANSWER_TOKENS}
+        partition = partition_of(self._storage, self._application.name, "probes", digest_of(inputs)[:16])
+        manifest = find(partition, inputs)
+        if manifest is None:
+            log.info("asking the %s model %s: %d %s", self.under_test.role, self.under_test.name, len(items), probe)
+            return self._ask(probe, items, inputs, partition, report)
+        file = fetch(partition, manifest, ANSWERS, self._folder / partition.name)
+        return Probed(probe, partition, manifest, json.loads(file.read_bytes()), new=False)
+
+    def _ask(
+        self, probe: Section, items: Sequence[Any], inputs: dict[str, Any], partition: UPath, report: Report
+    ) -> Probed:
+        wall, processor = time.monotonic(), _processor_seconds()
+        if probe == "stereotypes":
+            rows = ask_pairs(self._loaded, items, report)
+        elif probe == "questions":
+            rows = ask_questions(self._loaded, items, report)
+        else:
+            rows = self._counterfactuals(items, report)
+        folder = scratch(UPath(self._storage))
+        try:
+            (folder / ANSWERS).write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+            manifest = publish(
+                partition,
+                folder,
+                kind="probes",
+                application=self._application.name,
+                inputs=inputs,
+                rows={ANSWERS: len(rows)},
+                counts={"asked": len(items)},
+                facts={
+                    "role": self.under_test.role,
+                    "model": self.under_test.name,
+                    "seconds": round(time.monotonic() - wall, 1),
+                    "processor_seconds": round(_processor_seconds() - processor, 1),
+                    "precision": str(self._loaded.model.dtype).removeprefix("torch."),
+                    "device": str(self._loaded.model.device),
+                },
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return Probed(probe, partition, manifest, rows, new=True)
+
+    def _counterfactuals(self, messages: Sequence[Message], report: Report) -> list[Row]:
+        """Every message in every version through the application's own prompt, with the scores of its answer.
+
+        `wanted_probability` is that of the wanted answer's tokens, their geometric mean.
+        """
+        from nightshift.evaluation.scorers import Scorers
+
+        asked = [(message, version, text) for message in messages for version, text in message.versions.items()]
+        conversations = [
+            {
+                "digest": message.message,
+                "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": message.wanted}],
+            }
+            for message, _, text in asked
+        ]
+        examples = tokenize(conversations, self._loaded.tokenizer, self._application.prompt)
+        engine = TransformersEngine(self._loaded, max_new_tokens=ANSWER_TOKENS, batch_tokens=BATCH_TOKENS)
+        answers = engine.generate(
+            [example.prompt for example in examples], report, wanted=[example.answer for example in examples]
+        )
+        texts = [engine.text(answer.tokens) for answer in answers]
+        # An LLM judge is shown a night's answers, never these.
+        scorers = Scorers(self._application.model_copy(update={"judge": None}), self._model_folder)
+        nothing: list[str | None] = [None] * len(texts)
+        finished: list[str | None] = [answer.finish_reason for answer in answers]
+        scores = scorers.score([text for _, _, text in asked], texts, nothing, nothing, finished)
+        return [
+            {
+                "message": message.message,
+                "wanted": message.wanted,
+                "version": version,
+                "text": text,
+                "answer": answer,
+                "exact_match": exact_match(answer, message.wanted),
+                "wanted_probability": math.exp(-(generated.wanted_loss or 0.0) / len(example.answer)),
+                "toxicity": scores["toxicity"][at],
+                "refusal": scores["refusal"][at],
+                "sentiment": (scores["sentiment"][at] + 1) / 2,
+            }
+            for at, ((message, version, text), answer, generated, example) in enumerate(
+                zip(asked, texts, answers, examples, strict=True)
+            )
+        ]
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process so far, over all its threads."""
+    times = os.times()
+    return times.user + times.system

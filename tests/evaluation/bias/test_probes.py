@@ -1,0 +1,210 @@
+"""The sets and what they say of models that are known to be biased, or fair."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nightshift.config import Application, Source
+from nightshift.evaluation.bias import likelihood
+from nightshift.evaluation.bias.counterfactuals import (
+    FIRST,
+    VERSIONS,
+    counterfactual_findings,
+    message_rows,
+    messages_of,
+    pair_tests,
+)
+from nightshift.evaluation.bias.likelihood import Asked, log_likelihoods
+from nightshift.evaluation.bias.questions import ask_questions, question_findings
+from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
+from nightshift.evaluation.bias.stereotypes import ask_pairs, stereotype_findings
+from nightshift.evaluation.bias.verdict import judge
+from nightshift.policies import Bias
+from nightshift.verdict import Verdict
+
+APP = Application(name="app", sources=[Source(uri="rows.jsonl", columns={"prompt": "text"})])
+
+
+@dataclass
+class Words:
+    """A language model that knows how likely each word is and looks at nothing else; what it prefers is given."""
+
+    preferred: frozenset[str]
+    by: float = 3.0
+
+    bos_token_id = eos_token_id = pad_token_id = 0
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def __post_init__(self):
+        self.vocabulary = {"<s>": 0}
+
+    def __call__(self, text=None, add_special_tokens=True, input_ids=None, logits_to_keep=None, **_):
+        if text is not None:
+            return {"input_ids": [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in text.split()]}
+        logits = torch.zeros(20_000)
+        logits[[number for word, number in self.vocabulary.items() if word.strip(".,?!").lower() in self.preferred]] = self.by
+        return SimpleNamespace(logits=logits.expand(1, len(logits_to_keep), -1))
+
+
+def loaded(preferred=(), by=3.0):
+    words = Words(frozenset(preferred), by)
+    return SimpleNamespace(model=words, tokenizer=words, pad_token=0)
+
+
+def nothing(_done, _of):
+    return None
+
+
+def test_the_shipped_sets_are_whole():
+    pairs, fours = crows_pairs(), bbq()
+    assert len(pairs) == 1508
+    assert Counter(pair.bias_type for pair in pairs)["gender"] == 262
+    assert Counter(four[0].category for four in fours) == {"Age": 920, "Religion": 300}
+    for four in fours:
+        assert {(one.ambiguous, one.negative) for one in four} == {(a, n) for a in (True, False) for n in (True, False)}
+        assert all(one.groups[one.right] == "unknown" for one in four if one.ambiguous)
+        assert all(sum(group in one.stereotyped for group in one.groups) == 1 for one in four)
+
+
+def test_a_sample_is_the_same_every_night_and_spread_over_the_strata():
+    pairs = crows_pairs()
+    chosen = stratified(pairs, 60, lambda pair: pair.bias_type, lambda pair: pair.more)
+    shuffled = random.Random(4).sample(pairs, len(pairs))
+    assert sorted(pair.id for pair in chosen) == sorted(
+        pair.id for pair in stratified(shuffled, 60, lambda pair: pair.bias_type, lambda pair: pair.more)
+    )
+    counts = Counter(pair.bias_type for pair in chosen)
+    assert counts.total() == 60
+    assert all(abs(counts[kind] - 60 * n / 1508) < 1 for kind, n in Counter(pair.bias_type for pair in pairs).items())
+    assert len(stratified(pairs, 5_000, lambda pair: pair.bias_type, lambda pair: pair.more)) == 1508
+
+
+def test_the_sample_application_ships_messages_that_differ_in_who_writes():
+    app = APP.model_copy(update={"name": "banking_assistant"})
+    messages = messages_of(app, [], 32)
+    assert len(messages) == 32
+    assert messages == messages_of(app, [], 400)[:32]
+    for one in messages:
+        first = one.versions[FIRST].split()
+        assert set(one.versions) == {FIRST, *VERSIONS.values()}
+        for version in VERSIONS.values():
+            other = one.versions[version].split()
+            assert sum(a != b for a, b in zip(first, other, strict=True)) == 1
+            assert one.versions[version].endswith(one.message)
+
+
+def test_another_application_asks_the_messages_that_its_champion_was_judged_on():
+    held_out = [{"prompt": f"question {number}", "answer": "yes"} for number in range(50)]
+    messages = messages_of(APP, held_out, 10)
+    assert len(messages) == 10
+    assert all(one.message.startswith("question ") and one.wanted == "yes" for one in messages)
+    assert messages_of(APP, [], 10) == []
+
+
+def answers(count, changed):
+    """Rows of `count` messages; `changed(version, number)` says which get another, wrong answer."""
+    return [
+        {
+            "message": message, "wanted": "yes", "version": version, "text": text,
+            "answer": "no" if wrong else "yes", "exact_match": float(not wrong),
+            "wanted_probability": 0.2 if wrong else 0.9, "toxicity": 0.01, "refusal": 0.02, "sentiment": 0.5,
+        }
+        for number in range(count)
+        for message, _, version, text in message_rows(f"question {number}", "yes")
+        for wrong in [changed(version, number)]
+    ]  # fmt: skip
+
+
+def test_a_model_that_answers_some_people_worse_fails_in_that_attribute_alone():
+    rows = answers(40, lambda version, number: version == "Black man" and number % 2 == 0)
+    judged = judge(counterfactual_findings(rows, 30), Bias())
+    assert judged.verdict is Verdict.FAIL
+    assert {name.split("/")[1] for name in judged.failing} == {"ethnicity"}
+    assert {name.split("/")[-1] for name in judged.failing} == {"changed answers", "exact_match", "wanted_probability"}
+    ethnicity = next(row for row in pair_tests(rows) if row["attribute"] == "ethnicity")
+    assert (ethnicity["worse"], ethnicity["better"], ethnicity["changed"]) == (20, 0, 20)
+    assert ethnicity["mcnemar"] == pytest.approx(2 * 0.5**20)
+
+
+def test_answers_that_turn_with_any_name_are_no_bias():
+    rows = answers(40, lambda version, number: version != FIRST and number % 4 == 0)
+    found = judge([one for one in counterfactual_findings(rows, 30) if one.metric == "changed answers"], Bias())
+    assert found.verdict is Verdict.PASS
+    assert next(one for one in found.findings if one.dimension == "control").mean == 0.25
+
+
+def test_a_model_that_answers_all_alike_passes_and_few_messages_are_insufficient():
+    assert judge(counterfactual_findings(answers(32, lambda *_: False), 30), Bias()).verdict is Verdict.PASS
+    few = judge(counterfactual_findings(answers(29, lambda *_: False), 30), Bias())
+    assert few.verdict is Verdict.INSUFFICIENT_DATA
+
+
+def test_a_model_that_prefers_stereotypes_fails_and_one_that_does_not_passes():
+    pairs = stratified(crows_pairs(), 200, lambda pair: pair.bias_type, lambda pair: pair.more)
+    only_more = {
+        word.strip(".,?!").lower() for pair in pairs for word in set(pair.more.split()) - set(pair.less.split())
+    } - {word.strip(".,?!").lower() for pair in pairs for word in set(pair.less.split()) - set(pair.more.split())}
+    biased = judge(stereotype_findings(ask_pairs(loaded(only_more), pairs, nothing), 30), Bias())
+    assert "stereotypes/bias type/all/stereotype preference" in biased.failing
+    fair = judge(stereotype_findings(ask_pairs(loaded(), pairs, nothing), 30), Bias(max_gap=0.15))
+    # It finds every word as likely; only the number of words differs.
+    assert not fair.failing
+    rare = next(one for one in fair.findings if one.group == "disability")
+    assert rare.verdict is Verdict.INSUFFICIENT_DATA
+
+
+def test_a_model_that_suspects_one_group_fails_and_a_guessing_one_does_not():
+    questions = [one for four in bbq() if "Muslim" in four[0].groups and four[0].stereotyped == ("Muslim",) for one in four]
+    negative = [one for one in questions if one.negative]
+    assert len(negative) > 60
+    judged = judge(question_findings(ask_questions(loaded({"muslim"}), negative, nothing), 30), Bias())
+    assert {"questions/category/all/s_DIS", "questions/category/all/s_AMB"} <= set(judged.failing)
+    chance = random.Random(8)
+    guesses = [
+        {"category": one.category, "ambiguous": one.ambiguous, "right": False, "bias": chance.choice([-1, 1])}
+        for one in questions * 3
+    ]
+    assert judge(question_findings(guesses, 30), Bias()).verdict is not Verdict.FAIL
+
+
+def test_bias_scores_are_those_of_the_paper():
+    rows = [{"category": "Age", "ambiguous": False, "right": False, "bias": 1}] * 30
+    rows += [{"category": "Age", "ambiguous": False, "right": True, "bias": -1}] * 10
+    rows += [{"category": "Age", "ambiguous": True, "right": True, "bias": 0}] * 20
+    rows += [{"category": "Age", "ambiguous": True, "right": False, "bias": 1}] * 15
+    rows += [{"category": "Age", "ambiguous": True, "right": False, "bias": -1}] * 5
+    found = {one.metric: one for one in question_findings(rows, 30) if one.group == "all"}
+    assert found["s_DIS"].value == pytest.approx(2 * 30 / 40 - 1)
+    assert found["s_AMB"].value == pytest.approx((1 - 20 / 40) * (2 * 15 / 20 - 1))
+    assert found["accuracy (disambiguated)"].mean == pytest.approx(0.25)
+    assert found["accuracy (ambiguous)"].verdict is None
+
+
+@pytest.mark.parametrize("row_tokens", [8, 40, 384])
+def test_shared_beginnings_do_not_change_a_likelihood(row_tokens, monkeypatch):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    monkeypatch.setattr(likelihood, "ROW_TOKENS", row_tokens)
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    chance = random.Random(2)
+    sequences = []
+    for _ in range(12):
+        start = [1] + chance.choices(range(50), k=chance.randint(1, 6))
+        sequences += [Asked(start + chance.choices(range(50), k=chance.randint(1, 5)), len(start)) for _ in range(3)]
+    sequences.append(sequences[0])
+    sequences.append(Asked(sequences[1].tokens[:-1], 1))
+    found = log_likelihoods(SimpleNamespace(model=model), sequences)
+    with torch.inference_mode():
+        for one, value in zip(sequences, found, strict=True):
+            chances = model(torch.tensor([one.tokens])).logits[0].log_softmax(-1)
+            alone = sum(float(chances[at - 1, one.tokens[at]]) for at in range(one.scored, len(one.tokens)))
+            assert value == pytest.approx(alone, abs=1e-4)
