@@ -49,6 +49,12 @@ def test_a_relative_source_starts_at_the_application_file(tmp_path):
     assert app.sources[0].uri == str(tmp_path.parent / "drops/returns/{start:%Y/%m/%d}/*.jsonl.gz")
 
 
+def test_a_relative_source_of_traffic_starts_there_too(tmp_path):
+    traffic = "traffic: {sources: [{uri: ../served/*.jsonl, columns: {prompt: question}}]}\n"
+    app = read_application(write(tmp_path, SMALLEST + traffic))
+    assert app.traffic.sources[0].uri == str(tmp_path.parent / "served/*.jsonl")
+
+
 def test_the_sample_reads_and_has_every_day_it_names():
     app = load_application("banking_assistant")
     assert app.end is not None

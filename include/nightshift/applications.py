@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nightshift.config import Application, Compute
+from nightshift.config import Application, Compute, Source
 from nightshift.errors import BadInput
 
 PACKAGE = Path(__file__).parent
@@ -57,13 +57,22 @@ def read_application(path: Path) -> Application:
     :raises BadApplication: the file is missing or wrong.
     """
     application = _check(Application, path, _read(path))
-    sources = [
-        source.model_copy(update={"uri": str((path.parent / source.uri).resolve())})
+    traffic = application.traffic
+    return application.model_copy(
+        update={
+            "sources": _from_folder(application.sources, path.parent),
+            "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
+        }
+    )
+
+
+def _from_folder(sources: list[Source], folder: Path) -> list[Source]:
+    return [
+        source.model_copy(update={"uri": str((folder / source.uri).resolve())})
         if source.uri and "://" not in source.uri and not source.uri.startswith("/")
         else source
-        for source in application.sources
+        for source in sources
     ]
-    return application.model_copy(update={"sources": sources})
 
 
 def load_compute(name: str) -> Compute:

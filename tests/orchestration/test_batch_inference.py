@@ -1,0 +1,69 @@
+"""The DAG `batch_inference`: its tasks follow from who answers, and how many share the work."""
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
+
+from nightshift.applications import PACKAGE
+
+FILE = PACKAGE.parents[1] / "dags" / "batch_inference.py"
+APPLICATION = """\
+description: Answers questions about returns.
+owner: returns
+sources:
+  - uri: /data/returns/{start:%Y-%m-%d}.jsonl
+    columns: {prompt: question, answer: reply}
+"""
+SERVED = """\
+traffic:
+  sources:
+    - uri: /data/served/{start:%Y-%m-%d}.jsonl
+      columns: {prompt: question, response: said}
+"""
+
+
+@pytest.fixture
+def dag_of(tmp_path, monkeypatch):
+    """A function that returns the DAG of an application with more lines in its file."""
+
+    def dag(more=""):
+        (tmp_path / "returns_helper.yaml").write_text(APPLICATION + more)
+        monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+        bag = DagBag(FILE)
+        assert bag.import_errors == {}
+        return bag.dags["returns_helper_batch_inference"]
+
+    return dag
+
+
+def test_prompts_are_answered_then_scored_then_announced(dag_of):
+    dag = dag_of()
+    assert [task.task_id for task in dag.topological_sort()] == ["ingest", "generate", "score", "record"]
+    assert dag.get_task("ingest").arguments["part"] == "examples"
+    assert "generate" in dag.get_task("score").arguments["model_digest"]
+    (asset,) = dag.get_task("record").outlets
+    assert asset.name == "returns_helper_interactions"
+    assert dag.timetable.can_be_scheduled
+    assert not check_dag_file_stability(str(FILE)).warnings
+
+
+def test_shards_are_tasks_of_their_own_that_agree_on_a_champion(dag_of):
+    dag = dag_of("inference: {shards: 3}\n")
+    assert dag.get_task("score").upstream_task_ids == {"ingest", "generate_0", "generate_1", "generate_2"}
+    arguments = [dag.get_task(f"generate_{shard}").arguments for shard in range(3)]
+    assert [(one["shard"], one["shards"], one["run"]) for one in arguments] == [
+        (n, 3, "{{ run_id }}") for n in range(3)
+    ]
+
+
+def test_what_was_served_elsewhere_is_only_scored(dag_of):
+    dag = dag_of(SERVED)
+    assert [task.task_id for task in dag.topological_sort()] == ["ingest", "score", "record"]
+    assert dag.get_task("ingest").arguments["part"] == "traffic"
+    assert set(dag.get_task("score").arguments) == {"prompts", "digest"}
+
+
+def test_prompts_of_traffic_sources_are_answered_by_the_champion(dag_of):
+    dag = dag_of(SERVED.replace(", response: said", ""))
+    assert dag.get_task("ingest").arguments["part"] == "traffic"
+    assert dag.has_task("generate")
