@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -51,11 +52,23 @@ def reachable() -> Iterator[None]:
 
 
 def _down(error: Exception) -> BadEnvironment:
-    where = os.environ.get("MLFLOW_TRACKING_URI", "MLflow's default store")
+    where = _without_login(os.environ.get("MLFLOW_TRACKING_URI", "MLflow's default store"))
+    words = _without_login(" ".join(str(error).split()))[:500]
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+    if status in {401, 403}:
+        advice = "Check the login of the Airflow connection nightshift_mlflow, and what that user may do."
+    elif "error responses" not in words and (status is None or "failed with exception" in words):
+        advice = "Is the server running?"
+    else:
+        advice = "Its own log says more."
     return BadEnvironment(
-        f"MLflow at {where} does not take the results ({type(error).__name__}); what was computed is kept in storage "
-        "and the next try only logs it. Is the server running?"
+        f"MLflow at {where} does not take the results: {words}\n{advice} What was computed is kept in storage, and the "
+        "next try only logs it"
     )
+
+
+def _without_login(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 class TrackingRun:

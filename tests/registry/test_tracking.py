@@ -1,0 +1,65 @@
+"""What a job says when the tracking server does not take its results."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from mlflow import MlflowClient
+
+from nightshift.errors import BadEnvironment
+from nightshift.registry.tracking import reachable
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """A function that starts a server which answers everything with one status and text, and asks it something."""
+    servers = []
+
+    def ask(status, text):
+        class Refusal(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://someone:pass-word@127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(BadEnvironment) as caught, reachable():
+            MlflowClient(uri).get_experiment_by_name("shop")
+        assert "pass-word" not in str(caught.value)
+        return str(caught.value)
+
+    yield ask
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_points_at_the_connection(refusing, status):
+    told = refusing(status, "You are not authenticated. " + "x" * 5_000)
+    assert "You are not authenticated" in told
+    assert "Check the login of the Airflow connection nightshift_mlflow" in told
+    assert "server running" not in told
+    assert len(told) < 1_000
+
+
+@pytest.mark.parametrize(("status", "words"), [(500, "500 error responses"), (501, "database is locked")])
+def test_an_error_of_the_server_is_told_in_its_words(refusing, status, words):
+    told = refusing(status, "database is locked")
+    assert words in told
+    assert "Its own log says more" in told
+    assert "server running" not in told
+
+
+def test_a_server_that_is_down_is_asked_after(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(BadEnvironment, match=r"Is the server running\?"), reachable():
+        MlflowClient("http://127.0.0.1:9").get_experiment_by_name("shop")
