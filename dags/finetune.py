@@ -113,7 +113,7 @@ for app in readable_applications():
             },
             pool="nightshift_jobs",
         )
-        snapshot = job("snapshot", app, rendered(["until", "window_days"]), pool="nightshift_jobs")
+        snapshot = job("snapshot", app, rendered(["until", "window_days", "min_examples"]), pool="nightshift_jobs")
         train = job(
             "train",
             app,

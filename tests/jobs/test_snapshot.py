@@ -127,6 +127,20 @@ def test_too_little_data_is_a_verdict_of_its_own(publish_day, snapshot):
     assert snapshot(until=date(2026, 11, 1)).verdict is Verdict.INSUFFICIENT_DATA
 
 
+def test_a_run_may_ask_for_more_examples_than_the_application(publish_day, snapshot):
+    publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train")])
+    assert snapshot(min_examples=2).verdict is Verdict.PASS
+    more = snapshot(min_examples=3)
+    assert more.verdict is Verdict.INSUFFICIENT_DATA
+    assert "at least 3 training examples" in more.reason
+
+
+def test_any_day_of_the_calendar_may_be_asked_for(publish_day, snapshot):
+    publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train")])
+    assert snapshot(until=date(1, 1, 5)).verdict is Verdict.INSUFFICIENT_DATA
+    assert snapshot(until=date.max).verdict is Verdict.INSUFFICIENT_DATA
+
+
 def test_the_same_days_are_the_same_snapshot_wherever_they_lie(publish_day, snapshot, storage, tmp_path):
     for day, text in [("2026-11-02", "one"), ("2026-11-03", "two")]:
         publish_day(day, [(text, "a", "train"), (f"{text} more", "b", "train"), (f"held {text}", "c", "held_out")])

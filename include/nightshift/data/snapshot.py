@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from upath import UPath
@@ -91,7 +91,7 @@ def select(
     past = [published for published in examples if until is None or published.day <= until]
     accepted = [published for published in past if published.refused is None]
     last = until or max((published.day for published in accepted), default=date.min)
-    first = last - timedelta(days=window_days - 1) if last > date.min else date.min
+    first = date.fromordinal(max(date.min.toordinal(), last.toordinal() - window_days + 1))
     known = {(published.key, published.manifest.digest) for published in past}
     return Selection(
         window=[published for published in accepted if published.day >= first],

@@ -26,6 +26,7 @@ class Spec(JobSpec):
 
     until: date | None = Field(None, description="last day of examples, included; empty: the newest accepted")
     window_days: int | None = Field(None, ge=1, le=3650, description="days up to `until`; empty: the application's")
+    min_examples: int | None = Field(None, ge=1, description="training examples asked for; empty: the application's")
 
 
 class Result(JobResult):
@@ -68,10 +69,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     if manifest is None:
         manifest = _make(spec, partition, selection, progress)
     train, held_out = manifest.counts["train"], manifest.counts["held_out"]
-    enough = train >= training.min_examples
+    asked = spec.min_examples or training.min_examples
+    enough = train >= asked
     reason = (
         f"{train:,} training and {held_out:,} held-out examples of {len(days)} partitions ({days[0]} to {days[-1]})"
-        f"{'' if enough else f'; at least {training.min_examples:,} training examples are asked for'}{left_out}"
+        f"{'' if enough else f'; at least {asked:,} training examples are asked for'}{left_out}"
     )
     return Result(
         verdict=Verdict.PASS if enough else Verdict.INSUFFICIENT_DATA,
