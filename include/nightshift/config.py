@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -353,6 +353,13 @@ class Interval(Model):
 
     start: datetime
     end: datetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_there(cls, value: Any) -> Any:
+        if value == {}:
+            raise ValueError("this run has no data interval; fill in `day`")
+        return value
 
     @model_validator(mode="after")
     def _runs_forward(self) -> Self:

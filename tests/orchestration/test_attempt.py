@@ -51,6 +51,11 @@ def test_an_argument_that_does_not_fit_is_bad_input_and_named():
         attempt({"until": "the day before"})
 
 
+def test_a_run_without_an_interval_is_told_to_fill_in_the_day():
+    with pytest.raises(BadInput, match="this run has no data interval; fill in `day`"):
+        new_attempt("ingest", "banking_assistant", {"interval": {"start": "", "end": ""}}, context())
+
+
 def test_a_misspelt_parameter_of_a_run_is_refused():
     with pytest.raises(BadInput, match=r"unknown parameters \['untill'\]; known are \['until'\]"):
         attempt(conf={"untill": "2026-11-05"})
