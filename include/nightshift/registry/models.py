@@ -1,6 +1,7 @@
 """Versions of an application's model in the MLflow registry: one for each trained model, however often it is asked for.
 
-The registered model has the application's name. The alias `candidate` is the newest version, `champion` the one in use.
+The registered model has the application's name. The alias `candidate` is the version that was
+registered last (a model that was registered before keeps its version), `champion` the one in use.
 Every function raises BadEnvironment where MLflow cannot be reached.
 """
 
