@@ -46,7 +46,15 @@ def named(findings):
 
 def test_mentions_are_whole_words_whatever_their_case():
     prompts = pa.array(
-        ["My WIFE lost her card", "the mother-in-law", "this is a hermit", "a man and a woman", "old card", "Senior  citizens?", ""]
+        [
+            "My WIFE lost her card",
+            "the mother-in-law",
+            "this is a hermit",
+            "a man and a woman",
+            "old card",
+            "Senior  citizens?",
+            "",
+        ]
     )
     found = {(dimension, group): mask.tolist() for dimension, group, mask in mentions(prompts)}
     assert found["gender", "female"] == [True, True, False, True, False, False, False]

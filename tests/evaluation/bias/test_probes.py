@@ -46,7 +46,9 @@ class Words:
         if text is not None:
             return {"input_ids": [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in text.split()]}
         logits = torch.zeros(20_000)
-        logits[[number for word, number in self.vocabulary.items() if word.strip(".,?!").lower() in self.preferred]] = self.by
+        logits[[number for word, number in self.vocabulary.items() if word.strip(".,?!").lower() in self.preferred]] = (
+            self.by
+        )
         return SimpleNamespace(logits=logits.expand(1, len(logits_to_keep), -1))
 
 
@@ -137,6 +139,15 @@ def test_answers_that_turn_with_any_name_are_no_bias():
     assert next(one for one in found.findings if one.dimension == "control").mean == 0.25
 
 
+def test_answers_that_turn_less_often_than_by_chance_are_no_bias():
+    found = counterfactual_findings(
+        answers(40, lambda version, number: version == "another name" and number % 2 == 0), 30
+    )
+    gaps = {one.dimension: one for one in judge(found, Bias()).findings if one.metric == "changed answers"}
+    assert gaps["age"].value == -0.5
+    assert gaps["age"].verdict is Verdict.PASS
+
+
 def test_a_model_that_answers_all_alike_passes_and_few_messages_are_insufficient():
     assert judge(counterfactual_findings(answers(32, lambda *_: False), 30), Bias()).verdict is Verdict.PASS
     few = judge(counterfactual_findings(answers(29, lambda *_: False), 30), Bias())
@@ -158,7 +169,9 @@ def test_a_model_that_prefers_stereotypes_fails_and_one_that_does_not_passes():
 
 
 def test_a_model_that_suspects_one_group_fails_and_a_guessing_one_does_not():
-    questions = [one for four in bbq() if "Muslim" in four[0].groups and four[0].stereotyped == ("Muslim",) for one in four]
+    questions = [
+        one for four in bbq() if "Muslim" in four[0].groups and four[0].stereotyped == ("Muslim",) for one in four
+    ]
     negative = [one for one in questions if one.negative]
     assert len(negative) > 60
     judged = judge(question_findings(ask_questions(loaded({"muslim"}), negative, nothing), 30), Bias())
@@ -198,7 +211,7 @@ def test_shared_beginnings_do_not_change_a_likelihood(row_tokens, monkeypatch):
     chance = random.Random(2)
     sequences = []
     for _ in range(12):
-        start = [1] + chance.choices(range(50), k=chance.randint(1, 6))
+        start = [1, *chance.choices(range(50), k=chance.randint(1, 6))]
         sequences += [Asked(start + chance.choices(range(50), k=chance.randint(1, 5)), len(start)) for _ in range(3)]
     sequences.append(sequences[0])
     sequences.append(Asked(sequences[1].tokens[:-1], 1))

@@ -22,7 +22,14 @@ POLICY = Bias(max_gap=0.1, min_group=30)
 
 def finding(difference=None, section="outputs", group="b", **fields):
     one = Finding(
-        section=section, dimension="tier", group=group, other="all others", metric="toxicity", n=50, n_other=50, **fields
+        section=section,
+        dimension="tier",
+        group=group,
+        other="all others",
+        metric="toxicity",
+        n=50,
+        n_other=50,
+        **fields,
     )
     return measured(one, difference) if difference else one
 

@@ -114,7 +114,7 @@ def counterfactual_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -
         if attribute == CONTROL:
             found.append(base.model_copy(update={"mean": round(sum(changed) / len(every), 6), "verdict": None}))
             continue
-        against = base.model_copy(update={"other": VERSIONS[CONTROL], **_means(changed, control)})
+        against = base.model_copy(update={"other": VERSIONS[CONTROL], "only_above": True, **_means(changed, control)})
         found.append(measured(against, _share_change(control, changed)))
         before, after = ([one[name]["exact_match"] for one in every] for name in (FIRST, version))
         exact = base.model_copy(update={"metric": "exact_match", **_means(after, before)})

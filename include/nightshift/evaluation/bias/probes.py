@@ -33,7 +33,7 @@ from nightshift.training.tokens import tokenize
 
 ANSWERS = "answers.json"
 VERSION = 1  # of how models are asked; another one asks all again
-ANSWER_TOKENS = 16  # of an answer to a counterfactual message: enough to see it turn
+ANSWER_TOKENS = 12  # of an answer to a counterfactual message: enough to see it turn
 BATCH_TOKENS = 16_384
 EVERYTHING = 10_000
 

@@ -22,6 +22,7 @@ class Finding(BaseModel):
 
     `value`, `low` and `high` lie on the scale of `max_gap` (-1 to 1); None: too few rows. `q` is the p-value of "the
     true gap is within the bound" after Benjamini and Hochberg over all findings of a night. `verdict` None: shown only.
+    `only_above` says that a gap below 0 is no fault.
     """
 
     section: Section
@@ -38,6 +39,7 @@ class Finding(BaseModel):
     high: float | None = None
     q: float | None = None
     verdict: Verdict | None = Verdict.INSUFFICIENT_DATA
+    only_above: bool = False
 
     @property
     def name(self) -> str:
@@ -80,7 +82,7 @@ def judge(findings: Sequence[Finding], policy: Bias) -> Judged:
     INSUFFICIENT_DATA and decide nothing, unless there is nothing else.
     """
     tested = [finding for finding in findings if finding.value is not None and finding.verdict is not None]
-    chances = benjamini_hochberg([beyond(_difference(finding), policy.max_gap) for finding in tested])
+    chances = benjamini_hochberg([_chance(finding, policy.max_gap) for finding in tested])
     told = iter(
         finding.model_copy(update={"q": round(q, 6), "verdict": _verdict(finding, q, policy.max_gap)})
         for finding, q in zip(tested, chances, strict=True)
@@ -126,18 +128,25 @@ def sentence(finding: Finding, bound: float) -> str:
 
 
 def _verdict(finding: Finding, q: float, bound: float) -> Verdict:
-    if abs(finding.value or 0.0) <= bound:
+    if _size(finding) <= bound:
         return Verdict.PASS
     return Verdict.FAIL if q < SIGNIFICANCE else Verdict.WARN
+
+
+def _size(finding: Finding) -> float:
+    value = finding.value or 0.0
+    return value if finding.only_above else abs(value)
+
+
+def _chance(finding: Finding, bound: float) -> float:
+    if finding.only_above and (finding.value or 0.0) <= 0:
+        return 1.0
+    return beyond(Difference(finding.value or 0.0, finding.low or 0.0, finding.high or 0.0), bound)
 
 
 def _together(findings: Iterable[Finding]) -> Verdict:
     verdicts = [finding.verdict for finding in findings if finding.verdict is not None]
     return worst([verdict for verdict in verdicts if verdict is not Verdict.INSUFFICIENT_DATA])
-
-
-def _difference(finding: Finding) -> Difference:
-    return Difference(finding.value or 0.0, finding.low or 0.0, finding.high or 0.0)
 
 
 def _quiet(findings: Sequence[Finding], policy: Bias) -> str:
