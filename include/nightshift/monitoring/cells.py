@@ -90,14 +90,15 @@ def tally(keys: NDArray[np.integer], counts: Counts | None = None) -> tuple[NDAr
     if not len(keys):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     lowest, highest = int(keys.min()), int(keys.max())
-    if highest - lowest > _DENSE * len(keys):
-        found, places = np.unique(keys, return_inverse=True)
-    else:
-        found, places = np.arange(lowest, highest + 1), keys - keys.dtype.type(lowest)
     # Sums of counts are exact in float64 up to 2**53 rows.
-    totals = np.bincount(places, weights=counts, minlength=len(found))
+    if highest - lowest > _DENSE * len(keys):
+        distinct, places = np.unique(keys, return_inverse=True)
+        totals = np.bincount(places, weights=counts)
+        kept = np.flatnonzero(totals)
+        return distinct[kept].astype(np.int64), totals[kept].astype(np.int64)
+    totals = np.bincount(keys - keys.dtype.type(lowest), weights=counts)
     kept = np.flatnonzero(totals)
-    return found[kept].astype(np.int64), totals[kept].astype(np.int64)
+    return kept + lowest, totals[kept].astype(np.int64)
 
 
 def histogram(values: NDArray[np.floating] | NDArray[np.integer]) -> Numbers:

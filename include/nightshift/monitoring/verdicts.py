@@ -228,6 +228,8 @@ def _reasons(
             f"None of {len(judged)} metrics moved by more than chance and the floors allow; {judged[0].metric.label} "
             f"came nearest, {number(judged[0].excess)} beyond chance."
         )
+    if reasons and not judged:
+        return reasons
     reasons += [
         f"{_name(one)} was not judged: {one.rows:,} rows of the night and {one.reference_rows:,} of the reference "
         f"have it; {policy.min_rows:,} of each are needed."
