@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nightshift.errors import BadEnvironment
+from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import USERS, passwords, stack_keys
 from nightshift.stack.environment import airflow_environment, mlflow_environment
 from nightshift.stack.place import Place, this_place
@@ -62,6 +63,11 @@ def test_a_broken_secrets_file_is_named(place: Place) -> None:
 
     with pytest.raises(BadEnvironment, match=r"passwords\.json"):
         passwords(place)
+
+
+def test_an_airflow_that_does_not_answer_is_told_with_what_to_do(place: Place) -> None:
+    with pytest.raises(BadEnvironment, match="does not answer"):
+        AirflowApi(place).has_dag("banking_assistant_ingest")
 
 
 def test_what_is_printed_names_the_password_file_and_no_password(place: Place) -> None:

@@ -35,7 +35,7 @@ class AirflowApi:
 
     def has_dag(self, dag: str) -> bool:
         """Whether the DAG processor has seen this DAG."""
-        return self._client.get(f"/api/v2/dags/{dag}").is_success
+        return bool(self._call("GET", f"/api/v2/dags/{dag}", accept={404}))
 
     def import_errors(self) -> list[str]:
         """Return what is wrong with DAG files, one text a file."""
