@@ -17,6 +17,7 @@ from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import passwords
 from nightshift.stack.down import main as down
 from nightshift.stack.place import Place, this_place
+from nightshift.stack.prepare import prepared_for
 from nightshift.stack.up import components
 
 pytestmark = pytest.mark.e2e
@@ -117,6 +118,15 @@ def test_a_second_start_finds_everything_running(variables: dict[str, str]) -> N
 
     assert "already running" in nightshift("up", variables)
     assert time.monotonic() - started < 20
+
+
+def test_settings_that_were_edited_are_loaded_although_everything_runs(place: Place, variables: dict[str, str]) -> None:
+    stamp = place.airflow_home / "prepared"
+    stamp.write_text("other settings")
+
+    assert "loading airflow_settings.yaml" in nightshift("up", variables)
+    assert stamp.read_text() == prepared_for(place)
+    assert "already running" in nightshift("up", variables)
 
 
 def test_what_was_killed_is_started_again_and_the_rest_is_left_alone(place: Place, variables: dict[str, str]) -> None:

@@ -51,7 +51,7 @@ def start(place: Place) -> bool:
     """
     parts = components(place)
     down = [name for name, part in parts.items() if not part.leader()]
-    if not down and _mlflow_is_ready(place) and not _airflow_waits_for(place):
+    if not down and is_prepared(place) and _mlflow_is_ready(place) and not _airflow_waits_for(place):
         return False
     say = Steps()
     _check(place, parts, down)
