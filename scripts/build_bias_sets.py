@@ -24,7 +24,7 @@ TARGET = SAMPLES / "bias"
 BBQ_CATEGORIES = ("Age", "Religion")
 KNOWN_DAYS = ("2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05")  # the first champion learned their intents
 MESSAGES = 400
-MOST_CHARACTERS = 60  # of a message: the shorter, the more can be asked each night
+MOST_CHARACTERS = 45  # of a message: the shorter, the more can be asked each night
 
 
 def main(crows_pairs: Path, bbq: Path) -> None:

@@ -145,9 +145,9 @@ def _ordered(findings: list[Finding]) -> list[Finding]:
 
 
 def _reach(findings: list[Finding], bound: float) -> float:
-    """Half the width of a picture's axis, a multiple of 0.05, so that every interval is on it."""
+    """Half the width of a picture's axis, a multiple of 0.1, so that every interval is on it."""
     ends = [abs(end) for finding in findings for end in (finding.low or 0.0, finding.high or 0.0)]
-    return min(max(-(-max([bound * 1.5, *ends]) // 0.05) * 0.05, 0.1), 1.0)
+    return min(-(-max([bound * 1.5, *ends]) // 0.1) * 0.1, 1.0)
 
 
 def _changed(page: Page) -> list[dict[str, Any]]:
@@ -174,7 +174,8 @@ def _points(value: float | None, sign: bool = False) -> str:
     """A share of 1 as one of 100, with one decimal."""
     if value is None:
         return ""
-    return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", "\N{MINUS SIGN}")
+    points = round(100 * value, 1) or 0.0  # no minus before a zero
+    return f"{points:{'+' if sign and points else ''}.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _chance(value: float) -> str:
