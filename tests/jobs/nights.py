@@ -30,9 +30,10 @@ def messages(day):
         return [(row["text"], row["intent"]) for row in csv.DictReader(file)]
 
 
-def application(name, **settings):
+def application(name, base_model, **settings):
     """An application over messages that looks apart by the customer's tier."""
     defaults = {
+        "base_model": str(base_model),
         "start": datetime(2026, 11, 1, tzinfo=UTC).date(),
         "end": datetime(2026, 11, 30, tzinfo=UTC).date(),
         "traffic": Traffic(segments=["tier"]),
@@ -43,9 +44,9 @@ def application(name, **settings):
     return Application(name=name, sources=[source], **{**defaults, **settings})
 
 
-def publish_reference(app, storage, publish_day, base_model, progress, days=QUIET):
+def publish_reference(app, storage, publish_day, progress):
     """Train on the first half of some days' messages, judge on a few others, and return the spec of the reference."""
-    for day in days:
+    for day in QUIET:
         rows = messages(day)
         trained = [(text, intent, "train") for text, intent in rows[::2]]
         publish_day(day, [*trained, *((text, intent, "held_out") for text, intent in rows[1::8])], application=app.name)
@@ -64,7 +65,6 @@ def publish_reference(app, storage, publish_day, base_model, progress, days=QUIE
         model_digest=model.digest,
         evaluation=str(evaluation),
         evaluation_digest=judged.digest,
-        base_model=str(base_model),
     )
 
 
@@ -110,10 +110,10 @@ def crown(name, digest, model="file:///gone"):
     client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
-def publish_night(app, storage, day, rows, base_model, model_digest, version=1):
+def publish_night(app, storage, day, rows, model_digest):
     """Publish scored interactions: rows of prompt, response, wanted answer (or None) and tier."""
     prompts, responses, wanted, tiers = zip(*rows, strict=True) if rows else ((), (), (), ())
-    scores = Scorers(app, base_model).score(
+    scores = Scorers(app, Path(app.base_model)).score(
         list(prompts), list(responses), [None] * len(rows), list(wanted), ["stop"] * len(rows)
     )
     columns = {
@@ -141,7 +141,7 @@ def publish_night(app, storage, day, rows, base_model, model_digest, version=1):
         work,
         kind="interactions",
         application=app.name,
-        inputs={"day": day, "version": version},
+        inputs={"day": day, "rows": digest_of(rows)},
         interval=interval,
         rows={INTERACTIONS: len(rows)},
         facts={"model_digest": model_digest},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 from upath import UPath
@@ -16,6 +18,8 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict, worst
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nightshift.data.partition import Manifest
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import Bench
@@ -76,9 +80,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadEnvironment: MLflow or storage cannot be reached; what was published before is kept.
     """
-    from nightshift.errors import BadInput
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
-    from nightshift.monitoring.night import judge, missing_night
     from nightshift.monitoring.published_nights import published_interactions, verdicts_of
     from nightshift.registry.models import CHAMPION, with_alias
 
@@ -101,21 +103,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     verdicts = {night.key: verdicts_of(spec.storage, app.name, night.key) for night in answered}
     due = _due(spec, champion, references, answered, verdicts, nights)
     missing = lacking(spec.expected, answered, app)
-    decisions: list[Decision] = []
-    with _Benches(spec, champion, references, answered, progress) as benches:
-        for one in due:
-            try:
-                published = judge(benches.of(one.model_digest), one)
-            except BadInput as error:
-                log.warning("%s cannot be judged: %s", one.night.key, error)
-                nights.append(NightResult(night=one.night.key, verdict=Verdict.ERROR, reasons=[str(error)]))
-                continue
-            nights.append(_night(*published))
-            decisions.append(_decided(spec, *published))
-        if missing:
-            published = missing_night(benches.of(champion.digest), _day(missing))
-            nights.append(_night(*published))
-            decisions.append(_decided(spec, *published))
+    decisions = []
+    if due or missing:  # Evidently takes seconds to import
+        for night, published in _judged(_Benches(spec, champion, references, answered, progress), due, missing):
+            nights.append(night)
+            if published:
+                decisions.append(_decided(spec, *published))
     if not decisions and (newest := _newest(verdicts, champion.digest)):
         # Perhaps an earlier try published this verdict and was stopped before it asked the ledger.
         decisions.append(_decided(spec, *newest))
@@ -165,22 +158,18 @@ def _due(  # noqa: PLR0917
     return asked
 
 
+@dataclass
 class _Benches:
     """What nights are judged with, by model: read when the first night needs it."""
 
-    def __init__(
-        self,
-        spec: Spec,
-        champion: Registered,
-        references: dict[str, str],
-        answered: list[Answered],
-        progress: Progress,
-    ) -> None:
-        self._spec, self._champion, self._references = spec, champion, references
-        self._answered, self._progress = answered, progress
-        self._benches: dict[str, Bench] = {}
+    spec: Spec
+    champion: Registered
+    references: dict[str, str]
+    answered: list[Answered]
+    progress: Progress
+    made: dict[str, Bench] = field(default_factory=dict)
 
-    def of(self, model: str) -> Bench:
+    def of(self, model: str, folder: Path) -> Bench:
         """Return the bench of a model.
 
         :raises BadInput: its reference is damaged.
@@ -190,31 +179,46 @@ class _Benches:
         from nightshift.monitoring.topics import Embedder
         from nightshift.registry.models import find_version
 
-        if model in self._benches:
-            return self._benches[model]
-        name, storage = self._spec.application.name, self._spec.storage
-        version = self._champion if model == self._champion.digest else find_version(name, model)
-        at = reference_partition(storage, name, model)
-        self._benches[model] = Bench(
-            application=self._spec.application,
-            storage=storage,
-            reference=read_reference(at, self._references[model], self._folder / model[:16]),
-            model_digest=model,
-            version=version.version if version else "",
-            nights=self._answered,
-            embedder=next((bench.embedder for bench in self._benches.values()), None) or Embedder(),
-            report=lambda done, of: self._progress.report(done, of, unit="prompts"),
-        )
-        return self._benches[model]
+        if model not in self.made:
+            name, storage = self.spec.application.name, self.spec.storage
+            version = self.champion if model == self.champion.digest else find_version(name, model)
+            at = reference_partition(storage, name, model)
+            self.made[model] = Bench(
+                application=self.spec.application,
+                storage=storage,
+                reference=read_reference(at, self.references[model], folder / model[:16]),
+                model_digest=model,
+                version=version.version if version else "",
+                nights=self.answered,
+                embedder=next((bench.embedder for bench in self.made.values()), None) or Embedder(),
+                report=lambda done, of: self.progress.report(done, of, unit="prompts"),
+            )
+        return self.made[model]
 
-    def __enter__(self) -> Self:
-        from nightshift.data.storage import scratch
 
-        self._folder = scratch(UPath(self._spec.storage))
-        return self
+def _judged(
+    benches: _Benches, due: list[Due], missing: date | None
+) -> Iterator[tuple[NightResult, tuple[UPath, Manifest] | None]]:
+    """Judge one night after the other; what was published of it is None where it cannot be judged."""
+    from nightshift.data.storage import scratch
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.night import judge, missing_night
 
-    def __exit__(self, *_error: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+    folder = scratch(UPath(benches.spec.storage))
+    try:
+        for one in due:
+            try:
+                published = judge(benches.of(one.model_digest, folder), one)
+            except BadInput as error:
+                log.warning("%s cannot be judged: %s", one.night.key, error)
+                yield NightResult(night=one.night.key, verdict=Verdict.ERROR, reasons=[str(error)]), None
+                continue
+            yield _night(*published), published
+        if missing:
+            published = missing_night(benches.of(benches.champion.digest, folder), _day(missing))
+            yield _night(*published), published
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _day(day: date) -> Interval:

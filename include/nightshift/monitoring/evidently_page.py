@@ -38,15 +38,17 @@ def compare_samples(
 ) -> tuple[str, dict[str, Any]]:
     """Return Evidently's page of the columns that both samples have values of, and its numbers.
 
+    A column with one value, the same on both sides, is left out: its picture would say nothing.
+
     Distances are those of our verdicts (Wasserstein over the standard deviation, Jensen-Shannon) with the floor of WARN,
     on the samples alone.
 
     :raises ValueError: there is no such column.
     """
     frames = [_frame(table, metrics) for table in (night, reference)]
-    columns = [name for name in frames[0] if all(frame[name].notna().any() for frame in frames)]
+    columns = [name for name in frames[0] if _tells(*(frame[name].dropna().unique() for frame in frames))]
     if not columns:
-        raise ValueError("night and reference share no column with values")
+        raise ValueError("night and reference share no column that differs between rows")
     categorical = [metric.label for metric in CATEGORICAL if metric.label in columns]
     definition = DataDefinition(
         numerical_columns=[name for name in columns if name not in categorical], categorical_columns=categorical
@@ -72,6 +74,13 @@ def with_section(page: str, head: str, section: str) -> str:
             raise ValueError(f"the page has no {tag}")
         page = f"{before}{tag}{addition}{after}"
     return page
+
+
+def _tells(night: Any, reference: Any) -> bool:
+    """Whether two columns, given their different values, are worth a picture."""
+    return (
+        len(night) > 0 and len(reference) > 0 and not (len(night) == len(reference) == 1 and night[0] == reference[0])
+    )
 
 
 def _frame(table: pa.Table, metrics: list[Metric]) -> pd.DataFrame:

@@ -1,0 +1,205 @@
+"""From nights of interactions to verdicts, reports and one ordered retraining."""
+
+import shutil
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+sys.path.insert(0, str(Path(__file__).parent))
+from nights import answered, application, crown, publish_night, publish_reference
+
+from nightshift.data.partition import partition_of, read_manifest
+from nightshift.errors import BadEnvironment
+from nightshift.jobs import drift, reference
+from nightshift.monitoring.ledger import claim
+from nightshift.monitoring.records import Records
+from nightshift.monitoring.references import reference_partition
+from nightshift.verdict import Verdict
+
+
+class Place:
+    """One application with a champion and its reference, and the nights that a test gives it."""
+
+    def __init__(self, app, storage, champion, progress):
+        self.app, self.storage, self.champion, self._progress = app, storage, champion, progress
+
+    def night(self, day, rows, model=None):
+        return publish_night(self.app, self.storage, day, rows, self.champion if model is None else model)
+
+    def judge(self, **asked):
+        return drift.run(drift.Spec(application=self.app, storage=self.storage, **asked), self._progress)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Storage with a model and its reference, once the first test has made it: (folder, digest of the model)."""
+    return []
+
+
+@pytest.fixture
+def place(storage, publish_day, wordless_model, progress, mlflow_store, built, tmp_path_factory):  # noqa: PLR0917
+    app = application("drifting", wordless_model)
+    if not built:
+        spec = publish_reference(app, storage, publish_day, progress)
+        crown(app.name, spec.model_digest)
+        reference.run(spec, progress)
+        built += [tmp_path_factory.mktemp("built") / "storage", spec.model_digest]
+        shutil.copytree(UPath(storage).path, built[0])
+    else:
+        shutil.copytree(built[0], UPath(storage).path)
+    return Place(app, storage, built[1], progress)
+
+
+def test_quiet_nights_pass_and_nights_with_new_intents_fail_and_order_one_retraining(place):
+    for day in ("2026-11-03", "2026-11-04"):
+        place.night(day, answered(day))
+    first = place.judge()
+    assert [(night.night, night.verdict) for night in first.nights] == [
+        ("2026-11-03", Verdict.PASS),
+        ("2026-11-04", Verdict.PASS),
+    ]
+    assert (first.verdict, first.decision, first.order) == (Verdict.PASS, "quiet", None)
+
+    for day in ("2026-11-08", "2026-11-09"):
+        place.night(day, answered(day, right=0.5))
+    second = place.judge()
+    assert [(night.night, night.verdict) for night in second.nights] == [
+        ("2026-11-08", Verdict.FAIL),
+        ("2026-11-09", Verdict.FAIL),
+    ]
+    assert {"prompt_novelty", "exact_match"} <= set(second.nights[1].failing)
+    assert second.order.number == 1
+    assert second.decision == "tripped"
+    assert second.order.reports == [night.report for night in reversed(second.nights)]
+
+    again = place.judge()
+    assert again.nights == []
+    assert (again.verdict, again.reasons) == (Verdict.INSUFFICIENT_DATA, ["no night is due"])
+    assert again.order == second.order  # nobody trains for it yet
+    claim(Records(place.storage, place.app.name), "finetune", "a run", datetime.now(UTC))
+    taken = place.judge()
+    assert taken.order is None
+    assert taken.why_not == "retraining 1 is the work of a run"
+    assert sorted(Records(place.storage, place.app.name).orders()) == [1]
+
+
+def test_a_report_with_its_numbers_is_in_mlflow(place, mlflow_store):
+    place.night("2026-11-09", answered("2026-11-09"))
+    (night,) = place.judge().nights
+    run = mlflow_store.get_run(night.run_url.rpartition("/")[2])
+    assert run.data.metrics["effect/prompt_novelty"] > 0.5
+    assert run.data.metrics["rows"] == night.rows
+    assert run.data.tags["nightshift.verdict"] == "FAIL"
+    assert "novelty" in run.data.tags["mlflow.note.content"]
+    names = {file.path for file in mlflow_store.list_artifacts(run.info.run_id)}
+    assert names == {"report.html", "report.json", "verdict.json"}
+    manifest = read_manifest(UPath(night.report))
+    assert manifest.facts["model_digest"] == place.champion
+    assert manifest.facts["worst_segment"] is None or "=" in manifest.facts["worst_segment"]
+
+
+def test_a_night_that_did_not_arrive_is_no_pass_until_it_arrives(place):
+    missing = place.judge(expected=date(2026, 11, 4))
+    assert (missing.verdict, missing.missing) == (Verdict.INSUFFICIENT_DATA, "2026-11-04")
+    assert missing.nights[0].reasons[0] == "no interactions of 2026-11-04 arrived"
+    place.night("2026-11-04", answered("2026-11-04"))
+    there = place.judge(expected=date(2026, 11, 4))
+    assert (there.verdict, there.missing) == (Verdict.PASS, None)
+    assert place.judge(expected=date(2025, 1, 1)).missing is None  # before the application had traffic
+
+
+def test_a_damaged_night_hides_no_other_and_is_judged_when_it_is_whole_again(place):
+    damaged, manifest = place.night("2026-11-03", answered("2026-11-03"))
+    place.night("2026-11-04", answered("2026-11-04"))
+    file = damaged / manifest.files[0].path
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    torn, half_written = (partition_of(place.storage, place.app.name, "interactions", f"2026-11-0{n}") for n in (5, 6))
+    for partition in (torn, half_written):
+        partition.mkdir(parents=True)
+    (torn / "manifest.json").write_text("{}")
+    result = place.judge()
+    assert {night.night: night.verdict for night in result.nights} == {
+        "2026-11-03": Verdict.ERROR,
+        "2026-11-04": Verdict.PASS,
+        "2026-11-05": Verdict.ERROR,
+    }
+    assert result.verdict is Verdict.ERROR
+    file.write_bytes(whole)
+    shutil.rmtree(torn.path)
+    assert [(night.night, night.verdict) for night in place.judge().nights] == [("2026-11-03", Verdict.PASS)]
+
+
+def test_without_a_reference_the_verdict_is_an_error_that_says_what_to_do(place):
+    place.night("2026-11-03", answered("2026-11-03"))
+    at = Path(reference_partition(place.storage, place.app.name, place.champion).path)
+    at.rename(at.with_name("away"))
+    result = place.judge()
+    assert result.verdict is Verdict.ERROR
+    assert "run finetune again" in result.reasons[0]
+    at.with_name("away").rename(at)
+    assert place.judge().verdict is Verdict.PASS
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with(storage, wordless_model, mlflow_store, progress):
+    spec = drift.Spec(application=application("uncrowned", wordless_model), storage=storage)
+    result = drift.run(spec, progress)
+    assert result.verdict is Verdict.INSUFFICIENT_DATA
+    assert "no champion" in result.why_not
+
+
+def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
+    place.night("2026-11-03", answered("2026-11-03"))
+    from nightshift.monitoring import night
+
+    def down(*_arguments, **_more):
+        raise BadEnvironment("MLflow does not answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(night, "TrackingRun", down)
+        with pytest.raises(BadEnvironment):
+            place.judge()
+    assert [one.verdict for one in place.judge().nights] == [Verdict.PASS]
+
+
+def test_stopped_before_the_ledger_was_asked_the_next_try_asks_it(place, monkeypatch):
+    for day in ("2026-11-08", "2026-11-09"):
+        place.night(day, answered(day))
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("nightshift.monitoring.ledger.evaluate", killed)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                place.judge()
+    result = place.judge()
+    assert result.nights == []
+    assert result.order.number == 1
+
+
+def test_a_night_asked_for_by_hand_is_judged_once(place):
+    place.night("2026-11-03", answered("2026-11-03"))
+    place.night("2026-11-04", answered("2026-11-04"))
+    (first,) = place.judge(night=date(2026, 11, 4)).nights
+    created = read_manifest(UPath(first.report)).created
+    (again,) = place.judge(night=date(2026, 11, 4)).nights
+    assert again == first
+    assert read_manifest(UPath(again.report)).created == created
+    (unknown,) = place.judge(night=date(2026, 11, 7)).nights
+    assert (unknown.verdict, unknown.reasons) == (
+        Verdict.INSUFFICIENT_DATA,
+        ["no interactions of 2026-11-07 are published"],
+    )
+
+
+def test_few_rows_or_none_are_no_verdict(place):
+    place.night("2026-11-03", answered("2026-11-03")[:20])
+    place.night("2026-11-04", [])
+    result = place.judge()
+    assert [night.verdict for night in result.nights] == [Verdict.INSUFFICIENT_DATA] * 2
+    assert result.decision == "no_data"
