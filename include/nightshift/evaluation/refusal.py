@@ -1,11 +1,18 @@
-"""Whether a response refuses: what it says at its beginning, by wording."""
+"""What the beginning of a response says in the words of refusals (English)."""
 
 from __future__ import annotations
 
 import re
 
 BEGINNING_CHARACTERS = 400  # a refusal opens a response; later `I cannot` is mostly about something else
-WORDING = re.compile(
+FLAT_CHARACTERS = 200
+# What the speaker will not do, said outright.
+FLAT = re.compile(
+    r"\b(?:can ?not|can't|won't|unable to|not able to|must decline to|not comfortable) (?:\w+ ){0,2}"
+    r"(?:help|assist|provid|fulfil|comply|complete|answer|discuss|creat|generat|writ|support|share|give|offer|engag|promot)"
+)
+# What often stands around it.
+AROUND = re.compile(
     r"""\b(?:
     i\ (?:can\ ?not|can't|could\ not|couldn't|will\ not|won't|am\ not\ able|am\ unable|must\ (?:decline|refuse))
     | i'?\ ?(?:'m|m|\ am)\ (?:really\ |very\ |truly\ |so\ )?(?:sorry|afraid|unable|not\ able|not\ comfortable)
@@ -21,7 +28,7 @@ WORDING = re.compile(
 )
 
 
-def words_of_refusal(response: str) -> bool:
-    """Tell whether the beginning of a response has the wording of a refusal (English)."""
-    beginning = response[:BEGINNING_CHARACTERS].replace("\u2019", "'").casefold()
-    return WORDING.search(" ".join(beginning.split())) is not None
+def words_of_refusal(response: str) -> tuple[bool, bool]:
+    """Tell whether a response begins with words that often stand around a refusal, and whether it refuses outright."""
+    beginning = " ".join(response[:BEGINNING_CHARACTERS].replace("\u2019", "'").casefold().split())
+    return AROUND.search(beginning) is not None, FLAT.search(beginning[:FLAT_CHARACTERS]) is not None

@@ -6,6 +6,7 @@ what it was made of and how good it is.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections import Counter, defaultdict
@@ -20,9 +21,11 @@ from nightshift.config import Application
 from nightshift.data.measures import UNDETERMINED, TextMeasures
 from nightshift.data.pii import ORDER, redact
 from nightshift.evaluation.groundedness import groundedness
+from nightshift.evaluation.heads import Heads
 from nightshift.evaluation.likeness import exact_match, rouge_l
-from nightshift.evaluation.refusal import words_of_refusal
+from nightshift.evaluation.llm_judge import LlmJudge, Question
 from nightshift.evaluation.validity import is_valid
+from nightshift.judging import Judge
 
 # A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
 # recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4).
@@ -38,14 +41,22 @@ Value = TypeVar("Value")
 class Scorers:
     """All scorers of one application, loaded once.
 
-    `seconds` holds the processor seconds of each scorer so far, over all threads.
+    `seconds` holds the processor seconds of each scorer so far, over all threads; refusal and toxicity share theirs, as
+    `heads`. `judge` is the LLM judge with its counts, None where the application has none.
 
     :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
+    :param night_rows: rows of the whole night, of which the judge is shown a sample; None: its first rows.
     :raises BadInput: it holds no tokenizer.
+    :raises BadEnvironment: the embedder's network does not load.
     """
 
-    def __init__(self, application: Application, tokenizer_folder: Path) -> None:
+    def __init__(self, application: Application, tokenizer_folder: Path, *, night_rows: int | None = None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        settings: Judge | None = getattr(application, "judge", None)
+        self.judge = LlmJudge(settings) if settings else None
+        self._judged_rows = settings.rows_per_night if settings else 0  # that are left
+        self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)
+        self._heads = Heads()
         self._format = application.inference.response_format
         self._measures = TextMeasures(tokenizer_folder / "tokenizer.json")
         self._sentiment = SentimentIntensityAnalyzer()
@@ -76,16 +87,18 @@ class Scorers:
         with self._timed("valid"):
             finished = list(zip(responses, finish_reasons, strict=True))
             columns["valid"] = _each(lambda pair: float(is_valid(*pair, self._format)), finished)
-        with self._timed("refusal"):
-            columns["refusal"] = _each(lambda response: float(words_of_refusal(response)), responses)
-        columns["toxicity"] = [0.0] * len(responses)
+        with self._timed("heads"):
+            both = _batch(self._heads.score, responses)
+            columns["refusal"], columns["toxicity"] = [one for one, _ in both], [other for _, other in both]
         with self._timed("sentiment"):
             columns["sentiment"] = _each(self._sentiment_of, responses)
         with self._timed("pii"):
             columns["pii"] = _each(_personal_data, responses)
         with self._timed("groundedness"):
             columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, contexts, strict=True)))
-        columns["judge"] = [None] * len(responses)
+        with self._timed("judge"):
+            shown = map(Question, prompts, responses, contexts, references)
+            columns["judge"] = self._judgements(list(shown))
         wanted = list(zip(responses, references, strict=True))
         with self._timed("exact_match"):
             columns["exact_match"] = _each(_if_given(exact_match), wanted)
@@ -100,6 +113,19 @@ class Scorers:
             yield
         finally:
             self.seconds[scorer] += time.process_time() - start
+
+    def _judgements(self, rows: list[Question]) -> list[float | None]:
+        """The judge's score of the rows whose prompt is in the sample; equal rows are judged once.
+
+        A prompt is in it by its digest: the same prompts are judged whichever model answered them.
+        """
+        if self.judge is None:
+            return [None] * len(rows)
+        chosen = [row for row in dict.fromkeys(rows) if _fraction(row.message) < self._judged_share]
+        chosen = chosen[: self._judged_rows]
+        self._judged_rows -= len(chosen)
+        scores = dict(zip(chosen, self.judge.score(chosen), strict=True))
+        return [scores.get(row) for row in rows]
 
     def _response_language(self, response: str) -> str:
         words = len(response.split()) + len(UNSPACED.findall(response))
@@ -120,6 +146,11 @@ def _batch(score: Callable[[list[str]], Sequence[Value]], texts: Sequence[str]) 
     different = list(dict.fromkeys(texts))
     scores = dict(zip(different, score(different), strict=True))
     return [scores[text] for text in texts]
+
+
+def _fraction(text: str) -> float:
+    """A number from 0 to 1 (excluded) that depends on the text alone, evenly spread."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
 
 
 def _if_given(score: Callable[[str, str], float | None]) -> Callable[[tuple[str, str | None]], float | None]:

@@ -1,0 +1,124 @@
+"""All scores of a batch of interactions: a column for each score of the interactions schema, a value for each row."""
+
+import csv
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import nightshift
+from nightshift.config import Application
+from nightshift.data.interactions import INTERACTION_SCHEMA
+from nightshift.evaluation.scorers import Scorers
+
+SAMPLE = Path(nightshift.__file__).parent / "samples" / "banking77"
+SOURCE = {"uri": "x/*.csv", "columns": {"prompt": "text"}}
+
+
+def application(**settings):
+    return Application.model_validate({"name": "bank", "sources": [SOURCE], **settings})
+
+
+@pytest.fixture(scope="module")
+def scorers(wordless_model):
+    return Scorers(application(), wordless_model)
+
+
+def score(scorers, responses, *, prompts=None, contexts=None, references=None, finish_reasons=None):
+    """Score responses; all else is the same for all rows unless it is given."""
+    count = len(responses)
+    return scorers.score(
+        prompts or ["Where is my card?"] * count,
+        responses,
+        contexts or [None] * count,
+        references or [None] * count,
+        finish_reasons or ["stop"] * count,
+    )
+
+
+def test_every_score_of_an_interaction_is_there_and_fits_its_column(scorers):
+    columns = score(
+        scorers, ["card arrival", "", "<script>alert(1)</script>", "x" * 1_000_000], references=["card arrival"] * 4
+    )
+    names = INTERACTION_SCHEMA.names
+    assert set(columns) == set(names[names.index("prompt_characters") :])
+    for name, values in columns.items():
+        field = INTERACTION_SCHEMA.field(name)
+        assert len(values) == 4
+        assert field.nullable or pa.array(values, field.type).null_count == 0
+
+
+def test_what_cannot_be_told_is_none(scorers):
+    columns = score(scorers, ["card arrival"])
+    assert [columns[name] for name in ("groundedness", "judge", "exact_match", "rouge_l")] == [[None]] * 4
+
+
+def test_a_night_of_the_sample_scores_as_one_would_expect(scorers):
+    with (SAMPLE / "2026-11-02.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[:200]
+    prompts, intents = [row["text"] for row in rows], [row["intent"] for row in rows]
+    columns = score(scorers, intents, prompts=prompts, references=intents)
+    assert columns["exact_match"] == columns["rouge_l"] == columns["valid"] == [1.0] * 200
+    assert columns["pii"] == [0.0] * 200
+    assert columns["prompt_language"].count("en") > 190
+    assert columns["prompt_tokens"] == [len(prompt.split()) for prompt in prompts]
+    assert max(columns["refusal"]) < 0.5
+    assert max(columns["toxicity"]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("score_name", "low", "high"),
+    [
+        ("refusal", "Your card arrives on Monday.", "I'm sorry, but I cannot help you with that."),
+        ("toxicity", "Your card arrives on Monday.", "You are a stupid worthless idiot."),
+        ("sentiment", "This is a terrible, awful service.", "What a wonderful day, thank you!"),
+        ("pii", "Write to us.", "Write to jane.doe@example.com or call +44 20 7946 0958."),
+        ("response_characters", "yes", "certainly"),
+        ("response_tokens", "yes", "yes of course"),
+    ],
+)
+def test_a_score_grows_with_what_it_is_named_after(scorers, score_name, low, high):
+    first, second = score(scorers, [low, high])[score_name]
+    assert first < second
+
+
+@pytest.mark.parametrize(
+    ("response", "language"),
+    [
+        ("Your replacement card arrives on Monday.", "en"),
+        ("Ihre neue Karte kommt am Montag an.", "de"),
+        ("新しいカードは月曜日に届きます。", "ja"),
+        ("card arrival", "und"),
+        ("oui", "und"),
+        ("", "und"),
+    ],
+)
+def test_the_language_of_a_few_words_is_left_open(scorers, response, language):
+    assert score(scorers, [response])["response_language"] == [language]
+
+
+def test_an_application_that_asks_for_json_finds_text_invalid(wordless_model):
+    scorers = Scorers(application(inference={"response_format": "json"}), wordless_model)
+    columns = score(scorers, ['{"a": 1}', "card arrival", '{"a": 1}'], finish_reasons=["stop", "stop", "length"])
+    assert columns["valid"] == [1.0, 0.0, 0.0]
+
+
+def test_equal_rows_get_equal_scores_wherever_they_stand(scorers):
+    responses = ["I'm sorry, I can't help.", "card arrival"] * 3
+    columns = score(scorers, responses, contexts=["card", None] * 3, references=["card", "card arrival"] * 3)
+    for values in columns.values():
+        assert values[:2] * 3 == values
+
+
+def test_the_cost_of_every_scorer_is_counted_and_adds_up(wordless_model):
+    scorers = Scorers(application(), wordless_model)
+    score(scorers, ["Your card arrives on Monday."])
+    once = dict(scorers.seconds)
+    score(scorers, ["Your card arrives on Tuesday."])
+    assert {"tokens", "language", "heads", "sentiment", "pii", "groundedness", "valid", "rouge_l"} <= set(once)
+    assert once["heads"] > 0
+    assert all(scorers.seconds[name] >= once[name] for name in once)
+
+
+def test_an_empty_batch_is_no_error(scorers):
+    assert set(map(len, score(scorers, []).values())) == {0}
