@@ -1,0 +1,436 @@
+"""What the shipped thresholds and policy do over nights: false retrainings, delay and GPU-hours, against plain rules.
+
+Nights are resampled from the sample's real messages; embeddings, topics, profiles, verdicts and decisions are the product's.
+Only the model is simulated: it knows the intents it was trained on, and names the right one as often as was measured.
+The reference moves as it does in production: to the days of the training window, when a candidate is released.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from nightshift.config import Training
+from nightshift.monitoring.metrics import CATEGORICAL
+from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, decide
+from nightshift.monitoring.profiles import Profile, merge, profile_of
+from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics, fit_topics
+from nightshift.monitoring.verdicts import judge_night
+from nightshift.policies import Drift, Retraining
+from nightshift.verdict import Verdict
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "include" / "nightshift" / "samples" / "banking77"
+REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or ROOT / "build")
+GPU_HOURS = float(os.environ.get("NIGHTSHIFT_GPU_HOURS") or 1.5)  # of one retraining
+START = datetime(2026, 1, 1, 5, tzinfo=UTC)
+QUIET_DAYS = ("2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05")
+LATER_DAYS = ("2026-11-06", "2026-11-07", "2026-11-08", "2026-11-09")
+ACCURACY = 0.87  # of a champion on intents that it was trained on (README)
+TRAINED_A_DAY = 300  # examples of a day to train on
+JUDGED = 300  # held-out examples that the reference has answers to
+SPANISH = (
+    "¿Cuándo llega mi tarjeta nueva?", "Mi tarjeta todavía no ha llegado y ya pasaron dos semanas.",
+    "El cajero se quedó con mi tarjeta, ¿qué hago?", "Me cobraron una comisión que no reconozco.",
+    "¿Por qué rechazaron mi transferencia?", "Quiero cambiar el PIN de mi tarjeta.",
+    "La transferencia sigue pendiente desde ayer.", "No puedo entrar en la aplicación con mi contraseña.",
+    "Perdí el teléfono, ¿cómo bloqueo la cuenta?", "¿Qué tipo de cambio usan para los pagos en el extranjero?",
+    "El pago aparece dos veces en mi extracto.", "Necesito que me devuelvan el dinero de una compra.",
+    "¿Puedo tener dos tarjetas en la misma cuenta?", "La tarjeta no funciona en ninguna tienda.",
+    "¿Cuánto tarda una transferencia a otro país?", "Saqué dinero y el cajero me dio menos.",
+    "Hay un pago con tarjeta que yo no hice.", "¿Cómo activo mi tarjeta?", "Quiero cerrar mi cuenta.",
+    "¿En qué países puedo usar la tarjeta?", "Olvidé mi código de acceso.", "Mi saldo no se ha actualizado tras el ingreso.",
+    "¿Cómo cambio mi dirección?", "Me robaron la cartera con la tarjeta dentro.",
+)  # fmt: skip
+EMBEDDING = tuple(f"prompt_embedding/{direction}" for direction in range(DIRECTIONS))
+
+KINDS = ("quiet", "new", "spanish")
+SHIFTED = ("prompt_characters", "prompt_tokens", "prompt_novelty", "sentiment", "toxicity")
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Messages:
+    """All messages with what does not depend on a model, and who belongs where (indices)."""
+
+    characters: np.ndarray
+    tokens: np.ndarray
+    language: np.ndarray
+    intent: np.ndarray
+    embeddings: np.ndarray
+    texts: list[str]
+    intents: list[str]
+    known: np.ndarray  # intents that the bank had from the beginning
+    trained: dict[str, np.ndarray]  # "quiet", "new", "spanish": what becomes examples
+    traffic: dict[str, np.ndarray]  # what customers ask, other messages
+
+
+@cache
+def messages() -> Messages:
+    rows = [row for day in QUIET_DAYS + LATER_DAYS for row in csv.DictReader((SAMPLE / f"{day}.csv").open())]
+    quiet_intents = {row["intent"] for row in rows if row["written_at"][:10] in QUIET_DAYS}
+    intents = sorted({row["intent"] for row in rows})
+    number = {name: place for place, name in enumerate(intents)}
+    known = np.array(sorted(number[name] for name in quiet_intents))
+    chance = np.random.default_rng(1)
+    texts = [row["text"] for row in rows] + list(SPANISH)
+    intent = np.concatenate([[number[row["intent"]] for row in rows], chance.choice(known, len(SPANISH))])
+    kinds = np.array(
+        ["quiet" if row["intent"] in quiet_intents else "new" for row in rows] + ["spanish"] * len(SPANISH)
+    )
+    half = chance.permutation(len(texts)) % 2 == 0
+    return Messages(
+        characters=np.array([len(text) for text in texts], np.int32),
+        tokens=np.array([len(text.split()) for text in texts], np.int32),
+        language=np.where(kinds == "spanish", "es", "en"),
+        intent=intent,
+        embeddings=Embedder()(texts),
+        texts=texts,
+        intents=intents,
+        known=known,
+        trained={kind: np.flatnonzero((kinds == kind) & half) for kind in KINDS},
+        traffic={kind: np.flatnonzero((kinds == kind) & ~half) for kind in KINDS},
+    )
+
+
+@dataclass(frozen=True)
+class Day:
+    """What customers ask on a day, and how good the model's answers are."""
+
+    new: float = 0.0  # share of messages about what was launched later
+    spanish: float = 0.0  # share of messages in another language
+    accuracy: float = ACCURACY  # of a model that was not trained since
+    shift: float = 0.0  # of the numbers in SHIFTED, in standard deviations
+
+
+@dataclass(frozen=True)
+class Model:
+    """A champion: the intents that it can name, and whether it learned the other language."""
+
+    intents: np.ndarray
+    speaks_spanish: bool = False
+
+
+@cache
+def answers() -> tuple[Columns, np.ndarray]:
+    """What an answer (the intent's name) looks like by its number, and ROUGE between any two of them."""
+    names = messages().intents
+    words = [set(name.split()) for name in names]
+    chance = np.random.default_rng(2)
+    overlap = np.array([[2 * len(a & b) / (len(a) + len(b)) for b in words] for a in words], np.float32)
+    looks = {
+        "response_characters": np.array([len(name) for name in names], np.int32),
+        "response_tokens": np.array([len(name.split()) for name in names], np.int32),
+        "refusal": chance.beta(1, 200, len(names)).astype(np.float32),
+        "toxicity": chance.beta(1, 60, len(names)).astype(np.float32),
+        "sentiment": chance.normal(0, 0.2, len(names)).astype(np.float32),
+    }
+    return looks, overlap
+
+
+def asked(day: Day, count: int, pool: dict[str, np.ndarray], chance: np.random.Generator) -> np.ndarray:
+    """Indices of the messages of a day."""
+    shares = [1 - day.new - day.spanish, day.new, day.spanish]
+    counts = chance.multinomial(count, shares)
+    return np.concatenate([chance.choice(pool[kind], many) for kind, many in zip(KINDS, counts, strict=True)])
+
+
+def answered(rows: np.ndarray, model: Model, accuracy: float, chance: np.random.Generator) -> Columns:
+    """The columns of answers to messages."""
+    known = messages()
+    wanted = known.intent[rows]
+    can = np.isin(wanted, model.intents) & ((known.language[rows] == "en") | model.speaks_spanish)
+    said = np.where(can & (chance.random(len(rows)) < accuracy), wanted, chance.choice(model.intents, len(rows)))
+    looks, overlap = answers()
+    count = len(rows)
+    return {
+        **{name: values[said] for name, values in looks.items()},
+        "response_language": np.full(count, "en"),
+        "finish_reason": np.full(count, "stop"),
+        "valid": np.ones(count, np.float32),
+        "pii": np.zeros(count, np.float32),
+        "exact_match": (said == wanted).astype(np.float32),
+        "rouge_l": overlap[said, wanted],
+    }
+
+
+def inputs(rows: np.ndarray, topics: Topics) -> Columns:
+    """The columns of prompts."""
+    known = messages()
+    placed = topics.place(known.embeddings[rows])
+    return {
+        "prompt_characters": known.characters[rows],
+        "prompt_tokens": known.tokens[rows],
+        "prompt_language": known.language[rows],
+        "prompt_topic": np.array(topics.names, object)[placed.topic].astype(str),
+        "prompt_novelty": placed.novelty,
+        **{name: placed.projections[:, place] for place, name in enumerate(EMBEDDING)},
+    }
+
+
+def profiled(columns: Columns) -> Profile:
+    arrays = {
+        name: pa.array(values).dictionary_encode() if name in CATEGORICAL else pa.array(values)
+        for name, values in columns.items()
+    }
+    return profile_of([pa.RecordBatch.from_pydict(arrays)], list(arrays))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a champion was trained and judged on: as columns, for the plain rules, and as a profile."""
+
+    asked: Columns
+    judged: Columns
+    profile: Profile
+    topics: Topics
+
+
+def reference_of(window: list[Day], model: Model, chance: np.random.Generator) -> Reference:
+    """The reference of a model that was trained on some days."""
+    rows = np.concatenate([asked(day, TRAINED_A_DAY, messages().trained, chance) for day in window])
+    fitted, kept = rows[rows % 2 == 0], rows[rows % 2 == 1]  # no message is in both
+    texts = messages().texts
+    topics = fit_topics([texts[row] for row in dict.fromkeys(fitted.tolist())], Embedder())
+    asked_for, judged = inputs(kept, topics), answered(chance.choice(rows, JUDGED), model, ACCURACY, chance)
+    return Reference(asked_for, judged, merge([profiled(asked_for), profiled(judged)]), topics)
+
+
+Detector = Callable[[Columns, Reference], list[str]]
+SHIPPED = Drift()
+PLAIN = Retraining(cooldown_days=0, max_a_week=100, max_hours_a_week=1e6, min_new_examples=0)
+
+
+def by_effect(night: Columns, reference: Reference) -> list[str]:
+    """Ours: the metrics that FAIL with the shipped defaults."""
+    verdict = judge_night(profiled(night), reference.profile, SHIPPED)
+    assert verdict.verdict in {Verdict.PASS, Verdict.WARN, Verdict.FAIL}
+    return list(verdict.failing)
+
+
+def _pairs(night: Columns, reference: Reference):
+    """Each column of both sides; the single directions of embeddings are left out, in the plain rules' favour."""
+    for side in (reference.asked, reference.judged):
+        for name, values in side.items():
+            if name not in EMBEDDING:
+                yield name, values, night[name]
+
+
+def by_psi(night: Columns, reference: Reference) -> list[str]:
+    """Population stability index over ten quantile bins or the categories, 0.2 and above."""
+    return [name for name, old, new in _pairs(night, reference) if psi(name, old, new) >= 0.2]
+
+
+def psi(name: str, old: np.ndarray, new: np.ndarray) -> float:
+    if name in CATEGORICAL:
+        places = {value: place for place, value in enumerate(np.unique(np.concatenate([old, new])))}
+        shares = [np.bincount([places[v] for v in side], minlength=len(places)) / len(side) for side in (old, new)]
+    else:
+        edges = np.unique(np.quantile(old, np.linspace(0, 1, 11))[1:-1])
+        shares = [
+            np.bincount(np.searchsorted(edges, side, "right"), minlength=len(edges) + 1) / len(side)
+            for side in (old, new)
+        ]
+    was, now = (np.maximum(share, 1e-4) for share in shares)
+    return float(((now - was) * np.log(now / was)).sum())
+
+
+def by_p_value(night: Columns, reference: Reference) -> list[str]:
+    """Kolmogorov-Smirnov or chi-squared test of each column, p < 0.05."""
+    return [name for name, old, new in _pairs(night, reference) if p_value(name, old, new) < 0.05]
+
+
+def p_value(name: str, old: np.ndarray, new: np.ndarray) -> float:
+    if name not in CATEGORICAL:
+        return float(stats.ks_2samp(old, new, method="asymp").pvalue)
+    values = np.unique(np.concatenate([old, new]))
+    counts = np.array([[np.count_nonzero(side == value) for value in values] for side in (old, new)])
+    return float(stats.chi2_contingency(counts).pvalue) if len(values) > 1 else 1.0
+
+
+RULES: dict[str, tuple[Detector, Retraining]] = {
+    "Nightshift": (by_effect, Retraining()),
+    "PSI 0.2, 2 of 3": (by_psi, PLAIN),
+    "KS p < 0.05, 2 of 3": (by_p_value, PLAIN),
+}
+
+
+@dataclass
+class Application:
+    """One application under one rule, night after night: what it was retrained on, and when."""
+
+    detector: Detector
+    policy: Retraining
+    window: list[Day]
+    chance: np.random.Generator
+    known: History = field(default_factory=lambda: History(now=START, champion="0", released=START))
+    decisions: list[Decision] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model = Model(messages().known)
+        self.reference = reference_of(self.window, self.model, self.chance)
+        self.fixed = False  # retrained since the answers went bad
+
+    @property
+    def retrained(self) -> list[int]:
+        """Nights, from 0, after which a retraining was ordered."""
+        return [night for night, decision in enumerate(self.decisions) if decision.action == "retrain"]
+
+    def night(self, day: Day, rows: int) -> None:
+        """Answer a night, judge it, decide; a retraining is released before the next night."""
+        number = len(self.decisions)
+        now = START + timedelta(days=number + 1)
+        prompts = asked(day, rows, messages().traffic, self.chance)
+        accuracy = ACCURACY if self.fixed else day.accuracy
+        columns = inputs(prompts, self.reference.topics) | answered(prompts, self.model, accuracy, self.chance)
+        if day.shift:
+            for name in SHIFTED:
+                columns[name] = (columns[name] + day.shift * columns[name].std()).astype(np.float32)
+        failing = self.detector(columns, self.reference)
+        self.window = [*self.window, day][-Training().window_days :]
+        night = Night(
+            monitor="drift", interval=f"{START + timedelta(days=number):%Y-%m-%d}", verdict="FAIL" if failing else "PASS",
+            model_digest=self.known.champion, failing=failing, report=f"memory://{number}", report_digest=f"{number:064d}",
+            created=now,
+        )  # fmt: skip
+        new_examples = TRAINED_A_DAY * (now - self.known.released).days
+        self.known = self.known.model_copy(
+            update={"now": now, "nights": [*self.known.nights[-30:], night], "new_examples": new_examples}
+        )
+        decision = decide(self.known, self.policy)
+        self.decisions.append(decision)
+        if decision.action == "retrain":
+            self._retrain(decision)
+
+    def _retrain(self, decision: Decision) -> None:
+        number, now = len(self.known.orders) + 1, self.known.now
+        ended = now + timedelta(hours=GPU_HOURS)
+        order = Order(number=number, decision=decision, created=now)
+        claim = Claim(number=number, dag_id="finetune", run_id=f"run {number}", claimed=now)
+        outcome = Outcome(number=number, result="registered", explanation="…", hours=GPU_HOURS, ended=ended)
+        self.known = self.known.model_copy(
+            update={
+                "champion": str(number),
+                "released": ended,
+                "orders": self.known.orders | {number: order},
+                "claims": self.known.claims | {number: claim},
+                "outcomes": self.known.outcomes | {number: outcome},
+            }
+        )
+        everything = np.arange(len(messages().intents))
+        self.model = Model(
+            everything if any(day.new for day in self.window) else messages().known,
+            speaks_spanish=any(day.spanish for day in self.window),
+        )
+        self.reference = reference_of(self.window, self.model, self.chance)
+        self.fixed = True
+
+
+DRIFTS = {
+    "new topics (30 %)": Day(new=0.3),
+    "other language (20 %)": Day(spanish=0.2),
+    "answers go bad (87 % to 60 %)": Day(accuracy=0.6),
+}
+QUIET_NIGHTS, NIGHTS_BEFORE, NIGHTS_AFTER = 365, 7, 28
+LARGE_NIGHTS, LARGE_ROWS = 6, 100_000
+ALLOWED_DELAY = Retraining().of_nights
+
+
+def simulate(
+    days: list[Day], detector: Detector, policy: Retraining, seed: int, rows: tuple[int, int] = (300, 400)
+) -> Application:
+    """Run an application through some nights after thirty quiet days of examples."""
+    chance = np.random.default_rng(seed)
+    application = Application(detector, policy, [Day()] * 30, chance)
+    for day in days:
+        application.night(day, int(chance.integers(*rows, endpoint=True)))
+    return application
+
+
+def test_quiet_nights_order_nothing_and_bad_answers_order_one_retraining():
+    bad = DRIFTS["answers go bad (87 % to 60 %)"]
+    application = simulate([Day()] * 5 + [bad] * 5, by_effect, Retraining(), seed=7)
+    assert application.retrained == [6]
+    assert [decision.code for decision in application.decisions[4:]] == [
+        "quiet", "too_few_nights", "tripped", "quiet", "quiet", "quiet"
+    ]  # fmt: skip
+    assert "exact_match" in application.decisions[6].reason
+
+
+@pytest.mark.benchmark
+def test_the_shipped_policy_retrains_when_it_should_and_hardly_ever_else():
+    table = {name: measured(*rule) for name, rule in RULES.items()}
+    REPORT.mkdir(parents=True, exist_ok=True)
+    settings = {"quiet_nights": QUIET_NIGHTS, "rows_a_night": [300, 400], "gpu_hours_of_a_retraining": GPU_HOURS}
+    (REPORT / "retraining_policy.json").write_text(json.dumps({**settings, "rules": table}, indent=1))
+    print("\n".join(lines(table)))
+
+    ours = table["Nightshift"]
+    assert ours["false_retrainings"] <= 1
+    assert ours["retrainings_at_harmless_shift"] == 0
+    for kind in DRIFTS:
+        assert ours["drifts"][kind]["before"] == 0
+        assert ours["drifts"][kind]["within_n_nights"] == 1
+    assert table["PSI 0.2, 2 of 3"]["false_retrainings"] >= ours["false_retrainings"]
+    assert table["KS p < 0.05, 2 of 3"]["false_retrainings"] > 10 * max(ours["false_retrainings"], 1)
+    assert table["KS p < 0.05, 2 of 3"]["retrainings_at_harmless_shift"] > 0
+
+
+def measured(detector: Detector, policy: Retraining) -> dict:
+    """What one rule does on quiet nights, on large nights with a harmless shift, and when each kind of drift begins."""
+    quiet = simulate([Day()] * QUIET_NIGHTS, detector, policy, seed=11).retrained
+    harmless = simulate([Day(shift=0.02)] * LARGE_NIGHTS, detector, policy, seed=12, rows=(LARGE_ROWS, LARGE_ROWS))
+    drifts = {}
+    for seed, (kind, day) in enumerate(DRIFTS.items()):
+        days = [Day()] * NIGHTS_BEFORE + [day] * NIGHTS_AFTER
+        nights = [night - NIGHTS_BEFORE for night in simulate(days, detector, policy, seed=seed).retrained]
+        since = [night for night in nights if night >= 0]
+        drifts[kind] = {
+            "before": len(nights) - len(since),
+            "delay_nights": since[0] + 1 if since else None,
+            "within_n_nights": sum(night < ALLOWED_DELAY for night in since),
+            "within_28_nights": len(since),
+            "gpu_hours": GPU_HOURS * len(since),
+        }
+    return {
+        "false_retrainings": len(quiet),
+        "gpu_hours_of_false_retrainings": GPU_HOURS * len(quiet),
+        "retrainings_at_harmless_shift": len(harmless.retrained),
+        "drifts": drifts,
+    }
+
+
+def lines(table: dict) -> list[str]:
+    """The table for people."""
+    rows = {
+        f"false retrainings in {QUIET_NIGHTS} quiet nights": lambda rule: rule["false_retrainings"],
+        "their GPU-hours": lambda rule: f"{rule['gpu_hours_of_false_retrainings']:g}",
+        f"retrainings in {LARGE_NIGHTS} nights of {LARGE_ROWS:,} rows, shifted by 0.02 sd": (
+            lambda rule: rule["retrainings_at_harmless_shift"]
+        ),
+    }
+    for kind in DRIFTS:
+        rows |= {
+            f"{kind}: nights until the retraining": lambda rule, kind=kind: rule["drifts"][kind]["delay_nights"],
+            f"{kind}: retrainings in {ALLOWED_DELAY} nights": (
+                lambda rule, kind=kind: rule["drifts"][kind]["within_n_nights"]
+            ),
+            f"{kind}: retrainings in {NIGHTS_AFTER} nights": (
+                lambda rule, kind=kind: rule["drifts"][kind]["within_28_nights"]
+            ),
+            f"{kind}: GPU-hours of these": lambda rule, kind=kind: f"{rule['drifts'][kind]['gpu_hours']:g}",
+        }
+    head = ["| | " + " | ".join(table) + " |", "| --- |" + " --- |" * len(table)]
+    return head + [
+        f"| {name} | " + " | ".join(str(cell(rule)) for rule in table.values()) + " |" for name, cell in rows.items()
+    ]
