@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from nightshift.fields import Model, Name, Share
+from nightshift.judging import Judge
 from nightshift.policies import Bias, Drift, Inference, Retraining
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
@@ -321,6 +322,7 @@ class Application(Model):
     gate: Gate = Field(Gate(), description="what a candidate must show")
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
+    judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")

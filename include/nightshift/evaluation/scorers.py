@@ -25,7 +25,6 @@ from nightshift.evaluation.heads import Heads
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.llm_judge import LlmJudge, Question
 from nightshift.evaluation.validity import is_valid
-from nightshift.judging import Judge
 
 # A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
 # recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4).
@@ -52,7 +51,7 @@ class Scorers:
 
     def __init__(self, application: Application, tokenizer_folder: Path, *, night_rows: int | None = None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        settings: Judge | None = getattr(application, "judge", None)
+        settings = application.judge
         self.judge = LlmJudge(settings) if settings else None
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
         self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)

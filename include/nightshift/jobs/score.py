@@ -122,7 +122,6 @@ def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
 
 def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
     application = spec.application
-    judge = getattr(application, "judge", None)
     return {
         "prompts": spec.digest,
         "responses": [manifest.digest for _, manifest in parts],
@@ -130,7 +129,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
         "model_digest": spec.model_digest,
         "prompt": application.prompt.model_dump(mode="json"),
         "response_format": application.inference.response_format,
-        "judge": judge.model_dump(mode="json") if judge else None,
+        "judge": application.judge.model_dump(mode="json") if application.judge else None,
         "version": VERSION,
     }
 

@@ -100,6 +100,9 @@ def job_environment(spec: JobSpec, job: str, compute: Compute) -> dict[str, str]
         environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         environment["MLFLOW_TRACKING_TOKEN"] = token
+    judge = spec.application.judge
+    if job == "score" and judge and judge.connection:
+        environment["NIGHTSHIFT_JUDGE_KEY"] = Connection.get(judge.connection).password or ""
     for source in sources:
         if source.connection:
             environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = Connection.get(source.connection).get_uri()
