@@ -16,7 +16,7 @@ ORDER = {"number": 1, "reason": "2 of 3 nights failed", "numbers": {}, "nights":
 
 @pytest.fixture(scope="module")
 def dag():
-    bag = DagBag(FILE, include_examples=False)
+    bag = DagBag(FILE)
     assert bag.import_errors == {}
     return bag.dags["banking_assistant_nightly_drift"]
 

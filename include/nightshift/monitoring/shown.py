@@ -19,7 +19,9 @@ def shown(text: str, most: int) -> str:
     cut = text if len(text) <= most else text[: most - 1] + "…"
     one_line = " ".join(re.split(r"[ \t\r\n]+", cut))
     return "".join(
-        character if unicodedata.category(character) not in _UNSEEN or character in _JOINERS else f"⟨U+{ord(character):04X}⟩"
+        character
+        if unicodedata.category(character) not in _UNSEEN or character in _JOINERS
+        else f"⟨U+{ord(character):04X}⟩"
         for character in one_line
     )
 
