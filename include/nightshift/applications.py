@@ -13,8 +13,9 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nightshift.config import Application, Compute, Source
+from nightshift.config import Application, Compute
 from nightshift.errors import BadInput
+from nightshift.intake import Source
 
 PACKAGE = Path(__file__).parent
 FileModel = TypeVar("FileModel", bound=BaseModel)

@@ -6,18 +6,17 @@ a dozen lines is complete. Reading the files, and saying what is wrong with them
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from nightshift.fields import Model, Name, Share
+from nightshift.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
 from nightshift.judging import Judge
 from nightshift.policies import Bias, Drift, Inference, Retraining
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
-SAMPLE_DAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 def _comes_around(expression: str) -> str:
@@ -36,100 +35,6 @@ def _comes_around(expression: str) -> str:
 
 
 Schedule = Annotated[str, AfterValidator(_comes_around)]
-PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn"]
-
-
-class Columns(Model):
-    """Which columns of a source hold what. Dots reach into nested records (`payload.text`)."""
-
-    prompt: str | None = Field(None, description="column with the user's text")
-    answer: str | None = Field(None, description="column with the wanted answer")
-    messages: str | None = Field(
-        None, description="column with a whole conversation [{role, content}, …], in place of prompt and answer"
-    )
-    id: str | None = Field(
-        None, description="column that identifies a row; a second row with the same id is quarantined"
-    )
-    timestamp: str | None = Field(None, description="column with the time of the row (ISO 8601)")
-    response: str | None = Field(None, description="traffic only: column with what a serving system answered")
-    context: str | None = Field(None, description="traffic only: column with the text that the response must rest on")
-    metadata: list[str] = Field([], description="further columns to keep, as text")
-
-    @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> Self:
-        if (self.messages is None) == (self.prompt is None):
-            raise ValueError("give either `messages`, or `prompt` (with `answer` where there is one)")
-        if self.messages is not None and self.answer is not None:
-            raise ValueError("`messages` already holds the answer; leave `answer` out")
-        return self
-
-
-class Source(Model):
-    """Where rows come from: files at a URI, or a query through an Airflow connection."""
-
-    name: Name = Field("source", description="how manifests and reports call this source")
-    uri: str | None = Field(
-        None,
-        description="path or URI of files; `{start:%Y-%m-%d}` and `{end:…}` stand for the data interval, `*` matches; "
-        "a relative path starts at the application's file",
-    )
-    format: Literal["jsonl", "csv", "parquet"] | None = Field(None, description="default: by the name's ending")
-    connection: str | None = Field(None, description="Airflow connection id of a database, with `query`")
-    query: str | None = Field(None, description="SELECT with the bind parameters :start and :end")
-    columns: Columns = Field(description="column mapping")
-
-    @model_validator(mode="after")
-    def _files_or_query(self) -> Self:
-        if (self.uri is None) == (self.query is None):
-            raise ValueError("give either `uri`, or `connection` and `query`")
-        if (self.query is None) != (self.connection is None):
-            raise ValueError("`connection` and `query` go together")
-        return self
-
-    @field_validator("uri")
-    @classmethod
-    def _only_the_interval(cls, value: str | None) -> str | None:
-        for field in re.findall(r"{([^}:]*)", value or ""):
-            if field not in {"start", "end"}:
-                raise ValueError(f"`{{{field}}}` is not known; a uri may hold {{start:…}} and {{end:…}}")
-        try:
-            sample = (value or "").format(start=SAMPLE_DAY, end=SAMPLE_DAY)
-        except (ValueError, LookupError, AttributeError) as error:
-            raise ValueError(f"the data interval cannot be filled in: {error}; write braces as {{{{ and }}}}") from None
-        if "://" in sample:
-            from fsspec.registry import available_protocols
-
-            protocol = sample.partition("://")[0].partition("::")[0]
-            if protocol not in available_protocols():
-                raise ValueError(f"no storage is known as `{protocol}://`; s3, gs, abfs, http, sftp and file are")
-        return value
-
-    def uri_for(self, start: datetime, end: datetime) -> str:
-        """Return the URI with the data interval filled in."""
-        return (self.uri or "").format(start=start, end=end)
-
-
-class Traffic(Model):
-    """What users ask in production. Without sources, the traffic split of the examples is replayed."""
-
-    sources: list[Source] = Field(
-        [],
-        description="where prompts come from; with `columns.response`, whole interactions that were served elsewhere",
-    )
-    segments: list[str] = Field([], description="metadata columns by which the nightly reports look apart")
-
-    @model_validator(mode="after")
-    def _served_or_not(self) -> Self:
-        if len({source.columns.response is None for source in self.sources}) > 1:
-            raise ValueError("either every traffic source has `columns.response`, or none")
-        if len({source.name for source in self.sources}) != len(self.sources):
-            raise ValueError("two traffic sources have the same name; give each a `name` of its own")
-        return self
-
-    @property
-    def served_elsewhere(self) -> bool:
-        """Whether the responses are already there."""
-        return bool(self.sources) and self.sources[0].columns.response is not None
 
 
 class Prompt(Model):
@@ -149,85 +54,6 @@ class Prompt(Model):
         """Return the chat messages for one row's text. `prompt` is untrusted: it is never interpreted."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": self.user.replace("{prompt}", prompt)}]
-
-
-class Splits(Model):
-    """Shares of the rows that are trained on, replayed as traffic, and kept to judge with."""
-
-    train: Share = 0.8
-    traffic: Share = 0.0
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        total = self.train + self.traffic + self.held_out
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"train + traffic + held_out must be 1, not {total:g}")
-        return self
-
-
-class Ingest(Model):
-    """How raw rows become examples."""
-
-    max_characters: int = Field(20_000, ge=10, le=1_000_000, description="longer texts are quarantined")
-    near_duplicates: Share = Field(
-        0.9, description="estimated Jaccard similarity of a near-duplicate; 1: only exact ones"
-    )
-    redact: list[PiiKind] = Field(
-        ["email", "phone", "card", "iban", "ip", "ssn"], description="kinds of personal data replaced by a placeholder"
-    )
-    splits: Splits = Field(Splits(), description="shares of train, traffic and held-out rows")
-
-
-class Measure(Model):
-    """One expectation about a partition: a measured number within bounds."""
-
-    measure: Literal[
-        "rows", "quarantined_share", "duplicate_share", "pii_share", "answered_share", "main_language_share",
-        "distinct_answers", "prompt_characters_median", "prompt_tokens_p99", "answer_tokens_p99",
-    ] = Field(description="what is measured, over the whole partition")  # fmt: skip
-    min: float | None = Field(None, description="lowest accepted value")
-    max: float | None = Field(None, description="highest accepted value")
-    severity: Literal["critical", "warning"] = Field(
-        "critical", description="critical stops the flow, warning marks it"
-    )
-
-    @model_validator(mode="after")
-    def _has_a_bound(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("give `min`, `max` or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        return self
-
-
-class Validation(Model):
-    """What a partition must look like before anyone trains on it."""
-
-    min_rows: int = Field(50, ge=1, description="below this many examples the verdict is INSUFFICIENT_DATA")
-    expectations: list[Measure] = Field(
-        [
-            Measure(measure="quarantined_share", max=0.05),
-            Measure(measure="answered_share", min=0.99),
-            Measure(measure="duplicate_share", max=0.5, severity="warning"),
-            Measure(measure="main_language_share", min=0.8, severity="warning"),
-        ],
-        description="bounds on the measures of a partition",
-    )
-    suites: list[Name] = Field(
-        [], description="hand-written Great Expectations suites: files in apps/suites/<name>.json"
-    )
-
-    @field_validator("suites")
-    @classmethod
-    def _have_pages_of_their_own(cls, value: list[str]) -> list[str]:
-        if taken := sorted({"profile", "index"} & set(value)):
-            raise ValueError(
-                f"`{taken[0]}` is what Nightshift's own checks and their page are called; rename the suite"
-            )
-        if twice := sorted({name for name in value if value.count(name) > 1}):
-            raise ValueError(f"`{twice[0]}` is there twice")
-        return value
 
 
 class Training(Model):

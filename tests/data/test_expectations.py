@@ -5,11 +5,11 @@ import json
 import pandas as pd
 import pytest
 
-from nightshift.config import Measure, Validation
 from nightshift.data.data_docs import pages
 from nightshift.data.expectations import Outcome, check, decide, failures, profile_suite, read_suite
 from nightshift.data.profile import MEASURES
 from nightshift.errors import BadInput
+from nightshift.intake import Measure, Validation
 from nightshift.verdict import Verdict
 
 FAILED = Outcome("critical", Verdict.FAIL)

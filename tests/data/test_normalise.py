@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nightshift.config import Columns, Ingest
 from nightshift.data.normalise import clean, conversation
 from nightshift.data.quarantine import Row
+from nightshift.intake import Columns, Ingest
 
 
 @pytest.fixture

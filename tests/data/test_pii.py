@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from nightshift.config import PiiKind
 from nightshift.data.pii import ORDER, redact
+from nightshift.intake import PiiKind
 
 KINDS = list(get_args(PiiKind))
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nightshift.config import Ingest
 from nightshift.data.quarantine import RAW_CHARACTERS
+from nightshift.intake import Ingest
 
 PERSONAL = {
     "phone": "07700 900123",

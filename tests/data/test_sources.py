@@ -14,10 +14,10 @@ import pytest
 import zstandard
 from upath import UPath
 
-from nightshift.config import Columns, Source
 from nightshift.data.database import database_url
 from nightshift.data.sources import raw_files
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.intake import Columns, Source
 
 COLUMNS = Columns(prompt="text", answer="answer", id="id", timestamp="at")
 ROWS = [

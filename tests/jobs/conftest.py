@@ -168,7 +168,8 @@ def publish_model(storage, tmp_path):
 @pytest.fixture
 def judged(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):  # noqa: PLR0917
     """A function that publishes and evaluates a model against all there is, and returns the spec that registers it."""
-    from nightshift.config import Application, Evaluation, Gate, Source, Training
+    from nightshift.config import Application, Evaluation, Gate, Training
+    from nightshift.intake import Source
     from nightshift.jobs import evaluate, register, snapshot
     from nightshift.registry.tracking import TrackingRun
 

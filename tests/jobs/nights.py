@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
 import nightshift
-from nightshift.config import Application, Drift, Interval, Retraining, Source, Traffic
+from nightshift.config import Application, Drift, Interval, Retraining
 from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
 from nightshift.data.partition import digest_of, partition_of, publish
 from nightshift.data.storage import scratch
 from nightshift.evaluation.judge import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.scorers import Scorers
+from nightshift.intake import Source, Traffic
 from nightshift.jobs import reference, snapshot
 from nightshift.registry.models import CHAMPION, DIGEST_TAG, MODEL_TAG
 

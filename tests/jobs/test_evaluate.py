@@ -8,9 +8,10 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from nightshift.config import Application, Evaluation, Gate, Source, Training
+from nightshift.config import Application, Evaluation, Gate, Training
 from nightshift.data.partition import fetch, require_manifest
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.intake import Source
 from nightshift.jobs import evaluate, snapshot
 
 pytestmark = pytest.mark.model

@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from nightshift.config import Application, Source, Training
+from nightshift.config import Application, Training
 from nightshift.data.leakage import asked, shingles, similarity
 from nightshift.data.partition import fetch, require_manifest
 from nightshift.errors import BadInput
+from nightshift.intake import Source
 from nightshift.jobs.snapshot import Spec, run
 from nightshift.verdict import Verdict
 

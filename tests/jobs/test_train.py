@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from nightshift.config import Application, Prompt, Source, Training
+from nightshift.config import Application, Prompt, Training
 from nightshift.data.examples import digest_of_messages
 from nightshift.data.partition import fetch_folder, partition_of, publish, read_manifest
 from nightshift.data.storage import scratch
+from nightshift.intake import Source
 from nightshift.jobs.contract import read_result
 from nightshift.jobs.train import Spec
 

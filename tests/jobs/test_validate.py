@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from nightshift.config import Application, Measure, Validation
+from nightshift.config import Application
 from nightshift.data.acceptance import read_acceptance, why_not
 from nightshift.data.partition import require_manifest
 from nightshift.errors import BadInput
+from nightshift.intake import Measure, Validation
 from nightshift.jobs.ingest import Spec as IngestSpec
 from nightshift.jobs.ingest import run as ingest
 from nightshift.jobs.validate import Spec, run

@@ -1,6 +1,7 @@
 """The model card: says what the numbers say, and fits where MLflow keeps it."""
 
-from nightshift.config import Application, Source
+from nightshift.config import Application
+from nightshift.intake import Source
 from nightshift.registry.model_card import front_matter, model_card
 
 APPLICATION = Application(

@@ -17,8 +17,8 @@ import great_expectations as gx
 import pandas as pd
 from great_expectations.core import ExpectationSuiteValidationResult
 
-from nightshift.config import Measure, Validation
 from nightshift.errors import BadInput
+from nightshift.intake import Measure, Validation
 from nightshift.verdict import Verdict, worst
 
 PROFILE_SUITE = "profile"

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.config import Ingest, Interval, Splits
+from nightshift.config import Interval
 from nightshift.data.dedup import SimilarityIndex, connect, decide_fates, decide_traffic_fates
 from nightshift.data.examples import (
     EXAMPLE_SCHEMA,
@@ -34,6 +34,7 @@ from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable
 from nightshift.data.sources import RawFile
 from nightshift.errors import JobError
+from nightshift.intake import Ingest, Splits
 
 Part = Literal["examples", "traffic"]
 

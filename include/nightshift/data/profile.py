@@ -7,8 +7,8 @@ from typing import get_args
 
 import duckdb
 
-from nightshift.config import Measure
 from nightshift.data.partition import Manifest
+from nightshift.intake import Measure
 
 MEASURES: tuple[str, ...] = get_args(Measure.model_fields["measure"].annotation)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from nightshift.config import Columns, Interval, Source
+from nightshift.config import Interval
 from nightshift.data.readers import (
     RawRows,
     compression,
@@ -25,6 +25,7 @@ from nightshift.data.readers import (
 )
 from nightshift.data.storage import is_local, sha256_of
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.intake import Columns, Source
 
 FORMATS = {
     ".jsonl": "jsonl",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
-from nightshift.config import Application, Interval, Source
+from nightshift.config import Application, Interval
 from nightshift.errors import BadInput
+from nightshift.intake import Source
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict

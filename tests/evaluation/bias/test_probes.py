@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nightshift.config import Application, Source
+from nightshift.config import Application
 from nightshift.evaluation.bias import likelihood
 from nightshift.evaluation.bias.counterfactuals import (
     FIRST,
@@ -23,6 +23,7 @@ from nightshift.evaluation.bias.questions import ask_questions, question_finding
 from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
 from nightshift.evaluation.bias.stereotypes import ask_pairs, stereotype_findings
 from nightshift.evaluation.bias.verdict import judge
+from nightshift.intake import Source
 from nightshift.policies import Bias
 from nightshift.verdict import Verdict
 
