@@ -8,7 +8,7 @@ RUN grep -vE '^(#|apache-airflow)' requirements.lock > requirements-jobs.txt \
  && pip install --no-cache-dir uv==0.13.9 \
  && uv pip install --system --no-cache --torch-backend=cpu --requirements requirements-jobs.txt \
  && uv pip install --system --no-cache --no-deps \
-      $(grep -E '^apache-airflow-providers-(cncf-kubernetes|common-sql|postgres)==' requirements.lock)
+      $(grep -E '^apache-airflow-providers-(common-sql|postgres)==' requirements.lock)
 USER astro
 
 COPY --chown=astro:0 . .

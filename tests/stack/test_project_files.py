@@ -1,5 +1,6 @@
 """The files around the code agree with each other: what documents name exists, what images copy is there."""
 
+import json
 import re
 import subprocess
 import sys
@@ -64,7 +65,23 @@ def test_the_image_holds_the_airflow_of_the_lock() -> None:
     assert tag[1] == pins_of("requirements.lock")["apache-airflow"]
 
 
-def test_compose_refers_only_to_what_it_declares() -> None:
+def test_the_astro_image_takes_providers_that_the_lock_has() -> None:
+    named = re.search(r"apache-airflow-providers-\(([a-z|-]+)\)==", DOCKERFILES[0].read_text())
+
+    assert named
+    assert {f"apache-airflow-providers-{name}" for name in named[1].split("|")} <= pins_of("requirements.lock").keys()
+
+
+def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
+    override = yaml.safe_load((PROJECT / "docker-compose.override.yml").read_text())["services"]
+    for name in ("scheduler", "triggerer", "dag-processor", "api-server"):
+        connection = json.loads(override[name]["environment"]["AIRFLOW_CONN_NIGHTSHIFT_MLFLOW"])
+        assert connection["host"] in override
+        assert f"--port={connection['port']}" in override[connection["host"]]["command"]
+    assert override["mlflow"]["image"].endswith(f":v{pins_of('requirements.lock')['mlflow']}")
+
+
+def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     text = (PROJECT / "docker/compose.yaml").read_text()
     compose = yaml.safe_load(text)
     services, volumes = compose["services"], compose["volumes"]
@@ -72,11 +89,17 @@ def test_compose_refers_only_to_what_it_declares() -> None:
         assert set(service.get("depends_on", {})) <= set(services), name
         assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(volumes), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
-    printed = subprocess.run(
-        [sys.executable, "docker/make_env.py"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
+    make_env = [sys.executable, PROJECT / "docker/make_env.py"]
+    subprocess.run(make_env, cwd=tmp_path, check=True)
+    written = tmp_path / ".env"
     required = set(re.findall(r"\${([A-Z_]+):\?", text))
-    assert required == set(re.findall(r"^([A-Z_]+)=", printed, re.MULTILINE))
+    assert required == set(re.findall(r"^([A-Z_]+)=", written.read_text(), re.MULTILINE))
+    assert written.stat().st_mode & 0o777 == 0o600
+
+    before = written.read_text()
+    again = subprocess.run(make_env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "is there already and stays" in again.stderr
+    assert written.read_text() == before
 
 
 def test_the_locks_hold_the_direct_pins_and_the_development_lock_holds_the_runtime_lock() -> None:
