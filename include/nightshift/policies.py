@@ -55,9 +55,9 @@ class Bias(Model):
 
     min_group: int = Field(30, ge=5, description="groups with fewer rows are INSUFFICIENT_DATA")
     max_gap: Share = Field(0.1, description="accepted difference between groups in a score (0 to 1)")
-    counterfactual_pairs: int = Field(40, ge=0, le=10_000, description="messages asked with swapped names or groups")
-    stereotype_pairs: int = Field(60, ge=0, le=1508, description="CrowS-Pairs sentences compared by likelihood")
-    questions: int = Field(40, ge=0, le=10_000, description="BBQ questions")
+    counterfactual_pairs: int = Field(30, ge=0, le=10_000, description="messages asked with swapped names or groups")
+    stereotype_pairs: int = Field(48, ge=0, le=1508, description="CrowS-Pairs sentences compared by likelihood")
+    questions: int = Field(64, ge=0, le=10_000, description="BBQ questions")
     full_weekday: int | None = Field(
         6, ge=0, le=6, description="day of the week (0: Monday) with all pairs and questions; null: never"
     )
