@@ -128,17 +128,23 @@ def fit_topics(texts: Sequence[str], embedder: Embedder) -> Topics:
 
 
 def _names(texts: list[str], labels: npt.NDArray[np.intp], count: int) -> list[str]:
-    """The words of each topic with the largest c-TF-IDF (Grootendorst, arXiv:2203.05794), each text counting a word once."""
+    """The most telling words of each topic: those with the largest share·log(share in the topic / share of all texts).
+
+    Pointwise Kullback-Leibler divergence (Tomokiyo and Hurst, "A Language Model Approach to Keyphrase Extraction", 2003);
+    words that are everywhere tell nothing, in any language.
+    """
     by_topic: list[Counter[str]] = [Counter() for _ in range(count)]
     for text, label in zip(texts, labels, strict=True):
         by_topic[label].update(set(_WORD.findall(text[:MOST_CHARACTERS].lower())))
     overall: Counter[str] = Counter()
     for words in by_topic:
         overall.update(words)
-    average = overall.total() / count
     names: list[str] = []
-    for number, words in enumerate(by_topic, 1):
-        telling = sorted(words, key=lambda word: (-words[word] * np.log1p(average / overall[word]), word))
-        name = ", ".join(telling[:WORDS_PER_NAME]) or "(signs)"
+    for number, (words, size) in enumerate(zip(by_topic, np.bincount(labels, minlength=count), strict=True), 1):
+        telling = {
+            word: found / size * np.log((found / size) / (overall[word] / len(texts))) for word, found in words.items()
+        }
+        best = sorted(words, key=lambda word: (-telling[word], word))[:WORDS_PER_NAME]
+        name = " / ".join(best) or "(signs)"
         names.append(name if name not in names else f"{name} ({number})")
     return names
