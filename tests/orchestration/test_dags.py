@@ -17,6 +17,7 @@ from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 from nightshift.applications import application_names
 
 ROOT = Path(__file__).parents[2]
+KINDS = ("ingest", "finetune", "release", "batch_inference", "nightly_drift", "nightly_bias", "retraining")
 HEAVY = [
     "torch",
     "transformers",
@@ -50,7 +51,7 @@ def dags():
 def test_every_application_has_its_dags_and_nothing_fails_to_import():
     bag = dagbag()
     assert bag.import_errors == {}
-    assert set(bag.dags) == {f"{name}_{kind}" for name in application_names() for kind in ("ingest", "finetune")}
+    assert set(bag.dags) == {f"{name}_{kind}" for name in application_names() for kind in KINDS}
 
 
 def test_every_dag_says_who_owns_it_what_it_does_and_retries(dags):
@@ -111,7 +112,7 @@ def test_every_field_of_the_form_that_starts_a_training_reaches_a_job(dags):
     assert "params.min_examples " in str(dag.get_task("snapshot").arguments)
 
 
-@pytest.mark.parametrize("file", ["ingest.py", "finetune.py"])
+@pytest.mark.parametrize("file", [f"{kind}.py" for kind in KINDS])
 def test_no_dag_file_makes_a_new_version_at_every_parse(file):
     assert not check_dag_file_stability(str(ROOT / "dags" / file)).warnings
 
@@ -121,7 +122,7 @@ def test_a_second_application_is_one_file_and_a_bad_one_breaks_only_its_own_dags
     (tmp_path / "broken.yaml").write_text("sources: 3\n")
     monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
     bag = dagbag()
-    assert set(bag.dags) == {"returns_helper_ingest", "returns_helper_finetune"}
+    assert set(bag.dags) == {f"returns_helper_{kind}" for kind in KINDS}
     (error,) = bag.import_errors.values()
     assert f"{tmp_path / 'broken.yaml'}:1: sources" in error
 
