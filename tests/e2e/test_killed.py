@@ -37,6 +37,20 @@ def running_job(job: str) -> psutil.Process | None:
     return None
 
 
+def kill_worker_of(job: psutil.Process) -> None:
+    """Kill the task of a job and its supervisor; the job itself must notice."""
+    task = job.parent()
+    supervisor = task.parent()
+    for process in (supervisor, task):
+        process.kill()
+    wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 10, "the orphaned job to end itself")
+
+
+def kill_scheduler(environment: dict[str, str]) -> None:
+    record = json.loads((this_place(environment).processes / "scheduler.json").read_text())
+    os.kill(record["pid"], signal.SIGKILL)
+
+
 def state_of(api, dag: str, run: str) -> str:
     return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
 
@@ -97,11 +111,7 @@ def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(i
     job = wait_for(lambda: running_job("train"), 180, "the train job")
     storage = UPath(this_place(stack).storage)
     wait_for(lambda: list(storage.glob("tiny/checkpoints/*/step-*/manifest.json")), 120, "a checkpoint")
-    task = job.parent()
-    supervisor = task.parent()
-    for process in (supervisor, task):
-        process.kill()
-    wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 10, "the orphaned job to end itself")
+    kill_worker_of(job)
     tasks = finish(api, "tiny_finetune", "worker-killed")
     assert next(task for task in tasks if task["task_id"] == "train")["try_number"] == 2
     trained = api.result("tiny_finetune", "worker-killed", "train")
@@ -111,9 +121,32 @@ def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(i
 def test_a_killed_scheduler_is_started_again_and_its_runs_end(ingested, api, stack, nightshift):
     start(api, "tiny_finetune", "scheduler-killed", {"seed": 18})
     wait_for(lambda: running_job("train"), 180, "the train job")
-    record = json.loads((this_place(stack).processes / "scheduler.json").read_text())
-    os.kill(record["pid"], signal.SIGKILL)
+    kill_scheduler(stack)
     assert nightshift("up", stack).returncode == 0
     finish(api, "tiny_finetune", "scheduler-killed")
     versions = api.result("tiny_finetune", "scheduler-killed", "register")
     assert "candidate" in versions["aliases"]
+
+
+def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undisturbed_one(
+    ingested, api, stack, nightshift, tmp_path
+):
+    start(api, "tiny_ingest", "scheduler-killed", {"day": "2026-11-03"})
+    wait_for(lambda: running_job("ingest"), 180, "the ingest job")
+    kill_scheduler(stack)
+    assert nightshift("up", stack).returncode == 0
+    finish(api, "tiny_ingest", "scheduler-killed")
+    result = api.result("tiny_ingest", "scheduler-killed", "ingest")
+    assert result["digest"] == undisturbed("ingest", "scheduler-killed", tmp_path, stack)["digest"]
+
+
+def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, api, stack, tmp_path):
+    start(api, "tiny_ingest", "validation-killed", {"day": "2026-11-04"})
+    kill_worker_of(wait_for(lambda: running_job("validate"), 180, "the validate job"))
+    tasks = finish(api, "tiny_ingest", "validation-killed")
+    assert next(task for task in tasks if task["task_id"] == "validate")["try_number"] == 2
+    result = api.result("tiny_ingest", "validation-killed", "validate")
+    whole = undisturbed("validate", "validation-killed", tmp_path, stack)
+    assert [result[name] for name in ("verdict", "reasons", "measures")] == [
+        whole[name] for name in ("verdict", "reasons", "measures")
+    ]
