@@ -1,6 +1,9 @@
 """The snapshot job: what a training set is made from, and that nothing is judged on what was trained on."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from datetime import date
 
 import pyarrow.parquet as pq
@@ -10,6 +13,7 @@ from upath import UPath
 from nightshift.config import Application, Training
 from nightshift.data.leakage import asked, shingles, similarity
 from nightshift.data.partition import fetch, require_manifest
+from nightshift.data.snapshot import published_snapshots
 from nightshift.errors import BadInput
 from nightshift.intake import Source
 from nightshift.jobs.snapshot import Spec, run
@@ -182,3 +186,43 @@ def test_nothing_is_left_in_scratch_by_success_or_by_a_damaged_day(publish_day, 
     with pytest.raises(BadInput):
         snapshot()
     assert list(scratch.iterdir()) == []
+
+
+DIE_AT = """
+import os, signal, sys
+from nightshift.data import partition
+from nightshift.jobs.contract import perform, read_spec
+from nightshift.jobs.progress import Progress
+
+def die_at(name, number):
+    whole, calls = getattr(partition, name), []
+    def until_then(*arguments):
+        calls.append(name)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*arguments)
+    setattr(partition, name, until_then)
+
+die_at(sys.argv[1], int(sys.argv[2]))
+perform("snapshot", read_spec("snapshot", sys.argv[3]), sys.argv[4], Progress("snapshot"))
+"""
+
+
+@pytest.mark.parametrize("step", [("put", 1), ("put", 2), ("create", 1)])
+def test_a_snapshot_that_is_killed_leaves_nothing_half_visible_and_the_next_is_the_same(
+    publish_day, snapshot, storage, tmp_path, step
+):
+    publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train"), (QUESTIONS[0], "c", "held_out")])
+    spec = Spec(application=APPLICATION, storage=storage)
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    arguments = [*map(str, step), str(tmp_path / "spec.json"), str(tmp_path / "result.json")]
+    killed = subprocess.run([sys.executable, "-c", DIE_AT, *arguments], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "result.json").exists()
+    assert published_snapshots(storage, "app") == []
+
+    again = snapshot()
+    first = require_manifest(UPath(again.snapshot))
+    shutil.rmtree(UPath(again.snapshot).path)
+    assert snapshot().digest == first.digest
+    assert prompts(snapshot(), "train.parquet", tmp_path) == ["one", "two"]
