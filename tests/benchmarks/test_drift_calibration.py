@@ -185,7 +185,7 @@ def draw(measured, file):
     alarms.set(
         xscale="log", ylim=(-3, 103), xlabel="rows of the night", ylabel="% of nights", title="No drift: false alarms"
     )
-    alarms.legend(fontsize=6.5)
+    alarms.legend(fontsize=6.5, handlelength=3)
     for axes, kinds, label, title in (
         (
             shifts,

@@ -62,7 +62,7 @@ def rows_of(random, rows, drifted):
     }
     arrays["groundedness"] = pa.array(random.beta(5, 2, rows).astype(np.float32), mask=random.random(rows) < 0.3)
     return pa.table([arrays[name] for name in COLUMNS], schema).append_column(
-        "prompt", pa.array([f"message {number}" for number in range(rows)])
+        "prompt", pa.repeat("Where is my new card? " * 4, rows)
     )
 
 

@@ -33,7 +33,7 @@ PROFILE_SCHEMA = pa.schema(
     ]
 )
 MOST_CATEGORIES = 1_000  # of one metric; the rarer ones count as OTHER
-BATCH_ROWS = 1 << 19
+BATCH_ROWS = 1 << 18
 
 
 Distribution: TypeAlias = Numbers | Categories
@@ -76,7 +76,8 @@ def read_batches(file: Path, columns: Sequence[str], batch_rows: int = BATCH_ROW
         if lacking:
             raise BadInput(f"{file} has no column {', '.join(lacking)}")
         dictionaries = sorted(CATEGORICAL.intersection(columns))
-        with pq.ParquetFile(file, read_dictionary=dictionaries, memory_map=True) as reader:
+        # pre_buffer would hold all that was read of the file until its end.
+        with pq.ParquetFile(file, read_dictionary=dictionaries, pre_buffer=False) as reader:
             # One thread: a night's profile is short, and its threads would take the processors of other tasks.
             held: list[pa.RecordBatch] = []
             for batch in reader.iter_batches(batch_rows, columns=list(columns), use_threads=False):
