@@ -6,7 +6,6 @@ window, when a candidate is released.
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,15 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-
-from nightshift.config import Training
-from nightshift.monitoring.metrics import CATEGORICAL
-from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, decide
-from nightshift.monitoring.verdicts import judge_night
-from nightshift.policies import Drift, Retraining
-from nightshift.verdict import Verdict
-
-sys.path.insert(0, str(Path(__file__).parent))
 from simulated_nights import (
     ACCURACY,
     EMBEDDING,
@@ -39,6 +29,13 @@ from simulated_nights import (
     profiled,
     reference_of,
 )  # fmt: skip
+
+from nightshift.config import Training
+from nightshift.monitoring.metrics import CATEGORICAL
+from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, decide
+from nightshift.monitoring.verdicts import judge_night
+from nightshift.policies import Drift, Retraining
+from nightshift.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
 REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or ROOT / "build")

@@ -1,18 +1,14 @@
 """The job bias on nights of real messages, language models small enough for a test, and an MLflow store."""
 
 import json
-import sys
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from upath import UPath
-
-sys.path.insert(0, str(Path(__file__).parent))
 from nights import application, crown, publish_night
+from upath import UPath
 
 from nightshift.data.partition import Parent, fetch, require_manifest
 from nightshift.errors import BadEnvironment
@@ -20,6 +16,7 @@ from nightshift.jobs import bias, snapshot
 from nightshift.policies import Bias
 from nightshift.verdict import Verdict
 
+pytestmark = pytest.mark.model
 EVIL = "<script>alert('x')</script> {{ 7 * 7 }} \x1b[31m \u202e my wife"
 DAY = "2026-11-03"
 

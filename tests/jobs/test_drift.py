@@ -1,15 +1,12 @@
 """From nights of interactions to verdicts, reports and one ordered retraining."""
 
 import shutil
-import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from upath import UPath
-
-sys.path.insert(0, str(Path(__file__).parent))
 from nights import answered, application, crown, publish_night, publish_reference
+from upath import UPath
 
 from nightshift.data.partition import partition_of, read_manifest
 from nightshift.errors import BadEnvironment
@@ -18,6 +15,8 @@ from nightshift.monitoring.ledger import claim
 from nightshift.monitoring.records import Records
 from nightshift.monitoring.references import reference_partition
 from nightshift.verdict import Verdict
+
+pytestmark = pytest.mark.model
 
 
 class Place:

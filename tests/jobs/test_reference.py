@@ -1,19 +1,16 @@
 """The reference of a model: what it was trained and judged on, measured as its nights will be."""
 
-import sys
-from pathlib import Path
-
 import pyarrow.parquet as pq
 import pytest
-from upath import UPath
-
-sys.path.insert(0, str(Path(__file__).parent))
 from nights import application, publish_reference
+from upath import UPath
 
 from nightshift.data.partition import require_manifest
 from nightshift.jobs import reference
 from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.references import read_reference, reference_partition
+
+pytestmark = pytest.mark.model
 
 
 @pytest.fixture
