@@ -54,14 +54,6 @@ class AirflowApi:
             ]
         )
 
-    def backfill(self, dag: str, start: str, end: str) -> None:
-        """Create the runs between two logical dates that do not exist yet.
-
-        A DAG has one backfill at a time; where one is running already, it is left to do its work.
-        """
-        body = {"dag_id": dag, "from_date": start, "to_date": end, "reprocess_behavior": "none"}
-        self._call("POST", "/api/v2/backfills", json=body, accept={409})
-
     def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
         """Start a run under an id of our own."""
         body = {"dag_run_id": run, "logical_date": None, "conf": conf}

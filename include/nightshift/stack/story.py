@@ -76,28 +76,26 @@ def tell(follower: Follower) -> Story:
 
 
 def _days(follower: Follower, dag: str, days: list[str], tasks: tuple[str, ...]) -> dict[str, Results]:
-    """Have the runs of a DAG for these days done, and return the results by day and task."""
+    """Have the runs of a DAG for these days done, and return the results by day and task.
+
+    Each is started as with the form: SQLite takes no backfill while other runs write.
+    """
     api, say = follower.api, follower.say
-    found = _runs_by_day(api, dag)
-    missing = [day for day in days if day not in found]
-    undone = [day for day in days if day in found and not succeeded(api, dag, found[day])]
-    if missing or undone:
-        say(f"{dag}: {', '.join(sorted(missing + undone))}")
-        for day in undone:
-            if found[day]["state"] in ENDED:
-                api.clear(dag, found[day]["dag_run_id"])
-        if missing:
-            api.backfill(dag, f"{days[0]}T00:00:00Z", f"{days[-1]}T00:00:00Z")
+    runs = {day: f"make-run-{day}" for day in days}
+    known = {run["dag_run_id"]: run for run in api.runs(dag)}
+    undone = [day for day in days if runs[day] not in known or not succeeded(api, dag, known[runs[day]])]
+    if undone:
+        say(f"{dag}: {', '.join(undone)}")
         api.unpause(dag)
-        found = _runs_by_day(api, dag)
-        follower.runs(dag, {found[day]["dag_run_id"]: day for day in sorted(missing + undone)}, DATA_SECONDS)
+        for day in undone:
+            if runs[day] not in known:
+                api.trigger(dag, runs[day], {"day": day})
+            elif known[runs[day]]["state"] in ENDED:
+                api.clear(dag, runs[day])
+        follower.runs(dag, {runs[day]: day for day in undone}, DATA_SECONDS)
     else:
         say(f"{dag}: {days[0]} to {days[-1]} are done already")
-    return {day: {task: api.result(dag, found[day]["dag_run_id"], task) for task in tasks} for day in days}
-
-
-def _runs_by_day(api: AirflowApi, dag: str) -> dict[str, dict[str, Any]]:
-    return {run["logical_date"][:10]: run for run in api.runs(dag) if run["logical_date"]}
+    return {day: {task: api.result(dag, runs[day], task) for task in tasks} for day in days}
 
 
 def _first_training(follower: Follower) -> Results:
