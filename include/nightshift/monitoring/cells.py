@@ -43,13 +43,13 @@ class Numbers:
     @property
     def mean(self) -> float:
         """Mean of the numbers; there must be some."""
-        return float(self.values @ self.counts / self.rows)
+        return float(self.values @ self.counts.astype(np.float64) / self.rows)
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the numbers, with n in the denominator (as numpy's `std`); there must be some."""
         distances = self.values - self.mean
-        return float(np.sqrt(distances**2 @ self.counts / self.rows))
+        return float(np.sqrt(distances**2 @ self.counts.astype(np.float64) / self.rows))
 
     def quantile(self, share: float) -> float:
         """Return the smallest value that at least `share` of the numbers do not exceed; there must be some."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nightshift.monitoring.cells import Counts, Floats, Numbers
+from nightshift.monitoring.cells import Counts, Floats, Numbers, centres, tally
 from nightshift.monitoring.counting import Categories
 from nightshift.monitoring.metrics import Metric
 
@@ -35,11 +35,11 @@ def unit(metric: str, reference: Numbers) -> float:
 
 def side_by_side(night: Numbers, reference: Numbers) -> tuple[Floats, Counts]:
     """Return the values that occur in either, ascending (k), and the counts of night and reference (2 x k)."""
-    cells = np.union1d(night.cells, reference.cells)
+    cells, _ = tally(np.concatenate([night.cells, reference.cells]))
     counts = np.zeros((2, len(cells)), np.int64)
     for row, one in enumerate((night, reference)):
         counts[row, np.searchsorted(cells, one.cells)] = one.counts
-    return Numbers(cells, counts[0]).values, counts
+    return centres(cells.astype(np.int32)), counts
 
 
 def named_side_by_side(night: Categories, reference: Categories) -> tuple[list[str], Counts]:
