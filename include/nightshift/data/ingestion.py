@@ -196,7 +196,7 @@ class Ingestion:
 
     def _copy(self, database: duckdb.DuckDBPyConnection, target: Path, quarantine: RowWriter) -> None:
         with (
-            pq.ParquetFile(self._staged_file) as staged,
+            pq.ParquetFile(self._staged_file, pre_buffer=False) as staged,
             pq.ParquetWriter(target, EXAMPLE_SCHEMA, compression="zstd") as writer,
         ):
             for number in range(staged.num_row_groups):

@@ -32,7 +32,7 @@ class Prompts:
         if manifest.kind not in {"examples", "traffic"}:
             raise BadInput(f"{partition} holds {manifest.kind}; prompts are read from examples or traffic")
         self._all = manifest.kind == "traffic"
-        self._file = pq.ParquetFile(fetch(partition, manifest, EXAMPLES, folder))
+        self._file = pq.ParquetFile(fetch(partition, manifest, EXAMPLES, folder), pre_buffer=False)
         self._counts = [self._count(group) for group in range(self._file.num_row_groups)]
         self.rows = sum(self._counts)
 

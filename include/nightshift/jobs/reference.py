@@ -142,7 +142,7 @@ def _texts_to_fit(train: Path) -> list[str]:
 
     share = MOST_TEXTS / max(pq.read_metadata(train).num_rows / 2, 1)
     texts: dict[str, None] = {}
-    with pq.ParquetFile(train) as file:
+    with pq.ParquetFile(train, pre_buffer=False) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=["digest", "prompt"]):
             for digest, prompt in zip(batch["digest"].to_pylist(), batch["prompt"].to_pylist(), strict=True):
                 if _fits(digest) and int(digest[:8], 16) < share * 2**32:
@@ -205,7 +205,7 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
     columns = [
         "digest", "id", "timestamp", "metadata", "prompt", "answer", "language", "prompt_characters", "prompt_tokens",
     ]  # fmt: skip
-    with pq.ParquetFile(file) as reader:
+    with pq.ParquetFile(file, pre_buffer=False) as reader:
         for batch in reader.iter_batches(BATCH_ROWS, columns=columns):
             yield batch.to_pylist()
 

@@ -75,7 +75,7 @@ def _groups(file: Path, segments: Sequence[str]) -> Iterator[Group]:
     values: dict[tuple[str, str], dict[Metric, Sums]] = defaultdict(dict)
     named: dict[tuple[str, str], tuple[dict[Metric, Sums], dict[Metric, Sums]]] = defaultdict(lambda: ({}, {}))
     columns = ["metadata", "prompt", "prompt_language", *(metric.value for metric in MEASURED)]
-    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=columns):
+    for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=columns):
         scores = {metric: _scores(batch, metric, ranks) for metric in MEASURED}
         for dimension, column in _segments(batch, segments):
             _add_values(values, dimension, column, scores)
@@ -149,7 +149,7 @@ def _scores(batch: pa.RecordBatch, metric: Metric, ranks: Values) -> Values:
 def _ranks(file: Path) -> Values:
     """For each length in characters, the share of the night's responses that are shorter, and half of those as long."""
     counts = np.zeros(1, np.int64)
-    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=[LENGTH.value]):
+    for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=[LENGTH.value]):
         new = np.bincount(batch.column(0).to_numpy(zero_copy_only=False))
         if len(new) > len(counts):
             counts, new = new, counts
