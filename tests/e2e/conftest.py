@@ -95,6 +95,19 @@ def api(running_stack):
 
 
 @pytest.fixture(scope="session")
+def tiny_application():
+    """Make the file of the tiny application: its text, with its model in a folder."""
+    samples = applications_folder().parent / "samples"
+    return lambda folder: TINY.format(model=tiny_model(folder), samples=samples)
+
+
+@pytest.fixture(scope="session")
+def unused_port():
+    """Find a port that nobody listens on."""
+    return free_port
+
+
+@pytest.fixture(scope="session")
 def nightshift():
     """Run `nightshift <command>` as a person does."""
     return run_nightshift
