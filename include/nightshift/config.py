@@ -74,7 +74,9 @@ class Training(Model):
         0, ge=0, le=3, description="DeepSpeed ZeRO stage: what processes share instead of each holding it"
     )
     offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the GPU or processor multiplies it, else fp32"
+    )
     processes: int = Field(1, ge=1, le=64, description="training processes on one node (one per GPU)")
     evaluate_steps: int = Field(25, ge=1, description="steps between two measurements of the held-out loss")
     checkpoint_steps: int = Field(50, ge=1, description="steps between two checkpoints")

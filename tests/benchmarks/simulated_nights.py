@@ -177,6 +177,7 @@ class Reference:
     judged: Columns
     profile: Profile
     topics: Topics
+    learned: Profile | None = None  # of the night that the champion was retrained for, answered by it
 
 
 def reference_of(window: list[Day], model: Model, chance: np.random.Generator) -> Reference:

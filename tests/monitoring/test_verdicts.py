@@ -91,6 +91,18 @@ def test_new_topics_fail_the_night_and_are_named(messages, reference):
     assert "crypto wallets 0 % → 25 %" in night.reasons[0]
 
 
+def test_a_change_that_the_champion_was_retrained_for_fails_no_further_night_but_a_new_one_does(messages, reference):
+    def share(of_four):
+        return lambda topics: np.where(np.arange(len(topics)) % 4 < of_four, "crypto wallets", topics)
+
+    learned = drawn(messages, 400, 11, prompt_topic=share(1))
+    same = judge_night(drawn(messages, 400, 12, prompt_topic=share(1)), reference, Drift(), learned=learned)
+    assert (same.verdict, same.failing) == (Verdict.WARN, [])
+    assert "retrained for this change" in same.reasons[0]
+    more = judge_night(drawn(messages, 400, 13, prompt_topic=share(3)), reference, Drift(), learned=learned)
+    assert more.failing == [Metric.PROMPT_TOPIC]
+
+
 def test_answers_going_bad_with_inputs_unchanged_fail_the_night(messages, reference):
     wrong = drawn(messages, 400, 5, exact_match=lambda scores: scores * (np.arange(len(scores)) % 5 > 0))
     night = judge_night(wrong, reference, Drift())

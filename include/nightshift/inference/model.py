@@ -12,6 +12,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils.logging import disable_progress_bar
 
+from nightshift.training.precision import fast_precision
+
 GROUPED = "nightshift_grouped"
 
 
@@ -57,11 +59,10 @@ def longest_of(config: Any) -> int:
 
 
 def _precision() -> torch.dtype:
-    """bf16 where the processor multiplies it (else it is several times slower than fp32)."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    """What this machine multiplies fastest; a GPU too old for bf16 answers in fp16, which is no format to train in."""
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16 if fast_precision() == "bf16" else torch.float32
 
 
 def grouped_attention(  # noqa: PLR0917  (Hugging Face's call)

@@ -82,8 +82,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.storage import scratch
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.checkpoints import Checkpoints
+    from nightshift.training.precision import decided
     from nightshift.training.task import Fitted
 
+    # Another precision gives another model, so what was decided belongs into the address.
+    spec = spec.model_copy(update={"training": decided(spec.training)})
     base = resolve_base_model(spec.base_model)
     inputs = {
         "snapshot": spec.digest,

@@ -16,13 +16,24 @@ from upath import UPath
 
 from nightshift.config import Application, Interval
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish, require_manifest
+from nightshift.data.partition import (
+    Manifest,
+    Parent,
+    digest_of,
+    fetch,
+    find,
+    partition_of,
+    publish,
+    read_manifest,
+    require_manifest,
+)
 from nightshift.data.storage import scratch
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
-from nightshift.monitoring.due_nights import Answered, Due, drift_partition, inputs_of, trailing
+from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
 from nightshift.monitoring.measured import SAMPLE, measure
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
+from nightshift.monitoring.published_nights import names_in
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.shown import in_markdown
 from nightshift.monitoring.topics import Embedder
@@ -71,7 +82,13 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
         profiled, at = _profile(bench, due.night)
         profile = read_profile(fetch(at, profiled, PROFILE, work))
         before = _trailing(bench, due.night, work)
-        verdict = judge_night(profile, bench.reference.profile, app.drift, merge(before) if before else None)
+        verdict = judge_night(
+            profile,
+            bench.reference.profile,
+            app.drift,
+            merge(before) if before else None,
+            _learned(bench, due.night, work),
+        )
         compared = Compared(
             application=app,
             night=due.night.key,
@@ -177,6 +194,19 @@ def _trailing(bench: Bench, night: Answered, work: Path) -> list[Profile]:
         except BadInput as error:
             log.warning("%s is not among the nights before %s: %s", earlier.key, night.key, error)
     return profiles
+
+
+def _learned(bench: Bench, night: Answered, work: Path) -> Profile | None:
+    """The profile of the newest night before that the model answered again, because it was retrained for it."""
+    folder = partition_of(bench.storage, bench.application.name, "replays", bench.model_digest[:16])
+    for key in reversed([name for name in names_in(folder) if name < night.key]):
+        try:
+            if manifest := read_manifest(folder / key):
+                profiled, at = _profile(bench, answered_night(folder / key, manifest))
+                return read_profile(fetch(at, profiled, PROFILE, work / "learned"))
+        except BadInput as error:
+            log.warning("the replay of %s says nothing about %s: %s", key, night.key, error)
+    return None
 
 
 def _table(partition: UPath, manifest: Manifest, name: str, folder: Path) -> pa.Table:

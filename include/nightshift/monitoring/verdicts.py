@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nightshift.fields import Model
 from nightshift.monitoring.comparison import Comparison, compare
@@ -31,6 +31,7 @@ class MetricVerdict(Model):
     warn: float  # floors of the excess
     fail: float
     direction: str = ""  # what changed, in words
+    learned: bool = False  # it would be FAIL, but the champion was retrained for this change
 
 
 class SegmentVerdict(Model):
@@ -73,7 +74,13 @@ class NightVerdict(Model):
         return first.segment if first and first.verdict in {Verdict.WARN, Verdict.FAIL} else None
 
 
-def judge_night(profile: Profile, reference: Profile, policy: Drift, trailing: Profile | None = None) -> NightVerdict:
+def judge_night(
+    profile: Profile,
+    reference: Profile,
+    policy: Drift,
+    trailing: Profile | None = None,
+    learned: Profile | None = None,
+) -> NightVerdict:
     """Return the verdict on a night. Pure: the same profiles and policy give the same verdict, to the last digit.
 
     A metric
@@ -83,6 +90,9 @@ def judge_night(profile: Profile, reference: Profile, policy: Drift, trailing: P
           it reaches the WARN floor, provided that its q-value is below `policy.significance`; else it is PASS. The
           floors are `policy.fail` and `policy.warn`; a metric with a FAIL floor of its own has half of that as its
           WARN floor.
+        - is WARN in place of FAIL where it would not FAIL against `learned`, the night that the champion was retrained
+          for, answered by it: its window still holds the weeks before, so a change that it has learned would order one
+          retraining after the other.
 
     The night
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
@@ -93,6 +103,9 @@ def judge_night(profile: Profile, reference: Profile, policy: Drift, trailing: P
     metrics of all segments together as one family of tests. They say where and since when, and do not count.
     """
     metrics = _judge(profile, reference, policy, [ALL_ROWS])[ALL_ROWS]
+    if learned:
+        against = {one.metric: one.verdict for one in _judge(profile, learned, policy, [ALL_ROWS])[ALL_ROWS]}
+        metrics = sorted((_unless_learned(one, against) for one in metrics), key=_badness, reverse=True)
     rows, reference_rows = profile.rows(), reference.rows()
     if min(rows, reference_rows) < policy.min_rows:
         verdict = Verdict.INSUFFICIENT_DATA
@@ -171,6 +184,12 @@ def _verdict(one: Comparison, policy: Drift, p_value: float, q_value: float | No
     )
 
 
+def _unless_learned(one: MetricVerdict, against: Mapping[Metric, Verdict]) -> MetricVerdict:
+    if one.verdict is Verdict.FAIL and against.get(one.metric) in {Verdict.PASS, Verdict.WARN}:
+        return one.model_copy(update={"verdict": Verdict.WARN, "learned": True})
+    return one
+
+
 def _badness(one: MetricVerdict) -> tuple[int, float, str]:
     """Order verdicts on metrics: by verdict, those that were not judged last, then by excess in units of the floor."""
     order = [Verdict.INSUFFICIENT_DATA, Verdict.PASS, Verdict.WARN, Verdict.FAIL]
@@ -212,9 +231,10 @@ def _reasons(
     moved = [one for one in metrics if one.verdict in _MOVED]
     for one in moved:
         floor = one.fail if one.verdict is Verdict.FAIL else one.warn
+        known = " The champion was retrained for this change." if one.learned else ""
         reasons.append(
             f"{_name(one)}: {one.direction}. Effect {number(one.effect)}, of which chance explains "
-            f"{number(one.expected_by_chance)}; {one.verdict} from {number(floor)} beyond chance."
+            f"{number(one.expected_by_chance)}; {one.verdict} from {number(floor)} beyond chance.{known}"
         )
     first = segments[0] if segments else None
     if first and first.metrics:
