@@ -10,14 +10,16 @@ from nightshift.data.partition import require_manifest
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.place import this_place
 
-pytestmark = pytest.mark.e2e
+# A processor that cannot multiply bf16 takes four times as long to train.
+HOUR = 3600
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(HOUR)]
 FINETUNE = ("banking_assistant_finetune", "make-run-2026-11-05")
 
 
 @pytest.fixture(scope="module")
 def loop(stack, nightshift):
     """The sample application, run to its end."""
-    run = nightshift("run", stack)
+    run = nightshift("run", stack, timeout=HOUR)
     assert run.returncode == 0, run.stdout + run.stderr
     with AirflowApi(this_place(stack)) as api:
         yield run.stdout, api

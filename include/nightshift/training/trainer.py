@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -24,6 +25,8 @@ from nightshift.training.deepspeed_config import deepspeed_config
 from nightshift.training.frozen import FrozenLayers, Row, pays
 from nightshift.training.packing import collate
 from nightshift.training.task import OnMetrics, Rows
+
+log = logging.getLogger(__name__)
 
 LOGGED = ("loss", "learning_rate", "grad_norm")
 
@@ -104,6 +107,7 @@ class PackedTrainer(Trainer):
         started, packed = time.perf_counter(), [self.rows.train, self.rows.held_out]
         frozen = None
         if pays(training, packed, model.model.config.get_text_config().hidden_size):
+            log.info("running the layers that are not trained once over %d rows", sum(len(one.rows) for one in packed))
             frozen = FrozenLayers(model, training.trained_layers, packed, self.collate, training.rows_per_batch)
         self.frozen_seconds = time.perf_counter() - started
         return frozen
