@@ -27,8 +27,8 @@ environment:
 environment-dev:
 	$(BOOTSTRAP) --dev
 
-test: environment-dev ## all tests: unit, then the real model, then the real scheduler and MLflow server
-	@$(BIN)/python scripts/run_tests.py unit model e2e
+test: environment-dev ## all tests: the quick ones, then real models and reports, then the real scheduler and MLflow server
+	@$(BIN)/python scripts/run_tests.py unit slow e2e
 
 test-unit: environment-dev ## the quick tests
 	@$(BIN)/python scripts/run_tests.py unit

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {
-    "unit": ("not model and not e2e and not benchmark", "the quick tests", 60),
-    "model": ("model and not e2e and not benchmark", "training, generation, whole reports", 900),
+    "unit": ("not slow and not e2e and not benchmark", "the quick tests", 60),
+    "slow": ("slow and not e2e and not benchmark", "real models, whole reports, killed processes", 900),
     "e2e": ("e2e and not benchmark", "the real scheduler and MLflow server", 900),
 }
 NO_TESTS = 5

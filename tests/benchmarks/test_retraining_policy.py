@@ -196,6 +196,7 @@ def simulate(
     return application
 
 
+@pytest.mark.slow
 def test_quiet_nights_order_nothing_and_bad_answers_order_one_retraining():
     bad = DRIFTS["answers go bad (87 % to 60 %)"]
     application = simulate([Day()] * 5 + [bad] * 5, by_effect, Retraining(), seed=7)

@@ -5,7 +5,7 @@ import pytest
 from nightshift.config import Prompt
 from nightshift.training.tokens import tokenize
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from nightshift.inference.engine import TransformersEngine, common_prefix
 from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention
 from nightshift.inference.rows import Rows
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 VOCABULARY, END = 97, 1
 SMALL = {
     "vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3,

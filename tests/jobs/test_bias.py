@@ -16,7 +16,7 @@ from nightshift.jobs import bias, snapshot
 from nightshift.policies import Bias
 from nightshift.verdict import Verdict
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 EVIL = "<script>alert('x')</script> {{ 7 * 7 }} \x1b[31m \u202e my wife"
 DAY = "2026-11-03"
 

@@ -16,7 +16,7 @@ from nightshift.monitoring.records import Records
 from nightshift.monitoring.references import reference_partition
 from nightshift.verdict import Verdict
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 
 
 class Place:

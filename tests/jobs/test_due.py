@@ -14,6 +14,8 @@ from nightshift.monitoring.records import Records
 from nightshift.registry.tracking import experiment_of, find_run
 from nightshift.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 APP = Application(
     name="app",
     sources=[{"uri": "/data/*.csv", "columns": {"prompt": "text"}}],

@@ -14,7 +14,7 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.intake import Source
 from nightshift.jobs import evaluate, snapshot
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"
 
 

@@ -19,7 +19,7 @@ from nightshift.jobs.contract import read_result
 from nightshift.policies import Inference
 from nightshift.verdict import Verdict
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 HOSTILE = [
     "<script>alert('x')</script> is this {{ 7 * 7 }} my card?",
     "'; DROP TABLE fates; -- ../../etc/passwd",

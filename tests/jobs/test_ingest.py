@@ -147,6 +147,7 @@ run(Spec.model_validate_json(Path(sys.argv[1]).read_text()), Progress("ingest"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", KILLED_AT.values(), ids=KILLED_AT)
 def test_killed_at_any_point_nothing_is_half_visible_and_the_retry_gives_the_same(
     spec_of, progress, mlflow_store, tmp_path, point

@@ -10,7 +10,7 @@ from nightshift.jobs import reference
 from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.references import read_reference, reference_partition
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from nightshift.jobs import register
 from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.verdict import Verdict
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 
 
 class Stopped(BaseException):

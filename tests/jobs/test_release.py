@@ -9,7 +9,7 @@ from nightshift.monitoring.records import Records
 from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.verdict import Verdict
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 
 
 def released(spec, progress, **given):

@@ -158,6 +158,7 @@ def test_the_same_days_are_the_same_snapshot_wherever_they_lie(publish_day, snap
     assert held_out == sorted(held_out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)
 def test_it_works_in_an_object_store(publish_day, snapshot, storage, tmp_path):
     assert snapshot().verdict is Verdict.INSUFFICIENT_DATA
@@ -208,6 +209,7 @@ perform("snapshot", read_spec("snapshot", sys.argv[3]), sys.argv[4], Progress("s
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [("put", 1), ("put", 2), ("create", 1)])
 def test_a_snapshot_that_is_killed_leaves_nothing_half_visible_and_the_next_is_the_same(
     publish_day, snapshot, storage, tmp_path, step

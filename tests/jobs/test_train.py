@@ -20,7 +20,7 @@ from nightshift.intake import Source
 from nightshift.jobs.contract import read_result
 from nightshift.jobs.train import Spec
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 INTENTS = ["card arrival", "lost phone", "cash fee", "top up failed"]
 SMALL = {"sequence_length": 256, "rows_per_step": 2, "rows_per_batch": 1, "learning_rate": 1e-3}
 APPLICATION = Application(

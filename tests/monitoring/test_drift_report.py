@@ -22,6 +22,8 @@ from nightshift.monitoring.topics import Embedder, fit_topics
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 APP = Application(name="app", sources=[{"uri": "x.csv", "columns": {"prompt": "text"}}])
 ORDINARY = [f"where is my {thing} number {number}" for thing in ("card", "refund", "transfer") for number in range(200)]
 random.Random(1).shuffle(ORDINARY)

@@ -36,8 +36,12 @@ def storage(request, tmp_path):
     return tmp_path.as_uri() if request.param == "file" else f"memory://{uuid.uuid4().hex}"
 
 
-everywhere = pytest.mark.parametrize("storage", ["file", "memory", "s3"], indirect=True)
-shared = pytest.mark.parametrize("storage", ["file", "s3"], indirect=True)  # what several processes can reach
+everywhere = pytest.mark.parametrize(
+    "storage", ["file", "memory", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
+shared = pytest.mark.parametrize(
+    "storage", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)  # what several processes can reach
 
 
 def publish_night(storage, day, verdict, *, model=CHAMPION, version=1):

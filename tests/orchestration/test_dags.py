@@ -87,6 +87,7 @@ print(*digests(sys.argv[1]), sep="\\n")
 """
 
 
+@pytest.mark.slow
 def test_serialising_a_dag_in_two_processes_gives_the_same_bytes(dags):
     """Another process has another order of its sets. The order of keys is Airflow's own, who sorts before comparing."""
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"

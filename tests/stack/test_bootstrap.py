@@ -43,6 +43,7 @@ def test_a_read_only_folder_is_refused() -> None:
         check_writable(Path("/proc"))
 
 
+@pytest.mark.slow
 def test_without_a_network_the_message_says_so_and_what_pip_can_be_told(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     nowhere = "http://127.0.0.1:9/simple"

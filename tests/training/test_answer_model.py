@@ -101,7 +101,7 @@ def test_a_row_beyond_the_attention_window_is_refused(llama):
         AnswerModel(llama, 65)
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "short rows"])
 def test_the_real_model_keeps_packed_examples_apart(attention):
     from transformers import AutoModelForCausalLM, AutoTokenizer

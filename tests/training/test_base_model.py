@@ -66,7 +66,7 @@ def test_an_installer_that_fails_is_a_bad_environment(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "models").iterdir()] == [f".{BUILT_IN}.lock"]
 
 
-@pytest.mark.model
+@pytest.mark.slow
 def test_two_processes_that_want_the_model_at_once_get_one_and_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path))
     code = f"from nightshift.training.base_model import *; print(base_model_digest(resolve_base_model({BUILT_IN!r})))"
