@@ -15,7 +15,7 @@ from upath import UPath
 from nightshift.data.partition import require_manifest
 from nightshift.stack.place import this_place
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 DAY = "2026-11-02"
 
 
@@ -56,7 +56,7 @@ def state_of(api, dag: str, run: str) -> str:
 
 
 def finish(api, dag: str, run: str) -> list[dict]:
-    wait_for(lambda: state_of(api, dag, run) in {"success", "failed"}, 300, f"{dag} {run}")
+    wait_for(lambda: state_of(api, dag, run) in {"success", "failed"}, 900, f"{dag} {run}")
     tasks = api.tasks(dag, run)
     assert {task["state"] for task in tasks} == {"success"}, tasks
     return tasks

@@ -25,7 +25,7 @@ from nightshift.stack.environment import airflow_environment
 from nightshift.stack.place import this_place
 from nightshift.stack.preflight import make_folders
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 FINETUNE, RETRAINING = "tiny_finetune", "tiny_retraining"
 DATABASE = "nightshift"
 ENDED = {"success", "failed"}
