@@ -36,7 +36,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: there is no such version, or its evaluation is gone or damaged.
     :raises BadEnvironment: MLflow or storage cannot be reached.
     """
-    from nightshift.data.partition import require_manifest
+    from nightshift.data.partition import digest_of, require_manifest
     from nightshift.errors import BadInput
     from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
@@ -74,6 +74,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             champion_digest=champion_digest,
             evaluation=str(evaluation),
             evaluation_digest=digest,
+            policy=digest_of(spec.application.gate.model_dump(mode="json")),
             verdict=decision.verdict,
             reasons=decision.reasons,
             numbers=decision.numbers,

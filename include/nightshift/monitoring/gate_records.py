@@ -20,6 +20,7 @@ class GateRecord(BaseModel):
     champion_digest: str | None  # who was in use then
     evaluation: str
     evaluation_digest: str
+    policy: str  # digest of the gate that decided
     verdict: Verdict
     reasons: list[str]
     numbers: dict[str, float]
@@ -31,10 +32,10 @@ class GateRecord(BaseModel):
 def record(storage: str, decision: GateRecord) -> GateRecord:
     """Keep a decision and return it; where the same was decided before, return what was decided then.
 
-    A person's decision about a candidate stands beside the gate's, so a held candidate can be released later.
+    Another gate, or another evaluation, is another decision. A person's decision about a candidate stands beside the gate's, so a held candidate can be released later.
     """
     who = "gate" if decision.by == "gate" else "person"
-    name = f"{decision.model_digest[:16]}-{decision.evaluation_digest[:12]}-{who}.json"
+    name = f"{decision.model_digest[:16]}-{decision.evaluation_digest[:12]}-{decision.policy[:8]}-{who}.json"
     place = _folder(storage, decision.application) / name
     if create(place, decision.model_dump_json(indent=1).encode()):
         return decision
