@@ -32,7 +32,8 @@ class GateRecord(BaseModel):
 def record(storage: str, decision: GateRecord) -> GateRecord:
     """Keep a decision and return it; where the same was decided before, return what was decided then.
 
-    Another gate, or another evaluation, is another decision. A person's decision about a candidate stands beside the gate's, so a held candidate can be released later.
+    Another gate, or another evaluation, is another decision. A person's decision about a candidate stands beside the
+    gate's, so a held candidate can be released later.
     """
     who = "gate" if decision.by == "gate" else "person"
     name = f"{decision.model_digest[:16]}-{decision.evaluation_digest[:12]}-{decision.policy[:8]}-{who}.json"
