@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nightshift.monitoring.verdicts import NightVerdict
 
 PARTS = {
-    "known": "answers that the earlier champion was trained on",
+    "known": "answers that it was trained on",
     "new": "answers that it never saw",
     "everything": "all rows",
 }
