@@ -66,7 +66,11 @@ def test_a_pattern_reads_all_files_in_order_and_says_which_row_is_whose(ingest, 
     assert [row["source"] for row in result.examples] == ["source/a/rows.jsonl", "source/b/rows.jsonl"]
 
 
-@pytest.mark.parametrize(("ending", "content"), [("jsonl", JSONL), ("csv.gz", gzip.compress(CSV)), ("pq", parquet())])
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [("jsonl", JSONL), ("csv.gz", gzip.compress(CSV)), ("pq", parquet())],
+    ids=["jsonl", "csv.gz", "pq"],
+)
 def test_a_name_that_is_not_utf8_is_shown_with_its_bytes(ingest, source_of, tmp_path, ending, content):
     source = source_of("other.txt", b"")
     (tmp_path / os.fsdecode(b"caf\xe9." + ending.encode())).write_bytes(content)
