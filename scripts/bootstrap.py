@@ -208,7 +208,8 @@ class Environment:
             backend = self._cpu_backend(requirements)
         count = len(re.findall(r"^ *\+ ", plan, re.MULTILINE))
         self._say(f"installing {count} packages")
-        if self._stream("install", *backend, *requirements):
+        # Every job is a process of its own, and would compile what it imports anew where Python may not keep bytecode.
+        if self._stream("install", "--compile-bytecode", *backend, *requirements):
             raise CannotInstall(
                 "the installation stopped (the lines above say why). `make` again goes on: what was downloaded is kept."
             )

@@ -1,11 +1,14 @@
-"""What tests share: an object store that speaks S3 over HTTP, and an MLflow server."""
+"""What tests share: an object store that speaks S3 over HTTP, an MLflow server, and one that speaks OpenAI's chat protocol."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -97,3 +100,49 @@ def wordless_model(tmp_path_factory):
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
     return folder
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Answers each request with what `reply(body)` returns: a status and the text of the completion."""
+
+    def __init__(self, reply):
+        super().__init__(("127.0.0.1", 0), _Completions)
+        self.reply = reply
+        self.requests = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Completions(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, dict(self.headers), body))
+        status, text = self.server.reply(body)
+        completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
+        data = json.dumps(completion).encode() if status == 200 else b"{}"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """A function that starts a server which answers OpenAI's chat protocol with what the given `reply` says."""
+    from nightshift.evaluation import llm_judge
+
+    monkeypatch.setattr(llm_judge, "FIRST_PAUSE_SECONDS", 0.01)
+    servers = []
+
+    def start(reply):
+        server = ChatServer(reply)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,49 +10,6 @@ from nightshift.evaluation.llm_judge import LlmJudge, Question, score_in
 from nightshift.judging import Judge
 
 QUESTION = Question("Where is my card?", "card arrival", None, "card arrival")
-
-
-class Server(ThreadingHTTPServer):
-    """Answers each request with what `reply(body)` returns: a status and the text of the completion."""
-
-    def __init__(self, reply):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.reply = reply
-        self.requests = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, dict(self.headers), body))
-        status, text = self.server.reply(body)
-        completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
-        data = json.dumps(completion).encode() if status == 200 else b"{}"
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    monkeypatch.setattr(llm_judge, "FIRST_PAUSE_SECONDS", 0.01)
-    servers = []
-
-    def start(reply):
-        server = Server(reply)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def judge_at(server, **settings):

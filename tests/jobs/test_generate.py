@@ -300,3 +300,27 @@ def test_what_a_serving_system_answered_is_only_scored(storage, progress, tmp_pa
 def test_prompts_that_nobody_answered_are_not_scored_as_if(night, progress, mlflow_server):
     with pytest.raises(BadInput, match="were not served elsewhere; run generate first"):
         score.run(score.Spec(**night), progress)
+
+
+def test_how_far_the_judge_agrees_with_what_is_known_stands_beside_its_scores(  # noqa: PLR0917
+    storage, progress, tmp_path, mlflow_server, tiny_models, serve
+):
+    said = ["card arrival" if number % 3 else "lost card" for number in range(30)]
+    rows = [f"where is card {number},{text},card arrival" for number, text in enumerate(said)]
+    (tmp_path / "night.csv").write_text("\n".join(["text,said,known", *rows]) + "\n")
+    columns = {"prompt": "text", "response": "said", "answer": "known"}
+    lenient = serve(lambda body: (200, '{"score": 0.9}' if "card arrival" in str(body) else '{"score": 0.1}'))
+    application = Application(
+        name="with_a_judge",
+        base_model=tiny_models.random,
+        sources=[{"uri": "none.csv", "columns": {"prompt": "text"}}],
+        traffic={"sources": [{"uri": str(tmp_path / "night.csv"), "columns": columns}]},
+        judge={"url": lenient.url, "model": "judge-1"},
+    )
+    interval = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
+    common = {"application": application, "storage": storage}
+    taken = ingest.run(ingest.Spec(**common, interval=interval, part="traffic"), progress)
+    scored = score.run(score.Spec(**common, prompts=taken.examples, digest=taken.digest), progress)
+    facts = require_manifest(UPath(scored.interactions), scored.digest).facts
+    # It gives 0.9 to everything, since the reference that it is shown says "card arrival" too.
+    assert facts["judge"] == {"scored": 30, "agreement_rows": 30, "agreement_kappa": 0.0, "agreement_auc": 0.5}

@@ -1,5 +1,7 @@
 """From a registered candidate to the champion, against a real MLflow server: decided once, moved once, never by itself."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from nightshift.errors import BadInput
@@ -94,6 +96,19 @@ def test_killed_between_alias_and_record_the_next_try_writes_the_record(judged, 
     assert champion(spec) == "1"
     assert promote.run(wanted, progress).verdict is Verdict.PASS
     assert len(Records(spec.storage, spec.application.name).releases()) == 1
+
+
+def test_a_rollback_that_was_killed_after_the_alias_is_recorded_by_the_next_try(judged, progress):
+    spec = judged()
+    register.run(spec, progress)
+    decision, _ = released(spec, progress)
+    ledger = Records(spec.storage, spec.application.name)
+    (first,) = ledger.releases()
+    ledger.replace(first.model_copy(update={"model_digest": "0" * 64, "version": "2", "released": datetime.now(UTC)}))
+    common = {"application": spec.application, "storage": spec.storage}
+    wanted = decision.model_dump(include={"released", "version", "model_digest"})
+    promote.run(promote.Spec(**common, **wanted), progress)
+    assert [entry.version for entry in ledger.releases()] == ["2", "1"]
 
 
 def test_a_version_that_does_not_exist_is_named(judged, progress):

@@ -3,7 +3,7 @@
 All scores but loss and perplexity lie between 0 and 1, higher is better:
 
 - exact match: equal after NFKC, lower case, white space collapsed, and one full stop at the end taken away
-- ROUGE-L: F-measure of the longest common subsequence of words (rouge-score, with stemming)
+- ROUGE-L: F-measure of the longest common subsequence of words of their stems
 - chrF: character n-gram F-score, mean over sentences (sacrebleu); BLEU: of the whole corpus (sacrebleu)
 - loss: mean negative log-likelihood per token of the wanted answer (natural logarithm); perplexity: its exponential
 
@@ -13,14 +13,14 @@ models are compared on the same resamples (paired), which tells smaller differen
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
+
+from nightshift.evaluation.likeness import exact_match, rouge_l
 
 RESAMPLES = 2_000
 SEED = 17
@@ -62,18 +62,13 @@ class Comparison(BaseModel):
     differences: dict[str, Scores]
 
 
-def normalised(text: str) -> str:
-    """Return a text as exact match compares it."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).removesuffix(".").rstrip()
-
-
 def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:
     """Return exact match (0 or 1), ROUGE-L and chrF of each answer."""
-    rouge, chrf = RougeScorer(["rougeL"], use_stemmer=True), CHRF()
+    chrf = CHRF()
     pairs = list(zip(answer, wanted, strict=True))
     return {
-        "exact_match": [float(normalised(one) == normalised(other)) for one, other in pairs],
-        "rouge_l": [rouge.score(other, one)["rougeL"].fmeasure for one, other in pairs],
+        "exact_match": [exact_match(one, other) for one, other in pairs],
+        "rouge_l": [rouge_l(one, other) for one, other in pairs],
         "chrf": [chrf.sentence_score(one, [other]).score / 100 for one, other in pairs],
     }
 

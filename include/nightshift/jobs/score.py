@@ -170,6 +170,8 @@ def _score(
         "model_digest": spec.model_digest,
         "prompt_version": digest_of(spec.application.prompt.model_dump(mode="json"))[:12],
     }
+    judged: list[float | None] = []
+    known: list[float | None] = []
     with InteractionWriter(output / INTERACTIONS, identity) as writer:
         for rows in nights:
             columns = scorers.score(
@@ -180,6 +182,9 @@ def _score(
                 finish_reasons=rows["finish_reason"].to_pylist(),
             )
             writer.write(rows, columns)
+            if scorers.judge:
+                judged += columns["judge"]
+                known += columns["exact_match"]
             progress.report(writer.rows, prompts.rows)
     judge = scorers.judge
     return publish(
@@ -200,13 +205,21 @@ def _score(
             "tokens": sum(part.counts["tokens"] for _, part in parts),
             "generation_seconds": round(sum(part.facts["seconds"] for _, part in parts), 3),
             "engines": sorted({f"{part.facts['engine']} on {part.facts['device']}" for _, part in parts}),
-            "judge": dict(sorted(judge.counts.items())) if judge else None,
+            "judge": {**dict(sorted(judge.counts.items())), **_agreement(judged, known)} if judge else None,
         },
         parents=[
             Parent(uri=spec.prompts, digest=spec.digest),
             *(Parent(uri=str(address), digest=part.digest) for address, part in parts),
         ],
     )
+
+
+def _agreement(judged: list[float | None], known: list[float | None]) -> dict[str, float]:
+    """How far the judge agrees with exact match, where references are known and tell."""
+    from nightshift.evaluation.agreement import agreement
+
+    measured = agreement(judged, known).model_dump(include={"rows", "kappa", "auc"})
+    return {f"agreement_{name}": value for name, value in measured.items() if value is not None}
 
 
 def _log(spec: Spec, target: UPath, interactions: Manifest) -> str:

@@ -21,7 +21,8 @@ from nightshift.data.partition import Manifest, fetch, read_manifest, require_ma
 from nightshift.data.snapshot import TRAIN, published_snapshots
 from nightshift.data.storage import scratch
 from nightshift.evaluation.gates import NAMES
-from nightshift.evaluation.scores import Answers, Comparison, compare, normalised
+from nightshift.evaluation.likeness import normalised
+from nightshift.evaluation.scores import Answers, Comparison, compare
 from nightshift.verdict import Verdict
 
 # Roles of a Comparison: the earlier champion's answers that night, and the new one's.
