@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from nightshift import __version__
-from nightshift.errors import ExitCode, JobError
+from nightshift.errors import DISK_REFUSES, BadEnvironment, ExitCode, JobError
 
 log = logging.getLogger("nightshift")
 
@@ -79,6 +79,10 @@ def _run_job(options: argparse.Namespace) -> None:
     except JobError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+            raise BadEnvironment(
+                f"{error.filename or 'the disk'}: {error.strerror}; what was published before is kept, and the next try goes on"
+            ) from error
         log.exception("%s failed", options.job)
         raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
 

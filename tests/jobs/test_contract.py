@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightshift.applications import load_application
-from nightshift.errors import JobError
+from nightshift.errors import ExitCode, JobError
 from nightshift.jobs.contract import read_result
 from nightshift.jobs.ingest import Spec
 
@@ -95,3 +95,29 @@ def test_a_job_that_is_asked_to_stop_says_that_it_was_preempted(tmp_path):
         _, stderr = job.communicate(timeout=20)
     assert job.returncode == 75, stderr
     assert "stopped by SIGTERM" in stderr
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A folder in which nobody can write; only a file system that is mounted so stops root."""
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    if os.geteuid():
+        folder.chmod(0o500)
+        yield folder
+        folder.chmod(0o700)
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("root may write everywhere here, and may not mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_storage_that_cannot_be_written_is_named_and_a_retry_may_help(tmp_path, read_only):
+    run = run_job(spec_file(tmp_path, storage=read_only.as_uri()), tmp_path / "result.json")
+    assert run.returncode == ExitCode.BAD_ENVIRONMENT
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("ERROR")]
+    assert str(read_only) in line
+    assert "Read-only file system" in line or "Permission denied" in line
+    assert "Traceback" not in run.stderr

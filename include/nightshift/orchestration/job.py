@@ -71,9 +71,11 @@ class JobOperator(BaseOperator):
             attempt = new_attempt(self.job, self.application, self.arguments, context)
             compute = load_compute(self.compute)
             environment = job_environment(attempt.spec, self.job, compute)
+            replace(attempt.location / "spec.json", attempt.spec.model_dump_json(indent=1).encode())
         except JobError as error:
             raise _as_airflow(error) from error
-        replace(attempt.location / "spec.json", attempt.spec.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise JobFailed(f"the storage of {self.application} cannot be written: {error}") from error
         command = [self.job, "--spec", attempt.spec_uri, "--result", attempt.result_uri]
         self.log.info("nightshift %s", " ".join(command))
         self._group = ProcessGroup(
