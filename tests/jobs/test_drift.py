@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from nights import answered, application, crown, publish_night, publish_reference
 from upath import UPath
 
@@ -14,6 +15,7 @@ from nightshift.jobs import drift, reference
 from nightshift.monitoring.ledger import claim
 from nightshift.monitoring.records import Records
 from nightshift.monitoring.references import reference_partition
+from nightshift.registry.models import CHAMPION, DIGEST_TAG, with_alias
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -148,6 +150,18 @@ def test_without_a_champion_there_is_nothing_to_compare_with(storage, wordless_m
     result = drift.run(spec, progress)
     assert result.verdict is Verdict.INSUFFICIENT_DATA
     assert "no champion" in result.why_not
+
+
+def test_while_the_champions_version_is_deleted_nothing_is_judged_and_nothing_is_lost(place):
+    place.night("2026-11-03", answered("2026-11-03"))
+    client = MlflowClient()
+    client.delete_model_version(place.app.name, with_alias(place.app.name, CHAMPION).version)
+    result = place.judge()
+    assert result.verdict is Verdict.INSUFFICIENT_DATA
+    assert "no champion" in result.why_not
+    version = client.create_model_version(place.app.name, "file:///gone", tags={DIGEST_TAG: place.champion})
+    client.set_registered_model_alias(place.app.name, CHAMPION, version.version)
+    assert [(night.night, night.verdict) for night in place.judge().nights] == [("2026-11-03", Verdict.PASS)]
 
 
 def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
