@@ -17,19 +17,16 @@ Runs daily, catches up and can be backfilled: the same prompts and the same cham
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, task
+from airflow.sdk import task
 
 from nightshift.applications import readable_applications
 from nightshift.config import Application
+from nightshift.orchestration.application_dag import INTERVAL, application_dag, daily
 from nightshift.orchestration.assets import interactions_asset
-from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import JobOperator, job, result_of
 
-START = "{{ params.day or data_interval_start or '' }}"
-END = "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}"
 PROMPTS = {"prompts": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
 
 
@@ -63,26 +60,15 @@ def shards_of(app: Application) -> list[JobOperator]:
 
 
 for app in readable_applications():
-    with DAG(
-        dag_id=f"{app.name}_batch_inference",
-        description=f"A night's prompts to scored interactions. {app.description}",
-        schedule=CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
-        start_date=datetime.combine(app.start, time(), UTC),
-        end_date=datetime.combine(app.end, time(), UTC) if app.end else None,
-        catchup=app.catch_up,
-        max_active_runs=2,
-        default_args={
-            "owner": app.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=30),
-            "pool": "nightshift_jobs",
-        },
-        params={"day": optional_day("Day to answer (UTC); empty: the run's own data interval")},
-        tags=["nightshift", app.name],
+    with application_dag(
+        app,
+        "batch_inference",
+        "A night's prompts to scored interactions.",
+        **daily(app, "Day to answer"),
         doc_md=__doc__,
     ):
         part = "traffic" if app.traffic.sources else "examples"
-        ingest = job("ingest", app, {"interval": {"start": START, "end": END}, "part": part})
+        ingest = job("ingest", app, {"interval": INTERVAL, "part": part})
         shards = shards_of(app)
         answers = {
             "responses": result_of(shards[0].task_id, "responses"),

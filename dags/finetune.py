@@ -21,14 +21,14 @@ a second run with nothing new finds it instead of training it again.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
 
 from nightshift.applications import readable_applications
 from nightshift.config import Training
+from nightshift.orchestration.application_dag import application_dag
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day, params_of, rendered
 from nightshift.orchestration.job import job, result_of
@@ -73,22 +73,15 @@ def announce(version: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
 for app in readable_applications():
     # A run that nobody asked for trains only for an order.
     unasked = ["asset_triggered"] if app.retrain else ["asset_triggered", "scheduled"]
-    with DAG(
-        dag_id=f"{app.name}_finetune",
-        description=f"Examples to a registered candidate. {app.description}",
+    with application_dag(
+        app,
+        "finetune",
+        "Examples to a registered candidate.",
+        pool="nightshift_training",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(app.retrain or LOOK_AT_THE_LEDGER, timezone="UTC"),
             assets=retraining_asset(app),
         ),
-        start_date=datetime.combine(app.start, time(), UTC),
-        catchup=False,
-        max_active_runs=1,
-        default_args={
-            "owner": app.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=30),
-            "pool": "nightshift_training",
-        },
         params={
             "until": optional_day("Last day of examples to train on; empty: the newest accepted"),
             "base_model": Param(
@@ -99,7 +92,6 @@ for app in readable_applications():
             ),
             **params_of(app.training, section="Training"),
         },
-        tags=["nightshift", app.name],
         doc_md=__doc__,
     ):
         due = job(

@@ -14,18 +14,14 @@ Runs daily, catches up and can be backfilled: the same interval and the same sou
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, task
+from airflow.sdk import task
 
 from nightshift.applications import readable_applications
+from nightshift.orchestration.application_dag import INTERVAL, application_dag, daily
 from nightshift.orchestration.assets import examples_asset
-from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job, result_of
-
-START = "{{ params.day or data_interval_start or '' }}"
-END = "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}"
 
 
 @task
@@ -40,25 +36,8 @@ def accept(partition: dict[str, Any], verdict: dict[str, Any], *, ti: Any, outle
 
 
 for app in readable_applications():
-    with DAG(
-        dag_id=f"{app.name}_ingest",
-        description=f"Raw rows to examples. {app.description}",
-        schedule=CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
-        start_date=datetime.combine(app.start, time(), UTC),
-        end_date=datetime.combine(app.end, time(), UTC) if app.end else None,
-        catchup=app.catch_up,
-        max_active_runs=2,
-        default_args={
-            "owner": app.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=30),
-            "pool": "nightshift_jobs",
-        },
-        params={"day": optional_day("Day to ingest (UTC); empty: the run's own data interval")},
-        tags=["nightshift", app.name],
-        doc_md=__doc__,
-    ):
-        ingest = job("ingest", app, {"interval": {"start": START, "end": END}})
+    with application_dag(app, "ingest", "Raw rows to examples.", **daily(app, "Day to ingest"), doc_md=__doc__):
+        ingest = job("ingest", app, {"interval": INTERVAL})
         validate = job(
             "validate", app, {"examples": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
         )

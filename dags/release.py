@@ -15,11 +15,10 @@ registered. By hand: choose a version, and give a reason to release one whose ve
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
-
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param
 
 from nightshift.applications import readable_applications
+from nightshift.orchestration.application_dag import application_dag
 from nightshift.orchestration.assets import candidate_asset
 from nightshift.orchestration.forms import rendered
 from nightshift.orchestration.job import job, result_of
@@ -27,21 +26,13 @@ from nightshift.orchestration.job import job, result_of
 RELEASED = {name: result_of("release", name) for name in ("released", "version", "model_digest", "champion_digest")}
 
 for app in readable_applications():
-    with DAG(
-        dag_id=f"{app.name}_release",
-        description=f"Candidate to champion. {app.description}",
+    with application_dag(
+        app,
+        "release",
+        "Candidate to champion.",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable("30 5 * * *", timezone="UTC"), assets=candidate_asset(app)
         ),
-        start_date=datetime.combine(app.start, time(), UTC),
-        catchup=False,
-        max_active_runs=1,
-        default_args={
-            "owner": app.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=30),
-            "pool": "nightshift_jobs",
-        },
         params={
             "version": Param(
                 None, type=["null", "integer"], minimum=1, description="Version to release; empty: the newest candidate"
@@ -53,7 +44,6 @@ for app in readable_applications():
                 description="Why a candidate is released although its verdict is WARN; empty: the gate alone decides",
             ),
         },
-        tags=["nightshift", app.name],
         doc_md=__doc__,
     ):
         release = job("release", app, rendered(["version", "reason"]), obey_verdict=False)

@@ -12,13 +12,13 @@ The fine-tuning itself is the DAG `<application>_finetune`; this one only tells 
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.applications import readable_applications
+from nightshift.orchestration.application_dag import application_dag
 from nightshift.orchestration.assets import retraining_asset
 from nightshift.orchestration.forms import rendered
 from nightshift.orchestration.job import job
@@ -33,17 +33,11 @@ def wake(asked: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
 
 
 for app in readable_applications():
-    with DAG(
-        dag_id=f"{app.name}_retraining",
-        description=f"Force, snooze or wake a retraining, with a reason. {app.description}",
+    with application_dag(
+        app,
+        "retraining",
+        "Force, snooze or wake a retraining, with a reason.",
         schedule=None,
-        max_active_runs=1,
-        default_args={
-            "owner": app.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=30),
-            "pool": "nightshift_jobs",
-        },
         params={
             "action": Param(
                 "force",
@@ -61,7 +55,6 @@ for app in readable_applications():
             ),
             "days": Param(7, type="integer", minimum=1, maximum=90, description="days of a snooze"),
         },
-        tags=["nightshift", app.name],
         doc_md=__doc__,
     ):
         order = job(

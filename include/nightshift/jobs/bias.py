@@ -5,57 +5,39 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field
 from upath import UPath
 
 from nightshift.jobs import train
-from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nights import (
+    NightlyResult,
+    NightlySpec,
+    interval_of,
+    published_night,
+    said_of,
+    unpublished_night,
+    unreadable_night,
+)
 from nightshift.jobs.progress import Progress
-from nightshift.verdict import Verdict, worst
 
 if TYPE_CHECKING:
-    from nightshift.config import Interval
-    from nightshift.data.partition import Manifest
     from nightshift.evaluation.bias.night import Bench
     from nightshift.registry.models import Registered
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = train.ENVIRONMENT
-MOST_REASONS = 5  # of a night that the result holds
 
 log = logging.getLogger(__name__)
 
 
-class Spec(JobSpec):
+class Spec(NightlySpec):
     """Which night is asked for; without one, all that have no report yet."""
 
-    night: date | None = Field(None, description="judge this night, by hand; empty: every night without a report")
-    expected: date | None = Field(None, description="the night that must have arrived by now; empty: none")
 
-
-class NightResult(BaseModel):
-    """What was said about one night."""
-
-    night: str
-    verdict: Verdict
-    reasons: list[str]
-    rows: int = 0
-    failing: list[str] = []
-    report: str | None = None
-    run_url: str | None = None
-
-
-class Result(JobResult):
+class Result(NightlyResult):
     """The worst verdict of the nights that were judged now, and each of them."""
-
-    verdict: Verdict
-    reasons: list[str]
-    nights: list[NightResult] = Field([], description="those that were judged now, in order of time")
-    missing: str | None = None  # night that did not arrive
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -71,7 +53,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.bias.due import Due, due, due_night, inputs_of
     from nightshift.evaluation.bias.night import judge_bias
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
-    from nightshift.monitoring.published_nights import published_interactions
+    from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import CHAMPION, with_alias
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
@@ -80,57 +62,31 @@ def run(spec: Spec, progress: Progress) -> Result:
     base = resolve_base_model(app.base_model) if champion else None
     digests = (champion.digest, base_model_digest(base)) if champion and base else ("", "")
     answered, broken = published_interactions(spec.storage, app.name, MOST_NIGHTS, spec.night)
-    nights = [NightResult(night=key, verdict=Verdict.ERROR, reasons=[said]) for key, said in broken.items()]
+    nights = [unreadable_night(key, said) for key, said in broken.items()]
     if spec.night:
         wanted = [due_night(night, *digests, app) for night in answered if night.day == spec.night]
         if not wanted and spec.night.isoformat() not in broken:
-            reason = f"no interactions of {spec.night} are published"
-            nights.append(
-                NightResult(night=spec.night.isoformat(), verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
-            )
+            nights.append(unpublished_night(spec.night))
     else:
-        wanted = due(answered, {night.key: _judged(spec, night.key) for night in answered}, *digests, app)
+        reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
+        known = {key: [manifest.inputs for _, manifest in published] for key, published in reports.items()}
+        wanted = due(answered, known, *digests, app)
     missing = lacking(spec.expected, answered, app)
     if missing:
-        wanted.append(Due(_day(missing), None, None, inputs_of(None, *digests, app)))
+        wanted.append(Due(interval_of(missing), None, None, inputs_of(None, *digests, app)))
     folder = scratch(UPath(spec.storage))
     try:
         bench = _bench(spec, champion, base, folder, progress) if wanted else None
         for one in wanted:
             assert bench is not None  # noqa: S101
             try:
-                nights.append(_night(*judge_bias(bench, one)))
+                nights.append(published_night(*judge_bias(bench, one)))
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.key, error)
-                nights.append(NightResult(night=one.key, verdict=Verdict.ERROR, reasons=[str(error)]))
+                nights.append(unreadable_night(one.key, str(error)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    nights.sort(key=lambda night: night.night)
-    return Result(
-        verdict=worst(night.verdict for night in nights),
-        reasons=[f"{night.night} {night.verdict}: {'; '.join(night.reasons[:2])}" for night in nights]
-        or ["no night is due"],
-        nights=nights,
-        missing=missing.isoformat() if missing else None,
-    )
-
-
-def _judged(spec: Spec, night: str) -> list[dict[str, Any]]:
-    """The inputs of the published reports about a night; unreadable ones are none."""
-    from nightshift.data.partition import partition_of, read_manifest
-    from nightshift.errors import BadInput
-    from nightshift.monitoring.published_nights import names_in
-
-    folder = partition_of(spec.storage, spec.application.name, "bias", night)
-    found = []
-    for name in names_in(folder):
-        try:
-            manifest = read_manifest(folder / name)
-        except BadInput:
-            continue
-        if manifest is not None:
-            found.append(manifest.inputs)
-    return found
+    return Result(**said_of(nights, missing))
 
 
 def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress) -> Bench:
@@ -187,23 +143,3 @@ def _held_out(champion: Registered | None, folder: Path) -> Callable[[], list[di
         return []
 
     return read
-
-
-def _day(day: date) -> Interval:
-    from nightshift.config import Interval
-
-    start = datetime.combine(day, time(), UTC)
-    return Interval(start=start, end=start + timedelta(days=1))
-
-
-def _night(partition: UPath, manifest: Manifest) -> NightResult:
-    facts = manifest.facts
-    return NightResult(
-        night=facts["interval"],
-        verdict=Verdict(facts["verdict"]),
-        reasons=facts["reasons"][:MOST_REASONS],
-        rows=facts["rows"],
-        failing=facts["failing"][:MOST_REASONS],
-        report=str(partition),
-        run_url=facts.get("run_url"),
-    )

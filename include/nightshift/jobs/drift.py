@@ -6,16 +6,24 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.config import Interval
-from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nights import (
+    NightlyResult,
+    NightlySpec,
+    NightResult,
+    interval_of,
+    published_night,
+    said_of,
+    unpublished_night,
+    unreadable_night,
+)
 from nightshift.jobs.progress import Progress
-from nightshift.verdict import Verdict, worst
+from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,29 +34,11 @@ if TYPE_CHECKING:
     from nightshift.monitoring.policy import Decision
     from nightshift.registry.models import Registered
 
-MOST_REASONS = 5  # of a night that the result holds
-
 log = logging.getLogger(__name__)
 
 
-class Spec(JobSpec):
+class Spec(NightlySpec):
     """Which night is asked for; without one, all that have no verdict yet."""
-
-    night: date | None = Field(None, description="judge this night, by hand; empty: every night without a verdict")
-    expected: date | None = Field(None, description="the night that must have arrived by now; empty: none")
-
-
-class NightResult(BaseModel):
-    """What was said about one night."""
-
-    night: str
-    verdict: Verdict
-    reasons: list[str]
-    rows: int = 0
-    failing: list[str] = []
-    worst: str | None = None
-    report: str | None = None
-    run_url: str | None = None
 
 
 class Ordered(BaseModel):
@@ -61,13 +51,9 @@ class Ordered(BaseModel):
     reports: list[str]
 
 
-class Result(JobResult):
+class Result(NightlyResult):
     """The worst verdict of the nights that were judged now, each of them, and the retraining that is ordered."""
 
-    verdict: Verdict
-    reasons: list[str]
-    nights: list[NightResult] = Field([])
-    missing: str | None = None  # night that did not arrive
     decision: str | None = None  # its code in the ledger
     order: Ordered | None = None
     why_not: str = ""  # why no retraining waits
@@ -81,7 +67,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow or storage cannot be reached; what was published before is kept.
     """
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
-    from nightshift.monitoring.published_nights import published_interactions, verdicts_of
+    from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import CHAMPION, with_alias
 
     app = spec.application
@@ -92,7 +78,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     answered, broken = published_interactions(
         spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
     )
-    nights = [NightResult(night=key, verdict=Verdict.ERROR, reasons=[said]) for key, said in broken.items()]
+    nights = [unreadable_night(key, said) for key, said in broken.items()]
     references, unreadable = _references(spec, {champion.digest, *(night.model_digest for night in answered)} - {""})
     if champion.digest not in references:
         reason = (
@@ -100,7 +86,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             "again: the same model is found, and its reference made"
         )
         return Result(verdict=Verdict.ERROR, reasons=[reason], nights=nights, why_not=reason)
-    verdicts = {night.key: verdicts_of(spec.storage, app.name, night.key) for night in answered}
+    verdicts = {night.key: reports_of(spec.storage, app.name, "drift", night.key) for night in answered}
     due = _due(spec, champion, references, answered, verdicts, nights)
     missing = lacking(spec.expected, answered, app)
     decisions = []
@@ -151,10 +137,9 @@ def _due(  # noqa: PLR0917
             asked.append(Due(night, model, inputs_of(night.digest, references[model], spec.application)))
         else:
             reason = f"the model that answered it ({model[:12]}) has no reference"
-            nights.append(NightResult(night=night.key, verdict=Verdict.ERROR, reasons=[reason]))
+            nights.append(unreadable_night(night.key, reason))
     if not asked and not any(night.night.startswith(spec.night.isoformat()) for night in nights):
-        reason = f"no interactions of {spec.night} are published"
-        nights.append(NightResult(night=spec.night.isoformat(), verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason]))
+        nights.append(unpublished_night(spec.night))
     return asked
 
 
@@ -211,33 +196,14 @@ def _judged(
                 published = judge(benches.of(one.model_digest, folder), one)
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.night.key, error)
-                yield NightResult(night=one.night.key, verdict=Verdict.ERROR, reasons=[str(error)]), None
+                yield unreadable_night(one.night.key, str(error)), None
                 continue
-            yield _night(*published), published
+            yield published_night(*published), published
         if missing:
-            published = missing_night(benches.of(benches.champion.digest, folder), _day(missing))
-            yield _night(*published), published
+            published = missing_night(benches.of(benches.champion.digest, folder), interval_of(missing))
+            yield published_night(*published), published
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _day(day: date) -> Interval:
-    start = datetime.combine(day, time(), UTC)
-    return Interval(start=start, end=start + timedelta(days=1))
-
-
-def _night(partition: UPath, manifest: Manifest) -> NightResult:
-    facts = manifest.facts
-    return NightResult(
-        night=facts["interval"],
-        verdict=Verdict(facts["verdict"]),
-        reasons=facts["reasons"][:MOST_REASONS],
-        rows=facts["rows"],
-        failing=facts["failing"],
-        worst=facts["worst"],
-        report=str(partition),
-        run_url=facts.get("run_url"),
-    )
 
 
 def _decided(spec: Spec, partition: UPath, manifest: Manifest) -> Decision:
@@ -273,13 +239,8 @@ def _result(spec: Spec, nights: list[NightResult], decisions: list[Decision], mi
     why_not = last.reason if last else "no night was judged"
     if claim:
         why_not = f"retraining {claim.number} is the work of {claim.run_id}"
-    nights.sort(key=lambda night: night.night)
     return Result(
-        verdict=worst(night.verdict for night in nights),
-        reasons=[f"{night.night} {night.verdict}: {'; '.join(night.reasons[:2])}" for night in nights]
-        or ["no night is due"],
-        nights=nights,
-        missing=missing.isoformat() if missing else None,
+        **said_of(nights, missing),
         decision=last.code if last else None,
         order=Ordered(
             number=order.number,

@@ -1,4 +1,4 @@
-"""What lies in storage of an application's nights: their interactions, and the verdicts about them."""
+"""What lies in storage of an application's nights: their interactions, and the reports about them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ def published_interactions(
     return found, broken
 
 
-def verdicts_of(storage: str, application: str, night: str) -> list[tuple[UPath, Manifest]]:
-    """Return the published verdicts about a night, in order of time; unreadable ones are none."""
-    folder = partition_of(storage, application, "drift", night)
+def reports_of(storage: str, application: str, kind: str, night: str) -> list[tuple[UPath, Manifest]]:
+    """Return the published reports about a night, in order of time; unreadable ones are none.
+
+    :param kind: `drift` or `bias`.
+    """
+    folder = partition_of(storage, application, kind, night)
     found = []
     for name in names_in(folder):
         try:

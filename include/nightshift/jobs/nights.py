@@ -1,0 +1,94 @@
+"""What the jobs that judge nights have in common: what they are asked for, and what they say about each night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from nightshift.config import Interval
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from nightshift.data.partition import Manifest
+
+# Of a night that the result holds; the report has them all.
+MOST_REASONS, MOST_FAILING = 5, 20
+
+
+class NightlySpec(JobSpec):
+    """Which night is asked for; without one, all that were not judged yet."""
+
+    night: date | None = Field(None, description="judge this night, by hand; empty: every night that was not judged")
+    expected: date | None = Field(None, description="the night that must have arrived by now; empty: none")
+
+
+class NightResult(BaseModel):
+    """What was said about one night."""
+
+    night: str
+    verdict: Verdict
+    reasons: list[str]
+    rows: int = 0
+    failing: list[str] = []
+    worst: str | None = None  # segment
+    report: str | None = None
+    run_url: str | None = None
+
+
+class NightlyResult(JobResult):
+    """The worst verdict of the nights that were judged now, and each of them in order of time."""
+
+    verdict: Verdict
+    reasons: list[str]
+    nights: list[NightResult] = Field(default_factory=list)
+    missing: str | None = None  # night that did not arrive
+
+
+def said_of(nights: Iterable[NightResult], missing: date | None) -> dict[str, Any]:
+    """Return the fields of a :class:`NightlyResult` about these nights."""
+    nights = sorted(nights, key=lambda night: night.night)
+    reasons = [f"{night.night} {night.verdict}: {'; '.join(night.reasons[:2])}" for night in nights]
+    return {
+        "verdict": worst(night.verdict for night in nights),
+        "reasons": reasons or ["no night is due"],
+        "nights": nights,
+        "missing": missing.isoformat() if missing else None,
+    }
+
+
+def published_night(partition: UPath, manifest: Manifest) -> NightResult:
+    """Return what a published report says."""
+    facts = manifest.facts
+    return NightResult(
+        night=facts["interval"],
+        verdict=Verdict(facts["verdict"]),
+        reasons=facts["reasons"][:MOST_REASONS],
+        rows=facts["rows"],
+        failing=facts["failing"][:MOST_FAILING],
+        worst=facts.get("worst"),
+        report=str(partition),
+        run_url=facts.get("run_url"),
+    )
+
+
+def unreadable_night(night: str, reason: str) -> NightResult:
+    """Return an error that is this night's own: other nights are judged all the same."""
+    return NightResult(night=night, verdict=Verdict.ERROR, reasons=[reason])
+
+
+def unpublished_night(night: date) -> NightResult:
+    """Return what is said of a night that a person asked for and that is not there."""
+    reason = f"no interactions of {night} are published"
+    return NightResult(night=night.isoformat(), verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
+
+
+def interval_of(day: date) -> Interval:
+    """Return the data interval of a day (UTC)."""
+    start = datetime.combine(day, time(), UTC)
+    return Interval(start=start, end=start + timedelta(days=1))

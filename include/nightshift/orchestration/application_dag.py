@@ -1,0 +1,45 @@
+"""What all DAGs of an application have in common."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable
+
+from nightshift.config import Application
+from nightshift.orchestration.forms import optional_day
+
+# The interval of a daily run, or the day that a person gave.
+INTERVAL = {
+    "start": "{{ params.day or data_interval_start or '' }}",
+    "end": "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}",
+}
+
+
+def application_dag(
+    app: Application, name: str, summary: str, *, pool: str = "nightshift_jobs", **arguments: Any
+) -> DAG:
+    """Return the DAG `name` of an application, which one run at a time uses unless the `arguments` of DAG say more."""
+    return DAG(
+        dag_id=f"{app.name}_{name}",
+        description=f"{summary} {app.description}",
+        start_date=datetime.combine(app.start, time(), UTC),
+        default_args={"owner": app.owner, "retries": 2, "retry_delay": timedelta(seconds=30), "pool": pool},
+        tags=["nightshift", app.name],
+        **{"catchup": False, "max_active_runs": 1, **arguments},
+    )
+
+
+def daily(app: Application, doing: str) -> dict[str, Any]:
+    """Return the arguments of a DAG that works on one data interval after the other and can be backfilled.
+
+    :param doing: what the form says about the day, as in "Day to ingest".
+    """
+    return {
+        "schedule": CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
+        "end_date": datetime.combine(app.end, time(), UTC) if app.end else None,
+        "catchup": app.catch_up,
+        "max_active_runs": 2,
+        "params": {"day": optional_day(f"{doing} (UTC); empty: the run's own data interval")},
+    }
