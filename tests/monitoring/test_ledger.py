@@ -7,17 +7,14 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from upath import UPath
 
 from nightshift.config import Application, Interval
-from nightshift.data.acceptance import record_acceptance
-from nightshift.data.partition import Parent, digest_of, partition_of, publish
+from nightshift.data.partition import digest_of, partition_of, publish
 from nightshift.data.storage import scratch
 from nightshift.errors import BadInput
 from nightshift.monitoring import history, ledger
 from nightshift.monitoring.policy import Night, Outcome, Release, Snooze
 from nightshift.monitoring.records import Records
-from nightshift.verdict import Verdict
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 CHAMPION = "c" * 64
@@ -362,44 +359,3 @@ def test_a_damaged_record_is_an_error_that_names_it_and_never_a_no(tmp_path):
 def test_closing_an_order_that_never_was_is_refused(storage):
     with pytest.raises(BadInput, match="there is no order 7"):
         ledger.close(Records(storage, "app"), outcome(7))
-
-
-def publish_examples(storage, day, train, verdict=Verdict.PASS):
-    start = datetime(2026, 11, day, tzinfo=UTC)
-    interval = Interval(start=start, end=start + timedelta(days=1))
-    partition = partition_of(storage, "app", "examples", interval.key)
-    manifest = publish(
-        partition,
-        scratch(partition),
-        kind="examples",
-        application="app",
-        interval=interval,
-        inputs={"day": day},
-        facts={"splits": {"train": train, "traffic": 50}},
-    )
-    record_acceptance(partition, manifest.digest, verdict, [])
-    return Parent(uri=str(partition), digest=manifest.digest)
-
-
-def test_new_examples_are_the_accepted_days_after_the_champions_snapshot(tmp_path):
-    storage = tmp_path.as_uri()
-    days = {day: publish_examples(storage, day, train=day) for day in (1, 2, 3, 4, 5)}
-    publish_examples(storage, 6, train=1_000, verdict=Verdict.FAIL)
-    assert history.new_examples(storage, "app", CHAMPION) == 1 + 2 + 3 + 4 + 5
-    snapshot = partition_of(storage, "app", "snapshots", "s")
-    held = publish(
-        snapshot, scratch(snapshot), kind="snapshot", application="app", inputs={}, parents=[days[2], days[3]]
-    )
-    model = partition_of(storage, "app", "models", "m")
-    trained = publish(
-        model,
-        scratch(model),
-        kind="model",
-        application="app",
-        inputs={},
-        parents=[Parent(uri=str(snapshot), digest=held.digest)],
-    )
-    # The first day was left out on purpose, the sixth was refused.
-    assert history.new_examples(storage, "app", trained.digest) == 4 + 5
-    shutil.rmtree(UPath(snapshot).path)
-    assert history.new_examples(storage, "app", trained.digest) == 1 + 2 + 3 + 4 + 5

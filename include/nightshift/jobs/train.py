@@ -186,12 +186,15 @@ def _fit(task: Task, tracking: TrackingRun | None, progress: Progress) -> Fitted
                 step, steps, "steps", loss=metrics["loss"], tokens_per_second=metrics["tokens_per_second"]
             )  # fmt: skip
 
+    def on_rows(done: int, of: int) -> None:
+        progress.report(done, of, "rows through the layers that are not trained")
+
     try:
         with progress.stop_cooperatively():
             if task.training.processes == 1:
                 from nightshift.training.fit import fit
 
-                return fit(task, on_metrics, progress.stopping)
+                return fit(task, on_metrics, progress.stopping, on_rows)
             from nightshift.training.launch import fit_in_processes
 
             return fit_in_processes(task, on_metrics, progress.stopping)

@@ -18,11 +18,13 @@ from nightshift.training.answer_model import AnswerModel
 from nightshift.training.attention import attention_for
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import avoid_compiler, be_alone
-from nightshift.training.task import Fitted, OnMetrics, Task, read_rows
+from nightshift.training.task import Fitted, OnMetrics, OnRows, Task, read_rows
 from nightshift.training.trainer import PackedTrainer, training_arguments
 
 
-def fit(task: Task, on_metrics: OnMetrics, stopping: threading.Event) -> Fitted:
+def fit(
+    task: Task, on_metrics: OnMetrics, stopping: threading.Event, on_rows: OnRows = lambda done, of: None
+) -> Fitted:
     """Train, and write the model into the task's `output` folder (on the first process).
 
     :raises Preempted: `stopping` was set; a checkpoint was published.
@@ -44,6 +46,7 @@ def fit(task: Task, on_metrics: OnMetrics, stopping: threading.Event) -> Fitted:
         pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
         checkpoints=Checkpoints(UPath(task.checkpoints), task.application, task.inputs),
         on_metrics=on_metrics,
+        on_rows=on_rows,
         stopping=stopping,
     )
     trainer.train(resume_from_checkpoint=str(task.resume_from) if task.resume_from else None)

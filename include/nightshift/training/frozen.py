@@ -11,10 +11,13 @@ from torch import nn
 from nightshift.config import Training
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.packing import Packed
+from nightshift.training.task import OnRows
 from nightshift.training.tokens import TokenizedExample
 
 # More than this of kept states (bytes) would cost more memory than the layers cost time.
 LARGEST = 2**30
+# Read in one pass: enough to keep the processors busy.
+PLACES_A_PASS = 2048
 
 Row = Sequence[TokenizedExample]
 Collate = Callable[[Sequence[Row]], dict[str, torch.Tensor]]
@@ -35,13 +38,18 @@ def pays(training: Training, packed: Sequence[Packed], hidden_size: int) -> bool
 class FrozenLayers:
     """Takes the layers below the last `trained` ones out of a model, and keeps what they give for each row.
 
-    :param packed: all rows that the model will read.
-    :param batch: rows in one forward pass; always the same ones together, so that an interrupted training, which starts
-        anew here, sees the same states to the last bit.
+    :param packed: all rows that the model will read. Always the same ones are read together, so that an interrupted
+        training, which starts anew here, sees the same states to the last bit.
+    :param on_rows: hears how many of how many rows are done.
     """
 
     def __init__(
-        self, model: AnswerModel, trained: int, packed: Sequence[Packed], collate: Collate, batch: int
+        self,
+        model: AnswerModel,
+        trained: int,
+        packed: Sequence[Packed],
+        collate: Collate,
+        on_rows: OnRows = lambda done, of: None,
     ) -> None:
         self._decoder = model.model.get_decoder()
         self._all: nn.ModuleList = self._decoder.layers
@@ -50,10 +58,13 @@ class FrozenLayers:
         self._prefix = torch.empty(0)
         first = _PassOn()
         self._decoder.layers = nn.ModuleList([*self._all[:cut], first, *(_PassOn() for _ in range(trained - 1))])
+        every = sum(len(rows.rows) for rows in packed)
         with torch.inference_mode():
             for rows in packed:
+                batch = max(1, PLACES_A_PASS // rows.length)
                 for start in range(0, len(rows.rows), batch):
                     self._run(model, first, rows.rows[start : start + batch], collate)
+                    on_rows(len(self._rows), every)
         # A copy made outside inference mode may take part in a backward pass; stacking does the same for the rows.
         self._prefix = self._prefix.clone()
         self._decoder.layers = nn.ModuleList([*(_PassOn() for _ in range(cut)), *self._all[cut:]])

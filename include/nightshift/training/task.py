@@ -25,6 +25,8 @@ HELD_OUT_EXAMPLES = 128
 
 # Called on the first process with step, steps in all, and the numbers of the step.
 OnMetrics = Callable[[int, int, Mapping[str, float]], None]
+# Called before the first step with how many of how many rows went through the layers that are not trained.
+OnRows = Callable[[int, int], None]
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
 from nightshift.training.frozen import FrozenLayers, Row, pays
 from nightshift.training.packing import collate
-from nightshift.training.task import OnMetrics, Rows
+from nightshift.training.task import OnMetrics, OnRows, Rows
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class PackedTrainer(Trainer):
 
     :param on_metrics: called on the first process with step, steps in all, and numbers (`loss` in nats per answer token,
         `learning_rate`, `grad_norm`, `tokens_per_second`, `step_seconds`, `memory_gb`, `held_out_loss`).
+    :param on_rows: called with rows and rows in all while the layers that are not trained run once.
     :param stopping: when set, training ends after the running step with a checkpoint.
     """
 
@@ -79,11 +80,12 @@ class PackedTrainer(Trainer):
         *,
         checkpoints: Checkpoints,
         on_metrics: OnMetrics,
+        on_rows: OnRows,
         stopping: threading.Event,
     ) -> None:
         self.rows = rows
         self.collate = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
-        self.frozen = self._run_frozen_layers(model, training)
+        self.frozen = self._run_frozen_layers(model, training, on_rows)
         order = _for_all([rows.train.rows[row] for row in rows.order], training)
         super().__init__(
             model=model,
@@ -103,12 +105,12 @@ class PackedTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self, checkpoints, stopping))
 
-    def _run_frozen_layers(self, model: AnswerModel, training: Training) -> FrozenLayers | None:
+    def _run_frozen_layers(self, model: AnswerModel, training: Training, on_rows: OnRows) -> FrozenLayers | None:
         started, packed = time.perf_counter(), [self.rows.train, self.rows.held_out]
         frozen = None
         if pays(training, packed, model.model.config.get_text_config().hidden_size):
             log.info("running the layers that are not trained once over %d rows", sum(len(one.rows) for one in packed))
-            frozen = FrozenLayers(model, training.trained_layers, packed, self.collate, training.rows_per_batch)
+            frozen = FrozenLayers(model, training.trained_layers, packed, self.collate, on_rows)
         self.frozen_seconds = time.perf_counter() - started
         return frozen
 

@@ -1,0 +1,56 @@
+"""What the ledger reads of the past: how much there is to learn that the champion has not seen."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+from upath import UPath
+
+from nightshift.config import Interval
+from nightshift.data.acceptance import record_acceptance
+from nightshift.data.partition import Parent, partition_of, publish
+from nightshift.data.storage import scratch
+from nightshift.monitoring import history
+from nightshift.verdict import Verdict
+
+CHAMPION = "c" * 64
+
+
+def publish_examples(storage, day, train, verdict=Verdict.PASS):
+    start = datetime(2026, 11, day, tzinfo=UTC)
+    interval = Interval(start=start, end=start + timedelta(days=1))
+    partition = partition_of(storage, "app", "examples", interval.key)
+    manifest = publish(
+        partition,
+        scratch(partition),
+        kind="examples",
+        application="app",
+        interval=interval,
+        inputs={"day": day},
+        facts={"splits": {"train": train, "traffic": 50}},
+    )
+    record_acceptance(partition, manifest.digest, verdict, [])
+    return Parent(uri=str(partition), digest=manifest.digest)
+
+
+def test_new_examples_are_the_accepted_days_after_the_champions_snapshot(tmp_path):
+    storage = tmp_path.as_uri()
+    days = {day: publish_examples(storage, day, train=day) for day in (1, 2, 3, 4, 5)}
+    publish_examples(storage, 6, train=1_000, verdict=Verdict.FAIL)
+    assert history.new_examples(storage, "app", CHAMPION) == 1 + 2 + 3 + 4 + 5
+    snapshot = partition_of(storage, "app", "snapshots", "s")
+    held = publish(
+        snapshot, scratch(snapshot), kind="snapshot", application="app", inputs={}, parents=[days[2], days[3]]
+    )
+    model = partition_of(storage, "app", "models", "m")
+    trained = publish(
+        model,
+        scratch(model),
+        kind="model",
+        application="app",
+        inputs={},
+        parents=[Parent(uri=str(snapshot), digest=held.digest)],
+    )
+    # The first day was left out on purpose, the sixth was refused.
+    assert history.new_examples(storage, "app", trained.digest) == 4 + 5
+    shutil.rmtree(UPath(snapshot).path)
+    assert history.new_examples(storage, "app", trained.digest) == 1 + 2 + 3 + 4 + 5
