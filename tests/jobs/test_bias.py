@@ -173,7 +173,7 @@ def test_what_users_and_systems_wrote_stays_text(place, tmp_path):
 
 
 def test_a_night_that_did_not_arrive_is_its_own_alarm_and_the_model_is_asked_all_the_same(place, tmp_path):
-    result = place.run(expected=date(2026, 11, 5))
+    result = place.run(expected_by=datetime(2026, 11, 6, 6, tzinfo=UTC))
     assert result.missing == "2026-11-05"
     (night,) = result.nights
     assert night.verdict in {Verdict.INSUFFICIENT_DATA, Verdict.FAIL}

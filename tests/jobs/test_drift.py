@@ -103,13 +103,15 @@ def test_a_report_with_its_numbers_is_in_mlflow(place, mlflow_store):
 
 
 def test_a_night_that_did_not_arrive_is_no_pass_until_it_arrives(place):
-    missing = place.judge(expected=date(2026, 11, 4))
+    missing = place.judge(expected_by=datetime(2026, 11, 5, 5, tzinfo=UTC))
     assert (missing.verdict, missing.missing) == (Verdict.INSUFFICIENT_DATA, "2026-11-04")
     assert missing.nights[0].reasons[0] == "no interactions of 2026-11-04 arrived"
     place.night("2026-11-04", answered("2026-11-04"))
-    there = place.judge(expected=date(2026, 11, 4))
+    there = place.judge(expected_by=datetime(2026, 11, 5, 5, tzinfo=UTC))
     assert (there.verdict, there.missing) == (Verdict.PASS, None)
-    assert place.judge(expected=date(2025, 1, 1)).missing is None  # before the application had traffic
+    assert (
+        place.judge(expected_by=datetime(2025, 1, 1, 5, tzinfo=UTC)).missing is None
+    )  # before the application had traffic
 
 
 def test_a_damaged_night_hides_no_other_and_is_judged_when_it_is_whole_again(place):

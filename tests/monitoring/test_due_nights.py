@@ -85,15 +85,30 @@ def test_trailing_nights_come_before_and_were_answered_by_the_same_model():
     assert trailing(nights, night(5), 0) == []
 
 
+def at(day, hour, month=11):
+    return datetime(2026, month, day, hour, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
-    ("expected", "missing"),
+    ("schedule", "by", "missing"),
     [
-        (None, None),
-        (date(2026, 11, 5), None),
-        (date(2026, 11, 6), date(2026, 11, 6)),
-        (date(2026, 10, 31), None),
-        (date(2026, 12, 1), None),
+        ("@daily", None, None),
+        ("@daily", at(6, 5), None),  # the night of the fifth is there
+        ("@daily", at(7, 5), "2026-11-06"),
+        ("@daily", at(1, 5), None),  # before the application had traffic
+        ("@daily", at(2, 5, month=12), None),  # after its last day
+        ("0 12 * * *", at(7, 5), None),  # the interval that ended last begins on the fifth
+        ("0 12 * * *", at(8, 5), "2026-11-06T120000_2026-11-07T120000"),
+        ("@weekly", at(12, 5), None),  # Sunday to Sunday; the fifth lies in it
+        ("@quarterly", at(7, 5), None),  # no quarter has ended since the first day
+        (None, at(7, 5), None),  # by hand only
     ],
 )
-def test_a_night_is_missing_when_the_application_has_traffic_then(expected, missing):
-    assert lacking(expected, [night(5)], APP) == missing
+def test_a_night_is_missing_when_the_schedule_has_one_and_it_did_not_come(schedule, by, missing):
+    app = APP.model_copy(update={"schedule": schedule})
+    found = lacking(by, [night(5)], set(), app)
+    assert (found.key if found else None) == missing
+
+
+def test_a_night_that_cannot_be_read_has_come():
+    assert lacking(at(7, 5), [], {"2026-11-06"}, APP) is None

@@ -39,11 +39,11 @@ def result(verdict="PASS", order=None, missing=None):
     }  # fmt: skip
 
 
-def test_only_the_clock_expects_a_night_and_it_is_the_one_that_ended(dag):
+def test_only_the_clock_misses_a_night_that_did_not_come(dag):
     fired = datetime(2026, 11, 6, 5, tzinfo=UTC)
-    assert arguments_of(dag, run_type="scheduled", logical_date=fired)["expected"] == "2026-11-05"
-    assert arguments_of(dag, run_type="asset_triggered") == {"night": "", "expected": ""}
-    assert arguments_of(dag, logical_date=fired, night="2026-11-03") == {"night": "2026-11-03", "expected": ""}
+    assert arguments_of(dag, run_type="scheduled", logical_date=fired)["expected_by"] == str(fired)
+    assert arguments_of(dag, run_type="asset_triggered") == {"night": "", "expected_by": ""}
+    assert arguments_of(dag, logical_date=fired, night="2026-11-03") == {"night": "2026-11-03", "expected_by": ""}
 
 
 def test_the_file_makes_no_new_version_at_every_parse():

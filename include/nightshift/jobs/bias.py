@@ -14,7 +14,6 @@ from nightshift.jobs import train
 from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
-    interval_of,
     published_night,
     said_of,
     unpublished_night,
@@ -65,15 +64,15 @@ def run(spec: Spec, progress: Progress) -> Result:
     nights = [unreadable_night(key, said) for key, said in broken.items()]
     if spec.night:
         wanted = [due_night(night, *digests, app) for night in answered if night.day == spec.night]
-        if not wanted and spec.night.isoformat() not in broken:
+        if not wanted and not any(key.startswith(spec.night.isoformat()) for key in broken):
             nights.append(unpublished_night(spec.night))
     else:
         reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
         known = {key: [manifest.inputs for _, manifest in published] for key, published in reports.items()}
         wanted = due(answered, known, *digests, app)
-    missing = lacking(spec.expected, answered, app)
+    missing = lacking(spec.expected_by, answered, broken, app)
     if missing:
-        wanted.append(Due(interval_of(missing), None, None, inputs_of(None, *digests, app)))
+        wanted.append(Due(missing, None, None, inputs_of(None, *digests, app)))
     folder = scratch(UPath(spec.storage))
     try:
         bench = _bench(spec, champion, base, folder, progress) if wanted else None

@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -16,7 +16,6 @@ from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
     NightResult,
-    interval_of,
     published_night,
     said_of,
     unpublished_night,
@@ -28,6 +27,7 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nightshift.config import Interval
     from nightshift.data.partition import Manifest
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import Bench
@@ -88,7 +88,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         return Result(verdict=Verdict.ERROR, reasons=[reason], nights=nights, why_not=reason)
     verdicts = {night.key: reports_of(spec.storage, app.name, "drift", night.key) for night in answered}
     due = _due(spec, champion, references, answered, verdicts, nights)
-    missing = lacking(spec.expected, answered, app)
+    missing = lacking(spec.expected_by, answered, broken, app)
     decisions = []
     if due or missing:  # Evidently takes seconds to import
         for night, published in _judged(_Benches(spec, champion, references, answered, progress), due, missing):
@@ -182,7 +182,7 @@ class _Benches:
 
 
 def _judged(
-    benches: _Benches, due: list[Due], missing: date | None
+    benches: _Benches, due: list[Due], missing: Interval | None
 ) -> Iterator[tuple[NightResult, tuple[UPath, Manifest] | None]]:
     """Judge one night after the other; what was published of it is None where it cannot be judged."""
     from nightshift.data.storage import scratch
@@ -200,7 +200,7 @@ def _judged(
                 continue
             yield published_night(*published), published
         if missing:
-            published = missing_night(benches.of(benches.champion.digest, folder), interval_of(missing))
+            published = missing_night(benches.of(benches.champion.digest, folder), missing)
             yield published_night(*published), published
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -227,7 +227,7 @@ def _newest(verdicts: dict[str, list[tuple[UPath, Manifest]]], champion: str) ->
     return None
 
 
-def _result(spec: Spec, nights: list[NightResult], decisions: list[Decision], missing: date | None) -> Result:
+def _result(spec: Spec, nights: list[NightResult], decisions: list[Decision], missing: Interval | None) -> Result:
     from nightshift.monitoring.ledger import open_order
     from nightshift.monitoring.records import Records
 

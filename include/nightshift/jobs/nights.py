@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from nightshift.config import Interval
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from upath import UPath
 
+    from nightshift.config import Interval
     from nightshift.data.partition import Manifest
 
 # Of a night that the result holds; the report has them all.
@@ -25,7 +25,10 @@ class NightlySpec(JobSpec):
     """Which night is asked for; without one, all that were not judged yet."""
 
     night: date | None = Field(None, description="judge this night, by hand; empty: every night that was not judged")
-    expected: date | None = Field(None, description="the night that must have arrived by now; empty: none")
+    expected_by: datetime | None = Field(
+        None,
+        description="moment (UTC) by which the last night of the schedule must have arrived; empty: none is missed",
+    )
 
 
 class NightResult(BaseModel):
@@ -47,10 +50,10 @@ class NightlyResult(JobResult):
     verdict: Verdict
     reasons: list[str]
     nights: list[NightResult] = Field(default_factory=list)
-    missing: str | None = None  # night that did not arrive
+    missing: str | None = None  # key of a night that did not arrive
 
 
-def said_of(nights: Iterable[NightResult], missing: date | None) -> dict[str, Any]:
+def said_of(nights: Iterable[NightResult], missing: Interval | None) -> dict[str, Any]:
     """Return the fields of a :class:`NightlyResult` about these nights."""
     nights = sorted(nights, key=lambda night: night.night)
     reasons = [f"{night.night} {night.verdict}: {'; '.join(night.reasons[:2])}" for night in nights]
@@ -58,7 +61,7 @@ def said_of(nights: Iterable[NightResult], missing: date | None) -> dict[str, An
         "verdict": worst(night.verdict for night in nights),
         "reasons": reasons or ["no night is due"],
         "nights": nights,
-        "missing": missing.isoformat() if missing else None,
+        "missing": missing.key if missing else None,
     }
 
 
@@ -86,9 +89,3 @@ def unpublished_night(night: date) -> NightResult:
     """Return what is said of a night that a person asked for and that is not there."""
     reason = f"no interactions of {night} are published"
     return NightResult(night=night.isoformat(), verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
-
-
-def interval_of(day: date) -> Interval:
-    """Return the data interval of a day (UTC)."""
-    start = datetime.combine(day, time(), UTC)
-    return Interval(start=start, end=start + timedelta(days=1))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from croniter import croniter
 from upath import UPath
 
 from nightshift.config import Application, Interval
 from nightshift.data.partition import Manifest, digest_of, partition_of
 
 MOST_NIGHTS = 60  # of the newest that are looked at: a first run over years of traffic ends some time
+GRACE = timedelta(hours=4)  # from the end of an interval until its interactions must be there
+QUARTERLY = "0 0 1 */3 *"  # the one preset of Airflow that croniter does not know
 VERSION = 1  # of how nights are judged; another one judges them all again
 
 
@@ -101,11 +104,29 @@ def trailing(nights: Sequence[Answered], night: Answered, most: int) -> list[Ans
     return sorted(before, key=lambda one: one.interval.start)[-most:] if most else []
 
 
-def lacking(expected: date | None, answered: Sequence[Answered], application: Application) -> date | None:
-    """Return the expected day when the application has traffic then and no night covers it, else None."""
-    if expected is None or expected < application.start or (application.end and expected > application.end):
+def expected_night(by: datetime, application: Application) -> Interval | None:
+    """Return the newest interval of the application's schedule whose interactions must be there `by` then, if any."""
+    if application.schedule is None:
         return None
-    return None if any(night.day == expected for night in answered) else expected
+    ends = croniter(QUARTERLY if application.schedule == "@quarterly" else application.schedule, by - GRACE)
+    end, start = ends.get_prev(datetime), ends.get_prev(datetime)
+    if start.date() < application.start or (application.end and start.date() > application.end):
+        return None
+    return Interval(start=start, end=end)
+
+
+def lacking(
+    by: datetime | None, answered: Sequence[Answered], unreadable: Collection[str], application: Application
+) -> Interval | None:
+    """Return the interval of the night that must be there `by` then and is not, else None.
+
+    :param unreadable: keys of nights that are there and cannot be read.
+    """
+    expected = expected_night(by, application) if by else None
+    if expected is None or expected.key in unreadable:
+        return None
+    there = any(one.interval.start < expected.end and expected.start < one.interval.end for one in answered)
+    return None if there else expected
 
 
 def answered_night(partition: UPath, manifest: Manifest) -> Answered:

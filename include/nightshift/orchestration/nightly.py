@@ -12,11 +12,8 @@ from nightshift.verdict import Verdict
 
 NIGHT = {
     "night": "{{ params.night or '' }}",
-    # The clock fires after midnight: the night that should be there by then is that of the day before.
-    "expected": (
-        "{{ (logical_date - macros.timedelta(days=1)).strftime('%Y-%m-%d') "
-        "if dag_run.run_type == 'scheduled' and logical_date else '' }}"
-    ),
+    # Only the clock misses a night that did not come; an event says that one came.
+    "expected_by": "{{ logical_date if dag_run.run_type == 'scheduled' and logical_date else '' }}",
 }
 
 log = logging.getLogger(__name__)
