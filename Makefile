@@ -12,7 +12,7 @@ BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get insta
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-run: environment ## start everything and run the sample application, from raw rows to a registered model
+run: environment ## start everything and run the sample application, from raw rows to a retraining that helped
 	@$(BIN)/nightshift run
 
 up: environment ## start MLflow and Airflow

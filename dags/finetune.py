@@ -113,7 +113,13 @@ for app in readable_applications():
         )
         evaluate = job("evaluate", app, {**SNAPSHOT, **MODEL, **rendered(["base_model"])})
         reference = job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION})
-        register = job("register", app, {**MODEL, **EVALUATION}, obey_verdict=False, pool="nightshift_jobs")
+        register = job(
+            "register",
+            app,
+            {**MODEL, **EVALUATION, "order": CAUSE["order"]},
+            obey_verdict=False,
+            pool="nightshift_jobs",
+        )
         close = job(
             "close",
             app,

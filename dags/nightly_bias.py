@@ -10,6 +10,7 @@ Says of every night whether groups of people were answered differently, and asks
    are in MLflow, too.
 2. **verdict** shows the verdict in its log. It fails when a night could not be judged or did not arrive at all: bias
    fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
+3. **retraining**, where `retraining.on` names bias, wakes finetune for the retraining that the ledger ordered.
 
 Woken by every night of interactions and by the clock, in case an event was lost or a night is missing. On the weekday
 `bias.full_weekday` the full sets are asked. By hand: choose a night to judge it again.
@@ -23,10 +24,10 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
 from nightshift.applications import readable_applications
 from nightshift.orchestration.application_dag import application_dag
-from nightshift.orchestration.assets import interactions_asset
+from nightshift.orchestration.assets import interactions_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job
-from nightshift.orchestration.nightly import NIGHT, verdict
+from nightshift.orchestration.nightly import NIGHT, retraining, verdict
 
 log = logging.getLogger(__name__)
 
@@ -45,3 +46,5 @@ for app in readable_applications():
         bias = job("bias", app, NIGHT, obey_verdict=False)
 
         verdict(bias.output)
+        if "bias" in app.retraining.on:
+            retraining.override(outlets=[retraining_asset(app)])(bias.output)

@@ -18,29 +18,17 @@ night to judge it again.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
 from nightshift.applications import readable_applications
 from nightshift.orchestration.application_dag import application_dag
 from nightshift.orchestration.assets import interactions_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job
-from nightshift.orchestration.nightly import NIGHT, verdict
+from nightshift.orchestration.nightly import NIGHT, retraining, verdict
 
 log = logging.getLogger(__name__)
-
-
-@task
-def retraining(result: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
-    """Tell the finetune DAG of a retraining that waits for it."""
-    order = result["order"]
-    if order is None:
-        raise AirflowSkipException(f"no retraining: {result['why_not']}")
-    log.info("retraining %s: %s", order["number"], order["reason"])
-    outlet_events[ti.task.outlets[0]].extra = order
 
 
 for app in readable_applications():

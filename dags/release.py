@@ -10,7 +10,8 @@ Decides whether the newest candidate may replace the champion, moves the alias, 
    reference, and quality on rows outside every training set, known and new answers apart.
 
 Woken by every registered candidate, and once a day in case an event was lost. A candidate that is held back stays
-registered. By hand: choose a version, and give a reason to release one whose verdict is WARN.
+registered. By hand: choose a version, and give a reason to release one whose verdict is WARN, or to bring back an earlier
+champion.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ for app in readable_applications():
                 None,
                 type=["null", "string"],
                 maxLength=2_000,
-                description="Why a candidate is released although its verdict is WARN; empty: the gate alone decides",
+                description="Why a candidate is released although its verdict is WARN, or an earlier champion comes "
+                "back; empty: the gate alone decides",
             ),
         },
         doc_md=__doc__,

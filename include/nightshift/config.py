@@ -132,13 +132,15 @@ class Application(Model):
         "smollm2-135m-instruct", min_length=1, description="`smollm2-135m-instruct`, a Hugging Face id, or a local path"
     )
     schedule: Schedule | None = Field(
-        "@daily", description="when ingest runs: a cron expression or preset; null: by hand only"
+        "@daily",
+        description="when a night ends, is ingested and answered: a cron expression or preset; null: by hand only",
     )
     start: date = Field(date(2026, 1, 1), description="first day with data")
     end: date | None = Field(None, description="last day with data; empty: it goes on")
     catch_up: bool = Field(True, description="ingest the days since `start` that were missed, once ingest is unpaused")
     retrain: Schedule | None = Field(
-        None, description="when finetune runs on its own: a cron expression or preset; null: by hand only"
+        None,
+        description="when finetune also runs without an order: a cron expression or preset; null: for orders and by hand only",
     )
     compute: Name = Field("local", description="compute profile: a file in compute/")
     sources: list[Source] = Field(min_length=1, description="where rows come from")

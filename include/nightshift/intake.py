@@ -23,7 +23,7 @@ class Columns(Model):
         None, description="column with a whole conversation [{role, content}, …], in place of prompt and answer"
     )
     id: str | None = Field(
-        None, description="column that identifies a row; a second row with the same id is quarantined"
+        None, description="column that identifies a row; a second row with one is a duplicate, or quarantined"
     )
     timestamp: str | None = Field(None, description="column with the time of the row (ISO 8601)")
     response: str | None = Field(None, description="traffic only: column with what a serving system answered")

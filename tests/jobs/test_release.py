@@ -111,6 +111,23 @@ def test_a_rollback_that_was_killed_after_the_alias_is_recorded_by_the_next_try(
     assert [entry.version for entry in ledger.releases()] == ["2", "1"]
 
 
+def test_an_earlier_champion_comes_back_for_a_reason_and_stays(judged, progress):
+    first, second = judged(seed=1), judged(seed=2)
+    for spec in (first, second):
+        register.run(spec, progress)
+        released(spec, progress)
+    assert champion(first) == "1"  # the second was judged against no champion
+    back = {"version": 2, "reason": "the first is rude"}
+    ledger = Records(first.storage, first.application.name)
+    (one,) = ledger.releases()
+    ledger.replace(one.model_copy(update={"model_digest": second.model_digest, "version": "2"}))
+    decision, moved = released(first, progress, **back)
+    assert (decision.released, moved.version, champion(first)) == (True, "2", "2")
+    again, _ = released(first, progress, version=1)
+    assert "was the champion before" in again.reasons[0]
+    assert champion(first) == "2"
+
+
 def test_a_version_that_does_not_exist_is_named(judged, progress):
     spec = judged()
     with pytest.raises(BadInput, match="has no version 7"):

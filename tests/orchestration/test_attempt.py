@@ -8,6 +8,7 @@ from airflow.sdk import DAG, Param
 from nightshift.applications import load_application, load_compute
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
+from nightshift.judging import Judge
 from nightshift.orchestration.attempt import job_environment, new_attempt
 
 
@@ -97,6 +98,49 @@ def test_a_job_sees_the_keys_of_the_object_store_that_it_works_on_and_no_other(m
     app = app.model_copy(update={"sources": [app.sources[0].model_copy(update={"uri": source})]})
     environment = job_environment(JobSpec(application=app, storage=storage), job, load_compute("local"))
     assert KEYS & set(environment) == seen
+
+
+@pytest.mark.parametrize(
+    ("connection", "seen"),
+    [
+        ("http://127.0.0.1:5999", "http://127.0.0.1:5999"),
+        ("https://mlflow.example.com", "https://mlflow.example.com"),
+        ('{"conn_type": "http", "host": "mlflow.example.com", "schema": "https"}', "https://mlflow.example.com"),
+        (
+            '{"conn_type": "http", "host": "https://mlflow.example.com", "port": 8443}',
+            "https://mlflow.example.com:8443",
+        ),
+    ],
+)
+def test_the_tracking_server_is_reached_as_its_connection_says(monkeypatch, connection, seen):
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", connection)
+    assert job_environment(attempt().spec, "train", load_compute("local"))["MLFLOW_TRACKING_URI"] == seen
+
+
+@pytest.mark.parametrize(
+    ("job", "seen"), [("score", "key"), ("replay", "key"), ("reference", "key"), ("generate", None), ("train", None)]
+)
+def test_only_the_jobs_that_ask_the_judge_see_its_key(monkeypatch, job, seen):
+    monkeypatch.setenv("AIRFLOW_CONN_LLM", '{"conn_type": "http", "password": "key"}')
+    app = load_application("banking_assistant")
+    judge = Judge(url="https://llm.example.com/v1", model="m", connection="llm")
+    spec = JobSpec(application=app.model_copy(update={"judge": judge}), storage="file:///data")
+    assert job_environment(spec, job, load_compute("local")).get("NIGHTSHIFT_JUDGE_KEY") == seen
+
+
+def test_a_judge_whose_connection_is_gone_costs_its_scores_and_not_the_night(monkeypatch):
+    app = load_application("banking_assistant")
+    judge = Judge(url="https://llm.example.com/v1", model="m", connection="gone")
+    spec = JobSpec(application=app.model_copy(update={"judge": judge}), storage="file:///data")
+    assert "NIGHTSHIFT_JUDGE_KEY" not in job_environment(spec, "score", load_compute("local"))
+
+
+def test_a_source_whose_connection_is_gone_is_named(monkeypatch):
+    app = load_application("banking_assistant")
+    source = app.sources[0].model_copy(update={"connection": "gone"})
+    spec = JobSpec(application=app.model_copy(update={"sources": [source]}), storage="file:///data")
+    with pytest.raises(BadInput, match="there is no Airflow connection 'gone'; the source 'banking77' names it"):
+        job_environment(spec, "ingest", load_compute("local"))
 
 
 def test_a_token_for_the_tracking_server_is_passed_where_the_connection_has_no_login(monkeypatch):

@@ -14,6 +14,9 @@ from nightshift.jobs import train
 from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
+    decided,
+    following,
+    newest_report,
     published_night,
     said_of,
     unpublished_night,
@@ -36,11 +39,11 @@ class Spec(NightlySpec):
 
 
 class Result(NightlyResult):
-    """The worst verdict of the nights that were judged now, and each of them."""
+    """The worst verdict of the nights that were judged now, each of them, and the retraining that bias may order."""
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Publish and log the reports of the nights that are due.
+    """Publish and log the reports of the nights that are due, and evaluate the policy after each where it is on bias.
 
     A night that cannot be read is an ERROR of its own and stays due.
 
@@ -62,30 +65,40 @@ def run(spec: Spec, progress: Progress) -> Result:
     digests = (champion.digest, base_model_digest(base)) if champion and base else ("", "")
     answered, broken = published_interactions(spec.storage, app.name, MOST_NIGHTS, spec.night)
     nights = [unreadable_night(key, said) for key, said in broken.items()]
+    reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
     if spec.night:
         wanted = [due_night(night, *digests, app) for night in answered if night.day == spec.night]
         if not wanted and not any(key.startswith(spec.night.isoformat()) for key in broken):
             nights.append(unpublished_night(spec.night))
     else:
-        reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
         known = {key: [manifest.inputs for _, manifest in published] for key, published in reports.items()}
         wanted = due(answered, known, *digests, app)
     missing = lacking(spec.expected_by, answered, broken, app)
     if missing:
-        wanted.append(Due(missing, None, None, inputs_of(None, *digests, app)))
+        wanted.append(Due(missing, None, None, digests[0], inputs_of(None, *digests, app)))
+    orders, decisions = "bias" in app.retraining.on, []
     folder = scratch(UPath(spec.storage))
     try:
         bench = _bench(spec, champion, base, folder, progress) if wanted else None
         for one in wanted:
             assert bench is not None  # noqa: S101
             try:
-                nights.append(published_night(*judge_bias(bench, one)))
+                published = judge_bias(bench, one)
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.key, error)
                 nights.append(unreadable_night(one.key, str(error)))
+                continue
+            nights.append(published_night(*published))
+            if orders:
+                decisions.append(decided(spec, *published))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Result(**said_of(nights, missing))
+    if not orders:
+        return Result(**said_of(nights, missing), why_not="bias orders no retraining: it is not in `retraining.on`")
+    if not decisions and (newest := newest_report(reports, digests[0])):
+        # Perhaps an earlier try published this report and was stopped before it asked the ledger.
+        decisions.append(decided(spec, *newest))
+    return Result(**said_of(nights, missing), **following(spec, decisions))
 
 
 def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress) -> Bench:

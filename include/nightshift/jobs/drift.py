@@ -6,16 +6,17 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
     NightResult,
+    decided,
+    following,
+    newest_report,
     published_night,
     said_of,
     unpublished_night,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nightshift.data.partition import Manifest
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import Bench
-    from nightshift.monitoring.policy import Decision
     from nightshift.registry.models import Registered
 
 log = logging.getLogger(__name__)
@@ -41,22 +41,8 @@ class Spec(NightlySpec):
     """Which night is asked for; without one, all that have no verdict yet."""
 
 
-class Ordered(BaseModel):
-    """A retraining that waits for somebody to train."""
-
-    number: int
-    reason: str
-    numbers: dict[str, float]
-    nights: list[str]
-    reports: list[str]
-
-
 class Result(NightlyResult):
     """The worst verdict of the nights that were judged now, each of them, and the retraining that is ordered."""
-
-    decision: str | None = None  # its code in the ledger
-    order: Ordered | None = None
-    why_not: str = ""  # why no retraining waits
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -94,11 +80,11 @@ def run(spec: Spec, progress: Progress) -> Result:
         for night, published in _judged(_Benches(spec, champion, references, answered, progress), due, missing):
             nights.append(night)
             if published:
-                decisions.append(_decided(spec, *published))
-    if not decisions and (newest := _newest(verdicts, champion.digest)):
+                decisions.append(decided(spec, *published))
+    if not decisions and (newest := newest_report(verdicts, champion.digest)):
         # Perhaps an earlier try published this verdict and was stopped before it asked the ledger.
-        decisions.append(_decided(spec, *newest))
-    return _result(spec, nights, decisions, missing)
+        decisions.append(decided(spec, *newest))
+    return Result(**said_of(nights, missing), **following(spec, decisions))
 
 
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -200,56 +186,11 @@ def _judged(
                 continue
             yield published_night(*published), published
         if missing:
-            published = missing_night(benches.of(benches.champion.digest, folder), missing)
-            yield published_night(*published), published
+            try:
+                published = missing_night(benches.of(benches.champion.digest, folder), missing)
+            except BadInput as error:
+                yield unreadable_night(missing.key, str(error)), None
+            else:
+                yield published_night(*published), published
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _decided(spec: Spec, partition: UPath, manifest: Manifest) -> Decision:
-    """What the ledger says after a night; the decision is shown in MLflow."""
-    from nightshift.monitoring.history import night_of
-    from nightshift.monitoring.ledger import evaluate
-    from nightshift.monitoring.mirror import mirror
-
-    decision = evaluate(spec.application, spec.storage, night_of(partition, manifest), datetime.now(UTC))
-    log.info("%s: %s, %s: %s", manifest.facts["interval"], decision.action, decision.code, decision.reason)
-    mirror(spec.application.name, decision)
-    return decision
-
-
-def _newest(verdicts: dict[str, list[tuple[UPath, Manifest]]], champion: str) -> tuple[UPath, Manifest] | None:
-    """The verdict about the newest night that the champion was judged by."""
-    for key in sorted(verdicts, reverse=True):
-        for partition, manifest in reversed(verdicts[key]):
-            if manifest.facts.get("model_digest") == champion:
-                return partition, manifest
-    return None
-
-
-def _result(spec: Spec, nights: list[NightResult], decisions: list[Decision], missing: Interval | None) -> Result:
-    from nightshift.monitoring.ledger import open_order
-    from nightshift.monitoring.records import Records
-
-    records = Records(spec.storage, spec.application.name)
-    order = open_order(records)
-    claim = records.claim(order.number) if order else None
-    last = decisions[-1] if decisions else None
-    waiting = order.decision if order and not claim else None
-    why_not = last.reason if last else "no night was judged"
-    if claim:
-        why_not = f"retraining {claim.number} is the work of {claim.run_id}"
-    return Result(
-        **said_of(nights, missing),
-        decision=last.code if last else None,
-        order=Ordered(
-            number=order.number,
-            reason=waiting.reason,
-            numbers=waiting.numbers,
-            nights=waiting.nights,
-            reports=waiting.reports,
-        )
-        if order and waiting
-        else None,
-        why_not="" if waiting else why_not,
-    )

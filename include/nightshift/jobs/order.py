@@ -55,6 +55,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     records, now = Records(spec.storage, spec.application.name), datetime.now(UTC)
     wish = digest_of([spec.run_id, spec.action])[:12]
+    ledger.close_lost(records, now, spec.application.retraining.lost_after_hours)
     if spec.action == "force":
         decision = ledger.force(records, f"forced-{wish}", reason=spec.reason, by=spec.by, now=now)
         if decision:

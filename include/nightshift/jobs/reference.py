@@ -60,6 +60,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "prompt": digest_of(app.prompt.model_dump(mode="json")),
         "response_format": app.inference.response_format,
         "segments": app.traffic.segments,
+        "judge": app.judge.model_dump(mode="json") if app.judge else None,
         "version": VERSION,
     }
     partition = reference_partition(spec.storage, app.name, spec.model_digest)

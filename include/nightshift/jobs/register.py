@@ -6,6 +6,7 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
+from pydantic import Field
 from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
@@ -31,6 +32,7 @@ class Spec(JobSpec):
     model_digest: str
     evaluation: str
     evaluation_digest: str
+    order: int | None = Field(None, description="retraining of the ledger that the model was trained for")
 
 
 class Result(JobResult):
@@ -132,6 +134,8 @@ def _card(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision)
 
 
 def _tags(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision) -> dict[str, str]:
+    from nightshift.registry.models import ORDER_TAG
+
     return {
         "nightshift.application": spec.application.name,
         "nightshift.snapshot_digest": scores.snapshot,
@@ -140,6 +144,7 @@ def _tags(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision)
         "nightshift.evaluation": spec.evaluation,
         "nightshift.evaluation_digest": spec.evaluation_digest,
         "nightshift.verdict": decision.verdict.value,
+        **({ORDER_TAG: str(spec.order)} if spec.order else {}),
     }
 
 

@@ -13,10 +13,12 @@ from nightshift.verdict import Verdict
 
 
 class Spec(JobSpec):
-    """Which candidate; a reason turns a WARN into a release that its giver answers for."""
+    """Which candidate; a reason turns a WARN, or an earlier champion, into a release that its giver answers for."""
 
     version: int | None = Field(None, ge=1, description="version in the registry; empty: the newest candidate")
-    reason: str | None = Field(None, max_length=2_000, description="why a WARN is released all the same")
+    reason: str | None = Field(
+        None, max_length=2_000, description="why a WARN is released all the same, or an earlier champion comes back"
+    )
 
 
 class Result(JobResult):
@@ -41,6 +43,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
     from nightshift.monitoring.gate_records import GateRecord, record
+    from nightshift.monitoring.records import Records
     from nightshift.registry import models
 
     name = spec.application.name
@@ -54,17 +57,23 @@ def run(spec: Spec, progress: Progress) -> Result:
     if champion and champion.digest == candidate.digest:
         return _nothing(f"version {candidate.version} is the champion already")
 
+    # A model that was replaced does not come back by itself: whoever took it back had a reason.
+    back = candidate.digest in {known.model_digest for known in Records(spec.storage, name).releases()}
+    if back and not (spec.version and spec.reason):
+        return _nothing(
+            f"version {candidate.version} was the champion before; to bring it back, give its number and a reason in the form"
+        )
     evaluation = UPath(candidate.tags.get("nightshift.evaluation", ""))
     digest = candidate.tags.get("nightshift.evaluation_digest", "")
     scores = read_scores(evaluation, require_manifest(evaluation, digest))
     champion_digest = champion.digest if champion else None
-    if scores.models.get("champion") != champion_digest:
+    if not back and scores.models.get("champion") != champion_digest:
         return _nothing(
             f"version {candidate.version} was not judged against version {champion.version if champion else 'none'}, "
             "which is the champion by now; finetune again judges it anew"
         )
     decision = gate(scores.comparison, spec.application.gate, scores.slices)
-    by_person = bool(spec.reason) and decision.verdict is Verdict.WARN
+    by_person = back or (bool(spec.reason) and decision.verdict is Verdict.WARN)
     kept = record(
         spec.storage,
         GateRecord(

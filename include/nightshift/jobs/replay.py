@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from upath import UPath
 
+from nightshift.jobs import train
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPORT, NUMBERS = "report.html", "replay.json"
+# Generating is bound by the same processors and allocator as training.
+ENVIRONMENT = train.ENVIRONMENT
 VERSION = 1  # of how a replay is judged
 
 
@@ -126,18 +129,11 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 def _order_of(spec: Spec, version: Registered) -> Order | None:
     """The order that the version was trained for, or None where nobody ordered it."""
-    from nightshift.errors import BadEnvironment
     from nightshift.monitoring.records import Records
+    from nightshift.registry.models import ORDER_TAG
 
-    records = Records(spec.storage, spec.application.name)
-    orders = records.orders()
-    outcomes = records.outcomes(orders)
-    trained = [number for number, outcome in outcomes.items() if outcome.model == version.model]
-    if trained:
-        return orders[max(trained)]
-    if waiting := sorted(set(records.claims(orders)) - set(outcomes)):
-        raise BadEnvironment(f"retraining {waiting[0]} has no outcome yet, so nobody knows whose model this is")
-    return None
+    number = version.tags.get(ORDER_TAG)
+    return Records(spec.storage, spec.application.name).orders().get(int(number)) if number else None
 
 
 def _judge(

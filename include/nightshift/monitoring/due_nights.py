@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,6 +13,8 @@ from upath import UPath
 
 from nightshift.config import Application, Interval
 from nightshift.data.partition import Manifest, digest_of, partition_of
+
+log = logging.getLogger(__name__)
 
 MOST_NIGHTS = 60  # of the newest that are looked at: a first run over years of traffic ends some time
 GRACE = timedelta(hours=4)  # from the end of an interval until its interactions must be there
@@ -86,6 +89,10 @@ def due(
         model = night.model_digest or champion
         known = judged.get(night.key, ())
         if model not in references:
+            if not known:
+                log.warning(
+                    "%s cannot be judged: the model that answered it (%s) has no reference", night.key, model[:12]
+                )
             continue
         wanted = inputs_of(night.digest, references[model], application)
         same = wanted if night.model_digest == champion else {"interactions": night.digest}

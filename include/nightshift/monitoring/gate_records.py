@@ -32,11 +32,15 @@ class GateRecord(BaseModel):
 def record(storage: str, decision: GateRecord) -> GateRecord:
     """Keep a decision and return it; where the same was decided before, return what was decided then.
 
-    Another gate, or another evaluation, is another decision. A person's decision about a candidate stands beside the
-    gate's, so a held candidate can be released later.
+    Another gate, another evaluation, or another champion to replace is another decision. A person's decision about a
+    candidate stands beside the gate's, so a held candidate can be released later.
     """
     who = "gate" if decision.by == "gate" else "person"
-    name = f"{decision.model_digest[:16]}-{decision.evaluation_digest[:12]}-{decision.policy[:8]}-{who}.json"
+    parts = (
+        decision.model_digest[:16], decision.evaluation_digest[:12], decision.policy[:8],
+        (decision.champion_digest or "none")[:8], who,
+    )  # fmt: skip
+    name = f"{'-'.join(parts)}.json"
     place = _folder(storage, decision.application) / name
     if create(place, decision.model_dump_json(indent=1).encode()):
         return decision

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 from upath import UPath
 
 from nightshift.data.partition import Manifest, partition_of, read_manifest
 from nightshift.data.snapshot import published_examples
+from nightshift.errors import BadInput
 from nightshift.monitoring.policy import History, Monitor, Night
 from nightshift.monitoring.records import Records
+
+log = logging.getLogger(__name__)
 
 MONITORS: tuple[Monitor, ...] = ("drift", "bias")
 LOOK_BACK = 90  # newest intervals of a monitor; older nights say nothing about today
@@ -38,7 +42,12 @@ def nights(storage: str, application: str) -> list[Night]:
         for interval in _folders(folder)[-LOOK_BACK:]:
             for address in _folders(folder / interval):
                 partition = folder / interval / address
-                if manifest := read_manifest(partition):
+                try:
+                    manifest = read_manifest(partition)
+                except BadInput as error:
+                    log.warning("a report that cannot be read does not count: %s", error)
+                    continue
+                if manifest:
                     found.append(night_of(partition, manifest))
     return _newest(found)
 

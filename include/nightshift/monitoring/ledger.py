@@ -32,9 +32,9 @@ def evaluate(application: Application, storage: str, night: Night, now: datetime
     """
     records = Records(storage, application.name)
     wanted = decision_id(night)
+    close_lost(records, now, application.retraining.lost_after_hours)
     if decision := records.decision(wanted):
         return decision
-    close_lost(records, now, application.retraining.lost_after_hours)
     while True:
         known = history(application.name, storage, night, now)
         # Another process may have ordered for this night since the first look; its order is in this history.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nightshift.monitoring.policy import Decision, Outcome
+from nightshift.monitoring.shown import in_markdown
 from nightshift.registry.tracking import TrackingRun
 
 
@@ -24,7 +25,7 @@ def mirror(application: str, decision: Decision, outcome: Outcome | None = None)
             "nightshift.action": decision.action,
             "nightshift.code": decision.code,
             "nightshift.model_digest": decision.model_digest,
-            "mlflow.note.content": "\n".join(f"- {note}" for note in notes),
+            "mlflow.note.content": "\n".join(f"- {in_markdown(note)}" for note in notes),
             **({"nightshift.order": str(decision.order)} if decision.order else {}),
             **({"nightshift.outcome": outcome.result} if outcome else {}),
         },

@@ -111,16 +111,12 @@ class Snooze(Record):
 
 
 class Release(Record):
-    """When a model became the champion, and why."""
+    """When a model became the champion; why is in the record of its gate."""
 
     model_digest: str
     model: str = ""  # URI
     version: str = ""
-    verdict: Verdict | None = None  # of the gate
-    reasons: list[str] = []
-    numbers: dict[str, float] = {}
     evaluation: str | None = None  # URI
-    by: str = "release"
     released: datetime
 
 

@@ -1,4 +1,4 @@
-"""The ledger's records in storage: JSON files below `<storage>/<app>/ledger`, each created once.
+"""The ledger's records in storage: JSON files below `<storage>/<app>/ledger`.
 
     decisions/<night>-<digest of its report>.json   every evaluation, also "no"
     orders/<number>.json                            a retraining that is to happen
@@ -7,7 +7,8 @@
     snoozes/<id>.json                               until when nothing is ordered
     releases/<digest of the model>.json             when a model became the champion
 
-Storage decides: of two writers of one name exactly one wins (:func:`nightshift.data.storage.create`). Folders are listed
+What the gate said lies beside them (`gate_records.py`). Where it matters who is first, storage decides: of two writers of
+one name exactly one wins (:func:`nightshift.data.storage.create`). Outcomes and releases may be replaced. Folders are listed
 and files read past every cache of the storage client, because other processes write them too.
 """
 

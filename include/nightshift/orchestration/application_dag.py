@@ -38,7 +38,7 @@ def daily(app: Application, doing: str) -> dict[str, Any]:
     """
     return {
         "schedule": CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
-        "end_date": datetime.combine(app.end, time(), UTC) if app.end else None,
+        "end_date": datetime.combine(app.end, time.max, UTC) if app.end else None,
         "catchup": app.catch_up,
         "max_active_runs": 2,
         "params": {"day": optional_day(f"{doing} (UTC); empty: the run's own data interval")},

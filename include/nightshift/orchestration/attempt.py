@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from nightshift.data.storage import default_storage
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec, job_module
 
+JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
 
@@ -38,6 +40,9 @@ CREDENTIALS = {
     ("gs", "gcs"): ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"),
     ("abfs", "abfss", "az", "adl"): ("AZURE_*",),
 }
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,9 @@ def job_environment(spec: JobSpec, job: str, compute: Compute) -> dict[str, str]
             allowed += names
     environment = {key: value for key, value in os.environ.items() if _matches(key, allowed)}
     environment["OMP_NUM_THREADS"] = str(compute.cpus)
-    try:
-        mlflow = Connection.get(MLFLOW_CONNECTION)
-    except AirflowNotFoundException:
-        raise BadInput(
-            f"there is no Airflow connection {MLFLOW_CONNECTION!r}; add one (type http, host and port of the MLflow "
-            "server) or load airflow_settings.yaml"
-        ) from None
+    mlflow = _connection(
+        MLFLOW_CONNECTION, "add one (type http, host and port of the MLflow server) or load airflow_settings.yaml"
+    )
     environment["MLFLOW_TRACKING_URI"] = _http_uri(mlflow)
     if mlflow.login:
         environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
@@ -101,19 +102,36 @@ def job_environment(spec: JobSpec, job: str, compute: Compute) -> dict[str, str]
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         environment["MLFLOW_TRACKING_TOKEN"] = token
     judge = spec.application.judge
-    if job == "score" and judge and judge.connection:
-        environment["NIGHTSHIFT_JUDGE_KEY"] = Connection.get(judge.connection).password or ""
+    if job in JUDGING and judge and judge.connection:
+        try:
+            key = _connection(judge.connection, "the judge is asked without a key").password
+        except BadInput as error:
+            log.warning("%s", error)
+        else:
+            environment["NIGHTSHIFT_JUDGE_KEY"] = key or ""
     for source in sources:
         if source.connection:
-            environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = Connection.get(source.connection).get_uri()
+            connection = _connection(
+                source.connection, f"the source {source.name!r} names it: add it, or correct the name"
+            )
+            environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = connection.get_uri()
     return environment
+
+
+def _connection(name: str, advice: str) -> Connection:
+    try:
+        return Connection.get(name)
+    except AirflowNotFoundException:
+        raise BadInput(f"there is no Airflow connection {name!r}; {advice}") from None
 
 
 def _http_uri(connection: Connection) -> str:
     host = connection.host or "127.0.0.1"
-    if "://" in host:
-        return host if connection.port is None else f"{host}:{connection.port}"
-    return f"{connection.schema or 'http'}://{host}:{connection.port or 80}"
+    if "://" not in host:
+        # A connection given as a URI has its scheme as its type.
+        scheme = connection.schema or ("https" if connection.conn_type == "https" else "http")
+        host = f"{scheme}://{host}"
+    return host if connection.port is None else f"{host}:{connection.port}"
 
 
 def _refuse_unknown(context: Mapping[str, Any]) -> None:

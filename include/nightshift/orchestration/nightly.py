@@ -31,3 +31,13 @@ def verdict(result: dict[str, Any]) -> None:
         raise AirflowFailException(said)
     if result["verdict"] == Verdict.INSUFFICIENT_DATA:
         raise AirflowSkipException(said)
+
+
+@task
+def retraining(result: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
+    """Tell the finetune DAG of a retraining that waits for it."""
+    order = result["order"]
+    if order is None:
+        raise AirflowSkipException(f"no retraining: {result['why_not']}")
+    log.info("retraining %s: %s", order["number"], order["reason"])
+    outlet_events[ti.task.outlets[0]].extra = order

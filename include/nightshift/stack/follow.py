@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, TypeVar
 
 from nightshift.errors import JobError
@@ -141,9 +140,3 @@ def _require_success(api: AirflowApi, dag: str, run: str, tasks: list[dict[str, 
         f"{tail}\n  the whole log: {api.page(dag, run, task['task_id'])}\n"
         "  What to do: put right what the log names, then `make run` again; it goes on where it stopped."
     )
-
-
-def seconds_of(run: Mapping[str, Any]) -> float:
-    """Return how long a DAG run took."""
-    start, end = (datetime.fromisoformat(run[key].replace("Z", "+00:00")) for key in ("start_date", "end_date"))
-    return (end - start).total_seconds()

@@ -16,11 +16,15 @@ VERSION = 1  # of how nights are judged; another one judges them all again
 
 @dataclass(frozen=True)
 class Due:
-    """A night to judge and what determines its verdict; one that did not arrive has no partition and no digest."""
+    """A night to judge and what determines its verdict; one that did not arrive has no partition and no digest.
+
+    `model_digest` says which model answered it; where that was elsewhere, or nobody, it is the champion's.
+    """
 
     interval: Interval
     partition: UPath | None
     digest: str | None
+    model_digest: str
     inputs: dict[str, Any]
 
     @property
@@ -68,4 +72,5 @@ def due(
 
 def due_night(night: Answered, champion: str, base: str, application: Application) -> Due:
     """Return a night as one to judge."""
-    return Due(night.interval, night.partition, night.digest, inputs_of(night.digest, champion, base, application))
+    inputs = inputs_of(night.digest, champion, base, application)
+    return Due(night.interval, night.partition, night.digest, night.model_digest or champion, inputs)

@@ -28,7 +28,7 @@ from nightshift.evaluation.bias.stereotypes import stereotype_findings
 from nightshift.evaluation.bias.verdict import Finding, Judged, Section, judge
 from nightshift.monitoring.shown import in_markdown, shown
 from nightshift.registry.tracking import TrackingRun
-from nightshift.verdict import Verdict, worst
+from nightshift.verdict import Verdict
 
 VERDICT, REPORT = "verdict.json", "report.html"
 PHRASE_CHARACTERS = 300
@@ -180,7 +180,7 @@ def _with_absence(judged: Judged, due: Due, bench: Bench) -> tuple[Verdict, list
     if due.digest is not None:
         return judged.verdict, reasons
     absent = f"no interactions of {due.key} arrived; look at the runs of batch_inference for that night"
-    return worst([Verdict.INSUFFICIENT_DATA, judged.verdict]), [absent, *reasons]
+    return Verdict.INSUFFICIENT_DATA, [absent, *reasons]
 
 
 def _facts(bench: Bench, due: Due, page: Page) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _facts(bench: Bench, due: Due, page: Page) -> dict[str, Any]:
         "monitor": "bias",
         "interval": due.key,
         "verdict": page.verdict.value,
-        "model_digest": bench.champion.under_test.digest if bench.champion else "",
+        "model_digest": due.model_digest,
         "model_version": bench.version,
         "rows": page.rows,
         "failing": [shown(name, PHRASE_CHARACTERS) for name in page.judged.failing][:MOST_REASONS],
