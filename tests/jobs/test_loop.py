@@ -72,7 +72,7 @@ class Loop:
         judged = self.run(evaluate, **rows, **model, base_model=self.app.base_model)
         evaluation = {"evaluation": judged.evaluation, "evaluation_digest": judged.digest}
         self.run(reference, **rows, **model, **evaluation)
-        version = self.run(register, **model, **evaluation)
+        version = self.run(register, **model, **evaluation, order=cause.order)
         self.run(
             close, run_id=run_id, order=cause.order, model=trained.model, seconds=trained.seconds,
             evaluation=judged.evaluation, version=version.version, gate=version.verdict,
