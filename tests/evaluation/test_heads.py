@@ -11,6 +11,7 @@ import pytest
 import nightshift
 from nightshift.evaluation.heads import Heads
 
+pytestmark = pytest.mark.slow
 SAMPLE = Path(nightshift.__file__).parent / "samples" / "banking77"
 REFUSALS = [
     "I'm sorry, but I can't help with that request.",

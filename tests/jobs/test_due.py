@@ -11,6 +11,7 @@ from nightshift.jobs import close, due, order
 from nightshift.monitoring import ledger
 from nightshift.monitoring.policy import Night
 from nightshift.monitoring.records import Records
+from nightshift.monitoring.shown import in_markdown
 from nightshift.registry.tracking import experiment_of, find_run
 from nightshift.verdict import Verdict
 
@@ -161,7 +162,7 @@ def test_the_decision_and_its_outcome_are_shown_in_mlflow_with_all_numbers(ask, 
     run = find_run(mlflow_store, experiment_of(mlflow_store, "app"), f"decision-{decision.id}")
     assert run.data.tags["nightshift.code"] == "tripped"
     assert run.data.tags["nightshift.outcome"] == "registered"
-    assert decision.reason in run.data.tags["mlflow.note.content"]
+    assert in_markdown(decision.reason) in run.data.tags["mlflow.note.content"]
     assert "Retraining 1: registered, version 4, its gate says PASS" in run.data.tags["mlflow.note.content"]
     assert run.data.metrics == {**decision.numbers, "hours": 0.1}
 

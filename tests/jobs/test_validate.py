@@ -16,6 +16,7 @@ from nightshift.jobs.ingest import run as ingest
 from nightshift.jobs.validate import Spec, run
 from nightshift.verdict import Verdict
 
+pytestmark = pytest.mark.slow
 ROWS = "".join(f"{number},What about thing {number * 7919}?,thing {number % 5}\n" for number in range(60))
 INTERVAL = {"start": "2026-11-02T00:00:00Z", "end": "2026-11-03T00:00:00Z"}
 WORDS = {
