@@ -18,8 +18,6 @@ Woken by every night of interactions and by the clock, in case an event was lost
 
 from __future__ import annotations
 
-import logging
-
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
 from nightshift.applications import readable_applications
@@ -28,9 +26,6 @@ from nightshift.orchestration.assets import interactions_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job
 from nightshift.orchestration.nightly import NIGHT, retraining, verdict
-
-log = logging.getLogger(__name__)
-
 
 for app in readable_applications():
     with application_dag(

@@ -1,87 +1,14 @@
 """The ledger: whatever is doubled, lost, late or killed, each trip gives one order, and each order one training."""
 
-import multiprocessing
-import shutil
-import threading
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ledger_nights import APP, NOW, everywhere, outcome, publish_night, trip
 
-from nightshift.config import Application, Interval
-from nightshift.data.partition import digest_of, partition_of, publish
-from nightshift.data.storage import scratch
 from nightshift.errors import BadInput
 from nightshift.monitoring import history, ledger
-from nightshift.monitoring.policy import Night, Outcome, Release, Snooze
+from nightshift.monitoring.policy import Release, Snooze
 from nightshift.monitoring.records import Records
-
-NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
-CHAMPION = "c" * 64
-APP = Application(
-    name="app",
-    sources=[{"uri": "/data/*.csv", "columns": {"prompt": "text"}}],
-    retraining={"min_new_examples": 0, "cooldown_days": 0},
-)
-
-
-@pytest.fixture(params=["file"])
-def storage(request, tmp_path):
-    """URI of empty storage: a folder; with `everywhere` also this process's memory and a bucket."""
-    if request.param == "s3":
-        return f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
-    return tmp_path.as_uri() if request.param == "file" else f"memory://{uuid.uuid4().hex}"
-
-
-everywhere = pytest.mark.parametrize(
-    "storage", ["file", "memory", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
-)
-shared = pytest.mark.parametrize(
-    "storage", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
-)  # what several processes can reach
-
-
-def publish_night(storage, day, verdict, *, model=CHAMPION, version=1):
-    """A night as the drift job publishes it."""
-    start = datetime(2026, 11, day, tzinfo=UTC)
-    interval = Interval(start=start, end=start + timedelta(days=1))
-    inputs = {"day": day, "model": model, "version": version}
-    partition = partition_of(storage, "app", "drift", interval.key, digest_of(inputs)[:16])
-    folder = scratch(partition)
-    (folder / "verdict.json").write_text(f'"{verdict} {version}"')
-    manifest = publish(
-        partition,
-        folder,
-        kind="drift",
-        application="app",
-        interval=interval,
-        inputs=inputs,
-        facts={
-            "monitor": "drift", "interval": interval.key, "verdict": verdict, "model_digest": model,
-            "model_version": "3", "rows": 300, "failing": ["exact_match"] if verdict == "FAIL" else [],
-            "worst": "exact_match", "worst_segment": None, "reasons": [], "interactions": "",
-        },
-    )  # fmt: skip
-    shutil.rmtree(folder, ignore_errors=True)
-    return history.night_of(partition, manifest)
-
-
-def planted(day, verdict, version=1):
-    """The same night without a partition, for tests that only need what is decided now."""
-    return Night(
-        monitor="drift", interval=f"2026-11-{day:02d}", verdict=verdict, model_digest=CHAMPION, report=f"r/{day}",
-        report_digest=digest_of([day, version]), created=NOW,
-    )  # fmt: skip
-
-
-def trip(storage, first=22, now=NOW):
-    """Two failing nights; the decision after the second."""
-    ledger.evaluate(APP, storage, publish_night(storage, first, "FAIL"), now)
-    return ledger.evaluate(APP, storage, publish_night(storage, first + 1, "FAIL"), now)
-
-
-def outcome(number, result="registered", now=NOW, **fields):
-    return Outcome(number=number, result=result, explanation="as it went", ended=now, **fields)
 
 
 @everywhere
@@ -165,90 +92,6 @@ def test_nights_without_data_are_no_pass_and_order_nothing(storage):
     assert codes == ["no_data", "no_data"]
 
 
-def _evaluate(storage, night, barrier, answers):
-    barrier.wait()
-    answers.append(ledger.evaluate(APP, storage, night, NOW))
-
-
-def race(target, argument_lists):
-    """Run `target` in as many threads, all at once."""
-    threads = [threading.Thread(target=target, args=arguments) for arguments in argument_lists]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-@everywhere
-def test_of_many_deciders_at_once_one_orders_and_all_say_the_same(storage):
-    night = [publish_night(storage, day, "FAIL") for day in (22, 23)][1]
-    barrier, answers = threading.Barrier(8), []
-    race(_evaluate, [(storage, night, barrier, answers)] * 8)
-    assert len(answers) == 8
-    assert {answer.order for answer in answers} == {1}
-    assert len({answer.id for answer in answers}) == 1
-    assert list(Records(storage, "app").orders()) == [1]
-
-
-@shared
-def test_of_deciders_about_different_nights_at_once_one_orders_and_the_others_see_it_open(storage):
-    given = [publish_night(storage, day, "FAIL") for day in range(18, 24)]
-    barrier, answers = threading.Barrier(6), []
-    race(_evaluate, [(storage, night, barrier, answers) for night in given])
-    assert sorted(answer.code for answer in answers) == ["open"] * 5 + ["tripped"]
-    assert list(Records(storage, "app").orders()) == [1]
-
-
-def _claim(storage, run, queue):
-    order, told = ledger.claim(Records(storage, "app"), "app_finetune", run, NOW)
-    queue.put((run, order.number if order else None, told))
-
-
-@shared
-def test_of_many_processes_that_claim_at_once_one_trains(storage):
-    trip(storage)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=_claim, args=(storage, f"run-{n}", queue)) for n in range(4)]
-    for process in processes:
-        process.start()
-    answers = [queue.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
-    (winner,) = [run for run, number, _ in answers if number == 1]
-    assert {told for run, _, told in answers if run != winner} == {f"retraining 1 is the work of {winner}"}
-
-
-def _evaluate_and_train(storage, run, queue):
-    """What one scheduler of two does for a night: decide, be woken, claim, train, close; and be woken once more."""
-    records, trained = Records(storage, "app"), []
-    ledger.evaluate(APP, storage, planted(22, "FAIL"), NOW)
-    ledger.evaluate(APP, storage, planted(23, "FAIL"), NOW)
-    for wake in range(3):
-        order, _ = ledger.claim(records, "app_finetune", f"{run}-{wake}", NOW)
-        if order:
-            trained.append(order.number)
-            ledger.close(records, outcome(order.number))
-    queue.put(trained)
-
-
-@shared
-def test_two_schedulers_with_doubled_events_train_once(storage):
-    publish_night(storage, 21, "FAIL")  # so that each planted night is the second that failed
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=_evaluate_and_train, args=(storage, f"s{n}", queue)) for n in range(2)]
-    for process in processes:
-        process.start()
-    trained = [number for _ in processes for number in queue.get(timeout=60)]
-    for process in processes:
-        process.join()
-    orders = Records(storage, "app").orders()
-    assert sorted(trained) == sorted(orders)
-    # The second night may only have tripped once the first one's retraining had ended.
-    assert [order.decision.id[:10] for order in orders.values()] in (["2026-11-22"], ["2026-11-22", "2026-11-23"])
-
-
 @everywhere
 def test_a_run_that_asks_again_gets_its_order_again_and_others_get_nothing(storage):
     records = Records(storage, "app")
@@ -300,30 +143,6 @@ def test_an_order_is_not_lost_while_its_run_may_still_train(storage):
     assert records.outcome(1).explanation == "a did not end it for more than 48 hours"
     # It was only slow: its model is there, and the ledger says so.
     assert ledger.close(records, outcome(1)).result == "registered"
-
-
-@shared
-def test_giving_up_an_order_and_claiming_it_at_once_never_both_succeed(storage):
-    records = Records(storage, "app")
-    late = NOW
-    publish_night(storage, 21, "FAIL")
-    for round_number in range(3):
-        ledger.evaluate(APP, storage, publish_night(storage, 22 + round_number, "FAIL"), late)
-        number = max(records.orders())
-        late += timedelta(hours=49)
-        barrier, given, lost = threading.Barrier(2), [], []
-
-        def claim(moment=late, barrier=barrier, given=given):
-            barrier.wait()
-            given.append(ledger.claim(Records(storage, "app"), "f", "a", moment)[0])
-
-        def give_up(moment=late, barrier=barrier, lost=lost):
-            barrier.wait()
-            lost.extend(ledger.close_lost(Records(storage, "app"), moment, 48))
-
-        race(lambda do: do(), [(claim,), (give_up,)])
-        assert (given[0] is not None) != (len(lost) == 1)
-        ledger.close(records, outcome(number, now=late))
 
 
 def test_a_person_forces_one_retraining_past_the_snooze_but_not_a_second_open_one(storage):

@@ -45,7 +45,7 @@ class NightResult(BaseModel):
     reasons: list[str]
     rows: int = 0
     failing: list[str] = []
-    worst: str | None = None  # segment
+    worst: str | None = None  # metric
     report: str | None = None
     run_url: str | None = None
 

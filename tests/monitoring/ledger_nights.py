@@ -1,0 +1,70 @@
+"""Nights as the drift job publishes them, and what follows: what the tests of the ledger work on."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nightshift.config import Application, Interval
+from nightshift.data.partition import digest_of, partition_of, publish
+from nightshift.data.storage import scratch
+from nightshift.monitoring import history, ledger
+from nightshift.monitoring.policy import Night, Outcome
+
+NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
+CHAMPION = "c" * 64
+APP = Application(
+    name="app",
+    sources=[{"uri": "/data/*.csv", "columns": {"prompt": "text"}}],
+    retraining={"min_new_examples": 0, "cooldown_days": 0},
+)
+
+everywhere = pytest.mark.parametrize(
+    "storage", ["file", "memory", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
+shared = pytest.mark.parametrize(
+    "storage", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)  # what several processes can reach
+
+
+def publish_night(storage, day, verdict, *, model=CHAMPION, version=1):
+    """A night as the drift job publishes it."""
+    start = datetime(2026, 11, day, tzinfo=UTC)
+    interval = Interval(start=start, end=start + timedelta(days=1))
+    inputs = {"day": day, "model": model, "version": version}
+    partition = partition_of(storage, "app", "drift", interval.key, digest_of(inputs)[:16])
+    folder = scratch(partition)
+    (folder / "verdict.json").write_text(f'"{verdict} {version}"')
+    manifest = publish(
+        partition,
+        folder,
+        kind="drift",
+        application="app",
+        interval=interval,
+        inputs=inputs,
+        facts={
+            "monitor": "drift", "interval": interval.key, "verdict": verdict, "model_digest": model,
+            "model_version": "3", "rows": 300, "failing": ["exact_match"] if verdict == "FAIL" else [],
+            "worst": "exact_match", "worst_segment": None, "reasons": [], "interactions": "",
+        },
+    )  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
+    return history.night_of(partition, manifest)
+
+
+def planted(day, verdict, version=1):
+    """The same night without a partition, for tests that only need what is decided now."""
+    return Night(
+        monitor="drift", interval=f"2026-11-{day:02d}", verdict=verdict, model_digest=CHAMPION, report=f"r/{day}",
+        report_digest=digest_of([day, version]), created=NOW,
+    )  # fmt: skip
+
+
+def trip(storage, first=22, now=NOW):
+    """Two failing nights; the decision after the second."""
+    ledger.evaluate(APP, storage, publish_night(storage, first, "FAIL"), now)
+    return ledger.evaluate(APP, storage, publish_night(storage, first + 1, "FAIL"), now)
+
+
+def outcome(number, result="registered", now=NOW, **fields):
+    return Outcome(number=number, result=result, explanation="as it went", ended=now, **fields)

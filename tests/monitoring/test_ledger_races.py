@@ -1,0 +1,118 @@
+"""Many who decide, claim and give up at once: one order, and one training for it."""
+
+import multiprocessing
+import threading
+from datetime import timedelta
+
+from ledger_nights import APP, NOW, everywhere, outcome, planted, publish_night, shared, trip
+
+from nightshift.monitoring import ledger
+from nightshift.monitoring.records import Records
+
+
+def _evaluate(storage, night, barrier, answers):
+    barrier.wait()
+    answers.append(ledger.evaluate(APP, storage, night, NOW))
+
+
+def race(target, argument_lists):
+    """Run `target` in as many threads, all at once."""
+    threads = [threading.Thread(target=target, args=arguments) for arguments in argument_lists]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@everywhere
+def test_of_many_deciders_at_once_one_orders_and_all_say_the_same(storage):
+    night = [publish_night(storage, day, "FAIL") for day in (22, 23)][1]
+    barrier, answers = threading.Barrier(8), []
+    race(_evaluate, [(storage, night, barrier, answers)] * 8)
+    assert len(answers) == 8
+    assert {answer.order for answer in answers} == {1}
+    assert len({answer.id for answer in answers}) == 1
+    assert list(Records(storage, "app").orders()) == [1]
+
+
+@shared
+def test_of_deciders_about_different_nights_at_once_one_orders_and_the_others_see_it_open(storage):
+    given = [publish_night(storage, day, "FAIL") for day in range(18, 24)]
+    barrier, answers = threading.Barrier(6), []
+    race(_evaluate, [(storage, night, barrier, answers) for night in given])
+    assert sorted(answer.code for answer in answers) == ["open"] * 5 + ["tripped"]
+    assert list(Records(storage, "app").orders()) == [1]
+
+
+def _claim(storage, run, queue):
+    order, told = ledger.claim(Records(storage, "app"), "app_finetune", run, NOW)
+    queue.put((run, order.number if order else None, told))
+
+
+@shared
+def test_of_many_processes_that_claim_at_once_one_trains(storage):
+    trip(storage)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_claim, args=(storage, f"run-{n}", queue)) for n in range(4)]
+    for process in processes:
+        process.start()
+    answers = [queue.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    (winner,) = [run for run, number, _ in answers if number == 1]
+    assert {told for run, _, told in answers if run != winner} == {f"retraining 1 is the work of {winner}"}
+
+
+def _evaluate_and_train(storage, run, queue):
+    """What one scheduler of two does for a night: decide, be woken, claim, train, close; and be woken once more."""
+    records, trained = Records(storage, "app"), []
+    ledger.evaluate(APP, storage, planted(22, "FAIL"), NOW)
+    ledger.evaluate(APP, storage, planted(23, "FAIL"), NOW)
+    for wake in range(3):
+        order, _ = ledger.claim(records, "app_finetune", f"{run}-{wake}", NOW)
+        if order:
+            trained.append(order.number)
+            ledger.close(records, outcome(order.number))
+    queue.put(trained)
+
+
+@shared
+def test_two_schedulers_with_doubled_events_train_once(storage):
+    publish_night(storage, 21, "FAIL")  # so that each planted night is the second that failed
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_evaluate_and_train, args=(storage, f"s{n}", queue)) for n in range(2)]
+    for process in processes:
+        process.start()
+    trained = [number for _ in processes for number in queue.get(timeout=60)]
+    for process in processes:
+        process.join()
+    orders = Records(storage, "app").orders()
+    assert sorted(trained) == sorted(orders)
+    # The second night may only have tripped once the first one's retraining had ended.
+    assert [order.decision.id[:10] for order in orders.values()] in (["2026-11-22"], ["2026-11-22", "2026-11-23"])
+
+
+@shared
+def test_giving_up_an_order_and_claiming_it_at_once_never_both_succeed(storage):
+    records = Records(storage, "app")
+    late = NOW
+    publish_night(storage, 21, "FAIL")
+    for round_number in range(3):
+        ledger.evaluate(APP, storage, publish_night(storage, 22 + round_number, "FAIL"), late)
+        number = max(records.orders())
+        late += timedelta(hours=49)
+        barrier, given, lost = threading.Barrier(2), [], []
+
+        def claim(moment=late, barrier=barrier, given=given):
+            barrier.wait()
+            given.append(ledger.claim(Records(storage, "app"), "f", "a", moment)[0])
+
+        def give_up(moment=late, barrier=barrier, lost=lost):
+            barrier.wait()
+            lost.extend(ledger.close_lost(Records(storage, "app"), moment, 48))
+
+        race(lambda do: do(), [(claim,), (give_up,)])
+        assert (given[0] is not None) != (len(lost) == 1)
+        ledger.close(records, outcome(number, now=late))
