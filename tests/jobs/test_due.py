@@ -65,13 +65,13 @@ def wish(storage, progress):
     return run
 
 
-def trip(storage, day=22):
+def trip(storage, day=22, decided=None):
     """A failing night, and the decision that orders a retraining."""
     night = Night(
         monitor="drift", interval=f"2026-11-{day}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime(2026, 11, day, tzinfo=UTC),
     )  # fmt: skip
-    return ledger.evaluate(APP, storage, night, datetime.now(UTC))
+    return ledger.evaluate(APP, storage, night, decided or datetime.now(UTC))
 
 
 def test_a_wake_without_an_order_ends_with_nothing_due(ask):
@@ -197,6 +197,14 @@ def test_forcing_while_an_order_waits_wakes_finetune_for_that_one(wish, storage)
     trip(storage)
     assert wish("force").order == 1
     assert "waits for finetune" in wish("force").reason
+
+
+def test_a_retraining_whose_run_is_gone_blocks_no_person(wish, storage, records):
+    long_ago = datetime.now(UTC) - timedelta(hours=APP.retraining.lost_after_hours + 1)
+    trip(storage, decided=long_ago)
+    ledger.claim(records, "app_finetune", "a run that was deleted", long_ago)
+    assert wish("force").order == 2
+    assert records.outcome(1).result == "lost"
 
 
 def test_a_snooze_keeps_the_policy_quiet_and_wake_ends_it(wish, storage, records):

@@ -3,6 +3,7 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 
+from ledger_nights import CHAMPION, publish_night
 from upath import UPath
 
 from nightshift.config import Interval
@@ -11,8 +12,6 @@ from nightshift.data.partition import Parent, partition_of, publish
 from nightshift.data.storage import scratch
 from nightshift.monitoring import history
 from nightshift.verdict import Verdict
-
-CHAMPION = "c" * 64
 
 
 def publish_examples(storage, day, train, verdict=Verdict.PASS):
@@ -54,3 +53,10 @@ def test_new_examples_are_the_accepted_days_after_the_champions_snapshot(tmp_pat
     assert history.new_examples(storage, "app", trained.digest) == 4 + 5
     shutil.rmtree(UPath(snapshot).path)
     assert history.new_examples(storage, "app", trained.digest) == 1 + 2 + 3 + 4 + 5
+
+
+def test_a_report_that_cannot_be_read_hides_no_other(tmp_path):
+    storage = tmp_path.as_uri()
+    damaged, whole = (publish_night(storage, day, "FAIL") for day in (21, 22))
+    (UPath(damaged.report) / "manifest.json").write_text("{}")
+    assert history.nights(storage, "app") == [whole]
