@@ -79,10 +79,12 @@ def read_spec(job: str, location: str) -> JobSpec:
 
 
 def perform(job: str, spec: JobSpec, result_location: str, progress: Progress) -> None:
-    """Run a job and write its result file, whole or not at all."""
+    """Run a job and write its result file, whole or not at all. A node that does not lead its job has no result."""
     started = datetime.now(UTC)
-    run: Callable[[JobSpec, Progress], JobResult] = job_module(job).run
+    run: Callable[[JobSpec, Progress], JobResult | None] = job_module(job).run
     result = run(spec, progress)
+    if result is None:
+        return
     file = ResultFile(
         job=job,
         spec_digest=spec_digest(spec),
