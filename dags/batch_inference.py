@@ -25,7 +25,8 @@ from nightshift.applications import readable_applications
 from nightshift.config import Application
 from nightshift.orchestration.application_dag import INTERVAL, application_dag, daily
 from nightshift.orchestration.assets import interactions_asset
-from nightshift.orchestration.job import JobOperator, job, result_of
+from nightshift.orchestration.job import job, result_of
+from nightshift.orchestration.job_task import JobTask
 
 PROMPTS = {"prompts": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
 
@@ -40,7 +41,7 @@ def record(night: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
     }
 
 
-def shards_of(app: Application) -> list[JobOperator]:
+def shards_of(app: Application) -> list[JobTask]:
     """The tasks that generate; none where the responses are already there."""
     if app.traffic.served_elsewhere:
         return []
@@ -48,12 +49,11 @@ def shards_of(app: Application) -> list[JobOperator]:
     if count == 1:
         return [job("generate", app, PROMPTS)]
     return [
-        JobOperator(
+        job(
+            "generate",
+            app,
+            {**PROMPTS, "shard": shard, "shards": count, "run": "{{ run_id }}"},
             task_id=f"generate_{shard}",
-            application=app.name,
-            job="generate",
-            arguments={**PROMPTS, "shard": shard, "shards": count, "run": "{{ run_id }}"},
-            compute=app.compute,
         )
         for shard in range(count)
     ]

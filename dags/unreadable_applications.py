@@ -1,14 +1,15 @@
-"""Holds no DAG: an application file that cannot be read shows here as an Airflow import error that names file and line.
+"""Holds no DAG: what cannot be read of an application, or of its compute profiles, shows here as an import error.
 
-The other files leave such an application out, so that it breaks only its own DAGs.
+The error names file and line. The other files leave such an application out, so that it breaks only its own DAGs.
 """
 
-from nightshift.applications import BadApplication, application_names, load_application
+from nightshift.applications import BadApplication, application_names, load_application, load_compute
 
 problems = []
 for name in application_names():
     try:
-        load_application(name)
+        for profile in sorted(set(load_application(name).compute.values())):
+            load_compute(profile)
     except BadApplication as error:
         problems.append(str(error))
 if problems:

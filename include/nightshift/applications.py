@@ -13,7 +13,8 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nightshift.config import Application, Compute
+from nightshift.computing import BACKENDS, Compute
+from nightshift.config import Application
 from nightshift.errors import BadInput
 from nightshift.intake import Source
 
@@ -81,8 +82,17 @@ def load_compute(name: str) -> Compute:
 
     :raises BadApplication: the file is missing or wrong.
     """
-    path = Path(os.environ.get("NIGHTSHIFT_COMPUTE", PACKAGE / "compute")) / f"{name}.yaml"
-    return _check(Compute, path, _read(path) or {})
+    path = compute_folder() / f"{name}.yaml"
+    fields = _read(path) or {}
+    backend = fields.get("backend", "local") if isinstance(fields, dict) else "local"
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        raise BadApplication(f"{path}: backend: there are {', '.join(BACKENDS)}; you wrote {backend!r}")
+    return _check(BACKENDS[backend], path, fields)
+
+
+def compute_folder() -> Path:
+    """The folder with the compute profiles: `$NIGHTSHIFT_COMPUTE`, or the one in the package."""
+    return Path(os.environ.get("NIGHTSHIFT_COMPUTE", PACKAGE / "compute"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -195,7 +205,7 @@ def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
             model = next(_models(annotation), model)
-    return [name for name in model.model_fields if name != "name" or model not in (Application, Compute)]
+    return [name for name in model.model_fields if name != "name" or model not in (Application, *BACKENDS.values())]
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

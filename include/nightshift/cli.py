@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from nightshift.jobs.contract import JOBS
+    from nightshift.jobs.names import JOBS
 
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
     parser.add_argument("--version", action="version", version=f"nightshift {__version__}")
@@ -109,7 +109,8 @@ def _check_applications(options: argparse.Namespace) -> ExitCode:
     for file in files:
         try:
             application = read_application(file)
-            load_compute(application.compute)
+            for profile in sorted(set(application.compute.values())):
+                load_compute(profile)
         except BadApplication as error:
             wrong += 1
             print(error if str(file) in str(error) else f"{file}: compute: {error}", file=sys.stderr)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from nightshift.fields import Model, Name, Share
 from nightshift.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
+from nightshift.jobs.names import JOBS
 from nightshift.judging import Judge
 from nightshift.policies import Bias, Drift, Inference, Retraining
 
@@ -56,6 +57,13 @@ class Prompt(Model):
         return [*system, {"role": "user", "content": self.user.replace("{prompt}", prompt)}]
 
 
+# A form offers a number or nothing; JSON Schema's `anyOf`, which pydantic would write, has no place in one.
+Processes = Annotated[
+    Annotated[int, Field(ge=1, le=64)] | None,
+    WithJsonSchema({"type": ["integer", "null"], "minimum": 1, "maximum": 64}),
+]
+
+
 class Training(Model):
     """How a candidate is trained. Every field can be changed in the form that starts a run."""
 
@@ -69,7 +77,7 @@ class Training(Model):
     gradient_clipping: float = Field(1.0, gt=0, le=100)
     sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
     rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
-    rows_per_batch: int = Field(4, ge=1, le=1024, description="packed rows in one forward pass of one process")
+    rows_per_batch: int = Field(4, ge=1, le=1024, description="most packed rows in one forward pass of one process")
     zero_stage: int = Field(
         0, ge=0, le=3, description="DeepSpeed ZeRO stage: what processes share instead of each holding it"
     )
@@ -77,7 +85,7 @@ class Training(Model):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the GPU or processor multiplies it, else fp32"
     )
-    processes: int = Field(1, ge=1, le=64, description="training processes on one node (one per GPU)")
+    processes: Processes = Field(None, description="processes on each node; empty: one per GPU, or one without")
     evaluate_steps: int = Field(25, ge=1, description="steps between two measurements of the held-out loss")
     checkpoint_steps: int = Field(50, ge=1, description="steps between two checkpoints")
     seed: int = Field(17, ge=0, le=2**31 - 1)
@@ -86,11 +94,8 @@ class Training(Model):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        at_once = self.rows_per_batch * self.processes
-        if self.rows_per_step % at_once:
-            raise ValueError(
-                f"rows_per_step ({self.rows_per_step}) must be a multiple of rows_per_batch x processes ({at_once})"
-            )
+        if self.processes and self.rows_per_step % self.processes:
+            raise ValueError(f"rows_per_step ({self.rows_per_step}) must be a multiple of processes ({self.processes})")
         needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
         if self.zero_stage < needed:
             raise ValueError(f"offload: {self.offload} needs zero_stage {needed} or above, not {self.zero_stage}")
@@ -120,6 +125,13 @@ class Gate(Model):
     )
 
 
+COMPUTE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
+
+
+def _for_every_job(value: Any) -> Any:
+    return {"default": value} if isinstance(value, str) else value
+
+
 class Application(Model):
     """One generative-AI application whose model is kept good."""
 
@@ -142,7 +154,10 @@ class Application(Model):
         None,
         description="when finetune also runs without an order: a cron expression or preset; null: for orders and by hand only",
     )
-    compute: Name = Field("local", description="compute profile: a file in compute/")
+    compute: Annotated[dict[Name, Name], BeforeValidator(_for_every_job), WithJsonSchema(COMPUTE_SCHEMA)] = Field(
+        {"default": "local"},
+        description="compute profile, a file in compute/: one for all jobs, or `default` and those of single jobs",
+    )
     sources: list[Source] = Field(min_length=1, description="where rows come from")
     prompt: Prompt = Field(Prompt(), description="how the application speaks to its model")
     ingest: Ingest = Field(Ingest(), description="how raw rows become examples")
@@ -157,6 +172,17 @@ class Application(Model):
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
 
+    @field_validator("compute")
+    @classmethod
+    def _is_for_jobs(cls, value: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(set(value) - {*JOBS, "default"}):
+            raise ValueError(f"there is no job {', '.join(unknown)}; there are default, {', '.join(JOBS)}")
+        return {"default": "local", **value}
+
+    def profile_of(self, job: str) -> str:
+        """Return the name of the compute profile of a job."""
+        return self.compute.get(job, self.compute["default"])
+
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:
         if self.end and self.end < self.start:
@@ -164,20 +190,6 @@ class Application(Model):
         if len({source.name for source in self.sources}) != len(self.sources):
             raise ValueError("two sources have the same name; give each a `name` of its own")
         return self
-
-
-class Compute(Model):
-    """Where a job runs and what it may use: the typed form of `compute/<name>.yaml`."""
-
-    name: Name
-    backend: Literal["local"] = Field("local", description="a process group of the Airflow worker")
-    cpus: int = Field(2, ge=1, le=1024, description="processors of one job")
-    memory_gb: float = Field(
-        6.0, gt=0, le=16_384, description="memory of one job's process tree; above it the job is stopped"
-    )
-    pass_environment: list[str] = Field(
-        [], description="further environment variables that jobs may see; `*` at the end matches"
-    )
 
 
 class Interval(Model):

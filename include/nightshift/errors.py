@@ -41,3 +41,12 @@ class Preempted(JobError):
     """The job was asked to stop and saved what it had; a retry goes on from there."""
 
     exit_code = ExitCode.PREEMPTED
+
+
+def meaning(code: int) -> str:
+    """Return what an exit code of a job says, for a person."""
+    return {
+        ExitCode.BAD_INPUT: "bad input (a retry cannot help)",
+        ExitCode.BAD_ENVIRONMENT: "something it needs is missing or down",
+        ExitCode.PREEMPTED: "it was asked to stop",
+    }.get(code, "it failed")  # type: ignore[call-overload]

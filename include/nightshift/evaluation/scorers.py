@@ -72,6 +72,18 @@ class Scorers:
 
         All lists are of equal length. Equal texts are scored once.
         """
+        columns = self.score_without_judge(prompts, responses, contexts, references, finish_reasons)
+        return columns | {"judge": self.ask_judge(prompts, responses, contexts, references)}
+
+    def score_without_judge(
+        self,
+        prompts: list[str],
+        responses: list[str],
+        contexts: list[str | None],
+        references: list[str | None],
+        finish_reasons: list[str | None],
+    ) -> dict[str, list[Any]]:
+        """Return every score but the judge's, as :meth:`score` does; they depend on these rows alone."""
         measures = self._measures
         columns: dict[str, list[Any]] = {
             "prompt_characters": [len(prompt) for prompt in prompts],
@@ -95,15 +107,22 @@ class Scorers:
             columns["pii"] = _each(_personal_data, responses)
         with self._timed("groundedness"):
             columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, contexts, strict=True)))
-        with self._timed("judge"):
-            shown = map(Question, prompts, responses, contexts, references)
-            columns["judge"] = self._judgements(list(shown))
         wanted = list(zip(responses, references, strict=True))
         with self._timed("exact_match"):
             columns["exact_match"] = _each(_if_given(exact_match), wanted)
         with self._timed("rouge_l"):
             columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
         return columns
+
+    def ask_judge(
+        self, prompts: list[str], responses: list[str], contexts: list[str | None], references: list[str | None]
+    ) -> list[float | None]:
+        """Return the judge's score of the rows that are in its sample of the night, None for the others.
+
+        The sample ends after so many rows: a night's rows must come in their order, all of them to one object.
+        """
+        with self._timed("judge"):
+            return self._judgements(list(map(Question, prompts, responses, contexts, references)))
 
     @contextmanager
     def _timed(self, scorer: str) -> Iterator[None]:

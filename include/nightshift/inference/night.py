@@ -59,14 +59,13 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
             )
 
 
-def served(prompts: Prompts) -> Iterator[pa.Table]:
-    """Yield the rows of a night that a serving system answered, in order.
+def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
+    """Yield the rows from `begin` to `end`, both included, of a night that a serving system answered; in order.
 
     :raises BadInput: a row has no response.
     """
-    for first in range(0, prompts.rows, ROWS_AT_ONCE):
-        last = min(prompts.rows, first + ROWS_AT_ONCE) - 1
-        rows = prompts.read(first, last, [*ASKED, "response"])
+    for first in range(begin, end + 1, ROWS_AT_ONCE):
+        rows = prompts.read(first, min(end + 1, first + ROWS_AT_ONCE) - 1, [*ASKED, "response"])
         if rows["response"].null_count:
             raise BadInput("these prompts have no responses: they were not served elsewhere; run generate first")
         count = rows.num_rows

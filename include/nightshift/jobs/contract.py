@@ -23,11 +23,6 @@ from nightshift.data.storage import replace
 from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
 
-JOBS = (
-    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due", "close",
-    "order", "reference", "drift", "generate", "score", "bias",
-)  # fmt: skip
-
 
 class JobSpec(Model):
     """What every job needs: whose work it is and where the data lies."""

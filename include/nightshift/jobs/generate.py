@@ -14,6 +14,7 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.jobs import train
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nodes import Nodes, nodes
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
@@ -30,10 +31,11 @@ log = logging.getLogger(__name__)
 
 
 class Spec(JobSpec):
-    """The prompts (URI and digest of an examples or traffic partition), and which of their parts this process answers.
+    """The prompts (URI and digest of an examples or traffic partition), and which of their parts this job answers.
 
     :param model: version in the registry; the champion where none is given.
-    :param run: what shards have in common: those of one run answer with one champion, also if it changes meanwhile.
+    :param run: what shards and nodes have in common: those of one run answer with one champion, also if it changes
+        meanwhile.
     """
 
     prompts: str
@@ -51,9 +53,10 @@ class Spec(JobSpec):
 
 
 class Result(JobResult):
-    """The folder with the parts of all shards; the numbers are of this shard's parts, whichever attempt made them.
+    """The folder with the parts of all shards; the numbers are of this shard's parts, whichever attempt or node made them.
 
-    `seconds` is the time that generating took, without loading the model; `tokens` counts those of the responses.
+    `seconds` is the time that generating took, without loading the model, added up over nodes; `tokens` counts those of
+    the responses.
     """
 
     verdict: Verdict
@@ -67,16 +70,27 @@ class Result(JobResult):
     seconds: float = 0.0
 
 
-def run(spec: Spec, progress: Progress) -> Result:
+def run(spec: Spec, progress: Progress) -> Result | None:
     """Publish the responses of this shard's parts; parts that are there are found and not made again.
 
-    :raises BadInput: the prompts, the version or its model are gone, or the model cannot be run here.
-    :raises BadEnvironment: MLflow cannot be reached, or the engine that is asked for is not there.
+    On many nodes each answers its share of them, and the first one waits for all and has the result; the others return
+    None.
+
+    :raises BadInput: the prompts, the version or its model are gone, or the model cannot be run here; or many nodes have
+        nothing to agree on a champion by.
+    :raises BadEnvironment: MLflow cannot be reached, the engine that is asked for is not there, or other nodes do nothing.
     """
+    node = nodes()
+    result = _answered(spec, node, progress)
+    return result if node.leads else None
+
+
+def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.data.partition import digest_of, partition_of, require_manifest
     from nightshift.data.storage import scratch
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts, parts_of
+    from nightshift.inference.sharing import await_parts
 
     application, settings = spec.application, spec.application.inference
     partition = UPath(spec.prompts)
@@ -86,7 +100,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         prompts = Prompts(partition, manifest, folder)
         if prompts.rows == 0:
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
-        model = _model(spec)
+        model = _model(spec, node)
         if model is None:
             reason = f"{application.name} has no champion yet: nobody can answer. Train and release one first"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
@@ -113,7 +127,17 @@ def run(spec: Spec, progress: Progress) -> Result:
             parents=[(spec.prompts, spec.digest), (model.model, model.digest)],
             model_folder=lambda: _folder(model, folder),
         )
-        manifests = _answer(answering, parts, progress)
+        mine = parts[node.index :: node.count]
+        manifests = _answer(answering, mine, progress)
+        if not node.leads:
+            return None
+        if node.count > 1:
+
+            def report(done: int, total: int, others: str) -> None:
+                progress.report(done, total, "parts", waiting_for=others)
+
+            found = dict(zip(mine, manifests, strict=True))
+            manifests = await_parts(parts, found, answering.find, node.count, report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     tokens = sum(part.counts["tokens"] for part in manifests)
@@ -153,16 +177,21 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
     return manifests
 
 
-def _model(spec: Spec) -> Registered | None:
-    """The version that answers. Shards of one run agree on a champion by the first one's record of it."""
+def _model(spec: Spec, node: Nodes) -> Registered | None:
+    """The version that answers. Shards and nodes of one run agree on a champion by the first one's record of it."""
     from nightshift.data.partition import digest_of, partition_of
     from nightshift.data.storage import create
     from nightshift.registry.models import CHAMPION, version_of, with_alias
 
     name, version = spec.application.name, spec.model
     if version is None:
+        if node.count > 1 and spec.run is None:
+            raise BadInput(
+                f"{node.count} nodes would answer with whoever is champion when each of them looks: give them `run`, a "
+                "text that no other run has, or `model`"
+            )
         champion = with_alias(name, CHAMPION)
-        if champion is None or spec.run is None or spec.shards == 1:
+        if champion is None or spec.run is None or (spec.shards == 1 and node.count == 1):
             return champion
         key = digest_of([spec.run, spec.digest, spec.shards])[:16]
         record = partition_of(spec.storage, name, "responses", "champions", f"{key}.txt")

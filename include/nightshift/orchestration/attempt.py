@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from nightshift.applications import load_application
-from nightshift.config import Compute
+from nightshift.computing import LocalCompute
 from nightshift.data.storage import default_storage
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec, job_module
@@ -82,7 +82,7 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     return Attempt(job, spec, UPath(storage).joinpath(app.name, "results", *place, *suffix, f"try-{ti.try_number}"))
 
 
-def job_environment(spec: JobSpec, job: str, compute: Compute) -> dict[str, str]:
+def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str, str]:
     """Return the environment of a job: the allow-list, the tracking server, and what opens its storage and sources."""
     sources = [*spec.application.sources, *spec.application.traffic.sources] if job == "ingest" else []
     places = [spec.storage, *(source.uri for source in sources if source.uri)]

@@ -1,4 +1,4 @@
-"""The job operator: verdicts, exit codes and results, as a task of Airflow meets them."""
+"""The embedded back end: verdicts, exit codes and results, as a task of Airflow meets them."""
 
 import json
 from datetime import UTC, datetime
@@ -13,8 +13,10 @@ from nightshift.applications import load_application
 from nightshift.data.storage import replace
 from nightshift.errors import ExitCode
 from nightshift.jobs.contract import JobSpec, ResultFile, spec_digest
+from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.job import JobFailed, JobOperator, _as_text, _failure
+from nightshift.orchestration.job_task import JobFailed
+from nightshift.orchestration.local_job import LocalJob, _failure
 
 BEFORE_THE_SAMPLE = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}
 
@@ -27,7 +29,7 @@ def run_task(tmp_path, monkeypatch):
     def run(interval: dict) -> dict:
         pushed: dict = {}
         dag = DAG("banking_assistant_ingest")
-        task = JobOperator(
+        task = LocalJob(
             task_id="ingest", dag=dag, application="banking_assistant", job="ingest", arguments={"interval": interval}
         )
         ti = SimpleNamespace(
@@ -47,7 +49,7 @@ def test_no_data_skips_what_follows_and_still_shows_its_result(run_task):
 
 def test_a_job_that_gives_no_verdict_is_not_logged_as_passed(tmp_path, capsys):
     app = load_application("banking_assistant")
-    task = JobOperator(task_id="t", application=app.name, job="evaluate", arguments={})
+    task = LocalJob(task_id="t", application=app.name, job="evaluate", arguments={})
     spec = JobSpec(application=app, storage=tmp_path.as_uri())
     attempt = Attempt("evaluate", spec, UPath(tmp_path.as_uri()))
     now = datetime.now(UTC)
@@ -57,7 +59,7 @@ def test_a_job_that_gives_no_verdict_is_not_logged_as_passed(tmp_path, capsys):
         result=result,
     )  # fmt: skip
     replace(UPath(attempt.result_uri), file.model_dump_json().encode())
-    assert task._result(attempt, {}) == result
+    assert task.answer(spec, attempt.result_uri, {}) == result
     assert "PASS" not in capsys.readouterr().out
 
 
@@ -102,11 +104,11 @@ def test_progress_reads_like_a_sentence():
         "time": 1.0, "event": "progress", "job": "train", "seconds": 96.0, "memory_gb": 3.9,
         "step": 40, "total": 117, "unit": "steps", "loss": 0.8200312, "tokens_per_second": 402,
     }  # fmt: skip
-    assert _as_text(event) == "train: 40 of 117 steps · loss 0.82 · tokens per second 402 · 96.0 s · 3.9 GB"
+    assert as_text(event) == "train: 40 of 117 steps · loss 0.82 · tokens per second 402 · 96.0 s · 3.9 GB"
 
 
 def test_the_jobs_own_log_lines_keep_their_level(capsys):
-    task = JobOperator(task_id="t", application="banking_assistant", job="ingest", arguments={})
+    task = LocalJob(task_id="t", application="banking_assistant", job="ingest", arguments={})
     task._log_line("stderr", "WARNING 3 rows have no answer")
     task._log_line("stderr", "Traceback (most recent call last):")
     warning, other = capsys.readouterr().out.splitlines()

@@ -1,0 +1,167 @@
+"""The scores of a night's rows: made as they are read, or by many nodes, each of which publishes those of some stretches.
+
+Both give the same interactions, byte for byte: rows are scored in the same batches, and the one state over rows, which
+of them the judge is shown, stays with the node that joins the stretches.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest, digest_of, fetch, partition_of, publish
+from nightshift.data.partition import find as find_partition
+from nightshift.data.storage import scratch
+from nightshift.evaluation.scorers import Scorers
+from nightshift.inference.night import ROWS_AT_ONCE, answered, served
+from nightshift.inference.prompts import Prompts, parts_of
+from nightshift.inference.sharing import Rows
+
+SCORES = "scores.parquet"
+
+Scored = tuple[pa.Table, dict[str, list[Any]]]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows of a night that follow each other and are read in whole batches.
+
+    :param rows: the first and the last, both included.
+    :param parts: the partitions with their responses, in order; none where the night was served elsewhere.
+    """
+
+    rows: Rows
+    parts: list[tuple[UPath, Manifest]]
+
+    def read(self, prompts: Prompts, folder: Path) -> Iterator[pa.Table]:
+        """Yield the rows with their responses, in order; at most so many at once.
+
+        :param folder: for local copies.
+        :raises BadInput: a part is damaged or answers other prompts, or a row has no response.
+        """
+        return answered(prompts, self.parts, folder) if self.parts else served(prompts, *self.rows)
+
+
+def stretches_of(rows: int, parts: list[tuple[UPath, Manifest]]) -> list[Stretch]:
+    """Return the stretches that a night is scored in where many nodes share it; whole parts, whoever and how many they are."""
+    if not parts:
+        return [Stretch(part, []) for part in parts_of(rows, ROWS_AT_ONCE)]
+    stretches: list[Stretch] = []
+    held: list[tuple[UPath, Manifest]] = []
+    first = last = 0
+    for place, (address, manifest) in enumerate(parts, 1):
+        held.append((address, manifest))
+        last += manifest.counts["rows"]
+        if last - first >= ROWS_AT_ONCE or place == len(parts):
+            stretches.append(Stretch((first, last - 1), held))
+            held, first = [], last
+    return stretches
+
+
+def score_as_read(tables: Iterable[pa.Table], scorers: Scorers) -> Iterator[Scored]:
+    """Yield rows with every score."""
+    for rows in tables:
+        yield rows, scorers.score(*_texts(rows), finish_reasons=rows["finish_reason"].to_pylist())
+
+
+@dataclass
+class SharedScores:
+    """The `scores` partitions of one night, found or made; they live until its interactions are published.
+
+    :param inputs: what determines the interactions.
+    :param folder: for local copies.
+    """
+
+    application: Application
+    storage: str
+    prompts: Prompts
+    stretches: list[Stretch]
+    inputs: dict[str, Any]
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._night = digest_of(self.inputs)
+        self._place = partition_of(self.storage, self.application.name, "scores", self._night[:16])
+
+    def find(self, first: int, last: int) -> Manifest | None:
+        """Return the manifest of a stretch that some node has scored, or None."""
+        return find_partition(self._address((first, last)), self._inputs((first, last)))
+
+    def make(self, stretch: Stretch, scorers: Scorers, report: Callable[[int], None]) -> Manifest:
+        """Score a stretch, without the judge, and publish that.
+
+        :param report: told how many rows of the stretch are scored.
+        :raises BadInput: as :meth:`Stretch.read`.
+        """
+        columns: dict[str, list[Any]] = {}
+        rows = 0
+        scorers.seconds.clear()
+        for table in stretch.read(self.prompts, self.folder):
+            scored = scorers.score_without_judge(*_texts(table), finish_reasons=table["finish_reason"].to_pylist())
+            for name, values in scored.items():
+                columns.setdefault(name, []).extend(values)
+            rows += table.num_rows
+            report(rows)
+        folder = scratch(UPath(self.storage))
+        try:
+            pq.write_table(pa.table(columns), folder / SCORES, compression="zstd")
+            return publish(
+                self._address(stretch.rows),
+                folder,
+                kind="interactions",
+                application=self.application.name,
+                inputs=self._inputs(stretch.rows),
+                rows={SCORES: rows},
+                counts={"rows": rows},
+                facts={"seconds": dict(scorers.seconds)},
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def join(self, manifests: list[Manifest], scorers: Scorers) -> Iterator[Scored]:
+        """Yield all rows with every score; the judge is asked here, so that its sample is one of the whole night.
+
+        `scorers.seconds` is then that of all nodes.
+
+        :param manifests: those of all stretches, in order.
+        :raises BadInput: a stretch is damaged or gone.
+        """
+        seconds: Counter[str] = Counter()
+        for manifest in manifests:
+            seconds.update(manifest.facts["seconds"])
+        scorers.seconds.clear()
+        scorers.seconds.update(seconds)
+        for stretch, manifest in zip(self.stretches, manifests, strict=True):
+            address = self._address(stretch.rows)
+            scores = pq.read_table(fetch(address, manifest, SCORES, self.folder / "scores" / address.name))
+            start = 0
+            for rows in stretch.read(self.prompts, self.folder):
+                columns = scores.slice(start, rows.num_rows).to_pydict()
+                start += rows.num_rows
+                yield rows, columns | {"judge": scorers.ask_judge(*_texts(rows))}
+
+    def drop(self) -> None:
+        """Remove what all nodes left; what is gone is gone."""
+        with suppress(FileNotFoundError):
+            self._place.fs.rm(self._place.path, recursive=True)
+
+    def _address(self, rows: Rows) -> UPath:
+        return self._place / f"{rows[0]:09}-{rows[1]:09}"
+
+    def _inputs(self, rows: Rows) -> dict[str, Any]:
+        return {"night": self._night, "base_model": self.application.base_model, "rows": list(rows)}
+
+
+def _texts(rows: pa.Table) -> list[list[Any]]:
+    """Prompts, responses, contexts and references."""
+    return [rows[name].to_pylist() for name in ("prompt", "response", "context", "reference")]

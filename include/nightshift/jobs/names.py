@@ -1,0 +1,11 @@
+"""The names of all jobs, and which of them can use what a compute profile offers beyond one processor."""
+
+JOBS = (
+    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due", "close",
+    "order", "reference", "drift", "generate", "score", "bias", "usage",
+)  # fmt: skip
+
+# They run a language model; the others would hold a GPU and not use it.
+ON_GPU = frozenset({"train", "evaluate", "reference", "generate", "bias", "replay"})
+# They divide their work over the nodes of a profile; the others run on one.
+SPREAD = frozenset({"train", "generate", "score"})

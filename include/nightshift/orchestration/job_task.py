@@ -1,0 +1,97 @@
+"""What the tasks of all compute back ends share: a job with its arguments before, its result and verdict after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from nightshift.data.storage import replace
+from nightshift.errors import ExitCode, JobError
+from nightshift.jobs.contract import JobSpec, read_result
+from nightshift.orchestration.attempt import Attempt, new_attempt
+from nightshift.verdict import Verdict
+
+
+class JobFailed(AirflowException):
+    """The job ended without success; trying again may help."""
+
+
+class JobTask(BaseOperator):
+    """A task that has `nightshift <job>` run and returns its result.
+
+    :param application: name of the application whose work it is.
+    :param job: name of the job.
+    :param arguments: fields of the job's spec beyond application and storage (templated); what renders to an empty
+        text is left to the job's default.
+    :param compute: name of the compute profile.
+    :param obey_verdict: stop the flow by the result's verdict: INSUFFICIENT_DATA skips what follows, FAIL and ERROR
+        fail the task for good. Otherwise the verdict is only passed on.
+    """
+
+    template_fields = ("arguments",)
+    template_fields_renderers = {"arguments": "json"}  # noqa: RUF012  (Airflow's own form)
+    ui_color = "#e3ecf7"
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        job: str,
+        arguments: Mapping[str, Any],
+        compute: str = "local",
+        obey_verdict: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.application = application
+        self.job = job
+        self.arguments = arguments
+        self.compute = compute
+        self.obey_verdict = obey_verdict
+
+    def prepared(self, context: Any) -> Attempt:
+        """Return this attempt, with its spec in storage.
+
+        :raises AirflowFailException: the arguments are wrong; no retry can help.
+        :raises JobFailed: the storage cannot be written.
+        """
+        try:
+            attempt = new_attempt(self.job, self.application, self.arguments, context)
+            replace(attempt.location / "spec.json", attempt.spec.model_dump_json(indent=1).encode())
+        except JobError as error:
+            raise as_airflow(error) from error
+        except OSError as error:
+            raise JobFailed(f"the storage of {self.application} cannot be written: {error}") from error
+        return attempt
+
+    def answer(self, spec: JobSpec, result_uri: str, context: Any) -> dict[str, Any]:
+        """Return the result that the attempt left, and let its verdict decide how the flow goes on.
+
+        :raises AirflowFailException: the verdict is FAIL or ERROR; no retry can help.
+        :raises AirflowSkipException: the verdict is INSUFFICIENT_DATA.
+        :raises JobFailed: there is no result, so the job did not succeed, whatever its exit code.
+        """
+        try:
+            file = read_result(self.job, spec, result_uri)
+        except JobError as error:
+            raise JobFailed(str(error)) from error
+        seconds = (file.ended - file.started).total_seconds()
+        self.log.info("%s took %.1f s and at most %.2f GB", self.job, seconds, file.peak_memory_gb)
+        if "verdict" not in file.result:
+            return file.result
+        verdict = Verdict(file.result["verdict"])
+        reasons = list(filter(None, file.result.get("reasons") or [file.result.get("reason")]))
+        self.log.info("%s: %s %s", self.job, verdict, "; ".join(reasons))
+        if self.obey_verdict and verdict in {Verdict.INSUFFICIENT_DATA, Verdict.FAIL, Verdict.ERROR}:
+            context["ti"].xcom_push("return_value", file.result)
+            stop = AirflowSkipException if verdict is Verdict.INSUFFICIENT_DATA else AirflowFailException
+            raise stop(f"{self.job}: {verdict}: {'; '.join(reasons)}")
+        return file.result
+
+
+def as_airflow(error: JobError) -> AirflowException:
+    """Return what Airflow shall make of a job's error: bad input is not tried again."""
+    return (AirflowFailException if error.exit_code == ExitCode.BAD_INPUT else JobFailed)(str(error))

@@ -1,0 +1,253 @@
+"""The manifests of a job's pods: pure functions from a compute profile to what the cluster is given.
+
+Every pod meets the restricted pod security standard, and only /scratch, /tmp, /dev/shm and the profile's volumes can be
+written to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nightshift.applications import compute_folder
+from nightshift.computing import KubernetesCompute, pinned_image
+from nightshift.errors import BadInput
+
+CONTAINER = "base"
+USER = 50_000
+RENDEZVOUS_PORT = 29_500
+GRACE_SECONDS = 120  # from SIGTERM to SIGKILL: time for a checkpoint
+KEPT_SECONDS = 86_400  # of a Job that ended, for people who look why
+# Exit codes of jobs (errors.ExitCode) after which the same thing cannot go better.
+HOPELESS = [1, 65]
+TRIES_PER_NODE = 3
+
+SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+# What libraries write without being asked goes where it can be written to.
+HOMES = {
+    "HOME": "/scratch",
+    "TMPDIR": "/scratch",
+    "HF_HOME": "/scratch/huggingface",
+    "MPLCONFIGDIR": "/scratch/matplotlib",
+    "NIGHTSHIFT_CACHE": "/scratch/cache",
+    "TRITON_CACHE_DIR": "/scratch/triton",
+}
+
+
+def image_of(compute: KubernetesCompute) -> str:
+    """Return the image of a profile's pods.
+
+    :raises BadInput: the profile names none, and neither does Airflow's environment; or it may mean one today and
+        another tomorrow.
+    """
+    image = compute.image or os.environ.get("NIGHTSHIFT_IMAGE")
+    if not image:
+        raise BadInput(
+            f"compute profile {compute.name!r} has no image: build one (docker/README.md) and name it in `image`, or in "
+            "the environment variable NIGHTSHIFT_IMAGE of Airflow's workers"
+        )
+    try:
+        return pinned_image(image)
+    except ValueError as error:
+        raise BadInput(f"the image {image!r} of compute profile {compute.name!r}: {error}") from None
+
+
+def pod_manifest(
+    compute: KubernetesCompute,
+    job: str,
+    *,
+    name: str,
+    arguments: list[str],
+    environment: Mapping[str, str],
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the manifest of one pod that runs `nightshift` with `arguments`.
+
+    :raises BadInput: there is no image, or the profile's template cannot be read.
+    """
+    plain = {**HOMES, **environment, **compute.environment}
+    spec = {
+        "restartPolicy": "Never",
+        "serviceAccountName": compute.service_account,
+        "automountServiceAccountToken": compute.mount_token,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "activeDeadlineSeconds": int(compute.deadline_hours * 3600),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "imagePullSecrets": [{"name": secret} for secret in compute.image_pull_secrets],
+        "nodeSelector": dict(compute.node_selector),
+        "tolerations": [_toleration(toleration.model_dump(exclude_none=True)) for toleration in compute.tolerations],
+        "affinity": compute.affinity,
+        "priorityClassName": compute.priority_class,
+        "runtimeClassName": compute.runtime_class,
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": image_of(compute),
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["python", "-m", "nightshift"],
+                "args": arguments,
+                "env": [
+                    *({"name": key, "value": value} for key, value in plain.items()),
+                    *(_from_secret(key, place) for key, place in compute.secrets.items()),
+                ],
+                "envFrom": [{"secretRef": {"name": secret}} for secret in compute.secret_sets],
+                "resources": _resources(compute, job),
+                "securityContext": SECURITY,
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": [
+                    {"name": "scratch", "mountPath": "/scratch"},
+                    {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108  (of the pod's own)
+                    {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
+                    *(
+                        {"name": f"volume-{number}", "mountPath": volume.path, "readOnly": volume.read_only}
+                        for number, volume in enumerate(compute.volumes)
+                    ),
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {"sizeLimit": _bytes(compute.scratch_gb)}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": _bytes(compute.shared_memory_gb)}},
+            *(
+                {"name": f"volume-{number}", "persistentVolumeClaim": {"claimName": volume.claim}}
+                for number, volume in enumerate(compute.volumes)
+            ),
+        ],
+    }
+    queue = {"kueue.x-k8s.io/queue-name": compute.queue} if compute.queue else {}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": compute.namespace,
+            "labels": {**labels, **queue},
+            "annotations": {
+                # An autoscaler that empties a node would kill a training of eight hours.
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                **(annotations or {}),
+            },
+        },
+        "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
+    }
+    return _on_template(compute, pod)
+
+
+def group_manifests(pod: Mapping[str, Any], *, nodes: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the indexed Job that runs a pod on several nodes, and the headless Service by which they find each other.
+
+    What takes a node away does not count as a failure; a job that cannot go better is not repeated; anything else is
+    tried a few times, and goes on from its newest checkpoint.
+    """
+    name, metadata = pod["metadata"]["name"], pod["metadata"]
+    queue = {key: value for key, value in metadata["labels"].items() if key.startswith("kueue.")}
+    labels = {key: value for key, value in metadata["labels"].items() if key not in queue}
+    base = {"namespace": metadata["namespace"], "name": name}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {**base, "labels": {**labels, **queue}, "annotations": metadata["annotations"]},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimit": TRIES_PER_NODE * nodes,
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": HOPELESS},
+                    },
+                ]
+            },
+            "activeDeadlineSeconds": pod["spec"]["activeDeadlineSeconds"],
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            "suspend": bool(queue),
+            "template": {
+                "metadata": {"labels": labels, "annotations": metadata["annotations"]},
+                "spec": {
+                    **{key: value for key, value in pod["spec"].items() if key != "activeDeadlineSeconds"},
+                    "subdomain": name,
+                },
+            },
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**base, "labels": labels},
+        "spec": {
+            "clusterIP": "None",
+            # Nodes look for each other before they are ready.
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": name},
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }
+    return job, service
+
+
+def group_environment(name: str, nodes: int) -> dict[str, str]:
+    """Return the variables by which `nightshift.jobs.nodes` knows the nodes of a group."""
+    return {"NIGHTSHIFT_NODES": str(nodes), "NIGHTSHIFT_RENDEZVOUS": f"{name}-0.{name}:{RENDEZVOUS_PORT}"}
+
+
+def _resources(compute: KubernetesCompute, job: str) -> dict[str, dict[str, str]]:
+    gpus = {compute.gpu_resource: str(compute.gpus_of(job))} if compute.gpus_of(job) else {}
+    # Memory that is promised is there: a limit above the request ends in a kill by the node.
+    limits = {"memory": _bytes(compute.memory_gb), "ephemeral-storage": _bytes(compute.scratch_gb), **gpus}
+    return {"requests": {"cpu": f"{round(compute.cpus * 1000)}m", **limits}, "limits": limits}
+
+
+def _bytes(gigabytes: float) -> str:
+    return f"{round(gigabytes * 1000)}M"
+
+
+def _from_secret(variable: str, place: str) -> dict[str, Any]:
+    name, key = place.split("/", 1)
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
+
+
+def _toleration(fields: dict[str, Any]) -> dict[str, Any]:
+    return {{"seconds": "tolerationSeconds"}.get(key, key): value for key, value in fields.items()}
+
+
+def _on_template(compute: KubernetesCompute, pod: dict[str, Any]) -> dict[str, Any]:
+    """The pod on the profile's template, put together as Airflow puts its operators' arguments on a template."""
+    if compute.template is None:
+        return pod
+    from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+    from kubernetes.client import ApiClient
+
+    path = Path(compute_folder(), compute.template)
+    try:
+        template = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"the template of compute profile {compute.name!r} cannot be read: {error}") from error
+    if not isinstance(template, dict) or template.get("kind") != "Pod":
+        raise BadInput(f"{path}: the template of a compute profile is a Pod, with `apiVersion`, `kind` and `spec`")
+    merged = PodGenerator.reconcile_pods(
+        PodGenerator.deserialize_model_dict(template), PodGenerator.deserialize_model_dict(pod)
+    )
+    manifest: dict[str, Any] = ApiClient().sanitize_for_serialization(merged)
+    return manifest
