@@ -28,6 +28,9 @@ from nightshift.inference.prompts import Prompts, parts_of
 from nightshift.inference.sharing import Rows
 
 SCORES = "scores.parquet"
+# What the scorers are given of a row, in their order; the judge is not told how a response ended.
+JUDGED = ("prompt", "response", "context", "reference")
+SCORED = (*JUDGED, "finish_reason")
 
 Scored = tuple[pa.Table, dict[str, list[Any]]]
 
@@ -71,7 +74,7 @@ def stretches_of(rows: int, parts: list[tuple[UPath, Manifest]]) -> list[Stretch
 def score_as_read(tables: Iterable[pa.Table], scorers: Scorers) -> Iterator[Scored]:
     """Yield rows with every score."""
     for rows in tables:
-        yield rows, scorers.score(*_texts(rows), finish_reasons=rows["finish_reason"].to_pylist())
+        yield rows, scorers.score(*_lists(rows, SCORED))
 
 
 @dataclass
@@ -107,7 +110,7 @@ class SharedScores:
         rows = 0
         scorers.seconds.clear()
         for table in stretch.read(self.prompts, self.folder):
-            scored = scorers.score_without_judge(*_texts(table), finish_reasons=table["finish_reason"].to_pylist())
+            scored = scorers.score_without_judge(*_lists(table, SCORED))
             for name, values in scored.items():
                 columns.setdefault(name, []).extend(values)
             rows += table.num_rows
@@ -148,7 +151,7 @@ class SharedScores:
             for rows in stretch.read(self.prompts, self.folder):
                 columns = scores.slice(start, rows.num_rows).to_pydict()
                 start += rows.num_rows
-                yield rows, columns | {"judge": scorers.ask_judge(*_texts(rows))}
+                yield rows, columns | {"judge": scorers.ask_judge(*_lists(rows, JUDGED))}
 
     def drop(self) -> None:
         """Remove what all nodes left; what is gone is gone."""
@@ -162,6 +165,5 @@ class SharedScores:
         return {"night": self._night, "base_model": self.application.base_model, "rows": list(rows)}
 
 
-def _texts(rows: pa.Table) -> list[list[Any]]:
-    """Prompts, responses, contexts and references."""
-    return [rows[name].to_pylist() for name in ("prompt", "response", "context", "reference")]
+def _lists(rows: pa.Table, names: tuple[str, ...]) -> list[list[Any]]:
+    return [rows[name].to_pylist() for name in names]

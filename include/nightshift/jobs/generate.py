@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 from upath import UPath
@@ -70,7 +70,8 @@ class Result(JobResult):
     seconds: float = 0.0
 
 
-def run(spec: Spec, progress: Progress) -> Result | None:
+# `Any` stands for None: whoever calls this on one node, as `replay` does, need not look for it.
+def run(spec: Spec, progress: Progress) -> Result | Any:
     """Publish the responses of this shard's parts; parts that are there are found and not made again.
 
     On many nodes each answers its share of them, and the first one waits for all and has the result; the others return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,17 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nodes import Nodes, nodes
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.data.partition import Manifest
+    from nightshift.evaluation.scorers import Scorers
+    from nightshift.inference.prompts import Prompts
+    from nightshift.inference.scoring import Scored, SharedScores
 
 VERSION = 1  # raised when the same responses would be scored in another way, so that they are scored again
-
-log = logging.getLogger(__name__)
 
 
 class Spec(JobSpec):
@@ -52,43 +55,71 @@ class Result(JobResult):
     run_url: str = ""
 
 
-def run(spec: Spec, progress: Progress) -> Result:
+# `Any` stands for None: whoever calls this on one node, as `replay` does, need not look for it.
+def run(spec: Spec, progress: Progress) -> Result | Any:
     """Publish the interactions of a night, unless they are there, and log what they cost and score.
 
+    On many nodes each scores its share of the rows; the first one joins them and has the result, the others return None.
+
     :raises BadInput: prompts and responses do not belong together, or the prompts have no responses.
-    :raises BadEnvironment: not all parts are there yet, or MLflow cannot be reached.
+    :raises BadEnvironment: not all parts are there yet, MLflow cannot be reached, or other nodes do nothing.
     """
-    from nightshift.data.partition import find, require_manifest
+    from nightshift.data.partition import require_manifest
     from nightshift.data.storage import scratch
+    from nightshift.inference.night_log import log_night
     from nightshift.inference.prompts import Prompts
 
+    node = nodes()
     partition = UPath(spec.prompts)
     manifest = require_manifest(partition, spec.digest)
     folder = scratch(UPath(spec.storage))
     try:
         prompts = Prompts(partition, manifest, folder)
         if prompts.rows == 0:
-            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
+            result = Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
+            return result if node.leads else None
         parts = _parts(spec, prompts.rows)
-        inputs = _inputs(spec, parts)
-        target = _address(spec, manifest)
-        interactions = find(target, inputs)
-        if interactions is None:
-            interactions = _score(
-                spec, prompts, manifest, parts, inputs=inputs, target=target, folder=folder, progress=progress
-            )
+        night = _Night(spec, prompts, manifest, parts, _inputs(spec, parts), _address(spec, manifest), folder)
+        interactions = _together(night, node, progress) if node.count > 1 else _alone(night, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if interactions is None or not node.leads:
+        return None
     facts = interactions.facts
     return Result(
         verdict=Verdict.PASS,
         reason=f"{interactions.counts['rows']:,} interactions, scored in {sum(facts['seconds'].values()):.1f} CPU-seconds",
-        interactions=str(target),
+        interactions=str(night.target),
         digest=interactions.digest,
         rows=interactions.counts["rows"],
         means=facts["means"],
-        run_url=_log(spec, target, interactions),
+        run_url=log_night(spec.application, night.target, interactions),
     )
+
+
+@dataclass(frozen=True)
+class _Night:
+    """What is scored, and where it goes."""
+
+    spec: Spec
+    prompts: Prompts
+    manifest: Manifest  # of the prompts
+    parts: list[tuple[UPath, Manifest]]  # with the responses; none where the night was served elsewhere
+    inputs: dict[str, Any]
+    target: UPath
+    folder: Path
+
+    def published(self) -> Manifest | None:
+        from nightshift.data.partition import find
+
+        return find(self.target, self.inputs)
+
+    def scorers(self) -> Scorers:
+        from nightshift.evaluation.scorers import Scorers
+        from nightshift.training.base_model import resolve_base_model
+
+        application = self.spec.application
+        return Scorers(application, resolve_base_model(application.base_model), night_rows=self.prompts.rows)
 
 
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
@@ -96,6 +127,7 @@ def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
     from nightshift.data.partition import read_manifest
     from nightshift.inference.answering import part_address
     from nightshift.inference.prompts import parts_of
+    from nightshift.inference.sharing import named
 
     if spec.responses is None:
         return []
@@ -107,15 +139,15 @@ def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
         address = part_address(UPath(spec.responses), first, last)
         manifest = read_manifest(address)
         if manifest is None:
-            missing.append(f"{first}-{last}")
+            missing.append((first, last))
         elif (manifest.inputs["prompts"], manifest.inputs["model"]) != (spec.digest, spec.model_digest):
             raise BadInput(f"{address} holds answers of another model, or to other prompts")
         else:
             parts.append((address, manifest))
     if missing:
         raise BadEnvironment(
-            f"{spec.responses}: not all parts are there yet: {len(missing)} of {len(ranges)} are missing (rows "
-            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}); run generate again for the missing shards"
+            f"{spec.responses}: not all parts are there yet: {len(missing)} of {len(ranges)} are missing "
+            f"({named(missing)}); run generate again for the missing shards"
         )
     return parts
 
@@ -143,28 +175,80 @@ def _address(spec: Spec, prompts: Manifest) -> UPath:
     return partition_of(spec.storage, spec.application.name, *place, prompts.interval.key)
 
 
-def _score(
-    spec: Spec,
-    prompts: Any,
-    manifest: Manifest,
-    parts: list[tuple[UPath, Manifest]],
-    *,
-    inputs: dict[str, Any],
-    target: UPath,
-    folder: Path,
-    progress: Progress,
-) -> Manifest:
+def _alone(night: _Night, progress: Progress) -> Manifest:
+    from nightshift.inference.scoring import Stretch, score_as_read
+
+    published = night.published()
+    if published is not None:
+        return published
+    scorers = night.scorers()
+    rows = Stretch((0, night.prompts.rows - 1), night.parts).read(night.prompts, night.folder)
+    return _publish(night, score_as_read(rows, scorers), scorers, progress)
+
+
+def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
+    """Score this node's share; the first node publishes the night. None: it is not published yet, the first one waits."""
+    from nightshift.inference.scoring import SharedScores, stretches_of
+
+    spec = night.spec
+    stretches = stretches_of(night.prompts.rows, night.parts)
+    shared = SharedScores(spec.application, spec.storage, night.prompts, stretches, night.inputs, night.folder)
+    published = night.published()
+    if published is None:
+        try:
+            published = _share(night, shared, node, progress)
+        except (BadInput, BadEnvironment, OSError):
+            # Who publishes takes the shared scores away, also from under another attempt at the same night.
+            published = night.published()
+            if published is None:
+                raise
+    # Also by who comes late: it may have left scores after the others were taken away.
+    if published is not None:
+        shared.drop()
+    return published
+
+
+def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:
+    from nightshift.inference.sharing import await_parts
+
+    scorers = night.scorers()
+    mine = shared.stretches[node.index :: node.count]
+    total = sum(last + 1 - first for first, last in (stretch.rows for stretch in mine))
+    known, done = {}, 0
+    for stretch in mine:
+        first, last = stretch.rows
+        if published := night.published():
+            return published
+
+        def report_rows(rows: int, before: int = done) -> None:
+            progress.report(before + rows, total)
+
+        known[stretch.rows] = shared.find(first, last) or shared.make(stretch, scorers, report_rows)
+        done += last + 1 - first
+    if not node.leads:
+        return night.published()
+
+    def find(first: int, last: int) -> Manifest | None:
+        found = shared.find(first, last)
+        if found is None and night.published():
+            raise BadEnvironment(f"{night.target}: another attempt has published this night")
+        return found
+
+    def report(done: int, of: int, others: str) -> None:
+        progress.report(done, of, "parts", waiting_for=others)
+
+    scores = await_parts([stretch.rows for stretch in shared.stretches], known, find, node.count, report)
+    return _publish(night, shared.join(scores, scorers), scorers, progress)
+
+
+def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.data.partition import Parent, digest_of, publish
-    from nightshift.evaluation.scorers import Scorers
-    from nightshift.inference.night import InteractionWriter, answered, served
-    from nightshift.training.base_model import resolve_base_model
+    from nightshift.inference.night import InteractionWriter
 
-    tokenizer = resolve_base_model(spec.application.base_model)
-    scorers = Scorers(spec.application, tokenizer, night_rows=prompts.rows)
-    output = folder / "interactions"
+    spec, parts = night.spec, night.parts
+    output = night.folder / "interactions"
     output.mkdir()
-    nights = answered(prompts, parts, folder) if parts else served(prompts)
     identity = {
         "model": spec.model,
         "model_digest": spec.model_digest,
@@ -173,27 +257,20 @@ def _score(
     judged: list[float | None] = []
     known: list[float | None] = []
     with InteractionWriter(output / INTERACTIONS, identity) as writer:
-        for rows in nights:
-            columns = scorers.score(
-                rows["prompt"].to_pylist(),
-                rows["response"].to_pylist(),
-                rows["context"].to_pylist(),
-                rows["reference"].to_pylist(),
-                finish_reasons=rows["finish_reason"].to_pylist(),
-            )
+        for rows, columns in scored:
             writer.write(rows, columns)
             if scorers.judge:
                 judged += columns["judge"]
                 known += columns["exact_match"]
-            progress.report(writer.rows, prompts.rows)
+            progress.report(writer.rows, night.prompts.rows)
     judge = scorers.judge
     return publish(
-        target,
+        night.target,
         output,
         kind="interactions",
         application=spec.application.name,
-        interval=manifest.interval,
-        inputs=inputs,
+        interval=night.manifest.interval,
+        inputs=night.inputs,
         rows={INTERACTIONS: writer.rows},
         counts={"rows": writer.rows, **writer.finish_reasons},
         facts={
@@ -220,45 +297,3 @@ def _agreement(judged: list[float | None], known: list[float | None]) -> dict[st
 
     measured = agreement(judged, known).model_dump(include={"rows", "kappa", "auc"})
     return {f"agreement_{name}": value for name, value in measured.items() if value is not None}
-
-
-def _log(spec: Spec, target: UPath, interactions: Manifest) -> str:
-    from nightshift.registry.tracking import TrackingRun
-
-    assert interactions.interval is not None  # noqa: S101  (every night has one)
-    facts, counts = interactions.facts, interactions.counts
-    kind = "replay" if spec.replay else "interactions"
-    run = TrackingRun(
-        spec.application.name,
-        key=f"score-{interactions.digest[:16]}",
-        name=f"{kind} {interactions.interval.key}",
-        tags={
-            "nightshift.job": "score",
-            "nightshift.interactions": str(target),
-            "nightshift.interactions_digest": interactions.digest,
-            "nightshift.interval": interactions.interval.key,
-            "nightshift.model_version": spec.model,
-            "nightshift.model_digest": spec.model_digest,
-        },
-    )
-    run.params(
-        {
-            "interval": interactions.interval.key,
-            "model": spec.model or "served elsewhere",
-            "prompt_version": facts["prompt_version"],
-            "inference": spec.application.inference.model_dump(mode="json"),
-        }
-    )
-    seconds = facts["generation_seconds"]
-    run.metrics(
-        {
-            **{f"count/{name}": number for name, number in counts.items()},
-            **{f"mean/{name}": mean for name, mean in facts["means"].items()},
-            **{f"cpu_seconds/{name}": spent for name, spent in facts["seconds"].items()},
-            **{f"judge/{name}": number for name, number in (facts["judge"] or {}).items()},
-            "generation_seconds": seconds,
-            "tokens_per_second": facts["tokens"] / seconds if seconds else 0.0,
-        }
-    )
-    run.finish()
-    return run.url

@@ -1,0 +1,53 @@
+"""What a night cost and how it scored, as a run in MLflow."""
+
+from __future__ import annotations
+
+from upath import UPath
+
+from nightshift.config import Application
+from nightshift.data.partition import Manifest
+from nightshift.registry.tracking import TrackingRun
+
+
+def log_night(application: Application, target: UPath, interactions: Manifest) -> str:
+    """Log the manifest of a night's interactions at `target`, and return the URL of the run.
+
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    assert interactions.interval is not None  # noqa: S101  (every night has one)
+    facts, counts = interactions.facts, interactions.counts
+    kind = "replay" if facts["replay"] else "interactions"
+    run = TrackingRun(
+        application.name,
+        key=f"score-{interactions.digest[:16]}",
+        name=f"{kind} {interactions.interval.key}",
+        tags={
+            "nightshift.job": "score",
+            "nightshift.interactions": str(target),
+            "nightshift.interactions_digest": interactions.digest,
+            "nightshift.interval": interactions.interval.key,
+            "nightshift.model_version": facts["model"],
+            "nightshift.model_digest": facts["model_digest"],
+        },
+    )
+    run.params(
+        {
+            "interval": interactions.interval.key,
+            "model": facts["model"] or "served elsewhere",
+            "prompt_version": facts["prompt_version"],
+            "inference": application.inference.model_dump(mode="json"),
+        }
+    )
+    seconds = facts["generation_seconds"]
+    run.metrics(
+        {
+            **{f"count/{name}": number for name, number in counts.items()},
+            **{f"mean/{name}": mean for name, mean in facts["means"].items()},
+            **{f"cpu_seconds/{name}": spent for name, spent in facts["seconds"].items()},
+            **{f"judge/{name}": number for name, number in (facts["judge"] or {}).items()},
+            "generation_seconds": seconds,
+            "tokens_per_second": facts["tokens"] / seconds if seconds else 0.0,
+        }
+    )
+    run.finish()
+    return run.url
