@@ -47,7 +47,7 @@ def shards_of(app: Application) -> list[JobTask]:
         return []
     count = app.inference.shards
     if count == 1:
-        return [job("generate", app, PROMPTS)]
+        return [job("generate", app, {**PROMPTS, "run": "{{ run_id }}"})]
     return [
         job(
             "generate",

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from nightshift import __version__
-from nightshift.errors import DISK_REFUSES, BadEnvironment, ExitCode, JobError
+from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError
 
 log = logging.getLogger("nightshift")
 
@@ -49,6 +49,18 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("files", nargs="*", type=Path, help="default: every application file")
     check.set_defaults(run=_check_applications)
     apps.add_parser("schema", help="print the JSON Schema of an application file").set_defaults(run=_print_schema)
+
+    compute = commands.add_parser("compute", help="render compute profiles, print their JSON Schema").add_subparsers(
+        required=True
+    )
+    render = compute.add_parser("render", help="print what a profile becomes on a cluster (YAML)")
+    render.add_argument("profile", help="a file in compute/, without .yaml")
+    render.add_argument("--job", choices=JOBS, default="train")
+    render.add_argument(
+        "--dry-run", action="store_true", help="ask the cluster of the kubeconfig whether it would take it"
+    )
+    render.set_defaults(run=_render_compute)
+    compute.add_parser("schema", help="print the JSON Schema of a Kubernetes profile").set_defaults(run=_compute_schema)
 
     model = commands.add_parser("model", help="base models").add_subparsers(required=True)
     fetch = model.add_parser("fetch", help="fetch a base model into the cache")
@@ -123,6 +135,28 @@ def _print_schema(_options: argparse.Namespace) -> None:
     from nightshift.applications import application_schema
 
     print(json.dumps(application_schema(), indent=2))
+
+
+def _render_compute(options: argparse.Namespace) -> None:
+    import yaml
+
+    from nightshift.applications import load_compute
+    from nightshift.computing import KubernetesCompute
+    from nightshift.orchestration.kubernetes.render import dry_run, rendered
+
+    compute = load_compute(options.profile)
+    if not isinstance(compute, KubernetesCompute):
+        raise BadInput(f"compute profile {compute.name!r} is of the back end {compute.backend}: it becomes no manifest")
+    manifests = rendered(compute, options.job)
+    print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
+    if options.dry_run:
+        print(*dry_run(compute, manifests), sep="\n", file=sys.stderr)
+
+
+def _compute_schema(_options: argparse.Namespace) -> None:
+    from nightshift.computing import KubernetesCompute
+
+    print(json.dumps(KubernetesCompute.model_json_schema(), indent=2))
 
 
 def _fetch_model(options: argparse.Namespace) -> None:

@@ -82,7 +82,9 @@ class KubernetesCompute(Model):
     )
     cpus: float = Field(2, gt=0, le=1024, description="processors of one pod")
     memory_gb: float = Field(8, gt=0, le=16_384, description="memory of one pod (GB), /dev/shm included")
-    shared_memory_gb: float = Field(1, gt=0, le=4096, description="/dev/shm of one pod (GB); NCCL needs it")
+    shared_memory_gb: float = Field(
+        1, gt=0, le=4096, description="shared memory (/dev/shm) of one pod (GB), which NCCL needs"
+    )
     scratch_gb: float = Field(30, gt=0, le=65_536, description="disk of one pod (GB) for models, data and checkpoints")
     node_selector: dict[str, str] = Field({}, description="labels of the nodes that may be used")
     tolerations: list[Toleration] = Field([], description="taints in spite of which a node may be used")

@@ -20,6 +20,7 @@ from nightshift.applications import load_application
 from nightshift.computing import LocalCompute
 from nightshift.data.storage import default_storage
 from nightshift.errors import BadInput
+from nightshift.intake import Source
 from nightshift.jobs.contract import JobSpec, job_module
 
 JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
@@ -84,7 +85,7 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
 
 def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str, str]:
     """Return the environment of a job: the allow-list, the tracking server, and what opens its storage and sources."""
-    sources = [*spec.application.sources, *spec.application.traffic.sources] if job == "ingest" else []
+    sources = sources_of(spec, job)
     places = [spec.storage, *(source.uri for source in sources if source.uri)]
     allowed = [*PASSED, *compute.pass_environment]
     for protocols, names in CREDENTIALS.items():
@@ -92,10 +93,8 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             allowed += names
     environment = {key: value for key, value in os.environ.items() if _matches(key, allowed)}
     environment["OMP_NUM_THREADS"] = str(compute.cpus)
-    mlflow = _connection(
-        MLFLOW_CONNECTION, "add one (type http, host and port of the MLflow server) or load airflow_settings.yaml"
-    )
-    environment["MLFLOW_TRACKING_URI"] = _http_uri(mlflow)
+    mlflow = mlflow_connection()
+    environment["MLFLOW_TRACKING_URI"] = tracking_uri(mlflow)
     if mlflow.login:
         environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
         environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
@@ -118,6 +117,21 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
     return environment
 
 
+def sources_of(spec: JobSpec, job: str) -> list[Source]:
+    """Return the sources that a job reads."""
+    return [*spec.application.sources, *spec.application.traffic.sources] if job == "ingest" else []
+
+
+def mlflow_connection() -> Connection:
+    """Return the connection of the tracking server.
+
+    :raises BadInput: there is none.
+    """
+    return _connection(
+        MLFLOW_CONNECTION, "add one (type http, host and port of the MLflow server) or load airflow_settings.yaml"
+    )
+
+
 def _connection(name: str, advice: str) -> Connection:
     try:
         return Connection.get(name)
@@ -125,7 +139,8 @@ def _connection(name: str, advice: str) -> Connection:
         raise BadInput(f"there is no Airflow connection {name!r}; {advice}") from None
 
 
-def _http_uri(connection: Connection) -> str:
+def tracking_uri(connection: Connection) -> str:
+    """Return the address of the tracking server that a connection names."""
     host = connection.host or "127.0.0.1"
     if "://" not in host:
         # A connection given as a URI has its scheme as its type.

@@ -28,7 +28,7 @@ class Trouble:
     passes: bool
 
 
-def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble | None:
+def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble | None:  # noqa: PLR0911  (one a cause)
     """Return what an error of the Kubernetes client means; None: it is not one of the cluster's.
 
     :param doing: what was asked for, as in "create the pod x".
@@ -49,6 +49,8 @@ def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble
         return Trouble(f"namespace {compute.namespace} is full: {said}", True)
     if error.status == 403 and "violates PodSecurity" in said:
         return Trouble(f"{where} refuses to {doing}: {said}; the profile or its template asks for too much", False)
+    if error.status == 403 and "looking up service account" in said:
+        return Trouble(f"{where} cannot {doing}: {said}; apply deploy/kubernetes/job-service-account.yaml there", True)
     if error.status in NOT_ALLOWED:
         return Trouble(
             f"{where} does not allow Airflow to {doing}: {said}; apply deploy/kubernetes/airflow-role.yaml in the "
@@ -78,7 +80,7 @@ class Ending:
     hopeless: bool = False
 
 
-def ending_of(pod: Any, job: str) -> Ending:
+def ending_of(pod: Any, job: str) -> Ending:  # noqa: PLR0911  (one a cause)
     """Return how a pod (of the Kubernetes client) ended; one that still waits failed to start."""
     name, status = pod.metadata.name, pod.status
     state = next((one.state for one in status.container_statuses or [] if one.name == CONTAINER), None)

@@ -88,38 +88,3 @@ def name_of(job: str, application: str, ti: Any, number: int) -> str:
     identity = f"{ti.dag_id}|{ti.run_id}|{ti.task_id}|{ti.map_index}"
     short = application[:20].replace("_", "-").strip("-")
     return f"{job}-{short}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}-{number}"
-
-
-def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
-    """Return the labels of a task's pods: Airflow's own, ours, and whose Airflow it is."""
-    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-
-    return {
-        **KubernetesPodOperator._get_ti_pod_labels(context),
-        **APPLICATION_LABELS,
-        "nightshift/airflow": airflow_id(),
-        "nightshift/application": application,
-        "nightshift/job": job,
-    }
-
-
-# They select every pod, Job and Service of ours in a namespace.
-APPLICATION_LABELS = {"app.kubernetes.io/name": "nightshift", "app.kubernetes.io/managed-by": "airflow"}
-
-
-def airflow_id() -> str:
-    """Return what tells this Airflow from another that uses the same namespace: a digest of its base URL."""
-    from airflow.sdk.configuration import conf
-
-    return hashlib.sha256(conf.get("api", "base_url", fallback="").encode()).hexdigest()[:10]
-
-
-def annotations_of(context: Any) -> dict[str, str]:
-    """Return the task's full identity, which labels are too short for."""
-    ti = context["ti"]
-    return {
-        "nightshift/dag-id": ti.dag_id,
-        "nightshift/run-id": ti.run_id,
-        "nightshift/task-id": ti.task_id,
-        "nightshift/map-index": str(ti.map_index if ti.map_index is not None else -1),
-    }

@@ -1,0 +1,150 @@
+"""A job in pods: what one pod and a group of pods have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from nightshift.applications import load_compute
+from nightshift.computing import KubernetesCompute
+from nightshift.errors import BadInput, JobError
+from nightshift.orchestration.attempt import Attempt
+from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
+from nightshift.orchestration.kubernetes.cluster import Ending, trouble
+from nightshift.orchestration.kubernetes.submission import Submission, record, recorded, submit, waiting
+
+LOOK_AGAIN = timedelta(seconds=30)
+REQUEST_SECONDS = (5, 20)  # to connect, and to answer
+MOST_INTERRUPTIONS = 100
+
+
+class ClusterJob(JobTask):
+    """A task whose job runs in pods, which outlive the worker that asked for them.
+
+    A try finds the pods of the try before and goes on with them. A cluster that is down, full or forbids is waited for,
+    without a worker, as long as the profile says.
+    """
+
+    @abstractmethod
+    def goes_on(self, submission: Submission) -> bool:
+        """Return whether the pods of an earlier try still run, or ended well."""
+
+    @abstractmethod
+    def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
+        """Ask the cluster for the pods; those that are there already are taken."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Delete the pods, if they are there."""
+
+    @abstractmethod
+    def watch(self, submission: Submission, context: Any) -> Any:
+        """Leave the worker, and come back when the pods ended."""
+
+    @cached_property
+    def profile(self) -> KubernetesCompute:
+        """The compute profile, as it is now."""
+        try:
+            compute = load_compute(self.compute)
+        except JobError as error:
+            raise as_airflow(error) from error
+        if not isinstance(compute, KubernetesCompute):
+            raise AirflowFailException(f"compute profile {self.compute!r} is none of Kubernetes any more")
+        return compute
+
+    @cached_property
+    def cluster(self) -> KubernetesHook:
+        """The cluster of the profile's connection."""
+        return KubernetesHook(conn_id=self.profile.connection)
+
+    def execute(self, context: Any) -> Any:
+        """Ask for pods, or find those of an earlier try, and wait for them.
+
+        :raises AirflowFailException: the profile or the arguments are wrong; no retry can help.
+        :raises JobFailed: the cluster could not be used for longer than the profile allows.
+        """
+        before = recorded(context)
+        with self.in_reach("look for the pods of this task", before, context):
+            submission = self._found(before, context)
+        if submission is None:
+            attempt = self.prepared(context)
+            submission = submit(attempt, before, context)
+            with self.in_reach(f"create {submission.name}", submission, context):
+                self.create(attempt, submission, context)
+            self.log.info("asked the cluster for %s in namespace %s", submission.name, self.profile.namespace)
+        if submission.waits_since:
+            submission = record(submission.model_copy(update={"waits_since": None}), context)
+        with self.in_reach(f"look at {submission.name}", submission, context):
+            return self.watch(submission, context)
+
+    def again(self, context: Any, event: Any = None) -> Any:
+        """Come back after a wait for the cluster."""
+        return self.execute(context)
+
+    def _found(self, before: Submission | None, context: Any) -> Submission | None:
+        if before is None:
+            return None
+        if before.max_tries != context["ti"].max_tries:
+            self.log.info("the task was cleared: %s is dropped, and the job starts anew", before.name)
+            self.remove(before.name)
+            return None
+        if not self.goes_on(before):
+            return None
+        self.log.info("going on with %s, which an earlier try asked for", before.name)
+        return before
+
+    @contextmanager
+    def in_reach(self, doing: str, submission: Submission | None, context: Any) -> Iterator[None]:
+        """Within this block an error of the cluster is told in words, and waited for where that can help."""
+        try:
+            yield
+        except TaskDeferred:
+            raise
+        except BadInput as error:
+            raise as_airflow(error) from error
+        except Exception as error:
+            found = trouble(error, self.profile, doing)
+            if found is None:
+                raise
+            if not found.passes:
+                raise AirflowFailException(found.text) from error
+            # Without a submission there is nothing to remember, and the task has only begun.
+            since = waiting(submission, context).waits_since if submission else None
+            waited = datetime.now(UTC) - since if since else timedelta()
+            if waited > timedelta(minutes=self.profile.schedule_minutes):
+                raise JobFailed(f"{found.text}; waited {waited.total_seconds() / 60:.0f} minutes") from error
+            self.log.warning(
+                "%s; looking again every %d s, for at most %g minutes",
+                found.text, LOOK_AGAIN.total_seconds(), self.profile.schedule_minutes,
+            )  # fmt: skip
+            self.defer(trigger=TimeDeltaTrigger(LOOK_AGAIN), method_name="again")
+
+    def succeeded(self, submission: Submission, context: Any) -> dict[str, Any]:
+        """Return the result, which alone proves that the job ended well."""
+        try:
+            spec = submission.spec
+        except JobError as error:
+            raise as_airflow(error) from error
+        result = self.answer(spec, submission.result_uri, context)
+        # The pod operator's do_xcom_push, which would add a sidecar, keeps Airflow from doing this.
+        context["ti"].xcom_push("return_value", result)
+        return result
+
+    def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
+        """Raise what the ending of the pods asks for; on spot nodes an interruption counts as no try."""
+        if ending.hopeless:
+            raise AirflowFailException(ending.text)
+        if not (ending.taken_away and self.profile.spot and submission.interruptions < MOST_INTERRUPTIONS):
+            raise JobFailed(ending.text)
+        count = submission.interruptions + 1
+        record(submission.model_copy(update={"interruptions": count}), context)
+        self.log.warning("%s; interruption %d, which counts as no try: asking for pods again", ending.text, count)
+        self.defer(trigger=TimeDeltaTrigger(LOOK_AGAIN), method_name="again")

@@ -1,0 +1,144 @@
+"""The trigger that follows a group of pods: an indexed Job, with the log of its first node in the task's log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+from airflow.providers.cncf.kubernetes.utils.pod_manager import AsyncPodManager
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from nightshift.orchestration.kubernetes.manifests import CONTAINER
+
+POLL_SECONDS = 5
+LOG_SECONDS = 15
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+class GroupTrigger(BaseTrigger):
+    """Waits for the end of an indexed Job.
+
+    An API server that does not answer is asked again: the cluster itself ends a Job that runs too long.
+
+    :param pending_seconds: longest time that pods may wait for a node, an image or a volume.
+    """
+
+    def __init__(
+        self, *, name: str, namespace: str, connection: str, in_cluster: bool | None, pending_seconds: float
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.namespace = namespace
+        self.connection = connection
+        self.in_cluster = in_cluster
+        self.pending_seconds = pending_seconds
+        self._seen: set[str] = set()
+        self._state = ""
+        self._pending_since: float | None = None
+        self._log_of: tuple[str, Any, float] = ("", None, 0.0)  # pod, read up to, when
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the triggerer needs to make this trigger again."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "name": self.name,
+                "namespace": self.namespace,
+                "connection": self.connection,
+                "in_cluster": self.in_cluster,
+                "pending_seconds": self.pending_seconds,
+            },
+        )
+
+    @cached_property
+    def cluster(self) -> AsyncKubernetesHook:
+        """The cluster of the connection."""
+        return AsyncKubernetesHook(conn_id=self.connection, in_cluster=self.in_cluster)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, `{"phase": "ended" | "gone" | "stuck"}`, when there is nothing more to wait for."""
+        from kubernetes_asyncio.client.exceptions import ApiException
+
+        while True:
+            try:
+                phase = await self._look()
+            except ApiException as error:
+                if error.status == 404:
+                    phase = "gone"
+                else:
+                    self.log.warning("the cluster does not answer, asking again: %s %s", error.status, error.reason)
+                    phase = None
+            except Exception as error:
+                self.log.warning("the cluster cannot be reached, asking again: %s", error)
+                phase = None
+            if phase:
+                yield TriggerEvent({"phase": phase})
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def on_kill(self) -> None:
+        """Delete the Job with all that belongs to it: a person ended the task."""
+        from kubernetes_asyncio.client import BatchV1Api
+
+        self.log.info("deleting Job %s in namespace %s", self.name, self.namespace)
+        async with self.cluster.get_conn() as connection:
+            await BatchV1Api(connection).delete_namespaced_job(
+                self.name, self.namespace, propagation_policy="Background"
+            )
+
+    async def _look(self) -> str | None:
+        from kubernetes_asyncio.client import BatchV1Api, CoreV1Api
+
+        async with self.cluster.get_conn() as connection:
+            core = CoreV1Api(connection)
+            job = await BatchV1Api(connection).read_namespaced_job(self.name, self.namespace)
+            pods = (await core.list_namespaced_pod(self.namespace, label_selector=f"job-name={self.name}")).items
+            over = any(
+                one.status == "True" and one.type in {"Complete", "Failed"} for one in job.status.conditions or []
+            )
+            self._tell(job, pods)
+            await self._events(core, {self.name, *(pod.metadata.name for pod in pods)})
+        await self._log(pods, to_the_end=over)
+        if over:
+            return "ended"
+        return "stuck" if self._is_stuck(job, pods) else None
+
+    def _tell(self, job: Any, pods: list[Any]) -> None:
+        phases = Counter(pod.status.phase for pod in pods)
+        state = "waits to be admitted" if job.spec.suspend else ", ".join(f"{n} {p}" for p, n in sorted(phases.items()))
+        if state != self._state:
+            self._state = state
+            self.log.info("%s: %s of %d nodes", self.name, state or "no pod yet", job.spec.completions)
+
+    def _is_stuck(self, job: Any, pods: list[Any]) -> bool:
+        if job.spec.suspend or not any(pod.status.phase == "Pending" for pod in pods):
+            self._pending_since = None
+            return False
+        self._pending_since = self._pending_since or time.monotonic()
+        return time.monotonic() - self._pending_since > self.pending_seconds
+
+    async def _events(self, core: Any, names: set[str]) -> None:
+        for event in (await core.list_namespaced_event(self.namespace)).items:
+            key = f"{event.metadata.uid}/{event.count}"
+            if event.involved_object.name in names and key not in self._seen and event.type == "Warning":
+                self.log.warning("%s: %s: %s", event.involved_object.name, event.reason, event.message)
+            self._seen.add(key)
+
+    async def _log(self, pods: list[Any], *, to_the_end: bool) -> None:
+        first = [pod for pod in pods if (pod.metadata.annotations or {}).get(INDEX) == "0"]
+        first = [pod for pod in first if pod.status.phase in {"Running", "Succeeded", "Failed"}]
+        if not first:
+            return
+        newest = max(first, key=lambda pod: pod.metadata.creation_timestamp)
+        name, since, when = self._log_of
+        if name != newest.metadata.name:
+            since, when = None, 0.0
+        if to_the_end or time.monotonic() - when >= LOG_SECONDS:
+            manager = AsyncPodManager(self.cluster)
+            read = await manager.fetch_container_logs_before_current_sec(newest, CONTAINER, since_time=since)
+            self._log_of = (newest.metadata.name, read or since, time.monotonic())

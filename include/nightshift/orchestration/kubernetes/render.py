@@ -1,0 +1,64 @@
+"""What a compute profile becomes on a cluster, to read before anything runs, and to ask the cluster about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nightshift.computing import KubernetesCompute
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.orchestration.kubernetes.cluster import trouble
+from nightshift.orchestration.kubernetes.labels import OURS
+from nightshift.orchestration.kubernetes.manifests import group_environment, group_manifests, pod_manifest
+
+
+def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
+    """Return the manifests of a job on a profile: a pod, or a Job and its Service.
+
+    What belongs to a task (spec, labels of its run, MLflow's address) stands there as an example.
+
+    :raises BadInput: there is no image, or the template cannot be read.
+    """
+    name, nodes = f"{job}-example-0123456789-1", compute.nodes_of(job)
+    pod = pod_manifest(
+        compute,
+        job,
+        name=name,
+        arguments=[job, "--spec", "s3://bucket/spec.json", "--result", "s3://bucket/result.json"],
+        environment={
+            "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+            **(group_environment(name, nodes) if nodes > 1 else {}),
+        },
+        labels={**OURS, "nightshift/application": "example", "nightshift/job": job},
+    )
+    return list(group_manifests(pod, nodes=nodes)) if nodes > 1 else [pod]
+
+
+def dry_run(compute: KubernetesCompute, manifests: list[dict[str, Any]]) -> list[str]:
+    """Return what the cluster of the current kubeconfig (or the one around this process) says to each manifest.
+
+    Nothing is created.
+
+    :raises BadInput: the cluster refuses one.
+    :raises BadEnvironment: it cannot be reached, does not allow it, or is full.
+    """
+    from kubernetes import config
+    from kubernetes.client import BatchV1Api, CoreV1Api
+
+    creates = {
+        "Pod": lambda: CoreV1Api().create_namespaced_pod,
+        "Job": lambda: BatchV1Api().create_namespaced_job,
+        "Service": lambda: CoreV1Api().create_namespaced_service,
+    }
+    said = []
+    for manifest in manifests:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        try:
+            config.load_config()
+            creates[kind]()(compute.namespace, manifest, dry_run="All", _request_timeout=(5, 20))
+        except Exception as error:
+            found = trouble(error, compute, f"create the {kind} {name}")
+            if found is None:
+                raise
+            raise (BadEnvironment if found.passes else BadInput)(found.text) from error
+        said.append(f"{kind} {name}: the cluster would take it")
+    return said
