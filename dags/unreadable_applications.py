@@ -1,4 +1,4 @@
-"""Holds no DAG: what cannot be read of an application, or of its compute profiles, shows here as an import error.
+"""Holds no DAG: what cannot be read of an application or its compute profiles shows here as an Airflow import error.
 
 The error names file and line. The other files leave such an application out, so that it breaks only its own DAGs.
 """

@@ -206,10 +206,6 @@ def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_pat
         jsonschema.validate({**sample, "descripton": "x"}, application_schema())
 
 
-def test_the_embedded_compute_profile_is_local():
-    assert load_compute("local").backend == "local"
-
-
 @pytest.mark.parametrize("text", ["- cpus: 2\n", "words\n", "name: other\n"])
 def test_a_compute_profile_that_is_none_is_refused_and_not_a_traceback(tmp_path, monkeypatch, text):
     (tmp_path / "odd.yaml").write_text(text)

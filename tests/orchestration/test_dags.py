@@ -106,6 +106,41 @@ def test_serialising_a_dag_in_two_processes_gives_the_same_bytes(dags):
     ]
 
 
+KUBERNETES = "backend: kubernetes\nimage: trainer:1\nnodes: {nodes}\n"
+
+
+def structure(dag) -> dict:
+    """What a person sees of a DAG, and what its tasks are given."""
+    return {
+        "schedule": str(dag.schedule),
+        "params": list(dag.params),
+        "tasks": {task.task_id: task_structure(task) for task in dag.tasks},
+    }
+
+
+def task_structure(task) -> tuple:
+    given = (getattr(task, "job", None), str(getattr(task, "arguments", None)))
+    outlets = [str(outlet) for outlet in task.outlets]
+    return (sorted(task.downstream_task_ids), task.pool, task.retries, str(task.trigger_rule), outlets, *given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_every_dag_is_the_same_on_a_cluster(dags, tmp_path, monkeypatch, nodes):
+    (tmp_path / "local.yaml").write_text(KUBERNETES.format(nodes=nodes))
+    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+    bag = dagbag()
+    assert bag.import_errors == {}
+    clustered = {name: dag for name, dag in bag.dags.items() if name in dags}
+    assert {name: structure(dag) for name, dag in clustered.items()} == {
+        name: structure(dag) for name, dag in dags.items()
+    }
+    operators = {type(task).__name__ for dag in clustered.values() for task in dag.tasks if hasattr(task, "job")}
+    assert operators == ({"PodJob"} if nodes == 1 else {"PodJob", "GroupJob"})
+    for dag in clustered.values():
+        DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
 def test_every_field_of_the_form_that_starts_a_training_reaches_a_job(dags):
     dag = dags["banking_assistant_finetune"]
     passed = json.dumps({task.task_id: str(getattr(task, "arguments", "")) for task in dag.tasks})
