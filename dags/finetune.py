@@ -88,7 +88,7 @@ for app in readable_applications():
                 app.base_model,
                 type="string",
                 minLength=1,
-                description="smollm2-135m-instruct, a Hugging Face id or a path",
+                description="smollm2-135m-instruct, a Hugging Face id, a path or a URI",
             ),
             **params_of(app.training, section="Training"),
         },

