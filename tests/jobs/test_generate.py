@@ -1,9 +1,11 @@
 """The jobs `generate` and `score`: each prompt is answered once, whoever is killed, and the night is whole."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from nightshift.config import Application, Interval
 from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
 from nightshift.data.partition import fetch, require_manifest
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference import sharing
 from nightshift.jobs import generate, ingest, score
 from nightshift.jobs.contract import read_result
 from nightshift.policies import Inference
@@ -210,11 +213,14 @@ def test_shards_of_one_run_answer_with_one_champion_though_it_changes(night, cha
         generate.run(generate.Spec(**night, model="99"), progress)
 
 
-def start(job, spec, folder, dies_at=None):
-    """Run a job as a process; it may be told to kill itself when a function is called for the n-th time."""
+def begin(job, spec, folder, dies_at=None, *, node=(0, 1), before=""):
+    """Start a job as a process on one of some nodes; it may be told to kill itself at the n-th call of a function.
+
+    :param before: what the process does first.
+    """
     folder.mkdir(exist_ok=True)
     (folder / "spec.json").write_text(spec.model_dump_json())
-    program = "import sys\nfrom nightshift.cli import main\nsys.exit(main())"
+    program = f"import sys\n{before}\nfrom nightshift.cli import main\nsys.exit(main())"
     if dies_at:
         module, name, call = dies_at
         program = (
@@ -225,10 +231,14 @@ def start(job, spec, folder, dies_at=None):
         )
     command = [sys.executable, "-c", program, job, "--spec", str(folder / "spec.json")]
     command += ["--result", str(folder / "result.json")]
+    place = {"JOB_COMPLETION_INDEX": str(node[0]), "NIGHTSHIFT_NODES": str(node[1])}
     with (folder / "log").open("a") as log:
-        return subprocess.run(
-            command, env={**os.environ, **generate.ENVIRONMENT}, stdout=log, stderr=log, check=False
-        ).returncode
+        return subprocess.Popen(command, env={**os.environ, **generate.ENVIRONMENT, **place}, stdout=log, stderr=log)
+
+
+def start(job, spec, folder, dies_at=None, **how):
+    """Run a job as a process to its end, and return its exit code."""
+    return begin(job, spec, folder, dies_at, **how).wait()
 
 
 def test_killed_while_it_answers_it_goes_on_and_answers_nobody_twice(night, champion, progress, tmp_path):
@@ -252,6 +262,90 @@ def test_killed_while_it_answers_it_goes_on_and_answers_nobody_twice(night, cham
     assert start("score", spec, folder) == 0, (folder / "log").read_text()[-3000:]
     scored = score.Result.model_validate(read_result("score", spec, str(folder / "result.json")).result)
     assert interactions_of(scored, tmp_path)["row"].to_pylist() == list(range(25))
+
+
+def test_three_nodes_answer_as_one_and_the_first_has_the_numbers_of_all(
+    night, champion, progress, tmp_path, monkeypatch
+):
+    champion()
+    whole = generate.run(generate.Spec(**night), progress)
+    apart = night | {"storage": (tmp_path / "apart").as_uri()}
+    monkeypatch.setenv("NIGHTSHIFT_NODES", "3")
+    results = []
+    for index in (2, 1, 0):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        results.append(generate.run(generate.Spec(**apart, run="night 1"), progress))
+    assert results[:2] == [None, None]
+    assert parts_of(results[2]) == parts_of(whole)
+    times = {"responses", "seconds", "tokens_per_second"}
+    assert results[2].model_dump(exclude=times) == whole.model_dump(exclude=times)
+
+    # A shard keeps its own parts and numbers, on however many nodes.
+    second = generate.run(generate.Spec(**apart, shard=1, shards=2, run="night 1"), progress)
+    assert (second.responses, second.rows) == (results[2].responses, 7 + 4)
+
+
+def test_nodes_of_one_run_answer_with_one_champion_though_it_changes(night, champion, progress, monkeypatch):
+    first = champion()
+    monkeypatch.setenv("NIGHTSHIFT_NODES", "2")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    assert generate.run(generate.Spec(**night, run="night 1"), progress) is None
+    second = champion(seed=2)
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    assert generate.run(generate.Spec(**night, run="night 1"), progress).model == first.version
+    with pytest.raises(BadInput, match=r"2 nodes would answer with whoever is champion .* give them `run`"):
+        generate.run(generate.Spec(**night), progress)
+    # A later run answers with the new champion: none of the earlier run's parts are its own.
+    monkeypatch.setattr(sharing, "PATIENCE_SECONDS", 0)
+    with pytest.raises(BadEnvironment, match=r"2 of 4 parts are missing \(rows 7-13, 21-24\)"):
+        generate.run(generate.Spec(**night, run="night 2"), progress)
+    monkeypatch.setenv("NIGHTSHIFT_NODES", "1")
+    assert generate.run(generate.Spec(**night, run="night 1"), progress).model == second.version
+
+
+def test_nodes_without_a_champion_end_and_the_first_says_so(night, progress, mlflow_server, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_NODES", "2")
+    results = []
+    for index in "01":
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", index)
+        results.append(generate.run(generate.Spec(**night, run="night 1"), progress))
+    assert results[0].verdict is Verdict.INSUFFICIENT_DATA
+    assert results[1] is None
+
+
+def on_two_nodes(job, spec, folder, dies_at, before=""):
+    """Run a job as two processes; the first waits while the second is killed and started again. Return the result."""
+    folder.mkdir()
+    one, other = folder / "one", folder / "other"
+    first = begin(job, spec, one, node=(0, 2), before=before)
+    try:
+        assert start(job, spec, other, dies_at, node=(1, 2), before=before) == -signal.SIGKILL
+        while "1 of 2 nodes" not in (one / "log").read_text():
+            assert first.poll() is None, (one / "log").read_text()[-3000:]
+            time.sleep(0.1)
+        assert not (one / "result.json").exists()
+        assert start(job, spec, other, node=(1, 2), before=before) == 0, (other / "log").read_text()[-3000:]
+        assert first.wait() == 0, (one / "log").read_text()[-3000:]
+    finally:
+        first.kill()
+    assert not (other / "result.json").exists()
+    return read_result(job, spec, str(one / "result.json")).result
+
+
+def test_the_first_node_waits_for_one_that_is_killed_and_started_again(night, champion, progress, tmp_path):
+    champion()
+    alone = generate.run(generate.Spec(**night | {"storage": (tmp_path / "other").as_uri()}), progress)
+    killed = "nightshift.inference.answering", "tokens_of", 2
+    result = on_two_nodes("generate", generate.Spec(**night, run="night 1"), tmp_path / "generate", killed)
+    together = generate.Result.model_validate(result)
+    assert parts_of(together) == parts_of(alone)
+
+    scored_alone = score.run(score_spec(night, together), progress)
+    shutil.rmtree(UPath(scored_alone.interactions).path)
+    few_rows = "import nightshift.inference.scoring as scoring\nscoring.ROWS_AT_ONCE = 7"
+    killed = "nightshift.inference.scoring", "publish", 2
+    result = on_two_nodes("score", score_spec(night, together), tmp_path / "score", killed, few_rows)
+    assert result["digest"] == scored_alone.digest
 
 
 def test_a_prompt_that_the_model_cannot_read_costs_only_itself(night, champion, progress, publish_day):
