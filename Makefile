@@ -7,7 +7,7 @@ BIN := .venv/bin
 BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get install python3.11 python3.11-venv))$(PYTHON) scripts/bootstrap.py --torch $(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down environment environment-dev test test-unit lint lock benchmark clean
+.PHONY: help run up down environment environment-dev test test-unit test-kubernetes lint lock images benchmark clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -30,6 +30,9 @@ environment-dev:
 test: environment-dev ## all tests: the quick ones, then real models and reports, then the real scheduler and MLflow server
 	@$(BIN)/python scripts/run_tests.py unit slow e2e
 
+test-kubernetes: environment-dev ## pods in the cluster of $KUBECONFIG, with the image $NIGHTSHIFT_IMAGE (docs/kubernetes.md)
+	@$(BIN)/python scripts/run_tests.py kubernetes
+
 test-unit: environment-dev ## the quick tests
 	@$(BIN)/python scripts/run_tests.py unit
 
@@ -41,6 +44,9 @@ lint: environment-dev ## ruff, mypy, application files
 
 lock: environment-dev ## write the lock files anew from requirements.txt and requirements-dev.txt
 	@$(BIN)/python scripts/lock.py
+
+images: ## build the container images (docker/README.md); IMAGES="airflow trainer trainer-cuda", PUSH=registry
+	@$(PYTHON) docker/build.py $(IMAGES) $(if $(PUSH),--push $(PUSH))
 
 benchmark: environment-dev ## comparisons with what you would use instead; reports land in build/
 	@$(BIN)/python -m pytest tests/benchmarks -m benchmark -s --timeout=3600

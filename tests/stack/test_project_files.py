@@ -1,4 +1,4 @@
-"""The files around the code agree with each other: what documents name exists, what images copy is there."""
+"""The files around the code agree with each other: what documents name exists, what is pinned is installed."""
 
 import json
 import re
@@ -16,7 +16,6 @@ from nightshift.stack.place import PROJECT
 DOCUMENTS = sorted(
     [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), PROJECT / ".github/workflows/ci.yml", PROJECT / ".ci/run"]
 )
-DOCKERFILES = [PROJECT / "Dockerfile", PROJECT / "docker/airflow/Dockerfile"]
 
 
 def pins_of(name: str) -> dict[str, str]:
@@ -43,33 +42,9 @@ def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
 def test_the_help_lists_what_a_user_calls() -> None:
     text = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
-    assert {"run", "up", "down", "test", "test-unit", "lint", "lock", "clean", "benchmark"} <= set(
+    assert {"run", "up", "down", "test", "test-unit", "lint", "lock", "images", "clean", "benchmark"} <= set(
         re.findall(r"make ([a-z-]+)", text)
     )
-
-
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
-def test_what_an_image_copies_is_in_the_repository(dockerfile: Path) -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    for arguments in re.findall(r"^COPY (.*)$", dockerfile.read_text(), re.MULTILINE):
-        for source in [word for word in arguments.split()[:-1] if not word.startswith("--")]:
-            assert source == "." or any(file == source or file.startswith(f"{source}/") for file in tracked), source
-
-
-def test_the_image_holds_the_airflow_of_the_lock() -> None:
-    tag = re.search(r"^FROM apache/airflow:(\S+)-python3\.11$", DOCKERFILES[1].read_text(), re.MULTILINE)
-
-    assert tag
-    assert tag[1] == pins_of("requirements.lock")["apache-airflow"]
-
-
-def test_the_astro_image_takes_providers_that_the_lock_has() -> None:
-    named = re.search(r"apache-airflow-providers-\(([a-z|-]+)\)==", DOCKERFILES[0].read_text())
-
-    assert named
-    assert {f"apache-airflow-providers-{name}" for name in named[1].split("|")} <= pins_of("requirements.lock").keys()
 
 
 def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
