@@ -11,9 +11,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {
-    "unit": ("not slow and not e2e and not benchmark", "the quick tests", 60),
-    "slow": ("slow and not e2e and not benchmark", "real models, whole reports, killed processes", 900),
-    "e2e": ("e2e and not benchmark", "the real scheduler and MLflow server", 900),
+    "unit": ("not slow and not e2e and not kubernetes and not benchmark", "the quick tests", 60),
+    "slow": (
+        "slow and not e2e and not kubernetes and not benchmark",
+        "real models, whole reports, killed processes",
+        900,
+    ),
+    "e2e": ("e2e and not kubernetes and not benchmark", "the real scheduler and MLflow server", 900),
+    "kubernetes": ("kubernetes", "pods in the cluster of the kubeconfig", 2400),
 }
 NO_TESTS = 5
 

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from patience import wait_for
 from upath import UPath
 
 from nightshift.data.partition import require_manifest
@@ -17,15 +17,6 @@ from nightshift.stack.place import this_place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 DAY = "2026-11-02"
-
-
-def wait_for(look, seconds: float, what: str):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := look():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
 
 def running_job(job: str) -> psutil.Process | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from upath import UPath
 
 from nightshift.config import Interval
 from nightshift.data.acceptance import record_acceptance
@@ -163,6 +164,54 @@ def publish_model(storage, tmp_path):
         return partition, manifest
 
     return publish_folder
+
+
+INTENTS = ["card arrival", "lost phone", "cash fee", "top up failed"]
+
+
+@pytest.fixture
+def snapshot(storage):
+    """A published snapshot of 40 training and 12 held-out examples."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def rows(first, count):
+        for number in range(first, first + count):
+            intent = INTENTS[number % len(INTENTS)]
+            turns = [
+                {"role": "user", "content": f"{'please ' * (number % 5)}help {number} with {intent}"},
+                {"role": "assistant", "content": intent},
+            ]
+            yield {"digest": digest_of_messages(turns), "messages": turns}
+
+    folder = scratch(UPath(storage))
+    pq.write_table(pa.Table.from_pylist(list(rows(0, 40))), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(list(rows(1000, 12))), folder / "held_out.parquet")
+    partition = partition_of(storage, "app", "snapshots", "planted")
+    return partition, publish(partition, folder, kind="snapshot", application="app", inputs={"planted": 1})
+
+
+@pytest.fixture
+def trainings(tmp_path, storage, snapshot, tiny_models):
+    """A function that makes the spec of a training of a tiny model."""
+    from training_runs import APPLICATION, SMALL
+
+    from nightshift.config import Training
+    from nightshift.jobs.train import Spec
+
+    partition, manifest = snapshot
+
+    def spec(**settings):
+        return Spec(
+            application=APPLICATION,
+            storage=storage,
+            snapshot=str(partition),
+            digest=manifest.digest,
+            base_model=tiny_models.random,
+            training=Training.model_validate({**SMALL, **settings}),
+        )
+
+    return spec
 
 
 @pytest.fixture

@@ -1,135 +1,23 @@
 """Training as a command: killed anywhere it goes on from a checkpoint, and the model that comes out is the same."""
 
-import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from training_runs import checkpoints_of, copy_of, finish, losses_of, metrics_of, model_of, start
 from upath import UPath
 
-from nightshift.config import Application, Prompt, Training
-from nightshift.data.examples import digest_of_messages
-from nightshift.data.partition import fetch_folder, partition_of, publish, read_manifest
-from nightshift.data.storage import scratch
-from nightshift.intake import Source
+from nightshift.data.partition import fetch_folder, read_manifest
 from nightshift.jobs.contract import read_result
-from nightshift.jobs.train import Spec
 from nightshift.training.precision import fast_precision
 
 pytestmark = pytest.mark.slow
-INTENTS = ["card arrival", "lost phone", "cash fee", "top up failed"]
-SMALL = {"sequence_length": 256, "rows_per_step": 2, "rows_per_batch": 1, "learning_rate": 1e-3}
-APPLICATION = Application(
-    name="app",
-    prompt=Prompt(system="Name the intent."),
-    sources=[Source(uri="/nowhere.csv", format="csv", columns={"prompt": "text", "answer": "intent"})],
-)
-NOBODY = "http://127.0.0.1:9"  # the port that discards; nothing listens
-
-
-@pytest.fixture
-def snapshot(storage):
-    def rows(first, count):
-        for number in range(first, first + count):
-            intent = INTENTS[number % len(INTENTS)]
-            turns = [
-                {"role": "user", "content": f"{'please ' * (number % 5)}help {number} with {intent}"},
-                {"role": "assistant", "content": intent},
-            ]
-            yield {"digest": digest_of_messages(turns), "messages": turns}
-
-    folder = scratch(UPath(storage))
-    pq.write_table(pa.Table.from_pylist(list(rows(0, 40))), folder / "train.parquet")
-    pq.write_table(pa.Table.from_pylist(list(rows(1000, 12))), folder / "held_out.parquet")
-    partition = partition_of(storage, "app", "snapshots", "planted")
-    return partition, publish(partition, folder, kind="snapshot", application="app", inputs={"planted": 1})
-
-
-@pytest.fixture
-def trainings(tmp_path, storage, snapshot, tiny_models):
-    """A function that makes the spec of a training of a tiny model."""
-    partition, manifest = snapshot
-
-    def spec(**settings):
-        return Spec(
-            application=APPLICATION,
-            storage=storage,
-            snapshot=str(partition),
-            digest=manifest.digest,
-            base_model=tiny_models.random,
-            training=Training.model_validate({**SMALL, **settings}),
-        )
-
-    return spec
-
-
-def start(spec, folder, *, dies_at=None, mlflow=NOBODY):
-    """Start the job as a process, without a compiler in reach; it may be told to kill itself at a function's call."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.json").write_text(spec.model_dump_json())
-    program = "import sys\nfrom nightshift.cli import main\nsys.exit(main())"
-    if dies_at:
-        module, name, call = dies_at
-        program = (
-            f"import os, signal, {module} as module\nowner, calls = module, []\n"
-            f"*path, last = {name!r}.split('.')\nfor part in path: owner = getattr(owner, part)\n"
-            "kept = getattr(owner, last)\n"
-            "def last_words(*args, **kwargs):\n    calls.append(1)\n"
-            f"    if len(calls) == {call}: os.kill(os.getpid(), signal.SIGKILL)\n    return kept(*args, **kwargs)\n"
-            f"setattr(owner, last, last_words)\n{program}"
-        )
-    from nightshift.jobs.train import ENVIRONMENT
-
-    environment = {
-        **ENVIRONMENT,
-        "PATH": "/nowhere",
-        "HOME": str(folder),
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_TRACKING_URI": mlflow,
-        "TORCH_EXTENSIONS_DIR": str(folder / "compiled"),
-        "NIGHTSHIFT_GIT_SHA": "test",
-    }
-    command = [sys.executable, "-c", program, "train", "--spec", str(folder / "spec.json")]
-    command += ["--result", str(folder / "result.json")]
-    log = (folder / "log").open("a")
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-
-
-def finish(process, folder, code):
-    process.communicate()
-    assert process.returncode == code, (folder / "log").read_text()[-3000:]
-
-
-def model_of(spec):
-    """The published model of a storage that holds one: its manifest and the digest of its weights."""
-    (partition,) = list((UPath(spec.storage) / "app" / "models").iterdir())
-    manifest = read_manifest(partition)
-    return partition, manifest, manifest.file("model/model.safetensors").sha256
-
-
-def checkpoints_of(spec):
-    return sorted(path.name for path in (UPath(spec.storage) / "app" / "checkpoints").glob("*/*"))
-
-
-def metrics_of(partition, manifest, tmp_path):
-    folder = fetch_folder(partition, manifest, tmp_path)
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses_of(partition, manifest, tmp_path):
-    metrics = [line["metrics"] for line in metrics_of(partition, manifest, tmp_path)]
-    return [numbers["loss"] for numbers in metrics if "loss" in numbers]
 
 
 def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_training(trainings, tmp_path, storage):
     spec = trainings(epochs=4, checkpoint_steps=5, evaluate_steps=4)
-    undisturbed = spec.model_copy(update={"storage": storage + "-undisturbed"})
-    shutil.copytree(UPath(storage).path, UPath(undisturbed.storage).path)
+    undisturbed = copy_of(spec, "undisturbed")
     # MLflow is down all along: the model waits in storage (69: the environment is bad).
     finish(start(undisturbed, tmp_path / "straight"), tmp_path / "straight", 69)
     _, straight, weights = model_of(undisturbed)
@@ -198,12 +86,10 @@ def test_an_mlflow_outage_loses_nothing_and_a_retry_only_logs(trainings, tmp_pat
     assert held_out[-1].value == pytest.approx(result["held_out_loss"])
 
 
-def test_two_processes_learn_the_same_as_one(trainings, tmp_path, storage):
+def test_two_processes_learn_the_same_as_one(trainings, tmp_path):
     losses = []
     for processes in (1, 2):
-        spec = trainings(epochs=2, precision="fp32", processes=processes, zero_stage=2)
-        spec = spec.model_copy(update={"storage": f"{storage}-{processes}"})
-        shutil.copytree(UPath(storage).path, UPath(spec.storage).path)
+        spec = copy_of(trainings(epochs=2, precision="fp32", processes=processes, zero_stage=2), processes)
         folder = tmp_path / f"{processes}"
         finish(start(spec, folder), folder, 69)
         partition, manifest, _ = model_of(spec)

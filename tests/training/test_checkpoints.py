@@ -28,7 +28,7 @@ def written(tmp_path, step):
 def three(root, tmp_path):
     checkpoints = Checkpoints(root, "app", INPUTS)
     for step in (5, 10, 15):
-        checkpoints.save(written(tmp_path, step), step)
+        checkpoints.publish(checkpoints.upload(written(tmp_path, step), step, "attempt"), step, processes=1)
     return checkpoints
 
 
@@ -37,7 +37,7 @@ def steps(root):
 
 
 def test_the_newest_is_resumed_from_and_two_are_kept(three, root, tmp_path):
-    folder = three.newest(tmp_path / "copy")
+    folder = three.newest(tmp_path / "copy").folder
     assert (folder / "global_step15" / "states.pt").read_bytes() == b"state of 15"
     assert history(folder) == [{"step": 15, "metrics": {"loss": 1.0}}]
     assert steps(root) == ["step-000010", "step-000015"]
@@ -45,13 +45,13 @@ def test_the_newest_is_resumed_from_and_two_are_kept(three, root, tmp_path):
 
 def test_one_without_manifest_is_not_seen(three, root, tmp_path):
     (root / "step-000015" / MANIFEST).unlink()
-    assert (three.newest(tmp_path / "copy") / "global_step10").exists()
+    assert (three.newest(tmp_path / "copy").folder / "global_step10").exists()
 
 
 def test_a_damaged_one_gives_way_to_the_one_before(three, root, tmp_path):
     (file,) = (root / "step-000015").glob("*/global_step15/states.pt")
     file.write_bytes(b"a pickle from elsewhere")
-    assert (three.newest(tmp_path / "copy") / "global_step10").exists()
+    assert (three.newest(tmp_path / "copy").folder / "global_step10").exists()
 
 
 def test_one_of_other_inputs_is_never_used(three, root, tmp_path):

@@ -58,7 +58,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "AIRFLOW_HOME": str(place.airflow_home),
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": place.storage,
         "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": json.dumps(
-            {"conn_type": "http", "host": "127.0.0.1", "port": place.mlflow_port}
+            {"conn_type": "http", "host": place.mlflow_host, "port": place.mlflow_port}
         ),
         "PATH": _path(),
         "VIRTUAL_ENV": sys.prefix,

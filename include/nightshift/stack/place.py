@@ -12,6 +12,9 @@ from nightshift.errors import BadEnvironment
 PROJECT = Path(__file__).resolve().parents[3]
 AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
 MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
+# An address of this machine that pods reach, where jobs run in a cluster; otherwise nothing listens beyond loopback.
+MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Place:
     airflow_port: int
     mlflow_port: int
     storage: str
+    mlflow_host: str = LOOPBACK
 
     @property
     def airflow_home(self) -> Path:
@@ -50,11 +54,11 @@ class Place:
 
     @property
     def mlflow_url(self) -> str:
-        return f"http://127.0.0.1:{self.mlflow_port}"
+        return f"http://{self.mlflow_host}:{self.mlflow_port}"
 
 
 def this_place(environment: Mapping[str, str] | None = None, project: Path = PROJECT) -> Place:
-    """Return the stack that `NIGHTSHIFT_HOME`, the port variables and `NIGHTSHIFT_STORAGE` describe.
+    """Return the stack that `NIGHTSHIFT_HOME`, the ports, `NIGHTSHIFT_MLFLOW_HOST` and `NIGHTSHIFT_STORAGE` describe.
 
     :raises BadEnvironment: a port is not a port, or this is not a checkout of the project.
     """
@@ -74,6 +78,7 @@ def this_place(environment: Mapping[str, str] | None = None, project: Path = PRO
         airflow_port=airflow_port,
         mlflow_port=mlflow_port,
         storage=variables.get("NIGHTSHIFT_STORAGE") or (home / "storage").as_uri(),
+        mlflow_host=variables.get(MLFLOW_HOST) or LOOPBACK,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 import uuid
@@ -11,12 +12,12 @@ import psutil
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
-from nightshift.stack.place import Place
+from nightshift.stack.place import LOOPBACK, Place
 
 FREE_GB = 3.0  # base model, sample data, checkpoints and models of a few runs
 
 
-def check_port(port: int, variable: str, what: str) -> None:
+def check_port(port: int, variable: str, what: str, host: str = LOOPBACK) -> None:
     """Check that nothing listens on a port of this machine.
 
     :raises BadEnvironment: naming the process that does, where this user may see it, and the variable to set.
@@ -24,8 +25,10 @@ def check_port(port: int, variable: str, what: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise BadEnvironment(f"{host}, where {what} should listen, is no address of this machine") from None
             raise BadEnvironment(
                 f"port {port}, where {what} should listen, is in use by {_listener(port)}. "
                 f"Stop that, or choose another port: {variable}={_free_port()} make up"

@@ -110,7 +110,7 @@ def _check(place: Place, parts: dict[str, Component], down: list[str]) -> None:
     place.home.parent.mkdir(parents=True, exist_ok=True)
     check_disk(place.home.parent)
     if MLFLOW in down:
-        check_port(place.mlflow_port, MLFLOW_PORT, "MLflow")
+        check_port(place.mlflow_port, MLFLOW_PORT, "MLflow", place.mlflow_host)
     if "api-server" in down:
         check_port(place.airflow_port, AIRFLOW_PORT, "Airflow")
     check_storage(place.storage)
@@ -121,7 +121,11 @@ def _mlflow_command(place: Place) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", f"sqlite:///{place.home / 'mlflow.db'}"),
         *("--artifacts-destination", str(place.home / "artifacts")),
-        *("--host", "127.0.0.1", "--port", str(place.mlflow_port), "--workers", "1"),
+        *("--host", place.mlflow_host, "--port", str(place.mlflow_port), "--workers", "1"),
+        *(
+            "--allowed-hosts",
+            f"{place.mlflow_host},{place.mlflow_host}:{place.mlflow_port},localhost:{place.mlflow_port}",
+        ),
     ]
 
 
