@@ -79,6 +79,12 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
+def kubeconfig(cluster) -> Path:
+    """The file that names the cluster."""
+    return KUBECONFIG
+
+
+@pytest.fixture(scope="session")
 def host() -> str:
     """An address of this machine that pods can reach."""
     if named := os.environ.get("NIGHTSHIFT_TEST_HOST"):
@@ -182,10 +188,10 @@ def stack(namespace, object_store, base_model, host, tmp_path_factory) -> Iterat
         "AIRFLOW_CONN_CLUSTER_POWERLESS": connection(home / "powerless.kubeconfig"),
         "HOME_OF_TEST": str(home),
     }
-    started = nightshift("up", environment)
+    started = run_nightshift("up", environment)
     assert started.returncode == 0, started.stdout + started.stderr
     yield environment
-    nightshift("down", environment)
+    run_nightshift("down", environment)
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -221,7 +227,24 @@ def start(api) -> Callable[..., str]:
     return start
 
 
-def nightshift(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess:
+@pytest.fixture
+def pods(cluster, namespace):
+    """The pods of a run, as they are now."""
+
+    def pods(run: str) -> list:
+        found = cluster.CoreV1Api().list_namespaced_pod(namespace).items
+        return [pod for pod in found if (pod.metadata.annotations or {}).get("nightshift/run-id") == run]
+
+    return pods
+
+
+@pytest.fixture(scope="session")
+def nightshift():
+    """Run `nightshift <command>` as a person does."""
+    return run_nightshift
+
+
+def run_nightshift(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "nightshift", *command.split()],
         env=environment,

@@ -3,49 +3,12 @@
 import json
 
 import pytest
+from kubernetes_runs import ended, log, said
 from patience import wait_for
 from upath import UPath
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1200)]
 DAY = {"day": "2026-11-02"}
-
-
-def state(api, dag: str, run: str) -> str:
-    return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
-
-
-def ended(api, dag: str, run: str, seconds: float = 600) -> dict[str, dict]:
-    """The task instances of a run, when it ended."""
-    wait_for(lambda: state(api, dag, run) in {"success", "failed"}, seconds, f"{dag} {run} to end", every=1)
-    return {task["task_id"]: task for task in api.tasks(dag, run)}
-
-
-def log(api, dag: str, run: str, task: str, attempt: int = 1) -> str:
-    return "\n".join(api.log_lines(dag, run, task, attempt))
-
-
-def said(api, dag: str, run: str, task: str, words: str, seconds: float, attempt: int = 1) -> str:
-    """The log of a task, as soon as it says something."""
-
-    def look() -> str:
-        text = log(api, dag, run, task, attempt)
-        return text if words in text else ""
-
-    try:
-        return wait_for(look, seconds, f"{words!r} in the log of {task}", every=1)
-    except AssertionError:
-        pytest.fail(f"{words!r} is not in the log after {seconds} s:\n{log(api, dag, run, task, attempt)}")
-
-
-@pytest.fixture
-def pods(cluster, namespace):
-    """The pods of a run, as they are now."""
-
-    def pods(run: str) -> list:
-        found = cluster.CoreV1Api().list_namespaced_pod(namespace).items
-        return [pod for pod in found if (pod.metadata.annotations or {}).get("nightshift/run-id") == run]
-
-    return pods
 
 
 def test_a_pod_does_the_work_and_leaves_its_result_its_log_and_its_account(api, start, pods):
@@ -75,10 +38,10 @@ def test_a_job_that_fails_shows_its_exit_code_and_reason_and_is_not_tried_in_vai
 
 def test_a_pod_over_its_memory_is_told_what_to_raise(api, start):
     run = start("hungry_ingest", **DAY)
-    said(api, "hungry_ingest", run, "ingest", "OOMKilled); raise memory_gb", 180)
+    said(api, "hungry_ingest", run, "ingest", words="OOMKilled); raise memory_gb", seconds=180)
 
 
 def test_an_image_that_cannot_be_pulled_is_named(api, start):
     run = start("imageless_ingest", **DAY)
-    text = said(api, "imageless_ingest", run, "ingest", "did not start: ", 180)
+    text = said(api, "imageless_ingest", run, "ingest", words="did not start: ", seconds=180)
     assert "nightshift.invalid/nothing:1" in text

@@ -1,0 +1,88 @@
+"""A DeepSpeed training over two nodes (gloo on processors), as an indexed Job of a real cluster."""
+
+import pytest
+from kubernetes_runs import ended, log, said
+from patience import wait_for
+from upath import UPath
+
+from nightshift.stack.airflow_api import AirflowApi
+from nightshift.stack.place import this_place
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def ingested(stack):
+    """Two applications with the same examples and settings."""
+    with AirflowApi(this_place(stack)) as api:
+        for name in ("pair", "pair_calm"):
+            dag = f"{name}_ingest"
+            wait_for(lambda dag=dag: api.has_dag(dag), 240, dag, every=1)
+            api.unpause(dag)
+            api.trigger(dag, "ingested", {"day": "2026-11-02"})
+        for name in ("pair", "pair_calm"):
+            assert ended(api, f"{name}_ingest", "ingested")["validate"]["state"] == "success"
+
+
+def weights(result: dict) -> str:
+    """The digest of the trained weights."""
+    from nightshift.data.partition import require_manifest
+
+    files = {file.path: file.sha256 for file in require_manifest(UPath(result["model"]), result["digest"]).files}
+    return files["model/model.safetensors"]
+
+
+def test_a_training_whose_node_is_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed_one(
+    ingested, api, start, pods, cluster, namespace
+):
+    calm = start("pair_calm_finetune")
+    assert ended(api, "pair_calm_finetune", calm, 900)["train"]["state"] == "success"
+
+    run = start("pair_finetune")
+
+    def second_node():
+        for pod in pods(run):
+            index = (pod.metadata.annotations or {}).get("batch.kubernetes.io/job-completion-index")
+            if index == "1" and pod.status.phase == "Running":
+                return pod
+        return None
+
+    wait_for(second_node, 300, "the second node to run", every=0.5)
+    checkpoints = UPath("s3://nightshift/storage/pair/checkpoints")
+
+    def a_checkpoint() -> bool:
+        checkpoints.fs.invalidate_cache()
+        return any(checkpoints.glob("*/*/manifest.json"))
+
+    wait_for(a_checkpoint, 300, "a checkpoint", every=0.5)
+    node = second_node()
+    cluster.CoreV1Api().delete_namespaced_pod(node.metadata.name, namespace, grace_period_seconds=0)
+    said(api, "pair_finetune", run, "train", words="going on from the checkpoint of step", seconds=600)
+    tasks = ended(api, "pair_finetune", run, 900)
+    assert (tasks["train"]["state"], tasks["train"]["try_number"]) == ("success", 1), log(
+        api, "pair_finetune", run, "train"
+    )
+    assert weights(api.result("pair_finetune", run, "train")) == weights(
+        api.result("pair_calm_finetune", calm, "train")
+    )
+    batch, core = cluster.BatchV1Api(), cluster.CoreV1Api()
+    wait_for(lambda: not batch.list_namespaced_job(namespace).items, 120, "the Jobs to be deleted", every=1)
+    wait_for(lambda: not core.list_namespaced_service(namespace).items, 120, "the Services to be deleted", every=1)
+
+
+def test_a_group_that_is_marked_failed_leaves_nothing(ingested, api, start, pods, cluster, namespace):
+    run = start("pair_finetune", epochs=50)
+    wait_for(
+        lambda: [pod for pod in pods(run) if pod.metadata.labels["nightshift/job"] == "train"], 300, "nodes", every=1
+    )
+    api._call("PATCH", f"/api/v2/dags/pair_finetune/dagRuns/{run}/taskInstances/train", json={"new_state": "failed"})
+    batch, core = cluster.BatchV1Api(), cluster.CoreV1Api()
+    wait_for(lambda: not batch.list_namespaced_job(namespace).items, 240, "the Job to be deleted", every=1)
+    wait_for(lambda: not core.list_namespaced_service(namespace).items, 60, "the Service to be deleted", every=1)
+
+
+def test_a_group_whose_input_is_wrong_fails_at_once(ingested, api, start):
+    run = start("pair_finetune", rows_per_step=5)
+    tasks = ended(api, "pair_finetune", run, 600)
+    assert (tasks["train"]["state"], tasks["train"]["try_number"]) == ("failed", 1)
+    assert "bad input" in log(api, "pair_finetune", run, "train")
