@@ -134,7 +134,7 @@ class GroupJob(ClusterJob):
             self.profile.namespace, label_selector=f"job-name={submission.name}", _request_timeout=REQUEST_SECONDS
         ).items
         for pod in pods:
-            account(pod, submission, self.profile, self.log)
+            account(pod, self.profile, self.log)
         return pods
 
     def _read(self, name: str) -> Any | None:

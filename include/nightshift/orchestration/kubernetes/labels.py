@@ -9,7 +9,11 @@ from typing import Any
 OURS = {"app.kubernetes.io/name": "nightshift", "app.kubernetes.io/managed-by": "airflow"}
 OWNER = "nightshift/airflow"
 GROUP = "nightshift/group"
+APPLICATION = "nightshift/application"
 JOB = "nightshift/job"
+# Annotations: labels are too short for them.
+DAG_ID, RUN_ID, TASK_ID = "nightshift/dag-id", "nightshift/run-id", "nightshift/task-id"
+MAP_INDEX, RESULT = "nightshift/map-index", "nightshift/result"
 
 
 def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
@@ -20,7 +24,7 @@ def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
         **KubernetesPodOperator._get_ti_pod_labels(context),
         **OURS,
         OWNER: airflow_id(),
-        "nightshift/application": application,
+        APPLICATION: application,
         JOB: job,
     }
 
@@ -36,9 +40,9 @@ def annotations_of(context: Any, result_uri: str) -> dict[str, str]:
     """Return the task's full identity, which labels are too short for, and where its result will lie."""
     ti = context["ti"]
     return {
-        "nightshift/dag-id": ti.dag_id,
-        "nightshift/run-id": ti.run_id,
-        "nightshift/task-id": ti.task_id,
-        "nightshift/map-index": str(ti.map_index if ti.map_index is not None else -1),
-        "nightshift/result": result_uri,
+        DAG_ID: ti.dag_id,
+        RUN_ID: ti.run_id,
+        TASK_ID: ti.task_id,
+        MAP_INDEX: str(ti.map_index if ti.map_index is not None else -1),
+        RESULT: result_uri,
     }

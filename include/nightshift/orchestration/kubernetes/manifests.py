@@ -195,7 +195,7 @@ def group_manifests(pod: Mapping[str, Any], *, nodes: int) -> tuple[dict[str, An
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {**base, "labels": labels},
+        "metadata": {**base, "labels": labels, "annotations": metadata["annotations"]},
         "spec": {
             "clusterIP": "None",
             # Nodes look for each other before they are ready.

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import detect_pod_terminate_early_issues
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from nightshift.applications import load_compute
 from nightshift.computing import KubernetesCompute
@@ -55,7 +56,7 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         if pod is None or pod.metadata.deletion_timestamp:
             return False
         if pod.status.phase == "Failed":
-            account(pod, submission, self.profile, self.log)
+            account(pod, self.profile, self.log)
             return False
         return True
 
@@ -121,8 +122,12 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         return self._conclude(pod, submission, event, context)
 
     def _conclude(self, pod: Any, submission: Submission, event: dict[str, Any], context: Any) -> Any:
-        self._write_logs(pod, follow=False, since_time=event.get("last_log_time"))
-        account(pod, submission, self.profile, self.log)
+        if pod.status.phase != "Pending":
+            try:
+                self._write_logs(pod, follow=False, since_time=event.get("last_log_time"))
+            except (ApiException, HTTPError) as error:
+                self.log.warning("the end of the pod's log cannot be read: %s", error)
+        account(pod, self.profile, self.log)
         ending = ending_of(pod, self.job)
         if ending.ok:
             result = self.succeeded(submission, context)

@@ -7,7 +7,7 @@ from typing import Any
 from nightshift.computing import KubernetesCompute
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.kubernetes.cluster import trouble
-from nightshift.orchestration.kubernetes.labels import OURS
+from nightshift.orchestration.kubernetes.labels import APPLICATION, JOB, OURS
 from nightshift.orchestration.kubernetes.manifests import group_environment, group_manifests, pod_manifest
 
 
@@ -28,7 +28,7 @@ def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
             **(group_environment(name, nodes) if nodes > 1 else {}),
         },
-        labels={**OURS, "nightshift/application": "example", "nightshift/job": job},
+        labels={**OURS, APPLICATION: "example", JOB: job},
     )
     return list(group_manifests(pod, nodes=nodes)) if nodes > 1 else [pod]
 

@@ -9,42 +9,35 @@ from upath import UPath
 
 from nightshift.computing import KubernetesCompute
 from nightshift.data.storage import replace
-from nightshift.errors import JobError
 from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.orchestration.kubernetes.cluster import times_of
-from nightshift.orchestration.kubernetes.submission import Submission
+from nightshift.orchestration.kubernetes.labels import APPLICATION, DAG_ID, JOB, RESULT, RUN_ID, TASK_ID
 
 
-def account(pod: Any, submission: Submission, compute: KubernetesCompute, log: logging.Logger) -> None:
+def account(pod: Any, compute: KubernetesCompute, log: logging.Logger) -> None:
     """Write down what a pod that ended used. A pod that is written down twice is counted once.
 
     Storage that cannot be written is logged: accounts fail no job.
     """
-    times = times_of(pod)
-    if times is None:
+    times, labels, known = times_of(pod), pod.metadata.labels or {}, pod.metadata.annotations or {}
+    application, result = labels.get(APPLICATION, ""), known.get(RESULT, "")
+    storage, found, _ = result.partition(f"/{application}/results/")
+    if times is None or not found:
         return
-    try:
-        spec = submission.spec
-        used = usage_of(pod, submission.job, compute)
-        replace(usage_address(UPath(spec.storage), spec.application.name, used), used.model_dump_json().encode())
-    except (JobError, OSError) as error:
-        log.warning("what pod %s used is not written down: %s", pod.metadata.name, error)
-
-
-def usage_of(pod: Any, job: str, compute: KubernetesCompute) -> PodUsage:
-    """Return what a pod that ended used, by the times that its node reports."""
-    started, ended = times_of(pod)  # type: ignore[misc]
-    annotations = pod.metadata.annotations or {}
-    return PodUsage(
+    used = PodUsage(
         pod=pod.metadata.name,
         uid=pod.metadata.uid,
-        job=job,
-        dag_id=annotations.get("nightshift/dag-id", ""),
-        run_id=annotations.get("nightshift/run-id", ""),
-        task_id=annotations.get("nightshift/task-id", ""),
-        result_uri=annotations.get("nightshift/result", ""),
-        started=started,
-        ended=ended,
-        gpus=compute.gpus_of(job),
+        job=labels[JOB],
+        dag_id=known[DAG_ID],
+        run_id=known[RUN_ID],
+        task_id=known[TASK_ID],
+        result_uri=result,
+        started=times[0],
+        ended=times[1],
+        gpus=compute.gpus_of(labels[JOB]),
         price_per_hour=compute.price_per_hour,
     )
+    try:
+        replace(usage_address(UPath(storage), application, used), used.model_dump_json().encode())
+    except OSError as error:
+        log.warning("what pod %s used is not written down: %s", pod.metadata.name, error)

@@ -93,7 +93,7 @@ def test_a_cluster_that_goes_down_while_a_pod_runs_is_found_again(api, start, wa
     assert {task["state"] for task in tasks.values()} == {"success"}
 
 
-def test_a_cluster_that_forbids_says_what_to_apply_and_our_own_role_is_enough(
+def test_a_cluster_that_forbids_says_what_to_apply_and_our_own_role_is_enough(  # noqa: PLR0917
     api, start, stack, cluster, namespace, kubeconfig
 ):
     core, rights = cluster.CoreV1Api(), cluster.RbacAuthorizationV1Api()

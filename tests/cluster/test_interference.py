@@ -70,7 +70,7 @@ def test_a_training_that_is_cleared_starts_anew_in_another_pod(api, training, po
 
 
 @pytest.mark.parametrize("component", ["triggerer", "scheduler"])
-def test_a_killed_component_is_started_again_and_finds_the_same_pod(api, training, pods, stack, nightshift, component):
+def test_a_killed_component_is_started_again_and_finds_the_same_pod(api, training, pods, stack, nightshift, component):  # noqa: PLR0917
     run, pod = training(epochs=8)
     record = json.loads((this_place(stack).processes / f"{component}.json").read_text())
     os.kill(record["pid"], signal.SIGKILL)

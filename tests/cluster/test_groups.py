@@ -28,11 +28,11 @@ def weights(result: dict) -> str:
     """The digest of the trained weights."""
     from nightshift.data.partition import require_manifest
 
-    files = {file.path: file.sha256 for file in require_manifest(UPath(result["model"]), result["digest"]).files}
+    files = {file.name: file.sha256 for file in require_manifest(UPath(result["model"]), result["digest"]).files}
     return files["model/model.safetensors"]
 
 
-def test_a_training_whose_node_is_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed_one(
+def test_a_training_whose_node_is_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed_one(  # noqa: PLR0917
     ingested, api, start, pods, cluster, namespace
 ):
     calm = start("pair_calm_finetune")
@@ -70,7 +70,7 @@ def test_a_training_whose_node_is_killed_in_the_middle_ends_with_the_weights_of_
     wait_for(lambda: not core.list_namespaced_service(namespace).items, 120, "the Services to be deleted", every=1)
 
 
-def test_a_group_that_is_marked_failed_leaves_nothing(ingested, api, start, pods, cluster, namespace):
+def test_a_group_that_is_marked_failed_leaves_nothing(ingested, api, start, pods, cluster, namespace):  # noqa: PLR0917
     run = start("pair_finetune", epochs=50)
     wait_for(
         lambda: [pod for pod in pods(run) if pod.metadata.labels["nightshift/job"] == "train"], 300, "nodes", every=1
