@@ -14,7 +14,12 @@ from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, Clu
 from nightshift.orchestration.kubernetes.environment import pod_environment
 from nightshift.orchestration.kubernetes.group_trigger import GroupTrigger
 from nightshift.orchestration.kubernetes.labels import GROUP, annotations_of, labels_of
-from nightshift.orchestration.kubernetes.manifests import group_environment, group_manifests, pod_manifest
+from nightshift.orchestration.kubernetes.manifests import (
+    group_environment,
+    job_manifest,
+    pod_manifest,
+    service_manifest,
+)
 from nightshift.orchestration.kubernetes.submission import Submission, recorded
 from nightshift.orchestration.kubernetes.usage import account
 
@@ -43,6 +48,8 @@ class GroupJob(ClusterJob):
         if _condition(job, "Failed"):
             self._account(submission)
             return False
+        # The worker before may have died between the two.
+        self._offer_service(job)
         return True
 
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
@@ -60,22 +67,14 @@ class GroupJob(ClusterJob):
             labels={**labels_of(self.job, self.application, context), GROUP: submission.name},
             annotations=annotations_of(context, submission.result_uri),
         )
-        job, service = group_manifests(pod, nodes=nodes)
+        job = job_manifest(pod, nodes=nodes)
         try:
             created = self.batch.create_namespaced_job(namespace, job, _request_timeout=REQUEST_SECONDS)
         except ApiException as error:
             if error.status != 409:
                 raise
             created = self._read(submission.name)
-        # Who owns it takes it along, however the Job ends.
-        service["metadata"]["ownerReferences"] = [
-            {"apiVersion": "batch/v1", "kind": "Job", "name": submission.name, "uid": created.metadata.uid}
-        ]
-        try:
-            self.core.create_namespaced_service(namespace, service, _request_timeout=REQUEST_SECONDS)
-        except ApiException as error:
-            if error.status != 409:
-                raise
+        self._offer_service(created)
 
     def remove(self, name: str) -> None:
         """Delete the Job with its pods and its Service, if it is there."""
@@ -128,6 +127,15 @@ class GroupJob(ClusterJob):
             else:
                 ending = _ending(failed, pods, self.job)
             return self.failed(ending, submission, context)
+
+    def _offer_service(self, job: Any) -> None:
+        metadata = {name: getattr(job.metadata, name) for name in ("namespace", "name", "labels", "annotations")}
+        service = service_manifest(metadata, job.metadata.uid)
+        try:
+            self.core.create_namespaced_service(self.profile.namespace, service, _request_timeout=REQUEST_SECONDS)
+        except ApiException as error:
+            if error.status != 409:
+                raise
 
     def _account(self, submission: Submission) -> list[Any]:
         pods: list[Any] = self.core.list_namespaced_pod(

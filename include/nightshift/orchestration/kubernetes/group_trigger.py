@@ -40,7 +40,7 @@ class GroupTrigger(BaseTrigger):
         self._seen: set[str] = set()
         self._state = ""
         self._pending_since: float | None = None
-        self._log_of: tuple[str, Any, float] = ("", None, 0.0)  # pod, read up to, when
+        self._read_of: tuple[str, Any, float] = ("", None, 0.0)  # pod, read up to, when
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to make this trigger again."""
@@ -103,7 +103,7 @@ class GroupTrigger(BaseTrigger):
             )
             self._tell(job, pods)
             await self._events(core, {self.name, *(pod.metadata.name for pod in pods)})
-        await self._log(pods, to_the_end=over)
+        await self._follow(pods, to_the_end=over)
         if over:
             return "ended"
         return "stuck" if self._is_stuck(job, pods) else None
@@ -129,16 +129,16 @@ class GroupTrigger(BaseTrigger):
                 self.log.warning("%s: %s: %s", event.involved_object.name, event.reason, event.message)
             self._seen.add(key)
 
-    async def _log(self, pods: list[Any], *, to_the_end: bool) -> None:
+    async def _follow(self, pods: list[Any], *, to_the_end: bool) -> None:
         first = [pod for pod in pods if (pod.metadata.annotations or {}).get(INDEX) == "0"]
         first = [pod for pod in first if pod.status.phase in {"Running", "Succeeded", "Failed"}]
         if not first:
             return
         newest = max(first, key=lambda pod: pod.metadata.creation_timestamp)
-        name, since, when = self._log_of
+        name, since, when = self._read_of
         if name != newest.metadata.name:
             since, when = None, 0.0
         if to_the_end or time.monotonic() - when >= LOG_SECONDS:
             manager = AsyncPodManager(self.cluster)
             read = await manager.fetch_container_logs_before_current_sec(newest, CONTAINER, since_time=since)
-            self._log_of = (newest.metadata.name, read or since, time.monotonic())
+            self._read_of = (newest.metadata.name, read or since, time.monotonic())

@@ -152,8 +152,8 @@ def pod_manifest(
     return _on_template(compute, pod)
 
 
-def group_manifests(pod: Mapping[str, Any], *, nodes: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the indexed Job that runs a pod on several nodes, and the headless Service by which they find each other.
+def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
+    """Return the indexed Job that runs a pod on several nodes.
 
     What takes a node away does not count as a failure; a job that cannot go better is not repeated; anything else is
     tried a few times, and goes on from its newest checkpoint.
@@ -161,11 +161,15 @@ def group_manifests(pod: Mapping[str, Any], *, nodes: int) -> tuple[dict[str, An
     name, metadata = pod["metadata"]["name"], pod["metadata"]
     queue = {key: value for key, value in metadata["labels"].items() if key.startswith("kueue.")}
     labels = {key: value for key, value in metadata["labels"].items() if key not in queue}
-    base = {"namespace": metadata["namespace"], "name": name}
-    job = {
+    return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {**base, "labels": {**labels, **queue}, "annotations": metadata["annotations"]},
+        "metadata": {
+            "namespace": metadata["namespace"],
+            "name": name,
+            "labels": {**labels, **queue},
+            "annotations": metadata["annotations"],
+        },
         "spec": {
             "completionMode": "Indexed",
             "completions": nodes,
@@ -192,10 +196,24 @@ def group_manifests(pod: Mapping[str, Any], *, nodes: int) -> tuple[dict[str, An
             },
         },
     }
-    service = {
+
+
+def service_manifest(job: Mapping[str, Any], uid: str) -> dict[str, Any]:
+    """Return the headless Service by which the pods of a Job find each other.
+
+    The Job owns it, so that it goes with the Job, however that ends.
+
+    :param job: the Job's metadata.
+    :param uid: the cluster's id of the Job.
+    """
+    name = job["name"]
+    return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {**base, "labels": labels, "annotations": metadata["annotations"]},
+        "metadata": {
+            **{key: job[key] for key in ("namespace", "name", "labels", "annotations")},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}],
+        },
         "spec": {
             "clusterIP": "None",
             # Nodes look for each other before they are ready.
@@ -204,7 +222,6 @@ def group_manifests(pod: Mapping[str, Any], *, nodes: int) -> tuple[dict[str, An
             "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
         },
     }
-    return job, service
 
 
 def group_environment(name: str, nodes: int) -> dict[str, str]:

@@ -8,7 +8,12 @@ from nightshift.computing import KubernetesCompute
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.kubernetes.cluster import trouble
 from nightshift.orchestration.kubernetes.labels import APPLICATION, JOB, OURS
-from nightshift.orchestration.kubernetes.manifests import group_environment, group_manifests, pod_manifest
+from nightshift.orchestration.kubernetes.manifests import (
+    group_environment,
+    job_manifest,
+    pod_manifest,
+    service_manifest,
+)
 
 
 def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
@@ -30,7 +35,10 @@ def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
         },
         labels={**OURS, APPLICATION: "example", JOB: job},
     )
-    return list(group_manifests(pod, nodes=nodes)) if nodes > 1 else [pod]
+    if nodes == 1:
+        return [pod]
+    group = job_manifest(pod, nodes=nodes)
+    return [group, service_manifest(group["metadata"], "00000000-0000-0000-0000-000000000000")]
 
 
 def dry_run(compute: KubernetesCompute, manifests: list[dict[str, Any]]) -> list[str]:
