@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from nightshift.jobs.names import JOBS
+    from nightshift.job_names import JOBS
 
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
     parser.add_argument("--version", action="version", version=f"nightshift {__version__}")

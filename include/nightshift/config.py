@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from nightshift.fields import Model, Name, Share
 from nightshift.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
-from nightshift.jobs.names import JOBS
+from nightshift.job_names import JOBS
 from nightshift.judging import Judge
 from nightshift.policies import Bias, Drift, Inference, Retraining
 

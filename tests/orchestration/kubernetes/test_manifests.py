@@ -8,7 +8,7 @@ import yaml
 
 from nightshift.computing import KubernetesCompute, Toleration, Volume
 from nightshift.errors import BadInput
-from nightshift.jobs.names import JOBS
+from nightshift.job_names import JOBS
 from nightshift.orchestration.kubernetes.manifests import group_environment, job_manifest, pod_manifest
 from nightshift.orchestration.kubernetes.render import rendered
 

@@ -114,9 +114,10 @@ class GroupJob(ClusterJob):
             job = self._read(submission.name)
             pods = self._account(submission)
             if job is not None and _condition(job, "Complete"):
-                result = self.succeeded(submission, context)
-                self.remove(submission.name)
-                return result
+                try:
+                    return self.succeeded(submission, context)
+                finally:  # also where its verdict stops the flow
+                    self.remove(submission.name)
             if event["phase"] == "stuck":
                 self.remove(submission.name)
                 ending = Ending(f"{self.job}: not all nodes of {submission.name} could start; the events are above")

@@ -82,6 +82,9 @@ def pod_manifest(
         "serviceAccountName": compute.service_account,
         "automountServiceAccountToken": compute.mount_token,
         "enableServiceLinks": False,
+        # The first process of a namespace ignores signals that it has no handler for, and must bury orphans; with this
+        # it is the sandbox's, whatever the image starts.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "activeDeadlineSeconds": int(compute.deadline_hours * 3600),
         "securityContext": {

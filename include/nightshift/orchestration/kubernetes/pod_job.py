@@ -130,9 +130,10 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         account(pod, self.profile, self.log)
         ending = ending_of(pod, self.job)
         if ending.ok:
-            result = self.succeeded(submission, context)
-            self.remove(submission.name)
-            return result
+            try:
+                return self.succeeded(submission, context)
+            finally:  # also where its verdict stops the flow
+                self.remove(submission.name)
         self._read_pod_events(pod, reraise=False)
         if event["status"] == "timeout":
             ending = Ending(f"{self.job}: {event['message']} The events of the pod are above")
