@@ -1,10 +1,12 @@
 """Trainings of a tiny model as commands, on one node or several, and what they leave in storage."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from safetensors.torch import load_file
@@ -118,3 +120,25 @@ def weights_of(spec):
     """The tensors of the published model, by name."""
     partition, manifest, _ = model_of(spec)
     return load_file((partition / manifest.file("model/model.safetensors").path).path)
+
+
+def one_process(task, rank, world, port, stop_after, reports):  # noqa: PLR0917
+    """Train as one of some processes; the first sends its losses."""
+    from nightshift.errors import Preempted
+    from nightshift.training.fit import fit
+    from nightshift.training.task import Task
+
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE="True")  # fmt: skip
+    stopping = threading.Event()
+
+    def on_metrics(step, _steps, metrics):
+        if "loss" in metrics:
+            reports.send({step: metrics["loss"]})
+        if step + 1 == stop_after:
+            stopping.set()
+
+    try:
+        fit(Task.model_validate_json(task), on_metrics, stopping)
+    except Preempted:
+        os._exit(75)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 
 import pytest
+from training_runs import one_process
 from upath import UPath
 
 from nightshift.config import Prompt, Training
@@ -60,7 +61,7 @@ def forks():
     """Processes that begin with everything imported, as a training process would be after ten seconds."""
     os.environ["DS_ACCELERATOR"], os.environ["OMP_NUM_THREADS"] = "cpu", "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nightshift.training.fit", "deepspeed", "peft", __name__])
+    context.set_forkserver_preload(["nightshift.training.fit", "deepspeed", "peft", "training_runs"])
     return context
 
 
@@ -93,49 +94,24 @@ def train(tmp_path, base, rows, forks):
             resume_from=for_processes(checkpoint, world, training.zero_stage, work) if checkpoint else None,
         )  # fmt: skip
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        queue = forks.SimpleQueue()
+        reports, sender = forks.Pipe(duplex=False)
         processes = [
-            forks.Process(target=one_process, args=(task.model_dump_json(), rank, world, store.port, stop_after, queue))
+            forks.Process(
+                target=one_process, args=(task.model_dump_json(), rank, world, store.port, stop_after, sender)
+            )
             for rank in range(world)
         ]
         for process in processes:
             process.start()
         losses = {}
-        while (entry := queue.get()) is not None:
-            losses.update(entry)
         for process in processes:
-            process.join(60)
+            process.join(90)
             assert process.exitcode == (75 if stop_after else 0)
+        while reports.poll():
+            losses.update(reports.recv())
         return losses, None if stop_after else load_file(output / "model" / "model.safetensors")
 
     return run
-
-
-def one_process(task, rank, world, port, stop_after, queue):  # noqa: PLR0917
-    """Train as one of some processes; the first passes on its losses, and `None` at the end."""
-    import threading
-
-    from nightshift.errors import Preempted
-    from nightshift.training.fit import fit
-    from nightshift.training.task import Task
-
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE="True")  # fmt: skip
-    stopping = threading.Event()
-
-    def on_metrics(step, _steps, metrics):
-        if "loss" in metrics:
-            queue.put({step: metrics["loss"]})
-        if step + 1 == stop_after:
-            stopping.set()
-
-    try:
-        fit(Task.model_validate_json(task), on_metrics, stopping)
-    except Preempted:
-        os._exit(75)
-    finally:
-        if rank == 0:
-            queue.put(None)
 
 
 MATRIX = [

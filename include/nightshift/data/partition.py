@@ -156,7 +156,33 @@ def publish(
     :param rows: rows by file name, for files that hold rows.
     :param logs: names of files that differ between attempts and do not count in the digest.
     """
-    attempt = uuid.uuid4().hex[:12]
+    return publish_uploaded(
+        partition,
+        upload(partition, folder, attempt_name(), rows=rows, logs=logs),
+        kind=kind,
+        application=application,
+        inputs=inputs,
+        interval=interval,
+        counts=counts,
+        facts=facts,
+        parents=parents,
+    )
+
+
+def attempt_name() -> str:
+    """Return a name for the files of one attempt that no other attempt uses."""
+    return uuid.uuid4().hex[:12]
+
+
+def upload(
+    partition: UPath,
+    folder: Path,
+    attempt: str,
+    *,
+    rows: Mapping[str, int] | None = None,
+    logs: Container[str] = (),
+) -> list[DataFile]:
+    """Move every file of the local `folder` into `partition`, where nobody sees it before a manifest lists it."""
     files = []
     for source in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = source.relative_to(folder).as_posix()
@@ -173,6 +199,22 @@ def publish(
             )
         )
     shutil.rmtree(folder)
+    return files
+
+
+def publish_uploaded(
+    partition: UPath,
+    files: list[DataFile],
+    *,
+    kind: str,
+    application: str,
+    inputs: Mapping[str, Any],
+    interval: Interval | None = None,
+    counts: Mapping[str, int] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    parents: list[Parent] | None = None,
+) -> Manifest:
+    """Make uploaded files visible by the manifest: all of one attempt, whoever uploaded them. As :func:`publish`."""
     manifest = Manifest.model_validate(
         {
             "kind": kind,
@@ -180,7 +222,7 @@ def publish(
             "interval": interval,
             "inputs": dict(inputs),
             "inputs_digest": digest_of(inputs),
-            "files": files,
+            "files": [file.model_dump() for file in files],
             "counts": dict(counts or {}),
             "facts": dict(facts or {}),
             "parents": parents or [],
@@ -192,7 +234,7 @@ def publish(
     if not create(partition / MANIFEST, content):
         winner = require_manifest(partition)
         if winner.inputs_digest == manifest.inputs_digest:
-            if files:
+            for attempt in {file.path.split("/", 1)[0] for file in files}:
                 partition.fs.rm((partition / attempt).path, recursive=True)
             return winner
         replace(partition / MANIFEST, content)

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,23 @@ from upath import UPath
 from nightshift.config import Training
 from nightshift.errors import BadEnvironment, Preempted
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
     from nightshift.data.partition import Manifest
     from nightshift.registry.tracking import TrackingRun
+    from nightshift.training.group import Group
+    from nightshift.training.layout import Layout
     from nightshift.training.task import Fitted, Task
 
 # Part of a model's address: raise it when the same inputs begin to give another model.
 TRAINING_VERSION = 1
-# They say what was trained on, or when to measure and save, and not what comes out.
-WITHOUT_EFFECT = {"window_days", "min_examples", "evaluate_steps", "checkpoint_steps"}
+# They say what was trained on, when to measure and save, or how a step is spread, and not what comes out (but for
+# rounding): a training goes on with other machines.
+WITHOUT_EFFECT = {
+    "window_days", "min_examples", "evaluate_steps", "checkpoint_steps", "rows_per_batch", "processes",
+}  # fmt: skip
 NO_GPU = not Path("/dev/nvidiactl").exists()
 
 # What only counts when a process starts: threads that wait sleep, since jobs share their processors, and the allocator
@@ -59,7 +65,11 @@ class Spec(JobSpec):
 
 
 class Result(JobResult):
-    """Where the model is; `train_tokens` counts the examples' tokens, `seconds` the optimiser steps of all attempts."""
+    """Where the model is.
+
+    `train_tokens` counts the examples' tokens, `seconds` the optimiser steps of all attempts, and `processes` those of
+    the last one on all nodes.
+    """
 
     model: str
     digest: str
@@ -69,22 +79,31 @@ class Result(JobResult):
     tokens_per_second: float
     held_out_loss: float
     seconds: float
+    processes: int
 
 
-def run(spec: Spec, progress: Progress) -> Result:
-    """Train, or find the model that these inputs gave before; then log it.
+def run(spec: Spec, progress: Progress) -> Result | None:
+    """Train on this and all other nodes, or find the model that these inputs gave before; the first node then logs it.
 
     :raises BadInput: the snapshot, the model or the settings do not allow a training, or it diverges.
-    :raises BadEnvironment: the base model cannot be fetched, or MLflow is down (the model is kept; a retry only logs).
-    :raises Preempted: SIGTERM; a checkpoint was published, from which the next attempt goes on.
+    :raises BadEnvironment: the base model cannot be fetched, the nodes do not find each other, or MLflow is down (the
+        model is kept; a retry only logs).
+    :raises Preempted: SIGTERM on any node, and a checkpoint was published, from which the next attempt goes on; or
+        another node is gone.
     """
     from nightshift.data.partition import digest_of, find, partition_of
     from nightshift.data.storage import scratch
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.checkpoints import Checkpoints
+    from nightshift.training.layout import Layout, processes_here, rows_at_once
     from nightshift.training.precision import decided
     from nightshift.training.task import Fitted
 
+    place = nodes()
+    layout = Layout(
+        nodes=place.count, node=place.index, rendezvous=place.rendezvous, processes=processes_here(spec.training)
+    )
+    at_once = rows_at_once(spec.training, layout.world)
     # Another precision gives another model, so what was decided belongs into the address.
     spec = spec.model_copy(update={"training": decided(spec.training)})
     base = resolve_base_model(spec.base_model)
@@ -102,9 +121,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     try:
         manifest = find(partition, inputs)
         if manifest is None:
+            training = spec.training.model_copy(update={"rows_per_batch": at_once, "processes": layout.processes})
             manifest = _train(
-                spec, base, inputs, partition=partition, checkpoints=checkpoints, folder=folder, progress=progress
-            )
+                spec.model_copy(update={"training": training}), base, inputs, layout=layout, partition=partition,
+                checkpoints=checkpoints, folder=folder, progress=progress,
+            )  # fmt: skip
+        if not place.leads:
+            return None
         Checkpoints(checkpoints, spec.application.name, inputs).drop_all()
         tracking = _log(spec, partition, manifest, folder)
     finally:
@@ -115,7 +138,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         digest=manifest.digest,
         run_id=tracking.run_id,
         tokens_per_second=fitted.tokens_per_second,
-        **fitted.model_dump(include={"steps", "train_tokens", "held_out_loss", "seconds"}),
+        **fitted.model_dump(include={"steps", "train_tokens", "held_out_loss", "seconds", "processes"}),
     )
 
 
@@ -124,6 +147,7 @@ def _train(
     base: Path,
     inputs: dict[str, Any],
     *,
+    layout: Layout,
     partition: UPath,
     checkpoints: UPath,
     folder: Path,
@@ -131,6 +155,7 @@ def _train(
 ) -> Manifest:
     from nightshift.data.partition import Parent, fetch, publish, require_manifest
     from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.training.group import gathered
     from nightshift.training.task import Task
 
     snapshot = UPath(spec.snapshot)
@@ -146,37 +171,48 @@ def _train(
         held_out=fetch(snapshot, manifest, HELD_OUT, folder),
         prompt=spec.application.prompt,
         training=spec.training,
+        layout=layout,
         checkpoints=str(checkpoints),
         inputs=inputs,
         work=work,
         output=output,
     )
-    fitted = _fit(task, _open_run(spec, partition), progress)
-    return publish(
-        partition,
-        output,
-        kind="model",
-        application=spec.application.name,
-        inputs=inputs,
-        counts={name: getattr(fitted, name) for name in ("steps", "train_examples", "too_long", "train_tokens")},
-        facts={"fitted": fitted.model_dump(), "base_model": spec.base_model, "method": spec.training.method},
-        parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
-        logs={"metrics.jsonl"},
-    )
+    together = gathered(layout, partition.name) if layout.nodes > 1 else nullcontext()
+    with together as group:
+        fitted = _fit(task, _open_run(spec, partition) if layout.node == 0 else None, progress, group)
+        if layout.node == 0:
+            published = publish(
+                partition,
+                output,
+                kind="model",
+                application=spec.application.name,
+                inputs=inputs,
+                counts={
+                    name: getattr(fitted, name) for name in ("steps", "train_examples", "too_long", "train_tokens")
+                },
+                facts={"fitted": fitted.model_dump(), "base_model": spec.base_model, "method": spec.training.method},
+                parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
+                logs={"metrics.jsonl"},
+            )
+        if group:
+            # The model is there before any node ends well: one that were started again alone would find no group.
+            group.together("published", "-")
+    return published if layout.node == 0 else require_manifest(partition)
 
 
-def _fit(task: Task, tracking: TrackingRun | None, progress: Progress) -> Fitted:
+def _fit(task: Task, tracking: TrackingRun | None, progress: Progress, group: Group | None) -> Fitted:
     """Train from the newest checkpoint on, with the numbers of each step on disk, in MLflow and in the progress."""
     from nightshift.registry.tracking import LiveMetrics
     from nightshift.training.checkpoints import Checkpoints, history
+    from nightshift.training.elastic import for_processes
 
     metrics_file = task.output / "metrics.jsonl"
-    resume_from = Checkpoints(UPath(task.checkpoints), task.application, task.inputs).newest(task.work)
-    if resume_from:
-        entries = history(resume_from)
-        log.info("going on from the checkpoint of step %d", entries[-1]["step"])
-        metrics_file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        task = task.model_copy(update={"resume_from": resume_from})
+    checkpoint = Checkpoints(UPath(task.checkpoints), task.application, task.inputs).newest(task.work)
+    if checkpoint:
+        log.info("going on from the checkpoint of step %d", checkpoint.step)
+        folder = for_processes(checkpoint, task.layout.world, task.training.zero_stage, task.work)
+        metrics_file.write_text("".join(json.dumps(entry) + "\n" for entry in history(folder)))
+        task = task.model_copy(update={"resume_from": folder})
     live = LiveMetrics(metrics_file, tracking)
 
     def on_metrics(step: int, steps: int, metrics: Mapping[str, float]) -> None:
@@ -191,13 +227,13 @@ def _fit(task: Task, tracking: TrackingRun | None, progress: Progress) -> Fitted
 
     try:
         with progress.stop_cooperatively():
-            if task.training.processes == 1:
+            if task.layout.world == 1:
                 from nightshift.training.fit import fit
 
                 return fit(task, on_metrics, progress.stopping, on_rows)
             from nightshift.training.launch import fit_in_processes
 
-            return fit_in_processes(task, on_metrics, progress.stopping)
+            return fit_in_processes(task, on_metrics, progress.stopping, group)
     except Preempted:
         raise
     except Exception:

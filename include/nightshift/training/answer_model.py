@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,6 +62,20 @@ class AnswerModel(nn.Module):
         self._scored, self._entering = scored, states
         mask = self._additive(seen)
         return self.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, **cache).logits
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load the weights of a checkpoint, which need not hold those that are not trained, and may hold others of them.
+
+        Frozen layers are taken out where one process trains (:mod:`frozen`), and are there where several do.
+        """
+        known = self.state_dict().keys()
+        result = super().load_state_dict(
+            {name: tensor for name, tensor in state_dict.items() if name in known}, strict=False, assign=assign
+        )
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        if strict and (missing := trained.intersection(result.missing_keys)):
+            raise BadInput(f"the checkpoint has no weights for {', '.join(sorted(missing))}")
+        return result
 
     def enter_at(self, layer: nn.Module) -> None:
         """From now on `layer` gets the states that the caller gives, whatever the layers below it do."""

@@ -5,18 +5,39 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
-from nightshift.data.partition import MANIFEST, digest_of, fetch_folder, publish, read_manifest
+from nightshift.data.partition import (
+    MANIFEST,
+    DataFile,
+    digest_of,
+    fetch_folder,
+    publish_uploaded,
+    read_manifest,
+    upload,
+)
 from nightshift.errors import BadInput
 
 # A second one, in case the newest turns out to be damaged.
 KEPT = 2
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this machine, its digests checked.
+
+    :param processes: how many wrote it, on all nodes.
+    """
+
+    folder: Path
+    step: int
+    processes: int
 
 
 class Checkpoints:
@@ -30,25 +51,37 @@ class Checkpoints:
         self._application = application
         self._inputs = dict(inputs)
 
-    def save(self, folder: Path, step: int) -> None:
-        """Publish the local `folder` (it is moved) as the checkpoint of `step`, and drop the oldest ones."""
-        partition = self._root / f"step-{step:06}"
-        publish(
-            partition, folder, kind="checkpoint", application=self._application, inputs=self._inputs_at(step),
+    def upload(self, folder: Path, step: int, attempt: str) -> list[DataFile]:
+        """Move what one node wrote at `step` (the local `folder`) into storage, where nobody sees it yet.
+
+        :param attempt: the same on all nodes, and used by no other attempt (:func:`partition.attempt_name`).
+        """
+        return upload(self._at(step), folder, attempt)
+
+    def publish(self, files: list[DataFile], step: int, processes: int) -> None:
+        """Make what all nodes uploaded at `step` a checkpoint of so many processes, and drop the oldest ones."""
+        publish_uploaded(
+            self._at(step),
+            files,
+            kind="checkpoint",
+            application=self._application,
+            inputs=self._inputs_at(step),
             counts={"step": step},
-        )  # fmt: skip
+            facts={"processes": processes},
+        )
         for old in self._newest_first()[KEPT:]:
             _drop(old)
 
-    def newest(self, folder: Path) -> Path | None:
-        """Return a local folder with the newest whole checkpoint (itself, or a copy in `folder`), or None."""
+    def newest(self, folder: Path) -> Checkpoint | None:
+        """Return the newest whole checkpoint, where it lies or as a copy in `folder`, or None."""
         for partition in self._newest_first():
             try:
                 manifest = read_manifest(partition)
                 if manifest is None:
                     continue
                 if manifest.inputs_digest == digest_of(self._inputs_at(manifest.counts["step"])):
-                    return fetch_folder(partition, manifest, folder / partition.name)
+                    local = fetch_folder(partition, manifest, folder / partition.name)
+                    return Checkpoint(local, manifest.counts["step"], manifest.facts["processes"])
                 log.warning("%s was made from other inputs and is not used", partition)
             except BadInput as error:
                 log.warning("a checkpoint cannot be used, the one before it is tried: %s", error)
@@ -58,6 +91,9 @@ class Checkpoints:
         """Remove every checkpoint: the model that they were for is published."""
         for partition in self._newest_first():
             _drop(partition)
+
+    def _at(self, step: int) -> UPath:
+        return self._root / f"step-{step:06}"
 
     def _inputs_at(self, step: int) -> dict[str, Any]:
         return {**self._inputs, "step": step}

@@ -11,10 +11,11 @@ from nightshift.config import Training
 NEVER_DIVIDES = 10**9
 
 
-def deepspeed_config(training: Training, accumulation: int) -> dict[str, Any]:
+def deepspeed_config(training: Training, accumulation: int, *, universal: bool = False) -> dict[str, Any]:
     """Return the configuration for DeepSpeed; the optimiser and the schedule come from the Trainer.
 
     :param accumulation: forward passes of one process in one optimiser step.
+    :param universal: the checkpoint to resume from was made for any number of processes.
     """
     zero: dict[str, Any] = {"stage": training.zero_stage, "overlap_comm": False}
     if training.zero_stage >= 1 and training.offload != "none":
@@ -27,6 +28,7 @@ def deepspeed_config(training: Training, accumulation: int) -> dict[str, Any]:
         "gradient_clipping": training.gradient_clipping,
         "bf16": {"enabled": training.precision == "bf16", "check_grad_overflow": False},
         "zero_optimization": zero,
+        "checkpoint": {"load_universal": universal},
         # Torch's fused AdamW is as quick as DeepSpeed's own on a CPU, which would have to be compiled first.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

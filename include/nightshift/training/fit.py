@@ -17,7 +17,9 @@ from nightshift.errors import BadInput, Preempted
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.attention import attention_for
 from nightshift.training.checkpoints import Checkpoints
+from nightshift.training.communication import connect
 from nightshift.training.deepspeed_config import avoid_compiler, be_alone
+from nightshift.training.elastic import is_universal
 from nightshift.training.task import Fitted, OnMetrics, OnRows, Task, read_rows
 from nightshift.training.trainer import PackedTrainer, training_arguments
 
@@ -29,11 +31,18 @@ def fit(
 
     :raises Preempted: `stopping` was set; a checkpoint was published.
     :raises BadInput: the rows, the model or the settings do not allow a training, or it diverges.
+    :raises BadEnvironment: the processes cannot talk to each other.
     """
     be_alone()
     avoid_compiler()
+    connect()
     training = task.training
-    arguments = training_arguments(training, task.work / "checkpoints")
+    arguments = training_arguments(
+        training,
+        task.layout.world,
+        task.work / "checkpoints",
+        universal=task.resume_from is not None and is_universal(task.resume_from),
+    )
     tokenizer = AutoTokenizer.from_pretrained(task.base_model, trust_remote_code=False)
     rows = read_rows(task, tokenizer)
     set_seed(training.seed)
@@ -67,6 +76,7 @@ def fit(
         seconds=trainer.frozen_seconds
         + sum(entry["metrics"].get("step_seconds", 0.0) for entry in trainer.state.log_history),
         held_out_loss=held_out_loss,
+        processes=task.layout.world,
     )
 
 

@@ -29,7 +29,6 @@ def pays(training: Training, packed: Sequence[Packed], hidden_size: int) -> bool
     return (
         training.trained_layers > 0
         and training.epochs > 1
-        and training.processes == 1
         and training.zero_stage < 3
         and 4 * places * hidden_size <= LARGEST
     )

@@ -1,42 +1,70 @@
-"""Several training processes on this machine, under torchrun. One process needs none of this."""
+"""The training processes of this node, under torchrun. One process on one node needs none of this.
+
+Each node runs a torchrun of its own with a fixed place among the others (static rendezvous), so that rank 0, which
+reports and exports, is always on the first node, and never restarts anything: who restarts is the job as a whole, since
+a node that comes back must begin at the same checkpoint as the others.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
 from nightshift import errors
-from nightshift.errors import JobError
+from nightshift.errors import BadEnvironment, JobError, Preempted
+from nightshift.training.group import Group
 from nightshift.training.task import Fitted, OnMetrics, Task
 
-OUTCOME = "outcome.json"
+# The outcome of one process, by its rank on this node. `lost` says that it only heard another one go.
+OUTCOME = "outcome-{}.json"
+TORCHRUN_SECONDS = 60
+# How long a node whose connections broke waits for another one to say why, before it says so itself.
+BROKEN_SECONDS = 30
+
+# What a process group should do about a peer that is gone, unless the compute profile says otherwise: NCCL has to be
+# told to give up, gloo notices a closed connection.
+ENVIRONMENT = {
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": "300",
+    "NCCL_DEBUG": "WARN",
+}
 
 
-def fit_in_processes(task: Task, on_metrics: OnMetrics, stopping: threading.Event) -> Fitted:
-    """Train with the task's number of processes; the arguments and errors are those of :func:`fit.fit`.
+def fit_in_processes(
+    task: Task, on_metrics: OnMetrics, stopping: threading.Event, group: Group | None = None
+) -> Fitted:
+    """Train with the processes of the task's layout; the arguments and errors are those of :func:`fit.fit`.
 
+    :param group: the other nodes, where there are any; their errors are raised here too.
     :raises JobError: a process died.
     """
-    processes = task.training.processes
+    layout = task.layout
     file = task.work / "task.json"
     file.write_text(task.model_dump_json())
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // processes)
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // layout.processes)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        "--module", "nightshift.training.worker", str(file),
+        sys.executable, "-m", "torch.distributed.run", *_rendezvous(task, group, stopping), "--max-restarts=0",
+        f"--nproc-per-node={layout.processes}", "--module", "nightshift.training.worker", str(file),
     ]  # fmt: skip
+    # A process whose standard input ends knows that this one is dead, and ends too.
     launcher = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)},
     )
     ended = threading.Event()
-    watcher = threading.Thread(target=_pass_on_stop, args=(launcher.pid, stopping, ended), daemon=True)
-    watcher.start()
+    threading.Thread(target=_supervise, args=(launcher.pid, stopping, group, ended), daemon=True).start()
     try:
         for line in launcher.stdout or ():
             report = json.loads(line)
@@ -44,21 +72,87 @@ def fit_in_processes(task: Task, on_metrics: OnMetrics, stopping: threading.Even
         code = launcher.wait()
     finally:
         ended.set()
-        launcher.kill()
-    try:
-        outcome = json.loads((task.work / OUTCOME).read_text())
-    except FileNotFoundError:
-        raise JobError(f"a training process died (torchrun ended with {code}); its last lines are in the log") from None
-    if error := outcome.get("error"):
-        raise getattr(errors, error)(outcome["text"])
-    return Fitted.model_validate(outcome["fitted"])
+        _kill(launcher.pid)
+    return _outcome(task, code, stopping, group)
 
 
-def _pass_on_stop(launcher: int, stopping: threading.Event, ended: threading.Event) -> None:
-    """Tell the workers themselves: torchrun would give them half a minute and then kill them."""
+def _rendezvous(task: Task, group: Group | None, stopping: threading.Event) -> list[str]:
+    """The arguments by which torchrun finds the other nodes: a port of the first one that is free right now."""
+    layout = task.layout
+    if group is None:
+        return ["--standalone"]
+    # Also waits until every node has fetched what it needs, however long that takes.
+    checkpoint = task.resume_from.name if task.resume_from else "nothing"
+    said = [json.loads(text) for text in group.together("prepared", json.dumps([checkpoint, _free_port()]), stopping)]
+    if len({begin for begin, _ in said}) > 1:
+        raise BadEnvironment(
+            f"the nodes would not go on from the same checkpoint: {[begin for begin, _ in said]}; one of them cannot "
+            "read the newest (its log says why)"
+        )
+    host = layout.rendezvous.rpartition(":")[0]
+    return [
+        f"--nnodes={layout.nodes}", f"--node-rank={layout.node}", "--rdzv-conf", f"timeout={TORCHRUN_SECONDS}",
+        "--master-addr", "localhost" if layout.node == 0 else host, "--master-port", str(said[0][1]),
+    ]  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _outcome(task: Task, code: int, stopping: threading.Event, group: Group | None) -> Fitted:
+    outcomes: list[dict[str, Any]] = []
+    for rank in range(task.layout.processes):
+        with suppress(FileNotFoundError, ValueError):
+            outcomes.append(json.loads((task.work / OUTCOME.format(rank)).read_text()))
+    failed = [outcome for outcome in outcomes if "error" in outcome]
+    if len(outcomes) == task.layout.processes and not failed:
+        return Fitted.model_validate(outcomes[0]["fitted"])
+    # What another node ended with explains what the processes here could only notice.
+    if group and (trouble := group.trouble()):
+        raise trouble
+    for outcome in failed:
+        if not outcome.get("lost"):
+            raise getattr(errors, outcome["error"])(outcome["text"])
+    if stopping.is_set():
+        raise Preempted("stopped before the first step")
+    if group and (failed or not outcomes):
+        _wait_for_the_cause(group)
+    if failed:
+        raise JobError(failed[0]["text"])
+    raise JobError(f"a training process died (torchrun ended with {code}); its last lines are in the log")
+
+
+def _wait_for_the_cause(group: Group) -> None:
+    """A connection broke: the node at its other end tells why, or is silent from now on."""
+    group.expect_the_worst()
+    group.say("broken", "-")
+    until = time.monotonic() + BROKEN_SECONDS
+    while group.said("broken") is None and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def _supervise(launcher: int, stopping: threading.Event, group: Group | None, ended: threading.Event) -> None:
+    """Pass on what ends the training early: a stop, to the workers themselves, or the end of another node."""
+    told = False
     while not ended.wait(0.2):
-        if stopping.is_set():
+        if group and group.trouble():
+            _kill(launcher)
+            return
+        if stopping.is_set() and not told:
+            told = True
+            # Torchrun would give them half a minute and then kill them.
             with suppress(psutil.Error):
                 for worker in psutil.Process(launcher).children():
                     worker.terminate()
-            return
+
+
+def _kill(launcher: int) -> None:
+    with suppress(psutil.Error):
+        process = psutil.Process(launcher)
+        for each in [process, *process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                each.kill()

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from nightshift.config import Model, Prompt, Training
 from nightshift.errors import BadInput
+from nightshift.training.layout import Layout
 from nightshift.training.packing import Packed, common_prefix, pack
 from nightshift.training.tokens import tokenize
 
@@ -32,8 +33,9 @@ log = logging.getLogger(__name__)
 
 
 class Task(Model):
-    """One training. All paths are local: processes of one training share a disk.
+    """One training. All paths are local: the processes of one node share a disk, nodes do not.
 
+    :param training: `precision` is decided, and `rows_per_batch` is what one process really takes at once.
     :param base_model_name: what the user called the model; it is written into an adapter's config.
     :param resume_from: a checkpoint folder whose digests were checked.
     :param work: an empty folder for what only this training needs.
@@ -48,6 +50,7 @@ class Task(Model):
     held_out: Path
     prompt: Prompt
     training: Training
+    layout: Layout = Layout()
     checkpoints: str
     inputs: dict[str, Any]
     work: Path
@@ -60,6 +63,7 @@ class Fitted(Model):
 
     :param train_tokens: tokens of the examples trained on, prompts and repetitions included, padding not.
     :param seconds: time spent in frozen layers and in optimiser steps, of all attempts.
+    :param processes: on all nodes, of the last attempt.
     """
 
     steps: int
@@ -68,6 +72,7 @@ class Fitted(Model):
     train_tokens: int
     seconds: float
     held_out_loss: float
+    processes: int
 
     @property
     def tokens_per_second(self) -> float:

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nightshift.config import Training
+from nightshift.data.partition import DataFile, attempt_name
 from nightshift.errors import BadInput
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints
@@ -31,12 +32,17 @@ log = logging.getLogger(__name__)
 LOGGED = ("loss", "learning_rate", "grad_norm")
 
 
-def training_arguments(training: Training, folder: Path) -> TrainingArguments:
-    """Return the Trainer's arguments. They must exist before the model is loaded: ZeRO-3 partitions it while loading."""
-    accumulation = training.rows_per_step // (training.rows_per_batch * training.processes)
+def training_arguments(training: Training, world: int, folder: Path, *, universal: bool = False) -> TrainingArguments:
+    """Return the Trainer's arguments. They must exist before the model is loaded: ZeRO-3 partitions it while loading.
+
+    :param world: processes on all nodes.
+    :param folder: where each process writes its part of a checkpoint.
+    :param universal: the checkpoint to resume from was rewritten for any number of processes.
+    """
+    accumulation = training.rows_per_step // (training.rows_per_batch * world)
     return TrainingArguments(
         output_dir=str(folder),
-        deepspeed=deepspeed_config(training, accumulation),
+        deepspeed=deepspeed_config(training, accumulation, universal=universal),
         use_cpu=not torch.cuda.is_available(),
         bf16=training.precision == "bf16",
         # The rows come in the order of all epochs already.
@@ -84,9 +90,10 @@ class PackedTrainer(Trainer):
         stopping: threading.Event,
     ) -> None:
         self.rows = rows
+        self.world = arguments.world_size
         self.collate = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
         self.frozen = self._run_frozen_layers(model, training, on_rows)
-        order = _for_all([rows.train.rows[row] for row in rows.order], training)
+        order = _for_all([rows.train.rows[row] for row in rows.order], training.rows_per_batch, self.world)
         super().__init__(
             model=model,
             args=arguments,
@@ -108,7 +115,7 @@ class PackedTrainer(Trainer):
     def _run_frozen_layers(self, model: AnswerModel, training: Training, on_rows: OnRows) -> FrozenLayers | None:
         started, packed = time.perf_counter(), [self.rows.train, self.rows.held_out]
         frozen = None
-        if pays(training, packed, model.model.config.get_text_config().hidden_size):
+        if self.world == 1 and pays(training, packed, model.model.config.get_text_config().hidden_size):
             log.info("running the layers that are not trained once over %d rows", sum(len(one.rows) for one in packed))
             frozen = FrozenLayers(model, training.trained_layers, packed, self.collate, on_rows)
         self.frozen_seconds = time.perf_counter() - started
@@ -130,16 +137,16 @@ class PackedTrainer(Trainer):
         """Return and log the loss on the held-out rows, in nats per answer token."""
         engine, training = self.model_wrapped, self.training
         engine.eval()
-        held_out = _for_all(self.rows.held_out.rows, training)
+        held_out = _for_all(self.rows.held_out.rows, training.rows_per_batch, self.world)
         totals = torch.zeros(2, dtype=torch.float64)
-        first, stride = self.args.process_index * training.rows_per_batch, training.processes * training.rows_per_batch
+        first, stride = self.args.process_index * training.rows_per_batch, self.world * training.rows_per_batch
         with torch.no_grad():
             for start in range(first, len(held_out), stride):
                 batch = self._prepare_inputs(self.batch(held_out[start : start + training.rows_per_batch]))
                 labels = batch.pop("labels")
                 logits = engine(**batch)
                 totals += torch.tensor([summed_loss(logits, labels).item(), len(logits)], dtype=torch.float64)
-        if training.processes > 1:
+        if self.world > 1:
             totals = totals.to(self.args.device)
             dist.all_reduce(totals)
         loss = float(totals[0] / totals[1])
@@ -193,22 +200,30 @@ class _Steps(TrainerCallback):
         if state.global_step >= state.max_steps:
             return
         training = trainer.training
-        trainer.stopped = _anyone(self._stopping.is_set(), training.processes, args.device)
+        trainer.stopped = _anyone(self._stopping.is_set(), trainer.world, args.device)
         control.should_evaluate = state.global_step % training.evaluate_steps == 0 and not trainer.stopped
         control.should_save = state.global_step % training.checkpoint_steps == 0 or trainer.stopped
         control.should_training_stop = trainer.stopped
 
     def on_save(self, args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_ignored: Any) -> None:
-        # All processes have written their part before the first one publishes the whole.
+        """Upload what each node holds, all at once; when all have, the first process makes it a checkpoint."""
+        attempt = [attempt_name()]
+        dist.broadcast_object_list(attempt)
         dist.barrier()
+        folder, step, files = Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step, []
+        if args.local_process_index == 0:
+            files = self._checkpoints.upload(folder, step, attempt[0])
+        uploaded: list[list[DataFile]] = [[] for _ in range(self._trainer.world)]
+        dist.all_gather_object(uploaded, files)
         if args.process_index == 0:
-            self._checkpoints.save(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
+            self._checkpoints.publish([file for part in uploaded for file in part], step, self._trainer.world)
+        # Nobody stops, and nothing counts as saved, before it is there.
         dist.barrier()
 
 
-def _for_all(rows: Sequence[Row], training: Training) -> list[Row]:
+def _for_all(rows: Sequence[Row], at_once: int, world: int) -> list[Row]:
     """Add empty rows until each process gets equally many; else the sampler would train on some rows twice."""
-    missing = -len(rows) % (training.rows_per_batch * training.processes) if training.processes > 1 else 0
+    missing = -len(rows) % (at_once * world) if world > 1 else 0
     return [*rows, *([[]] * missing)]
 
 
@@ -225,8 +240,8 @@ def warmup_and_cosine(step: int, *, warmup: float, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising + 1) / (steps - rising + 1)))
 
 
-def _anyone(flag: bool, processes: int, device: torch.device) -> bool:
-    if processes == 1:
+def _anyone(flag: bool, world: int, device: torch.device) -> bool:
+    if world == 1:
         return flag
     flags = torch.tensor(float(flag), device=device)
     dist.all_reduce(flags, op=dist.ReduceOp.MAX)

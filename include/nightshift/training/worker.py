@@ -12,33 +12,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nightshift.errors import JobError
+from nightshift.errors import ExitCode, JobError, Preempted
 from nightshift.training.launch import OUTCOME
 from nightshift.training.task import Task
 
+log = logging.getLogger("nightshift.training")
+
 
 def main(file: str) -> None:
-    """Train; the first process writes metrics to stdout, a JSON line each, and the outcome beside the task."""
+    """Train; the first process writes metrics to stdout, a JSON line each, and every one its outcome beside the task."""
     # Libraries print to stdout, which is for the metrics alone.
     metrics_out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     task = Task.model_validate_json(Path(file).read_bytes())
 
     def on_metrics(step: int, steps: int, metrics: Mapping[str, float]) -> None:
         metrics_out.write(json.dumps({"step": step, "steps": steps, "metrics": dict(metrics)}) + "\n")
 
+    def ended(**outcome: Any) -> None:
+        (task.work / OUTCOME.format(os.environ["LOCAL_RANK"])).write_text(json.dumps(outcome))
+
+    from nightshift.training.communication import is_broken_connection
     from nightshift.training.fit import fit
 
-    outcome: dict[str, Any]
     try:
-        outcome = {"fitted": fit(task, on_metrics, stopping).model_dump()}
+        ended(fitted=fit(task, on_metrics, stopping).model_dump())
+    except Preempted as error:
+        # Every process is at the same step, and ends by itself.
+        ended(error="Preempted", text=str(error))
     except JobError as error:
-        outcome = {"error": type(error).__name__, "text": str(error)}
-    if os.environ["RANK"] == "0":
-        (task.work / OUTCOME).write_text(json.dumps(outcome))
+        ended(error=type(error).__name__, text=str(error))
+        _end()
+    except Exception as error:
+        log.exception("training process %s", os.environ["RANK"])
+        text = f"training process {os.environ['RANK']}: {type(error).__name__}: {error}"
+        ended(error="JobError", text=text, lost=is_broken_connection(error))
+        _end()
+
+
+def _end() -> None:
+    """End without the libraries' farewells, which would wait for the others; torchrun then ends those of this node."""
+    logging.shutdown()
+    os._exit(ExitCode.FAILED)
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(ExitCode.FAILED)
 
 
 if __name__ == "__main__":
