@@ -58,6 +58,8 @@ sources:
 training:
   {{precision: fp32, epochs: {epochs}, rows_per_step: 4, rows_per_batch: 2, checkpoint_steps: 10, evaluate_steps: 1000}}
 evaluation: {{max_examples: 50, max_new_tokens: 4}}
+gate: {{metric: chrf, min_gain_over_base: 0, min_examples: 10}}
+inference: {{rows_per_part: 100, max_new_tokens: 4}}
 """
 
 

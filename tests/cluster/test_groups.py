@@ -70,6 +70,16 @@ def test_a_training_whose_node_is_killed_in_the_middle_ends_with_the_weights_of_
     wait_for(lambda: not core.list_namespaced_service(namespace).items, 120, "the Services to be deleted", every=1)
 
 
+def test_a_night_is_answered_and_scored_by_two_nodes(ingested, api, start):
+    assert ended(api, "pair_release", start("pair_release"), 900)["promote"]["state"] == "success"
+    run = start("pair_batch_inference", day="2026-11-03")
+    tasks = ended(api, "pair_batch_inference", run, 900)
+    assert (tasks["generate"]["state"], tasks["score"]["state"]) == ("success", "success")
+    rows = api.result("pair_batch_inference", run, "ingest")["kept"]
+    assert api.result("pair_batch_inference", run, "generate")["rows"] == rows
+    assert api.result("pair_batch_inference", run, "score")["rows"] == rows
+
+
 def test_a_group_that_is_marked_failed_leaves_nothing(ingested, api, start, pods, cluster, namespace):  # noqa: PLR0917
     run = start("pair_finetune", epochs=50)
     wait_for(
