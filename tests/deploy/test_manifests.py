@@ -1,6 +1,7 @@
 """The manifests of deploy/kubernetes: valid for two releases, restricted, and with no more rights than are used."""
 
 import json
+import re
 from pathlib import Path
 
 import kubernetes_validate
@@ -112,6 +113,18 @@ def test_airflow_may_do_what_its_operators_do_and_nothing_else() -> None:
         ("", "services"): {"get", "list", "create", "delete"},
         ("batch", "jobs"): {"get", "list", "watch", "create", "delete", "patch"},
     }
+
+
+def test_every_request_of_our_own_operators_is_allowed() -> None:
+    (role,) = of_kind("Role", FOLDER / "airflow-role.yaml")
+    allowed = {(verb, resource) for rule in role["rules"] for verb in rule["verbs"] for resource in rule["resources"]}
+    code = "".join(path.read_text() for path in (PROJECT / "include/nightshift/orchestration/kubernetes").glob("*.py"))
+    requests = set(re.findall(r"\b(read|list|create|delete|patch)_namespaced_(\w+)", code))
+
+    assert ("create", "pod") in requests
+    assert {
+        ("get" if verb == "read" else verb, f"{kind}s".replace("pod_logs", "pods/log")) for verb, kind in requests
+    } <= allowed
 
 
 def test_no_right_reaches_secrets_other_namespaces_or_into_pods() -> None:
