@@ -106,8 +106,9 @@ def test_a_job_without_a_model_holds_no_gpu():
 def test_a_group_restarts_what_the_cluster_took_away_and_ends_at_once_for_a_bug():
     job, _ = rendered(profile(nodes=3), "train")
     assert (job["spec"]["completions"], job["spec"]["parallelism"], job["spec"]["completionMode"]) == (3, 3, "Indexed")
-    ignore, fail = job["spec"]["podFailurePolicy"]["rules"]
-    assert (ignore["action"], ignore["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    taken, peers, fail = job["spec"]["podFailurePolicy"]["rules"]
+    assert (taken["action"], taken["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (peers["action"], peers["onExitCodes"]["values"]) == ("Ignore", [75])
     assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [1, 65])
 
 

@@ -15,15 +15,15 @@ import yaml
 
 from nightshift.applications import compute_folder
 from nightshift.computing import KubernetesCompute, pinned_image
-from nightshift.errors import BadInput
+from nightshift.errors import BadInput, ExitCode
 
 CONTAINER = "base"
 USER = 50_000
 RENDEZVOUS_PORT = 29_500
 GRACE_SECONDS = 120  # from SIGTERM to SIGKILL: time for a checkpoint
 KEPT_SECONDS = 86_400  # of a Job that ended, for people who look why
-# Exit codes of jobs (errors.ExitCode) after which the same thing cannot go better.
-HOPELESS = [1, 65]
+# Exit codes of jobs after which the same thing cannot go better.
+HOPELESS = [int(ExitCode.FAILED), int(ExitCode.BAD_INPUT)]
 TRIES_PER_NODE = 3
 
 SECURITY = {
@@ -181,6 +181,15 @@ def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    # What the other nodes say when one is taken away.
+                    {
+                        "action": "Ignore",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "In",
+                            "values": [int(ExitCode.PREEMPTED)],
+                        },
+                    },
                     {
                         "action": "FailJob",
                         "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": HOPELESS},
