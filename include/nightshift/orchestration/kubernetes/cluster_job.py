@@ -133,10 +133,7 @@ class ClusterJob(JobTask):
             spec = submission.spec
         except JobError as error:
             raise as_airflow(error) from error
-        result = self.answer(spec, submission.result_uri, context)
-        # The pod operator's do_xcom_push, which would add a sidecar, keeps Airflow from doing this.
-        context["ti"].xcom_push("return_value", result)
-        return result
+        return self.answer(spec, submission.result_uri, context)
 
     def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
         """Raise what the ending of the pods asks for; on spot nodes an interruption counts as no try."""

@@ -102,6 +102,12 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         """Leave the trigger to its connection: with KUBECONFIG exported the provider gives it two clusters, and it fails."""
         self._config_dict = None
 
+    def succeeded(self, submission: Submission, context: Any) -> dict[str, Any]:
+        """Return the result, and push it: `do_xcom_push`, which would add a sidecar, keeps Airflow from doing that."""
+        result = super().succeeded(submission, context)
+        context["ti"].xcom_push("return_value", result)
+        return result
+
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """Come back from the trigger: the pod ended, or could not be watched."""
         submission = recorded(context)
