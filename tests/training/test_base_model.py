@@ -53,6 +53,12 @@ def test_a_missing_folder_is_not_looked_up_on_the_internet(name):
         resolve_base_model(name)
 
 
+def test_the_built_in_model_that_an_image_brings_along_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_MODELS", str(tmp_path))
+    model_folder(tmp_path / BUILT_IN)
+    assert resolve_base_model(BUILT_IN) == tmp_path / BUILT_IN
+
+
 def test_a_hub_model_without_network_says_what_to_do(tmp_path):
     code = (
         "from nightshift.errors import JobError\n"

