@@ -78,6 +78,8 @@ class JobTask(BaseOperator):
             file = read_result(self.job, spec, result_uri)
         except JobError as error:
             raise JobFailed(str(error)) from error
+        except OSError as error:
+            raise JobFailed(f"the result at {result_uri} cannot be read: {error}") from error
         seconds = (file.ended - file.started).total_seconds()
         self.log.info("%s took %.1f s and at most %.2f GB", self.job, seconds, file.peak_memory_gb)
         if "verdict" not in file.result:

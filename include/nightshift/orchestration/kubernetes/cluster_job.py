@@ -133,6 +133,8 @@ class ClusterJob(JobTask):
             spec = submission.spec
         except JobError as error:
             raise as_airflow(error) from error
+        except OSError as error:
+            raise JobFailed(f"the spec at {submission.spec_uri} cannot be read: {error}") from error
         return self.answer(spec, submission.result_uri, context)
 
     def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
