@@ -17,6 +17,7 @@ IMAGE = re.compile(r"^[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127}
 
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
+Launcher = Literal["job", "trainjob"]
 
 
 def pinned_image(image: str) -> str:
@@ -76,6 +77,10 @@ class KubernetesCompute(Model):
     )
     image_pull_secrets: list[DnsLabel] = Field([], description="secrets with which the image is pulled")
     nodes: int = Field(1, ge=1, le=256, description="pods over which train, generate and score are divided")
+    launcher: Launcher = Field(
+        "job",
+        description="what starts the nodes of a job: an indexed Job, or Kubeflow Trainer where the cluster has it",
+    )
     gpus: int = Field(0, ge=0, le=64, description="GPUs of one pod, in the jobs that run a language model")
     gpu_resource: str = Field(
         "nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[\w.-]+$", description="what the cluster calls one"

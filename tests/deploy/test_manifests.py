@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from nightshift.orchestration.kubernetes.kinds import JOBS, RUNTIMES, TRAIN_JOBS
 from nightshift.stack.place import PROJECT
 
 FOLDER = PROJECT / "deploy/kubernetes"
@@ -116,14 +117,18 @@ def test_airflow_may_do_what_its_operators_do_and_nothing_else() -> None:
 
 
 def test_every_request_of_our_own_operators_is_allowed() -> None:
-    (role,) = of_kind("Role", FOLDER / "airflow-role.yaml")
-    allowed = {(verb, resource) for rule in role["rules"] for verb in rule["verbs"] for resource in rule["resources"]}
+    rules = [rule for role in of_kind("Role") for rule in role["rules"]]
+    allowed = {(verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"]}
     code = "".join(path.read_text() for path in (PROJECT / "include/nightshift/orchestration/kubernetes").glob("*.py"))
-    requests = set(re.findall(r"\b(read|list|create|delete|patch)_namespaced_(\w+)", code))
+    requests = set(re.findall(r"\b(read|get|list|create|delete|patch)_namespaced_(\w+)", code))
 
-    assert ("create", "pod") in requests
+    assert {("create", "pod"), ("create", "custom_object")} <= requests
+    custom = {verb for verb, kind in requests if kind == "custom_object"}
+    assert {(verb, kind.plural) for verb in custom for kind in (JOBS, TRAIN_JOBS, RUNTIMES)} <= allowed
     assert {
-        ("get" if verb == "read" else verb, f"{kind}s".replace("pod_logs", "pods/log")) for verb, kind in requests
+        ("get" if verb == "read" else verb, f"{kind}s".replace("pod_logs", "pods/log"))
+        for verb, kind in requests
+        if kind != "custom_object"
     } <= allowed
 
 

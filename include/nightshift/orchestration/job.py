@@ -30,6 +30,10 @@ def operator_of(job: str, profile: str) -> type[JobTask]:
         from nightshift.orchestration.local_job import LocalJob
 
         return LocalJob
+    if compute.nodes_of(job) > 1 and compute.launcher == "trainjob":
+        from nightshift.orchestration.kubernetes.train_job import TrainJobGroup
+
+        return TrainJobGroup
     if compute.nodes_of(job) > 1:
         from nightshift.orchestration.kubernetes.group_job import GroupJob
 

@@ -30,6 +30,7 @@ def said(error: Exception):
         (MaxRetryError(None, "/api", NewConnectionError(None, "refused")), True, "cannot be reached to create the pod"),
         (TimeoutError("timed out"), True, "cannot be reached"),
         (refused(403, "pods is forbidden: User x cannot create"), True, "apply deploy/kubernetes/airflow-role.yaml"),
+        (refused(403, 'resource "trainjobs" in API group "trainer.kubeflow.org"'), True, "optional/trainjob-role.yaml in"),
         (refused(403, "forbidden: exceeded quota: gpus"), True, "namespace nightshift is full"),
         (refused(403, "violates PodSecurity restricted"), False, "asks for too much"),
         (refused(403, "error looking up service account a/b"), True, "job-service-account.yaml"),

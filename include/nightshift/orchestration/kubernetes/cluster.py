@@ -9,7 +9,8 @@ from typing import Any
 
 from nightshift.computing import KubernetesCompute
 from nightshift.errors import ExitCode, meaning
-from nightshift.orchestration.kubernetes.manifests import CONTAINER
+from nightshift.orchestration.kubernetes.kinds import TRAIN_JOBS
+from nightshift.orchestration.kubernetes.manifests import CONTAINERS
 
 # What an API server answers that is busy, restarting or behind a proxy that is.
 BUSY = {408, 429, 500, 502, 503, 504}
@@ -52,10 +53,16 @@ def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble
     if error.status == 403 and "looking up service account" in said:
         return Trouble(f"{where} cannot {doing}: {said}; apply deploy/kubernetes/job-service-account.yaml there", True)
     if error.status in NOT_ALLOWED:
+        role = "optional/trainjob-role.yaml" if TRAIN_JOBS.group in said else "airflow-role.yaml"
         return Trouble(
-            f"{where} does not allow Airflow to {doing}: {said}; apply deploy/kubernetes/airflow-role.yaml in the "
+            f"{where} does not allow Airflow to {doing}: {said}; apply deploy/kubernetes/{role} in the "
             f"namespace {compute.namespace}, for the account that the connection uses",
             True,
+        )
+    if error.status == 404 and compute.launcher == "trainjob" and "page not found" in str(error.body):
+        # Of a kind that it knows, an API server says what is not found.
+        return Trouble(
+            f"{where} has no TrainJob ({TRAIN_JOBS.group}): install Kubeflow Trainer, or use `launcher: job`", False
         )
     if error.status == 404:
         return Trouble(f"{where} cannot {doing}: {said}; is there a namespace {compute.namespace}?", True)
@@ -83,7 +90,7 @@ class Ending:
 def ending_of(pod: Any, job: str) -> Ending:  # noqa: PLR0911  (one a cause)
     """Return how a pod (of the Kubernetes client) ended; one that still waits failed to start."""
     name, status = pod.metadata.name, pod.status
-    state = next((one.state for one in status.container_statuses or [] if one.name == CONTAINER), None)
+    state = next((one.state for one in status.container_statuses or [] if one.name in CONTAINERS.values()), None)
     terminated = state.terminated if state else None
     disruption = next(
         (one for one in status.conditions or [] if one.type == "DisruptionTarget" and one.status == "True"), None
@@ -115,7 +122,7 @@ def ending_of(pod: Any, job: str) -> Ending:  # noqa: PLR0911  (one a cause)
 def times_of(pod: Any) -> tuple[datetime, datetime] | None:
     """Return when the container of a pod started and ended; None while it has not done both."""
     for one in pod.status.container_statuses or []:
-        if one.name == CONTAINER and one.state.terminated and one.state.terminated.started_at:
+        if one.name in CONTAINERS.values() and one.state.terminated and one.state.terminated.started_at:
             return one.state.terminated.started_at, one.state.terminated.finished_at
     return None
 

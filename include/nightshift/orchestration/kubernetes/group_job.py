@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
-from kubernetes.client import BatchV1Api, CoreV1Api
+from kubernetes.client import CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
+from nightshift.computing import Launcher
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.kubernetes.cluster import Ending, ending_of
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
 from nightshift.orchestration.kubernetes.environment import pod_environment
 from nightshift.orchestration.kubernetes.group_trigger import GroupTrigger
+from nightshift.orchestration.kubernetes.kinds import JOBS, KINDS, Kind, condition
 from nightshift.orchestration.kubernetes.labels import GROUP, annotations_of, labels_of
 from nightshift.orchestration.kubernetes.manifests import (
+    CONTAINERS,
     group_environment,
     job_manifest,
     pod_manifest,
@@ -30,10 +34,12 @@ class GroupJob(ClusterJob):
     The provider's own operator for Jobs neither finds the Job of an earlier try nor deletes it when the task is ended.
     """
 
+    launcher: ClassVar[Launcher] = "job"
+
     @cached_property
-    def batch(self) -> BatchV1Api:
-        """The API of Jobs."""
-        return BatchV1Api(self.cluster.get_conn())
+    def objects(self) -> CustomObjectsApi:
+        """The API of what starts the nodes, whatever its kind."""
+        return CustomObjectsApi(self.cluster.get_conn())
 
     @cached_property
     def core(self) -> CoreV1Api:
@@ -43,18 +49,22 @@ class GroupJob(ClusterJob):
     def goes_on(self, submission: Submission) -> bool:
         """Return whether the Job of an earlier try still runs, or ended well."""
         job = self._read(submission.name)
-        if job is None or job.metadata.deletion_timestamp:
+        if job is None:
+            # The worker before may have died before it came to this, or somebody deleted it.
+            self.remove(submission.name)
             return False
-        if _condition(job, "Failed"):
+        if "deletionTimestamp" in job["metadata"]:
+            return False
+        if condition(job, "Failed"):
             self._account(submission)
             return False
         # The worker before may have died between the two.
-        self._offer_service(job)
+        self.complete(job)
         return True
 
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
-        """Ask the cluster for the Job, and for the Service that goes with it."""
-        nodes, namespace = self.profile.nodes_of(self.job), self.profile.namespace
+        """Ask the cluster for the Job, and for what goes with it."""
+        nodes = self.profile.nodes_of(self.job)
         pod = pod_manifest(
             self.profile,
             self.job,
@@ -62,26 +72,54 @@ class GroupJob(ClusterJob):
             arguments=[self.job, "--spec", submission.spec_uri, "--result", submission.result_uri],
             environment={
                 **pod_environment(attempt.spec, self.job, self.profile),
-                **group_environment(submission.name, nodes),
+                **group_environment(submission.name, nodes, self.launcher),
             },
             labels={**labels_of(self.job, self.application, context), GROUP: submission.name},
             annotations=annotations_of(context, submission.result_uri),
+            container=CONTAINERS[self.launcher],
         )
-        job = job_manifest(pod, nodes=nodes)
+        self.complete(self.start(job_manifest(pod, nodes=nodes)))
+
+    def start(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the cluster for the Job, and return what it made of it."""
+        return self.offer(JOBS, job)
+
+    def complete(self, job: Mapping[str, Any]) -> None:
+        """Ask for the Service that goes with a Job of the cluster, if it is not there."""
+        service = service_manifest(job["metadata"], job["metadata"]["uid"])
         try:
-            created = self.batch.create_namespaced_job(namespace, job, _request_timeout=REQUEST_SECONDS)
+            self.core.create_namespaced_service(self.profile.namespace, service, _request_timeout=REQUEST_SECONDS)
         except ApiException as error:
             if error.status != 409:
                 raise
-            created = self._read(submission.name)
-        self._offer_service(created)
 
     def remove(self, name: str) -> None:
         """Delete the Job with its pods and its Service, if it is there."""
+        self.delete(KINDS[self.launcher], name)
+
+    def offer(self, kind: Kind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create something and return it; one of this name is this task's."""
+        place = kind.objects_of(self.profile.namespace)
+        created: dict[str, Any]
         try:
-            self.batch.delete_namespaced_job(
-                name, self.profile.namespace, propagation_policy="Background", _request_timeout=REQUEST_SECONDS
+            created = self.objects.create_namespaced_custom_object(
+                **place, body=manifest, _request_timeout=REQUEST_SECONDS
             )
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            created = self.objects.get_namespaced_custom_object(
+                **place, name=manifest["metadata"]["name"], _request_timeout=REQUEST_SECONDS
+            )
+        return created
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Delete something with all that it owns, if it is there."""
+        try:
+            self.objects.delete_namespaced_custom_object(
+                **kind.objects_of(self.profile.namespace), name=name, propagation_policy="Background",
+                _request_timeout=REQUEST_SECONDS,
+            )  # fmt: skip
         except ApiException as error:
             if error.status != 404:
                 raise
@@ -93,6 +131,7 @@ class GroupJob(ClusterJob):
         self.defer(
             trigger=GroupTrigger(
                 name=submission.name,
+                launcher=self.launcher,
                 namespace=self.profile.namespace,
                 connection=self.profile.connection,
                 in_cluster=self.cluster.is_in_cluster or None,
@@ -113,7 +152,7 @@ class GroupJob(ClusterJob):
         with self.in_reach(f"look at {submission.name}", submission, context):
             job = self._read(submission.name)
             pods = self._account(submission)
-            if job is not None and _condition(job, "Complete"):
+            if job is not None and condition(job, "Complete"):
                 try:
                     return self.succeeded(submission, context)
                 finally:  # also where its verdict stops the flow
@@ -122,51 +161,42 @@ class GroupJob(ClusterJob):
                 self.remove(submission.name)
                 ending = Ending(f"{self.job}: not all nodes of {submission.name} could start; the events are above")
             elif job is None:
-                ending = Ending(f"{self.job}: Job {submission.name} is gone: it was deleted", taken_away=True)
-            elif (failed := _condition(job, "Failed")) is None:
+                ending = Ending(f"{self.job}: {submission.name} is gone: it was deleted", taken_away=True)
+            elif (failed := condition(job, "Failed")) is None:
                 return self.watch(submission, context)
             else:
                 ending = _ending(failed, pods, self.job)
             return self.failed(ending, submission, context)
 
-    def _offer_service(self, job: Any) -> None:
-        metadata = {name: getattr(job.metadata, name) for name in ("namespace", "name", "labels", "annotations")}
-        service = service_manifest(metadata, job.metadata.uid)
-        try:
-            self.core.create_namespaced_service(self.profile.namespace, service, _request_timeout=REQUEST_SECONDS)
-        except ApiException as error:
-            if error.status != 409:
-                raise
-
     def _account(self, submission: Submission) -> list[Any]:
         pods: list[Any] = self.core.list_namespaced_pod(
-            self.profile.namespace, label_selector=f"job-name={submission.name}", _request_timeout=REQUEST_SECONDS
+            self.profile.namespace, label_selector=f"{GROUP}={submission.name}", _request_timeout=REQUEST_SECONDS
         ).items
         for pod in pods:
             account(pod, self.profile, self.log)
         return pods
 
-    def _read(self, name: str) -> Any | None:
+    def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            return self.batch.read_namespaced_job(name, self.profile.namespace, _request_timeout=REQUEST_SECONDS)
+            found: dict[str, Any] = self.objects.get_namespaced_custom_object(
+                **KINDS[self.launcher].objects_of(self.profile.namespace), name=name, _request_timeout=REQUEST_SECONDS
+            )
         except ApiException as error:
             if error.status == 404:
                 return None
             raise
+        return found
 
 
-def _condition(job: Any, kind: str) -> Any | None:
-    return next((one for one in job.status.conditions or [] if one.type == kind and one.status == "True"), None)
-
-
-def _ending(failed: Any, pods: list[Any], job: str) -> Ending:
+def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
     """Why a Job failed: what its pods say, the one with a fault of its own first."""
     endings = [ending_of(pod, job) for pod in pods if pod.status.phase == "Failed"]
     endings.sort(key=lambda ending: (not ending.hopeless, ending.taken_away))
+    why = f"{failed['reason']}: {failed['message']}"
     if not endings:
-        return Ending(f"{job}: {failed.reason}: {failed.message}")
+        return Ending(f"{job}: {why}")
     return Ending(
-        f"{endings[0].text} ({failed.reason}: {failed.message})",
+        f"{endings[0].text} ({why})",
         taken_away=endings[0].taken_away,
         hopeless=endings[0].hopeless,
     )

@@ -1,4 +1,4 @@
-"""The trigger that follows a group of pods: an indexed Job, with the log of its first node in the task's log."""
+"""The trigger that follows a group of pods, of a Job or a TrainJob, with the log of its first node in the task's log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHo
 from airflow.providers.cncf.kubernetes.utils.pod_manager import AsyncPodManager
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from nightshift.orchestration.kubernetes.manifests import CONTAINER
+from nightshift.computing import Launcher
+from nightshift.orchestration.kubernetes.kinds import KINDS, condition, nodes_of
+from nightshift.orchestration.kubernetes.labels import GROUP
+from nightshift.orchestration.kubernetes.manifests import CONTAINERS
 
 POLL_SECONDS = 5
 LOG_SECONDS = 15
@@ -21,18 +24,27 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 class GroupTrigger(BaseTrigger):
-    """Waits for the end of an indexed Job.
+    """Waits for the end of a group of pods.
 
     An API server that does not answer is asked again: the cluster itself ends a Job that runs too long.
 
-    :param pending_seconds: longest time that pods may wait for a node, an image or a volume.
+    :param launcher: what started the pods; a trigger of before there was a choice says nothing.
+    :param pending_seconds: longest wait for pods, and of pods for a node, an image or a volume.
     """
 
     def __init__(
-        self, *, name: str, namespace: str, connection: str, in_cluster: bool | None, pending_seconds: float
+        self,
+        *,
+        name: str,
+        namespace: str,
+        connection: str,
+        in_cluster: bool | None,
+        pending_seconds: float,
+        launcher: Launcher = "job",
     ) -> None:
         super().__init__()
         self.name = name
+        self.launcher = launcher
         self.namespace = namespace
         self.connection = connection
         self.in_cluster = in_cluster
@@ -48,6 +60,7 @@ class GroupTrigger(BaseTrigger):
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
                 "name": self.name,
+                "launcher": self.launcher,
                 "namespace": self.namespace,
                 "connection": self.connection,
                 "in_cluster": self.in_cluster,
@@ -83,26 +96,26 @@ class GroupTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Delete the Job with all that belongs to it: a person ended the task."""
-        from kubernetes_asyncio.client import BatchV1Api
+        from kubernetes_asyncio.client import CustomObjectsApi
 
-        self.log.info("deleting Job %s in namespace %s", self.name, self.namespace)
+        self.log.info("deleting %s in namespace %s", self.name, self.namespace)
         async with self.cluster.get_conn() as connection:
-            await BatchV1Api(connection).delete_namespaced_job(
-                self.name, self.namespace, propagation_policy="Background"
+            await CustomObjectsApi(connection).delete_namespaced_custom_object(
+                **KINDS[self.launcher].objects_of(self.namespace), name=self.name, propagation_policy="Background"
             )
 
     async def _look(self) -> str | None:
-        from kubernetes_asyncio.client import BatchV1Api, CoreV1Api
+        from kubernetes_asyncio.client import CoreV1Api, CustomObjectsApi
 
         async with self.cluster.get_conn() as connection:
             core = CoreV1Api(connection)
-            job = await BatchV1Api(connection).read_namespaced_job(self.name, self.namespace)
-            pods = (await core.list_namespaced_pod(self.namespace, label_selector=f"job-name={self.name}")).items
-            over = any(
-                one.status == "True" and one.type in {"Complete", "Failed"} for one in job.status.conditions or []
+            job = await CustomObjectsApi(connection).get_namespaced_custom_object(
+                **KINDS[self.launcher].objects_of(self.namespace), name=self.name
             )
+            pods = (await core.list_namespaced_pod(self.namespace, label_selector=f"{GROUP}={self.name}")).items
+            over = condition(job, "Complete", "Failed") is not None
             self._tell(job, pods)
-            await self._events(core, {self.name, *(pod.metadata.name for pod in pods)})
+            await self._events(core)
         await self._follow(pods, to_the_end=over)
         if over:
             return "ended"
@@ -110,23 +123,28 @@ class GroupTrigger(BaseTrigger):
 
     def _tell(self, job: Any, pods: list[Any]) -> None:
         phases = Counter(pod.status.phase for pod in pods)
-        state = "waits to be admitted" if job.spec.suspend else ", ".join(f"{n} {p}" for p, n in sorted(phases.items()))
+        waits = job["spec"].get("suspend")
+        state = "waits to be admitted" if waits else ", ".join(f"{n} {p}" for p, n in sorted(phases.items()))
         if state != self._state:
             self._state = state
-            self.log.info("%s: %s of %d nodes", self.name, state or "no pod yet", job.spec.completions)
+            self.log.info("%s: %s of %d nodes", self.name, state or "no pod yet", nodes_of(job))
 
     def _is_stuck(self, job: Any, pods: list[Any]) -> bool:
-        if job.spec.suspend or not any(pod.status.phase == "Pending" for pod in pods):
+        # Without a pod no deadline counts: nobody makes one where Kubeflow Trainer is down, or the namespace is full.
+        if job["spec"].get("suspend") or (pods and not any(pod.status.phase == "Pending" for pod in pods)):
             self._pending_since = None
             return False
         self._pending_since = self._pending_since or time.monotonic()
         return time.monotonic() - self._pending_since > self.pending_seconds
 
-    async def _events(self, core: Any, names: set[str]) -> None:
+    async def _events(self, core: Any) -> None:
         for event in (await core.list_namespaced_event(self.namespace)).items:
             key = f"{event.metadata.uid}/{event.count}"
-            if event.involved_object.name in names and key not in self._seen and event.type == "Warning":
-                self.log.warning("%s: %s: %s", event.involved_object.name, event.reason, event.message)
+            name = event.involved_object.name or ""
+            # Its own, and those of its pods and of what Trainer made in between.
+            ours = name == self.name or name.startswith(f"{self.name}-")
+            if ours and key not in self._seen and event.type == "Warning":
+                self.log.warning("%s: %s: %s", name, event.reason, event.message)
             self._seen.add(key)
 
     async def _follow(self, pods: list[Any], *, to_the_end: bool) -> None:
@@ -140,5 +158,7 @@ class GroupTrigger(BaseTrigger):
             since, when = None, 0.0
         if to_the_end or time.monotonic() - when >= LOG_SECONDS:
             manager = AsyncPodManager(self.cluster)
-            read = await manager.fetch_container_logs_before_current_sec(newest, CONTAINER, since_time=since)
+            read = await manager.fetch_container_logs_before_current_sec(
+                newest, CONTAINERS[self.launcher], since_time=since
+            )
             self._read_of = (newest.metadata.name, read or since, time.monotonic())

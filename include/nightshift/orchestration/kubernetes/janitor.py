@@ -6,10 +6,13 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.kubernetes.cluster import times_of
+from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS, Kind
 from nightshift.orchestration.kubernetes.labels import (
     DAG_ID,
     GROUP,
@@ -43,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Leftover:
-    """A pod, Job or Service of ours, with the task that asked for it.
+    """A pod, Job, TrainJob, runtime or Service of ours, with the task that asked for it.
 
     :param ended: when it ended, or None while it is active.
     """
@@ -75,14 +78,20 @@ def sweep(
     :param delete: False: only tell.
     """  # fmt: skip
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-    from kubernetes.client import BatchV1Api, CoreV1Api
+    from kubernetes.client import BatchV1Api, CoreV1Api, CustomObjectsApi
 
     client = KubernetesHook(conn_id=compute.connection).get_conn()
-    core, batch, namespace = CoreV1Api(client), BatchV1Api(client), compute.namespace
+    core, batch, custom, namespace = CoreV1Api(client), BatchV1Api(client), CustomObjectsApi(client), compute.namespace
     select = {"label_selector": ",".join(f"{key}={value}" for key, value in {**OURS, OWNER: airflow_id()}.items())}
     pods = core.list_namespaced_pod(namespace, **select).items
-    jobs = batch.list_namespaced_job(namespace, **select).items
-    services = core.list_namespaced_service(namespace, **select).items
+    groups = {
+        "Job": batch.list_namespaced_job(namespace, **select).items,
+        "TrainJob": _listed(custom, TRAIN_JOBS, namespace, select),
+    }
+    theirs = {
+        "Service": core.list_namespaced_service(namespace, **select).items,
+        "TrainingRuntime": _listed(custom, RUNTIMES, namespace, select),
+    }
     for pod in pods:
         if times_of(pod):
             account(pod, compute, log)
@@ -91,8 +100,10 @@ def sweep(
         "Pod": core.delete_namespaced_pod,
         "Job": lambda name, space: batch.delete_namespaced_job(name, space, propagation_policy="Background"),
         "Service": core.delete_namespaced_service,
+        "TrainJob": partial(_delete, custom, TRAIN_JOBS),
+        "TrainingRuntime": partial(_delete, custom, RUNTIMES),
     }
-    for thing in _leftovers(pods, jobs, services):
+    for thing in _leftovers(pods, groups, theirs):
         state = state_of(*thing.task)
         fate = fate_of(thing, state, datetime.now(UTC))
         dag, run, task, _ = thing.task
@@ -102,22 +113,61 @@ def sweep(
     return told
 
 
-def _leftovers(pods: list[Any], jobs: list[Any], services: list[Any]) -> Iterable[Leftover]:
-    names = {job.metadata.name for job in jobs}
-    for job in jobs:
+def _listed(custom: Any, kind: Kind, namespace: str, select: dict[str, str]) -> list[Any]:
+    """What there is of a kind, in the shape of the client's own classes; nothing where the cluster has no such kind."""
+    from kubernetes.client.exceptions import ApiException
+
+    try:
+        found = custom.list_namespaced_custom_object(**kind.objects_of(namespace), **select)["items"]
+    except ApiException as error:
+        # Whoever may not see them (deploy/kubernetes/optional/trainjob-role.yaml) started none.
+        if error.status in {403, 404}:
+            return []
+        raise
+    return [_shaped(one) for one in found]
+
+
+def _shaped(thing: dict[str, Any]) -> Any:
+    known = thing["metadata"]
+    return SimpleNamespace(
+        metadata=SimpleNamespace(
+            name=known["name"],
+            annotations=known.get("annotations"),
+            creation_timestamp=datetime.fromisoformat(known["creationTimestamp"]),
+        ),
+        status=SimpleNamespace(
+            conditions=[
+                SimpleNamespace(
+                    type=one["type"],
+                    status=one["status"],
+                    last_transition_time=datetime.fromisoformat(one["lastTransitionTime"]),
+                )
+                for one in thing.get("status", {}).get("conditions", [])
+            ]
+        ),
+    )
+
+
+def _delete(custom: Any, kind: Kind, name: str, namespace: str) -> None:
+    custom.delete_namespaced_custom_object(**kind.objects_of(namespace), name=name, propagation_policy="Background")
+
+
+def _leftovers(pods: list[Any], groups: dict[str, list[Any]], theirs: dict[str, list[Any]]) -> Iterable[Leftover]:
+    names = {group.metadata.name for found in groups.values() for group in found}
+    for kind, group in ((kind, one) for kind, found in groups.items() for one in found):
         over = [
-            one for one in job.status.conditions or [] if one.type in {"Complete", "Failed"} and one.status == "True"
+            one for one in group.status.conditions or [] if one.type in {"Complete", "Failed"} and one.status == "True"
         ]
-        yield _leftover("Job", job, over[0].last_transition_time if over else None)
+        yield _leftover(kind, group, over[0].last_transition_time if over else None)
     for pod in pods:
-        # Those of a Job go where it goes.
+        # Those of a group go where it goes.
         if pod.metadata.labels.get(GROUP) not in names:
             times = times_of(pod)
             ended = times[1] if times else pod.metadata.creation_timestamp
             yield _leftover("Pod", pod, ended if pod.status.phase in {"Succeeded", "Failed"} else None)
-    for service in services:
-        if service.metadata.name not in names:
-            yield _leftover("Service", service, None)
+    for kind, thing in ((kind, one) for kind, found in theirs.items() for one in found):
+        if thing.metadata.name not in names:
+            yield _leftover(kind, thing, None)
 
 
 def _leftover(kind: str, thing: Any, ended: datetime | None) -> Leftover:

@@ -1,4 +1,4 @@
-"""The labels and annotations by which pods, Jobs and Services are known as ours, and as whose."""
+"""The labels and annotations by which pods, Jobs, TrainJobs and Services are known as ours, and as whose."""
 
 from __future__ import annotations
 

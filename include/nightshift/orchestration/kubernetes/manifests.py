@@ -14,10 +14,13 @@ from typing import Any
 import yaml
 
 from nightshift.applications import compute_folder
-from nightshift.computing import KubernetesCompute, pinned_image
+from nightshift.computing import KubernetesCompute, Launcher, pinned_image
 from nightshift.errors import BadInput, ExitCode
 
 CONTAINER = "base"
+# Kubeflow Trainer takes a container of this name only, and JobSet puts that of the replicated job into the hosts' names.
+TRAINER_NODE = "node"
+CONTAINERS: dict[Launcher, str] = {"job": CONTAINER, "trainjob": TRAINER_NODE}
 USER = 50_000
 RENDEZVOUS_PORT = 29_500
 GRACE_SECONDS = 120  # from SIGTERM to SIGKILL: time for a checkpoint
@@ -71,6 +74,7 @@ def pod_manifest(
     environment: Mapping[str, str],
     labels: Mapping[str, str],
     annotations: Mapping[str, str] | None = None,
+    container: str = CONTAINER,
 ) -> dict[str, Any]:
     """Return the manifest of one pod that runs `nightshift` with `arguments`.
 
@@ -103,7 +107,7 @@ def pod_manifest(
         "runtimeClassName": compute.runtime_class,
         "containers": [
             {
-                "name": CONTAINER,
+                "name": container,
                 "image": image_of(compute),
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["python", "-m", "nightshift"],
@@ -164,6 +168,7 @@ def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
     name, metadata = pod["metadata"]["name"], pod["metadata"]
     queue = {key: value for key, value in metadata["labels"].items() if key.startswith("kueue.")}
     labels = {key: value for key, value in metadata["labels"].items() if key not in queue}
+    container = pod["spec"]["containers"][0]["name"]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -185,14 +190,14 @@ def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
                     {
                         "action": "Ignore",
                         "onExitCodes": {
-                            "containerName": CONTAINER,
+                            "containerName": container,
                             "operator": "In",
                             "values": [int(ExitCode.PREEMPTED)],
                         },
                     },
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": HOPELESS},
+                        "onExitCodes": {"containerName": container, "operator": "In", "values": HOPELESS},
                     },
                 ]
             },
@@ -236,9 +241,10 @@ def service_manifest(job: Mapping[str, Any], uid: str) -> dict[str, Any]:
     }
 
 
-def group_environment(name: str, nodes: int) -> dict[str, str]:
+def group_environment(name: str, nodes: int, launcher: Launcher = "job") -> dict[str, str]:
     """Return the variables by which `nightshift.jobs.nodes` knows the nodes of a group."""
-    return {"NIGHTSHIFT_NODES": str(nodes), "NIGHTSHIFT_RENDEZVOUS": f"{name}-0.{name}:{RENDEZVOUS_PORT}"}
+    first = f"{name}-0" if launcher == "job" else f"{name}-{TRAINER_NODE}-0-0"
+    return {"NIGHTSHIFT_NODES": str(nodes), "NIGHTSHIFT_RENDEZVOUS": f"{first}.{name}:{RENDEZVOUS_PORT}"}
 
 
 def _resources(compute: KubernetesCompute, job: str) -> dict[str, dict[str, str]]:

@@ -1,0 +1,47 @@
+"""A job over several nodes, started by Kubeflow Trainer: a TrainJob, and a TrainingRuntime of its own with our pods.
+
+The runtime holds the whole template, so that no field of a pod is Trainer's to choose, and nothing is used (overrides,
+patches) that its releases 2.0 to 2.3 write differently. Trainer makes a JobSet of it, with the Service by which the nodes
+find each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from kubernetes.client.exceptions import ApiException
+
+from nightshift.computing import Launcher
+from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS
+from nightshift.orchestration.kubernetes.group_job import GroupJob
+from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS
+from nightshift.orchestration.kubernetes.train_manifests import owner_reference, runtime_manifest, train_job_manifest
+
+
+class TrainJobGroup(GroupJob):
+    """Runs the job on the nodes of its profile by a TrainJob, which ends and is watched as a Job is."""
+
+    launcher: ClassVar[Launcher] = "trainjob"
+
+    def start(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the cluster for the TrainingRuntime and then the TrainJob: Trainer refuses one without the other."""
+        self.offer(RUNTIMES, runtime_manifest(job))
+        return self.offer(TRAIN_JOBS, train_job_manifest(job))
+
+    def complete(self, job: Mapping[str, Any]) -> None:
+        """Make the TrainJob, whose id is known only now, the owner of its runtime, which then goes with it."""
+        owned = {"metadata": {"ownerReferences": [owner_reference(job)]}}
+        try:
+            self.objects.patch_namespaced_custom_object(
+                **RUNTIMES.objects_of(self.profile.namespace), name=job["metadata"]["name"], body=owned,
+                _request_timeout=REQUEST_SECONDS,
+            )  # fmt: skip
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def remove(self, name: str) -> None:
+        """Delete the TrainJob, and the runtime that a worker may have left without an owner."""
+        super().remove(name)
+        self.delete(RUNTIMES, name)
