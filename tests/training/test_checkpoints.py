@@ -66,3 +66,17 @@ def test_once_the_model_is_published_none_is_left(three, root, tmp_path):
 
 def test_without_any_there_is_nothing_to_resume_from(root, tmp_path):
     assert Checkpoints(root, "app", INPUTS).newest(tmp_path / "copy") is None
+
+
+def test_what_another_process_dropped_meanwhile_is_no_trouble(bucket, tmp_path):
+    import boto3
+
+    root = UPath(f"{bucket}/app/checkpoints/{tmp_path.name}")
+    checkpoints = Checkpoints(root, "app", INPUTS)
+    for step in (5, 10):
+        checkpoints.publish(checkpoints.upload(written(tmp_path, step), step, "attempt"), step, processes=1)
+    assert checkpoints.newest(tmp_path / "copy").step == 10
+    store = boto3.resource("s3").Bucket(bucket.removeprefix("s3://"))
+    store.objects.filter(Prefix=f"app/checkpoints/{tmp_path.name}/step-000005").delete()
+    checkpoints.drop_all()
+    assert not list(store.objects.filter(Prefix=f"app/checkpoints/{tmp_path.name}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ class Checkpoints:
         return {**self._inputs, "step": step}
 
     def _newest_first(self) -> list[UPath]:
+        # Training processes save and drop checkpoints, too: what an object store's client remembers may be gone.
+        self._root.fs.invalidate_cache(self._root.path)
         if not self._root.exists():
             return []
         return sorted(
@@ -115,6 +118,7 @@ def history(checkpoint: Path) -> list[dict[str, Any]]:
 def _drop(partition: UPath) -> None:
     # Without its manifest nobody trusts the rest, wherever the removal is interrupted.
     manifest = partition / MANIFEST
-    if manifest.exists():
-        manifest.unlink()
-    partition.fs.rm(partition.path, recursive=True)
+    with suppress(FileNotFoundError):  # another process dropped it at the same time
+        if manifest.exists():
+            manifest.unlink()
+        partition.fs.rm(partition.path, recursive=True)
