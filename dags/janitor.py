@@ -1,15 +1,14 @@
 """
 ### Janitor
 
-Looks every hour for pods, Jobs and Services in the namespaces of the compute profiles that belong to no task any more,
-and keeps the accounts.
+Looks every ten minutes for pods and what starts them (Jobs, TrainJobs, Services) in the namespaces of the compute profiles
+that belong to no task any more.
 
-1. **sweep** lists what this Airflow asked for. Something active whose task is over is told at once and deleted ten minutes
-   after it was made; a pod that ended stays a day for people to look at. What each pod used is written down.
-2. **usage** logs pods, hours, GPU-hours and cost of each DAG run to MLflow, and of each training to its own run, by the
-   times of the nodes and the price of the compute profile.
+Something active whose task is over is told at once, and deleted ten minutes after it was made: what a person ends is
+deleted at once, but for the second in which its task leaves the worker. A pod that ended stays a day for people to look at.
+What each pod used is written down, also when nobody was there to see it end; the DAG `nightshift_usage` logs it.
 
-By hand: choose *report only* to see what would be deleted.
+Only what this Airflow asked for is touched. By hand: choose *report only* to see what would be deleted.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, task
 
-from nightshift.applications import BadApplication, load_compute, readable_applications
+from nightshift.applications import clusters, load_compute
 from nightshift.computing import KubernetesCompute
-from nightshift.orchestration.job import job
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +43,11 @@ def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
     return told
 
 
-applications = {}
-namespaces = {}
-for app in readable_applications():
-    for profile in sorted(set(app.compute.values())):
-        try:
-            compute = load_compute(profile)
-        except BadApplication:
-            continue
-        if isinstance(compute, KubernetesCompute):
-            applications[app.name] = app
-            namespaces[compute.connection, compute.namespace] = profile
-
-if namespaces:
+if profiles := [compute.name for compute, _ in clusters()]:
     with DAG(
         dag_id="nightshift_janitor",
-        description="What pods left behind, and what they cost.",
-        schedule=CronTriggerTimetable("17 * * * *", timezone="UTC"),
+        description="What pods left behind.",
+        schedule=CronTriggerTimetable("*/10 * * * *", timezone="UTC"),
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
@@ -72,6 +58,5 @@ if namespaces:
         },
         doc_md=__doc__,
     ):
-        sweeps = [sweep.override(task_id=f"sweep_{profile}")(profile) for _, profile in sorted(namespaces.items())]
-        for name, app in sorted(applications.items()):
-            sweeps >> job("usage", app, {}, task_id=f"usage_{name}")
+        for profile in profiles:
+            sweep.override(task_id=f"sweep_{profile}")(profile)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nightshift.computing import BACKENDS, Compute
+from nightshift.computing import BACKENDS, Compute, KubernetesCompute
 from nightshift.config import Application
 from nightshift.errors import BadInput
 from nightshift.intake import Source
@@ -88,6 +88,19 @@ def load_compute(name: str) -> Compute:
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise BadApplication(f"{path}: backend: there are {', '.join(BACKENDS)}; you wrote {backend!r}")
     return _check(BACKENDS[backend], path, fields)
+
+
+def clusters() -> list[tuple[KubernetesCompute, list[Application]]]:
+    """Return one compute profile of each namespace that jobs run in, with the applications whose jobs they are."""
+    found: dict[tuple[str, str], tuple[KubernetesCompute, dict[str, Application]]] = {}
+    for app in readable_applications():
+        for name in sorted(set(app.compute.values())):
+            with suppress(BadApplication):
+                compute = load_compute(name)
+                if isinstance(compute, KubernetesCompute):
+                    place = (compute.connection, compute.namespace)
+                    found.setdefault(place, (compute, {}))[1][app.name] = app
+    return [(compute, list(apps.values())) for compute, apps in found.values()]
 
 
 def compute_folder() -> Path:
