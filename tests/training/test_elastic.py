@@ -1,7 +1,6 @@
 """A training that goes on with another number of processes ends where an undisturbed one does."""
 
 import multiprocessing
-import os
 
 import pytest
 from training_runs import one_process
@@ -59,10 +58,12 @@ def rows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def forks():
     """Processes that begin with everything imported, as a training process would be after ten seconds."""
-    os.environ["DS_ACCELERATOR"], os.environ["OMP_NUM_THREADS"] = "cpu", "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nightshift.training.fit", "deepspeed", "peft", "training_runs"])
-    return context
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DS_ACCELERATOR", "cpu")
+        environment.setenv("OMP_NUM_THREADS", "1")
+        yield context
 
 
 @pytest.fixture
@@ -114,17 +115,19 @@ def train(tmp_path, base, rows, forks):
     return run
 
 
-MATRIX = [
-    (before, after, {"zero_stage": stage, **way})
-    for stage in (0, 1, 2, 3)
-    for way in ({}, {"method": "lora", "lora_rank": 4}, {"trained_layers": 1})
-    for before, after in ((2, 1), (1, 2))
-]
+LORA = {"method": "lora", "lora_rank": 4}
 
 
 @pytest.mark.parametrize(
     ("before", "after", "settings"),
-    MATRIX,
+    [
+        (1, 2, {"zero_stage": 0, "trained_layers": 1}),
+        (2, 1, {"zero_stage": 1}),
+        (1, 2, {"zero_stage": 1, **LORA}),
+        (2, 1, {"zero_stage": 2, "trained_layers": 1}),
+        (1, 2, {"zero_stage": 2}),
+        (2, 1, {"zero_stage": 3}),
+    ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
 def test_it_goes_on_with_another_number_of_processes(train, before, after, settings):

@@ -6,6 +6,9 @@ import argparse
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from nightshift.training.checkpoints import Checkpoint
 
@@ -53,3 +56,18 @@ def for_processes(checkpoint: Checkpoint, world: int, zero_stage: int, work: Pat
 def is_universal(folder: Path) -> bool:
     """Whether a checkpoint was rewritten for any number of processes."""
     return (folder / UNIVERSAL).exists()
+
+
+def mend(optimizer: Any, weight_decays: list[float]) -> None:
+    """Set right what DeepSpeed 0.19.8 gets wrong when it loads a universal checkpoint into ZeRO-3; else change nothing.
+
+    It gives every group of parameters the settings of the first one, and one and the same step counter, which each
+    group then advances.
+
+    :param weight_decays: of the groups, as the optimiser was created with: all in which they differ.
+    """
+    for group, decay in zip(optimizer.param_groups, weight_decays, strict=True):
+        group["weight_decay"] = decay
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()

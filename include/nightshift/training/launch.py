@@ -64,7 +64,7 @@ def fit_in_processes(
         env={**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)},
     )
     ended = threading.Event()
-    threading.Thread(target=_supervise, args=(launcher.pid, stopping, group, ended), daemon=True).start()
+    threading.Thread(target=_supervise, args=(task, launcher.pid, stopping, group, ended), daemon=True).start()
     try:
         for line in launcher.stdout or ():
             report = json.loads(line)
@@ -104,10 +104,7 @@ def _free_port() -> int:
 
 
 def _outcome(task: Task, code: int, stopping: threading.Event, group: Group | None) -> Fitted:
-    outcomes: list[dict[str, Any]] = []
-    for rank in range(task.layout.processes):
-        with suppress(FileNotFoundError, ValueError):
-            outcomes.append(json.loads((task.work / OUTCOME.format(rank)).read_text()))
+    outcomes = _outcomes(task)
     failed = [outcome for outcome in outcomes if "error" in outcome]
     if len(outcomes) == task.layout.processes and not failed:
         return Fitted.model_validate(outcomes[0]["fitted"])
@@ -126,6 +123,11 @@ def _outcome(task: Task, code: int, stopping: threading.Event, group: Group | No
     raise JobError(f"a training process died (torchrun ended with {code}); its last lines are in the log")
 
 
+def _outcomes(task: Task) -> list[dict[str, Any]]:
+    files = [task.work / OUTCOME.format(rank) for rank in range(task.layout.processes)]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
 def _wait_for_the_cause(group: Group) -> None:
     """A connection broke: the node at its other end tells why, or is silent from now on."""
     group.expect_the_worst()
@@ -135,11 +137,15 @@ def _wait_for_the_cause(group: Group) -> None:
         time.sleep(0.2)
 
 
-def _supervise(launcher: int, stopping: threading.Event, group: Group | None, ended: threading.Event) -> None:
-    """Pass on what ends the training early: a stop, to the workers themselves, or the end of another node."""
+def _supervise(
+    task: Task, launcher: int, stopping: threading.Event, group: Group | None, ended: threading.Event
+) -> None:
+    """Pass on what ends the training early: a stop, to the workers themselves, or what ended one of them or a node."""
     told = False
     while not ended.wait(0.2):
-        if group and group.trouble():
+        # After a stop each process ends by itself.
+        failed = any(outcome.get("error", "Preempted") != "Preempted" for outcome in _outcomes(task))
+        if failed or (group and group.trouble()):
             _kill(launcher)
             return
         if stopping.is_set() and not told:

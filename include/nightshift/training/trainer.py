@@ -23,6 +23,7 @@ from nightshift.errors import BadInput
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
+from nightshift.training.elastic import mend
 from nightshift.training.frozen import FrozenLayers, Row, pays
 from nightshift.training.packing import collate
 from nightshift.training.task import OnMetrics, OnRows, Rows
@@ -125,6 +126,12 @@ class PackedTrainer(Trainer):
         """Return the tensors of a batch of rows, as AnswerModel takes them, with `labels`."""
         return {**self.collate(rows), **(self.frozen.of(rows) if self.frozen else {})}
 
+    def create_optimizer(self, *arguments: Any, **keywords: Any) -> torch.optim.Optimizer:
+        """Create the optimiser, and remember how its groups of parameters differ."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments, **keywords)
+        self.weight_decays = [group["weight_decay"] for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         """Warm up linearly from the first step on (not from zero), then fall along a half cosine."""
         if self.lr_scheduler is None:
@@ -188,6 +195,17 @@ class _Steps(TrainerCallback):
         self._checkpoints = checkpoints
         self._stopping = stopping
         self._started = 0.0
+
+    def on_train_begin(
+        self,
+        _args: TrainingArguments,
+        _state: TrainerState,
+        _control: TrainerControl,
+        *,
+        optimizer: Any,
+        **_ignored: Any,
+    ) -> None:
+        mend(optimizer, self._trainer.weight_decays)
 
     def on_step_begin(self, *_unused: Any, **_ignored: Any) -> None:
         self._started = time.perf_counter()

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from nightshift.errors import ExitCode, JobError, Preempted
 from nightshift.training.launch import OUTCOME
 from nightshift.training.task import Task
+
+# After so long without being ended, a process that failed ends by itself.
+PATIENCE_SECONDS = 10
 
 log = logging.getLogger("nightshift.training")
 
@@ -34,7 +38,9 @@ def main(file: str) -> None:
         metrics_out.write(json.dumps({"step": step, "steps": steps, "metrics": dict(metrics)}) + "\n")
 
     def ended(**outcome: Any) -> None:
-        (task.work / OUTCOME.format(os.environ["LOCAL_RANK"])).write_text(json.dumps(outcome))
+        target = task.work / OUTCOME.format(os.environ["LOCAL_RANK"])
+        target.with_suffix(".part").write_text(json.dumps(outcome))
+        target.with_suffix(".part").rename(target)
 
     from nightshift.training.communication import is_broken_connection
     from nightshift.training.fit import fit
@@ -55,8 +61,9 @@ def main(file: str) -> None:
 
 
 def _end() -> None:
-    """End without the libraries' farewells, which would wait for the others; torchrun then ends those of this node."""
+    """Wait to be ended, with the others of this node, by whoever reads the outcome; torchrun would write pages about it."""
     logging.shutdown()
+    time.sleep(PATIENCE_SECONDS)
     os._exit(ExitCode.FAILED)
 
 
