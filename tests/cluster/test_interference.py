@@ -36,7 +36,7 @@ def training(ingested, start, pods):
     """A training that runs in a pod: the id of its run, and the pod."""
 
     def training(app: str = "pod", **conf) -> tuple[str, object]:
-        run = start(f"{app}_finetune", **{"epochs": 2, "seed": int.from_bytes(os.urandom(2)), **conf})
+        run = start(f"{app}_finetune", **{"epochs": 1, "seed": int.from_bytes(os.urandom(2)), **conf})
         return run, wait_for(lambda: running(pods(run)), 400, "the training to run", every=1)
 
     return training
@@ -56,7 +56,7 @@ def test_a_training_that_is_marked_failed_takes_its_pod_along(api, training, pod
 
 
 def test_a_training_that_is_cleared_starts_anew_in_another_pod(api, training, pods):
-    run, first = training(epochs=8)
+    run, first = training(epochs=5)
     body = {"dry_run": False, "dag_run_id": run, "task_ids": ["train"], "only_failed": False}
     api._call("POST", "/api/v2/dags/pod_finetune/clearTaskInstances", json=body)
 
@@ -71,7 +71,7 @@ def test_a_training_that_is_cleared_starts_anew_in_another_pod(api, training, po
 
 @pytest.mark.parametrize("component", ["triggerer", "scheduler"])
 def test_a_killed_component_is_started_again_and_finds_the_same_pod(api, training, pods, stack, nightshift, component):  # noqa: PLR0917
-    run, pod = training(epochs=8)
+    run, pod = training(epochs=5)
     record = json.loads((this_place(stack).processes / f"{component}.json").read_text())
     os.kill(record["pid"], signal.SIGKILL)
     assert nightshift("up", stack).returncode == 0
@@ -85,7 +85,7 @@ def test_a_killed_component_is_started_again_and_finds_the_same_pod(api, trainin
 def test_a_pod_that_is_evicted_from_a_spot_node_goes_on_from_its_checkpoint_and_counts_as_no_try(
     api, training, pods, cluster, namespace
 ):
-    run, pod = training("spot", epochs=20)
+    run, pod = training("spot", epochs=8)
     wait_for(
         lambda: list(UPath("s3://nightshift/storage/spot/checkpoints").glob("*/*/manifest.json")), 180, "a checkpoint"
     )
