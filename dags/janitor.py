@@ -51,7 +51,8 @@ if profiles := [compute.name for compute, _ in clusters()]:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "pool": "nightshift_jobs"},
+        # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
+        default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
         tags=["nightshift"],
         params={
             "report_only": Param(False, type="boolean", description="tell what would be deleted, and delete nothing")

@@ -55,8 +55,19 @@ def test_a_secret_does_not_go_into_a_file_for_everybody(write):
     with pytest.raises(BadApplication, match="looks like a secret") as error:
         load_compute("gpu")
     assert "hf_123456" not in str(error.value).split("you wrote")[0]
-    write("backend: kubernetes\nsecrets: {HF_TOKEN: hub/token}\n")
+    write("backend: kubernetes\nenvironment: {HTTPS_PROXY: 'http://me:word@proxy:3128'}\n")
+    with pytest.raises(BadApplication, match="looks like a secret"):
+        load_compute("gpu")
+    write("backend: kubernetes\nsecrets: {HF_TOKEN: hub/token}\nenvironment: {TOKENIZERS_PARALLELISM: 'true'}\n")
     assert load_compute("gpu").secrets == {"HF_TOKEN": "hub/token"}
+
+
+@pytest.mark.parametrize("paths", [["/scratch"], ["/data", "/data"]])
+def test_two_things_are_not_mounted_at_one_path(write, paths):
+    volumes = ", ".join(f"{{claim: one, path: {path}}}" for path in paths)
+    write(f"backend: kubernetes\nvolumes: [{volumes}]\n")
+    with pytest.raises(BadApplication, match=f"mounted at {paths[0]} already"):
+        load_compute("gpu")
 
 
 def test_shared_memory_is_part_of_the_memory(write):

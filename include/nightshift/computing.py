@@ -15,6 +15,10 @@ VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 # By digest, or by a tag that is not moved under a running training.
 IMAGE = re.compile(r"^[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127}(@sha256:[0-9a-f]{64})?)$")
 
+SECRET = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIALS?)(_|$)|^AIRFLOW_CONN_", re.IGNORECASE)
+LOGIN = re.compile(r"://[^/@\s]+:[^/@\s]+@")
+OWN_PATHS = {"/scratch", "/tmp", "/dev/shm"}  # noqa: S108  (mounts of every pod)
+
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 Launcher = Literal["job", "trainjob"]
@@ -104,7 +108,9 @@ class KubernetesCompute(Model):
     )
     secret_sets: list[DnsLabel] = Field([], description="secrets whose every key becomes an environment variable")
     volumes: list[Volume] = Field([], description="claims that every pod mounts")
-    queue: str | None = Field(None, pattern=DNS_LABEL, description="Kueue's local queue, which admits the pods")
+    queue: str | None = Field(
+        None, pattern=DNS_LABEL, description="Kueue's local queue; waiting for it counts as waiting for a place"
+    )
     spot: bool = Field(False, description="nodes may be taken away: a try that ends so is repeated and not counted")
     price_per_hour: float = Field(0.0, ge=0, description="price of one pod for one hour, in the currency of your books")
     schedule_minutes: float = Field(
@@ -119,8 +125,8 @@ class KubernetesCompute(Model):
     @field_validator("environment")
     @classmethod
     def _holds_no_secret(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if re.search(r"(PASSWORD|SECRET|TOKEN|_KEY|^AIRFLOW_CONN_)", name, re.IGNORECASE):
+        for name, text in value.items():
+            if SECRET.search(name) or LOGIN.search(text):
                 raise ValueError(
                     f"{name} looks like a secret, and this file is for everybody to read; put it in `secrets`"
                 )
@@ -133,6 +139,9 @@ class KubernetesCompute(Model):
                 f"shared_memory_gb ({self.shared_memory_gb:g}) counts as memory and must be less than memory_gb "
                 f"({self.memory_gb:g})"
             )
+        paths = [volume.path for volume in self.volumes]
+        if clash := sorted({path for path in paths if paths.count(path) > 1 or path in OWN_PATHS}):
+            raise ValueError(f"something else is mounted at {', '.join(clash)} already; give the volume another path")
         return self
 
     def nodes_of(self, job: str) -> int:

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from upath import UPath
 
 from nightshift.applications import load_application
-from nightshift.jobs.usage import PodUsage, Spec, run, usage_address
+from nightshift.jobs.usage import PodUsage, Spec, run, total, usage_address
 from nightshift.registry.tracking import TrackingRun
 
 NOW = datetime.now(UTC)
@@ -16,8 +16,9 @@ NOW = datetime.now(UTC)
 
 def pod(name: str, job: str = "train", *, hours: float = 2.0, ended=NOW, **more) -> PodUsage:
     return PodUsage(
-        pod=name, uid=f"{name}-0123456789", job=job, dag_id="banking_assistant_finetune", run_id="r1", task_id=job,
-        started=ended - timedelta(hours=hours), ended=ended, **{"gpus": 4, "price_per_hour": 10.0, **more},
+        pod=name, uid=f"{name}-0123456789", job=job, dag_id="banking_assistant_finetune", task_id=job,
+        started=ended - timedelta(hours=hours), ended=ended,
+        **{"run_id": "r1", "gpus": 4, "price_per_hour": 10.0, **more},
     )  # fmt: skip
 
 
@@ -43,8 +44,9 @@ def test_a_dag_run_shows_what_its_pods_used_and_a_training_shows_its_own(account
     spec = accounts(
         pod("train-1", hours=1.5), pod("train-2", hours=0.5, result_uri=result.as_uri()), pod("close-1", "close", gpus=0)
     )  # fmt: skip
-    for _ in range(2):  # the second time changes nothing
-        used = run(spec, progress).used
+    first, second = run(spec, progress), run(spec, progress)
+    assert (first.logged, second.logged) == (1, 0)
+    used = second.used
     assert used.model_dump() == pytest.approx({"pods": 3, "pod_hours": 4.0, "gpu_hours": 8.0, "cost": 40.0})
     client = MlflowClient()
     (shown,) = client.search_runs([training.experiment_id], "tags.`nightshift.job` = 'usage'")
@@ -56,8 +58,18 @@ def test_a_dag_run_shows_what_its_pods_used_and_a_training_shows_its_own(account
 def test_nothing_used_is_nothing_logged(accounts, progress):
     assert run(accounts(), progress).model_dump() == {
         "runs": 0,
+        "logged": 0,
         "used": {"pods": 0, "pod_hours": 0.0, "gpu_hours": 0.0, "cost": 0.0},
     }
+
+
+def test_a_run_over_many_days_is_never_shown_by_its_last_days_alone(accounts, monkeypatch, progress):
+    shown = []
+    monkeypatch.setattr("nightshift.jobs.usage._log", lambda _, pods: shown.append(total(pods).pods) or True)
+    old, older = NOW - timedelta(days=9), NOW - timedelta(days=10)
+    another = pod("another", ended=older, run_id="r0")
+    run(accounts(pod("first", ended=older), pod("second", ended=old), pod("third"), another), progress)
+    assert shown == [3]
 
 
 def test_a_pod_that_is_written_down_twice_is_one_account(accounts, tmp_path):

@@ -72,7 +72,7 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     """
     _refuse_unknown(context)
     app = load_application(application)
-    storage = Variable.get(STORAGE_VARIABLE, default=None) or default_storage()
+    storage = storage_uri()
     try:
         spec = job_module(job).Spec(application=app, storage=storage, **_without_empty(arguments))
     except ValidationError as error:
@@ -115,6 +115,11 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             )
             environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = connection.get_uri()
     return environment
+
+
+def storage_uri() -> str:
+    """Return where this Airflow's data lies."""
+    return str(Variable.get(STORAGE_VARIABLE, default=None) or default_storage())
 
 
 def sources_of(spec: JobSpec, job: str) -> list[Source]:

@@ -149,10 +149,11 @@ def _supervise(
             _kill(launcher)
             return
         if stopping.is_set() and not told:
-            told = True
-            # Torchrun would give them half a minute and then kill them.
+            # Torchrun would give them half a minute and then kill them; at first it has none yet.
             with suppress(psutil.Error):
-                for worker in psutil.Process(launcher).children():
+                workers = psutil.Process(launcher).children()
+                told = bool(workers)
+                for worker in workers:
                     worker.terminate()
 
 

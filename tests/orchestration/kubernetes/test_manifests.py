@@ -9,7 +9,7 @@ import yaml
 from nightshift.computing import KubernetesCompute, Toleration, Volume
 from nightshift.errors import BadInput
 from nightshift.job_names import JOBS
-from nightshift.orchestration.kubernetes.manifests import group_environment, job_manifest, pod_manifest
+from nightshift.orchestration.kubernetes.manifests import job_manifest, pod_manifest
 from nightshift.orchestration.kubernetes.render import rendered
 
 RELEASES = ("1.35", "1.36")
@@ -177,7 +177,7 @@ def test_the_same_profile_gives_the_same_manifest():
 
 def test_a_group_leaves_no_deadline_to_single_pods():
     compute = profile(nodes=2)
-    pod = pod_manifest(compute, "train", name="n", arguments=[], environment=group_environment("n", 2), labels={})
+    pod = pod_manifest(compute, "train", name="n", arguments=[], environment={}, labels={})
     job = job_manifest(pod, nodes=2)
     assert job["spec"]["activeDeadlineSeconds"] == 86_400
     assert "activeDeadlineSeconds" not in job["spec"]["template"]["spec"]

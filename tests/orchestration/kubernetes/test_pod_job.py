@@ -21,6 +21,12 @@ ARGUMENTS = {"interval": {"start": "2026-11-02", "end": "2026-11-03"}}
 TIMES = {"startedAt": "2026-11-25T03:00:00Z", "finishedAt": "2026-11-25T03:30:00Z"}
 
 
+def already_there() -> ApiException:
+    error = ApiException(status=409)
+    error.body = '{"reason":"AlreadyExists"}'
+    return error
+
+
 class Cluster:
     """Pods by name, as the API keeps them; `down` is what every request answers with instead."""
 
@@ -36,7 +42,7 @@ class Cluster:
         self._answer()
         name = manifest["metadata"]["name"]
         if name in self.pods:
-            raise ApiException(status=409)
+            raise already_there()
         metadata = {**manifest["metadata"], "uid": f"{name}-0123456789"}
         self.pods[name] = {**manifest, "metadata": metadata, "status": {"phase": "Pending"}}
 
@@ -97,6 +103,7 @@ def world(tmp_path, monkeypatch):
             run=lambda: operator.execute(context),
             come_back=lambda status="failed", **event: operator.trigger_reentry(context, {"status": status, **event}),
             pushed=pushed,
+            kill=operator.on_kill,
         )
 
     return SimpleNamespace(task=task, cluster=cluster, store=store, storage=tmp_path / "storage")
@@ -190,6 +197,10 @@ def test_a_cluster_that_is_down_is_waited_for_without_a_worker_and_not_for_ever(
     world.store[KEY]["waits_since"] = "2026-11-24T00:00:00Z"
     with pytest.raises(JobFailed, match=r"cannot be reached.*waited \d+ minutes"):
         world.task().run()
+    # The next try has a patience of its own.
+    with pytest.raises(TaskDeferred) as left:
+        world.task(attempt=2).run()
+    assert type(left.value.trigger).__name__ == "TimeDeltaTrigger"
     world.cluster.down = None
     with pytest.raises(TaskDeferred):
         world.task(attempt=2).run()
@@ -207,7 +218,40 @@ def test_a_pod_that_could_not_be_watched_is_watched_again(world):
         world.task().run()
     with pytest.raises(TaskDeferred) as left:
         world.task().come_back("error", message="a blip")
+    assert left.value.method_name == "again"
+    with pytest.raises(TaskDeferred) as left:
+        world.task().run()
     assert left.value.method_name == "trigger_reentry"
+    assert len(world.cluster.pods) == 1
+
+
+def test_a_pod_that_failed_while_the_cluster_was_out_of_reach_has_the_same_consequence(world):
+    with pytest.raises(TaskDeferred):
+        world.task().run()
+    world.cluster.end(65)
+    world.cluster.down = ConnectionRefusedError("refused")
+    with pytest.raises(TaskDeferred) as left:
+        world.task().come_back()
+    assert left.value.method_name == "again"
+    world.cluster.down = None
+    with pytest.raises(AirflowFailException, match="exit code 65"):
+        world.task().run()
+    assert len(world.cluster.pods) == 1
+
+
+def test_a_busy_quota_is_not_taken_for_a_pod_that_is_there(world):
+    world.cluster.down = ApiException(status=409, reason="Conflict")
+    with pytest.raises(TaskDeferred) as left:
+        world.task().run()
+    assert type(left.value.trigger).__name__ == "TimeDeltaTrigger"
+
+
+def test_a_person_who_ends_the_task_while_it_asks_ends_the_pod(world):
+    task = world.task()
+    with pytest.raises(TaskDeferred):
+        task.run()
+    task.kill()
+    assert world.cluster.pods == {}
 
 
 def test_a_pod_that_never_starts_is_deleted_since_it_might_start_with_nobody_waiting(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,8 +14,9 @@ from nightshift.orchestration.kubernetes.kinds import TRAIN_JOBS
 from nightshift.orchestration.kubernetes.manifests import CONTAINERS
 
 # What an API server answers that is busy, restarting or behind a proxy that is.
-BUSY = {408, 429, 500, 502, 503, 504}
-NOT_ALLOWED = {401, 403}
+BUSY = {408, 409, 429, 500, 502, 503, 504}
+# How RBAC refuses; admission (limits, policies, quotas) answers 403 in other words.
+NO_RIGHT = re.compile(r"cannot \w+ resource")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble
         return Trouble(f"{where} refuses to {doing}: {said}; the profile or its template asks for too much", False)
     if error.status == 403 and "looking up service account" in said:
         return Trouble(f"{where} cannot {doing}: {said}; apply deploy/kubernetes/job-service-account.yaml there", True)
-    if error.status in NOT_ALLOWED:
+    if error.status == 403 and "is being terminated" in said:
+        return Trouble(f"namespace {compute.namespace} is being deleted, and takes nothing any more: {said}", True)
+    if error.status == 401 or (error.status == 403 and NO_RIGHT.search(said)):
         role = "optional/trainjob-role.yaml" if TRAIN_JOBS.group in said else "airflow-role.yaml"
         return Trouble(
             f"{where} does not allow Airflow to {doing}: {said}; apply deploy/kubernetes/{role} in the "
@@ -69,6 +73,11 @@ def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble
     if error.status in BUSY or not error.status:
         return Trouble(f"{where} is busy or broken and could not {doing}: {error.status} {said}", True)
     return Trouble(f"{where} refuses to {doing}: {error.status} {said}", False)
+
+
+def exists_already(error: Any) -> bool:
+    """Whether a cluster made nothing because there is something of this name; a 409 may also mean a busy quota."""
+    return bool(error.status == 409 and '"AlreadyExists"' in str(error.body))
 
 
 @dataclass(frozen=True)

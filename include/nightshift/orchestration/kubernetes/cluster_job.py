@@ -35,7 +35,7 @@ class ClusterJob(JobTask):
 
     @abstractmethod
     def goes_on(self, submission: Submission) -> bool:
-        """Return whether the pods of an earlier try still run, or ended well."""
+        """Return whether the pods of an earlier try still run, or ended and nobody drew the consequence yet."""
 
     @abstractmethod
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
@@ -76,10 +76,11 @@ class ClusterJob(JobTask):
             submission = self._found(before, context)
         if submission is None:
             attempt = self.prepared(context)
-            submission = submit(attempt, before, context)
+            self.submission = submission = submit(attempt, before, context)
             with self.in_reach(f"create {submission.name}", submission, context):
                 self.create(attempt, submission, context)
             self.log.info("asked the cluster for %s in namespace %s", submission.name, self.profile.namespace)
+        self.submission = submission
         if submission.waits_since:
             submission = record(submission.model_copy(update={"waits_since": None}), context)
         with self.in_reach(f"look at {submission.name}", submission, context):
@@ -116,16 +117,37 @@ class ClusterJob(JobTask):
                 raise
             if not found.passes:
                 raise AirflowFailException(found.text) from error
-            # Without a submission there is nothing to remember, and the task has only begun.
-            since = waiting(submission, context).waits_since if submission else None
-            waited = datetime.now(UTC) - since if since else timedelta()
-            if waited > timedelta(minutes=self.profile.schedule_minutes):
-                raise JobFailed(f"{found.text}; waited {waited.total_seconds() / 60:.0f} minutes") from error
-            self.log.warning(
-                "%s; looking again every %d s, for at most %g minutes",
-                found.text, LOOK_AGAIN.total_seconds(), self.profile.schedule_minutes,
-            )  # fmt: skip
-            self.defer(trigger=TimeDeltaTrigger(LOOK_AGAIN), method_name="again")
+            self.wait(found.text, submission, context)
+
+    def wait(self, why: str, submission: Submission | None, context: Any) -> None:
+        """Leave the worker for half a minute, and look again.
+
+        :raises JobFailed: this was done for as long as the profile allows.
+        """
+        # Without a submission there is nothing to remember, and the task has only begun.
+        since = waiting(submission, context).waits_since if submission else None
+        waited = datetime.now(UTC) - since if since else timedelta()
+        if submission and waited > timedelta(minutes=self.profile.schedule_minutes):
+            # The next try has a patience of its own.
+            record(submission.model_copy(update={"waits_since": None}), context)
+            raise JobFailed(f"{why}; waited {waited.total_seconds() / 60:.0f} minutes")
+        self.log.warning(
+            "%s; looking again every %d s, for at most %g minutes",
+            why, LOOK_AGAIN.total_seconds(), self.profile.schedule_minutes,
+        )  # fmt: skip
+        self.defer(trigger=TimeDeltaTrigger(LOOK_AGAIN), method_name="again")
+
+    def on_kill(self) -> None:
+        """Delete the pods: a person ended the task while this process held it."""
+        if submission := getattr(self, "submission", None):
+            self.remove(submission.name)
+
+    def clear_away(self, submission: Submission) -> None:
+        """Delete what ended well. What cannot be deleted now is the janitor's, and no matter of the result."""
+        try:
+            self.remove(submission.name)
+        except Exception as error:
+            self.log.warning("%s stays until the janitor comes: %s", submission.name, error)
 
     def succeeded(self, submission: Submission, context: Any) -> dict[str, Any]:
         """Return the result, which alone proves that the job ended well."""
@@ -139,6 +161,7 @@ class ClusterJob(JobTask):
 
     def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
         """Raise what the ending of the pods asks for; on spot nodes an interruption counts as no try."""
+        submission = record(submission.model_copy(update={"over": True}), context)
         if ending.hopeless:
             raise AirflowFailException(ending.text)
         if not (ending.taken_away and self.profile.spot and submission.interruptions < MOST_INTERRUPTIONS):

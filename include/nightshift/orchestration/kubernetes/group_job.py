@@ -11,7 +11,7 @@ from kubernetes.client.exceptions import ApiException
 
 from nightshift.computing import Launcher
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.kubernetes.cluster import Ending, ending_of
+from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
 from nightshift.orchestration.kubernetes.environment import pod_environment
 from nightshift.orchestration.kubernetes.group_trigger import GroupTrigger
@@ -47,7 +47,7 @@ class GroupJob(ClusterJob):
         return CoreV1Api(self.cluster.get_conn())
 
     def goes_on(self, submission: Submission) -> bool:
-        """Return whether the Job of an earlier try still runs, or ended well."""
+        """Return whether the Job of an earlier try still runs, or ended and nobody drew the consequence yet."""
         job = self._read(submission.name)
         if job is None:
             # The worker before may have died before it came to this, or somebody deleted it.
@@ -56,8 +56,7 @@ class GroupJob(ClusterJob):
         if "deletionTimestamp" in job["metadata"]:
             return False
         if condition(job, "Failed"):
-            self._account(submission)
-            return False
+            return not submission.over
         # The worker before may have died between the two.
         self.complete(job)
         return True
@@ -72,10 +71,10 @@ class GroupJob(ClusterJob):
             arguments=[self.job, "--spec", submission.spec_uri, "--result", submission.result_uri],
             environment={
                 **pod_environment(attempt.spec, self.job, self.profile),
-                **group_environment(submission.name, nodes, self.launcher),
+                **group_environment(submission.name, self.profile, self.job),
             },
             labels={**labels_of(self.job, self.application, context), GROUP: submission.name},
-            annotations=annotations_of(context, submission.result_uri),
+            annotations=annotations_of(context, submission.result_uri, self.job, self.profile),
             container=CONTAINERS[self.launcher],
         )
         self.complete(self.start(job_manifest(pod, nodes=nodes)))
@@ -90,7 +89,7 @@ class GroupJob(ClusterJob):
         try:
             self.core.create_namespaced_service(self.profile.namespace, service, _request_timeout=REQUEST_SECONDS)
         except ApiException as error:
-            if error.status != 409:
+            if not exists_already(error):
                 raise
 
     def remove(self, name: str) -> None:
@@ -103,10 +102,10 @@ class GroupJob(ClusterJob):
         created: dict[str, Any]
         try:
             created = self.objects.create_namespaced_custom_object(
-                **place, body=manifest, _request_timeout=REQUEST_SECONDS
+                **place, body=manifest, field_validation="Strict", _request_timeout=REQUEST_SECONDS
             )
         except ApiException as error:
-            if error.status != 409:
+            if not exists_already(error):
                 raise
             created = self.objects.get_namespaced_custom_object(
                 **place, name=manifest["metadata"]["name"], _request_timeout=REQUEST_SECONDS
@@ -126,7 +125,6 @@ class GroupJob(ClusterJob):
 
     def watch(self, submission: Submission, context: Any) -> Any:
         """Leave the worker to the trigger that follows the Job."""
-        self._submission = submission
         minutes = max(self.profile.schedule_minutes, self.profile.startup_minutes)
         self.defer(
             trigger=GroupTrigger(
@@ -140,11 +138,6 @@ class GroupJob(ClusterJob):
             method_name="ended",
         )
 
-    def on_kill(self) -> None:
-        """Delete the Job: a person ended the task while this process asked for it."""
-        if submission := getattr(self, "_submission", None):
-            self.remove(submission.name)
-
     def ended(self, context: Any, event: dict[str, Any]) -> Any:
         """Come back from the trigger."""
         submission = recorded(context)
@@ -156,7 +149,11 @@ class GroupJob(ClusterJob):
                 try:
                     return self.succeeded(submission, context)
                 finally:  # also where its verdict stops the flow
-                    self.remove(submission.name)
+                    self.clear_away(submission)
+            if event["phase"] == "forbidden":
+                return self.wait(
+                    f"the triggerer may not look at {submission.name}: {event['text']}", submission, context
+                )
             if event["phase"] == "stuck":
                 self.remove(submission.name)
                 ending = Ending(f"{self.job}: not all nodes of {submission.name} could start; the events are above")
@@ -173,7 +170,7 @@ class GroupJob(ClusterJob):
             self.profile.namespace, label_selector=f"{GROUP}={submission.name}", _request_timeout=REQUEST_SECONDS
         ).items
         for pod in pods:
-            account(pod, self.profile, self.log)
+            account(pod, self.log)
         return pods
 
     def _read(self, name: str) -> dict[str, Any] | None:
@@ -190,9 +187,11 @@ class GroupJob(ClusterJob):
 
 def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
     """Why a Job failed: what its pods say, the one with a fault of its own first."""
+    why = f"{failed['reason']}: {failed['message']}"
+    if "DeadlineExceeded" in why:
+        return Ending(f"{job}: ran longer than its profile's deadline_hours and was ended ({why})", hopeless=True)
     endings = [ending_of(pod, job) for pod in pods if pod.status.phase == "Failed"]
     endings.sort(key=lambda ending: (not ending.hopeless, ending.taken_away))
-    why = f"{failed['reason']}: {failed['message']}"
     if not endings:
         return Ending(f"{job}: {why}")
     return Ending(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,8 @@ from nightshift.orchestration.kubernetes.manifests import CONTAINERS
 
 POLL_SECONDS = 5
 LOG_SECONDS = 15
+EVENT_SECONDS = 20
+REFUSALS = 12  # a minute of them
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -50,6 +52,7 @@ class GroupTrigger(BaseTrigger):
         self.in_cluster = in_cluster
         self.pending_seconds = pending_seconds
         self._seen: set[str] = set()
+        self._next_events = 0.0
         self._state = ""
         self._pending_since: float | None = None
         self._read_of: tuple[str, Any, float] = ("", None, 0.0)  # pod, read up to, when
@@ -74,23 +77,28 @@ class GroupTrigger(BaseTrigger):
         return AsyncKubernetesHook(conn_id=self.connection, in_cluster=self.in_cluster)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, `{"phase": "ended" | "gone" | "stuck"}`, when there is nothing more to wait for."""
+        """Yield one event, `{"phase": "ended" | "gone" | "stuck" | "forbidden"}`, when there is nothing to wait for."""
         from kubernetes_asyncio.client.exceptions import ApiException
 
+        refusals = 0
         while True:
+            phase, text = None, ""
             try:
                 phase = await self._look()
+                refusals = 0
             except ApiException as error:
+                text = f"{error.status} {error.reason}"
+                refusals = refusals + 1 if error.status in {401, 403} else 0
                 if error.status == 404:
                     phase = "gone"
+                elif refusals >= REFUSALS:
+                    phase = "forbidden"
                 else:
-                    self.log.warning("the cluster does not answer, asking again: %s %s", error.status, error.reason)
-                    phase = None
+                    self.log.warning("the cluster does not answer, asking again: %s", text)
             except Exception as error:
                 self.log.warning("the cluster cannot be reached, asking again: %s", error)
-                phase = None
             if phase:
-                yield TriggerEvent({"phase": phase})
+                yield TriggerEvent({"phase": phase, "text": text})
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -115,11 +123,20 @@ class GroupTrigger(BaseTrigger):
             pods = (await core.list_namespaced_pod(self.namespace, label_selector=f"{GROUP}={self.name}")).items
             over = condition(job, "Complete", "Failed") is not None
             self._tell(job, pods)
-            await self._events(core)
-        await self._follow(pods, to_the_end=over)
+            await self._told(self._events(core))
+        await self._told(self._follow(pods, to_the_end=over))
         if over:
             return "ended"
         return "stuck" if self._is_stuck(job, pods) else None
+
+    async def _told(self, telling: Awaitable[None]) -> None:
+        """What only informs people never keeps the end from being seen."""
+        try:
+            await telling
+        except Exception as error:
+            if str(error) not in self._seen:
+                self.log.warning("events or the log cannot be read: %s", error)
+            self._seen.add(str(error))
 
     def _tell(self, job: Any, pods: list[Any]) -> None:
         phases = Counter(pod.status.phase for pod in pods)
@@ -131,21 +148,24 @@ class GroupTrigger(BaseTrigger):
 
     def _is_stuck(self, job: Any, pods: list[Any]) -> bool:
         # Without a pod no deadline counts: nobody makes one where Kubeflow Trainer is down, or the namespace is full.
-        if job["spec"].get("suspend") or (pods and not any(pod.status.phase == "Pending" for pod in pods)):
+        waits = job["spec"].get("suspend") or not pods or any(pod.status.phase == "Pending" for pod in pods)
+        if not waits:
             self._pending_since = None
             return False
         self._pending_since = self._pending_since or time.monotonic()
         return time.monotonic() - self._pending_since > self.pending_seconds
 
     async def _events(self, core: Any) -> None:
-        for event in (await core.list_namespaced_event(self.namespace)).items:
-            key = f"{event.metadata.uid}/{event.count}"
-            name = event.involved_object.name or ""
+        if time.monotonic() < self._next_events:
+            return
+        self._next_events = time.monotonic() + EVENT_SECONDS
+        for event in (await core.list_namespaced_event(self.namespace, field_selector="type=Warning")).items:
+            key, name = f"{event.metadata.uid}/{event.count}", event.involved_object.name or ""
             # Its own, and those of its pods and of what Trainer made in between.
             ours = name == self.name or name.startswith(f"{self.name}-")
-            if ours and key not in self._seen and event.type == "Warning":
+            if ours and key not in self._seen:
+                self._seen.add(key)
                 self.log.warning("%s: %s: %s", name, event.reason, event.message)
-            self._seen.add(key)
 
     async def _follow(self, pods: list[Any], *, to_the_end: bool) -> None:
         first = [pod for pod in pods if (pod.metadata.annotations or {}).get(INDEX) == "0"]
@@ -155,10 +175,14 @@ class GroupTrigger(BaseTrigger):
         newest = max(first, key=lambda pod: pod.metadata.creation_timestamp)
         name, since, when = self._read_of
         if name != newest.metadata.name:
+            if last := [pod for pod in first if pod.metadata.name == name]:
+                # Its last words are why there is another.
+                await self._read(last[0], since)
             since, when = None, 0.0
         if to_the_end or time.monotonic() - when >= LOG_SECONDS:
-            manager = AsyncPodManager(self.cluster)
-            read = await manager.fetch_container_logs_before_current_sec(
-                newest, CONTAINERS[self.launcher], since_time=since
-            )
+            read = await self._read(newest, since)
             self._read_of = (newest.metadata.name, read or since, time.monotonic())
+
+    async def _read(self, pod: Any, since: Any) -> Any:
+        manager = AsyncPodManager(self.cluster)
+        return await manager.fetch_container_logs_before_current_sec(pod, CONTAINERS[self.launcher], since_time=since)

@@ -94,7 +94,7 @@ def sweep(
     }
     for pod in pods:
         if times_of(pod):
-            account(pod, compute, log)
+            account(pod, log)
     told: dict[str, list[str]] = {"keep": [], "report": [], "delete": []}
     removals = {
         "Pod": core.delete_namespaced_pod,

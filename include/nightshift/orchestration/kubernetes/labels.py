@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from nightshift.computing import KubernetesCompute
+from nightshift.orchestration.attempt import storage_uri
+
 # They select everything of ours in a namespace.
 OURS = {"app.kubernetes.io/name": "nightshift", "app.kubernetes.io/managed-by": "airflow"}
 OWNER = "nightshift/airflow"
@@ -14,6 +17,7 @@ JOB = "nightshift/job"
 # Annotations: labels are too short for them.
 DAG_ID, RUN_ID, TASK_ID = "nightshift/dag-id", "nightshift/run-id", "nightshift/task-id"
 MAP_INDEX, RESULT = "nightshift/map-index", "nightshift/result"
+GPUS, PRICE = "nightshift/gpus", "nightshift/price-per-hour"
 
 
 def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
@@ -30,16 +34,19 @@ def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
 
 
 def airflow_id() -> str:
-    """Return what tells this Airflow from another that uses the same namespace: a digest of its base URL."""
+    """Return what tells this Airflow from another that uses the same namespace: a digest of its base URL and storage."""
     from airflow.sdk.configuration import conf
 
-    return hashlib.sha256(conf.get("api", "base_url", fallback="").encode()).hexdigest()[:10]
+    identity = [conf.get("api", "base_url", fallback=""), storage_uri()]
+    return hashlib.sha256("|".join(identity).encode()).hexdigest()[:10]
 
 
-def annotations_of(context: Any, result_uri: str) -> dict[str, str]:
-    """Return the task's full identity, which labels are too short for, and where its result will lie."""
+def annotations_of(context: Any, result_uri: str, job: str, compute: KubernetesCompute) -> dict[str, str]:
+    """Return the task's full identity, which labels are too short for, where its result will lie, and what it costs."""
     ti = context["ti"]
     return {
+        GPUS: str(compute.gpus_of(job)),
+        PRICE: str(compute.price_per_hour),
         DAG_ID: ti.dag_id,
         RUN_ID: ti.run_id,
         TASK_ID: ti.task_id,

@@ -241,10 +241,15 @@ def service_manifest(job: Mapping[str, Any], uid: str) -> dict[str, Any]:
     }
 
 
-def group_environment(name: str, nodes: int, launcher: Launcher = "job") -> dict[str, str]:
-    """Return the variables by which `nightshift.jobs.nodes` knows the nodes of a group."""
-    first = f"{name}-0" if launcher == "job" else f"{name}-{TRAINER_NODE}-0-0"
-    return {"NIGHTSHIFT_NODES": str(nodes), "NIGHTSHIFT_RENDEZVOUS": f"{first}.{name}:{RENDEZVOUS_PORT}"}
+def group_environment(name: str, compute: KubernetesCompute, job: str) -> dict[str, str]:
+    """Return the variables by which the nodes of a group know each other, and how long they wait for each other."""
+    first = f"{name}-0" if compute.launcher == "job" else f"{name}-{TRAINER_NODE}-0-0"
+    return {
+        "NIGHTSHIFT_NODES": str(compute.nodes_of(job)),
+        "NIGHTSHIFT_RENDEZVOUS": f"{first}.{name}:{RENDEZVOUS_PORT}",
+        # As long as the others may need to be placed and started.
+        "NIGHTSHIFT_GATHER_SECONDS": str(round(60 * max(compute.schedule_minutes, compute.startup_minutes))),
+    }
 
 
 def _resources(compute: KubernetesCompute, job: str) -> dict[str, dict[str, str]]:

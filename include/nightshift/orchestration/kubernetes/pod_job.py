@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 from nightshift.applications import load_compute
 from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.kubernetes.cluster import Ending, ending_of
+from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
 from nightshift.orchestration.kubernetes.environment import pod_environment
 from nightshift.orchestration.kubernetes.labels import annotations_of, labels_of
@@ -51,14 +51,11 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         )
 
     def goes_on(self, submission: Submission) -> bool:
-        """Return whether the pod of an earlier try still runs, or ended well."""
+        """Return whether the pod of an earlier try still runs, or ended and nobody drew the consequence yet."""
         pod = self._read(submission.name)
         if pod is None or pod.metadata.deletion_timestamp:
             return False
-        if pod.status.phase == "Failed":
-            account(pod, self.profile, self.log)
-            return False
-        return True
+        return not (pod.status.phase == "Failed" and submission.over)
 
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
         """Ask the cluster for the pod; one of this name is this task's."""
@@ -69,12 +66,14 @@ class PodJob(ClusterJob, KubernetesPodOperator):
             arguments=[self.job, "--spec", submission.spec_uri, "--result", submission.result_uri],
             environment=pod_environment(attempt.spec, self.job, self.profile),
             labels=labels_of(self.job, self.application, context),
-            annotations=annotations_of(context, submission.result_uri),
+            annotations=annotations_of(context, submission.result_uri, self.job, self.profile),
         )
         try:
-            self.client.create_namespaced_pod(self.profile.namespace, manifest, _request_timeout=REQUEST_SECONDS)
+            self.client.create_namespaced_pod(
+                self.profile.namespace, manifest, field_validation="Strict", _request_timeout=REQUEST_SECONDS
+            )
         except ApiException as error:
-            if error.status != 409:
+            if not exists_already(error):
                 raise
 
     def remove(self, name: str) -> None:
@@ -90,7 +89,6 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         return self._defer(self._read(submission.name), submission, None, context)
 
     def _defer(self, pod: Any, submission: Submission, last_log_time: Any, context: Any) -> Any:
-        # What `on_kill` deletes while this process lives.
         self.pod = pod
         if pod is None:
             return self.failed(_gone(submission), submission, context)
@@ -123,8 +121,9 @@ class PodJob(ClusterJob, KubernetesPodOperator):
             return self.failed(_gone(submission), submission, context)
         unwatched = event["status"] == "error" and pod.status.phase in {"Pending", "Running"}
         if unwatched and not detect_pod_terminate_early_issues(pod):
-            self.log.warning("the pod could not be watched for a moment: %s", event.get("message", "no reason given"))
-            return self._defer(pod, submission, event.get("last_log_time"), context)
+            return self.wait(
+                f"the pod could not be watched: {event.get('message') or 'no reason'}", submission, context
+            )
         return self._conclude(pod, submission, event, context)
 
     def _conclude(self, pod: Any, submission: Submission, event: dict[str, Any], context: Any) -> Any:
@@ -133,13 +132,13 @@ class PodJob(ClusterJob, KubernetesPodOperator):
                 self._write_logs(pod, follow=False, since_time=event.get("last_log_time"))
             except (ApiException, HTTPError) as error:
                 self.log.warning("the end of the pod's log cannot be read: %s", error)
-        account(pod, self.profile, self.log)
+        account(pod, self.log)
         ending = ending_of(pod, self.job)
         if ending.ok:
             try:
                 return self.succeeded(submission, context)
             finally:  # also where its verdict stops the flow
-                self.remove(submission.name)
+                self.clear_away(submission)
         self._read_pod_events(pod, reraise=False)
         if event["status"] == "timeout":
             ending = Ending(f"{self.job}: {event['message']} The events of the pod are above")

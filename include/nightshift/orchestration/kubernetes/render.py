@@ -34,7 +34,7 @@ def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
         arguments=[job, "--spec", "s3://bucket/spec.json", "--result", "s3://bucket/result.json"],
         environment={
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-            **(group_environment(name, nodes, compute.launcher) if nodes > 1 else {}),
+            **(group_environment(name, compute, job) if nodes > 1 else {}),
         },
         labels={**OURS, APPLICATION: "example", JOB: job},
         container=CONTAINERS[compute.launcher if nodes > 1 else "job"],

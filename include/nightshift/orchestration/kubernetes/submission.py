@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from nightshift.jobs.contract import JobSpec, read_spec
 from nightshift.orchestration.attempt import Attempt
+from nightshift.orchestration.kubernetes.labels import airflow_id
 
 KEY = "nightshift_submission"
 
@@ -23,6 +24,7 @@ class Submission(BaseModel):
     tries that it may have, and a retry does not, so by `max_tries` one tells them apart.
 
     :param number: counts the submissions of the task, and makes their names differ.
+    :param over: whether a task has already drawn its consequence from a failure of these pods.
     :param interruptions: how often the cluster took pods away since the task was started or cleared.
     :param waits_since: when a cluster that is down, full or forbids was first met; None: it answered since.
     """
@@ -34,6 +36,7 @@ class Submission(BaseModel):
     spec_uri: str
     result_uri: str
     interruptions: int = 0
+    over: bool = False
     waits_since: datetime | None = None
 
     @property
@@ -84,7 +87,10 @@ def waiting(submission: Submission, context: Any) -> Submission:
 
 
 def name_of(job: str, application: str, ti: Any, number: int) -> str:
-    """Return the name of a task's pods: the same for the same task and number, at most 50 characters, a DNS label."""
-    identity = f"{ti.dag_id}|{ti.run_id}|{ti.task_id}|{ti.map_index}"
+    """Return the name of a task's pods: the same for the same task and number, at most 50 characters, a DNS label.
+
+    Another Airflow, which may have the same DAGs and runs in the same namespace, gives other names.
+    """
+    identity = f"{airflow_id()}|{ti.dag_id}|{ti.run_id}|{ti.task_id}|{ti.map_index}"
     short = application[:20].replace("_", "-").strip("-")
     return f"{job}-{short}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}-{number}"

@@ -7,14 +7,13 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.computing import KubernetesCompute
 from nightshift.data.storage import replace
 from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.orchestration.kubernetes.cluster import times_of
-from nightshift.orchestration.kubernetes.labels import APPLICATION, DAG_ID, JOB, RESULT, RUN_ID, TASK_ID
+from nightshift.orchestration.kubernetes.labels import APPLICATION, DAG_ID, GPUS, JOB, PRICE, RESULT, RUN_ID, TASK_ID
 
 
-def account(pod: Any, compute: KubernetesCompute, log: logging.Logger) -> None:
+def account(pod: Any, log: logging.Logger) -> None:
     """Write down what a pod that ended used. A pod that is written down twice is counted once.
 
     Storage that cannot be written is logged: accounts fail no job.
@@ -34,10 +33,11 @@ def account(pod: Any, compute: KubernetesCompute, log: logging.Logger) -> None:
         result_uri=result,
         started=times[0],
         ended=times[1],
-        gpus=compute.gpus_of(labels[JOB]),
-        price_per_hour=compute.price_per_hour,
+        # What held when it was made, whatever the profile says by now.
+        gpus=int(known.get(GPUS, 0)),
+        price_per_hour=float(known.get(PRICE, 0)),
     )
     try:
         replace(usage_address(UPath(storage), application, used), used.model_dump_json().encode())
-    except OSError as error:
+    except Exception as error:  # each object store has errors of its own
         log.warning("what pod %s used is not written down: %s", pod.metadata.name, error)
