@@ -55,6 +55,7 @@ base_model: {model}
 sources:
   - uri: {data}/{{start:%Y-%m-%d}}.csv
     columns: {{prompt: {prompt}, answer: intent, id: message_id, timestamp: written_at}}
+ingest: {{splits: {{train: 0.7, traffic: 0.1, held_out: 0.2}}}}
 training:
   {{precision: fp32, epochs: {epochs}, rows_per_step: 4, rows_per_batch: 2, checkpoint_steps: 10, evaluate_steps: 1000}}
 evaluation: {{max_examples: 50, max_new_tokens: 4}}

@@ -75,8 +75,14 @@ def test_a_killed_component_is_started_again_and_finds_the_same_pod(api, trainin
     record = json.loads((this_place(stack).processes / f"{component}.json").read_text())
     os.kill(record["pid"], signal.SIGKILL)
     assert nightshift("up", stack).returncode == 0
-    still = running(pods(run))
-    assert still is None or still.metadata.uid == pod.metadata.uid
+    seen = {pod.metadata.uid}
+
+    def train_ended() -> bool:
+        seen.update(one.metadata.uid for one in pods(run) if one.metadata.labels["nightshift/job"] == "train")
+        return next(task["state"] for task in api.tasks("pod_finetune", run) if task["task_id"] == "train") == "success"
+
+    wait_for(train_ended, 400, "the training to end", every=1)
+    assert seen == {pod.metadata.uid}
     tasks = ended(api, "pod_finetune", run)
     assert {task["state"] for task in tasks.values()} == {"success"}
     assert tasks["train"]["try_number"] == 1
