@@ -121,7 +121,7 @@ class SharedScores:
             return publish(
                 self._address(stretch.rows),
                 folder,
-                kind="interactions",
+                kind="scores",
                 application=self.application.name,
                 inputs=self._inputs(stretch.rows),
                 rows={SCORES: rows},
