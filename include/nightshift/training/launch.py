@@ -8,6 +8,7 @@ a node that comes back must begin at the same checkpoint as the others.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -29,6 +30,8 @@ OUTCOME = "outcome-{}.json"
 TORCHRUN_SECONDS = 60
 # How long a node whose connections broke waits for another one to say why, before it says so itself.
 BROKEN_SECONDS = 30
+# How long torchrun may take to start its processes when a stop is asked for.
+START_SECONDS = 30
 
 # What a process group should do about a peer that is gone, unless the compute profile says otherwise: NCCL has to be
 # told to give up, gloo notices a closed connection.
@@ -141,7 +144,7 @@ def _supervise(
     task: Task, launcher: int, stopping: threading.Event, group: Group | None, ended: threading.Event
 ) -> None:
     """Pass on what ends the training early: a stop, to the workers themselves, or what ended one of them or a node."""
-    told = False
+    told, until = False, math.inf
     while not ended.wait(0.2):
         # After a stop each process ends by itself.
         failed = any(outcome.get("error", "Preempted") != "Preempted" for outcome in _outcomes(task))
@@ -149,12 +152,17 @@ def _supervise(
             _kill(launcher)
             return
         if stopping.is_set() and not told:
-            # Torchrun would give them half a minute and then kill them; at first it has none yet.
+            # Torchrun would give them half a minute and then kill them. It may have none yet, and while it waits for
+            # other nodes it does not hear a signal.
             with suppress(psutil.Error):
                 workers = psutil.Process(launcher).children()
                 told = bool(workers)
                 for worker in workers:
                     worker.terminate()
+            until = min(until, time.monotonic() + START_SECONDS)
+            if not told and time.monotonic() > until:
+                _kill(launcher)
+                return
 
 
 def _kill(launcher: int) -> None:
