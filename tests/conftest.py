@@ -6,11 +6,25 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+
+# An Airflow home of the tests' own, set before any test file imports airflow.
+HOME = tempfile.mkdtemp(prefix="nightshift-airflow-")
+for key in [key for key in os.environ if key.startswith("AIRFLOW_")]:
+    del os.environ[key]
+os.environ.update(
+    AIRFLOW_HOME=HOME,
+    AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parents[1] / "dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
+    AIRFLOW_CONN_NIGHTSHIFT_MLFLOW="http://someone:pass-word@127.0.0.1:5999",
+)
 
 
 @pytest.fixture(scope="session")

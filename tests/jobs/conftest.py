@@ -222,7 +222,7 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
     from nightshift.jobs import evaluate, register, snapshot
     from nightshift.registry.tracking import TrackingRun
 
-    name = "judged_" + re.sub(r"\W", "_", request.node.name)[5:50]
+    name = "judged_" + re.sub(r"\W", "_", request.node.name)[5:50].rstrip("_")
 
     def evaluated(seed=1, folder=tiny_models.trained, min_score=0.0, other_answers=0):
         application = Application(
