@@ -41,7 +41,7 @@ PROFILES = {
     "spot": {"spot": True},
     "hungry": {"memory_gb": 0.1, "shared_memory_gb": 0.01},
     "imageless": {"image": "nightshift.invalid/nothing:1", "startup_minutes": 1},
-    "gpus": {"gpus": 1000},
+    "gpus": {"gpus": 64},
     "elsewhere": {"connection": "cluster_elsewhere"},
     "powerless": {"connection": "cluster_powerless"},
     "crowded": {"namespace": "crowded"},

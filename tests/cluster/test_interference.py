@@ -92,9 +92,13 @@ def test_a_pod_that_is_evicted_from_a_spot_node_goes_on_from_its_checkpoint_and_
     api, training, pods, cluster, namespace
 ):
     run, pod = training("spot", epochs=8)
-    wait_for(
-        lambda: list(UPath("s3://nightshift/storage/spot/checkpoints").glob("*/*/manifest.json")), 180, "a checkpoint"
-    )
+    checkpoints = UPath("s3://nightshift/storage/spot/checkpoints")
+
+    def a_checkpoint() -> bool:
+        checkpoints.fs.invalidate_cache()
+        return any(checkpoints.glob("*/*/manifest.json"))
+
+    wait_for(a_checkpoint, 180, "a checkpoint", every=0.5)
     name = pod.metadata.name
     cluster.CoreV1Api().create_namespaced_pod_eviction(name, namespace, {"metadata": {"name": name}})
     said(api, "spot_finetune", run, "train", words="interruption 1, which counts as no try", seconds=240)
@@ -124,10 +128,11 @@ def test_a_worker_that_dies_between_asking_and_leaving_finds_the_pod_on_its_next
     place = this_place(stack)
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "s3://nightshift/storage")
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", place.mlflow_url)
-    dag, store, run = DAG("pod_ingest"), Store(), f"killed-{os.getpid()}"
+    store, run = Store(), f"killed-{os.getpid()}"
     arguments = {"interval": {"start": "2026-11-02", "end": "2026-11-03"}}
 
     def attempt(number: int, max_tries: int = 2) -> PodJob:
+        dag = DAG("pod_ingest")
         task = PodJob(task_id="ingest", application="pod", job="ingest", arguments=arguments, compute="pod", dag=dag)
         ti = SimpleNamespace(
             dag_id="pod_ingest", run_id=run, task_id="ingest", map_index=-1, try_number=number, max_tries=max_tries
