@@ -14,13 +14,13 @@ Only what this Airflow asked for is touched. By hand: choose *report only* to se
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.sdk import Param, task
 
 from nightshift.applications import clusters, load_compute
 from nightshift.computing import KubernetesCompute
+from nightshift.orchestration.application_dag import housekeeping_dag
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,10 @@ def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
 
 
 if profiles := [compute.name for compute, _ in clusters()]:
-    with DAG(
-        dag_id="nightshift_janitor",
-        description="What pods left behind.",
-        schedule=CronTriggerTimetable("*/10 * * * *", timezone="UTC"),
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
-        # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
-        default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
-        tags=["nightshift"],
+    with housekeeping_dag(
+        "janitor",
+        "What pods left behind.",
+        "*/10 * * * *",
         params={
             "report_only": Param(False, type="boolean", description="tell what would be deleted, and delete nothing")
         },

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes_runs import ended
 from patience import wait_for
 
 from nightshift.stack.airflow_api import AirflowApi
@@ -228,6 +229,22 @@ def start(api) -> Callable[..., str]:
         return run
 
     return start
+
+
+@pytest.fixture(scope="session")
+def ingest(stack) -> Callable[..., None]:
+    """Give applications a day of examples."""
+
+    def ingest(*names: str) -> None:
+        with AirflowApi(this_place(stack)) as api:
+            for dag in (f"{name}_ingest" for name in names):
+                wait_for(lambda dag=dag: api.has_dag(dag), 240, dag, every=1)
+                api.unpause(dag)
+                api.trigger(dag, "ingested", {"day": "2026-11-02"})
+            for name in names:
+                assert ended(api, f"{name}_ingest", "ingested")["validate"]["state"] == "success"
+
+    return ingest
 
 
 @pytest.fixture

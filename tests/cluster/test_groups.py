@@ -5,23 +5,13 @@ from kubernetes_runs import ended, log, said
 from patience import wait_for
 from upath import UPath
 
-from nightshift.stack.airflow_api import AirflowApi
-from nightshift.stack.place import this_place
-
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def ingested(stack):
+def ingested(ingest):
     """Two applications with the same examples and settings."""
-    with AirflowApi(this_place(stack)) as api:
-        for name in ("pair", "pair_calm"):
-            dag = f"{name}_ingest"
-            wait_for(lambda dag=dag: api.has_dag(dag), 240, dag, every=1)
-            api.unpause(dag)
-            api.trigger(dag, "ingested", {"day": "2026-11-02"})
-        for name in ("pair", "pair_calm"):
-            assert ended(api, f"{name}_ingest", "ingested")["validate"]["state"] == "success"
+    ingest("pair", "pair_calm")
 
 
 def gone(cluster, namespace: str, run: str) -> None:

@@ -17,18 +17,9 @@ DAY = {"day": "2026-11-02"}
 
 
 @pytest.fixture(scope="module")
-def ingested(stack):
-    """Applications with a day of examples."""
-    from nightshift.stack.airflow_api import AirflowApi
-
-    with AirflowApi(this_place(stack)) as api:
-        for name in ("pod", "spot"):
-            dag = f"{name}_ingest"
-            wait_for(lambda dag=dag: api.has_dag(dag), 240, dag, every=1)
-            api.unpause(dag)
-            api.trigger(dag, "ingested", DAY)
-        for name in ("pod", "spot"):
-            assert ended(api, f"{name}_ingest", "ingested")["validate"]["state"] == "success"
+def ingested(ingest):
+    """Two applications with examples, on nodes that stay and on spot nodes."""
+    ingest("pod", "spot")
 
 
 @pytest.fixture

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from answered_nights import HOSTILE
 from upath import UPath
 
-from nightshift.config import Interval
+from nightshift.config import Application, Interval
 from nightshift.data.acceptance import record_acceptance
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter, digest_of_messages
 from nightshift.data.partition import digest_of, partition_of, publish
 from nightshift.data.storage import scratch
 from nightshift.jobs.progress import Progress
+from nightshift.policies import Inference
 from nightshift.verdict import Verdict
 
 
@@ -252,3 +254,51 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
         return register.Spec(**common, evaluation=result.evaluation, evaluation_digest=result.digest)
 
     return evaluated
+
+
+@pytest.fixture
+def application(request, tiny_models):
+    name = "app_" + str(abs(hash(request.node.name)) % 10**8)
+    return Application(
+        name=name,
+        base_model=tiny_models.random,
+        sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}],
+        inference=Inference(engine="transformers", max_new_tokens=8, rows_per_part=7, batch_tokens=2_000),
+    )
+
+
+@pytest.fixture
+def champion(application, publish_model, tiny_models, mlflow_server):
+    """A function that registers the trained tiny model as the champion, under another digest for another seed."""
+    from nightshift.registry.models import CHAMPION, register, set_alias
+
+    def crown(seed=1, folder=tiny_models.trained):
+        partition, manifest = publish_model(folder, application=application.name, seed=seed)
+
+        def package(_logged):
+            return UPath(str(partition / manifest.files[0].path)).parent
+
+        registered = register(
+            application.name, model=str(partition), digest=manifest.digest, tags={}, description="", package=package,
+            run_id=None,
+        )  # fmt: skip
+        set_alias(registered, CHAMPION)
+        return registered
+
+    return crown
+
+
+@pytest.fixture
+def night(application, storage, publish_day, tiny_models):
+    """Arguments of a spec: a day of examples, 25 of them traffic (some hostile, some twice)."""
+    asked = [f"where is card number {n * 7919} of mine" for n in range(17)]
+    traffic = [(text, tiny_models.answer, "traffic") for text in asked]
+    traffic += [(text, None, "traffic") for text in [*HOSTILE, asked[0], asked[1]]]
+    rows = [("a training row", "x", "train"), *traffic[:9], ("held out", "y", "held_out"), *traffic[9:]]
+    partition, manifest = publish_day("2026-11-02", rows, application=application.name)
+    return {
+        "application": application,
+        "storage": storage,
+        "prompts": str(partition),
+        "digest": manifest.digest,
+    }

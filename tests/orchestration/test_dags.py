@@ -131,6 +131,7 @@ def test_every_dag_is_the_same_on_a_cluster(dags, tmp_path, monkeypatch, nodes):
     monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
     bag = dagbag()
     assert bag.import_errors == {}
+    assert set(bag.dags) - set(dags) == {"nightshift_janitor", "nightshift_usage"}
     clustered = {name: dag for name, dag in bag.dags.items() if name in dags}
     assert {name: structure(dag) for name, dag in clustered.items()} == {
         name: structure(dag) for name, dag in dags.items()

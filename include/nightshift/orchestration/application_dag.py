@@ -1,11 +1,11 @@
-"""What all DAGs of an application have in common."""
+"""What all DAGs of an application have in common, and those that look after all applications."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
 
 from nightshift.config import Application
 from nightshift.orchestration.forms import optional_day
@@ -28,6 +28,22 @@ def application_dag(
         default_args={"owner": app.owner, "retries": 2, "retry_delay": timedelta(seconds=30), "pool": pool},
         tags=["nightshift", app.name],
         **{"catchup": False, "max_active_runs": 1, **arguments},
+    )
+
+
+def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DAG:
+    """Return the DAG `nightshift_<name>`, which runs by the clock for all applications together."""
+    return DAG(
+        dag_id=f"nightshift_{name}",
+        description=summary,
+        schedule=CronTriggerTimetable(cron, timezone="UTC"),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
+        default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+        tags=["nightshift"],
+        **arguments,
     )
 
 
