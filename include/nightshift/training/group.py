@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,7 @@ LOST_SECONDS = 60
 LOST_SECONDS_AFTER_A_BREAK = 15
 STORE_SECONDS = 10
 SAY_SECONDS = 10
+COUNT_SECONDS = 5
 LINGER_SECONDS = 10
 AGAIN_SECONDS = 1
 
@@ -48,6 +50,8 @@ class Group:
         self._awaited: set[str] = set()
         self._said: dict[str, list[str]] = {}
         self._beats: dict[int, tuple[bytes, float]] = {}
+        self._silent: dict[str, list[int]] = {}
+        self._counted = -math.inf
         self._patience = LOST_SECONDS
         self._trouble: JobError | None = None
         self._last_round = time.monotonic()
@@ -93,8 +97,8 @@ class Group:
         return self._said.get(topic)
 
     def missing(self, topic: str) -> list[int]:
-        """Return the nodes that have said nothing on a topic."""
-        return [node for node in self._nodes if not self._store.check([f"{topic}/{node}"])]
+        """Return the nodes that had said nothing on an awaited topic when they were last counted, some seconds ago."""
+        return self._silent.get(topic, [])
 
     def end_with(self, error: BaseException) -> None:
         """Tell the other nodes why this one ends; the first that tells is heard."""
@@ -128,6 +132,10 @@ class Group:
             keys = [f"{topic}/{node}" for node in self._nodes]
             if self._store.check(keys):
                 self._said[topic] = [text.decode() for text in self._store.multi_get(keys)]
+            elif time.monotonic() - self._counted > COUNT_SECONDS:
+                # Not at each round: every node asks for every other one.
+                self._silent[topic] = [node for node, key in enumerate(keys) if not self._store.check([key])]
+                self._counted = time.monotonic()
         if self._trouble is None:
             self._trouble = self._heard() or self._missed()
         self._last_round = time.monotonic()
@@ -231,7 +239,7 @@ def _call_the_roll(group: Group, layout: Layout, deadline: float) -> None:
         late = time.monotonic() > deadline
         if late or time.monotonic() - told > SAY_SECONDS:
             told = time.monotonic()
-            missing = ", ".join(map(str, _missing(group)))
+            missing = ", ".join(map(str, group.missing("ready")))
             if late:
                 raise BadEnvironment(
                     f"of {layout.nodes} nodes these did not come: {missing}. Are their pods scheduled and running, and "
@@ -260,9 +268,3 @@ def _record(node: int, error: BaseException) -> str:
             "text": str(error) if known else f"{type(error).__name__}: {error}",
         }
     )
-
-
-def _missing(group: Group) -> list[int]:
-    with suppress(RuntimeError):
-        return group.missing("ready")
-    return []
