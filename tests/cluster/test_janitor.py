@@ -64,20 +64,29 @@ def test_what_nobody_waits_for_is_deleted_and_what_is_anothers_or_waited_for_is_
 def test_the_hourly_run_logs_what_the_pods_of_a_run_used(api, start, stack):
     run = start("pod_ingest", day="2026-11-02")
     ended(api, "pod_ingest", run)
-    swept = ended(api, "nightshift_janitor", start("nightshift_janitor", report_only=True))
-    # One sweep for each namespace; the other connections lead nowhere by now.
-    assert swept["sweep_gpus"]["state"] == "success"
-    hourly = ended(api, "nightshift_usage", start("nightshift_usage"), 900)
-    assert hourly["usage_pod"]["state"] == "success"
-    mlflow = f"{this_place(stack).mlflow_url}/api/2.0/mlflow"
-    experiment = httpx.get(
-        f"{mlflow}/experiments/get-by-name", params={"experiment_name": "pod"}, trust_env=False
-    ).json()
-    body = {
-        "experiment_ids": [experiment["experiment"]["experiment_id"]],
-        "filter": f"tags.`nightshift.run_id` = '{run}' and tags.`nightshift.job` = 'usage'",
-    }
-    (shown,) = httpx.post(f"{mlflow}/runs/search", json=body, trust_env=False).json()["runs"]
-    metrics = {one["key"]: one["value"] for one in shown["data"]["metrics"]}
+    sweep = start("nightshift_janitor", report_only=True)
+
+    def state_of(task: str) -> str | None:
+        return next((one["state"] for one in api.tasks("nightshift_janitor", sweep) if one["task_id"] == task), None)
+
+    # One sweep for each namespace; the other connections of these tests lead nowhere by now.
+    wait_for(lambda: state_of("sweep_gpus") == "success", 300, "the sweep", every=1)
+    start("nightshift_usage")
+    metrics = wait_for(lambda: usage_of(run, this_place(stack).mlflow_url), 600, "the accounts in MLflow", every=2)
     assert metrics["pods"] == 2
     assert metrics["cost"] == pytest.approx(metrics["pod_hours"] * 3.6)
+    assert metrics["ingest/pods"] == metrics["validate/pods"] == 1
+
+
+def usage_of(run: str, mlflow: str) -> dict[str, float]:
+    """What MLflow shows of the pods of a DAG run of the application `pod`; nothing while it shows nothing."""
+    api = f"{mlflow}/api/2.0/mlflow"
+    found = httpx.get(f"{api}/experiments/get-by-name", params={"experiment_name": "pod"}, trust_env=False).json()
+    if "experiment" not in found:
+        return {}
+    body = {
+        "experiment_ids": [found["experiment"]["experiment_id"]],
+        "filter": f"tags.`nightshift.run_id` = '{run}' and tags.`nightshift.job` = 'usage'",
+    }
+    runs = httpx.post(f"{api}/runs/search", json=body, trust_env=False).json().get("runs", [])
+    return {one["key"]: one["value"] for shown in runs for one in shown["data"].get("metrics", [])}
