@@ -17,6 +17,7 @@ import logging
 from typing import Any
 
 from airflow.sdk import Param, task
+from airflow.sdk.exceptions import AirflowException
 
 from nightshift.applications import clusters, load_compute
 from nightshift.computing import KubernetesCompute
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 
 @task
 def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
-    """Tell, account for and delete what belongs to no task."""
+    """Tell, account for and delete what belongs to no task; a cluster out of reach is told in words."""
+    from nightshift.orchestration.kubernetes.cluster import trouble
     from nightshift.orchestration.kubernetes.janitor import sweep as swept
 
     def state_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
@@ -36,7 +38,12 @@ def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
 
     compute = load_compute(profile)
     assert isinstance(compute, KubernetesCompute)  # noqa: S101  (only such profiles are swept)
-    told = swept(compute, state_of, delete=not params["report_only"])
+    try:
+        told = swept(compute, state_of, delete=not params["report_only"])
+    except Exception as error:
+        if found := trouble(error, compute, f"look for leftovers in namespace {compute.namespace}"):
+            raise AirflowException(found.text) from error
+        raise
     for fate, things in told.items():
         for thing in things:
             log.info("%s: %s", fate, thing)

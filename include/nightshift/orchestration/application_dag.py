@@ -41,7 +41,7 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
         catchup=False,
         max_active_runs=1,
         # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
-        default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+        default_args={"owner": "nightshift", "retries": 2, "retry_delay": timedelta(minutes=1)},
         tags=["nightshift"],
         **arguments,
     )
