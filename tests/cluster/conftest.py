@@ -201,7 +201,7 @@ def stack(namespace, object_store, base_model, host, tmp_path_factory) -> Iterat
 
 def write_application(folder: Path, name: str, model: str, *, compute: str, prompt: str = "text") -> None:
     text = APPLICATION.format(
-        compute=compute, model=model, data="s3://nightshift/data", prompt=prompt, epochs=3 if "pair" in name else 1
+        compute=compute, model=model, data="s3://nightshift/data", prompt=prompt, epochs=8 if "pair" in name else 1
     )
     (folder / f"{name}.yaml").write_text(text)
 
