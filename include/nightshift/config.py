@@ -15,6 +15,7 @@ from nightshift.fields import Model, Name, Share
 from nightshift.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
 from nightshift.job_names import JOBS
 from nightshift.judging import Judge
+from nightshift.people import Alerts, Approval, Budget
 from nightshift.policies import Bias, Drift, Inference, Retraining
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
@@ -173,6 +174,9 @@ class Application(Model):
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
+    approval: Approval = Field(Approval(), description="when a person decides about a release, and who")
+    alerts: Alerts = Field(Alerts(), description="who is told of what")
+    budget: Budget = Field(Budget(), description="what a week may cost before people are told")
 
     @field_validator("compute")
     @classmethod

@@ -1,0 +1,97 @@
+"""Who is asked and who is told: approvals, alerts, and the budget that people set."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nightshift.fields import Model
+
+# What a connection of Airflow may be called.
+Connection = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
+User = Annotated[str, Field(pattern=r"^[\w.@+-]{1,150}$")]
+
+
+class Severity(StrEnum):
+    """How bad it is. Later ones are worse."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for the least."""
+        return list(Severity).index(self)
+
+
+class Kind(StrEnum):
+    """What people are told about."""
+
+    DATA_REJECTED = "data_rejected"
+    NO_DATA = "no_data"
+    DRIFT = "drift"
+    BIAS = "bias"
+    RETRAINING_STARTED = "retraining_started"
+    RETRAINING_REFUSED = "retraining_refused"
+    RETRAINING_FINISHED = "retraining_finished"
+    GATE_FAILED = "gate_failed"
+    APPROVAL_WAITS = "approval_waits"
+    JOB_FAILED = "job_failed"
+    JOB_STUCK = "job_stuck"
+    DEADLINE_MISSED = "deadline_missed"
+    BUDGET = "budget"
+
+
+class Approval(Model):
+    """When a person decides about a release, and who."""
+
+    required: Literal["never", "warn", "always"] = Field(
+        "never",
+        description="never: the gate alone decides; warn: people are asked about a WARN; always: and about a PASS",
+    )
+    approvers: list[User] = Field(
+        [], description="names of the users who may answer; empty: everybody whose role may approve"
+    )
+    timeout_hours: float = Field(24, ge=0.01, le=720, description="no answer for so long is a no: the champion stays")
+    remind_hours: float = Field(4, gt=0, le=168, description="hours between two reminders")
+
+    @model_validator(mode="after")
+    def _reminds_in_time(self) -> Self:
+        if self.required != "never" and self.remind_hours >= self.timeout_hours:
+            raise ValueError(
+                f"remind_hours ({self.remind_hours:g}) must be below timeout_hours ({self.timeout_hours:g})"
+            )
+        return self
+
+
+class Route(Model):
+    """One place that alerts go to."""
+
+    to: Connection = Field(description="Airflow connection: of type smtp, or of type apprise with any of its services")
+    mail: list[str] = Field([], description="addresses (smtp only)")
+    severity: Severity = Field(Severity.WARNING, description="from this severity on")
+    kinds: list[Kind] = Field([], description="only these kinds; empty: all")
+
+    def takes(self, kind: Kind, severity: Severity) -> bool:
+        """Whether an alert of this kind and severity goes here."""
+        return severity.rank >= self.severity.rank and (not self.kinds or kind in self.kinds)
+
+
+class Alerts(Model):
+    """Who is told of what. Every message is in the mailbox of the dashboard, whether it goes anywhere or not."""
+
+    routes: list[Route] = Field([], description="where messages go")
+    max_an_hour: int = Field(
+        12, ge=1, le=1000, description="messages an hour to one route; what is more waits together"
+    )
+    late_after_hours: float = Field(12, gt=0, le=720, description="a run that takes longer than this is late")
+
+
+class Budget(Model):
+    """What pods of one application may use in seven days before people are told."""
+
+    gpu_hours_a_week: float | None = Field(None, gt=0, description="empty: no bound")
+    cost_a_week: float | None = Field(None, gt=0, description="in the currency of price_per_hour; empty: no bound")
