@@ -64,6 +64,7 @@ def test_a_misspelt_parameter_of_a_run_is_refused():
 
 def test_a_job_sees_the_tracking_server_and_none_of_airflows_secrets(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret-key")
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW", '{"conn_type": "http", "password": "of housekeeping"}')
     monkeypatch.setenv("SOME_TOKEN", "secret-token")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("HF_TOKEN", "for gated models")
@@ -75,6 +76,7 @@ def test_a_job_sees_the_tracking_server_and_none_of_airflows_secrets(monkeypatch
     assert environment["OMP_NUM_THREADS"] == "2"
     assert not [key for key in environment if key.startswith("AIRFLOW")]
     assert "SOME_TOKEN" not in environment
+    assert not [key for key, value in environment.items() if "of housekeeping" in value]
 
 
 KEYS = {"AWS_SECRET_ACCESS_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_KEY"}

@@ -1,5 +1,6 @@
 """Airflow's processes get the stack's own settings and secrets, and nothing of another Airflow."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_secrets_are_long_kept_and_for_this_user_alone(place: Place) -> None:
     assert (stack_keys(place), passwords(place)) == (keys, words)
     assert len(keys["jwt_secret"]) >= 64
     assert len(keys["api_secret_key"]) >= 64
-    assert set(words) == set(USERS) == {"viewer", "approver", "operator", "admin"}
+    assert set(words) == set(USERS) == {"viewer", "approver", "operator", "admin", "housekeeping"}
     assert len(set(words.values())) == len(words)
     for file in (place.passwords, place.home / "keys.json"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -75,6 +76,14 @@ def test_what_is_printed_names_the_password_file_and_no_password(place: Place) -
 
     assert str(place.passwords) in text
     assert not any(word in text for word in passwords(place).values())
+
+
+def test_housekeeping_asks_the_rest_api_as_a_user_that_may_only_look(place: Place) -> None:
+    connection = json.loads(airflow_environment(place)["AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW"])
+
+    assert (connection["host"], connection["port"]) == ("127.0.0.1", place.airflow_port)
+    assert connection["password"] == passwords(place)[connection["login"]]
+    assert USERS[connection["login"]] == "viewer"
 
 
 def test_everything_listens_on_this_machine_only(place: Place) -> None:

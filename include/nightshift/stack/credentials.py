@@ -12,7 +12,8 @@ from nightshift.errors import BadEnvironment
 from nightshift.stack.place import Place
 
 # Airflow's simple auth manager knows four roles; `user` may run DAGs and answer approvals, and change nothing else.
-USERS = {"viewer": "viewer", "approver": "user", "operator": "op", "admin": "admin"}
+USERS = {"viewer": "viewer", "approver": "user", "operator": "op", "admin": "admin", "housekeeping": "viewer"}
+HOUSEKEEPING = "housekeeping"  # no person: as it, tasks ask the REST API about other runs
 KEY_BYTES = 64
 
 

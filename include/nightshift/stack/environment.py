@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from nightshift.stack.credentials import USERS, stack_keys
+from nightshift.stack.credentials import HOUSEKEEPING, USERS, passwords, stack_keys
 from nightshift.stack.place import Place
 
 
@@ -59,6 +59,15 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": place.storage,
         "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": json.dumps(
             {"conn_type": "http", "host": place.mlflow_host, "port": place.mlflow_port}
+        ),
+        "AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW": json.dumps(
+            {
+                "conn_type": "http",
+                "host": "127.0.0.1",
+                "port": place.airflow_port,
+                "login": HOUSEKEEPING,
+                "password": passwords(place)[HOUSEKEEPING],
+            }
         ),
         "PATH": _path(),
         "VIRTUAL_ENV": sys.prefix,
