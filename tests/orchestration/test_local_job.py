@@ -59,7 +59,8 @@ def test_a_job_that_gives_no_verdict_is_not_logged_as_passed(tmp_path, capsys):
         result=result,
     )  # fmt: skip
     replace(UPath(attempt.result_uri), file.model_dump_json().encode())
-    assert task.answer(spec, attempt.result_uri, {}) == result
+    ti = SimpleNamespace(dag_id="banking_assistant_finetune", run_id="r")
+    assert task.answer(spec, attempt.result_uri, {"ti": ti}) == result
     assert "PASS" not in capsys.readouterr().out
 
 

@@ -74,6 +74,7 @@ class Result(JobResult):
     model: str
     digest: str
     run_id: str
+    run_url: str
     steps: int
     train_tokens: int
     tokens_per_second: float
@@ -137,6 +138,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         model=str(partition),
         digest=manifest.digest,
         run_id=tracking.run_id,
+        run_url=tracking.url,
         tokens_per_second=fitted.tokens_per_second,
         **fitted.model_dump(include={"steps", "train_tokens", "held_out_loss", "seconds", "processes"}),
     )

@@ -12,6 +12,7 @@ from nightshift.data.storage import replace
 from nightshift.errors import ExitCode, JobError
 from nightshift.jobs.contract import JobSpec, read_result
 from nightshift.orchestration.attempt import Attempt, new_attempt
+from nightshift.orchestration.links import LINKS, links_of
 from nightshift.verdict import Verdict
 
 
@@ -33,6 +34,7 @@ class JobTask(BaseOperator):
 
     template_fields = ("arguments",)
     template_fields_renderers = {"arguments": "json"}  # noqa: RUF012  (Airflow's own form)
+    operator_extra_links = LINKS
     ui_color = "#e3ecf7"
 
     def __init__(
@@ -51,6 +53,7 @@ class JobTask(BaseOperator):
         self.arguments = arguments
         self.compute = compute
         self.obey_verdict = obey_verdict
+        self.links: dict[str, str] = {}  # of the result, by the title of their button
 
     def prepared(self, context: Any) -> Attempt:
         """Return this attempt, with its spec in storage.
@@ -80,6 +83,8 @@ class JobTask(BaseOperator):
             raise JobFailed(str(error)) from error
         except OSError as error:
             raise JobFailed(f"the result at {result_uri} cannot be read: {error}") from error
+        ti = context["ti"]
+        self.links = links_of(self.application, ti.dag_id, ti.run_id, file.result)
         seconds = (file.ended - file.started).total_seconds()
         self.log.info("%s took %.1f s and at most %.2f GB", self.job, seconds, file.peak_memory_gb)
         if "verdict" not in file.result:
@@ -88,7 +93,7 @@ class JobTask(BaseOperator):
         reasons = list(filter(None, file.result.get("reasons") or [file.result.get("reason")]))
         self.log.info("%s: %s %s", self.job, verdict, "; ".join(reasons))
         if self.obey_verdict and verdict in {Verdict.INSUFFICIENT_DATA, Verdict.FAIL, Verdict.ERROR}:
-            context["ti"].xcom_push("return_value", file.result)
+            ti.xcom_push("return_value", file.result)
             stop = AirflowSkipException if verdict is Verdict.INSUFFICIENT_DATA else AirflowFailException
             raise stop(f"{self.job}: {verdict}: {'; '.join(reasons)}")
         return file.result

@@ -20,6 +20,7 @@ from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
 from nightshift.orchestration.kubernetes.cluster import Ending, trouble
 from nightshift.orchestration.kubernetes.submission import Submission, record, recorded, submit, waiting
+from nightshift.orchestration.links import LINKS, PODS
 
 LOOK_AGAIN = timedelta(seconds=30)
 REQUEST_SECONDS = (5, 20)  # to connect, and to answer
@@ -32,6 +33,8 @@ class ClusterJob(JobTask):
     A try finds the pods of the try before and goes on with them. A cluster that is down, full or forbids is waited for,
     without a worker, as long as the profile says.
     """
+
+    operator_extra_links = (*LINKS, PODS)
 
     @abstractmethod
     def goes_on(self, submission: Submission) -> bool:

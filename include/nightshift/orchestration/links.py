@@ -1,0 +1,71 @@
+"""The buttons on a task's page: its MLflow run, the model version, and the run's own page with its pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
+
+
+@attrs.define
+class ResultLink(BaseOperatorLink):
+    """A button that leads where the result of the task says, and is not there where it says nothing.
+
+    The worker stores the address beside the result when the task ends; no result, no button.
+
+    :param title: the button's text, and the key of :func:`links_of`.
+    """
+
+    title: str
+
+    @property
+    def name(self) -> str:
+        """Text of the button."""
+        return self.title
+
+    @property
+    def xcom_key(self) -> str:
+        """Where the worker stores the address."""
+        return f"link_{self.title.lower().replace(' ', '_')}"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address, empty where there is none."""
+        return str(operator.links.get(self.title, ""))
+
+
+LINKS = tuple(ResultLink(title) for title in ("MLflow run", "Model version", "Nightshift"))
+PODS = ResultLink("Pods")
+
+
+def links_of(application: str, dag_id: str, run_id: str, result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the addresses that a job's result has, by the title of their button.
+
+    Of the nights that a monitor judged in one run, the newest one with a report is shown.
+    """
+    nights = [night for night in result.get("nights", []) if night.get("report")]
+    newest: Mapping[str, Any] = nights[-1] if nights else {}
+    found = {
+        "MLflow run": result.get("run_url") or newest.get("run_url"),
+        "Model version": result.get("model_url"),
+        "Nightshift": run_page(application, dag_id, run_id),
+        "Pods": f"{run_page(application, dag_id, run_id)}#pods",
+    }
+    return {title: address for title, address in found.items() if address}
+
+
+def application_page(application: str) -> str:
+    """Return the address of an application's page."""
+    return f"{_airflow()}/nightshift/apps/{quote(application, safe='')}"
+
+
+def run_page(application: str, dag_id: str, run_id: str) -> str:
+    """Return the address of the page that says what a DAG run did for an application."""
+    return f"{application_page(application)}/runs/{quote(dag_id, safe='')}/{quote(run_id, safe='')}"
+
+
+def _airflow() -> str:
+    return str(conf.get("api", "base_url", fallback="")).rstrip("/")

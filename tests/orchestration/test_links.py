@@ -1,0 +1,47 @@
+"""The buttons on a task's page."""
+
+from types import SimpleNamespace
+
+import pytest
+from airflow.serialization.serialized_objects import DagSerialization
+
+from nightshift.orchestration.links import LINKS, links_of
+
+RUN = ("banking_assistant", "banking_assistant_finetune", "manual__2026-11-05T01:02:03+00:00")
+
+
+def test_a_run_id_is_quoted_so_that_its_page_is_found():
+    page = links_of(*RUN, {})["Nightshift"]
+    assert page.endswith(
+        "/nightshift/apps/banking_assistant/runs/banking_assistant_finetune/manual__2026-11-05T01%3A02%3A03%2B00%3A00"
+    )
+
+
+def test_a_result_without_addresses_has_only_the_buttons_of_its_run():
+    assert set(links_of(*RUN, {"verdict": "PASS", "run_url": ""})) == {"Nightshift", "Pods"}
+
+
+def test_of_many_nights_the_newest_with_a_report_is_shown():
+    nights = [
+        {"night": "2026-11-05", "report": "file:///a", "run_url": "http://mlflow/5"},
+        {"night": "2026-11-06", "report": "file:///b", "run_url": "http://mlflow/6"},
+        {"night": "2026-11-07", "report": None, "run_url": None},
+    ]
+    assert links_of(*RUN, {"nights": nights})["MLflow run"] == "http://mlflow/6"
+
+
+@pytest.mark.parametrize("title", ["MLflow run", "Model version"])
+def test_what_a_result_does_not_say_has_no_button(title):
+    link = next(link for link in LINKS if link.name == title)
+    assert not link.get_link(SimpleNamespace(links={}), ti_key=None)
+
+
+def test_airflow_keeps_the_buttons_when_a_dag_goes_through_its_database():
+    from airflow.sdk import DAG
+
+    from nightshift.orchestration.local_job import LocalJob
+
+    with DAG("banking_assistant_finetune") as dag:
+        LocalJob(task_id="train", application="banking_assistant", job="train", arguments={})
+    kept = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("train").extra_links
+    assert set(kept) == {link.name for link in LINKS}
