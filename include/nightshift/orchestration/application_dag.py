@@ -40,6 +40,8 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
+        # They only look after what others do; one that nobody unpaused would be missed when it is needed.
+        is_paused_upon_creation=False,
         # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
         default_args={"owner": "nightshift", "retries": 2, "retry_delay": timedelta(minutes=1)},
         tags=["nightshift"],
