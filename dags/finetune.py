@@ -85,7 +85,7 @@ for app in readable_applications():
             assets=retraining_asset(app),
         ),
         params={
-            "until": optional_day("Last day of examples to train on; empty: the newest accepted"),
+            "until": optional_day(app, "Last day of examples to train on; empty: the newest accepted"),
             "base_model": Param(
                 app.base_model,
                 type="string",

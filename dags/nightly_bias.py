@@ -35,7 +35,7 @@ for app in readable_applications():
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable("0 6 * * *", timezone="UTC"), assets=interactions_asset(app)
         ),
-        params={"night": optional_day("Night to judge again (UTC); empty: every night that has no report yet")},
+        params={"night": optional_day(app, "Night to judge again (UTC); empty: every night that has no report yet")},
         doc_md=__doc__,
     ):
         bias = job("bias", app, NIGHT, obey_verdict=False)

@@ -34,7 +34,7 @@ for app in readable_applications():
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable("0 5 * * *", timezone="UTC"), assets=interactions_asset(app)
         ),
-        params={"night": optional_day("Night to judge again (UTC); empty: every night that has no verdict yet")},
+        params={"night": optional_day(app, "Night to judge again (UTC); empty: every night that has no verdict yet")},
         doc_md=__doc__,
     ):
         drift = job("drift", app, NIGHT, obey_verdict=False)

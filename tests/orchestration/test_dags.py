@@ -164,6 +164,19 @@ def test_a_second_application_is_one_file_and_a_bad_one_breaks_only_its_own_dags
     assert f"{tmp_path / 'broken.yaml'}:1: sources" in error
 
 
+def test_every_field_of_every_form_says_what_it_is_and_what_it_takes(dags):
+    for dag in dags.values():
+        for name in dag.params:
+            param = dag.params.get_param(name)
+            schema = param.schema
+            assert len(param.description) > 10, f"{dag.dag_id}: {name}"
+            kinds = {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
+            if kinds & {"integer", "number"}:
+                assert {"minimum", "exclusiveMinimum"} & set(schema), f"{dag.dag_id}: {name} has no bound"
+    day = dags["banking_assistant_ingest"].params.get_param("day")
+    assert "from 2026-11-02 to 2026-11-09" in day.description
+
+
 @pytest.mark.parametrize(
     "conf",
     [

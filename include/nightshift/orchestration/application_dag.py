@@ -59,5 +59,5 @@ def daily(app: Application, doing: str) -> dict[str, Any]:
         "end_date": datetime.combine(app.end, time.max, UTC) if app.end else None,
         "catchup": app.catch_up,
         "max_active_runs": 2,
-        "params": {"day": optional_day(f"{doing} (UTC); empty: the run's own data interval")},
+        "params": {"day": optional_day(app, f"{doing} (UTC); empty: the run's own data interval")},
     }

@@ -7,6 +7,8 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import BaseModel
 
+from nightshift.config import Application
+
 # What a JSON Schema of ours and a Param of Airflow's have in common.
 KEYWORDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "description")
 
@@ -20,9 +22,12 @@ def params_of(values: BaseModel, section: str | None = None) -> dict[str, Param]
     return params
 
 
-def optional_day(description: str) -> Param:
-    """Return a param for a day that may be left empty."""
-    return Param(None, type=["null", "string"], format="date", description=description)
+def optional_day(app: Application, description: str) -> Param:
+    """Return a param for a day that may be left empty; its text says which days the application has."""
+    days = f"from {app.start} to {app.end}" if app.end else f"from {app.start} on"
+    return Param(
+        None, type=["null", "string"], format="date", description=f"{description}. {app.name} has data {days}."
+    )
 
 
 def rendered(names: list[str]) -> dict[str, str]:
