@@ -85,6 +85,7 @@ def start(place: Place) -> bool:
 def where(place: Place) -> str:
     """Say where a person looks."""
     return (
+        f"  dashboard    {place.airflow_url}/nightshift/   (Nightshift in Airflow's menu)\n"
         f"  Airflow      {place.airflow_url}   users admin, operator, approver, viewer\n"
         f"  MLflow       {place.mlflow_url}\n"
         f"  passwords    {place.passwords}\n"
