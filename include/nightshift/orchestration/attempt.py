@@ -78,9 +78,14 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     except ValidationError as error:
         raise BadInput(f"the arguments of {job} are not right: {error}") from error
     ti = context["ti"]
-    place = [_slug(part) for part in (ti.dag_id, ti.run_id, ti.task_id)]
-    suffix = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
-    return Attempt(job, spec, UPath(storage).joinpath(app.name, "results", *place, *suffix, f"try-{ti.try_number}"))
+    place = results_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+    return Attempt(job, spec, UPath(storage).joinpath(app.name, *place, f"try-{ti.try_number}"))
+
+
+def results_of(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> tuple[str, ...]:
+    """Return the folders, below the application's place in storage, that hold the results of a task's tries."""
+    mapped = (str(map_index),) if map_index is not None and map_index >= 0 else ()
+    return ("results", *(_slug(part) for part in (dag_id, run_id, task_id)), *mapped)
 
 
 def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str, str]:
