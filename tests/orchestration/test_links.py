@@ -23,14 +23,32 @@ def test_a_result_without_addresses_has_only_the_buttons_of_its_run():
 
 def test_of_many_nights_the_newest_with_a_report_is_shown():
     nights = [
-        {"night": "2026-11-05", "report": "file:///a", "run_url": "http://mlflow/5"},
-        {"night": "2026-11-06", "report": "file:///b", "run_url": "http://mlflow/6"},
+        {"night": "2026-11-05", "report": "file:///banking_assistant/drift/2026-11-05/a", "run_url": "http://mlflow/5"},
+        {"night": "2026-11-06", "report": "file:///banking_assistant/drift/2026-11-06/b", "run_url": "http://mlflow/6"},
         {"night": "2026-11-07", "report": None, "run_url": None},
     ]
-    assert links_of(*RUN, {"nights": nights})["MLflow run"] == "http://mlflow/6"
+    links = links_of(*RUN, {"nights": nights})
+    assert links["MLflow run"] == "http://mlflow/6"
+    assert links["Report"].endswith("/apps/banking_assistant/reports/drift/2026-11-06/b/report.html")
 
 
-@pytest.mark.parametrize("title", ["MLflow run", "Model version"])
+@pytest.mark.parametrize(
+    ("result", "page"),
+    [
+        ({"evaluation": "s3://team/banking_assistant/evaluations/0a"}, "evaluations/0a/report.html"),
+        (
+            {"data_docs": "s3://team/banking_assistant/data_docs/2026-11-02/0a/index.html"},
+            "data_docs/2026-11-02/0a/index.html",
+        ),
+        ({"report": "s3://team/elsewhere/drift/0a"}, None),
+    ],
+)
+def test_a_report_is_shown_by_the_page_of_its_application(result, page):
+    link = links_of(*RUN, result).get("Report", "")
+    assert link.endswith(f"/nightshift/apps/banking_assistant/reports/{page}") if page else link == ""
+
+
+@pytest.mark.parametrize("title", ["MLflow run", "Report", "Model version"])
 def test_what_a_result_does_not_say_has_no_button(title):
     link = next(link for link in LINKS if link.name == title)
     assert not link.get_link(SimpleNamespace(links={}), ti_key=None)

@@ -1,4 +1,4 @@
-"""The buttons on a task's page: its MLflow run, the model version, and the run's own page with its pods."""
+"""The buttons on a task's page: its MLflow run, its report, the model version, and the run's own page with its pods."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ResultLink(BaseOperatorLink):
         return str(operator.links.get(self.title, ""))
 
 
-LINKS = tuple(ResultLink(title) for title in ("MLflow run", "Model version", "Nightshift"))
+LINKS = tuple(ResultLink(title) for title in ("MLflow run", "Report", "Model version", "Nightshift"))
 PODS = ResultLink("Pods")
 
 
@@ -48,8 +48,10 @@ def links_of(application: str, dag_id: str, run_id: str, result: Mapping[str, An
     """
     nights = [night for night in result.get("nights", []) if night.get("report")]
     newest: Mapping[str, Any] = nights[-1] if nights else {}
+    report = result.get("report") or newest.get("report") or result.get("evaluation") or result.get("data_docs")
     found = {
         "MLflow run": result.get("run_url") or newest.get("run_url"),
+        "Report": report_page(application, report),
         "Model version": result.get("model_url"),
         "Nightshift": run_page(application, dag_id, run_id),
         "Pods": f"{run_page(application, dag_id, run_id)}#pods",
@@ -65,6 +67,18 @@ def application_page(application: str) -> str:
 def run_page(application: str, dag_id: str, run_id: str) -> str:
     """Return the address of the page that says what a DAG run did for an application."""
     return f"{application_page(application)}/runs/{quote(dag_id, safe='')}/{quote(run_id, safe='')}"
+
+
+def report_page(application: str, report: str | None) -> str:
+    """Return the address of the page that shows a report, empty where there is none.
+
+    :param report: URI of the partition that holds the report, or of the report itself.
+    """
+    _, _, place = (report or "").rpartition(f"/{application}/")
+    if not place:
+        return ""
+    page = place if place.endswith(".html") else f"{place.rstrip('/')}/report.html"
+    return f"{application_page(application)}/reports/{quote(page)}"
 
 
 def _airflow() -> str:
