@@ -74,8 +74,8 @@ def report_page(application: str, report: str | None) -> str:
 
     :param report: URI of the partition that holds the report, or of the report itself.
     """
-    _, _, place = (report or "").rpartition(f"/{application}/")
-    if not place:
+    _, found, place = (report or "").rpartition(f"/{application}/")
+    if not found:
         return ""
     page = place if place.endswith(".html") else f"{place.rstrip('/')}/report.html"
     return f"{application_page(application)}/reports/{quote(page)}"
