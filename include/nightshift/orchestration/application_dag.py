@@ -9,6 +9,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
 
 from nightshift.config import Application
 from nightshift.orchestration.forms import optional_day
+from nightshift.orchestration.telling import telling_of_runs
 
 # The interval of a daily run, or the day that a person gave.
 INTERVAL = {
@@ -27,6 +28,7 @@ def application_dag(
         start_date=datetime.combine(app.start, time(), UTC),
         default_args={"owner": app.owner, "retries": 2, "retry_delay": timedelta(seconds=30), "pool": pool},
         tags=["nightshift", app.name],
+        **telling_of_runs(app),
         **{"catchup": False, "max_active_runs": 1, **arguments},
     )
 

@@ -1,0 +1,189 @@
+"""Brings a message to a route: by mail through the provider's SmtpHook, to everything else through Apprise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Any
+
+from nightshift.alerts.message import Message
+from nightshift.monitoring.shown import shown
+from nightshift.people import Route, Severity
+
+LONGEST_ERROR = 400  # characters
+# Apprise services that programs read: nothing is done there to keep a text from calling people by name.
+READ_BY_PROGRAMS = {"json", "jsons", "xml", "xmls", "form", "forms"}
+
+
+class NotDelivered(Exception):
+    """A route did not take a message; the text says why, without a secret."""
+
+
+def send(route: Route, message: Message, seconds: float) -> None:
+    """Bring a message to a route, which may take it for at most so many seconds.
+
+    :raises NotDelivered: it did not take it, or nobody knows whether it did: the time was up.
+    """
+    from airflow.sdk.bases.hook import BaseHook
+
+    try:
+        connection = BaseHook.get_connection(route.to)
+    except Exception as error:  # each secrets backend has errors of its own
+        raise NotDelivered(
+            f"no connection {route.to!r} can be had ({type(error).__name__}): add it to Airflow"
+        ) from None
+    if connection.conn_type == "smtp":
+        work: Callable[[], None] = lambda: _mail(route, message)  # noqa: E731
+    elif connection.conn_type == "apprise":
+        work = lambda: _notify(connection, message, seconds)  # noqa: E731
+    else:
+        raise NotDelivered(
+            f"connection {route.to!r} is of type {connection.conn_type!r}; a route needs smtp or apprise"
+        )
+    try:
+        _within(seconds, work)
+    except NotDelivered as error:
+        raise NotDelivered(_without_secrets(str(error), connection)) from None
+    except Exception as error:  # each mail server and service has errors of its own
+        said = _without_secrets(f"{type(error).__name__}: {error}", connection)
+        raise NotDelivered(said) from None
+
+
+def mail_of(route: Route, message: Message, sender: str) -> EmailMessage:
+    """Return a message as a mail with both forms. Sent twice, it has the same Message-ID, so that readers can tell."""
+    mail = EmailMessage()
+    mail["Subject"] = message.subject
+    mail["From"] = sender
+    mail["To"] = ", ".join(route.mail)
+    mail["Date"] = format_datetime(datetime.now(UTC))
+    mail["Message-ID"] = f"<{message.id}.{message.application}@nightshift>"
+    # Mail programs show what belongs to one night as one conversation.
+    night = hashlib.sha256(f"{message.application} {message.group or message.id}".encode()).hexdigest()[:20]
+    mail["References"] = f"<{night}.{message.application}@nightshift>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Nightshift-Application"] = message.application
+    if message.severity is Severity.CRITICAL and not message.good:
+        mail["Importance"] = "high"
+    mail.set_content(message.text)
+    mail.add_alternative(message.html, subtype="html")
+    return mail
+
+
+def _mail(route: Route, message: Message) -> None:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    if not route.mail:
+        raise NotDelivered(f"the route to {route.to!r} has no `mail` addresses")
+    with SmtpHook(smtp_conn_id=route.to) as hook:
+        if not hook.from_email:
+            raise NotDelivered(f"connection {route.to!r} has no `from_email` in its extra")
+        # The hook's own sending knows no plain-text form and tries six times; its client is logged in and has its TLS.
+        refused = hook._smtp_client.send_message(mail_of(route, message, hook.from_email))
+    if refused:
+        raise NotDelivered(f"the mail server refused {', '.join(refused)}; the other addresses have the mail")
+
+
+def _notify(connection: Any, message: Message, seconds: float) -> None:
+    import apprise
+    from apprise.plugins.pagerduty import NotifyPagerDuty
+
+    services = apprise.Apprise()
+    for url in _urls(connection):
+        if not services.add(url):
+            raise NotDelivered(f"connection {connection.conn_id!r} holds an address that Apprise does not understand")
+    if not len(services):
+        raise NotDelivered(f"connection {connection.conn_id!r} names no service: fill in `config`")
+    for service in services:
+        alone = apprise.Apprise()
+        alone.add(service)
+        if service.overflow_mode is apprise.OverflowMode.UPSTREAM:
+            service.overflow_mode = apprise.OverflowMode.TRUNCATE
+        if isinstance(service, NotifyPagerDuty) and service.dedup is None:
+            # So a recovery resolves what the alert triggered, where the address says action=map.
+            service.dedup = _incident(message)
+        form = service.resolve_format(None)
+        result = alone.notify(
+            body=_body(message, form.value, service),
+            title=message.subject,
+            body_format=form,
+            notify_type=_type_of(message),
+            timeout=seconds,
+        )
+        if not result:
+            logs = [entry.message for one in result.results for entry in one.logs() if entry.level != "INFO"]
+            said = "; ".join(dict.fromkeys(logs)) or result.status.name.lower()
+            raise NotDelivered(f"{service.service_name}: {said}")
+
+
+def _body(message: Message, form: str, service: Any) -> str:
+    """The form that a service shows. In a chat no text of a user calls anybody."""
+    body = {"html": message.html, "markdown": message.markdown}.get(form, message.text)
+    programs = set(filter(None, [service.protocol, service.secure_protocol])) & READ_BY_PROGRAMS
+    return body if form == "html" or programs else body.replace("@", "@\u200b")
+
+
+def _type_of(message: Message) -> str:
+    if message.good:
+        return "success"
+    return {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}[message.severity]
+
+
+def _incident(message: Message) -> str:
+    """What the alerts of a message and their recoveries have in common."""
+    told = sorted(alert.condition or alert.id for alert in message.alerts)
+    return hashlib.sha256(json.dumps([message.application, told]).encode()).hexdigest()[:32]
+
+
+def _urls(connection: Any) -> list[str]:
+    config = connection.extra_dejson.get("config")
+    try:
+        config = json.loads(config) if isinstance(config, str) else config
+        entries = config if isinstance(config, list) else [config] if config else []
+        return [str(entry["path"]) for entry in entries]
+    except (ValueError, KeyError, TypeError):
+        raise NotDelivered(
+            f"the `config` of connection {connection.conn_id!r} is not {{'path': URL}} or a list of such"
+        ) from None
+
+
+def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Do something in a thread of its own, and wait no longer than that; whoever drips bytes holds up nobody."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise NotDelivered(f"no answer within {seconds:.0f} seconds")
+    if failed:
+        raise failed[0]
+
+
+def _without_secrets(text: str, connection: Any) -> str:
+    """A text on one line in which no part of a connection's password and extra is left."""
+    found = [connection.password or ""]
+    for value in _texts(connection.extra_dejson):
+        found += [value, *re.split(r"[/?&=@:;,\s\"'{}\[\]]+", value)]
+    for secret in sorted({one for one in found if len(one) >= 4}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return shown(text, LONGEST_ERROR)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _texts(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _texts(inner)]
+    return [value] if isinstance(value, str) else []

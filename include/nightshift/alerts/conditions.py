@@ -1,0 +1,81 @@
+"""What holds since when, and what is still news of it: pure functions of an open condition and a new alert."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from nightshift.alerts.alert import Alert
+from nightshift.people import Severity
+
+# A condition that holds on for the same cause is told again as if it were new after this time.
+TOLD_AGAIN_AFTER = timedelta(days=7)
+REMEMBERED = 100  # ids of one condition
+
+
+class Open(BaseModel):
+    """A condition that holds.
+
+    :param opened: id of the alert that opened it.
+    :param alert: the newest alert about it.
+    :param severity: the worst that was told of it.
+    :param told: when it was last told as news.
+    :param ids: of the newest alerts about it; `count` counts all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    opened: str
+    alert: Alert
+    severity: Severity
+    told: AwareDatetime
+    count: int
+    ids: list[str]
+
+
+def told_as(held: Open | None, alert: Alert) -> Alert:
+    """Return an alert as people are told of it: that the same holds on, for the same cause, is only information."""
+    if held is None:
+        return alert
+    news = (
+        alert.severity.rank > held.severity.rank
+        or alert.cause != held.alert.cause
+        or alert.at - held.told >= TOLD_AGAIN_AFTER
+    )
+    severity = alert.severity if news else Severity.INFO
+    return alert.model_copy(update={"since": held.alert.since, "severity": severity})
+
+
+def held_with(held: Open | None, told: Alert) -> Open:
+    """Return a condition with one more alert about it, as it was told; one that it knows changes nothing."""
+    if held is None:
+        return Open(opened=told.id, alert=told, severity=told.severity, told=told.at, count=1, ids=[told.id])
+    if told.id in held.ids:
+        return held
+    return Open(
+        opened=held.opened,
+        alert=told,
+        severity=max(held.severity, told.severity, key=lambda severity: severity.rank),
+        told=held.told if told.severity is Severity.INFO else told.at,
+        count=held.count + 1,
+        ids=[*held.ids, told.id][-REMEMBERED:],
+    )
+
+
+def ended_by(held: Open | None, good: Alert) -> Alert | None:
+    """Return a recovery as people are told of it; None where it ends nothing.
+
+    It goes to whoever was told the worst of it. An earlier night says nothing about what a later one opened.
+    """
+    if held is None or (good.night and held.alert.night and good.night < held.alert.night):
+        return None
+    alerts = "one alert" if held.count == 1 else f"{held.count} alerts"
+    return good.model_copy(
+        update={
+            "opened": held.opened,
+            "severity": held.severity,
+            "since": held.alert.since,
+            "facts": [*good.facts, f"It held since {held.alert.since:%Y-%m-%d %H:%M} UTC, with {alerts}."],
+        }
+    )

@@ -1,0 +1,140 @@
+"""A message: the alerts that one route is told together, as plain text, HTML and Markdown."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from nightshift.alerts.alert import Alert
+from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.people import Severity
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MOST_ALERTS = 25  # spelled out in one message; the mailbox has the others, too
+MOST_FACTS = 8
+LONGEST = 600  # characters of one fact
+LONGEST_TITLE = 200
+
+KINDS = {
+    "data_rejected": "data rejected",
+    "no_data": "no data",
+    "drift": "drift",
+    "bias": "bias",
+    "retraining_started": "retraining started",
+    "retraining_refused": "retraining refused",
+    "retraining_finished": "retraining finished",
+    "gate_failed": "gate failed",
+    "approval_waits": "approval waits",
+    "job_failed": "job failed",
+    "job_stuck": "job stuck",
+    "deadline_missed": "deadline missed",
+    "budget": "budget",
+}
+
+
+class Message(BaseModel):
+    """What one route is told at once.
+
+    :param group: the night that its alerts belong to; empty: of several.
+    :param severity: the worst of its alerts.
+    :param sent: when the route took it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    application: str
+    route: str
+    group: str
+    severity: Severity
+    subject: str
+    alerts: list[Alert]
+    sent: AwareDatetime | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether it holds nothing but recoveries."""
+        return all(alert.good for alert in self.alerts)
+
+    @property
+    def text(self) -> str:
+        """The message as plain text."""
+        return self._rendered("message.txt.jinja")
+
+    @property
+    def html(self) -> str:
+        """The message as a page that loads nothing and runs nothing; all texts in it are escaped."""
+        return self._rendered("message.html.jinja")
+
+    @property
+    def markdown(self) -> str:
+        """The message as Markdown, without its subject; what its texts hold of Markdown shows as text."""
+        return self._rendered("message.md.jinja")
+
+    def _rendered(self, template: str) -> str:
+        alerts = self.alerts[:MOST_ALERTS]
+        return str(
+            _environment()
+            .get_template(template)
+            .render(message=self, alerts=alerts, more=len(self.alerts) - len(alerts), most_facts=MOST_FACTS)
+        )
+
+
+def compose(alerts: Sequence[Alert], route: str) -> Message:
+    """Return the message that tells a route of these alerts (at least one), the worst first.
+
+    The same alerts always make a message with the same id.
+    """
+    ordered = sorted(alerts, key=lambda alert: (alert.good, -alert.severity.rank, alert.at, alert.id))
+    first, groups = ordered[0], {alert.group for alert in ordered}
+    told = hashlib.sha256(" ".join([route, *sorted(alert.id for alert in ordered)]).encode()).hexdigest()
+    return Message(
+        id=told[:20],
+        application=first.application,
+        route=route,
+        group=groups.pop() if len(groups) == 1 else "",
+        severity=first.severity,
+        subject=_subject(ordered),
+        alerts=ordered,
+    )
+
+
+def _subject(alerts: list[Alert]) -> str:
+    """One line: application, how bad, and what; of several alerts the worst, and how many there are."""
+    first = alerts[0]
+    level = f"{'TEST ' if first.test else ''}{'recovered' if first.good else first.severity.upper()}"
+    more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
+    return f"[{first.application}] {level}: {shown(first.title, LONGEST_TITLE)}{more}"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("nightshift.alerts"),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        line=lambda text, most=LONGEST: shown(str(text), most),
+        markdown=lambda text, most=LONGEST: in_markdown(shown(str(text), most)),
+        address=lambda url: quote(url, safe="%/:?&=#+,;~@!$*'"),
+        minute=_minute,
+        level=lambda alert: "recovered" if alert.good else alert.severity.value,
+        kind=lambda alert: KINDS[alert.kind],
+    )
+    return environment
+
+
+def _minute(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

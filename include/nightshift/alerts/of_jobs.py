@@ -1,0 +1,280 @@
+"""What a job's result says to people: pure functions from a job, its spec and its result to alerts and recoveries.
+
+A night is normal when it passes, and nothing is said of it, unless it ends what was told before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nightshift.alerts.alert import Alert
+from nightshift.config import Application
+from nightshift.people import Kind, Severity
+from nightshift.verdict import Verdict
+
+# What keeps the ledger from ordering a retraining although enough nights failed.
+REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "too_few_new_examples"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What all alerts of one result have in common.
+
+    :param where: application, DAG, run and task, for a person.
+    :param links: pages about the run, by name; `report_page` gives the page of one report by its URI.
+    :param failure: id of the alert that tells that this run failed: what explains the failure makes it superfluous.
+    """
+
+    application: Application
+    where: str
+    links: Mapping[str, str]
+    report_page: Callable[[str | None], str]
+    failure: str
+    now: datetime
+
+    def alert(self, kind: Kind, severity: Severity, title: str, **fields: Any) -> Alert:
+        """Return an alert of this result."""
+        links = {name: url for name, url in {**self.links, **fields.pop("links", {})}.items() if url}
+        return Alert(
+            application=self.application.name, where=self.where, at=self.now,
+            kind=kind, severity=severity, title=title, links=links, **fields,
+        )  # fmt: skip
+
+    def good(self, kind: Kind, condition: str, title: str, **fields: Any) -> Alert:
+        """Return a recovery; the outbox drops it where nothing was open."""
+        return self.alert(kind, Severity.INFO, title, condition=condition, good=True, **fields)
+
+
+def alerts_of(job: str, spec: Any, result: Mapping[str, Any], told: Told) -> list[Alert]:
+    """Return what a result says to people; most say nothing."""
+    speaks = SPEAKING.get(job)
+    return list(speaks(spec, result, told)) if speaks else []
+
+
+def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    night, what = spec.interval.key, f"{'prompts' if spec.part == 'traffic' else 'rows'} of {told.application.name}"
+    condition = f"no data: {spec.part}"
+    if result["verdict"] == Verdict.INSUFFICIENT_DATA:
+        yield told.alert(
+            Kind.NO_DATA,
+            Severity.WARNING,
+            f"no {what} for {night}",
+            subject=spec.part,
+            night=night,
+            facts=[result["reason"]],
+            todo="look whether the source delivered, and clear the task when it did; without it the night stays empty",
+            condition=condition,
+        )
+    else:
+        yield told.good(Kind.NO_DATA, condition, f"{what} came again for {night}", subject=spec.part, night=night)
+
+
+def _validate(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    night = str(spec.examples).rstrip("/").rpartition("/")[2]
+    verdict = result["verdict"]
+    if verdict in {Verdict.FAIL, Verdict.ERROR}:
+        yield told.alert(
+            Kind.DATA_REJECTED,
+            Severity.WARNING,
+            f"the data of {night} was rejected",
+            subject="examples",
+            night=night,
+            facts=result["reasons"],
+            todo="look at the data docs; correct the source and clear the run, or change what `validation` asks",
+            condition="data rejected",
+            explains=[told.failure],
+        )
+    elif verdict == Verdict.INSUFFICIENT_DATA:
+        yield told.alert(
+            Kind.NO_DATA,
+            Severity.WARNING,
+            f"too little data to judge for {night}",
+            subject="validate",
+            night=night,
+            facts=result["reasons"],
+            todo="look whether the source delivered all of it",
+            condition="no data: validate",
+        )
+    if verdict in {Verdict.PASS, Verdict.WARN}:
+        title = f"the data of {night} was accepted ({verdict})"
+        yield told.good(Kind.DATA_REJECTED, "data rejected", title, subject="examples", night=night)
+        yield told.good(Kind.NO_DATA, "no data: validate", title, subject="validate", night=night)
+
+
+def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    """What a monitor says of each night that it judged, of one that is missing, and of the retraining that follows."""
+    for night in result["nights"]:
+        if night["night"] != result["missing"]:
+            yield from _night(kind, night, told)
+    if result["missing"]:
+        yield told.alert(
+            Kind.NO_DATA,
+            Severity.CRITICAL,
+            f"the night {result['missing']} did not arrive: nothing says how the model answers",
+            subject="night",
+            night=result["missing"],
+            facts=[reason for reason in result["reasons"] if result["missing"] in reason][:3],
+            todo=f"look at the runs of {told.application.name}_batch_inference, and at what serves the traffic",
+            condition="no data: night",
+            explains=[told.failure],
+        )
+    elif judged := [night for night in result["nights"] if night["rows"]]:
+        newest = judged[-1]["night"]
+        yield told.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
+    yield from _refused(result, told)
+
+
+def _night(kind: Kind, night: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    name, verdict = night["night"], night["verdict"]
+    links = {"MLflow run": night["run_url"] or "", "Report": told.report_page(night["report"])}
+    failing, blind, silent = f"{kind}", f"{kind} not judged", f"no data: {kind}"
+    common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": night["reasons"], "links": links}
+    if verdict == Verdict.FAIL:
+        worst = f", worst in {night['worst']}" if night["worst"] else ""
+        yield told.alert(
+            kind,
+            Severity.CRITICAL if kind is Kind.BIAS else Severity.WARNING,
+            f"{kind} in the night {name}{worst}",
+            todo="read the report: what moved, and since when. The ledger says whether a retraining follows; the DAG "
+            f"{told.application.name}_retraining forces or snoozes one",
+            condition=failing,
+            cause=", ".join(sorted(night["failing"])),
+            **common,
+        )
+    elif verdict == Verdict.ERROR:
+        yield told.alert(
+            kind,
+            Severity.CRITICAL,
+            f"the night {name} could not be judged for {kind}",
+            todo="read the log of the task; until it is mended nothing says whether the model answers well",
+            condition=blind,
+            explains=[told.failure],
+            **common,
+        )
+    elif verdict == Verdict.INSUFFICIENT_DATA:
+        yield told.alert(
+            Kind.NO_DATA,
+            Severity.WARNING,
+            f"the night {name} holds too little to judge {kind}",
+            todo="look whether all of the night's traffic arrived",
+            condition=silent,
+            **common,
+        )
+    if verdict in {Verdict.PASS, Verdict.WARN}:
+        passed = {**common, "facts": night["reasons"][:2]}
+        yield told.good(kind, failing, f"no {kind} any more: the night {name} says {verdict}", **passed)
+    if verdict in {Verdict.PASS, Verdict.WARN, Verdict.FAIL}:
+        judged = {**common, "facts": []}
+        yield told.good(kind, blind, f"the night {name} was judged for {kind}", **judged)
+        yield told.good(Kind.NO_DATA, silent, f"the night {name} was judged for {kind}", **judged)
+
+
+def _refused(result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    code, night = result["decision"], result["nights"][-1]["night"] if result["nights"] else None
+    if code not in REFUSED or night is None:
+        return
+    yield told.alert(
+        Kind.RETRAINING_REFUSED,
+        # A person who snoozed it knows.
+        Severity.INFO if code == "snoozed" else Severity.WARNING,
+        f"no retraining although the nights fail: {code.replace('_', ' ')}",
+        subject="retraining",
+        night=night,
+        facts=[result["why_not"]],
+        todo=f"if it cannot wait, force one with the DAG {told.application.name}_retraining, or change the `retraining` policy",
+        condition="retraining refused",
+        cause=code,
+    )
+
+
+def _due(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    number = result["order"]
+    if number is None:
+        return
+    yield told.good(Kind.RETRAINING_REFUSED, "retraining refused", f"retraining {number} started", subject="retraining")
+    yield told.alert(
+        Kind.RETRAINING_STARTED,
+        Severity.INFO,
+        f"retraining {number} started",
+        subject=f"retraining {number}",
+        facts=[result["reason"]],
+        todo="nothing: what comes of it is told, too",
+    )
+
+
+def _close(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    number, outcome = result["order"], result["outcome"]
+    if number is None:
+        return
+    facts = [result["reason"], f"{result['hours']:.2f} hours of training"]
+    if outcome == "registered":
+        yield told.good(
+            Kind.RETRAINING_FINISHED, "retraining failed", f"retraining {number} has a model", subject="retraining"
+        )
+        yield told.alert(
+            Kind.RETRAINING_FINISHED,
+            Severity.INFO,
+            f"retraining {number} is finished: its model is registered",
+            subject=f"retraining {number}",
+            facts=facts,
+            todo=f"nothing: {told.application.name}_release decides whether it becomes the champion",
+        )
+        return
+    yield told.alert(
+        Kind.RETRAINING_FINISHED,
+        Severity.WARNING,
+        f"retraining {number} {outcome}",
+        subject=f"retraining {number}",
+        facts=facts,
+        todo="read the log of the failed task; clear it, and the run trains for the same order again",
+        condition="retraining failed",
+        cause=str(number),
+        explains=[told.failure],
+    )
+
+
+def _release(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    """A candidate that is held back; where people are asked about it, the question is the news."""
+    version, verdict = result["version"], result["verdict"]
+    if version is None or result["released"] or result["ask"]:
+        return
+    yield told.alert(
+        Kind.GATE_FAILED,
+        Severity.WARNING,
+        f"version {version} is held back: its gate says {verdict}",
+        subject=f"version {version}",
+        facts=result["reasons"],
+        todo="read the numbers; one whose verdict is WARN can be released by hand with a reason (the form of "
+        f"{told.application.name}_release)",
+        condition="gate failed",
+        cause=f"{version} {verdict}",
+    )
+
+
+def _promote(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    if result["version"] is not None:
+        title = f"version {result['version']} is the champion"
+        yield told.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
+
+
+def _drift(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    return _nights(Kind.DRIFT, spec, result, told)
+
+
+def _bias(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    return _nights(Kind.BIAS, spec, result, told)
+
+
+SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], Told], Iterator[Alert]]] = {
+    "ingest": _ingest,
+    "validate": _validate,
+    "drift": _drift,
+    "bias": _bias,
+    "due": _due,
+    "close": _close,
+    "release": _release,
+    "promote": _promote,
+}
