@@ -45,6 +45,17 @@ def readable_applications() -> list[Application]:
     return applications
 
 
+def every_application() -> list[Application]:
+    """Return every application, for what must not leave one out.
+
+    :raises BadApplication: a file is wrong, or there is none.
+    """
+    names = application_names()
+    if not names:
+        raise BadApplication(f"there is no application file in {applications_folder()}")
+    return [load_application(name) for name in names]
+
+
 def load_application(name: str) -> Application:
     """Return the application `name`.
 

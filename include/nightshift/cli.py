@@ -67,6 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("base_model", nargs="?", default="smollm2-135m-instruct")
     fetch.set_defaults(run=_fetch_model)
 
+    roles = commands.add_parser("roles", help="who may do what: FAB's roles of each application").add_subparsers(
+        required=True
+    )
+    for name, text in {
+        "show": "print which role may do what",
+        "mapping": "print FAB's mapping from an identity provider's groups to the roles (Python)",
+        "sync": "bring the roles in Airflow's database to what the application files say",
+    }.items():
+        roles.add_parser(name, help=text).set_defaults(run=_roles, roles=name)
+
     for name, text in {
         "up": "start MLflow and Airflow on this machine",
         "run": "start them and run the sample application to its end",
@@ -163,6 +173,19 @@ def _fetch_model(options: argparse.Namespace) -> None:
     from nightshift.training.base_model import resolve_base_model
 
     print(resolve_base_model(options.base_model))
+
+
+def _roles(options: argparse.Namespace) -> None:
+    from nightshift.applications import every_application
+
+    if options.roles == "sync":
+        from nightshift.access.sync import sync
+
+        print(*sync(), sep="\n")
+    else:
+        from nightshift.access.shown import mapping, table
+
+        print({"show": table, "mapping": mapping}[options.roles](every_application()))
 
 
 def _stack(options: argparse.Namespace) -> int:
