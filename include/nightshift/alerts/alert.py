@@ -27,6 +27,7 @@ class Alert(BaseModel):
     :param since: when it began; `at`: when it was noticed.
     :param condition: what holds until a `good` alert with the same condition ends it; empty: nothing holds on.
     :param cause: what makes it news although the condition holds already.
+    :param occurrence: tells apart what may happen to the same subject again; a retried task is the same occurrence.
     :param explains: ids of alerts that say less about the same thing, and are not told any more.
     :param opened: of a good alert, the id of the alert that opened the condition.
     """
@@ -47,6 +48,7 @@ class Alert(BaseModel):
     links: Annotated[dict[str, str], AfterValidator(_only_web)] = {}
     condition: str = ""
     cause: str = ""
+    occurrence: str = ""
     good: bool = False
     explains: list[str] = []
     opened: str = ""
@@ -55,17 +57,12 @@ class Alert(BaseModel):
     @property
     def id(self) -> str:
         """The same for the same thing, whoever notices it and however often."""
-        return alert_id(
-            self.application, self.kind, self.subject, self.night, self.cause, "good" if self.good else "", self.opened
-        )
+        told = [self.application, self.kind, self.subject, self.night, self.cause, self.occurrence]
+        told += ["good" if self.good else "", self.opened]
+        text = json.dumps(told, separators=(",", ":"))
+        return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
     @property
     def group(self) -> str:
         """What it is told together with: its night, or else the day on which it was noticed."""
         return self.night or f"{self.at.astimezone(UTC):%Y-%m-%d}"
-
-
-def alert_id(application: str, kind: Kind, subject: str, night: str | None, *news: str) -> str:
-    """Return the id of an alert: its kind, and a digest of what it is about and of what makes it news."""
-    told = json.dumps([application, kind, subject, night, *news], separators=(",", ":"))
-    return f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:20]}"

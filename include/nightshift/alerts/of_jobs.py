@@ -25,7 +25,8 @@ class Told:
 
     :param where: application, DAG, run and task, for a person.
     :param links: pages about the run, by name; `report_page` gives the page of one report by its URI.
-    :param failure: id of the alert that tells that this run failed: what explains the failure makes it superfluous.
+    :param failure: id of the alert that tells that this run failed: what explains the failure makes it superfluous. Two
+        tries of one run have the same, a run that was cleared has another.
     """
 
     application: Application
@@ -40,7 +41,7 @@ class Told:
         links = {name: url for name, url in {**self.links, **fields.pop("links", {})}.items() if url}
         return Alert(
             application=self.application.name, where=self.where, at=self.now,
-            kind=kind, severity=severity, title=title, links=links, **fields,
+            kind=kind, severity=severity, title=title, links=links, **{"occurrence": self.failure, **fields},
         )  # fmt: skip
 
     def good(self, kind: Kind, condition: str, title: str, **fields: Any) -> Alert:
@@ -182,6 +183,7 @@ def _refused(result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
         Severity.INFO if code == "snoozed" else Severity.WARNING,
         f"no retraining although the nights fail: {code.replace('_', ' ')}",
         subject="retraining",
+        occurrence="",
         night=night,
         facts=[result["why_not"]],
         todo=f"if it cannot wait, force one with the DAG {told.application.name}_retraining, or change the `retraining` policy",
@@ -200,6 +202,7 @@ def _due(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
         Severity.INFO,
         f"retraining {number} started",
         subject=f"retraining {number}",
+        occurrence="",
         facts=[result["reason"]],
         todo="nothing: what comes of it is told, too",
     )
@@ -219,6 +222,7 @@ def _close(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
             Severity.INFO,
             f"retraining {number} is finished: its model is registered",
             subject=f"retraining {number}",
+            occurrence="",
             facts=facts,
             todo=f"nothing: {told.application.name}_release decides whether it becomes the champion",
         )
@@ -246,6 +250,7 @@ def _release(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
         Severity.WARNING,
         f"version {version} is held back: its gate says {verdict}",
         subject=f"version {version}",
+        occurrence="",
         facts=result["reasons"],
         todo="read the numbers; one whose verdict is WARN can be released by hand with a reason (the form of "
         f"{told.application.name}_release)",

@@ -9,6 +9,7 @@ Below `<storage>/<application>/alerts`:
     open/<condition>.json          what holds until a recovery
     trouble/<route>.json           why a route does not take messages at the moment
     leases/<number>.json           who sends now: of two processes one does
+    watch.json                     when the DAG `nightshift_alerts` last looked after the application
 
 Whoever is killed at any line leaves an alert that is complete, or in `waiting`, where the next delivery completes it.
 """
@@ -60,6 +61,12 @@ class Waiting(BaseModel):
     tries: int = 0
 
 
+class Look(BaseModel):
+    """When somebody last looked after an application."""
+
+    at: AwareDatetime
+
+
 class _Lease(BaseModel):
     until: AwareDatetime
 
@@ -76,25 +83,38 @@ class Outbox:
 
     def accept(self, alert: Alert) -> bool:
         """Keep an alert before anybody is told of it; False where it was told before, or ends what does not hold."""
-        if self._kept(alert.id):
+        if self.knows(alert.id):
             return False
         held = self._read("open", _condition(alert.condition), Open) if alert.condition else None
         told = ended_by(held, alert) if alert.good else told_as(held, alert)
         if told is None:
             return False
-        if self._kept(told.id):  # a recovery that was told, by somebody who was killed before the end was written
+        if self.knows(told.id):  # a recovery that was told, by somebody who was killed before the end was written
             self._complete(told)
             return False
         if not create(self._path("waiting", told.id), _json(told)):
             told = self._read("waiting", told.id, Alert) or told
         return self._complete(told)
 
+    def knows(self, alert: str) -> bool:
+        """Whether the alert with this id was told, or something that says more in its place."""
+        return self._content("kept", alert) is not None
+
+    def looked(self, now: datetime) -> None:
+        """Write down that somebody looked after this application."""
+        replace(self._path("watch"), _json(Look(at=now)))
+
+    def last_look(self) -> datetime | None:
+        """Return when somebody last looked after this application; long ago or None: nobody does."""
+        look = self._read("", "watch", Look)
+        return look.at if look else None
+
     def undelivered(self) -> list[Alert]:
         """Return what some route may lack, in order of time; half-accepted alerts are completed."""
         found = []
         for name in self._names("waiting"):
             if alert := self._read("waiting", name, Alert):
-                if not self._kept(name):
+                if not self.knows(name):
                     self._complete(alert)
                 found.append(alert)
         return sorted(found, key=lambda alert: alert.at)
@@ -209,9 +229,6 @@ class Outbox:
         if told.good and held and held.opened == told.opened:
             self._remove("open", condition)
         return first
-
-    def _kept(self, alert: str) -> bool:
-        return self._content("kept", alert) is not None
 
     def _path(self, *parts: str) -> UPath:
         return self._folder.joinpath(*parts[:-1], f"{parts[-1]}.json")

@@ -1,0 +1,87 @@
+"""
+### Alerts
+
+Looks every five minutes after what nobody tells, and delivers what waits in the outboxes of all applications.
+
+1. **look** asks Airflow for runs that failed without a word (a killed process calls nothing), tasks that hang, runs that are
+   late or did not come, and files that cannot be read; the ledger for requests that wait for an answer; and the accounts of
+   pods for a budget that is nearly spent. What is over is told, too. Then it writes down that it looked, and calls the
+   address of the connection `nightshift_heartbeat`, where there is one: whoever listens there notices when Airflow is dead.
+2. **deliver** sends what waits, to the routes of each application: what a channel did not take, what was too much for an
+   hour, and what **look** found. A channel that is down fails nothing; its messages wait.
+
+One application that cannot be looked after keeps no other from it; the task fails in the end and says which.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from airflow.sdk import TriggerRule, task
+from airflow.sdk.exceptions import AirflowException
+
+from nightshift.applications import readable_applications
+from nightshift.config import Application
+from nightshift.orchestration.application_dag import housekeeping_dag
+
+AT_ONCE = 8  # applications that are delivered for at the same time: one dead mail server holds up no other
+DELIVER_SECONDS = 120  # for one application
+
+log = logging.getLogger(__name__)
+
+
+@task
+def look() -> int:
+    """Look after every application; return how much is news."""
+    from nightshift.orchestration.airflow_rest import airflow_rest
+    from nightshift.orchestration.attempt import storage_uri
+    from nightshift.orchestration.heartbeat import beat
+    from nightshift.orchestration.watching import look_after, see
+
+    apps, storage, news, failed = readable_applications(), storage_uri(), 0, []
+    with airflow_rest() as rest:
+        seen = see(rest, [app.name for app in apps])
+        for app in apps:
+            try:
+                news += look_after(app, storage, rest, seen)
+            except Exception:  # object stores have errors of their own
+                log.exception("%s could not be looked after", app.name)
+                failed.append(app.name)
+    if failed:
+        raise AirflowException(f"could not be looked after, and the log above says why: {', '.join(failed)}")
+    beat()
+    return news
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def deliver() -> dict[str, dict[str, str]]:
+    """Deliver what waits; return why routes did not take it, by application and connection."""
+    from nightshift.alerts.delivery import deliver as delivered
+    from nightshift.alerts.outbox import Outbox
+    from nightshift.orchestration.attempt import storage_uri
+
+    storage = storage_uri()
+
+    def of(app: Application) -> dict[str, str]:
+        outbox = Outbox(storage, app.name)
+        try:
+            return delivered(app, outbox, seconds=DELIVER_SECONDS, rest_after_trouble=timedelta(0))
+        except Exception as error:
+            log.exception("what waits for %s could not be delivered", app.name)
+            return {"outbox": type(error).__name__}
+
+    apps = readable_applications()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        troubles = dict(zip([app.name for app in apps], pool.map(of, apps), strict=True))
+    for name, routes in troubles.items():
+        for route, trouble in routes.items():
+            log.warning("%s: %s did not take everything: %s", name, route, trouble)
+    if any("outbox" in routes for routes in troubles.values()):
+        raise AirflowException("an outbox could not be read or written; the log above says whose and why")
+    return troubles
+
+
+with housekeeping_dag("alerts", "What nobody tells, and what waits to be told.", "*/5 * * * *", doc_md=__doc__):
+    look() >> deliver()
