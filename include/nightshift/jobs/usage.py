@@ -27,12 +27,15 @@ class PodUsage(BaseModel):
     """One pod that ended.
 
     :param uid: the cluster's id of the pod: two pods of one name are two.
+    :param node: where it ran; empty, as its namespace, in accounts that an earlier version wrote.
     :param result_uri: where the job left its result, if it did.
     :param price_per_hour: of the whole pod, as the compute profile says.
     """
 
     pod: str
     uid: str
+    namespace: str = ""
+    node: str = ""
     job: str
     dag_id: str
     run_id: str
@@ -46,7 +49,7 @@ class PodUsage(BaseModel):
     @property
     def run_key(self) -> str:
         """What the accounts of one DAG run have in common."""
-        return hashlib.sha256(f"{self.dag_id}|{self.run_id}".encode()).hexdigest()[:12]
+        return run_key(self.dag_id, self.run_id)
 
     @property
     def hours(self) -> float:
@@ -76,6 +79,11 @@ class Result(JobResult):
     runs: int
     logged: int
     used: Used
+
+
+def run_key(dag_id: str, run_id: str) -> str:
+    """Return what the names of the accounts of one DAG run begin with."""
+    return hashlib.sha256(f"{dag_id}|{run_id}".encode()).hexdigest()[:12]
 
 
 def usage_address(storage: UPath, application: str, used: PodUsage) -> UPath:

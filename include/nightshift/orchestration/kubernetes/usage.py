@@ -26,6 +26,8 @@ def account(pod: Any, log: logging.Logger) -> None:
     used = PodUsage(
         pod=pod.metadata.name,
         uid=pod.metadata.uid,
+        namespace=pod.metadata.namespace or "",
+        node=pod.spec.node_name or "",
         job=labels[JOB],
         dag_id=known[DAG_ID],
         run_id=known[RUN_ID],

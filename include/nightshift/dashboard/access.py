@@ -1,0 +1,70 @@
+"""Who is asking, and which applications they may see: those whose DAGs Airflow lets them read.
+
+Airflow protects nothing that a plugin mounts. What somebody may not see answers like what does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import get_user
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+from fastapi import Depends, HTTPException
+from sqlalchemy import select
+
+from nightshift.dashboard.known import DAGS, Known, known_application, known_applications
+
+
+class Viewer:
+    """The user of one request."""
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+        self._auth = get_auth_manager()
+        self._readable: set[str] = self._auth.get_authorized_dag_ids(user=user, method="GET")
+        with create_session(scoped=False) as session:
+            self._there = set(session.scalars(select(DagModel.dag_id)))
+
+    def applications(self) -> list[Known]:
+        """Return the applications that the user may see, in order of name."""
+        return [known for known in known_applications() if self.sees(known.name)]
+
+    def sees(self, name: str) -> bool:
+        """Whether the user may read every DAG of an application.
+
+        Of one whose DAGs Airflow does not know (yet, or since its file is wrong) the permission is asked all the same.
+        """
+        dags = {f"{name}_{kind}" for kind in DAGS}
+        if known := dags & self._there:
+            return known <= self._readable
+        return self._may(f"{name}_{DAGS[0]}", None)
+
+    def application(self, name: str) -> Known:
+        """Return an application that exists and that the user may see.
+
+        :raises HTTPException: 404, in the same words whichever it is.
+        """
+        if name in {known.name for known in known_applications()} and self.sees(name):
+            return known_application(name)
+        raise HTTPException(404, f"There is no application “{name}”, or you may not see it.")
+
+    def may_see_runs(self, name: str) -> bool:
+        """Whether the user may read the runs of an application and their tasks."""
+        dag = f"{name}_{DAGS[0]}"
+        return self._may(dag, DagAccessEntity.RUN) and self._may(dag, DagAccessEntity.TASK_INSTANCE)
+
+    def _may(self, dag_id: str, entity: DagAccessEntity | None) -> bool:
+        team = DagModel.get_team_name(dag_id) if dag_id in self._there else None
+        details = DagDetails(id=dag_id, team_name=team)
+        return bool(self._auth.is_authorized_dag(method="GET", access_entity=entity, details=details, user=self.user))
+
+
+def viewer(user: Annotated[Any, Depends(get_user)]) -> Viewer:
+    """Return who is asking. Without a login there is nobody, and Airflow's dependency answers 401."""
+    return Viewer(user)
+
+
+Asking = Annotated[Viewer, Depends(viewer)]

@@ -1,0 +1,206 @@
+"""What Airflow itself knows: runs and tasks of an application, requests that wait for a person, and housekeeping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.models.connection import Connection
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.variable import Variable
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from nightshift.dashboard.known import DAGS
+from nightshift.data.storage import default_storage
+from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
+
+RUNNING = ("running", "queued")
+LATE = timedelta(minutes=20)  # after the moment in which housekeeping should have begun
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of one of an application's DAGs; `tasks` are those that run or wait in it now."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    started: datetime | None
+    ended: datetime | None = None
+    kind: str = ""
+    note: str = ""
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """A task of a run in its newest try."""
+
+    task_id: str
+    map_index: int
+    state: str
+    tries: int
+    operator: str
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return (self.ended - self.started).total_seconds() if self.started and self.ended else None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A question to a person that nobody has answered."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    subject: str
+    asked: datetime
+    people: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Housekeeping:
+    """A DAG that looks after all applications; `trouble` says why it does not, "" where it does."""
+
+    dag_id: str
+    last: datetime | None
+    state: str
+    trouble: str
+
+
+def storage_uri() -> str:
+    """Return where the data lies, as the jobs find it."""
+    return str(Variable.get(STORAGE_VARIABLE, default_var=None) or default_storage())
+
+
+def mlflow_connection() -> Any:
+    """Return the connection of the tracking server.
+
+    :raises AirflowNotFoundException: there is none.
+    """
+    return Connection.get_connection_from_secrets(MLFLOW_CONNECTION)
+
+
+def running_by_application(names: Iterable[str]) -> Counter[str]:
+    """Return how many runs each application has in progress."""
+    owner = {f"{name}_{kind}": name for name in names for kind in DAGS}
+    with create_session(scoped=False) as session:
+        found = session.scalars(select(DagRun.dag_id).where(DagRun.state.in_(RUNNING)))
+        return Counter(owner[dag_id] for dag_id in found if dag_id in owner)
+
+
+def runs_in_progress(name: str) -> list[Run]:
+    """Return the runs of an application that run or wait, the oldest first, each with what it is doing."""
+    with create_session(scoped=False) as session:
+        runs = session.scalars(
+            select(DagRun).where(DagRun.dag_id.in_(_dags(name)), DagRun.state.in_(RUNNING)).order_by(DagRun.run_after)
+        ).all()
+        busy = session.execute(
+            select(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.state)
+            .where(TaskInstance.dag_id.in_(_dags(name)))
+            .where(TaskInstance.run_id.in_({run.run_id for run in runs}))
+            .where(TaskInstance.state.in_(("running", "deferred", "queued", "awaiting_input", "up_for_retry")))
+        ).all()
+        return [
+            _run(
+                run, tuple(f"{task} {state}" for dag, of, task, state in busy if (dag, of) == (run.dag_id, run.run_id))
+            )
+            for run in runs
+        ]
+
+
+def run_of(dag_id: str, run_id: str) -> Run | None:
+    """Return one run, or None where it is gone."""
+    with create_session(scoped=False) as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        return _run(run, ()) if run else None
+
+
+def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
+    """Return the tasks of a run, in the order in which they began."""
+    with create_session(scoped=False) as session:
+        found = session.scalars(
+            select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        ).all()
+        tasks = [
+            TaskState(
+                task_id=ti.task_id,
+                map_index=ti.map_index,
+                state=str(ti.state or "not begun"),
+                tries=ti.try_number,
+                operator=str(ti.operator or ""),
+                started=ti.start_date,
+                ended=ti.end_date,
+            )
+            for ti in found
+        ]
+    return sorted(tasks, key=lambda task: (task.started is None, task.started, task.task_id, task.map_index))
+
+
+def waiting_for_people(names: Iterable[str]) -> dict[str, list[Waiting]]:
+    """Return the unanswered questions of each application that has some, the oldest first."""
+    owner = {f"{name}_{kind}": name for name in names for kind in DAGS}
+    found: dict[str, list[Waiting]] = {}
+    with create_session(scoped=False) as session:
+        rows = session.execute(
+            select(HITLDetail, TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id)
+            .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
+            .where(HITLDetail.responded_at.is_(None), TaskInstance.state == "awaiting_input")
+            .order_by(HITLDetail.created_at)
+        ).all()
+        for detail, dag_id, run_id, task_id in rows:
+            if dag_id in owner:
+                people = tuple(user["name"] for user in detail.assigned_users)
+                waiting = Waiting(dag_id, run_id, task_id, detail.subject, detail.created_at, people)
+                found.setdefault(owner[dag_id], []).append(waiting)
+    return found
+
+
+def housekeeping(now: datetime) -> list[Housekeeping]:
+    """Return the DAGs that look after all applications, and whether they do."""
+    with create_session(scoped=False) as session:
+        dags = session.scalars(
+            select(DagModel).where(DagModel.dag_id.startswith("nightshift_", autoescape=True), ~DagModel.is_stale)
+        ).all()
+        found = []
+        for dag in sorted(dags, key=lambda dag: dag.dag_id):
+            last = session.execute(
+                select(DagRun.state, DagRun.end_date)
+                .where(DagRun.dag_id == dag.dag_id, DagRun.end_date.is_not(None))
+                .order_by(DagRun.end_date.desc())
+                .limit(1)
+            ).first()
+            due = dag.next_dagrun_create_after
+            if dag.is_paused:
+                trouble = "is paused"
+            elif due and now - due > LATE:
+                trouble = f"should have begun at {due:%Y-%m-%d %H:%M} UTC: does the scheduler run?"
+            else:
+                trouble = f"its last run is {last.state}" if last and last.state == "failed" else ""
+            found.append(
+                Housekeeping(dag.dag_id, last.end_date if last else None, str(last.state) if last else "", trouble)
+            )
+        return found
+
+
+def _run(run: DagRun, tasks: tuple[str, ...]) -> Run:
+    note = run.dag_run_note.content if run.dag_run_note else ""
+    return Run(
+        run.dag_id, run.run_id, str(run.state), run.start_date or run.queued_at, run.end_date, str(run.run_type),
+        note or "", tasks,
+    )  # fmt: skip
+
+
+def _dags(name: str) -> list[str]:
+    return [f"{name}_{kind}" for kind in DAGS]

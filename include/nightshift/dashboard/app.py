@@ -1,0 +1,136 @@
+"""The web application that Airflow's API server mounts at `/nightshift`: pages for people who are logged in. GET only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from nightshift.dashboard import mailbox, overview, reports, run
+from nightshift.dashboard.access import Asking
+from nightshift.dashboard.airflow_state import housekeeping, storage_uri
+from nightshift.dashboard.application import gather
+from nightshift.dashboard.headers import HEADERS, SecurityHeaders
+from nightshift.dashboard.known import application_of
+from nightshift.dashboard.pages import airflow_root, render
+from nightshift.dashboard.panels import panel
+
+READ = ["GET", "HEAD"]
+
+app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, dependencies=[Depends(get_user)])
+app.add_middleware(SecurityHeaders)
+app.include_router(reports.router)
+app.include_router(mailbox.router)
+# Style sheets and scripts, which hold nothing of anybody's: the only thing that is there without a login.
+app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+
+
+@app.api_route("/", methods=READ)
+def every_application(request: Request, asking: Asking) -> HTMLResponse:
+    """Show every application that the user may see in one row."""
+    known = asking.applications()
+    may_see_runs = {one.name: asking.may_see_runs(one.name) for one in known}
+    found = panel(lambda: overview.rows(known, storage_uri(), may_see_runs))
+    return render(request, "overview.html.jinja", rows=found, keeping=panel(lambda: housekeeping(datetime.now(UTC))))
+
+
+@app.api_route("/apps/{application}", methods=READ)
+def one_application(request: Request, application: str, asking: Asking) -> HTMLResponse:
+    """Show all that is known of one application."""
+    known = asking.application(application)
+    if known.settings is None:
+        return render(request, "unreadable.html.jinja", known=known)
+    may_see_runs = asking.may_see_runs(application)
+    page = gather(known.settings, storage_uri(), may_see_runs=may_see_runs)
+    return render(request, "application.html.jinja", page=page, app=known.settings)
+
+
+@app.api_route("/apps/{application}/runs/{dag_id}/{run_id:path}", methods=READ)
+def one_run(request: Request, application: str, dag_id: str, run_id: str, asking: Asking) -> HTMLResponse:
+    """Show what one run did for an application."""
+    known = asking.application(application)
+    if application_of(dag_id) != application or known.settings is None:
+        raise HTTPException(404, f"“{dag_id}” is no DAG of “{application}”.")
+    if not asking.may_see_runs(application):
+        raise HTTPException(404, f"There is no run “{run_id}” of {dag_id}, or you may not see it.")
+    page = run.gather(known.settings, storage_uri(), dag_id, run_id)
+    if page is None:
+        raise HTTPException(
+            404, f"There is no run “{run_id}” of {dag_id}, or you may not see it. It may have been deleted."
+        )
+    return render(request, "run.html.jinja", page=page, app=known.settings, namespace_of=run.namespace_of)
+
+
+@app.api_route("/dags/{dag_id}", methods=READ)
+def tab_of_dag(request: Request, dag_id: str, asking: Asking) -> Response:
+    """Lead from the tab on a DAG's page to its application. Airflow shows the tab on every DAG."""
+    return _to(request, f"apps/{_visible(dag_id, asking)}")
+
+
+@app.api_route("/dags/{dag_id}/runs/{run_id:path}", methods=READ)
+def tab_of_run(request: Request, dag_id: str, run_id: str, asking: Asking) -> Response:
+    """Lead from the tab on a run's page to what it did."""
+    return _to(request, f"apps/{_visible(dag_id, asking)}/runs/{quote(dag_id, safe='')}/{quote(run_id, safe='')}")
+
+
+@app.api_route("/{anything:path}", methods=READ)
+def nothing(anything: str) -> Response:
+    """Answer for every other address, to who is logged in."""
+    raise HTTPException(404, "There is no such page.")
+
+
+@app.exception_handler(AnyHTTPException)
+def in_words(request: Request, error: AnyHTTPException) -> Response:
+    """Answer a refusal with a page that says why; who is not logged in is sent to Airflow's login first."""
+    if (
+        error.status_code == HTTPStatus.UNAUTHORIZED
+        and request.method in READ
+        and "text/html" in request.headers.get("accept", "")
+    ):
+        wanted = f"{request.url.path}?{request.url.query}".rstrip("?")
+        return RedirectResponse(
+            f"{airflow_root()}/api/v2/auth/login?{urlencode({'next': wanted})}", HTTPStatus.SEE_OTHER
+        )
+    return render(
+        request, "message_only.html.jinja", error.status_code, title=_title(error.status_code), said=str(error.detail)
+    )
+
+
+@app.exception_handler(RequestValidationError)
+def not_an_address(request: Request, _error: RequestValidationError) -> Response:
+    """Answer an address that cannot be one of ours."""
+    return render(
+        request, "message_only.html.jinja", HTTPStatus.NOT_FOUND, title=_title(404), said="There is no such page."
+    )
+
+
+@app.exception_handler(Exception)
+def broken(request: Request, error: Exception) -> Response:
+    """Answer for a fault of ours; Starlette raises it again, so the API server's log has it whole."""
+    said = f"This page cannot be shown ({type(error).__name__}). The API server's log says why."
+    page = render(request, "message_only.html.jinja", HTTPStatus.INTERNAL_SERVER_ERROR, title=_title(500), said=said)
+    page.headers.update(HEADERS)  # who answers here is outside of every middleware
+    return page
+
+
+def _visible(dag_id: str, asking: Asking) -> str:
+    name = application_of(dag_id)
+    if name is None or not asking.sees(name):
+        raise HTTPException(404, f"“{dag_id}” belongs to no Nightshift application that you may see.")
+    return name
+
+
+def _to(request: Request, path: str) -> RedirectResponse:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/{path}", HTTPStatus.SEE_OTHER)
+
+
+def _title(status: int) -> str:
+    return {401: "Not logged in", 403: "Not allowed", 404: "Not found", 503: "Not readable"}.get(status, "Not shown")

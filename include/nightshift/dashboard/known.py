@@ -1,0 +1,55 @@
+"""Which applications there are, as their files say in this moment; a file that did not change is not read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from nightshift.applications import BadApplication, application_names, applications_folder, load_application
+from nightshift.config import Application
+
+# The DAGs of an application are called `<application>_<one of these>`.
+DAGS = ("ingest", "finetune", "release", "batch_inference", "nightly_drift", "nightly_bias", "retraining")
+
+
+@dataclass(frozen=True)
+class Known:
+    """An application by its name; `settings` is None where its file cannot be read, and `wrong` says why."""
+
+    name: str
+    settings: Application | None
+    wrong: str = ""
+
+
+def known_applications() -> list[Known]:
+    """Return every application that has a file, readable or not, in order of name."""
+    return [known_application(name) for name in application_names()]
+
+
+def known_application(name: str) -> Known:
+    """Return what is known of an application that has a file."""
+    path = applications_folder() / f"{name}.yaml"
+    try:
+        stamp = path.stat()
+    except OSError as error:
+        return Known(name, None, f"{path.name} cannot be read: {error.strerror}; an application's file ends in .yaml")
+    return _read(name, path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=1_000)
+def _read(name: str, _path: Path, _changed: int, _size: int) -> Known:
+    try:
+        return Known(name, load_application(name))
+    except BadApplication as error:
+        return Known(name, None, str(error))
+
+
+def application_of(dag_id: str) -> str | None:
+    """Return the application that a DAG belongs to, or None where it belongs to none."""
+    names = set(application_names())
+    for kind in DAGS:
+        name = dag_id.removesuffix(f"_{kind}")
+        if name != dag_id and name in names:
+            return name
+    return None

@@ -1,0 +1,220 @@
+"""What was decided about an application and by whom: the ledger as one story, the newest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from nightshift.dashboard.stored import Store, numbers
+from nightshift.monitoring.gate_records import GateRecord
+from nightshift.monitoring.policy import WEEK, Answer, Claim, Decision, Order, Outcome, Release, Request, Snooze
+from nightshift.verdict import Verdict
+
+SHOWN = 60  # newest entries of the story
+NEWEST_ORDERS = NEWEST_REQUESTS = 30
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """An order with what came of it; `claim` without a run: nobody may train for it any more."""
+
+    order: Order
+    claim: Claim | None
+    outcome: Outcome | None
+
+    @property
+    def doing(self) -> str:
+        """In words, what becomes of it now."""
+        if self.outcome:
+            return f"{self.outcome.result}: {self.outcome.explanation}"
+        if self.claim and self.claim.run_id:
+            return f"is being trained by {self.claim.run_id}"
+        return "waits for finetune"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request to people, and what became of it; None: nobody has answered."""
+
+    request: Request
+    answer: Answer | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the story: what happened, when, by whom and why."""
+
+    when: datetime
+    what: str  # such as "order 3", "gate: FAIL"
+    by: str
+    why: str
+    verdict: Verdict | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    run: tuple[str, str] | None = None  # DAG and run
+
+
+@dataclass(frozen=True)
+class Story:
+    """The newest entries, and how many decisions there are in all."""
+
+    entries: list[Entry]
+    decisions: int
+
+
+def retrainings(store: Store, most: int = NEWEST_ORDERS) -> list[Retraining]:
+    """Return the newest retrainings, in order. An order and a claim never change, an outcome may.
+
+    :raises BadInput: a record cannot be read.
+    """
+    wanted = sorted(numbers(store.names("ledger", "orders")))[-most:]
+    claimed, ended = (set(numbers(store.names("ledger", folder))) for folder in ("claims", "outcomes"))
+    found = []
+    for number in wanted:
+        name = f"{number:04d}.json"
+        order = _order(store, name)
+        if order:
+            claim = _claim(store, name) if number in claimed else None
+            outcome = store.model(Outcome, "ledger", "outcomes", name) if number in ended else None
+            found.append(Retraining(order, claim, outcome))
+    return found
+
+
+def open_retraining(known: list[Retraining]) -> Retraining | None:
+    """Return the one that has no outcome yet, if there is one."""
+    return next((one for one in known if one.outcome is None), None)
+
+
+def this_week(known: list[Retraining], now: datetime) -> tuple[int, float]:
+    """Return how many trainings began in the last seven days, and the hours of those that ended in them."""
+    started = sum(bool(one.claim and one.claim.run_id and now - one.claim.claimed < WEEK) for one in known)
+    hours = sum(one.outcome.hours for one in known if one.outcome and now - one.outcome.ended < WEEK)
+    return started, hours
+
+
+def snoozes(store: Store) -> list[Snooze]:
+    """Return every snooze, in order of time. There are as many as people asked for."""
+    found = [snooze for name in store.names("ledger", "snoozes") if (snooze := _snooze(store, name))]
+    return sorted(found, key=lambda snooze: snooze.created)
+
+
+def snoozed(known: list[Snooze], now: datetime) -> Snooze | None:
+    """Return the snooze that holds now, if there is one."""
+    return known[-1] if known and known[-1].until > now else None
+
+
+def requests(store: Store, most: int = NEWEST_REQUESTS) -> list[Asked]:
+    """Return the newest requests to people, in order of time.
+
+    :raises BadInput: a record cannot be read.
+    """
+    answered = set(store.names("ledger", "answers"))
+    found = []
+    for name in store.names("ledger", "requests")[-most:]:
+        if request := _request(store, name):
+            found.append(Asked(request, _answer(store, name) if name in answered else None))
+    return found
+
+
+def story(
+    store: Store, known: list[Retraining], gates: list[GateRecord], asleep: list[Snooze], asked: list[Asked]
+) -> Story:
+    """Return what was decided lately, the newest first.
+
+    :raises BadInput: a record cannot be read.
+    """
+    names = [name for name in store.names("ledger", "decisions") if name[0].isdigit()]  # forced ones are in their order
+    decisions = [kept for name in names[-SHOWN:] if (kept := store.model(Decision, "ledger", "decisions", name))]
+    releases = [
+        one for name in store.names("ledger", "releases") if (one := store.model(Release, "ledger", "releases", name))
+    ]
+    entries = [
+        *(_decided(decision) for decision in decisions),
+        *(entry for one in known for entry in _retraining(one)),
+        *(
+            Entry(
+                when=one.created,
+                what="snooze" if one.until > one.created + timedelta(seconds=1) else "end of the snooze",
+                by=one.by,
+                why=f"until {one.until:%Y-%m-%d %H:%M} UTC: {one.reason}",
+            )
+            for one in asleep
+        ),
+        *(_gate(record) for record in gates),
+        *(entry for one in asked for entry in _asked(one)),
+        *(Entry(one.released, f"release of version {one.version}", "release", "is the champion") for one in releases),
+    ]
+    entries.sort(key=lambda entry: entry.when, reverse=True)
+    return Story(entries[:SHOWN], len(names))
+
+
+def _decided(decision: Decision) -> Entry:
+    night = decision.id.rpartition("-")[0]
+    what = f"night {night}: {'retrain' if decision.action == 'retrain' else 'no retraining'}"
+    return Entry(decision.decided, what, decision.by, decision.reason, numbers=decision.numbers)
+
+
+def _retraining(one: Retraining) -> list[Entry]:
+    order, number = one.order, one.order.number
+    entries = [Entry(order.created, f"order {number}", order.decision.by, order.decision.reason)]
+    if one.claim:
+        run = (one.claim.dag_id, one.claim.run_id) if one.claim.run_id else None
+        doing = f"{one.claim.run_id} trains for it" if run else "nobody took it in time; nobody may any more"
+        entries.append(
+            Entry(one.claim.claimed, f"claim of order {number}", one.claim.dag_id or "policy", doing, run=run)
+        )
+    if one.outcome:
+        ended = one.outcome
+        run = (one.claim.dag_id, ended.run_id) if one.claim and ended.run_id else None
+        entries.append(
+            Entry(ended.ended, f"order {number} {ended.result}", "close", ended.explanation, ended.verdict, run=run)
+        )
+    return entries
+
+
+def _gate(record: GateRecord) -> Entry:
+    done = "released" if record.released else "put to people" if record.request else "held"
+    said = "; ".join(record.reasons)
+    why = f"{record.by} (the gate: {said})" if record.person or record.by != "gate" else said
+    by = record.person or ("gate" if record.by == "gate" else "a person")
+    return Entry(record.decided, f"version {record.version} {done}", by, why, record.verdict, record.numbers)
+
+
+def _asked(one: Asked) -> list[Entry]:
+    request, answer = one.request, one.answer
+    run = (request.dag_id, request.run_id)
+    who = ", ".join(request.approvers) or "everybody whose role may approve"
+    why = f"{request.subject} Asked: {who}, until {request.until:%Y-%m-%d %H:%M} UTC"
+    entries = [Entry(request.asked, f"approval of version {request.version} asked", request.asked_by or "release", why,
+                     request.verdict, run=run)]  # fmt: skip
+    if answer:
+        entries.append(
+            Entry(answer.answered, f"version {request.version} {answer.answer}", answer.by or "nobody",
+                  answer.reason or "no reason given", run=run)
+        )  # fmt: skip
+    return entries
+
+
+@lru_cache(maxsize=5_000)
+def _order(store: Store, name: str) -> Order | None:
+    return store.model(Order, "ledger", "orders", name)
+
+
+@lru_cache(maxsize=5_000)
+def _claim(store: Store, name: str) -> Claim | None:
+    return store.model(Claim, "ledger", "claims", name)
+
+
+@lru_cache(maxsize=5_000)
+def _snooze(store: Store, name: str) -> Snooze | None:
+    return store.model(Snooze, "ledger", "snoozes", name)
+
+
+@lru_cache(maxsize=5_000)
+def _request(store: Store, name: str) -> Request | None:
+    return store.model(Request, "ledger", "requests", name)
+
+
+@lru_cache(maxsize=5_000)
+def _answer(store: Store, name: str) -> Answer | None:
+    return store.model(Answer, "ledger", "answers", name)

@@ -1,0 +1,87 @@
+"""Every message about the applications that somebody may see, and what is on its way: the mailbox page."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, Response
+
+from nightshift.alerts.message import Message
+from nightshift.alerts.outbox import Outbox, Waiting
+from nightshift.dashboard.access import Asking
+from nightshift.dashboard.airflow_state import storage_uri
+from nightshift.dashboard.headers import REPORT_POLICY
+from nightshift.dashboard.known import Known
+from nightshift.dashboard.pages import render
+from nightshift.dashboard.panels import Panel, panel
+
+NEWEST = 100  # messages on the page
+OF_ONE = 200  # newest messages of an application among which one is looked for
+READERS = 16
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Box:
+    """The outbox of one application, as far as the page shows it."""
+
+    name: str
+    messages: list[Message]
+    waiting: list[Waiting]
+
+
+@router.api_route("/mailbox", methods=["GET", "HEAD"])
+def mailbox(request: Request, asking: Asking, application: str | None = None) -> HTMLResponse:
+    """Show the newest messages of all applications, or of one."""
+    known = [asking.application(application)] if application else asking.applications()
+    storage = storage_uri()
+    with ThreadPoolExecutor(READERS, "nightshift-mailbox") as pool:
+        found = list(pool.map(lambda one: (one.name, panel(lambda: _box(storage, one))), known))
+    boxes: list[Box] = [one.shown for _, one in found if one.shown]
+    messages = sorted((one for box in boxes for one in box.messages), key=_sent, reverse=True)[:NEWEST]
+    return render(
+        request,
+        "mailbox.html.jinja",
+        application=application,
+        messages=messages,
+        waiting=[(box.name, one) for box in boxes for one in box.waiting],
+        troubles=[(name, one.trouble) for name, one in found if one.trouble],
+    )
+
+
+@router.api_route("/mailbox/{application}/{message}", methods=["GET", "HEAD"])
+def message(request: Request, application: str, message: str, asking: Asking) -> HTMLResponse:
+    """Show one message in both its forms."""
+    return render(request, "message.html.jinja", message=_message(application, message, asking))
+
+
+@router.api_route("/mailbox/{application}/{message}/html", methods=["GET", "HEAD"])
+def as_html(application: str, message: str, asking: Asking) -> Response:
+    """Answer with the HTML form as a mail program shows it, in an origin of nobody's."""
+    policy = REPORT_POLICY.replace("sandbox allow-scripts", "sandbox")
+    return HTMLResponse(_message(application, message, asking).html, headers={"Content-Security-Policy": policy})
+
+
+def _message(application: str, wanted: str, asking: Asking) -> Message:
+    known = asking.application(application)
+    found: Panel[list[Message]] = panel(lambda: Outbox(storage_uri(), known.name).messages(OF_ONE))
+    if found.trouble:
+        raise HTTPException(503, found.trouble)
+    if one := next((message for message in found.shown or [] if message.id == wanted), None):
+        return one
+    raise HTTPException(
+        404, f"There is no such message of “{application}”, or it is no longer among the newest {OF_ONE}."
+    )
+
+
+def _box(storage: str, known: Known) -> Box:
+    outbox = Outbox(storage, known.name)
+    return Box(known.name, outbox.messages(NEWEST), outbox.waiting(known.settings.alerts) if known.settings else [])
+
+
+def _sent(message: Message) -> datetime:
+    return message.sent or max(alert.at for alert in message.alerts)

@@ -1,0 +1,156 @@
+"""The champion and the candidate of an application with the numbers that they were judged by, read from storage alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from nightshift.config import Application
+from nightshift.dashboard.stored import Store
+from nightshift.errors import BadInput
+from nightshift.monitoring.gate_records import GateRecord
+from nightshift.monitoring.policy import Release
+from nightshift.verdict import Verdict
+
+NEWEST = 5  # evaluations among which the candidate's is looked for
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A published comparison: scores as role -> metric -> score, and what the gate said about the candidate."""
+
+    address: str  # below `evaluations`
+    examples: int
+    models: dict[str, str]  # role -> digest
+    scores: dict[str, dict[str, Score]]
+    gains: dict[str, dict[str, Score]]  # candidate minus other, by the other's role
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Model:
+    """A version and how it did. `scores` are its own, by metric; empty where its evaluation is gone."""
+
+    version: str
+    digest: str
+    scores: dict[str, Score]
+    evaluation: Evaluation | None
+    since: datetime  # release of a champion, evaluation of a candidate
+    gate: GateRecord | None = None
+
+    def score(self, application: Application) -> Score | None:
+        """Return the score that the application's gate decides by."""
+        return self.scores.get(application.gate.metric)
+
+
+def champion(store: Store) -> Model | None:
+    """Return the model of the newest release, or None before the first.
+
+    :raises BadInput: a record cannot be read.
+    """
+    releases = [
+        release for name in store.names("ledger", "releases") if (release := store.model(Release, *_release(name)))
+    ]
+    if not releases:
+        return None
+    newest = max(releases, key=lambda release: release.released)
+    parts = store.parts_of(newest.evaluation or "")
+    evaluation = evaluation_at(store, parts[-1]) if parts and parts[0] == "evaluations" else None
+    scores = evaluation.scores.get("candidate", {}) if evaluation else {}
+    return Model(newest.version, newest.model_digest, scores, evaluation, newest.released)
+
+
+def candidate(store: Store, current: Model | None, records: list[GateRecord]) -> Model | None:
+    """Return the newest model that was judged after the champion and did not replace it yet, or None.
+
+    :param records: what the gate said, in order of time.
+    """
+    evaluations = [evaluation_at(store, address) for address in store.names("evaluations")]
+    known = sorted((one for one in evaluations if one), key=lambda one: one.created)
+    for evaluation in reversed(known[-NEWEST:]):
+        digest = evaluation.models.get("candidate", "")
+        if current and (digest == current.digest or evaluation.created <= current.since):
+            continue
+        said = [record for record in records if record.model_digest == digest]
+        gate = said[-1] if said else None
+        return Model(
+            version=gate.version if gate else "",
+            digest=digest,
+            scores=evaluation.scores.get("candidate", {}),
+            evaluation=evaluation,
+            since=evaluation.created,
+            gate=gate,
+        )
+    return None
+
+
+def evaluation_at(store: Store, address: str) -> Evaluation | None:
+    """Return a published evaluation, or None where there is none, or a damaged one."""
+    try:
+        return _evaluation(store, address)
+    except (LookupError, BadInput):
+        return None
+
+
+def gate_records(store: Store) -> list[GateRecord]:
+    """Return what the gate and people said about candidates, in order of time.
+
+    :raises BadInput: a record cannot be read.
+    """
+    found = [record for name in store.names("ledger", "gate") if (record := _gate_record(store, name))]
+    return sorted(found, key=lambda record: (record.decided, record.version))
+
+
+@lru_cache(maxsize=5_000)
+def _gate_record(store: Store, name: str) -> GateRecord | None:
+    return store.model(GateRecord, "ledger", "gate", name)
+
+
+@lru_cache(maxsize=2_000)
+def _evaluation(store: Store, address: str) -> Evaluation:
+    """:raises LookupError: nothing is published there yet, which is not kept."""
+    manifest = store.manifest("evaluations", address)
+    if manifest is None:
+        raise LookupError(address)
+    path = ("evaluations", address, manifest.file("scores.json").path)
+    try:
+        content = json.loads(store.read(*path) or b"")
+        comparison, decision = content["comparison"], content["decision"]
+        return Evaluation(
+            address=address,
+            examples=int(comparison["examples"]),
+            models={str(role): str(digest) for role, digest in content["models"].items()},
+            scores=_by_role(comparison["scores"]),
+            gains=_by_role(comparison["differences"]),
+            verdict=Verdict(decision["verdict"]),
+            reasons=tuple(map(str, decision["reasons"])),
+            created=manifest.created,
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{store.address(*path)}: not the scores of an evaluation: {error}") from error
+
+
+def _by_role(scores: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Score]]:
+    """Scores as they are written, in which an infinite loss is a word."""
+    return {
+        role: {metric: Score(*(float(one[key]) for key in ("value", "low", "high"))) for metric, one in own.items()}
+        for role, own in scores.items()
+    }
+
+
+def _release(name: str) -> tuple[str, str, str]:
+    return "ledger", "releases", name

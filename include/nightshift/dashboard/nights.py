@@ -1,0 +1,204 @@
+"""What the monitors said about each of the newest nights, and the numbers behind it that make a trend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from nightshift.dashboard.stored import Store
+from nightshift.errors import BadInput
+from nightshift.monitoring.history import MONITORS
+from nightshift.monitoring.policy import Monitor
+from nightshift.verdict import Verdict
+
+STRIP = 14  # nights in a row of the overview
+TREND = 30  # nights on an application's page
+MEANS = ("exact_match", "rouge_l", "judge", "groundedness")  # of the quality of responses, the most telling first
+# What is read of a night never changes, so it is kept: at about a kilobyte each, a year of 50 applications fits.
+KEPT = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedNight:
+    """A published verdict: the facts of its manifest, and its address below `<application>/<monitor>`."""
+
+    monitor: Monitor
+    interval: str
+    address: str
+    verdict: Verdict
+    model_digest: str
+    model_version: str
+    rows: int
+    failing: tuple[str, ...]
+    worst: str
+    worst_segment: str
+    reasons: tuple[str, ...]
+    run_url: str
+    files: tuple[str, ...]
+    created: datetime
+
+    @property
+    def starts(self) -> datetime:
+        """When the night's interval begins."""
+        return start_of(self.interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The measure of a night that came nearest to its floor, or went furthest past it, with both floors."""
+
+    name: str
+    value: float
+    warn: float
+    fail: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is known of a night's interactions: rows, and the mean of each score that they have."""
+
+    interval: str
+    rows: int
+    means: dict[str, float]
+    model_version: str
+
+
+def judged_nights(store: Store, monitor: Monitor, most: int) -> tuple[list[JudgedNight], list[str]]:
+    """Return what a monitor said about its newest `most` nights, in order, and what of it cannot be read.
+
+    Of several verdicts on a night the newest counts, whichever model it was about.
+    """
+    newest: dict[str, JudgedNight] = {}
+    broken = []
+    for interval, address in store.newest(monitor, most=most):
+        try:
+            night = _night(store, monitor, interval, address)
+        except LookupError:  # half-written: its time will come
+            continue
+        except BadInput as error:
+            broken.append(str(error))
+            continue
+        if interval not in newest or newest[interval].created <= night.created:
+            newest[interval] = night
+    return [newest[key] for key in sorted(newest)], broken
+
+
+def last_nights(store: Store, most: int) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
+    """Return :func:`judged_nights` of every monitor by its name, and what cannot be read of any."""
+    found, broken = {}, []
+    for monitor in MONITORS:
+        found[monitor], unreadable = judged_nights(store, monitor, most)
+        broken += unreadable
+    return found, broken
+
+
+def answered_nights(store: Store, most: int) -> list[Answered]:
+    """Return the newest nights of interactions that can be read, in order. A night may be written again."""
+    found = []
+    for interval in store.names("interactions")[-most:]:
+        try:
+            manifest = store.manifest("interactions", interval)
+        except BadInput:
+            continue
+        if manifest:
+            means = {str(name): float(value) for name, value in manifest.facts.get("means", {}).items()}
+            found.append(
+                Answered(interval, manifest.counts.get("rows", 0), means, str(manifest.facts.get("model", "")))
+            )
+    return found
+
+
+def quality_shown(nights: Sequence[Answered]) -> str | None:
+    """Return the name of the score to show a trend of: the most telling one that the newest night has."""
+    known = nights[-1].means if nights else {}
+    return next((name for name in MEANS if name in known), None)
+
+
+@lru_cache(maxsize=KEPT)
+def largest_effect(store: Store, night: JudgedNight) -> Effect | None:
+    """Return what moved most in a night, in units of its floor; None where nothing was measured.
+
+    :raises BadInput: the verdict's file is damaged.
+    """
+    content = verdict_file(store, night)
+    if night.monitor == "drift":
+        effects = [
+            Effect(str(one["metric"]), float(one["excess"]), float(one["warn"]), float(one["fail"]))
+            for one in content.get("metrics", [])
+            if one["verdict"] != Verdict.INSUFFICIENT_DATA
+        ]
+        return max(effects, key=lambda one: one.value / one.fail, default=None)
+    bound = float(content.get("policy", {}).get("max_gap", 0.1))
+    gaps = [
+        Effect("/".join(str(one[key]) for key in ("dimension", "group", "metric")), _size(one), bound, bound)
+        for one in content.get("findings", [])
+        if one.get("value") is not None and one.get("verdict") not in {None, Verdict.INSUFFICIENT_DATA}
+    ]
+    return max(gaps, key=lambda one: one.value, default=None)
+
+
+def verdict_file(store: Store, night: JudgedNight) -> dict[str, Any]:
+    """Return what a night's `verdict.json` holds.
+
+    :raises BadInput: it is gone or damaged.
+    """
+    manifest = store.manifest(night.monitor, night.interval, night.address)
+    if manifest is None:
+        raise BadInput(f"{store.address(night.monitor, night.interval, night.address)}: the verdict is gone")
+    path = manifest.file("verdict.json").path
+    content = store.read(night.monitor, night.interval, night.address, path)
+    try:
+        return dict(json.loads(content or b""))
+    except (ValueError, TypeError) as error:
+        raise BadInput(
+            f"{store.address(night.monitor, night.interval, night.address, path)}: not a verdict: {error}"
+        ) from error
+
+
+def start_of(interval: str) -> datetime:
+    """Return when an interval begins, of its key; a key that is none counts as the beginning of time."""
+    text = interval.partition("_")[0]
+    for form in ("%Y-%m-%d", "%Y-%m-%dT%H%M%S"):
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return datetime.fromtimestamp(0, UTC)
+
+
+@lru_cache(maxsize=KEPT)
+def _night(store: Store, monitor: Monitor, interval: str, address: str) -> JudgedNight:
+    """:raises LookupError: nothing is published there yet, which is not kept."""
+    manifest = store.manifest(monitor, interval, address)
+    if manifest is None:
+        raise LookupError(address)
+    facts = manifest.facts
+    try:
+        verdict = Verdict(facts["verdict"])
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"{store.address(monitor, interval, address)}: its manifest names no verdict") from error
+    return JudgedNight(
+        monitor=monitor,
+        interval=interval,
+        address=address,
+        verdict=verdict,
+        model_digest=str(facts.get("model_digest") or ""),
+        model_version=str(facts.get("model_version") or ""),
+        rows=int(facts.get("rows") or 0),
+        failing=tuple(map(str, facts.get("failing") or ())),
+        worst=str(facts.get("worst") or ""),
+        worst_segment=str(facts.get("worst_segment") or ""),
+        reasons=tuple(map(str, facts.get("reasons") or ())),
+        run_url=str(facts.get("run_url") or ""),
+        files=tuple(file.name for file in manifest.files),
+        created=manifest.created,
+    )
+
+
+def _size(finding: dict[str, Any]) -> float:
+    value = float(finding["value"])
+    return max(value, 0.0) if finding.get("only_above") else abs(value)

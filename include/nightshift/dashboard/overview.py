@@ -1,0 +1,111 @@
+"""Every application in one row: how it is, what its model scores, what its nights said, and what waits for people."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from nightshift.alerts.alert import Alert
+from nightshift.alerts.outbox import Outbox
+from nightshift.config import Application
+from nightshift.dashboard import airflow_state, ledger, models, nights, spending
+from nightshift.dashboard.freshness import Fresh, freshness
+from nightshift.dashboard.known import Known
+from nightshift.dashboard.state import Facts, State, Word, state_of
+from nightshift.dashboard.stored import Store
+from nightshift.monitoring.policy import Monitor
+
+log = logging.getLogger(__name__)
+
+READERS = 16  # applications that are read at once, where storage answers slowly
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the overview says of one application; of one that cannot be read, only its state."""
+
+    name: str
+    state: State
+    settings: Application | None = None
+    champion: models.Model | None = None
+    nights: Mapping[Monitor, Sequence[nights.JudgedNight]] = field(default_factory=dict)
+    waits: Sequence[str] = ()
+    alerts: Sequence[Alert] = ()
+    undelivered: int = 0
+    running: int | None = None  # None: the user may not see runs
+    spent: Sequence[spending.Spent] = ()
+    stale: Sequence[Fresh] = ()
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Who needs people comes first."""
+        return list(Word).index(self.state.word), self.name
+
+
+def rows(applications: list[Known], storage: str, may_see_runs: Mapping[str, bool]) -> list[Row]:
+    """Return a row for each application, those that need people first."""
+    names = [known.name for known in applications if may_see_runs[known.name]]
+    running = airflow_state.running_by_application(names)
+    waiting = airflow_state.waiting_for_people(names)
+    with ThreadPoolExecutor(READERS, "nightshift-overview") as pool:
+        found = pool.map(
+            lambda known: row(
+                known,
+                storage,
+                running.get(known.name, 0) if may_see_runs[known.name] else None,
+                waiting.get(known.name, []),
+            ),
+            applications,
+        )
+        return sorted(found, key=lambda one: one.order)
+
+
+def row(known: Known, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
+    """Return what is to say about one application; whatever is wrong with it is its own trouble, said in its row."""
+    app = known.settings
+    if app is None:
+        return Row(known.name, State(Word.UNREADABLE, known.wrong))
+    try:
+        return _row(app, storage, running, waiting)
+    except Exception as error:  # object stores have errors of their own
+        log.warning("%s cannot be shown: %s", app.name, error, exc_info=True)
+        reason = f"what lies in {storage} cannot be read: {error}"
+        return Row(app.name, State(Word.UNREADABLE, reason), app, running=running)
+
+
+def _row(app: Application, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
+    now, store, outbox = datetime.now(UTC), Store(storage, app.name), Outbox(storage, app.name)
+    judged, _ = nights.last_nights(store, nights.STRIP)
+    champion = models.champion(store)
+    retrainings = ledger.retrainings(store, app.retraining.max_a_week + 2)
+    waits = [one.subject for one in waiting] or [
+        one.request.subject for one in ledger.requests(store, 3) if one.answer is None and one.request.until > now
+    ]
+    alerts = outbox.open()
+    used = spending.used_by(spending.week_of_pods(store, now))
+    stale = [one for one in freshness(store, app, judged, champion.digest if champion else "", now) if one.stale]
+    return Row(
+        name=app.name,
+        state=state_of(
+            Facts(
+                nights=judged,
+                has_champion=champion is not None,
+                retraining=ledger.open_retraining(retrainings),
+                waits=waits,
+                alerts=[(alert.severity, alert.title) for alert in alerts],
+                stale=stale,
+            )
+        ),
+        settings=app,
+        champion=champion,
+        nights=judged,
+        waits=waits,
+        alerts=alerts,
+        undelivered=len(outbox.waiting(app.alerts)) if app.alerts.routes else 0,
+        running=running,
+        spent=spending.spent_this_week(app, used, *ledger.this_week(retrainings, now)),
+        stale=stale,
+    )

@@ -1,0 +1,117 @@
+"""How pages are rendered: Jinja with everything escaped, and the few words in which numbers, times and places are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from airflow.configuration import conf
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nightshift.dashboard import charts
+from nightshift.dashboard.models import Score
+from nightshift.monitoring.metrics import Metric
+from nightshift.monitoring.shown import shown
+from nightshift.monitoring.wording import number
+
+TEXT_CHARACTERS = 600
+NOTHING = "\N{EN DASH}"
+UPLOT = "1.6.32"  # vendored in static/, with its licence
+# Kinds of report -> folders of an address below the folder of that name.
+REPORTS = {"drift": 2, "bias": 2, "evaluations": 1, "replay_reports": 2, "data_docs": 2}
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """Return a page. What users, models and jobs wrote is text in it: bounded, on one line, and escaped."""
+    page = _environment().get_template(template).render(
+        root=str(request.scope.get("root_path", "")), airflow=airflow_root(), now=datetime.now(UTC), **context
+    )  # fmt: skip
+    return HTMLResponse(page, status_code=status)
+
+
+def airflow_root() -> str:
+    """Return the path below which Airflow serves its own pages, "" for the root."""
+    return urlsplit(str(conf.get("api", "base_url", fallback=""))).path.rstrip("/")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("nightshift.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "text": lambda value, most=TEXT_CHARACTERS: shown(str(value), most),
+        "moment": moment,
+        "age": age,
+        "number": lambda value: number(float(value)),
+        "count": lambda value: f"{value:,}",
+        "percent": lambda value: f"{value * 100:.1f} %",
+        "scored": scored,
+        "seconds": duration,
+        "metric": metric_label,
+        "web": web_address,
+        "report": lambda address, application, kind: report_path(application, kind, address),
+        "points": charts.points,
+        "part": lambda value: quote(str(value), safe=""),
+    }
+    environment.globals |= {"uplot": UPLOT, "charts": charts}
+    return environment
+
+
+def moment(value: datetime | None) -> str:
+    """Return a time to the minute, UTC."""
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if value else NOTHING
+
+
+def age(value: datetime | None, now: datetime) -> str:
+    """Return how long ago something was: `12 min`, `5 h`, `3 days`."""
+    if value is None:
+        return NOTHING
+    seconds = max(0.0, (now - value).total_seconds())
+    if seconds < HOUR:
+        return f"{seconds // MINUTE:.0f} min"
+    return f"{seconds // HOUR:.0f} h" if seconds < 2 * DAY else f"{seconds // DAY:.0f} days"
+
+
+def duration(seconds: float | None) -> str:
+    """Return how long something took: `42 s`, `3.5 min`, `2.1 h`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / MINUTE:.1f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
+
+
+def scored(score: Score | None, metric: str = "") -> str:
+    """Return a score with its interval: `87.7 % [84.0, 91.3]`; losses as they are."""
+    if score is None:
+        return NOTHING
+    if metric in {"loss", "perplexity"}:
+        return f"{number(score.value)} [{number(score.low)}, {number(score.high)}]"
+    return f"{score.value * 100:.1f} % [{score.low * 100:.1f}, {score.high * 100:.1f}]"
+
+
+def metric_label(name: str) -> str:
+    """Return what a metric is called on pages; a bias measure is called what it is."""
+    return Metric(name).label if name in set(Metric) else name.replace("_", " ")
+
+
+def web_address(url: str) -> str:
+    """Return an address that a link may lead to, "" for one that is not of the web."""
+    return url if url.startswith(("http://", "https://")) else ""
+
+
+def report_path(application: str, kind: str, address: Sequence[str]) -> str:
+    """Return the path, below the dashboard, of the page that a job left at an address."""
+    name = "index.html" if kind == "data_docs" else "report.html"
+    return "/".join(("apps", application, "reports", kind, *(quote(part, safe="") for part in address), name))

@@ -1,0 +1,53 @@
+"""A part of a page that fails alone: what it shows, or one sentence that says why it shows nothing and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from nightshift.errors import JobError
+
+log = logging.getLogger(__name__)
+
+Shown = TypeVar("Shown")
+
+
+@dataclass(frozen=True)
+class Panel(Generic[Shown]):
+    """`shown` is None where there is `trouble`."""
+
+    shown: Shown | None
+    trouble: str = ""
+
+
+def panel(read: Callable[[], Shown]) -> Panel[Shown]:
+    """Return what `read` returns, or why it cannot. Nobody sees a stack trace; the API server's log has it."""
+    try:
+        return Panel(read())
+    except Exception as error:  # object stores and databases have errors of their own
+        if not isinstance(error, JobError):
+            log.warning("a part of a page cannot be shown", exc_info=True)
+        return Panel(None, sentence(error))
+
+
+def sentence(error: Exception) -> str:
+    """Return what is wrong and what to do, for a person."""
+    if isinstance(error, JobError):
+        return str(error)
+    if isinstance(error, AirflowNotFoundException):
+        return (
+            "There is no Airflow connection nightshift_mlflow: add one (type http, host and port of the MLflow server) or "
+            "load airflow_settings.yaml."
+        )
+    if isinstance(error, PermissionError):
+        return f"The API server may not read {error.filename or 'storage'}: give its user the right to."
+    if isinstance(error, OSError):
+        return (
+            f"Storage cannot be read ({error}): check the Airflow variable nightshift_storage, and what the API server needs "
+            "to open it."
+        )
+    return f"This cannot be shown ({type(error).__name__}: {error}); the API server's log says more."

@@ -1,0 +1,69 @@
+"""The pages that jobs left in storage, as far as a published partition lists them. They are shown, and never trusted."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi.responses import HTMLResponse, Response
+
+from nightshift.dashboard.access import Asking
+from nightshift.dashboard.airflow_state import storage_uri
+from nightshift.dashboard.headers import REPORT_POLICY
+from nightshift.dashboard.pages import REPORTS, render
+from nightshift.dashboard.panels import panel
+from nightshift.dashboard.stored import Store
+
+# Data docs lie beside the examples that they are about and have no manifest; their names are those of Great Expectations.
+WITHOUT_MANIFEST = {"data_docs"}
+PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,80}$")
+PAGE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,120}\.html$")
+
+router = APIRouter()
+Address = Annotated[str, Path(max_length=400)]
+
+
+@router.api_route("/apps/{application}/reports/{kind}/{address:path}", methods=["GET", "HEAD"])
+def framed(request: Request, application: str, kind: str, address: Address, asking: Asking) -> HTMLResponse:
+    """Show a report below the way back."""
+    known = asking.application(application)
+    _report(Store(storage_uri(), known.name), kind, address)
+    return render(request, "report.html.jinja", name=known.name, kind=kind, address=address)
+
+
+@router.api_route("/apps/{application}/raw/{kind}/{address:path}", methods=["GET", "HEAD"])
+def raw(application: str, kind: str, address: Address, asking: Asking) -> Response:
+    """Answer with a report as it lies in storage, in an origin of nobody's."""
+    known = asking.application(application)
+    content = _report(Store(storage_uri(), known.name), kind, address)
+    headers = {"Content-Security-Policy": REPORT_POLICY, "Referrer-Policy": "no-referrer"}
+    return HTMLResponse(content, headers=headers)
+
+
+def _report(store: Store, kind: str, address: str) -> bytes:
+    """The content of a page in a published partition.
+
+    :raises HTTPException: 404: there is no such page; 503: storage cannot be read.
+    """
+    *folders, name = address.split("/")
+    sound = kind in REPORTS and len(folders) == REPORTS[kind] and all(map(PART.match, folders)) and PAGE.match(name)
+    found = panel(lambda: _read(store, kind, folders, name)) if sound else None
+    if found and found.trouble:
+        raise HTTPException(503, found.trouble)
+    if found is None or found.shown is None:
+        raise HTTPException(
+            404, f"There is no such report of “{store.application}”, or nothing is published there (any more)."
+        )
+    return found.shown
+
+
+def _read(store: Store, kind: str, folders: list[str], name: str) -> bytes | None:
+    if kind in WITHOUT_MANIFEST:
+        return store.read(kind, *folders, name) if name in store.names(kind, *folders) else None
+    manifest = store.manifest(kind, *folders)
+    listed = next((file for file in manifest.files if file.name == name), None) if manifest else None
+    # The manifest is a file that somebody could have written: what it lists must lie in the partition as well.
+    if listed is None or not all(map(re.compile(r"^[\w-][\w.-]*$").match, listed.path.split("/"))):
+        return None
+    return store.read(kind, *folders, listed.path)

@@ -1,0 +1,179 @@
+"""What one DAG run did for an application: its tasks, what they answered, and the pods that they used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from nightshift.applications import BadApplication, load_compute
+from nightshift.computing import KubernetesCompute
+from nightshift.config import Application
+from nightshift.dashboard import airflow_state
+from nightshift.dashboard.airflow_state import Run, TaskState
+from nightshift.dashboard.mlflow_rest import Mlflow, Training
+from nightshift.dashboard.pages import REPORTS, report_path
+from nightshift.dashboard.panels import Panel, panel
+from nightshift.dashboard.spending import account
+from nightshift.dashboard.stored import Store
+from nightshift.errors import BadInput
+from nightshift.jobs.contract import ResultFile
+from nightshift.jobs.usage import PodUsage
+from nightshift.orchestration.attempt import results_of
+
+LOOK_BACK_DAYS = 31  # for accounts of a run that Airflow does not know any more
+LONGEST_VALUE = 80  # characters of a result's text that is no reason and no address
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task's newest try left: verdict and reasons, numbers by name, links to MLflow, and reports of ours."""
+
+    job: str
+    verdict: str
+    reasons: Sequence[str]
+    values: Mapping[str, float | int | str]
+    links: Mapping[str, str]
+    reports: Mapping[str, str]  # title -> path below the dashboard
+    seconds: float
+    memory_gb: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task with what it answered; None where it left nothing (yet)."""
+
+    task: TaskState
+    answer: Answer | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows."""
+
+    run: Run
+    tasks: Sequence[Done]
+    pods: Panel[list[PodUsage]]
+    trainings: Panel[list[Training]] | None  # None: the run trains nothing
+
+
+def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | None:
+    """Return what is known of a run, or None where Airflow does not know it."""
+    run = airflow_state.run_of(dag_id, run_id)
+    if run is None:
+        return None
+    store = Store(storage, app.name)
+    tasks = [_done(store, run, task) for task in airflow_state.tasks_of(dag_id, run_id)]
+    trains = [one for one in tasks if one.task.task_id == "train" and one.task.started]
+    return Page(
+        run=run,
+        tasks=tasks,
+        pods=panel(lambda: pods_of(store, run)),
+        trainings=panel(lambda: _training(app, trains[0])) if trains else None,
+    )
+
+
+def pods_of(store: Store, run: Run) -> list[PodUsage]:
+    """Return the accounts of the pods of a run that ended, in order of time."""
+    key = hashlib.sha256(f"{run.dag_id}|{run.run_id}".encode()).hexdigest()[:12]
+    now = datetime.now(UTC)
+    first = (run.started or now - timedelta(days=LOOK_BACK_DAYS)).astimezone(UTC).date()
+    last = ((run.ended or now) + timedelta(days=1)).astimezone(UTC).date()
+    found = []
+    for back in range((last - first).days + 1):
+        day = (first + timedelta(days=back)).isoformat()
+        for name in store.names("usage", day):
+            if name.startswith(f"{key}-") and (pod := account(store, day, name)):
+                found.append(pod)
+    return sorted(found, key=lambda pod: (pod.started, pod.pod))
+
+
+def namespace_of(app: Application, pod: PodUsage) -> str:
+    """Return the namespace of a pod; of an account that does not say it, that of the job's compute profile now."""
+    if pod.namespace:
+        return pod.namespace
+    try:
+        compute = load_compute(app.profile_of(pod.job))
+    except BadApplication:
+        return ""
+    return compute.namespace if isinstance(compute, KubernetesCompute) else ""
+
+
+def _training(app: Application, done: Done) -> list[Training]:
+    """The training of a run: while it runs the newest one, afterwards the one that its result names."""
+    known = Mlflow(airflow_state.mlflow_connection()).trainings(app.name, most=20)
+    wanted = done.answer.values.get("run_id") if done.answer else None
+    if wanted:
+        return [one for one in known if one.run_id == wanted]
+    started = done.task.started
+    return [one for one in known if started and one.started >= started - timedelta(seconds=5)][:1]
+
+
+def _done(store: Store, run: Run, task: TaskState) -> Done:
+    folder = results_of(run.dag_id, run.run_id, task.task_id, task.map_index)
+    try:
+        for name in sorted(store.names(*folder), key=_try_number, reverse=True):
+            if name.startswith("try-") and (file := store.model(ResultFile, *folder, name, "result.json")):
+                return Done(task, _answer(store, file))
+    except BadInput as error:
+        return Done(task, None, str(error))
+    return Done(task, None)
+
+
+def _answer(store: Store, file: ResultFile) -> Answer:
+    result = file.result
+    links, reports, values = {}, {}, {}
+    for name, value in _flat(result):
+        title = name.replace("_", " ")
+        if isinstance(value, str) and value.startswith(("http://", "https://")):
+            links[title] = value
+        elif isinstance(value, str) and "://" in value:
+            if path := _report(store, value):
+                reports[title] = path
+        elif name in {"verdict", "reason", "digest"} or name.endswith("_digest"):
+            continue
+        elif not isinstance(value, str) or 0 < len(value) <= LONGEST_VALUE:
+            values[name] = value
+    reasons = result.get("reasons") or ([result["reason"]] if result.get("reason") else [])
+    return Answer(
+        job=file.job,
+        verdict=str(result.get("verdict") or ""),
+        reasons=[str(reason) for reason in reasons],
+        values=values,
+        links=links,
+        reports=reports,
+        seconds=(file.ended - file.started).total_seconds(),
+        memory_gb=file.peak_memory_gb,
+    )
+
+
+def _flat(result: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """The single values of a result under flat names, those of nested ones behind the name of what holds them."""
+    found: list[tuple[str, Any]] = []
+    for name, value in result.items():
+        key = f"{before} {name}".strip()
+        if isinstance(value, dict):
+            found += _flat(value, key)
+        elif isinstance(value, list):
+            for one in value:
+                if isinstance(one, dict):
+                    found += _flat(one, str(one.get("night") or key))
+        elif value is not None and not isinstance(value, bool):
+            found.append((key, value))
+    return found
+
+
+def _report(store: Store, uri: str) -> str:
+    """The path below the dashboard of the page that lies at, or in the partition at, a URI; "" where there is none."""
+    parts = store.parts_of(uri) or ()
+    if not parts or parts[0] not in REPORTS or len(parts) <= REPORTS[parts[0]]:
+        return ""
+    return report_path(store.application, parts[0], parts[1 : REPORTS[parts[0]] + 1])
+
+
+def _try_number(name: str) -> int:
+    number = name.removeprefix("try-")
+    return int(number) if number.isdigit() else 0

@@ -1,0 +1,60 @@
+"""What the pods of an application used in the last seven days, and what was allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from nightshift.config import Application
+from nightshift.dashboard.stored import Store
+from nightshift.errors import BadInput
+from nightshift.jobs.usage import PodUsage, Used, total
+from nightshift.monitoring.policy import WEEK
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One bounded thing: how much of it, and the bound, where there is one."""
+
+    what: str
+    used: float
+    bound: float | None
+
+    @property
+    def share(self) -> float | None:
+        """Used of the bound, 1 for all of it."""
+        return self.used / self.bound if self.bound else None
+
+
+def week_of_pods(store: Store, now: datetime) -> list[PodUsage]:
+    """Return the accounts of the pods that ended in the last seven days; one that cannot be read is left out."""
+    today = now.astimezone(UTC).date()
+    days = [(today - timedelta(days=back)).isoformat() for back in range(8)]
+    found = [account(store, day, name) for day in days for name in store.names("usage", day) if name.endswith(".json")]
+    return [pod for pod in found if pod and now - pod.ended < WEEK]
+
+
+def spent_this_week(app: Application, used: Used, trainings: int, hours: float) -> list[Spent]:
+    """Return what was used against the application's budget and its bounds on retraining."""
+    budget, policy = app.budget, app.retraining
+    return [
+        Spent("GPU-hours", used.gpu_hours, budget.gpu_hours_a_week),
+        Spent("cost", used.cost, budget.cost_a_week),
+        Spent("retrainings", float(trainings), float(policy.max_a_week)),
+        Spent("training hours", hours, policy.max_hours_a_week),
+    ]
+
+
+def used_by(pods: list[PodUsage]) -> Used:
+    """Return what pods used together."""
+    return total(pods)
+
+
+@lru_cache(maxsize=20_000)
+def account(store: Store, day: str, name: str) -> PodUsage | None:
+    """Return the account of a pod, or None where it cannot be read."""
+    try:
+        return store.model(PodUsage, "usage", day, name)
+    except BadInput:
+        return None

@@ -1,0 +1,92 @@
+"""How an application is, in one word and one sentence: a pure function of what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nightshift.dashboard.freshness import Fresh
+from nightshift.dashboard.ledger import Retraining
+from nightshift.dashboard.nights import JudgedNight
+from nightshift.monitoring.policy import Monitor
+from nightshift.people import Severity
+from nightshift.verdict import Verdict
+
+
+class Word(StrEnum):
+    """In the order in which people should look at them."""
+
+    UNREADABLE = "unreadable"
+    FAILING = "failing"
+    WAITING = "waiting"
+    BLIND = "blind"
+    RETRAINING = "retraining"
+    WATCH = "watch"
+    NEW = "new"
+    WELL = "well"
+
+
+@dataclass(frozen=True)
+class State:
+    """The word, and the reason for it."""
+
+    word: Word
+    reason: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the state follows from.
+
+    :param nights: the newest nights of each monitor, in order.
+    :param waits: what waits for a person, in words.
+    :param alerts: severity and title of each condition that holds.
+    :param stale: partitions that are too old.
+    """
+
+    nights: Mapping[Monitor, Sequence[JudgedNight]]
+    has_champion: bool
+    retraining: Retraining | None = None
+    waits: Sequence[str] = ()
+    alerts: Sequence[tuple[Severity, str]] = ()
+    stale: Sequence[Fresh] = ()
+
+
+def state_of(facts: Facts) -> State:
+    """Return the most important thing that is to say about an application."""
+    return next(_states(facts))
+
+
+def _states(facts: Facts) -> Iterator[State]:
+    """All that could be said, the most important first. What people are asked comes before what is being done about."""
+    last = {monitor: judged[-1] for monitor, judged in facts.nights.items() if judged}
+    if facts.waits:
+        yield State(Word.WAITING, facts.waits[0])
+    if facts.retraining:
+        yield State(Word.RETRAINING, f"retraining {facts.retraining.order.number} {facts.retraining.doing}")
+    for severity, title in facts.alerts:
+        if severity is Severity.CRITICAL:
+            yield State(Word.FAILING, title)
+    yield from _nights_that(last, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
+    if not facts.has_champion:
+        yield State(Word.NEW, "there is no champion yet: run finetune, then release")
+    if not last:
+        yield State(Word.NEW, "no night was judged yet: the first comes after batch_inference has answered one")
+    for fresh in facts.stale:
+        if fresh.kind != "examples":  # nobody answers with them
+            yield State(Word.BLIND, f"{fresh.kind}: {fresh.stale}")
+    yield from _nights_that(last, {Verdict.INSUFFICIENT_DATA}, Word.BLIND)
+    yield from _nights_that(last, {Verdict.WARN}, Word.WATCH)
+    for _, title in facts.alerts:
+        yield State(Word.WATCH, title)
+    yield State(
+        Word.WELL, "; ".join(f"{monitor} of {night.interval} {night.verdict}" for monitor, night in last.items())
+    )
+
+
+def _nights_that(last: Mapping[Monitor, JudgedNight], verdicts: set[Verdict], word: Word) -> Iterator[State]:
+    for monitor, night in last.items():
+        if night.verdict in verdicts:
+            reason = night.reasons[0] if night.reasons else "no reason was written down"
+            yield State(word, f"{monitor} of {night.interval} {night.verdict}: {reason}")

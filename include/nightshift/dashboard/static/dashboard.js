@@ -1,0 +1,171 @@
+// Draws each figure's table as a chart, renews what is live, and leads out of Airflow's frame. Without it, the tables show.
+"use strict";
+
+const LIVE_SECONDS = 15;
+const HEIGHT = 190;
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+// One column of a table as a series: numbers from `data-y`, null where a night has none.
+function column(rows, index) {
+  return rows.map((row) => {
+    const text = row.cells[index].dataset.y;
+    return text === undefined || text === "" ? null : Number(text);
+  });
+}
+
+function seriesOf(head, index) {
+  const role = head.dataset.role;
+  const shades = { line: "accent", second: "second", warn: "warn-line", fail: "fail-line" };
+  const floor = role === "warn" || role === "fail";
+  return {
+    index,
+    label: head.textContent.trim(),
+    stroke: colour(shades[role]),
+    width: floor ? 1.5 : 2,
+    dash: floor ? (role === "warn" ? [3, 4] : [8, 4]) : undefined,
+    points: { show: !floor, size: 5 },
+    spanGaps: false,
+    scale: role === "second" ? "second" : "y",
+  };
+}
+
+function short(value) {
+  if (value === null || value === undefined) return "–";
+  return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
+}
+
+function day(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(0, 10);
+}
+
+// Where another model began to answer: a line and its name.
+function marks(rows, xs) {
+  return (plot) => {
+    const context = plot.ctx;
+    context.save();
+    context.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    context.fillStyle = context.strokeStyle = colour("muted");
+    context.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    rows.forEach((row, place) => {
+      if (!row.dataset.mark) return;
+      const x = plot.valToPos(xs[place], "x", true);
+      context.beginPath();
+      context.moveTo(x, plot.bbox.top);
+      context.lineTo(x, plot.bbox.top + plot.bbox.height);
+      context.stroke();
+      context.fillText(row.dataset.mark, x + 4 * devicePixelRatio, plot.bbox.top + 11 * devicePixelRatio);
+    });
+    context.restore();
+  };
+}
+
+function draw(figure) {
+  const table = figure.querySelector("table");
+  const rows = [...table.tBodies[0].rows];
+  const place = figure.querySelector(".plot");
+  place.replaceChildren();
+  if (rows.length < 2 || typeof uPlot === "undefined") return;
+  const nights = figure.dataset.chart === "nights";
+  const xs = rows.map((row) => Number(row.dataset.x));
+  const series = [...table.tHead.rows[0].cells].map((head, index) => (head.dataset.role ? seriesOf(head, index) : null)).filter(Boolean);
+  const data = [xs, ...series.map((one) => column(rows, one.index))];
+  const failed = rows.map((row, index) => (row.dataset.state === "FAIL" ? data[1][index] : null));
+  if (failed.some((value) => value !== null)) {
+    series.push({ label: "FAIL nights", stroke: colour("fail-line"), fill: colour("fail-line"), width: 0, scale: "y",
+      points: { show: true, size: 10, fill: colour("fail-line") } });
+    data.push(failed);
+  }
+  const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") }, font: "11px system-ui, sans-serif" };
+  const two = series.some((one) => one.scale === "second");
+  const plot = new uPlot(
+    {
+      width: Math.max(place.clientWidth, 200),
+      height: HEIGHT,
+      scales: { x: { time: nights }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
+        second: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      axes: [
+        { ...axis, space: 70, values: nights ? (_plot, values) => values.map((value) => day(value).slice(5)) : undefined, incrs: nights ? [86400, 2 * 86400, 7 * 86400, 14 * 86400, 30 * 86400] : undefined },
+        { ...axis, size: 48, values: (_plot, values) => values.map(short) },
+        ...(two ? [{ ...axis, side: 1, scale: "second", size: 48, grid: { show: false }, values: (_plot, values) => values.map(short) }] : []),
+      ],
+      series: [
+        { label: nights ? "night" : "step", value: (_plot, value) => (value === null ? "–" : nights ? day(value) : short(value)) },
+        ...series.map((one) => ({ ...one, value: (_plot, value) => short(value) })),
+      ],
+      cursor: { drag: { x: false, y: false } },
+      hooks: { draw: [marks(rows, xs)] },
+    },
+    data,
+    place,
+  );
+  place.firstElementChild.setAttribute("aria-hidden", "true");
+  figure.plot = plot;
+}
+
+function drawAll(within) {
+  for (const figure of within.querySelectorAll("figure[data-chart]")) {
+    figure.classList.add("drawn");
+    draw(figure);
+    widths.observe(figure.querySelector(".plot"));
+  }
+}
+
+const widths = new ResizeObserver((entries) => {
+  for (const entry of entries) {
+    const plot = entry.target.closest("figure").plot;
+    if (plot && entry.contentRect.width > 0 && Math.abs(plot.width - entry.contentRect.width) > 1) {
+      plot.setSize({ width: entry.contentRect.width, height: HEIGHT });
+    }
+  }
+});
+
+// Parts of the page that change while people look: fetched with the page itself, so that there is one truth.
+async function renew() {
+  if (document.hidden) return;
+  let page;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });
+    if (!answer.ok) return;
+    page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  } catch {
+    return; // the next one may come through
+  }
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const fresh = page.getElementById(part.id);
+    if (fresh === null || part.contains(document.activeElement)) continue;
+    const open = [...part.querySelectorAll("details")].map((one) => one.open);
+    part.replaceChildren(...fresh.childNodes);
+    part.querySelectorAll("details").forEach((one, index) => (one.open = open[index] ?? one.open));
+    drawAll(part);
+  }
+}
+
+// Airflow's frame lets no link out of it; a link of the same kind in the page around it may.
+function leadOut(event) {
+  const link = event.target.closest("a[target]");
+  if (link === null || window.parent === window || event.button !== 0) return;
+  let around;
+  try {
+    around = window.parent.document;
+  } catch {
+    return;
+  }
+  event.preventDefault();
+  const twin = around.createElement("a");
+  twin.href = link.href;
+  twin.rel = "noopener";
+  twin.target = link.target === "_blank" || event.ctrlKey || event.metaKey ? "_blank" : "_self";
+  around.body.append(twin);
+  twin.click();
+  twin.remove();
+}
+
+document.addEventListener("click", leadOut);
+document.addEventListener("themechange", () => drawAll(document));
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));
+drawAll(document);
+if (document.querySelector("[data-live]")) setInterval(renew, LIVE_SECONDS * 1000);
