@@ -77,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     }.items():
         roles.add_parser(name, help=text).set_defaults(run=_roles, roles=name)
 
+    alerts = commands.add_parser("alerts", help="who is told of what").add_subparsers(required=True)
+    test = alerts.add_parser("test", help="send one alert of each kind along the routes of an application")
+    test.add_argument("application")
+    test.set_defaults(run=_test_alerts)
+
     for name, text in {
         "up": "start MLflow and Airflow on this machine",
         "run": "start them and run the sample application to its end",
@@ -186,6 +191,12 @@ def _roles(options: argparse.Namespace) -> None:
         from nightshift.access.shown import mapping, table
 
         print({"show": table, "mapping": mapping}[options.roles](every_application()))
+
+
+def _test_alerts(options: argparse.Namespace) -> ExitCode:
+    from nightshift.orchestration.trying_routes import try_routes
+
+    return ExitCode.OK if try_routes(options.application) else ExitCode.BAD_ENVIRONMENT
 
 
 def _stack(options: argparse.Namespace) -> int:
