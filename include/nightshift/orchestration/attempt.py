@@ -98,13 +98,7 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             allowed += names
     environment = {key: value for key, value in os.environ.items() if _matches(key, allowed)}
     environment["OMP_NUM_THREADS"] = str(compute.cpus)
-    mlflow = mlflow_connection()
-    environment["MLFLOW_TRACKING_URI"] = tracking_uri(mlflow)
-    if mlflow.login:
-        environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
-        environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
-    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        environment["MLFLOW_TRACKING_TOKEN"] = token
+    environment |= tracking_environment()
     judge = spec.application.judge
     if job in JUDGING and judge and judge.connection:
         try:
@@ -119,6 +113,21 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
                 source.connection, f"the source {source.name!r} names it: add it, or correct the name"
             )
             environment[f"AIRFLOW_CONN_{source.connection.upper()}"] = connection.get_uri()
+    return environment
+
+
+def tracking_environment() -> dict[str, str]:
+    """Return what MLflow's client must know of the tracking server.
+
+    :raises BadInput: there is no connection to it.
+    """
+    mlflow = mlflow_connection()
+    environment = {"MLFLOW_TRACKING_URI": tracking_uri(mlflow)}
+    if mlflow.login:
+        environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
+        environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        environment["MLFLOW_TRACKING_TOKEN"] = token
     return environment
 
 

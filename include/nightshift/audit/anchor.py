@@ -1,0 +1,75 @@
+"""Where the head and the count of the audit log are kept beside the log itself, as files in a place of the user's."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from upath import UPath
+
+from nightshift.data.storage import create
+from nightshift.monitoring.published_nights import names_in
+
+
+class Anchor(BaseModel):
+    """How long the log was at some moment, and the hash of its last entry.
+
+    :param chain: the hash of its first entry.
+    :param previous: the count of the anchor before in the same place, so that one that is taken away is missed.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    chain: str
+    storage: str
+    count: int
+    head: str
+    previous: int = 0
+    anchored: datetime
+    place: str = Field("", exclude=True)
+
+    def __str__(self) -> str:
+        return f"entry {self.count} was anchored in {self.place} at {self.anchored:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class AnchorFiles:
+    """Anchors as files `<uri>/<log>/<count>.json`, each created once; a bucket with object lock keeps them from everybody."""
+
+    def __init__(self, uri: str) -> None:
+        self.name = re.sub(r"//[^/@\s]*@", "//", uri)
+        self._folder = UPath(uri)
+
+    def every(self) -> tuple[list[Anchor], list[str]]:
+        """Return all anchors, of whatever log, and what is wrong with others."""
+        found, wrong = [], []
+        for log in names_in(self._folder):
+            for name in names_in(self._folder / log):
+                try:
+                    found.append(self._read(self._folder / log / name))
+                except ValidationError:
+                    wrong.append(f"{self._folder / log / name} was edited: it is no anchor any more")
+        return found, wrong
+
+    def newest(self, chain: str, storage: str) -> Anchor | None:
+        """Return the newest anchor of a log, or of another that lay in the same storage."""
+        last = [
+            self._read(self._folder / log / names[-1])
+            for log in names_in(self._folder)
+            if (names := names_in(self._folder / log))
+        ]
+        mine = [anchor for anchor in last if anchor.chain == chain or anchor.storage == storage]
+        return max(mine, key=lambda anchor: anchor.anchored, default=None)
+
+    def keep(self, anchor: Anchor) -> None:
+        """Add an anchor; where there is one of the same entry, that stays.
+
+        :raises BadEnvironment: the place cannot create files atomically.
+        """
+        create(
+            self._folder / anchor.chain[:16] / f"{anchor.count:012d}.json", anchor.model_dump_json(indent=1).encode()
+        )
+
+    def _read(self, path: UPath) -> Anchor:
+        anchor = Anchor.model_validate_json(path.fs.cat_file(path.path))
+        return anchor.model_copy(update={"place": self.name})

@@ -1,0 +1,124 @@
+"""What `nightshift audit` says about the log, and what it prints of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from nightshift.audit.anchor import Anchor, AnchorFiles
+from nightshift.audit.chain import Chain
+from nightshift.audit.entry import line_of
+from nightshift.audit.verify import Verified, verify
+from nightshift.data.storage import default_storage
+from nightshift.errors import BadEnvironment, BadInput, ExitCode, JobError
+from nightshift.stack.place import Place, this_place
+
+if TYPE_CHECKING:
+    from nightshift.audit.anchor_runs import AnchorRuns
+
+MOST_TOLD = 50  # problems; a log that was rewritten has as many as entries
+
+
+def checked(storage: str | None, mlflow: str | None, elsewhere: str | None) -> tuple[list[str], ExitCode]:
+    """Verify the log against its anchors, and return what is to be said.
+
+    :param elsewhere: URI of the place that the Airflow variable `nightshift_audit_anchor` names.
+    :raises BadInput: nothing says where the anchors are.
+    """
+    stack = _local_stack()
+    tracking = (
+        mlflow or os.environ.get("MLFLOW_TRACKING_URI") or (stack.mlflow_url if stack and not elsewhere else None)
+    )
+    if not (tracking or elsewhere):
+        raise BadInput("without its anchors a log that was cut off looks whole: name --mlflow, --anchor or both")
+    chain = Chain(storage or _storage(stack))
+    anchors, troubles, down = _anchors(tracking, elsewhere)
+    found = verify(chain, anchors)
+    problems = [*found.problems, *troubles]
+    lines = [*_about(chain, found), *down, *(f"WRONG {problem}" for problem in problems[:MOST_TOLD])]
+    if more := len(problems[MOST_TOLD:]):
+        lines.append(f"WRONG and {more} more")
+    if problems:
+        return lines, ExitCode.FAILED
+    if down:
+        return [*lines, "the entries hold together; whether they are all is not known"], ExitCode.BAD_ENVIRONMENT
+    return [*lines, "nothing is wrong"], ExitCode.OK
+
+
+def exported(storage: str | None, since: str | None, until: str | None, application: str | None) -> Iterator[str]:
+    """Yield the lines of the log that are asked for, as they are in storage.
+
+    :raises BadInput: a time is no time, or the log is damaged.
+    """
+    first, last = _moment(since, "--since"), _moment(until, "--until")
+    for entry in Chain(storage or _storage(_local_stack())).entries():
+        at = datetime.fromisoformat(entry["at"])
+        if (first and at < first) or (last and at >= last) or (application and entry["application"] != application):
+            continue
+        yield line_of(entry)
+
+
+def _anchors(tracking: str | None, elsewhere: str | None) -> tuple[list[Anchor], list[str], list[str]]:
+    """All anchors, what is wrong with some, and which place cannot be read."""
+    anchors: list[Anchor] = []
+    troubles: list[str] = []
+    down: list[str] = []
+    places: list[AnchorRuns | AnchorFiles] = [AnchorFiles(elsewhere)] if elsewhere else []
+    if tracking:
+        os.environ["MLFLOW_TRACKING_URI"] = tracking
+        from nightshift.audit.anchor_runs import AnchorRuns
+
+        places.append(AnchorRuns())
+    for place in places:
+        try:
+            found, wrong = place.every()
+        except (JobError, OSError) as error:
+            down.append(f"the anchors in {place.name} cannot be read: {error}")
+            continue
+        anchors += found
+        troubles += wrong
+    return anchors, troubles, down
+
+
+def _about(chain: Chain, found: Verified) -> list[str]:
+    lines = [f"{chain.storage}/audit: {found.count:,} entries in {found.files:,} files, the head is {found.head[:16]}"]
+    if found.matched:
+        after = found.count - found.anchored
+        lines.append(
+            f"{found.matched:,} anchors agree with it, the newest is that of entry {found.anchored:,}"
+            + (
+                f"; the {after:,} entries after it hold together, but nothing says that they are all"
+                if after > 0
+                else ""
+            )
+        )
+    elif found.count:
+        lines.append("no anchor agrees with it: nothing says that these are all entries")
+    return lines
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(
+            f"{option} {text}: not a time; write 2026-11-28 or 2026-11-28T14:00:00+01:00 (UTC without an offset)"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _local_stack() -> Place | None:
+    """The stack of this checkout, where there is one."""
+    try:
+        place = this_place()
+    except BadEnvironment:
+        return None
+    return place if place.home.is_dir() else None
+
+
+def _storage(stack: Place | None) -> str:
+    return stack.storage if stack else default_storage()

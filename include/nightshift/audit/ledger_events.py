@@ -1,0 +1,165 @@
+"""What the records of the ledger say about who decided what, for the audit log."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from nightshift.audit.airflow_events import bounded, without_secrets
+from nightshift.audit.entry import Deed
+from nightshift.data.partition import partition_of
+from nightshift.monitoring.gate_records import GateRecord
+from nightshift.monitoring.policy import Answer, Claim, Order, Outcome, Release, Request, Snooze
+
+# The folders that are read. Every order holds its decision, so those that led to nothing are left out.
+KINDS: dict[str, type[BaseModel]] = {
+    "orders": Order,
+    "claims": Claim,
+    "outcomes": Outcome,
+    "snoozes": Snooze,
+    "releases": Release,
+    "gate": GateRecord,
+    "requests": Request,
+    "answers": Answer,
+}
+# What stores call the time at which a file came to be as it is: local files (which nobody can set back) and memory, S3, Google,
+# Azure.
+WRITTEN = ("created", "LastModified", "updated", "last_modified")
+
+log = logging.getLogger(__name__)
+
+
+def ledger_deeds(storage: str, application: str, since: datetime | None) -> Iterator[Deed]:
+    """Yield what the records of one application that were written since then say; None: all records.
+
+    A record that was changed after it was read is told again with its new content.
+    """
+    folder = partition_of(storage, application, "ledger")
+    folder.fs.invalidate_cache(folder.path)
+    for path, about in sorted(folder.fs.find(folder.path, detail=True).items()):
+        kind, _, name = str(path).removesuffix(".json").rpartition("/")
+        kind = kind.rpartition("/")[2]
+        written = _written(about)
+        if kind not in KINDS or name.startswith(".") or (since and written and written < since):
+            continue
+        try:
+            content = folder.fs.cat_file(path)
+        except FileNotFoundError:
+            continue
+        if deed := record_deed(application, kind, name, content, written or datetime.now(UTC)):
+            yield deed
+
+
+def record_deed(application: str, kind: str, name: str, content: bytes, written: datetime) -> Deed | None:
+    """Return what one record says was done; None where nobody did anything.
+
+    :param kind: the folder of the ledger.
+    :param written: when the file was written, for a record that cannot be read: that somebody wrote it is told all the same.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    common = {"application": application, "source": "ledger", "source_id": f"{application}/{kind}/{name} {digest[:16]}"}
+    try:
+        told = _told(KINDS[kind].model_validate_json(content))
+    except ValidationError:
+        log.warning("%s/ledger/%s/%s.json is no record of the ledger", application, kind, name)
+        told = {
+            "at": written, "who": "somebody", "did": "wrote what is no record of the ledger", "to": {kind: name},
+            "details": {"sha256": digest},
+        }  # fmt: skip
+    if told is None:
+        return None
+    details = bounded(without_secrets({key: value for key, value in told.pop("details", {}).items() if value}))
+    to = {key: str(value) for key, value in told.pop("to").items() if value}
+    at = told.pop("at")
+    return Deed(at=at if at.tzinfo else at.replace(tzinfo=UTC), **told, to=to, details=details, **common)
+
+
+def _told(record: BaseModel) -> dict[str, Any] | None:
+    told: dict[str, Any] | None
+    match record:
+        case Order():
+            decision = record.decision
+            did = "forced a retraining" if decision.code == "forced" else "ordered a retraining"
+            told = {
+                "at": record.created, "who": decision.by, "did": did, "to": {"retraining": record.number},
+                "details": {"reason": decision.reason, "decision": decision.id, "champion": decision.model_digest},
+            }  # fmt: skip
+        case Claim():
+            did = "took up a retraining" if record.run_id else "gave up a retraining that no run took up"
+            told = {
+                "at": record.claimed, "who": record.run_id or "policy", "did": did,
+                "to": {"retraining": record.number, "dag": record.dag_id, "run": record.run_id},
+            }  # fmt: skip
+        case Outcome():
+            told = {
+                "at": record.ended, "who": record.run_id or "policy", "did": f"ended a retraining as {record.result}",
+                "to": {"retraining": record.number, "run": record.run_id, "version": record.model_version},
+                "details": {"explanation": record.explanation, "verdict": record.verdict},
+            }  # fmt: skip
+        case Snooze():
+            did = "snoozed retraining" if record.until > record.created else "ended a snooze"
+            told = {
+                "at": record.created, "who": record.by, "did": did, "to": {"snooze": record.id},
+                "details": {"until": record.until.isoformat(), "reason": record.reason},
+            }  # fmt: skip
+        case Release():
+            told = {
+                "at": record.released, "who": "release", "did": "made a version the champion",
+                "to": {"version": record.version, "model": record.model_digest},
+            }  # fmt: skip
+        case Request():
+            told = {
+                "at": record.asked, "who": record.asked_by or "release", "did": "asked for approval",
+                "to": {"request": record.id, "version": record.version, "model": record.model_digest,
+                       "dag": record.dag_id, "run": record.run_id, "task": record.task_id},
+                "details": {"subject": record.subject, "verdict": record.verdict, "approvers": record.approvers,
+                            "until": record.until.isoformat()},
+            }  # fmt: skip
+        case Answer():
+            told = {
+                "at": record.answered, "who": record.by or "nobody", "did": _ANSWERED[record.answer],
+                "to": {"request": record.id}, "details": {"reason": record.reason},
+            }  # fmt: skip
+        case GateRecord():
+            told = _gate(record)
+        case _:
+            raise TypeError(f"the audit log knows no {type(record).__name__}")
+    return told
+
+
+_ANSWERED = {
+    "approved": "approved a release",
+    "rejected": "rejected a release",
+    "timeout": "did not answer in time: the release is refused",
+    "withdrawn": "withdrew a request",
+}
+
+
+def _gate(record: GateRecord) -> dict[str, Any] | None:
+    """What a gate alone held back is nobody's deed."""
+    if record.by == "gate" and not record.released:
+        return None
+    did = "released a version" if record.released else "was refused the release of a version"
+    return {
+        "at": record.decided, "who": record.person or ("gate" if record.by == "gate" else "somebody"), "did": did,
+        "to": {"version": record.version, "model": record.model_digest, "request": record.request},
+        "details": {"verdict": record.verdict, "reason": record.by if record.by != "gate" else "",
+                    "reasons": record.reasons},
+    }  # fmt: skip
+
+
+def _written(about: Mapping[str, Any]) -> datetime | None:
+    """When a store says that a file was written; None where it does not say."""
+    moment = next((about[name] for name in WRITTEN if about.get(name)), None)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    elif isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment, UTC)
+    if moment is None or moment.tzinfo:
+        return moment
+    return moment.replace(tzinfo=UTC)

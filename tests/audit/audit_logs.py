@@ -1,0 +1,38 @@
+"""Audit logs as collections leave them: what the tests of the audit work on."""
+
+from datetime import UTC, datetime, timedelta
+
+from nightshift.audit.anchor import AnchorFiles
+from nightshift.audit.chain import Chain
+from nightshift.audit.entry import Deed
+
+NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
+
+
+def deed(number, *, at=NOW, source="airflow", **fields):
+    """The deed of this number: somebody ran a DAG."""
+    told = {
+        "who": "alice", "did": "ran a DAG", "application": "shop", "to": {"dag": "shop_finetune", "run": f"manual__{number}"},
+        "details": {"conf": {"epochs": number}}, "source_id": f"event {number}", **fields,
+    }  # fmt: skip
+    return Deed(at=at, source=source, **told)
+
+
+def written(storage, sizes=(3, 1, 2)):
+    """A log of so many deeds in each collection, a minute apart."""
+    chain, number = Chain(storage), 0
+    for minute, size in enumerate(sizes):
+        moment = NOW + timedelta(minutes=minute)
+        chain.append("airflow", [deed(number + i, at=moment) for i in range(size)], moment)
+        number += size
+    return chain
+
+
+def files_of(storage_folder):
+    """The files of a log in a local folder, in order."""
+    return sorted((storage_folder / "audit").rglob("*.jsonl"))
+
+
+def place(folder):
+    """A place of the user's for anchors."""
+    return AnchorFiles(folder.as_uri())

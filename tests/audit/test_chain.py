@@ -1,0 +1,134 @@
+"""The log keeps everything once, whoever appends and whenever it is killed."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from audit_logs import NOW, deed, files_of, written
+
+from nightshift.audit.chain import IN_A_FILE, LOOK_BACK, Chain
+from nightshift.audit.verify import verify
+from nightshift.errors import BadInput
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return tmp_path.as_uri()
+
+
+def kept(chain):
+    """The deeds in the log, without what the log says about itself."""
+    return [entry["source_id"] for entry in chain.entries() if entry["source"] != "audit"]
+
+
+def test_what_is_read_twice_is_kept_once_and_nothing_new_leaves_no_trace(storage, tmp_path):
+    chain = written(storage, (3,))
+    before = files_of(tmp_path)
+    assert chain.append("airflow", [deed(number) for number in range(3)], NOW + timedelta(minutes=10)) == 0
+    assert files_of(tmp_path) == before
+    assert chain.append("airflow", [deed(2), deed(3), deed(3)], NOW + timedelta(minutes=20)) == 1
+    assert kept(chain) == [f"event {number}" for number in range(4)]
+
+
+def test_a_deed_that_becomes_visible_late_is_kept(storage):
+    chain = written(storage, (2,))
+    chain.append("airflow", [deed(7, at=NOW + timedelta(hours=2))], NOW + timedelta(hours=2))
+    since = chain.since("airflow")
+    assert since == NOW + timedelta(hours=2) - LOOK_BACK
+    chain.append("airflow", [deed(1), deed(5, at=NOW), deed(7, at=NOW + timedelta(hours=2))], NOW + timedelta(hours=3))
+    assert kept(chain) == ["event 0", "event 1", "event 7", "event 5"]
+
+
+def test_an_old_record_that_looks_new_is_known_however_long_the_log_has_grown(storage):
+    chain = Chain(storage)
+    chain.append("ledger", [deed(1, source="ledger")], NOW)
+    for day in range(1, 4):
+        chain.append(
+            "ledger", [deed(10 + day, source="ledger", at=NOW + timedelta(days=day))], NOW + timedelta(days=day)
+        )
+    assert chain.append("ledger", [deed(1, source="ledger")], NOW + timedelta(days=4)) == 0
+
+
+def test_a_source_that_could_not_be_read_is_read_from_where_it_was(storage):
+    chain = written(storage, (1,))
+    chain.append("ledger", [deed(9, source="ledger", at=NOW + timedelta(days=1))], NOW + timedelta(days=1))
+    assert chain.since("airflow") == NOW - LOOK_BACK
+    assert chain.since("ledger") == NOW + timedelta(days=1) - LOOK_BACK
+
+
+def test_many_deeds_are_kept_in_files_of_bounded_size(storage, tmp_path):
+    chain = Chain(storage)
+    assert chain.append("airflow", (deed(number) for number in range(2 * IN_A_FILE + 5)), NOW) == 2 * IN_A_FILE + 5
+    sizes = [len(file.read_text().splitlines()) for file in files_of(tmp_path)]
+    assert sizes == [IN_A_FILE + 2, IN_A_FILE + 1, 6]
+    assert verify(chain, []).problems == []
+
+
+def test_a_damaged_end_is_told_and_never_built_upon(storage, tmp_path):
+    chain = written(storage, (2,))
+    (file,) = files_of(tmp_path)
+    file.write_text(file.read_text() + "{}\n")
+    with pytest.raises(BadInput, match=r"is damaged, so the audit log cannot go on; `nightshift audit verify`"):
+        chain.append("airflow", [deed(9)], NOW)
+    assert files_of(tmp_path) == [file]
+
+
+def _append(storage, barrier, numbers):
+    chain = Chain(storage)
+    barrier.wait()
+    for number in numbers:
+        chain.append("airflow", [deed(number), deed(number + 1)], NOW)
+
+
+def test_of_processes_that_append_at_once_every_deed_is_kept_once_in_one_chain(storage):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=_append, args=(storage, barrier, range(start, 30, 2))) for start in (0, 1, 2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    chain = Chain(storage)
+    assert sorted(kept(chain)) == sorted(f"event {number}" for number in range(31))
+    assert verify(chain, []).problems == []
+
+
+APPENDING = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from audit_logs import NOW, deed
+from nightshift.audit import chain as module
+module.IN_A_FILE = 20
+chain = module.Chain(sys.argv[1])
+print("begins", flush=True)
+chain.append("airflow", (deed(number) for number in range(400)), NOW)
+"""
+
+
+@pytest.mark.slow
+def test_a_collection_that_is_killed_again_and_again_ends_with_every_deed_once(storage):
+    command = [sys.executable, "-c", APPENDING, storage, str(Path(__file__).parent)]
+    kills = 0
+    for attempt in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process.stdout.readline()
+        try:
+            process.wait(timeout=0.05 * 1.4**attempt)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            assert verify(Chain(storage), []).problems == []
+        process.stdout.close()
+        if process.returncode == 0:
+            break
+    assert kills >= 3
+    assert process.returncode == 0
+    assert sorted(kept(Chain(storage))) == sorted(f"event {number}" for number in range(400))
+    assert verify(Chain(storage), []).problems == []
