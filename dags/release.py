@@ -5,26 +5,39 @@ Decides whether the newest candidate may replace the champion, moves the alias, 
 
 1. **release** decides by the application's gate: good enough, better than its base model, no worse than the champion on
    what the champion knows, and better on what came after it. The decision is recorded with its numbers.
-2. **promote** moves the alias `champion` in MLflow. Users reach a model only through it.
-3. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
+2. **approve** asks the application's approvers, where its `approval` says so, or the form does: candidate against champion,
+   what led to it, answers side by side and what it cost. It waits for them and holds no worker. No answer in time is a
+   no. Skipped where nobody is to be asked.
+3. **promote** writes down what they answered, and moves the alias `champion` in MLflow. Users reach a model only through
+   it.
+4. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
    reference, and quality on rows outside every training set, known and new answers apart.
 
-Woken by every registered candidate, and once a day in case an event was lost. A candidate that is held back stays
-registered. By hand: choose a version, and give a reason to release one whose verdict is WARN, or to bring back an earlier
-champion.
+Woken by every registered candidate, and once a day in case an event was lost. While a request waits, later runs wait for
+it; they then look at the newest candidate. A candidate that is held back stays registered. By hand: choose a version, and
+give a reason to release one whose verdict is WARN, or to bring back an earlier champion. Where approvers decide, the reason
+is put to them and is no answer. To ask again about a candidate that was rejected, give its version.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule
 
 from nightshift.applications import readable_applications
 from nightshift.orchestration.application_dag import application_dag
+from nightshift.orchestration.approval import ApproveRelease
 from nightshift.orchestration.assets import candidate_asset
 from nightshift.orchestration.forms import rendered
 from nightshift.orchestration.job import job, result_of
 
-RELEASED = {name: result_of("release", name) for name in ("released", "version", "model_digest", "champion_digest")}
+RELEASED = {
+    name: result_of("release", name) for name in ("released", "version", "model_digest", "champion_digest", "request")
+}
+# Nothing where nobody was asked.
+ANSWER = {
+    name: f"{{{{ (ti.xcom_pull(task_ids='approve') or {{}}).get('{name}', '') }}}}"
+    for name in ("answer", "by", "reason", "answered")
+}
 
 for app in readable_applications():
     with application_dag(
@@ -43,13 +56,24 @@ for app in readable_applications():
                 type=["null", "string"],
                 maxLength=2_000,
                 description="Why a candidate is released although its verdict is WARN, or an earlier champion comes "
-                "back; empty: the gate alone decides",
+                "back; approvers, where they decide, read it; empty: the gate decides",
+            ),
+            "ask": Param(
+                False,
+                type="boolean",
+                description="Ask the approvers about this candidate, whatever the application's file says",
             ),
         },
         doc_md=__doc__,
     ):
-        release = job("release", app, rendered(["version", "reason"]), obey_verdict=False)
-        promote = job("promote", app, RELEASED)
+        release = job(
+            "release",
+            app,
+            {**rendered(["version", "reason", "ask"]), "by": "{{ dag_run.triggering_user_name or '' }}"},
+            obey_verdict=False,
+        )
+        approve = ApproveRelease(task_id="approve", app=app)
+        promote = job("promote", app, {**RELEASED, **ANSWER}, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
         replay = job(
             "replay",
             app,
@@ -58,4 +82,5 @@ for app in readable_applications():
             pool="nightshift_training",
         )
 
-        release >> promote >> replay
+        release >> approve >> promote >> replay
+        release >> promote

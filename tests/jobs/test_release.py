@@ -12,14 +12,14 @@ from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
+PASSED_ON = {"released", "version", "model_digest", "champion_digest", "request"}
 
 
 def released(spec, progress, **given):
     """What `release` answers, and what `promote` makes of it."""
     common = {"application": spec.application, "storage": spec.storage}
     decision = release.run(release.Spec(**common, **given), progress)
-    wanted = decision.model_dump(include={"released", "version", "model_digest", "champion_digest"})
-    return decision, promote.run(promote.Spec(**common, **wanted), progress)
+    return decision, promote.run(promote.Spec(**common, **decision.model_dump(include=PASSED_ON)), progress)
 
 
 def champion(spec):

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AwareDatetime, Field
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
+if TYPE_CHECKING:
+    from nightshift.monitoring.policy import Answer
+    from nightshift.monitoring.records import Records
+    from nightshift.registry.models import Registered
+
+LONGEST_TAG = 4_000  # characters of a person's reason in MLflow, which keeps 5,000
+
 log = logging.getLogger(__name__)
+
+RequestId = Annotated[str, Field(pattern=r"^[\w-]{1,80}$")]
 
 
 class Spec(JobSpec):
-    """What the job `release` answered: the version, whether it was released, and which champion it replaces."""
+    """What the job `release` answered, and where people were asked, what they did.
+
+    Without an answer to a request nobody decided: the question counts as withdrawn, unless the ledger has an answer.
+    """
 
     released: bool
     version: str | None = None
     model_digest: str | None = None
     champion_digest: str | None = None
+    request: RequestId | None = None
+    answer: Literal["approved", "rejected", "timeout"] | None = None
+    by: str = ""
+    reason: str = ""
+    answered: AwareDatetime | None = None
 
 
 class Result(JobResult):
@@ -33,22 +53,28 @@ class Result(JobResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Move the alias, unless it is there.
+    """Write down what people answered, then move the alias, unless it is there.
 
-    :raises BadInput: the version is another model, or another one became champion since the decision.
-    :raises BadEnvironment: MLflow cannot be reached.
+    :raises BadInput: the version is another model, another one became champion since the decision, or the ledger does
+        not know what was approved.
+    :raises BadEnvironment: MLflow cannot be reached; the answer is kept, and the next try goes on.
     """
     from nightshift.errors import BadInput
+    from nightshift.monitoring.approval import sentence
     from nightshift.monitoring.records import Records, Release
     from nightshift.registry import models
 
     name = spec.application.name
-    if not spec.released or spec.version is None:
-        reason = "nothing was released: the task before says why"
-        return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
+    if spec.version is None or not (spec.released or spec.request):
+        return _held("nothing was released: the task before says why")
     released = models.version_of(name, spec.version)
     if released is None or released.digest != spec.model_digest:
         raise BadInput(f"version {spec.version} of {name} is not the model that was released")
+    ledger = Records(spec.storage, name)
+    if spec.request:
+        answer = _answered(spec, spec.request, ledger, released)
+        if answer.answer != "approved":
+            return _held(f"version {spec.version}: {sentence(answer)}; the champion stays")
     champion = models.with_alias(name, models.CHAMPION)
     now = champion.digest if champion else None
     if now not in {spec.champion_digest, spec.model_digest}:
@@ -60,7 +86,6 @@ def run(spec: Spec, progress: Progress) -> Result:
         models.set_alias(released, models.CHAMPION)
         log.info("version %s of %s is the champion now", spec.version, name)
     # The nights before a release say nothing about the model that replaced the one they were judged against.
-    ledger = Records(spec.storage, name)
     if spec.model_digest not in {release.model_digest for release in ledger.releases()[-1:]}:
         ledger.replace(
             Release(
@@ -79,3 +104,47 @@ def run(spec: Spec, progress: Progress) -> Result:
         replaced=champion.version if champion and now != spec.model_digest else None,
         model_url=released.url,
     )
+
+
+def _held(reason: str) -> Result:
+    return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
+
+
+def _answered(spec: Spec, request_id: str, ledger: Records, version: Registered) -> Answer:
+    """The answer that counts, in the ledger first, then in the gate's records, then in MLflow."""
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.approval import answered_with
+    from nightshift.monitoring.gate_records import record_approval
+    from nightshift.monitoring.mirror import mirror_answer
+    from nightshift.monitoring.policy import Answer
+    from nightshift.monitoring.shown import shown
+    from nightshift.registry import models
+
+    given = Answer(
+        id=request_id,
+        answer=spec.answer or "withdrawn",
+        by=spec.by,
+        reason=spec.reason if spec.answer else "the task that asked ended without an answer",
+        answered=spec.answered or datetime.now(UTC),
+    )
+    answer = answered_with(ledger, given)
+    request = ledger.request(request_id)
+    if request is None:
+        if answer.answer == "approved":
+            raise BadInput(f"the ledger of {spec.application.name} does not know the request {request_id}")
+        return answer
+    if request.model_digest != spec.model_digest:
+        raise BadInput(f"request {request_id} is about another model than version {spec.version}")
+    if answer.answer == "approved":
+        record_approval(spec.storage, spec.application.name, request, answer)
+    tags = {
+        "nightshift.release": "released" if answer.answer == "approved" else "held",
+        "nightshift.approval": answer.answer,
+        "nightshift.approval_by": shown(answer.by, 150) or "nobody",
+        "nightshift.approval_reason": shown(answer.reason, LONGEST_TAG) or "none given",
+        "nightshift.approval_at": answer.answered.isoformat(timespec="seconds"),
+        "nightshift.approval_request": request_id,
+    }
+    models.set_tags(version, tags)
+    mirror_answer(spec.application.name, request, answer)
+    return answer

@@ -1,7 +1,8 @@
-"""The job `release`: decide whether a candidate may replace the champion, and record the decision with its numbers."""
+"""The job `release`: decide whether a candidate may replace the champion, or whether people are asked, with its numbers."""
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -11,18 +12,30 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
+log = logging.getLogger(__name__)
+
 
 class Spec(JobSpec):
-    """Which candidate; a reason turns a WARN, or an earlier champion, into a release that its giver answers for."""
+    """Which candidate, and what the person who started the run wants.
+
+    Where nobody else is to be asked, a reason turns a WARN, or an earlier champion, into a release that its giver answers
+    for. Where people are asked, it is part of the question.
+    """
 
     version: int | None = Field(None, ge=1, description="version in the registry; empty: the newest candidate")
     reason: str | None = Field(
         None, max_length=2_000, description="why a WARN is released all the same, or an earlier champion comes back"
     )
+    ask: bool = Field(False, description="have a person decide, whatever the application says")
+    by: str = Field("", description="who started the run by hand")
 
 
 class Result(JobResult):
-    """The decision. Nothing has moved yet: the alias moves in the job `promote`."""
+    """The decision. Nothing has moved yet: the alias moves in the job `promote`.
+
+    `ask` says whether people are to be asked: about `subject` and `body` (Markdown), as the request `request`. A request
+    without `ask` was approved before.
+    """
 
     verdict: Verdict
     reasons: list[str]
@@ -30,6 +43,11 @@ class Result(JobResult):
     version: str | None = None
     model_digest: str | None = None
     champion_digest: str | None = None
+    evaluation_digest: str | None = None
+    ask: bool = False
+    request: str | None = None
+    subject: str = ""
+    body: str = ""
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -42,11 +60,16 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
+    from nightshift.jobs.request import request_text
+    from nightshift.monitoring.approval import Wish, course, earlier_answer, sentence, withdraw_open
     from nightshift.monitoring.gate_records import GateRecord, record
     from nightshift.monitoring.records import Records
     from nightshift.registry import models
 
-    name = spec.application.name
+    name, now = spec.application.name, datetime.now(UTC)
+    records = Records(spec.storage, name)
+    for answer in withdraw_open(records, now):
+        log.info("request %s: %s", answer.id, sentence(answer))
     if spec.version:
         candidate = models.version_of(name, str(spec.version))
         if candidate is None:
@@ -58,7 +81,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         return _nothing(f"version {candidate.version} is the champion already")
 
     # A model that was replaced does not come back by itself: whoever took it back had a reason.
-    back = candidate.digest in {known.model_digest for known in Records(spec.storage, name).releases()}
+    back = candidate.digest in {known.model_digest for known in records.releases()}
     if back and not (spec.version and spec.reason):
         return _nothing(
             f"version {candidate.version} was the champion before; to bring it back, give its number and a reason in the form"
@@ -73,7 +96,14 @@ def run(spec: Spec, progress: Progress) -> Result:
             "which is the champion by now; finetune again judges it anew"
         )
     decision = gate(scores.comparison, spec.application.gate, scores.slices)
-    by_person = back or (bool(spec.reason) and decision.verdict is Verdict.WARN)
+    way = course(
+        decision.verdict,
+        spec.application.approval,
+        Wish(again=bool(spec.version or spec.ask), ask=spec.ask, reason=bool(spec.reason)),
+        earlier=earlier_answer(records, candidate.digest, digest, champion_digest),
+        returns=back,
+    )
+    request = f"{now:%Y%m%dT%H%M%S}-{candidate.digest[:8]}" if way.way == "ask" else way.request
     kept = record(
         spec.storage,
         GateRecord(
@@ -87,19 +117,40 @@ def run(spec: Spec, progress: Progress) -> Result:
             verdict=decision.verdict,
             reasons=decision.reasons,
             numbers=decision.numbers,
-            released=decision.verdict is Verdict.PASS or by_person,
-            by=str(spec.reason) if by_person else "gate",
-            decided=datetime.now(UTC),
+            released=way.way == "release" and request is None,
+            by=str(spec.reason) if way.by_person else "gate",
+            person=(spec.by or "somebody") if way.by_person else None,
+            request=request,
+            decided=now,
         ),
     )
-    models.set_tags(candidate, {"nightshift.release": "released" if kept.released else "held"})
+    tag = {"release": "released", "ask": "asked", "hold": "held"}[way.way]
+    models.set_tags(candidate, {"nightshift.release": tag})
+    subject, body = "", ""
+    if way.way == "ask":
+        subject, body = request_text(
+            spec.application,
+            spec.storage,
+            candidate,
+            champion,
+            scores,
+            verdict=kept.verdict,
+            reasons=kept.reasons,
+            returns=back,
+            wish=(spec.by, spec.reason) if spec.reason else None,
+        )
     return Result(
         verdict=kept.verdict,
-        reasons=kept.reasons,
-        released=kept.released,
+        reasons=[*kept.reasons, *filter(None, [way.why])],
+        released=way.way == "release",
         version=kept.version,
         model_digest=kept.model_digest,
         champion_digest=kept.champion_digest,
+        evaluation_digest=kept.evaluation_digest,
+        ask=way.way == "ask",
+        request=request,
+        subject=subject,
+        body=body,
     )
 
 

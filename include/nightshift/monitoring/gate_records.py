@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.data.storage import create
+from nightshift.errors import BadInput
+from nightshift.monitoring.policy import Answer, Request
 from nightshift.verdict import Verdict
 
 
@@ -26,6 +28,8 @@ class GateRecord(BaseModel):
     numbers: dict[str, float]
     released: bool
     by: str  # "gate", or what the person who released it gave as a reason
+    person: str | None = None  # who released it, where a person did
+    request: str | None = None  # where people were asked: the request of the ledger
     decided: datetime
 
 
@@ -33,9 +37,11 @@ def record(storage: str, decision: GateRecord) -> GateRecord:
     """Keep a decision and return it; where the same was decided before, return what was decided then.
 
     Another gate, another evaluation, or another champion to replace is another decision. A person's decision about a
-    candidate stands beside the gate's, so a held candidate can be released later.
+    candidate stands beside the gate's, so a held candidate can be released later; so does what the gate says when it is
+    not the one to decide.
     """
-    who = "gate" if decision.by == "gate" else "person"
+    alone = "person" if decision.person else "gate"
+    who = (decision.request if decision.person else "asked") if decision.request else alone
     parts = (
         decision.model_digest[:16], decision.evaluation_digest[:12], decision.policy[:8],
         (decision.champion_digest or "none")[:8], who,
@@ -45,6 +51,32 @@ def record(storage: str, decision: GateRecord) -> GateRecord:
     if create(place, decision.model_dump_json(indent=1).encode()):
         return decision
     return GateRecord.model_validate_json(place.read_bytes())
+
+
+def record_approval(storage: str, application: str, request: Request, answer: Answer) -> GateRecord:
+    """Keep that a person released a candidate, beside what the gate had said when people were asked.
+
+    :raises BadInput: nothing says what the gate had said.
+    """
+    said = [
+        decision
+        for decision in gate_records(storage, application)
+        if decision.person is None
+        and decision.request
+        and decision.model_digest == request.model_digest
+        and decision.evaluation_digest == request.evaluation_digest
+        and decision.champion_digest == request.champion_digest
+    ]
+    if not said:
+        raise BadInput(f"the ledger of {application} has no record of the gate about request {request.id}")
+    approval = {
+        "released": True,
+        "by": answer.reason or "approved without a reason",
+        "person": answer.by,
+        "request": request.id,
+        "decided": answer.answered,
+    }
+    return record(storage, said[-1].model_copy(update=approval))
 
 
 def gate_records(storage: str, application: str) -> list[GateRecord]:

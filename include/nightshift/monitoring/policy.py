@@ -120,6 +120,35 @@ class Release(Record):
     released: datetime
 
 
+class Request(Record):
+    """A release that is put to people; `id` begins with the time. Its answer is a record of its own."""
+
+    id: str
+    version: str
+    model_digest: str
+    evaluation_digest: str
+    champion_digest: str | None  # who is in use
+    verdict: Verdict  # of the gate
+    subject: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    approvers: list[str] = []  # names; empty: everybody whose role may answer
+    asked_by: str = ""  # who started the run by hand
+    asked: datetime
+    until: datetime  # no answer until then is a no
+
+
+class Answer(Record):
+    """What became of a request. It is never changed: whoever wants another answer asks again."""
+
+    id: str  # of the request
+    answer: Literal["approved", "rejected", "timeout", "withdrawn"]
+    by: str = ""  # name of the person
+    reason: str = ""
+    answered: datetime
+
+
 class History(BaseModel):
     """All that :func:`decide` knows; the orders with their claims and outcomes are given by their number."""
 

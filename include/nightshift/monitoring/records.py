@@ -6,6 +6,8 @@
     outcomes/<number>.json                          how it ended
     snoozes/<id>.json                               until when nothing is ordered
     releases/<digest of the model>.json             when a model became the champion
+    requests/<id>.json                              a release that is put to people
+    answers/<id>.json                               what they said
 
 What the gate said lies beside them (`gate_records.py`). Where it matters who is first, storage decides: of two writers of
 one name exactly one wins (:func:`nightshift.data.storage.create`). Outcomes and releases may be replaced. Folders are listed
@@ -14,7 +16,7 @@ and files read past every cache of the storage client, because other processes w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -23,9 +25,10 @@ from upath import UPath
 from nightshift.data.partition import partition_of
 from nightshift.data.storage import create, replace
 from nightshift.errors import BadInput
-from nightshift.monitoring.policy import Claim, Decision, Order, Outcome, Record, Release, Snooze
+from nightshift.monitoring.policy import Answer, Claim, Decision, Order, Outcome, Record, Release, Request, Snooze
 
 RECENT_ORDERS = 100  # as many as the policy allows in a week, the longest that it counts
+RECENT_REQUESTS = 100
 
 SomeRecord = TypeVar("SomeRecord", bound=Record)
 
@@ -78,7 +81,25 @@ class Records:
         """Return the releases, in order of time; of a model that was released twice, the later one."""
         return sorted(self._all("releases", Release), key=lambda release: release.released)
 
-    def create(self, record: Decision | Order | Claim | Outcome | Snooze) -> bool:
+    def requests(self) -> dict[str, Request]:
+        """Return the newest 100 requests by id, in order of time."""
+        names = self._names("requests")[-RECENT_REQUESTS:]
+        return {name: found for name in names if (found := self._read("requests", name, Request))}
+
+    def answers(self, requests: Iterable[str]) -> dict[str, Answer]:
+        """Return the answers to these requests, by id."""
+        known = set(requests) & set(self._names("answers"))
+        return {name: found for name in sorted(known) if (found := self._read("answers", name, Answer))}
+
+    def request(self, request_id: str) -> Request | None:
+        """Return the request with this id."""
+        return self._read("requests", request_id, Request)
+
+    def answer(self, request_id: str) -> Answer | None:
+        """Return the answer to a request."""
+        return self._read("answers", request_id, Answer)
+
+    def create(self, record: Decision | Order | Claim | Outcome | Snooze | Request | Answer) -> bool:
         """Keep a record unless there is one of its name; return whether this call wrote it."""
         return create(self._path(record), _content(record))
 
@@ -88,7 +109,7 @@ class Records:
 
     def _path(self, record: Record) -> UPath:
         match record:
-            case Decision() | Snooze():
+            case Decision() | Snooze() | Request() | Answer():
                 folder, name = f"{type(record).__name__.lower()}s", record.id
             case Order() | Claim() | Outcome():
                 folder, name = f"{type(record).__name__.lower()}s", _name(record.number)

@@ -1,0 +1,175 @@
+"""What people read before they decide about a release, as Markdown for Airflow's page of required actions.
+
+Whatever users, models and sources wrote stands in code spans or is escaped: it is text, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from pydantic import BaseModel
+
+from nightshift.config import Application
+from nightshift.evaluation.comparison import ScoreFile
+from nightshift.evaluation.gates import NAMES
+from nightshift.evaluation.report import TITLES
+from nightshift.evaluation.scores import LOWER_IS_BETTER, Estimate, Scores
+from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.verdict import Verdict
+
+ROWS = 3  # examples of each kind
+CELL = 140  # characters of a message or an answer
+SENTENCE = 600  # characters of a reason
+NIGHTS = 5
+
+
+class FailedNight(BaseModel):
+    """A night that led to the retraining."""
+
+    night: str
+    monitor: str
+    verdict: Verdict
+    worst: str | None = None
+    worst_segment: str | None = None
+    run_url: str = ""
+
+
+class Cost(BaseModel):
+    """What the training took; GPU-hours and cost where its pods are accounted for, else None.
+
+    :param cost: in the currency of the compute profiles' prices.
+    """
+
+    hours: float
+    processes: int
+    gpu_hours: float | None = None
+    cost: float | None = None
+
+
+class Facts(BaseModel):
+    """All that a request says beside scores and examples.
+
+    :param champion: version in use; None: there is none.
+    :param returns: the candidate was the champion before, and was judged against the champion of its own time.
+    :param cause: why the candidate was trained.
+    :param wish: reason in the form that started the run, and who gave it.
+    :param links: address by title.
+    """
+
+    version: str
+    champion: str | None
+    verdict: Verdict
+    reasons: list[str]
+    returns: bool = False
+    wish: tuple[str, str] | None = None
+    cause: str
+    nights: list[FailedNight] = []
+    cost: Cost | None = None
+    links: dict[str, str] = {}
+
+
+def subject_of(application: Application, facts: Facts) -> str:
+    """Return the headline of a request."""
+    place = f"in place of version {facts.champion}" if facts.champion else "as the first champion"
+    return f"{application.name}: release version {facts.version} {place}? The gate says {facts.verdict}"
+
+
+def compose(application: Application, facts: Facts, scores: ScoreFile, answers: list[dict[str, Any]]) -> str:
+    """Return the request as Markdown, some 16,000 characters at most.
+
+    :param answers: rows of the evaluation's `answers.parquet`.
+    """
+    environment = Environment(  # noqa: S701  (Markdown: `plain` and `code` escape)
+        loader=PackageLoader("nightshift.evaluation", ""), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"plain": plain, "code": code}
+    roles: list[str] = [role for role in ("base", "champion", "candidate") if role in scores.comparison.scores]
+    against = "champion" if "champion" in roles else "base"
+    metric = application.gate.metric
+    return environment.get_template("request.md.jinja").render(
+        application=application,
+        facts=facts,
+        examples=scores.comparison.examples,
+        days=scores.days,
+        roles=roles,
+        against=against,
+        rows=_table(scores.comparison.scores, scores.comparison.differences.get(against, {}), roles),
+        metric=NAMES[metric],
+        parts={
+            name: (part.examples, _estimate(metric, part.differences[against][metric], signed=True))
+            for name, part in scores.slices.items()
+            if metric in part.differences.get(against, {})
+        },
+        samples=_samples(answers, against),
+        nights=facts.nights[:NIGHTS],
+    )
+
+
+def plain(text: str) -> str:
+    """Return a text of bounded length in which nothing is markup, a link or an address."""
+    # A word joiner keeps a renderer from making links of what looks like an address.
+    return re.sub(r"(?i)\b(https?|ftp|www|mailto|xmpp)(?=[:.])|@", "\\g<0>\u2060", in_markdown(shown(text, SENTENCE)))
+
+
+def code(text: str) -> str:
+    """Return a text of bounded length as a code span that may stand in a cell of a table."""
+    content = shown(text, CELL).strip() or "(nothing)"
+    # A backslash before a pipe would itself be read as escaped, and the pipe would end the cell.
+    content = re.sub(r"(\\*)\|", r"\1\1\\|", content)
+    fence = "`" * (1 + max(map(len, re.findall(r"`+", content)), default=0))
+    return f"{fence} {content} {fence}"
+
+
+def _table(scores: dict[str, Scores], differences: Scores, roles: list[str]) -> list[tuple[str, list[str]]]:
+    """One row per metric: its title, the score of each role, and the difference."""
+    return [
+        (
+            TITLES[metric],
+            [
+                *(_estimate(metric, scores[role].get(metric)) for role in roles),
+                _estimate(metric, differences.get(metric), signed=True),
+            ],
+        )
+        for metric in TITLES
+        if any(metric in scores[role] for role in roles)
+    ]
+
+
+def _estimate(metric: str, estimate: Estimate | None, *, signed: bool = False) -> str:
+    if estimate is None:
+        return "not measured"
+    factor, digits = (1, 3) if metric in LOWER_IS_BETTER else (100, 1)
+    numbers = [factor * number for number in (estimate.value, estimate.low, estimate.high)]
+    if max(map(abs, numbers)) >= 1000:
+        digits = 0
+    value, low, high = (
+        f"{number:{'+' if signed else ''},.{digits}f}".replace("-", "\N{MINUS SIGN}") for number in numbers
+    )
+    return f"{value} \\[{low}, {high}\\]"
+
+
+def _samples(answers: list[dict[str, Any]], against: str) -> list[tuple[str, int, list[dict[str, str]]]]:
+    """Examples that only one of the two gets right, and that neither does: a title, how many there are, and a few."""
+    by_role: dict[str, dict[str, dict[str, Any]]] = {against: {}, "candidate": {}}
+    for row in answers:
+        if row["role"] in by_role:
+            by_role[row["role"]][row["digest"]] = row
+    pairs = [(by_role[against][key], row) for key, row in by_role["candidate"].items() if key in by_role[against]]
+    kinds = {
+        f"Only the {against} is right": (True, False),
+        "Only the candidate is right": (False, True),
+        "Both are wrong": (False, False),
+    }
+    found = []
+    for title, right in kinds.items():
+        same = [pair for pair in pairs if tuple(row["exact_match"] == 1 for row in pair) == right]
+        # The candidate's worst first; digests keep the order of equals.
+        same.sort(key=lambda pair: (pair[1]["chrf"], pair[1]["digest"]))
+        shown_rows = [
+            {"prompt": row["prompt"], "wanted": row["wanted"], "other": other["answer"], "candidate": row["answer"]}
+            for other, row in same[:ROWS]
+        ]
+        found.append((title, len(same), shown_rows))
+    return found

@@ -1,0 +1,177 @@
+"""Gathers what people are shown before they decide about a release: from the evaluation, the ledger, accounts and MLflow."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.jobs.usage import PodUsage, run_key, total
+from nightshift.monitoring.policy import Claim, Order
+from nightshift.monitoring.records import Records
+
+if TYPE_CHECKING:
+    from nightshift.config import Application
+    from nightshift.data.partition import Manifest
+    from nightshift.evaluation.comparison import ScoreFile
+    from nightshift.evaluation.request import Cost, FailedNight
+    from nightshift.registry.models import Registered
+
+MOST_DAYS = 31  # of accounts that are looked at
+
+log = logging.getLogger(__name__)
+
+
+def request_text(
+    application: Application,
+    storage: str,
+    candidate: Registered,
+    champion: Registered | None,
+    scores: ScoreFile,
+    **said: Any,
+) -> tuple[str, str]:
+    """Return headline and Markdown of a request. What is not known is said to be unknown.
+
+    :param said: verdict, reasons, returns and wish, as in :class:`nightshift.evaluation.request.Facts`.
+    :raises BadInput: the evaluation is gone or damaged.
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    from nightshift.evaluation.request import Facts, compose, subject_of
+
+    order, claim = _order_of(storage, application.name, candidate)
+    model = _manifest(candidate.model)
+    facts = Facts(
+        version=candidate.version,
+        champion=champion.version if champion else None,
+        cause=_cause(order),
+        nights=_nights(order),
+        cost=_cost(storage, application.name, model, claim) if model else None,
+        links=_links(application.name, candidate),
+        **said,
+    )
+    answers = _answers(candidate.tags["nightshift.evaluation"], storage)
+    return subject_of(application, facts), compose(application, facts, scores, answers)
+
+
+def _order_of(storage: str, application: str, candidate: Registered) -> tuple[Order | None, Claim | None]:
+    """The retraining that the candidate was trained for, and the run that took it."""
+    from nightshift.registry.models import ORDER_TAG
+
+    number = candidate.tags.get(ORDER_TAG, "")
+    records = Records(storage, application)
+    order = records.orders().get(int(number)) if number.isdigit() else None
+    return order, records.claim(order.number) if order else None
+
+
+def _cause(order: Order | None) -> str:
+    if order is None:
+        return "No retraining of the ledger: a person or the application's own schedule started its training."
+    return f"Retraining {order.number} of {order.created:%Y-%m-%d %H:%M} UTC: {order.decision.reason}"
+
+
+def _nights(order: Order | None) -> list[FailedNight]:
+    """The nights whose reports led to the order."""
+    from nightshift.evaluation.request import FailedNight
+    from nightshift.monitoring.history import night_of
+
+    found = []
+    for report in order.decision.reports if order else []:
+        manifest = _manifest(report)
+        if manifest is None:
+            continue
+        night = night_of(UPath(report), manifest)
+        found.append(
+            FailedNight(
+                night=night.interval,
+                monitor=night.monitor,
+                verdict=night.verdict,
+                worst=night.worst,
+                worst_segment=night.worst_segment,
+                run_url=str(manifest.facts.get("run_url", "")),
+            )
+        )
+    return found
+
+
+def _cost(storage: str, application: str, model: Manifest, claim: Claim | None) -> Cost:
+    from nightshift.evaluation.request import Cost
+
+    fitted = model.facts.get("fitted", {})
+    processes = int(fitted.get("processes", 1))
+    pods = _pods(storage, application, claim) if claim else []
+    used = total(pods)
+    return Cost(
+        hours=float(fitted.get("seconds", 0)) * processes / 3600,
+        processes=processes,
+        gpu_hours=used.gpu_hours if pods else None,
+        cost=used.cost if pods else None,
+    )
+
+
+def _pods(storage: str, application: str, claim: Claim) -> list[PodUsage]:
+    """The accounts of the pods that trained in the run of a claim."""
+    key = run_key(claim.dag_id, claim.run_id)
+    root, first, found = UPath(storage) / application / "usage", claim.claimed.date(), []
+    for after in range(min((datetime.now(UTC).date() - first).days, MOST_DAYS) + 1):
+        day = root / (first + timedelta(days=after)).isoformat()
+        for path in sorted(day.iterdir(), key=str) if day.exists() else []:
+            if not path.name.startswith(f"{key}-"):
+                continue
+            try:
+                found.append(PodUsage.model_validate_json(path.read_bytes()))
+            except ValidationError as error:
+                log.warning("%s is no account of a pod and is left out: %s", path, error)
+    return [pod for pod in found if pod.job == "train"]
+
+
+def _links(application: str, candidate: Registered) -> dict[str, str]:
+    """Addresses of MLflow's pages."""
+    from mlflow import MlflowClient
+
+    from nightshift.registry.tracking import experiment_of, find_run, reachable
+
+    client, links = MlflowClient(), {}
+    evaluation, model = (UPath(candidate.tags.get("nightshift.evaluation", "")).name, UPath(candidate.model).name)
+    with reachable():
+        experiment = experiment_of(client, application)
+        runs = {
+            name: find_run(client, experiment, key)
+            for name, key in {"evaluation": f"evaluate-{evaluation}", "training": f"train-{model}"}.items()
+        }
+    pages = f"{client.tracking_uri}/#/experiments/{experiment}/runs"
+    if run := runs["evaluation"]:
+        links["Report of the evaluation"] = f"{pages}/{run.info.run_id}/artifacts/report.html"
+    if run := runs["training"]:
+        links["Run of the training"] = f"{pages}/{run.info.run_id}"
+    return {**links, f"Version {candidate.version}": candidate.url}
+
+
+def _answers(evaluation: str, storage: str) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    from nightshift.data.partition import fetch, require_manifest
+    from nightshift.data.storage import scratch
+    from nightshift.evaluation.judge import ANSWERS
+
+    partition, folder = UPath(evaluation), scratch(UPath(storage))
+    columns = ["role", "digest", "prompt", "wanted", "answer", "exact_match", "chrf"]
+    try:
+        path = fetch(partition, require_manifest(partition), ANSWERS, folder)
+        return list(pq.read_table(path, columns=columns).to_pylist())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _manifest(partition: str) -> Manifest | None:
+    from nightshift.data.partition import read_manifest
+
+    try:
+        return read_manifest(UPath(partition))
+    except BadInput as error:
+        log.warning("the request says less than it could: %s", error)
+        return None

@@ -1,0 +1,131 @@
+"""Who decides about a release, and what people answered: a pure function, and the records of requests and answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+from nightshift.monitoring.policy import Answer, Request
+from nightshift.monitoring.records import Records
+from nightshift.monitoring.shown import shown
+from nightshift.people import Approval
+from nightshift.verdict import Verdict
+
+NO = {"rejected", "timeout"}
+LONGEST_REASON = 300  # characters of a person's reason within a sentence
+
+
+class Wish(BaseModel):
+    """What the form of a release says.
+
+    :param again: the candidate is named, or a person is asked for: an earlier answer does not settle it.
+    :param ask: a person is to decide, whatever the application says.
+    :param reason: a reason is given.
+    """
+
+    again: bool = False
+    ask: bool = False
+    reason: bool = False
+
+
+class Course(BaseModel):
+    """How a release goes on.
+
+    :param by_person: the reason in the form releases it.
+    :param request: id of an earlier request whose approval releases it.
+    :param why: what to say beside the gate's reasons; may be empty.
+    """
+
+    way: Literal["release", "ask", "hold"]
+    by_person: bool = False
+    request: str | None = None
+    why: str = ""
+
+
+def course(
+    verdict: Verdict, policy: Approval, wish: Wish, *, earlier: Answer | None = None, returns: bool = False
+) -> Course:
+    """Decide who decides about a candidate.
+
+    What is neither PASS nor WARN is held and never put to people. A "no" about the same candidate, evaluation and
+    champion stands, and an approval that took no effect yet does too, until somebody asks again; who asks again after a
+    "no" cannot do without people. Where people are to be asked, a reason in the form is no answer: whoever starts a run
+    may be one who may not approve.
+
+    :param earlier: the newest answer about the same.
+    :param returns: an earlier champion comes back, for a reason in the form, whatever its verdict was.
+    """
+    if verdict not in {Verdict.PASS, Verdict.WARN} and not returns:
+        return Course(way="hold")
+    if earlier and not wish.again and earlier.answer == "approved":
+        return Course(way="release", request=earlier.id, why=sentence(earlier))
+    refused = earlier is not None and earlier.answer in NO
+    if earlier and refused and not wish.again:
+        why = f"{sentence(earlier)}; to ask again, start this DAG with the number of the version"
+        return Course(way="hold", why=why)
+    doubtful = verdict is Verdict.WARN and not returns
+    required = policy.required == "always" or (policy.required == "warn" and doubtful)
+    if wish.ask or refused or required:
+        return Course(way="ask", why="people are asked")
+    if verdict is Verdict.PASS and not returns:
+        return Course(way="release")
+    return Course(way="release" if wish.reason else "hold", by_person=wish.reason)
+
+
+def sentence(answer: Answer) -> str:
+    """Say what became of a request. Names and reasons are shown as text on one line; they are not escaped."""
+    when = f"{answer.answered:%Y-%m-%d %H:%M} UTC"
+    reason = f": {shown(answer.reason, LONGEST_REASON)}" if answer.reason else ""
+    match answer.answer:
+        case "timeout":
+            return f"nobody answered until {when}, which is a no"
+        case "withdrawn":
+            return f"the question was withdrawn on {when}{reason}"
+        case _:
+            return f"{shown(answer.by, 100) or 'somebody'} {answer.answer} it on {when}{reason}"
+
+
+def earlier_answer(
+    records: Records, model_digest: str, evaluation_digest: str, champion_digest: str | None
+) -> Answer | None:
+    """Return the newest answer about this candidate, as judged in this evaluation, in place of this champion.
+
+    A question that was withdrawn has none.
+    """
+    same = [
+        request.id
+        for request in records.requests().values()
+        if request.model_digest == model_digest
+        and request.evaluation_digest == evaluation_digest
+        and request.champion_digest == champion_digest
+    ]
+    given = [answer for answer in records.answers(same).values() if answer.answer != "withdrawn"]
+    return max(given, key=lambda answer: answer.id, default=None)
+
+
+def withdraw_open(records: Records, now: datetime) -> list[Answer]:
+    """Close every request without an answer. Releases run one at a time: whoever begins one finds only ended runs' ones."""
+    requests = records.requests()
+    answered = records.answers(requests)
+    gone = [
+        Answer(id=name, answer="withdrawn", reason=f"the run {request.run_id} ended without an answer", answered=now)
+        for name, request in requests.items()
+        if name not in answered
+    ]
+    return [answered_with(records, answer) for answer in gone]
+
+
+def answered_with(records: Records, answer: Answer) -> Answer:
+    """Keep an answer and return what is kept: the first one to a request stays."""
+    if records.create(answer):
+        return answer
+    return records.answer(answer.id) or answer
+
+
+def asked_with(records: Records, request: Request) -> Request:
+    """Keep a request and return what is kept: a task that is tried again puts the same request."""
+    if records.create(request):
+        return request
+    return records.request(request.id) or request

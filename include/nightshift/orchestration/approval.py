@@ -1,0 +1,200 @@
+"""The task `approve`: puts a release to the approvers of an application and waits for them, without holding a worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Param, Variable
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+
+from nightshift.applications import load_application
+from nightshift.config import Application
+from nightshift.errors import JobError
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.job import result_of
+from nightshift.orchestration.job_task import as_airflow
+from nightshift.orchestration.links import application_page
+from nightshift.people import Kind, Severity
+
+if TYPE_CHECKING:
+    from nightshift.monitoring.policy import Request
+
+APPROVE, REJECT = "Approve", "Reject"
+USERS_VARIABLE = "nightshift_users"  # JSON object: name of a user -> id in Airflow's auth manager
+LONGEST_REASON = 2_000
+REASON = Param(
+    None,
+    type=["null", "string"],
+    maxLength=LONGEST_REASON,
+    title="Reason",
+    description="why; kept with your name in the ledger and in MLflow",
+    source="task",
+)
+SHORTEST_WAIT = timedelta(seconds=1)
+
+
+class ApproveRelease(HITLOperator):
+    """Asks people about what the task `decided` said; skipped where it says that nobody is to be asked.
+
+    Returns `request`, `answer` (approved, rejected or timeout), `by`, `reason` and `answered` (ISO 8601, UTC). No answer
+    in time is a no. The task succeeds whatever the answer is: what follows from it is the work of the next one.
+
+    :param app: the application; its `approval` says who is asked and for how long.
+    :param decided: id of the task whose result is the decision.
+    """
+
+    ui_color = "#f6ecd9"
+    body: str
+
+    def __init__(self, *, app: Application, decided: str = "release", **kwargs: Any) -> None:
+        super().__init__(
+            subject=result_of(decided, "subject"),
+            body=result_of(decided, "body"),
+            options=[APPROVE, REJECT],
+            defaults=[REJECT],
+            response_timeout=timedelta(hours=app.approval.timeout_hours),
+            # Without the DAG's own params, which Airflow puts among a task's. It fails a task at its start, and tells
+            # nobody, whose params have no valid default.
+            **{**kwargs, "params": {"reason": REASON}},
+        )
+        self.application = app.name
+        self.decided = decided
+
+    def execute(self, context: Any) -> None:
+        """Keep the request, put it to people, and tell them once.
+
+        :raises AirflowSkipException: nobody is to be asked.
+        :raises AirflowFailException: none of the approvers is a user of this Airflow.
+        """
+        decision = context["ti"].xcom_pull(task_ids=self.decided)
+        if not decision["ask"]:
+            raise AirflowSkipException(f"nobody is asked: {'; '.join(decision['reasons'])}")
+        try:
+            app = load_application(self.application)
+            self.assigned_users = self._assigned(app.approval.approvers)
+            request = self._kept(app, decision, context)
+        except JobError as error:
+            raise as_airflow(error) from error
+        self.body = f"{self.body}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
+        self.response_timeout = max(request.until - datetime.now(UTC), SHORTEST_WAIT)
+        try:
+            super().execute(context)
+        except TaskAwaitingInput:
+            # The request stands now, and a link to it leads somewhere.
+            self._tell(app, request, decision, context)
+            raise
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, str]:
+        """Return the answer. It is final in Airflow, so nothing in it may fail the task."""
+        decision = context["ti"].xcom_pull(task_ids=self.decided)
+        given = super().execute_complete(context, event)
+        user = given["responded_by_user"]
+        if event.get("timedout") or user is None:
+            answer = "timeout"
+        else:
+            answer = "approved" if given["chosen_options"] == [APPROVE] else "rejected"
+        found = {
+            "request": decision["request"],
+            "answer": answer,
+            "by": str(user["name"]) if user else "",
+            "reason": _reason(given["params_input"]),
+            "answered": given["responded_at"].astimezone(UTC).isoformat(),
+        }
+        self.log.info("request %(request)s: %(answer)s by %(by)s", found)
+        return found
+
+    def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
+        """Take whatever was sent: Airflow's API checks nothing of it, and has taken the answer."""
+
+    def _assigned(self, approvers: list[str]) -> list[dict[str, str]] | None:
+        """The approvers as Airflow's users; None: everybody whose role may answer."""
+        if not approvers:
+            return None
+        known = known_users()
+        missing = [name for name in approvers if name not in known]
+        if missing:
+            self.log.error("%s approve for %s and are no users of this Airflow", ", ".join(missing), self.application)
+        if len(missing) == len(approvers):
+            raise AirflowFailException(
+                f"nobody can answer for {self.application}: of its approvers ({', '.join(approvers)}) none is a user of "
+                "this Airflow. Correct approval.approvers, or add the users and run `nightshift roles sync`"
+            )
+        return [{"id": known[name], "name": name} for name in approvers if name in known]
+
+    def _kept(self, app: Application, decision: Mapping[str, Any], context: Any) -> Request:
+        from nightshift.monitoring.approval import asked_with
+        from nightshift.monitoring.policy import Request
+        from nightshift.monitoring.records import Records
+
+        ti, now = context["ti"], datetime.now(UTC)
+        request = Request(
+            id=decision["request"],
+            **{name: decision[name] for name in ("version", "model_digest", "evaluation_digest", "champion_digest")},
+            verdict=decision["verdict"],
+            subject=decision["subject"],
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            approvers=app.approval.approvers,
+            asked_by=context["dag_run"].triggering_user_name or "",
+            asked=now,
+            until=now + timedelta(hours=app.approval.timeout_hours),
+        )
+        return asked_with(Records(storage_uri(), app.name), request)
+
+    def _tell(self, app: Application, request: Request, decision: Mapping[str, Any], context: Any) -> None:
+        from nightshift.alerts.alert import Alert
+        from nightshift.orchestration.telling import tell
+
+        alert = Alert(
+            application=app.name,
+            kind=Kind.APPROVAL_WAITS,
+            severity=Severity.WARNING,
+            title=request.subject,
+            subject=f"version {request.version}",
+            where=f"{request.dag_id} {request.run_id}",
+            facts=decision["reasons"],
+            since=request.asked,
+            todo=f"Approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no.",
+            links={
+                "Answer": self.generate_link_to_ui_from_context(context=context),
+                "Nightshift": application_page(app.name),
+            },
+            condition=f"approval {request.id}",
+            cause=request.id,
+        )
+        tell(app, [alert])
+
+
+def known_users() -> dict[str, str]:
+    """Return the ids of Airflow's users by their names.
+
+    The simple auth manager's are in its settings; of any other, the Variable `nightshift_users` names them.
+
+    :raises AirflowFailException: there is no such Variable, or it is no JSON object.
+    """
+    text = Variable.get(USERS_VARIABLE, default=None)
+    if text is None and conf.get("core", "auth_manager", fallback="").endswith(".SimpleAuthManager"):
+        entries = conf.get("core", "simple_auth_manager_users", fallback="").split(",")
+        return {name: name for entry in entries if (name := entry.partition(":")[0].strip())}
+    users = None
+    with suppress(ValueError):
+        users = json.loads(text or "")
+    if not isinstance(users, dict):
+        raise AirflowFailException(
+            f"the Airflow Variable {USERS_VARIABLE!r} must be a JSON object with the id of each user by name, and is not: "
+            "`nightshift roles sync` writes it"
+        )
+    return {str(name): str(number) for name, number in users.items()}
+
+
+def _reason(given: Any) -> str:
+    """The reason in a form that Airflow did not check."""
+    reason = given.get("reason") if isinstance(given, Mapping) else given
+    return "" if reason is None else str(reason).strip()[:LONGEST_REASON]

@@ -1,0 +1,241 @@
+"""A release that people decide about, against a real MLflow server: asked once, answered once, and written down everywhere."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mlflow import MlflowClient
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.jobs import promote, register, release
+from nightshift.jobs.usage import PodUsage, usage_address
+from nightshift.monitoring.approval import asked_with
+from nightshift.monitoring.gate_records import gate_records
+from nightshift.monitoring.policy import Claim, Decision, Order, Request
+from nightshift.monitoring.records import Records
+from nightshift.people import Approval
+from nightshift.registry import models
+from nightshift.verdict import Verdict
+
+pytestmark = pytest.mark.slow
+NOW = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
+PASSED_ON = {"released", "version", "model_digest", "champion_digest", "request"}
+ALICE = {"by": "alice", "reason": "read twenty answers", "answered": NOW}
+
+
+class Desk:
+    """An application whose releases are put to people: what its jobs say, as its DAG calls them."""
+
+    def __init__(self, spec, progress, required="always"):
+        self.approval = Approval(required=required, approvers=["alice"])
+        self.application = spec.application.model_copy(update={"approval": self.approval})
+        self.storage, self.progress, self.name = spec.storage, progress, spec.application.name
+        self.records = Records(self.storage, self.name)
+
+    def ask(self, **given):
+        """The job `release`, and what the task `approve` keeps where it asks."""
+        common = {"application": self.application, "storage": self.storage}
+        decision = release.run(release.Spec(**common, **given), self.progress)
+        if decision.ask:
+            told = decision.model_dump(exclude={"reasons", "released", "ask", "request", "body"})
+            place = {"dag_id": "app_release", "run_id": "run", "task_id": "approve"}
+            times = {"asked": NOW, "until": NOW + timedelta(hours=24)}
+            asked_with(self.records, Request(id=decision.request, approvers=["alice"], **told, **place, **times))
+        return decision
+
+    def promote(self, decision, answer=None, **given):
+        """The job `promote` after an answer."""
+        passed = decision.model_dump(include=PASSED_ON)
+        spec = promote.Spec(application=self.application, storage=self.storage, **passed, answer=answer, **given)
+        return promote.run(spec, self.progress)
+
+    @property
+    def champion(self):
+        found = models.with_alias(self.name, models.CHAMPION)
+        return found.version if found else None
+
+    def tags(self, version):
+        return {
+            key.removeprefix("nightshift."): value for key, value in models.version_of(self.name, version).tags.items()
+        }
+
+
+@pytest.fixture
+def desk(judged, progress):
+    spec = judged()
+    register.run(spec, progress)
+    return Desk(spec, progress)
+
+
+def test_a_candidate_that_passes_waits_for_a_person_who_is_named_wherever_the_release_is(desk):
+    decision = desk.ask()
+    assert (decision.verdict, decision.ask, decision.released) == (Verdict.PASS, True, False)
+    assert desk.tags("1")["release"] == "asked"
+    moved = desk.promote(decision, "approved", **ALICE)
+    assert (moved.verdict, moved.version, desk.champion) == (Verdict.PASS, "1", "1")
+    answer = desk.records.answer(decision.request)
+    assert (answer.answer, answer.by, answer.reason, answer.answered) == ("approved", *ALICE.values())
+    kept = {record.person: record for record in gate_records(desk.storage, desk.name)}
+    gate, person = kept[None], kept["alice"]
+    assert (gate.released, gate.by) == (False, "gate")
+    assert (person.released, person.by) == (True, ALICE["reason"])
+    assert (person.request, person.numbers) == (decision.request, gate.numbers)
+    tags = desk.tags("1")
+    assert tags["release"] == "released"
+    assert (tags["approval"], tags["approval_by"], tags["approval_reason"]) == ("approved", "alice", ALICE["reason"])
+    assert tags["approval_at"] == "2026-11-28T10:00:00+00:00"
+
+
+def test_the_request_shows_the_candidate_as_it_was_judged(desk):
+    decision = desk.ask()
+    assert decision.subject == f"{desk.name}: release version 1 as the first champion? The gate says PASS"
+    assert "| exact match | 0.0 \\[0.0, 0.0\\] | 100.0 \\[100.0, 100.0\\] |" in decision.body
+    assert "where is card number" in decision.body
+    assert "No retraining of the ledger" in decision.body
+    assert f"/#/models/{desk.name}/versions/1)" in decision.body
+    assert "/artifacts/report.html)" in decision.body
+
+
+def test_a_rejected_candidate_is_not_asked_about_again_until_somebody_names_it(desk):
+    decision = desk.ask()
+    held = desk.promote(decision, "rejected", **{**ALICE, "reason": "it is rude"})
+    assert (held.verdict, desk.champion) == (Verdict.INSUFFICIENT_DATA, None)
+    assert "alice rejected it on 2026-11-28 10:00 UTC: it is rude" in held.reasons[0]
+    assert desk.tags("1")["approval"] == "rejected"
+    next_day = desk.ask()
+    assert (next_day.ask, next_day.released, next_day.request) == (False, False, None)
+    assert "it is rude" in next_day.reasons[-1]
+    assert desk.promote(next_day).verdict is Verdict.INSUFFICIENT_DATA
+    again = desk.ask(version=1)
+    assert again.ask
+    assert desk.promote(again, "approved", **ALICE).version == "1"
+    assert [record.released for record in gate_records(desk.storage, desk.name) if record.person] == [True]
+
+
+def test_a_no_stays_a_no_when_people_are_not_asked_any_more(desk):
+    desk.promote(desk.ask(), "rejected", **ALICE)
+    desk.application = desk.application.model_copy(update={"approval": Approval()})
+    assert not desk.ask().released
+    assert desk.champion is None
+
+
+def test_no_answer_in_time_leaves_everything_as_it_is(desk):
+    decision = desk.ask()
+    held = desk.promote(decision, "timeout", answered=NOW)
+    assert (held.verdict, desk.champion) == (Verdict.INSUFFICIENT_DATA, None)
+    assert "nobody answered until 2026-11-28 10:00 UTC" in held.reasons[0]
+    assert (desk.tags("1")["approval"], desk.tags("1")["approval_by"]) == ("timeout", "nobody")
+    assert not desk.ask().ask
+
+
+def test_a_new_candidate_is_asked_about_although_the_one_before_was_rejected(desk, judged, progress):
+    desk.promote(desk.ask(), "rejected", **ALICE)
+    register.run(judged(seed=2), progress)
+    assert (desk.ask().ask, desk.ask().version) == (True, "2")
+
+
+def test_a_reason_in_the_form_does_not_stand_in_for_the_approvers(desk):
+    decision = desk.ask(version=1, reason="I want it now", by="operator")
+    assert (decision.ask, decision.released) == (True, False)
+    assert "` operator ` started this run and wrote: I want it now" in decision.body
+    assert desk.promote(decision).verdict is Verdict.INSUFFICIENT_DATA
+    assert desk.champion is None
+
+
+def test_an_approval_task_that_somebody_only_marked_as_done_releases_nothing(desk):
+    decision = desk.ask()
+    desk.promote(decision)
+    assert desk.champion is None
+    assert desk.records.answer(decision.request).answer == "withdrawn"
+    assert desk.ask().ask
+
+
+def test_a_request_whose_run_was_ended_is_withdrawn_and_asked_again(desk):
+    first = desk.ask()
+    second = desk.ask(ask=True)
+    assert second.ask
+    assert desk.records.answer(first.request).answer == "withdrawn"
+    late = desk.promote(first, "approved", **ALICE)
+    assert (late.verdict, desk.champion) == (Verdict.INSUFFICIENT_DATA, None)
+
+
+@pytest.mark.parametrize("killed_at", ["set_tags", "set_alias"])
+def test_after_an_answer_a_kill_costs_nothing(desk, monkeypatch, killed_at):
+    decision = desk.ask()
+    with monkeypatch.context() as kill:
+        kill.setattr(models, killed_at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            desk.promote(decision, "approved", **ALICE)
+    assert desk.champion is None
+    # Whatever a second task says, the first answer counts; here it even says the opposite.
+    assert desk.promote(decision, "rejected", by="mallory", answered=NOW).version == "1"
+    assert (desk.champion, desk.tags("1")["approval_by"]) == ("1", "alice")
+    people = [record.person for record in gate_records(desk.storage, desk.name) if record.person]
+    assert (people, len(desk.records.releases())) == (["alice"], 1)
+
+
+def test_an_approval_whose_run_died_before_the_alias_moved_is_carried_out_by_the_next_run(desk, monkeypatch):
+    decision = desk.ask()
+    with monkeypatch.context() as kill:
+        kill.setattr(models, "set_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            desk.promote(decision, "approved", **ALICE)
+    next_day = desk.ask()
+    assert (next_day.ask, next_day.released, next_day.request) == (False, True, decision.request)
+    assert desk.promote(next_day).version == "1"
+    assert desk.champion == "1"
+
+
+def test_the_answer_is_a_run_in_mlflow_in_which_what_was_written_is_text(desk):
+    hostile = "<img src=x onerror=alert(1)> [click](http://evil.test)"
+    decision = desk.ask()
+    desk.promote(decision, "rejected", by="alice", reason=hostile, answered=NOW)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(desk.name).experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`nightshift.request` = '{decision.request}'")
+    note = run.data.tags["mlflow.note.content"]
+    assert "\\<img src=x onerror=alert\\(1\\)\\> \\[click\\]" in note
+    assert (run.data.tags["nightshift.answer"], run.data.tags["nightshift.by"]) == ("rejected", "alice")
+
+
+def test_an_approval_of_another_model_moves_nothing(desk, judged, progress):
+    decision = desk.ask()
+    register.run(judged(seed=2), progress)
+    other = models.version_of(desk.name, "2")
+    forged = decision.model_copy(update={"version": "2", "model_digest": other.digest})
+    with pytest.raises(BadInput, match="is about another model"):
+        desk.promote(forged, "approved", **ALICE)
+    unknown = decision.model_copy(update={"request": "20261128T100000-unknown"})
+    with pytest.raises(BadInput, match="does not know the request"):
+        desk.promote(unknown, "approved", **ALICE)
+    assert desk.champion is None
+
+
+def test_a_doubtful_candidate_is_put_to_people_and_one_that_passes_is_not(judged, progress):
+    spec = judged(other_answers=2, min_score=0.35)
+    register.run(spec, progress)
+    doubtful = Desk(spec, progress, required="warn")
+    decision = doubtful.ask()
+    assert (decision.verdict, decision.ask) == (Verdict.WARN, True)
+    assert doubtful.promote(decision, "approved", **ALICE).version == "1"
+
+
+def test_the_request_names_the_retraining_its_nights_and_what_its_pods_cost(judged, progress):
+    spec = judged()
+    desk = Desk(spec, progress)
+    decision = Decision(id="d", action="retrain", code="tripped", reason="2 of 3 nights failed", order=1, decided=NOW)
+    claimed = datetime.now(UTC)
+    desk.records.create(Order(number=1, decision=decision, created=NOW))
+    desk.records.create(Claim(number=1, dag_id=f"{desk.name}_finetune", run_id="run", claimed=claimed))
+    pod = PodUsage(
+        pod="train-0", uid="0123456789", job="train", dag_id=f"{desk.name}_finetune", run_id="run", task_id="train",
+        started=claimed - timedelta(hours=2), ended=claimed, gpus=4, price_per_hour=10,
+    )  # fmt: skip
+    place = usage_address(UPath(desk.storage), desk.name, pod)
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps(pod.model_dump(mode="json")))
+    register.run(spec.model_copy(update={"order": 1}), progress)
+    body = desk.ask().body
+    assert "Retraining 1 of 2026-11-28 10:00 UTC: 2 of 3 nights failed" in body
+    assert "its pods used 8.00 GPU-hours and cost 20.00" in body

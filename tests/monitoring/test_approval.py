@@ -1,0 +1,125 @@
+"""Who decides about a release: the gate, people, or a person's reason; and that a "no" stands until somebody asks again."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nightshift.monitoring.approval import (
+    Wish,
+    answered_with,
+    asked_with,
+    course,
+    earlier_answer,
+    sentence,
+    withdraw_open,
+)
+from nightshift.monitoring.policy import Answer, Request
+from nightshift.monitoring.records import Records
+from nightshift.people import Approval
+from nightshift.verdict import Verdict
+
+NOW = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
+NEVER, WARN, ALWAYS = (Approval(required=required) for required in ("never", "warn", "always"))
+REASON, ASK = Wish(again=True, reason=True), Wish(again=True, ask=True)
+
+
+def said(answer, request="20261128T100000-aaaa", **given):
+    return Answer(id=request, answer=answer, answered=NOW, **{"by": "alice", "reason": "too rude", **given})
+
+
+def asked(number=0, **given):
+    digests = {"model_digest": "m" * 64, "evaluation_digest": "e" * 64, "champion_digest": None}
+    facts = {
+        "version": "3",
+        "verdict": Verdict.WARN,
+        "subject": "?",
+        "dag_id": "d",
+        "run_id": "r",
+        "task_id": "approve",
+    }
+    times = {"asked": NOW, "until": NOW + timedelta(days=1)}
+    return Request(id=f"2026112{number}T100000-aaaa", **{**digests, **facts, **times, **given})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "policy", "wish", "way"),
+    [
+        (Verdict.PASS, NEVER, Wish(), "release"),
+        (Verdict.WARN, NEVER, Wish(), "hold"),
+        (Verdict.WARN, NEVER, REASON, "release"),
+        (Verdict.PASS, WARN, Wish(), "release"),
+        (Verdict.WARN, WARN, Wish(), "ask"),
+        (Verdict.PASS, ALWAYS, Wish(), "ask"),
+        (Verdict.WARN, ALWAYS, Wish(), "ask"),
+        (Verdict.PASS, NEVER, ASK, "ask"),
+        (Verdict.WARN, NEVER, ASK, "ask"),
+        # Who starts a run is not who approves: where people are asked, a reason is no answer.
+        (Verdict.WARN, WARN, REASON, "ask"),
+        (Verdict.PASS, ALWAYS, REASON, "ask"),
+    ],
+)
+def test_the_gate_a_reason_or_people_decide(verdict, policy, wish, way):
+    assert course(verdict, policy, wish).way == way
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.ERROR, Verdict.INSUFFICIENT_DATA])
+@pytest.mark.parametrize("policy", [NEVER, WARN, ALWAYS])
+@pytest.mark.parametrize("wish", [Wish(), REASON, ASK])
+def test_what_failed_its_gate_is_never_put_to_people(verdict, policy, wish):
+    assert course(verdict, policy, wish).way == "hold"
+
+
+@pytest.mark.parametrize("no", ["rejected", "timeout"])
+@pytest.mark.parametrize("policy", [NEVER, WARN, ALWAYS])
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.WARN])
+def test_a_no_stands_whatever_the_gate_says_until_somebody_asks_again(no, policy, verdict):
+    held = course(verdict, policy, Wish(), earlier=said(no))
+    assert (held.way, "to ask again" in held.why) == ("hold", True)
+    assert course(verdict, policy, Wish(again=True), earlier=said(no)).way == "ask"
+    assert course(verdict, policy, REASON, earlier=said(no)).way == "ask"
+
+
+def test_an_approval_that_took_no_effect_yet_releases_without_asking_twice():
+    again = course(Verdict.WARN, WARN, Wish(), earlier=said("approved"))
+    assert (again.way, again.request) == ("release", "20261128T100000-aaaa")
+    assert course(Verdict.WARN, WARN, Wish(again=True), earlier=said("approved")).way == "ask"
+
+
+def test_an_earlier_champion_comes_back_for_a_reason_unless_every_release_needs_people():
+    for policy, way in ((NEVER, "release"), (WARN, "release"), (ALWAYS, "ask")):
+        assert course(Verdict.FAIL, policy, REASON, returns=True).way == way
+
+
+def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_and_champion(tmp_path):
+    records = Records(tmp_path.as_uri(), "app")
+    for number, given in enumerate(({}, {"evaluation_digest": "x"}, {"champion_digest": "y"}, {}, {})):
+        request = asked_with(records, asked(number, **given))
+        answer = ("timeout", "approved", "approved", "rejected", "withdrawn")[number]
+        answered_with(records, said(answer, request.id))
+    found = earlier_answer(records, "m" * 64, "e" * 64, None)
+    assert (found.answer, found.id) == ("rejected", asked(3).id)
+    assert earlier_answer(records, "m" * 64, "e" * 64, "z") is None
+
+
+def test_the_first_answer_stays_and_a_task_that_is_tried_again_puts_the_same_request(tmp_path):
+    records = Records(tmp_path.as_uri(), "app")
+    first = asked_with(records, asked())
+    assert asked_with(records, asked(until=NOW + timedelta(days=9))) == first
+    assert answered_with(records, said("rejected", first.id)).answer == "rejected"
+    assert answered_with(records, said("approved", first.id)).answer == "rejected"
+
+
+def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
+    records = Records(tmp_path.as_uri(), "app")
+    for number in (1, 2):
+        asked_with(records, asked(number, run_id=f"run-{number}"))
+    answered_with(records, said("approved", asked(1).id))
+    (gone,) = withdraw_open(records, NOW)
+    assert (gone.id, gone.answer, "run-2" in gone.reason) == (asked(2).id, "withdrawn", True)
+    assert withdraw_open(records, NOW) == []
+
+
+def test_what_a_person_wrote_is_one_line_of_text_in_a_log():
+    told = sentence(said("rejected", reason="no\x1b[2J\n\u202eway"))
+    assert told == "alice rejected it on 2026-11-28 10:00 UTC: no⟨U+001B⟩[2J ⟨U+202E⟩way"
+    assert sentence(said("timeout", by="", reason="")) == "nobody answered until 2026-11-28 10:00 UTC, which is a no"

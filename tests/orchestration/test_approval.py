@@ -1,0 +1,195 @@
+"""The task that asks people: whom it asks, for how long, and that no answer is lost or crashes it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+
+from nightshift.applications import load_application
+from nightshift.monitoring.records import Records
+from nightshift.orchestration.approval import ApproveRelease, known_users
+
+APP = """\
+description: Asked about.
+sources:
+  - uri: /data/{start:%Y-%m-%d}.jsonl
+    columns: {prompt: question, answer: reply}
+approval: {required: always, approvers: [alice, bob], timeout_hours: 2, remind_hours: 1}
+"""
+DECISION = {
+    "ask": True, "request": "20261128T100000-aaaa", "version": "3", "model_digest": "m" * 64,
+    "evaluation_digest": "e" * 64, "champion_digest": None, "verdict": "WARN", "reasons": ["it may be luck"],
+    "subject": "asked: release version 3?", "body": "**WARN**",
+}  # fmt: skip
+
+
+@pytest.fixture
+def asking(tmp_path, monkeypatch):
+    """A function that executes the task for a decision, and the questions that reached Airflow."""
+    (tmp_path / "asked.yaml").write_text(APP)
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "alice:user,bob:user,eve:viewer")
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.test")
+    questions = []
+    # What reaches Airflow's database is asked of its supervisor, which only a running task has.
+    monkeypatch.setattr(
+        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **given: questions.append(given)
+    )
+
+    def execute(**changes):
+        app = load_application("asked")
+        with DAG("asked_release"):
+            task = ApproveRelease(task_id="approve", app=app)
+        task.subject, task.body = DECISION["subject"], DECISION["body"]
+        with pytest.raises(TaskAwaitingInput) as waits:
+            task.execute(context(task, **changes))
+        return waits.value
+
+    execute.questions = questions
+    execute.records = Records((tmp_path / "storage").as_uri(), "asked")
+    return execute
+
+
+def context(task=None, **changes):
+    """What Airflow gives a task whose upstream decided."""
+    ti = SimpleNamespace(
+        id="1", dag_id="asked_release", run_id="manual__1", task_id="approve", map_index=-1,
+        xcom_pull=lambda task_ids: {**DECISION, **changes},
+    )  # fmt: skip
+    return {
+        "ti": ti, "task_instance": ti, "task": task, "dag_run": SimpleNamespace(triggering_user_name="eve", conf={}),
+    }  # fmt: skip
+
+
+def answered(task, **event):
+    """What the task returns once Airflow resumes it with an answer."""
+    given = {
+        "chosen_options": ["Approve"],
+        "params_input": {"reason": "read twenty answers"},
+        "responded_at": datetime(2026, 11, 28, 11, 0, tzinfo=UTC),
+        "responded_by_user": {"id": "7", "name": "alice"},
+        "timedout": False,
+    }
+    return task.execute_complete(context(task), {**given, **event})
+
+
+@pytest.fixture
+def task():
+    return ApproveRelease(task_id="approve", app=load_application("banking_assistant"))
+
+
+def test_nobody_is_asked_where_the_decision_does_not_say_so(task, asking):
+    with pytest.raises(AirflowSkipException, match="nobody is asked: it may be luck"):
+        task.execute(context(task, ask=False))
+    assert asking.questions == []
+
+
+def test_the_approvers_of_the_application_are_asked_and_the_ledger_has_the_request(asking):
+    waits = asking()
+    (question,) = asking.questions
+    assert question["assigned_users"] == [{"id": "alice", "name": "alice"}, {"id": "bob", "name": "bob"}]
+    assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
+    assert list(question["params"]) == ["reason"]
+    assert question["body"].startswith("**WARN**")
+    assert "(http://airflow.test/nightshift/apps/asked)" in question["body"]
+    kept = asking.records.request(DECISION["request"])
+    assert (kept.version, kept.run_id, kept.asked_by, kept.approvers) == ("3", "manual__1", "eve", ["alice", "bob"])
+    assert waits.timeout <= kept.until - kept.asked == timedelta(hours=2)
+
+
+def test_people_are_told_once_where_they_can_answer(asking):
+    from nightshift.alerts.outbox import Outbox
+
+    asking()
+    asking()
+    (told,) = Outbox(str(asking.records._folder.parent.parent), "asked").open()
+    assert told.title == DECISION["subject"]
+    answer = "http://airflow.test/dags/asked_release/runs/manual__1/tasks/approve/required_actions?map_index=-1"
+    assert told.links["Answer"] == answer
+
+
+def test_a_task_that_is_tried_again_puts_the_same_request_for_what_is_left_of_its_time(asking):
+    asking()
+    before = asking.records.request(DECISION["request"])
+    waits = asking()
+    assert asking.records.requests() == {before.id: before}
+    assert waits.timeout < timedelta(hours=2)
+
+
+def test_a_task_that_is_tried_again_after_its_time_asks_for_a_moment_only(asking):
+    asking()
+    (path,) = asking.records._folder.glob("requests/*.json")
+    late = json.loads(path.read_text()) | {"until": "2026-01-01T00:00:00Z"}
+    path.write_text(json.dumps(late))
+    assert asking().timeout == timedelta(seconds=1)
+
+
+def test_of_other_auth_managers_a_variable_has_the_ids(asking, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_USERS", '{"alice": 7, "carol": 8}')
+    asking()
+    assert asking.questions[0]["assigned_users"] == [{"id": "7", "name": "alice"}]
+
+
+@pytest.mark.parametrize("users", ['{"carol": 8}', "{}"])
+def test_where_no_approver_is_a_user_it_fails_and_asks_neither_nobody_nor_everybody(task, asking, monkeypatch, users):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_USERS", users)
+    with pytest.raises(AirflowFailException, match="nobody can answer for banking_assistant"):
+        task._assigned(["alice", "bob"])
+    assert asking.questions == []
+
+
+@pytest.mark.parametrize("users", ["7", "[]", "{", '"alice"'])
+def test_a_variable_that_is_no_list_of_users_is_named(monkeypatch, users):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_USERS", users)
+    with pytest.raises(AirflowFailException, match="'nightshift_users' must be a JSON object"):
+        known_users()
+
+
+def test_without_the_variable_only_the_simple_auth_manager_has_names_for_ids(monkeypatch):
+    monkeypatch.setenv(
+        "AIRFLOW__CORE__AUTH_MANAGER", "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+    )
+    with pytest.raises(AirflowFailException, match="`nightshift roles sync` writes it"):
+        known_users()
+
+
+def test_where_nobody_is_named_everybody_whose_role_may_answer_is_asked(task):
+    assert task._assigned([]) is None
+
+
+def test_an_answer_says_who_when_and_why(task):
+    assert answered(task) == {
+        "request": DECISION["request"],
+        "answer": "approved",
+        "by": "alice",
+        "reason": "read twenty answers",
+        "answered": "2026-11-28T11:00:00+00:00",
+    }
+    assert answered(task, chosen_options=["Reject"])["answer"] == "rejected"
+
+
+def test_no_answer_in_time_is_nobodys(task):
+    found = answered(task, chosen_options=["Reject"], params_input={}, responded_by_user=None, timedout=True)
+    assert (found["answer"], found["by"], found["reason"]) == ("timeout", "", "")
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ({}, ""),
+        (None, ""),
+        ({"reason": None}, ""),
+        ({"reason": 7}, "7"),
+        ({"reason": ["a", {"b": 1}]}, "['a', {'b': 1}]"),
+        ({"unknown": "x"}, ""),
+        ({"reason": "because", "unknown": "x"}, "because"),
+        ({"reason": "x" * 5_000}, "x" * 2_000),
+    ],
+)
+def test_a_form_that_airflow_did_not_check_loses_no_answer(task, form, reason):
+    found = answered(task, params_input=form)
+    assert (found["answer"], found["reason"]) == ("approved", reason)
