@@ -82,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("application")
     test.set_defaults(run=_test_alerts)
 
+    audit = commands.add_parser("audit", help="who did what: check the log, print it").add_subparsers(required=True)
+    verify = audit.add_parser("verify", help="say whether the log is what was written, and where it is not")
+    verify.add_argument("--mlflow", help="where it is anchored (default: $MLFLOW_TRACKING_URI, or the local stack's)")
+    verify.add_argument("--anchor", help="URI of the place that the Airflow variable nightshift_audit_anchor names")
+    verify.set_defaults(run=_verify_audit)
+    export = audit.add_parser("export", help="print the log as JSON lines")
+    export.add_argument("--since", help="from this time on, as 2026-11-28 (UTC)")
+    export.add_argument("--until", help="before this time")
+    export.add_argument("--application", help="only what was done to this one")
+    export.set_defaults(run=_export_audit)
+    for command in (verify, export):
+        command.add_argument("--storage", help="URI (default: the local stack's, or $NIGHTSHIFT_STORAGE)")
+
     for name, text in {
         "up": "start MLflow and Airflow on this machine",
         "run": "start them and run the sample application to its end",
@@ -197,6 +210,24 @@ def _test_alerts(options: argparse.Namespace) -> ExitCode:
     from nightshift.orchestration.trying_routes import try_routes
 
     return ExitCode.OK if try_routes(options.application) else ExitCode.BAD_ENVIRONMENT
+
+
+def _verify_audit(options: argparse.Namespace) -> ExitCode:
+    from nightshift.audit.command import checked
+
+    lines, code = checked(options.storage, options.mlflow, options.anchor)
+    print(*lines, sep="\n")
+    return code
+
+
+def _export_audit(options: argparse.Namespace) -> None:
+    from nightshift.audit.command import exported
+
+    try:
+        sys.stdout.writelines(exported(options.storage, options.since, options.until, options.application))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stack(options: argparse.Namespace) -> int:
