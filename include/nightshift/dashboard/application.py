@@ -135,7 +135,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     used = spending.used_by(pods.result().shown or [])
     facts = Facts(
         nights=judged.shown or {},
-        has_champion=champion.shown is not None,
+        champion=champion.shown,
         retraining=ledger.open_retraining(retrainings),
         waits=[one.subject for one in (asked.shown if asked else None) or ()],
         alerts=[(alert.severity, alert.title) for alert in alerts.shown.open] if alerts.shown else [],

@@ -149,14 +149,20 @@ def story(
 
 
 def _decided(decision: Decision) -> Entry:
-    night = decision.id.rpartition("-")[0]
-    what = f"night {night}: {'retrain' if decision.action == 'retrain' else 'no retraining'}"
+    what = f"night {_night(decision)}: {'retrain' if decision.action == 'retrain' else 'no retraining'}"
     return Entry(decision.decided, what, decision.by, decision.reason, numbers=decision.numbers)
+
+
+def _night(decision: Decision) -> str:
+    """The interval that a decision follows from: its id ends with the report's digest."""
+    return decision.id.rpartition("-")[0]
 
 
 def _retraining(one: Retraining) -> list[Entry]:
     order, number = one.order, one.order.number
-    entries = [Entry(order.created, f"order {number}", order.decision.by, order.decision.reason)]
+    by_person = order.decision.by != "policy"
+    why = order.decision.reason if by_person else f"by the decision about night {_night(order.decision)}"
+    entries = [Entry(order.created, f"order {number}", order.decision.by, why)]
     if one.claim:
         run = (one.claim.dag_id, one.claim.run_id) if one.claim.run_id else None
         doing = f"{one.claim.run_id} trains for it" if run else "nobody took it in time; nobody may any more"

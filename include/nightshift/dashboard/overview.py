@@ -92,7 +92,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
         state=state_of(
             Facts(
                 nights=judged,
-                has_champion=champion is not None,
+                champion=champion,
                 retraining=ledger.open_retraining(retrainings),
                 waits=waits,
                 alerts=[(alert.severity, alert.title) for alert in alerts],

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from nightshift.dashboard.freshness import Fresh
 from nightshift.dashboard.ledger import Retraining
+from nightshift.dashboard.models import Model
 from nightshift.dashboard.nights import JudgedNight
 from nightshift.monitoring.policy import Monitor
 from nightshift.people import Severity
@@ -46,7 +47,7 @@ class Facts:
     """
 
     nights: Mapping[Monitor, Sequence[JudgedNight]]
-    has_champion: bool
+    champion: Model | None
     retraining: Retraining | None = None
     waits: Sequence[str] = ()
     alerts: Sequence[tuple[Severity, str]] = ()
@@ -68,20 +69,37 @@ def _states(facts: Facts) -> Iterator[State]:
     for severity, title in facts.alerts:
         if severity is Severity.CRITICAL:
             yield State(Word.FAILING, title)
-    yield from _nights_that(last, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
-    if not facts.has_champion:
+    # As the policy sees it: such nights say nothing about the model that replaced the one they were judged against.
+    before = {monitor: night for monitor, night in last.items() if _is_of_another(night, facts.champion)}
+    of_champion = {monitor: night for monitor, night in last.items() if monitor not in before}
+    yield from _nights_that(of_champion, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
+    if facts.champion is None:
         yield State(Word.NEW, "there is no champion yet: run finetune, then release")
     if not last:
         yield State(Word.NEW, "no night was judged yet: the first comes after batch_inference has answered one")
     for fresh in facts.stale:
         if fresh.kind != "examples":  # nobody answers with them
             yield State(Word.BLIND, f"{fresh.kind}: {fresh.stale}")
-    yield from _nights_that(last, {Verdict.INSUFFICIENT_DATA}, Word.BLIND)
-    yield from _nights_that(last, {Verdict.WARN}, Word.WATCH)
+    yield from _nights_that(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.BLIND)
+    yield from _nights_that(of_champion, {Verdict.WARN}, Word.WATCH)
+    for monitor, night in before.items():
+        yield State(Word.WATCH, _replaced(monitor, night, facts.champion))
     for _, title in facts.alerts:
         yield State(Word.WATCH, title)
     yield State(
         Word.WELL, "; ".join(f"{monitor} of {night.interval} {night.verdict}" for monitor, night in last.items())
+    )
+
+
+def _is_of_another(night: JudgedNight, champion: Model | None) -> bool:
+    return champion is not None and night.model_digest not in {"", champion.digest} and night.created < champion.since
+
+
+def _replaced(monitor: Monitor, night: JudgedNight, champion: Model | None) -> str:
+    assert champion is not None  # noqa: S101  (else nothing was replaced)
+    return (
+        f"version {champion.version} is the champion since {champion.since:%Y-%m-%d %H:%M} UTC, and no night of it has a "
+        f"verdict on {monitor} yet; {night.interval} was {night.verdict} with version {night.model_version}"
     )
 
 

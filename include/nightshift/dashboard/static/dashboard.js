@@ -74,7 +74,7 @@ function draw(figure) {
   const data = [xs, ...series.map((one) => column(rows, one.index))];
   const failed = rows.map((row, index) => (row.dataset.state === "FAIL" ? data[1][index] : null));
   if (failed.some((value) => value !== null)) {
-    series.push({ label: "FAIL nights", stroke: colour("fail-line"), fill: colour("fail-line"), width: 0, scale: "y",
+    series.push({ label: "FAIL nights", stroke: colour("fail-line"), paths: () => null, scale: "y",
       points: { show: true, size: 10, fill: colour("fail-line") } });
     data.push(failed);
   }
