@@ -1,7 +1,8 @@
-"""What tests share: an object store that speaks S3 over HTTP, an MLflow server, and one that speaks OpenAI's chat protocol."""
+"""What tests share: an object store that speaks S3, an MLflow server, a browser, and a server of OpenAI's chat protocol."""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -100,6 +101,21 @@ def mlflow_store(mlflow_folder, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/mlflow.db")
     monkeypatch.chdir(mlflow_folder)
     return MlflowClient()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium or Chrome of this machine, which asks nobody but the servers under test."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    assert program, "the pages are looked at in a real browser: install Chromium (apt-get install chromium)"
+    off = ("gpu", "quic", "background-networking", "component-update", "sync")
+    switches = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in off)]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=switches)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
