@@ -12,6 +12,7 @@ from nightshift.fields import Model
 # What a connection of Airflow may be called.
 Connection = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
 User = Annotated[str, Field(pattern=r"^[\w.@+-]{1,150}$")]
+MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,;:\"]{1,64}@[\w.-]{1,255}$")]
 
 
 class Severity(StrEnum):
@@ -71,7 +72,7 @@ class Route(Model):
     """One place that alerts go to."""
 
     to: Connection = Field(description="Airflow connection: of type smtp, or of type apprise with any of its services")
-    mail: list[str] = Field([], description="addresses (smtp only)")
+    mail: list[MailAddress] = Field([], description="addresses (smtp only)")
     severity: Severity = Field(Severity.WARNING, description="from this severity on")
     kinds: list[Kind] = Field([], description="only these kinds; empty: all")
 

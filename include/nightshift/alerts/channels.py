@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from nightshift.people import Route, Severity
 LONGEST_ERROR = 400  # characters
 # Apprise services that programs read: nothing is done there to keep a text from calling people by name.
 READ_BY_PROGRAMS = {"json", "jsons", "xml", "xmls", "form", "forms"}
+
+log = logging.getLogger(__name__)
 
 
 class NotDelivered(Exception):
@@ -86,7 +89,8 @@ def _mail(route: Route, message: Message) -> None:
         # The hook's own sending knows no plain-text form and tries six times; its client is logged in and has its TLS.
         refused = hook._smtp_client.send_message(mail_of(route, message, hook.from_email))
     if refused:
-        raise NotDelivered(f"the mail server refused {', '.join(refused)}; the other addresses have the mail")
+        # The others have the mail, and sending it again for one wrong address would bother them for ever.
+        log.warning("the mail server of %s refused %s; correct the route", route.to, ", ".join(refused))
 
 
 def _notify(connection: Any, message: Message, seconds: float) -> None:

@@ -85,7 +85,7 @@ class Outbox:
         """Keep an alert before anybody is told of it; False where it was told before, or ends what does not hold."""
         if self.knows(alert.id):
             return False
-        held = self._read("open", _condition(alert.condition), Open) if alert.condition else None
+        held = self._read(Open, "open", _condition(alert.condition)) if alert.condition else None
         told = ended_by(held, alert) if alert.good else told_as(held, alert)
         if told is None:
             return False
@@ -93,7 +93,7 @@ class Outbox:
             self._complete(told)
             return False
         if not create(self._path("waiting", told.id), _json(told)):
-            told = self._read("waiting", told.id, Alert) or told
+            told = self._read(Alert, "waiting", told.id) or told
         return self._complete(told)
 
     def knows(self, alert: str) -> bool:
@@ -106,14 +106,14 @@ class Outbox:
 
     def last_look(self) -> datetime | None:
         """Return when somebody last looked after this application; long ago or None: nobody does."""
-        look = self._read("", "watch", Look)
+        look = self._read(Look, "watch")
         return look.at if look else None
 
     def undelivered(self) -> list[Alert]:
         """Return what some route may lack, in order of time; half-accepted alerts are completed."""
         found = []
         for name in self._names("waiting"):
-            if alert := self._read("waiting", name, Alert):
+            if alert := self._read(Alert, "waiting", name):
                 if not self.knows(name):
                     self._complete(alert)
                 found.append(alert)
@@ -143,7 +143,7 @@ class Outbox:
 
     def trouble(self, route: str) -> Trouble | None:
         """Return why a route does not take messages, if it does not."""
-        return self._read("trouble", route, Trouble)
+        return self._read(Trouble, "trouble", route)
 
     def failed(self, route: str, error: str, now: datetime) -> None:
         """Write down that a route did not take a message."""
@@ -156,7 +156,7 @@ class Outbox:
     def messages(self, newest: int) -> list[Message]:
         """Return the newest messages of the mailbox, newest first; all of them went there, whatever the routes."""
         names = self._names("sent", MAILBOX)[-newest:]
-        return [found for name in reversed(names) if (found := self._read("sent", f"{MAILBOX}/{name}", Message))]
+        return [found for name in reversed(names) if (found := self._read(Message, "sent", f"{MAILBOX}/{name}"))]
 
     def waiting(self, alerts: Alerts) -> list[Waiting]:
         """Return what each of the application's routes lacks, oldest first."""
@@ -184,7 +184,7 @@ class Outbox:
 
     def held(self) -> list[Open]:
         """Return the conditions that hold, those that hold longest first."""
-        found = [held for name in self._names("open") if (held := self._read("open", name, Open))]
+        found = [held for name in self._names("open") if (held := self._read(Open, "open", name))]
         return sorted(found, key=lambda held: held.alert.since)
 
     def forget(self, condition: str) -> None:
@@ -199,7 +199,7 @@ class Outbox:
         """
         now = datetime.now(UTC)
         numbers = sorted(int(name) for name in self._names("leases") if name.isdigit())
-        newest = self._read("leases", f"{numbers[-1]:09d}", _Lease) if numbers else None
+        newest = self._read(_Lease, "leases", f"{numbers[-1]:09d}") if numbers else None
         number = numbers[-1] + 1 if numbers else 1
         mine = _Lease(until=now + timedelta(seconds=seconds))
         if (newest and newest.until > now) or not create(self._path("leases", f"{number:09d}"), _json(mine)):
@@ -220,7 +220,7 @@ class Outbox:
     def _complete(self, told: Alert) -> bool:
         """Do what makes a waiting alert a kept one: all of it may have been done before."""
         condition = _condition(told.condition)
-        held = self._read("open", condition, Open) if told.condition else None
+        held = self._read(Open, "open", condition) if told.condition else None
         if told.condition and not told.good:
             replace(self._path("open", condition), _json(held_with(held, told)))
         for superfluous in told.explains:
@@ -244,9 +244,9 @@ class Outbox:
         except FileNotFoundError:
             return None
 
-    def _read(self, folder: str, name: str, model: type[Kept]) -> Kept | None:
+    def _read(self, model: type[Kept], *parts: str) -> Kept | None:
         """What lies there; a file that cannot be read is none, so that it keeps no other alert from people."""
-        content = self._content(folder, name)
+        content = self._content(*parts)
         with suppress(ValidationError):
             return model.model_validate_json(content) if content else None
         return None

@@ -23,7 +23,7 @@ def try_routes(name: str) -> bool:
     app = load_application(name)
     _enter_airflow()
     # What a route said stands in its line; what Airflow and Apprise say of each step hides it.
-    logging.disable(logging.ERROR)
+    logging.disable(logging.INFO)
     lines = list(_sent(app))
     for line, _ in lines:
         print(line)  # noqa: T201  (a command for people)

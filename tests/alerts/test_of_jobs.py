@@ -1,0 +1,167 @@
+"""What results of jobs say to people, and what they keep to themselves."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from told import application
+
+from nightshift.alerts.of_jobs import Told, alerts_of
+from nightshift.jobs import bias, close, drift, due, ingest, order, promote, release, validate
+from nightshift.jobs.nights import NightResult, Ordered
+from nightshift.verdict import Verdict
+
+TOLD = Told(
+    application=application(),
+    where="bank, DAG d, run r, task t",
+    links={"Task log": "https://airflow.example.org/log"},
+    report_page=lambda uri: f"https://airflow.example.org/report?{uri}" if uri else "",
+    failure="job_failed-1",
+    now=datetime(2026, 11, 22, 5, tzinfo=UTC),
+)
+DAY = SimpleNamespace(
+    interval=SimpleNamespace(key="2026-11-21"), part="examples", examples="s3://b/bank/examples/2026-11-21"
+)
+
+
+def said(job, result):
+    """What a result says, through the same JSON that Airflow passes on."""
+    alerts = alerts_of(job, DAY, result.model_dump(mode="json"), TOLD)
+    return [(alert.kind.value, "good" if alert.good else alert.severity.value, alert.condition) for alert in alerts]
+
+
+def bad(job, result):
+    return [one for one in said(job, result) if one[1] != "good"]
+
+
+def night(verdict, name="2026-11-21", **fields):
+    return NightResult(night=name, verdict=verdict, reasons=["topics 0.31, 0.20 is FAIL"], rows=80, **fields)
+
+
+def nights(*judged, module=drift, missing=None, decision=None, **fields):
+    worst = max((one.verdict for one in judged), key=list(Verdict).index, default=Verdict.INSUFFICIENT_DATA)
+    reasons = [f"{one.night} {one.verdict}" for one in judged]
+    return module.Result(
+        verdict=worst, reasons=reasons, nights=list(judged), missing=missing, decision=decision, **fields
+    )
+
+
+def test_a_normal_night_says_nothing_but_what_it_ends():
+    assert bad("ingest", ingest.Result(verdict="PASS", reason="300 of 300 rows kept")) == []
+    assert bad("validate", validate.Result(verdict="PASS", reasons=[], measures={}, data_docs="d", run_url="")) == []
+    assert bad("drift", nights(night("PASS"))) == bad("bias", nights(night("WARN"), module=bias)) == []
+    assert said("drift", nights()) == []  # a look that found nothing to judge
+
+
+def test_rejected_data_says_why_and_leaves_nothing_to_say_of_the_failed_run():
+    result = validate.Result(verdict="FAIL", reasons=["12 % empty"], measures={}, data_docs="d", run_url="")
+    (alert,) = alerts_of("validate", DAY, result.model_dump(mode="json"), TOLD)
+    assert (alert.kind, alert.night, alert.facts) == ("data_rejected", "2026-11-21", ["12 % empty"])
+    assert alert.explains == ["job_failed-1"]
+    assert alert.links == {"Task log": "https://airflow.example.org/log"}
+    assert ("data_rejected", "good", "data rejected") in said(
+        "validate", result.model_copy(update={"verdict": Verdict.PASS})
+    )
+
+
+def test_no_rows_is_told_and_the_next_rows_end_it():
+    assert said("ingest", ingest.Result(verdict="INSUFFICIENT_DATA", reason="no file")) == [
+        ("no_data", "warning", "no data: examples")
+    ]
+    assert said("ingest", ingest.Result(verdict="PASS", reason="ok")) == [("no_data", "good", "no data: examples")]
+
+
+@pytest.mark.parametrize(("job", "module", "severity"), [("drift", drift, "warning"), ("bias", bias, "critical")])
+def test_a_night_that_fails_says_what_moved_and_leads_to_its_report(job, module, severity):
+    result = nights(night("FAIL", failing=["topics", "length"], worst="topics", report="s3://b/r"), module=module)
+    alert = next(one for one in alerts_of(job, DAY, result.model_dump(mode="json"), TOLD) if not one.good)
+    assert (alert.kind.value, alert.severity.value, alert.night) == (job, severity, "2026-11-21")
+    assert alert.title == f"{job} in the night 2026-11-21, worst in topics"
+    assert alert.cause == "length, topics"
+    assert alert.links["Report"] == "https://airflow.example.org/report?s3://b/r"
+    assert alert.explains == []  # a night that fails fails no task
+
+
+def test_a_night_that_cannot_be_judged_is_critical_and_explains_the_failed_run():
+    result = nights(night("ERROR"))
+    (alert,) = (one for one in alerts_of("drift", DAY, result.model_dump(mode="json"), TOLD) if not one.good)
+    assert (alert.severity.value, alert.condition, alert.explains) == ("critical", "drift not judged", ["job_failed-1"])
+
+
+def test_a_night_that_did_not_come_is_told_once_and_not_as_too_little_data_too():
+    silent = night("INSUFFICIENT_DATA", "2026-11-22")
+    assert bad("drift", nights(night("PASS"), silent, missing="2026-11-22")) == [
+        ("no_data", "critical", "no data: night")
+    ]
+
+
+def test_nights_are_told_each_with_its_own_and_the_last_word_ends_what_held():
+    result = nights(night("FAIL", "2026-11-20", failing=["topics"]), night("PASS", "2026-11-21"))
+    alerts = [one for one in alerts_of("drift", DAY, result.model_dump(mode="json"), TOLD) if one.condition == "drift"]
+    assert [(one.night, one.good) for one in alerts] == [("2026-11-20", False), ("2026-11-21", True)]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("cooldown", ["warning"]),
+        ("weekly_hours", ["warning"]),
+        ("too_few_new_examples", ["warning"]),
+        ("snoozed", ["info"]),
+        ("open", []),
+        ("too_few_nights", []),
+        ("quiet", []),
+    ],
+)
+def test_a_refused_retraining_is_told_unless_one_is_under_way_or_none_is_due(code, expected):
+    result = nights(night("FAIL", failing=["topics"]), decision=code, why_not="because")
+    told = [one for one in bad("drift", result) if one[0] == "retraining_refused"]
+    assert [severity for _, severity, _ in told] == expected
+
+
+def test_an_ordered_retraining_is_told_when_it_starts():
+    ordered = Ordered(number=7, reason="2 of 3 nights", numbers={}, nights=[], reports=[])
+    result = nights(night("FAIL"), decision="tripped", order=ordered)
+    assert [kind for kind, _, _ in bad("drift", result)] == ["drift"]
+    started = due.Result(verdict="PASS", reason="2 of 3 nights failed", order=7)
+    assert bad("due", started) == [("retraining_started", "info", "")]
+    assert said("due", due.Result(verdict="PASS", reason="ada asked for a training")) == []
+
+
+def test_a_retraining_that_ends_says_how():
+    ended = close.Result(verdict="PASS", reason="version 8", order=7, outcome="registered", hours=1.5)
+    assert bad("close", ended) == [("retraining_finished", "info", "")]
+    failed = close.Result(verdict="WARN", reason="train failed", order=7, outcome="failed", hours=0.2)
+    (alert,) = alerts_of("close", DAY, failed.model_dump(mode="json"), TOLD)
+    assert (alert.severity.value, alert.condition, alert.explains) == ("warning", "retraining failed", ["job_failed-1"])
+    assert said("close", close.Result(verdict="PASS", reason="no order")) == []
+
+
+def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
+    held = release.Result(verdict="FAIL", reasons=["worse than the champion"], version="8")
+    assert bad("release", held) == [("gate_failed", "warning", "gate failed")]
+    ids = {
+        alerts_of("release", DAY, held.model_dump(mode="json"), TOLD)[0].id,
+        alerts_of("release", DAY, held.model_dump(mode="json"), Told(**{**vars(TOLD), "failure": "other"}))[0].id,
+    }
+    assert len(ids) == 1
+    assert said("release", held.model_copy(update={"ask": True})) == []
+    assert said("release", held.model_copy(update={"released": True})) == []
+    assert said("release", release.Result(verdict="INSUFFICIENT_DATA", reasons=["there is no candidate yet"])) == []
+
+
+def test_a_new_champion_ends_what_was_said_of_a_candidate():
+    assert said("promote", promote.Result(verdict="PASS", reasons=[], version="8")) == [
+        ("gate_failed", "good", "gate failed")
+    ]
+
+
+def test_jobs_that_say_nothing_say_nothing():
+    assert said("order", order.Result(verdict="PASS", reason="snoozed")) == []
+
+
+def test_the_same_night_may_be_told_again_by_another_run_but_not_by_a_retry():
+    result = nights(night("FAIL", failing=["topics"])).model_dump(mode="json")
+    first, retry = (alerts_of("drift", DAY, result, TOLD)[0].id for _ in range(2))
+    other = alerts_of("drift", DAY, result, Told(**{**vars(TOLD), "failure": "job_failed-2"}))[0].id
+    assert (first == retry, first == other) == (True, False)

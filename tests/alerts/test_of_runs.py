@@ -1,0 +1,46 @@
+"""What a DAG run says to people, told by its callback or by the look that found it."""
+
+from datetime import UTC, datetime, timedelta
+
+from nightshift.alerts.of_runs import Run, failed, late, works_again
+
+NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
+RUN = Run(
+    dag_id="bank_ingest",
+    run_id="scheduled__2026-11-21",
+    state="running",
+    start_date=NOW - timedelta(hours=2),
+    data_interval_start=datetime(2026, 11, 21, tzinfo=UTC),
+    data_interval_end=datetime(2026, 11, 22, tzinfo=UTC),
+)
+
+
+def failure(run, tasks=()):
+    return failed("bank", run, tasks=list(tasks), links={}, now=NOW)
+
+
+def test_a_failed_run_is_the_same_alert_whoever_tells_it():
+    assert failure(RUN, ["train"]).id == failure(RUN).id
+    assert failure(RUN, ["train"]).title == "bank_ingest: train failed"
+    assert failure(RUN).night == "2026-11-21"
+
+
+def test_a_run_that_was_cleared_and_fails_again_is_news():
+    again = RUN.model_copy(update={"start_date": NOW})
+    assert failure(again).id != failure(RUN).id
+
+
+def test_a_run_without_an_interval_of_its_own_belongs_to_no_night():
+    at = RUN.data_interval_start
+    assert RUN.model_copy(update={"data_interval_end": at}).night is None
+    assert RUN.model_copy(update={"data_interval_start": None}).night is None
+
+
+def test_a_late_run_says_since_when():
+    alert = late("bank", RUN, 2, links={}, now=NOW)
+    assert (alert.title, alert.since) == ("bank_ingest is not done after 2 hours", RUN.start_date)
+
+
+def test_a_success_ends_what_the_failure_and_the_delay_opened():
+    bad = {failure(RUN).condition, late("bank", RUN, 2, links={}, now=NOW).condition}
+    assert {alert.condition for alert in works_again("bank", RUN, links={}, now=NOW)} == bad
