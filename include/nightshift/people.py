@@ -12,7 +12,7 @@ from nightshift.fields import Model
 # What a connection of Airflow may be called.
 Connection = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
 User = Annotated[str, Field(pattern=r"^[\w.@+-]{1,150}$")]
-MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,;:]{1,64}@[\w.-]{1,255}$")]
+MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,;:]+@[\w.-]+$", max_length=254)]
 
 
 class Severity(StrEnum):
