@@ -21,11 +21,15 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType
+from matrix import told
 from sqlalchemy import select
+
+from nightshift.alerts.message import compose
+from nightshift.alerts.outbox import MAILBOX, Outbox
 
 APPLICATIONS = ("banking_assistant", "returns_helper")
 SEEN = "seen"  # the id of the finished run
-ASKED = 12  # runs of each application that ask the named approver, and as many that ask anybody
+PEOPLE = 12  # so many runs of each application ask the named approver, ask anybody, and are there to be deleted
 
 
 def main(place: Path) -> None:
@@ -56,20 +60,38 @@ def main(place: Path) -> None:
 
 
 def with_runs(session, app: str, assignee: str) -> None:
-    finished(session, f"{app}_release", SEEN, "release", {"verdict": f"PASS of {app}"})
-    for number in range(ASKED):
-        for name, assignees in (("named", [{"id": assignee, "name": assignee}]), ("anybody", [])):
-            run = new_run(session, f"{app}_release", f"{name}-{number}")
-            task = run.get_task_instance("promote", session=session)
-            task.state = TaskInstanceState.AWAITING_INPUT
-            detail = HITLDetail(
-                ti_id=task.id, options=["Approve", "Reject"], subject=f"Promote {app}?", assignees=assignees
-            )
-            session.add(detail)
+    named = [{"id": assignee, "name": assignee}]
+    ask(session, finished(session, f"{app}_release", {"verdict": f"PASS of {app}"}), named)
+    for number in range(PEOPLE):
+        ask(session, new_run(session, f"{app}_release", f"named-{number}"), named)
+        ask(session, new_run(session, f"{app}_release", f"anybody-{number}"), [])
+        new_run(session, f"{app}_release", f"old-{number}")
+    with_pages(app)
     session.add(Log(event="trigger_dag_run", dag_id=f"{app}_release", owner=f"somebody of {app}"))
 
 
-def finished(session, dag: str, run_id: str, task_id: str, result: dict) -> None:
+def with_pages(app: str) -> None:
+    """A message in the mailbox and a report, of which the dashboard makes pages."""
+    storage = os.environ["AIRFLOW_VAR_NIGHTSHIFT_STORAGE"]
+    alert = told(app)
+    outbox = Outbox(storage, app)
+    outbox.accept(alert)
+    outbox.delivered(compose([alert], MAILBOX), MAILBOX, alert.at)
+    report = Path(storage.removeprefix("file://"), app, "data_docs", "night", "address", "index.html")
+    report.parent.mkdir(parents=True)
+    report.write_text(f"<p>data of {app}</p>")
+
+
+def ask(session, run: DagRun, assignees: list[dict[str, str]]) -> None:
+    """Let the task `approve` wait for a person."""
+    task = run.get_task_instance("approve", session=session)
+    task.state = TaskInstanceState.AWAITING_INPUT
+    session.add(HITLDetail(ti_id=task.id, options=["Approve", "Reject"], subject=run.dag_id, assignees=assignees))
+
+
+def finished(session, dag: str, result: dict) -> DagRun:
+    """A run with a result and a log of its task `release`."""
+    run_id, task_id = SEEN, "release"
     run = new_run(session, dag, run_id)
     run.state = DagRunState.SUCCESS
     for task in run.get_task_instances(session=session):
@@ -80,6 +102,7 @@ def finished(session, dag: str, run_id: str, task_id: str, result: dict) -> None
     )
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({"timestamp": "2026-11-05T00:00:00Z", "level": "info", "event": f"log of {dag}"}) + "\n")
+    return run
 
 
 def new_run(session, dag: str, run_id: str) -> DagRun:
