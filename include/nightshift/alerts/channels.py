@@ -108,9 +108,10 @@ def _notify(connection: Any, message: Message, seconds: float) -> None:
         alone.add(service)
         if service.overflow_mode is apprise.OverflowMode.UPSTREAM:
             service.overflow_mode = apprise.OverflowMode.TRUNCATE
-        if isinstance(service, NotifyPagerDuty) and service.dedup is None:
+        if isinstance(service, NotifyPagerDuty):
             # So a recovery resolves what the alert triggered, where the address says action=map.
-            service.dedup = _incident(message)
+            service.dedup = service.dedup or _incident(message)
+            service.click = service.click or next(iter(message.alerts[0].links.values()), None)
         form = service.resolve_format(None)
         result = alone.notify(
             body=_body(message, form.value, service),

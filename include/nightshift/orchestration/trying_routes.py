@@ -22,8 +22,6 @@ def try_routes(name: str) -> bool:
     """
     app = load_application(name)
     _enter_airflow()
-    # What a route said stands in its line; what Airflow and Apprise say of each step hides it.
-    logging.disable(logging.INFO)
     lines = list(_sent(app))
     for line, _ in lines:
         print(line)  # noqa: T201  (a command for people)
@@ -39,6 +37,9 @@ def _sent(app: Application) -> Iterator[tuple[str, bool]]:
     from nightshift.orchestration.attempt import storage_uri
     from nightshift.orchestration.links import application_page
 
+    # What a route said stands in its line; what Airflow and Apprise log of each step would hide it.
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.CRITICAL)
     now = datetime.now(UTC)
     alerts = samples(app.name, {"Nightshift": application_page(app.name)}, now)
     outbox = Outbox(storage_uri(), app.name)
