@@ -43,22 +43,17 @@ class AnchorFiles:
     def every(self) -> tuple[list[Anchor], list[str]]:
         """Return all anchors, of whatever log, and what is wrong with others."""
         found, wrong = [], []
-        for log in names_in(self._folder):
-            for name in names_in(self._folder / log):
-                try:
-                    found.append(self._read(self._folder / log / name))
-                except ValidationError:
-                    wrong.append(f"{self._folder / log / name} was edited: it is no anchor any more")
+        for path in (path for log in self._logs() for path in self._files(log)):
+            if anchor := self._read(path):
+                found.append(anchor)
+            else:
+                wrong.append(f"{path} was edited: it is no anchor any more")
         return found, wrong
 
     def newest(self, chain: str, storage: str) -> Anchor | None:
         """Return the newest anchor of a log, or of another that lay in the same storage."""
-        last = [
-            self._read(self._folder / log / names[-1])
-            for log in names_in(self._folder)
-            if (names := names_in(self._folder / log))
-        ]
-        mine = [anchor for anchor in last if anchor.chain == chain or anchor.storage == storage]
+        last = [next(filter(None, map(self._read, reversed(self._files(log)))), None) for log in self._logs()]
+        mine = [anchor for anchor in last if anchor and (anchor.chain == chain or anchor.storage == storage)]
         return max(mine, key=lambda anchor: anchor.anchored, default=None)
 
     def keep(self, anchor: Anchor) -> None:
@@ -70,6 +65,15 @@ class AnchorFiles:
             self._folder / anchor.chain[:16] / f"{anchor.count:012d}.json", anchor.model_dump_json(indent=1).encode()
         )
 
-    def _read(self, path: UPath) -> Anchor:
-        anchor = Anchor.model_validate_json(path.fs.cat_file(path.path))
+    def _logs(self) -> list[UPath]:
+        return [self._folder / name for name in names_in(self._folder) if re.fullmatch(r"[0-9a-f]{16}", name)]
+
+    def _files(self, log: UPath) -> list[UPath]:
+        return [log / name for name in names_in(log) if re.fullmatch(r"\d{12}\.json", name)]
+
+    def _read(self, path: UPath) -> Anchor | None:
+        try:
+            anchor = Anchor.model_validate_json(path.fs.cat_file(path.path))
+        except ValidationError:
+            return None
         return anchor.model_copy(update={"place": self.name})

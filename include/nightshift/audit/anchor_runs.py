@@ -36,9 +36,9 @@ class AnchorRuns:
             if run.info.lifecycle_stage == "deleted":
                 wrong.append(f"the MLflow run {run.info.run_name!r} ({run.info.run_id}) with anchors was deleted")
             for key, value in run.data.params.items():
-                try:
-                    found.append(_anchor(value))
-                except ValidationError:
+                if anchor := _anchor(value):
+                    found.append(anchor)
+                else:
                     wrong.append(
                         f"parameter {key} of the MLflow run {run.info.run_id} was edited: it is no anchor any more"
                     )
@@ -47,7 +47,7 @@ class AnchorRuns:
     def newest(self, chain: str, storage: str) -> Anchor | None:
         """Return the newest anchor of a log, or of another that lay in the same storage."""
         for run in _runs():
-            anchors = [_anchor(value) for value in run.data.params.values()]
+            anchors = filter(None, map(_anchor, run.data.params.values()))
             mine = [anchor for anchor in anchors if anchor.chain == chain or anchor.storage == storage]
             if mine:
                 return max(mine, key=lambda anchor: anchor.count)
@@ -81,5 +81,8 @@ def _runs() -> Iterator[Run]:
                 return
 
 
-def _anchor(value: str) -> Anchor:
-    return Anchor.model_validate_json(value).model_copy(update={"place": AnchorRuns.name})
+def _anchor(value: str) -> Anchor | None:
+    try:
+        return Anchor.model_validate_json(value).model_copy(update={"place": AnchorRuns.name})
+    except ValidationError:
+        return None

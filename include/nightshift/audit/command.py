@@ -42,8 +42,8 @@ def checked(storage: str | None, mlflow: str | None, elsewhere: str | None) -> t
         lines.append(f"WRONG and {more} more")
     if problems:
         return lines, ExitCode.FAILED
-    if down:
-        return [*lines, "the entries hold together; whether they are all is not known"], ExitCode.BAD_ENVIRONMENT
+    if down or (found.count and not found.matched):
+        return [*lines, "what is there holds together; whether it is all is not known"], ExitCode.BAD_ENVIRONMENT
     return [*lines, "nothing is wrong"], ExitCode.OK
 
 
@@ -85,17 +85,11 @@ def _anchors(tracking: str | None, elsewhere: str | None) -> tuple[list[Anchor],
 def _about(chain: Chain, found: Verified) -> list[str]:
     lines = [f"{chain.storage}/audit: {found.count:,} entries in {found.files:,} files, the head is {found.head[:16]}"]
     if found.matched:
-        after = found.count - found.anchored
-        lines.append(
-            f"{found.matched:,} anchors agree with it, the newest is that of entry {found.anchored:,}"
-            + (
-                f"; the {after:,} entries after it hold together, but nothing says that they are all"
-                if after > 0
-                else ""
-            )
-        )
+        lines.append(f"anchors that agree with it: {found.matched:,}, the newest is that of entry {found.anchored:,}")
+        if after := max(0, found.count - found.anchored):
+            lines.append(f"entries after it: {after:,}; they hold together, but nothing says that they are all")
     elif found.count:
-        lines.append("no anchor agrees with it: nothing says that these are all entries")
+        lines.append("no anchor agrees with it")
     return lines
 
 

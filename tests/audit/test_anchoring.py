@@ -1,0 +1,169 @@
+"""The end of the log is anchored in MLflow and where the user says, also when one of them is down or somebody is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from audit_logs import NOW, deed, files_of, place, written
+
+from nightshift.audit.anchor_runs import EXPERIMENT, AnchorRuns
+from nightshift.audit.anchoring import Tampered, anchor_end, anchor_everywhere
+from nightshift.audit.chain import Chain
+from nightshift.audit.verify import verify
+from nightshift.errors import BadEnvironment
+
+
+def more(chain, number):
+    moment = NOW + timedelta(hours=number)
+    chain.append("airflow", [deed(number, at=moment)], moment)
+    return chain
+
+
+def cut(folder):
+    """Take the newest file of the log away."""
+    files_of(folder)[-1].unlink()
+
+
+def test_every_end_is_anchored_once_and_names_the_anchor_before(tmp_path):
+    chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
+    assert [anchor_end(chain, anchors) for _ in range(2)] == [4, 4]
+    assert anchor_end(more(chain, 20), anchors) == 6
+    assert [(anchor.count, anchor.previous) for anchor in anchors.every()[0]] == [(4, 0), (6, 4)]
+    assert verify(chain, anchors.every()[0]).problems == []
+
+
+def test_an_empty_log_has_nothing_to_anchor(tmp_path):
+    assert anchor_end(Chain(tmp_path.as_uri()), place(tmp_path / "anchors")) == 0
+    assert not (tmp_path / "anchors").exists()
+
+
+def test_a_log_that_was_cut_off_is_never_anchored_anew_however_it_grows(tmp_path):
+    chain, anchors = written(tmp_path.as_uri(), (2, 1)), place(tmp_path / "anchors")
+    anchor_end(chain, anchors)
+    whole = files_of(tmp_path)[-1]
+    content = whole.read_text()
+    cut(tmp_path)
+    for number in (None, 20, 21):
+        if number:
+            more(chain, number)
+        with pytest.raises(Tampered, match=r"was tampered with:\n.*entry 6 was anchored in"):
+            anchor_end(chain, anchors)
+    assert len(anchors.every()[0]) == 1
+    # Put right from a backup, it goes on, and what was collected in between is collected again.
+    for file in files_of(tmp_path)[1:]:
+        file.unlink()
+    whole.write_text(content)
+    assert anchor_end(more(more(chain, 20), 21), anchors) == 10
+
+
+def test_a_log_that_was_removed_whole_is_missed(tmp_path):
+    chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
+    anchor_end(chain, anchors)
+    cut(tmp_path)
+    with pytest.raises(Tampered, match="another log lay in"):
+        anchor_end(chain, anchors)
+
+
+def test_one_place_that_is_down_keeps_the_other_from_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
+    with pytest.raises(BadEnvironment, match=r"Is the server running\?"):
+        anchor_everywhere(chain, [AnchorRuns(), anchors])
+    assert [anchor.count for anchor in anchors.every()[0]] == [4]
+
+
+def test_two_logs_may_share_a_place(tmp_path):
+    anchors = place(tmp_path / "anchors")
+    chains = [written((tmp_path / name).as_uri(), (2,)) for name in ("one", "other")]
+    for number in (20, 21):
+        assert [anchor_end(more(chain, number), anchors) for chain in chains] == [number // 21 * 2 + 6] * 2
+    for chain in chains:
+        found = verify(chain, anchors.every()[0])
+        assert (found.problems, found.matched) == ([], 2)
+
+
+def test_mlflow_keeps_one_run_a_day_and_nobody_changes_an_anchor_in_it(tmp_path, mlflow_store):
+    chain, anchors = written(tmp_path.as_uri(), (2,)), AnchorRuns()
+    assert anchor_end(chain, anchors) == 4
+    assert anchor_end(more(chain, 20), anchors) == 6
+    found, wrong = anchors.every()
+    own = [anchor for anchor in found if anchor.storage == chain.storage]
+    assert [(anchor.count, anchor.previous) for anchor in sorted(own, key=lambda a: a.count)] == [(4, 0), (6, 4)]
+    assert wrong == []
+    experiment = mlflow_store.get_experiment_by_name(EXPERIMENT)
+    (run,) = [
+        run
+        for run in mlflow_store.search_runs([experiment.experiment_id])
+        if run.data.tags["nightshift.audit.log"] == chain.storage
+    ]
+    with pytest.raises(Exception, match="Changing param values is not allowed"):
+        mlflow_store.log_param(run.info.run_id, "000000006", "another")
+    mlflow_store.delete_run(run.info.run_id)
+    found, wrong = anchors.every()
+    assert any("was deleted" in text and run.info.run_id in text for text in wrong)
+    assert verify(chain, found).matched == 2
+    cut(tmp_path)
+    with pytest.raises(Tampered, match="the log ends with entry 4, but entry 6 was anchored in MLflow"):
+        anchor_end(chain, anchors)
+
+
+@pytest.mark.slow
+def test_what_an_mlflow_that_was_down_missed_is_anchored_when_it_is_back(tmp_path, mlflow_server, monkeypatch):
+    chain = written(tmp_path.as_uri(), (2,))
+    with monkeypatch.context() as down:
+        down.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        down.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(BadEnvironment):
+            anchor_everywhere(chain, [AnchorRuns()])
+        more(chain, 20)
+    assert anchor_everywhere(chain, [AnchorRuns()]) == {"MLflow": 6}
+    assert verify(chain, AnchorRuns().every()[0]).matched == 1
+
+
+ANCHORING = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from audit_logs import NOW, deed
+from datetime import timedelta
+from nightshift.audit.anchor_runs import AnchorRuns
+from nightshift.audit.anchoring import anchor_end
+from nightshift.audit.chain import Chain
+chain = Chain(sys.argv[1])
+print("begins", flush=True)
+for hour in range(12):
+    moment = NOW + timedelta(hours=hour)
+    chain.append("airflow", [deed(hour, at=moment)], moment)
+    anchor_end(chain, AnchorRuns())
+"""
+
+
+@pytest.mark.slow
+def test_killed_between_appending_and_anchoring_again_and_again_all_is_kept_and_anchored(tmp_path, mlflow_server):
+    storage, kills = tmp_path.as_uri(), 0
+    command = [sys.executable, "-c", ANCHORING, storage, str(Path(__file__).parent)]
+    for attempt in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ))
+        process.stdout.readline()
+        try:
+            process.wait(timeout=2 * 1.5**attempt)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            assert verify(Chain(storage), AnchorRuns().every()[0]).problems == []
+        process.stdout.close()
+        if process.returncode == 0:
+            break
+    assert kills >= 2
+    assert process.returncode == 0
+    chain = Chain(storage)
+    found = verify(chain, AnchorRuns().every()[0])
+    assert (found.problems, found.anchored) == ([], found.count)
+    deeds = [json.dumps(entry["details"]) for entry in chain.entries() if entry["source"] == "airflow"]
+    assert len(deeds) == len(set(deeds)) == 12

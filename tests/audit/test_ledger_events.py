@@ -1,0 +1,124 @@
+"""What people and the policy decide about models is in the log, with who and why; a record that was changed is told again."""
+
+import os
+import time
+from datetime import timedelta
+
+import pytest
+from audit_logs import NOW
+from ledger_nights import APP, outcome, trip
+
+from nightshift.audit.chain import Chain
+from nightshift.audit.ledger_events import ledger_deeds
+from nightshift.monitoring import ledger
+from nightshift.monitoring.gate_records import GateRecord, record
+from nightshift.monitoring.policy import Answer, Release, Request, Snooze
+from nightshift.monitoring.records import Records
+from nightshift.verdict import Verdict
+
+
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow)])
+def storage(request, tmp_path):
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+    return tmp_path.as_uri() if request.param == "file" else f"memory://{tmp_path.name}"
+
+
+def collect(storage, chain):
+    since = chain.since("ledger")
+    return chain.append("ledger", ledger_deeds(storage, "app", since), NOW)
+
+
+def told(chain):
+    return [(entry["who"], entry["did"]) for entry in chain.entries() if entry["source"] == "ledger"]
+
+
+def gate(by, released, **fields):
+    return GateRecord(
+        application="app", version="3", model_digest="m" * 64, champion_digest="c" * 64, evaluation="e",
+        evaluation_digest="e" * 64, policy="p" * 64, verdict=Verdict.WARN, reasons=["a little worse"], numbers={},
+        released=released, by=by, decided=NOW, **fields,
+    )  # fmt: skip
+
+
+def test_the_story_of_a_retraining_is_told_with_who_and_why(storage):
+    records, chain = Records(storage, "app"), Chain(storage)
+    trip(storage, now=NOW)
+    ledger.claim(records, "app_finetune", "run-1", NOW + timedelta(minutes=1))
+    ledger.close(records, outcome(1, now=NOW + timedelta(minutes=2), run_id="run-1", model_version="3"))
+    records.replace(Release(model_digest="m" * 64, version="3", released=NOW + timedelta(minutes=3)))
+    collect(storage, chain)
+    assert told(chain) == [
+        ("policy", "ordered a retraining"),
+        ("run-1", "took up a retraining"),
+        ("run-1", "ended a retraining as registered"),
+        ("release", "made a version the champion"),
+    ]
+    order = next(entry for entry in chain.entries() if entry["did"] == "ordered a retraining")
+    assert "2 of the newest 2 nights with a verdict failed" in order["details"]["reason"]
+    assert (order["application"], order["to"]) == ("app", {"retraining": "1"})
+
+
+def test_what_people_decide_carries_their_names_and_reasons(storage):
+    records, chain = Records(storage, "app"), Chain(storage)
+    ledger.force(records, "forced-1", reason="new products", by="alice", now=NOW)
+    records.create(Snooze(id="s", until=NOW + timedelta(days=7), reason="holidays", by="bob", created=NOW))
+    records.create(
+        Request(
+            id="20261124T060000-m", version="3", model_digest="m" * 64, evaluation_digest="e" * 64, champion_digest=None,
+            verdict=Verdict.WARN, subject="Release version 3?", dag_id="app_release", run_id="r", task_id="approve",
+            approvers=["carol"], asked=NOW, until=NOW + timedelta(days=1),
+        )
+    )  # fmt: skip
+    records.create(Answer(id="20261124T060000-m", answer="approved", by="carol", reason="looks right", answered=NOW))
+    record(storage, gate("looks right", True, person="carol"))
+    collect(storage, chain)
+    entries = {entry["did"]: entry for entry in chain.entries()}
+    assert entries["forced a retraining"]["who"] == "alice"
+    assert "new products" in entries["forced a retraining"]["details"]["reason"]
+    assert entries["snoozed retraining"]["who"] == "bob"
+    assert entries["snoozed retraining"]["details"]["reason"] == "holidays"
+    assert entries["asked for approval"]["details"]["approvers"] == ["carol"]
+    assert (entries["approved a release"]["who"], entries["released a version"]["who"]) == ("carol", "carol")
+    assert entries["approved a release"]["details"]["reason"] == "looks right"
+
+
+def test_what_the_gate_alone_holds_back_is_nobodys_deed(storage):
+    record(storage, gate("gate", False))
+    assert list(ledger_deeds(storage, "app", None)) == []
+
+
+def test_collecting_again_adds_nothing_and_a_changed_record_is_told_again(storage):
+    records, chain = Records(storage, "app"), Chain(storage)
+    trip(storage, now=NOW)
+    ledger.close(records, outcome(1, "failed", now=NOW))
+    assert collect(storage, chain) == 2
+    assert collect(storage, chain) == 0
+    ledger.close(records, outcome(1, "registered", now=NOW))
+    assert collect(storage, chain) == 1
+    assert told(chain)[-1] == ("policy", "ended a retraining as registered")
+
+
+def test_what_is_no_record_is_told_as_that_and_holds_nothing_up(tmp_path):
+    storage = tmp_path.as_uri()
+    trip(storage, now=NOW)
+    (tmp_path / "app" / "ledger" / "snoozes").mkdir()
+    (tmp_path / "app" / "ledger" / "snoozes" / "x.json").write_text("until tomorrow")
+    chain = Chain(storage)
+    assert collect(storage, chain) == 2
+    assert ("somebody", "wrote what is no record of the ledger") in told(chain)
+
+
+def test_a_record_that_is_written_with_an_old_time_is_seen_all_the_same(tmp_path):
+    storage = tmp_path.as_uri()
+    chain = Chain(storage)
+    trip(storage, now=NOW)
+    chain.append("ledger", ledger_deeds(storage, "app", None), NOW)
+    ledger.close(Records(storage, "app"), outcome(1, now=NOW - timedelta(days=30)))
+    os.utime(tmp_path / "app" / "ledger" / "outcomes" / "0001.json", (1, time.time() - 90 * 86_400))
+    assert collect(storage, chain) == 1
+
+
+def test_an_application_without_a_ledger_says_nothing(storage):
+    assert APP.name == "app"
+    assert list(ledger_deeds(storage, "newcomer", None)) == []
