@@ -1,0 +1,159 @@
+"""The pages as somebody who is logged in sees them, on storage that the package's own functions wrote."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from stored_application import LAST, MODELS, days
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def helper(applications):
+    """An application with three quiet nights, two that failed, and a retraining that is under way."""
+    app = applications("helper")
+    app.champion(score=0.87)
+    for place, day in enumerate(days(5)):
+        failed = place >= 3
+        app.interactions(day, exact_match=0.4 if failed else 0.9)
+        app.drift(
+            day, "FAIL" if failed else "PASS", excess=0.6 if failed else 0.04,
+            reason="Exact match: mean 0.9 → 0.4." if failed else "None of 6 metrics moved.", new=["where is my card?"],
+        )  # fmt: skip
+        app.bias(day)
+    app.decision(LAST - timedelta(days=1))
+    return app
+
+
+def test_the_overview_says_who_fails_and_why_and_what_the_champion_scores(visit, helper):
+    page = visit("/").text
+    assert '<span class="badge failing">failing</span>' in page
+    assert "drift of 2026-11-27 FAIL: Exact match: mean 0.9 → 0.4." in page
+    assert "version 1" in page
+    assert "87.0 % [83.0, 91.0]" in page
+    assert "drift, 5 nights up to 2026-11-27: 2 FAIL, 3 PASS; the last one FAIL" in page
+
+
+def test_an_application_page_shows_every_night_with_its_floors_in_a_table(visit, helper):
+    page = visit("/apps/helper").text
+    chart = re.search(r"<figure.*?Drift: what moved most.*?</figure>", page, re.S)[0]
+    assert 'data-y="300' in chart  # 0.6 of a floor of 0.2
+    assert "FAIL: exact match 0.6 beyond chance" in chart
+    assert 'data-role="fail"' in chart
+    assert chart.count("<tr data-x=") == 5
+    quality = re.search(r"<figure.*?Mean exact match of the responses.*?</figure>", page, re.S)[0]
+    assert "90.0 %" in quality
+    assert "40.0 %" in quality
+
+
+def test_an_application_page_says_why(visit, helper):
+    page = visit("/apps/helper").text
+    assert "What changed on 2026-11-27" in page
+    assert "mean 0.9 → 0.4" in page
+    assert "where is my card?" in page
+    assert "infinity" not in page.lower()
+
+
+def test_a_retraining_is_told_from_its_order_to_its_outcome_with_who_and_why(visit, helper):
+    helper.retraining(1, LAST, run_id="scheduled__2026-11-28T04:30:00+00:00")
+    helper.snooze("olga", "we know about the fair", NOW, NOW + timedelta(days=2))
+    page = visit("/apps/helper").text
+    for said in (
+        "night 2026-11-27: retrain", "2 of the newest 3 nights with a verdict failed", "order 1 registered",
+        "version 2, its gate says PASS", "olga", "we know about the fair", "version 1 released",
+    ):  # fmt: skip
+        assert said in page
+    assert "/nightshift/apps/helper/runs/helper_finetune/scheduled__2026-11-28T04%3A30%3A00%2B00%3A00" in page
+
+
+def test_a_retraining_under_way_is_the_state_of_its_application(visit, helper):
+    helper.retraining(1, LAST, run_id="scheduled__1", ended=False)
+    assert "retraining 1 is being trained by scheduled__1" in visit("/").text
+
+
+def test_nights_of_a_replaced_champion_no_longer_make_an_application_fail(visit, helper):
+    helper.champion("2", score=0.9, released=datetime.now(UTC))
+    page = visit("/").text
+    assert '<span class="badge watch">watch</span>' in page
+    assert "no night of it has a verdict on drift yet; 2026-11-27 was FAIL with version 1" in page
+
+
+def test_a_candidate_is_shown_beside_the_champion_until_it_replaces_it(visit, helper):
+    helper.evaluation("2", 0.91, verdict="WARN")
+    page = visit("/apps/helper").text
+    assert "not decided about yet" in page
+    assert "91.0 % [87.0, 95.0]" in page
+    helper.champion("2", score=0.91, released=datetime.now(UTC))
+    assert "none that came after the champion" in visit("/apps/helper").text
+
+
+def test_an_application_without_data_says_what_comes_first(visit, applications):
+    applications("fresh")
+    assert "there is no champion yet: run finetune, then release" in visit("/").text
+    page = visit("/apps/fresh").text
+    assert "No model yet: run fresh_finetune" in page
+    assert "No night was judged yet" in page
+    assert "Nothing was decided yet." in page
+
+
+def test_who_has_no_application_is_told_whom_to_ask(visit, applications):
+    assert "There is no application that you may see" in visit("/").text
+
+
+def test_a_wrong_file_takes_no_other_application_along_and_says_which_line(visit, applications, helper):
+    applications("broken", more="shedule: '@daily'\n")
+    page = visit("/").text
+    assert '<span class="badge unreadable">unreadable</span>' in page
+    assert '<span class="badge failing">failing</span>' in page
+    assert "broken.yaml:7: shedule: unknown key; did you mean `schedule`?" in visit("/apps/broken").text
+
+
+def test_mlflow_that_is_down_costs_one_sentence(visit, helper):
+    page = visit("/apps/helper").text
+    assert "MLflow at http://127.0.0.1:5999 does not answer" in page
+    assert "Exact match: mean 0.9 → 0.4." in page
+    assert "Traceback" not in page
+
+
+def test_a_record_that_cannot_be_read_costs_its_part_of_the_page(visit, helper, tmp_path):
+    (tmp_path / "storage" / "helper" / "ledger" / "releases" / f"{MODELS['1'][:16]}.json").write_text("{")
+    page = visit("/apps/helper").text
+    assert "cannot be read" in page
+    assert "What changed on 2026-11-27" in page
+    assert "unreadable" in visit("/").text
+
+
+def test_a_night_that_is_half_written_is_none_yet(visit, helper, tmp_path):
+    (tmp_path / "storage" / "helper" / "drift" / "2026-11-28" / "0123456789abcdef").mkdir(parents=True)
+    assert "drift of 2026-11-27 FAIL" in visit("/").text
+
+
+def test_what_became_too_old_for_the_schedule_is_marked(visit, applications):
+    applications("daily")
+    (applications.folder / "daily.yaml").write_text(
+        (applications.folder / "daily.yaml").read_text().replace("schedule: null", 'schedule: "@daily"')
+    )
+    page = visit("/apps/daily").text
+    assert re.search(r"interactions</th>.*?stale</span> \d{4}-\d\d-\d\d is expected and not there", page, re.S)
+
+
+def test_a_message_of_the_outbox_is_in_the_mailbox(visit, helper):
+    from nightshift.alerts.alert import Alert
+    from nightshift.alerts.message import compose
+    from nightshift.alerts.outbox import MAILBOX, Outbox
+
+    outbox = Outbox(helper.storage, "helper")
+    alert = Alert(
+        application="helper", kind="drift", severity="critical", title="drift of <b>2026-11-27</b>", condition="drift"
+    )
+    outbox.accept(alert)
+    message = compose([alert], MAILBOX)
+    outbox.delivered(message, MAILBOX, NOW)
+    assert "drift of &lt;b&gt;2026-11-27&lt;/b&gt;" in visit("/mailbox").text
+    assert "drift of &lt;b&gt;2026-11-27&lt;/b&gt;" in visit("/apps/helper").text
+    assert f"/mailbox/helper/{message.id}/html" in visit(f"/mailbox/helper/{message.id}").text
+    html = visit(f"/mailbox/helper/{message.id}/html")
+    assert html.headers["content-security-policy"].startswith("sandbox;")
+    assert "<b>2026-11-27</b>" not in html.text
+    assert visit("/mailbox/helper/nothing").status_code == 404
