@@ -34,27 +34,31 @@ DRAINED_EVERY = timedelta(minutes=5)
 log = logging.getLogger(__name__)
 
 
-def tell(app: Application, alerts: Iterable[Alert]) -> None:
-    """Keep alerts in the application's outbox and send them at once. Never raises: what it cannot do, it logs."""
+def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> None:
+    """Keep alerts in the application's outbox and send them at once. Never raises: what it cannot do, it logs.
+
+    :param storage: URI of the storage; None: this Airflow's.
+    """
     try:
-        if keep(app, alerts):
+        outbox = _outbox(app.name, storage)
+        if keep(outbox, alerts):
             from nightshift.alerts.delivery import deliver
 
-            deliver(app, _outbox(app.name), seconds=AT_ONCE_SECONDS, rest_after_trouble=DRAINED_EVERY)
+            deliver(app, outbox, seconds=AT_ONCE_SECONDS, rest_after_trouble=DRAINED_EVERY)
     except Exception:
         log.exception(
             "alerts of %s could not be sent now; what is kept, the next run of nightshift_alerts sends", app.name
         )
 
 
-def keep(app: Application, alerts: Iterable[Alert]) -> int:
-    """Keep alerts in the application's outbox, and return how many of them are news. Never raises."""
+def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
+    """Keep alerts, and return how many of them are news. Never raises: one that cannot be kept stops no other."""
     news = 0
     for alert in alerts:
         try:
-            news += _outbox(app.name).accept(alert)
+            news += outbox.accept(alert)
         except Exception:
-            log.exception("an alert of %s could not be kept: %s", app.name, alert.title)
+            log.exception("an alert of %s could not be kept: %s", alert.application, alert.title)
     return news
 
 
@@ -80,7 +84,7 @@ def tell_of_result(
     except Exception:
         log.exception("what the result of %s says to people could not be told", job)
         return
-    tell(app, alerts)
+    tell(app, alerts, spec.storage)
 
 
 def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
@@ -122,7 +126,10 @@ def _keep_late(application: str, answer: Mapping[str, Any]) -> None:
         # Airflow looks at the deadline of a run that failed before it, too: that one is told as failed.
         if run.state in {"queued", "running"}:
             links = run_links(application, run.dag_id, run.run_id)
-            keep(app, [late(application, run, app.alerts.late_after_hours, links=links, now=datetime.now(UTC))])
+            keep(
+                _outbox(application),
+                [late(application, run, app.alerts.late_after_hours, links=links, now=datetime.now(UTC))],
+            )
     except Exception:
         log.exception("that a run of %s is late could not be kept", application)
 
@@ -178,7 +185,7 @@ def _ended(context: Mapping[str, Any]) -> Run:
     return Run(dag_id=context["dag"].dag_id, run_id=context["run_id"])
 
 
-def _outbox(application: str) -> Outbox:
+def _outbox(application: str, storage: str | None = None) -> Outbox:
     from nightshift.alerts.outbox import Outbox
 
-    return Outbox(storage_uri(), application)
+    return Outbox(storage or storage_uri(), application)

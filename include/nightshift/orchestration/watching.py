@@ -82,7 +82,7 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     waiting, reminders, answers = _of_approvals(app, storage, seen)
     still = {alert.condition for alert in watched} | waiting
     over = watch.over(outbox.held(), still, answers, now=now)
-    news = keep(app, [*found, *watched, *reminders, *over])
+    news = keep(outbox, [*found, *watched, *reminders, *over])
     outbox.looked(datetime.now(UTC))
     return news
 
