@@ -165,18 +165,19 @@ def _read(path: Path) -> Any:
 
 def _check(model: type[FileModel], path: Path, fields: Any) -> FileModel:
     """The fields of a file as a model, under the file's name."""
-    root = yaml.compose(path.read_text(encoding="utf-8"))
-    problems = []
+    named = isinstance(fields, dict) and "name" in fields
     if isinstance(fields, dict):
-        if "name" in fields:
-            problems.append(f"{path}:{_line(root, ('name',))}: name: unknown key; the file's name is the name")
         fields = {**fields, "name": path.stem}
     try:
         checked = model.model_validate(fields)
+        errors = []
     except ValidationError as error:
-        problems += [_problem(model, path, root, dict(item)) for item in error.errors()]
-    if problems:
-        raise BadApplication("\n".join(problems))
+        errors = error.errors()
+    if errors or named:
+        # Where things stand in a file takes as long as all the rest, and is only asked of a wrong one.
+        root = yaml.compose(path.read_text(encoding="utf-8"))
+        said = [f"{path}:{_line(root, ('name',))}: name: unknown key; the file's name is the name"] if named else []
+        raise BadApplication("\n".join([*said, *(_problem(model, path, root, dict(item)) for item in errors)]))
     return checked
 
 
