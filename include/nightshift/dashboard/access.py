@@ -15,6 +15,7 @@ from airflow.utils.session import create_session
 from fastapi import Depends, HTTPException
 from sqlalchemy import select
 
+from nightshift.applications import application_names
 from nightshift.dashboard.known import DAGS, Known, known_application, known_applications
 
 
@@ -47,7 +48,7 @@ class Viewer:
 
         :raises HTTPException: 404, in the same words whichever it is.
         """
-        if name in {known.name for known in known_applications()} and self.sees(name):
+        if name in application_names() and self.sees(name):
             return known_application(name)
         raise HTTPException(404, f"There is no application “{name}”, or you may not see it.")
 
