@@ -88,6 +88,7 @@ def test_two_logs_may_share_a_place(tmp_path):
         assert (found.problems, found.matched) == ([], 2)
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_one_run_a_day_and_nobody_changes_an_anchor_in_it(tmp_path, mlflow_store):
     chain, anchors = written(tmp_path.as_uri(), (2,)), AnchorRuns()
     assert anchor_end(chain, anchors) == 4
