@@ -3,14 +3,15 @@
 
 Looks every five minutes after what nobody tells, and delivers what waits in the outboxes of all applications.
 
-1. **look** asks Airflow for runs that failed without a word (a killed process calls nothing), tasks that hang, runs that are
-   late or did not come, and files that cannot be read; the ledger for requests that wait for an answer; and the accounts of
-   pods for a budget that is nearly spent. What is over is told, too. Then it writes down that it looked, and calls the
-   address of the connection `nightshift_heartbeat`, where there is one: whoever listens there notices when Airflow is dead.
-2. **deliver** sends what waits, to the routes of each application: what a channel did not take, what was too much for an
-   hour, and what **look** found. A channel that is down fails nothing; its messages wait.
+- **look** asks Airflow for runs that failed without a word (a killed process calls nothing), tasks that hang, runs that are
+  late or did not come, and files that cannot be read; the ledger for requests that wait for an answer; and the accounts of
+  pods for a budget that is nearly spent. What is over is told, too. Then it writes down that it looked, and calls the
+  address of the connection `nightshift_heartbeat`, where there is one: whoever listens there notices when Airflow is dead.
+- **deliver** sends what waits, to the routes of each application: what a channel did not take, and what was too much for an
+  hour. A channel that is down fails nothing; its messages wait.
 
-One application that cannot be looked after keeps no other from it; the task fails in the end and says which.
+The two know nothing of each other, so that neither keeps the other from its work. One application that cannot be looked after
+keeps no other from it; the task fails in the end and says which.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from airflow.sdk import TriggerRule, task
+from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowException
 
 from nightshift.applications import readable_applications
@@ -55,7 +56,7 @@ def look() -> int:
     return news
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
+@task
 def deliver() -> dict[str, dict[str, str]]:
     """Deliver what waits; return why routes did not take it, by application and connection."""
     from nightshift.alerts.delivery import deliver as delivered
@@ -84,4 +85,5 @@ def deliver() -> dict[str, dict[str, str]]:
 
 
 with housekeeping_dag("alerts", "What nobody tells, and what waits to be told.", "*/5 * * * *", doc_md=__doc__):
-    look() >> deliver()
+    look()
+    deliver()

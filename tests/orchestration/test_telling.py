@@ -18,7 +18,7 @@ from nightshift.jobs.contract import ResultFile, spec_digest
 from nightshift.jobs.validate import Spec
 from nightshift.orchestration import telling
 from nightshift.orchestration.local_job import LocalJob
-from nightshift.orchestration.telling import run_is_late, tell, telling_of_runs
+from nightshift.orchestration.telling import late_after, run_is_late, tell, telling_of_runs
 
 FILE = """\
 schedule: null
@@ -62,7 +62,7 @@ def context(**fields):
 
 
 def callback(app, name):
-    return getattr(DAG("bank_ingest", schedule=None, **telling_of_runs(app)), name)
+    return getattr(DAG("bank_ingest", schedule=None, **telling_of_runs(app, "bank_ingest")), name)
 
 
 def test_a_dead_channel_costs_a_run_nothing_and_loses_no_alert(app, box):
@@ -138,6 +138,12 @@ def test_a_late_run_that_fails_is_told_as_failed_and_as_nothing_else(app, box):
     late()
     callback(app, "on_failure_callback")(context())
     assert [alert.kind for alert in box.open()] == ["job_failed"]
+
+
+def test_people_who_are_asked_have_their_own_time(app):
+    asking = app.model_copy(update={"approval": app.approval.model_copy(update={"required": "always"})})
+    hours = [late_after(one, dag) for one in (app, asking) for dag in ("bank_release", "bank_ingest")]
+    assert hours == [2, 2, 26, 2]
 
 
 def test_the_event_loop_of_the_triggerer_goes_on_while_a_slow_storage_is_written(monkeypatch):

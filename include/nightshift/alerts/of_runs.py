@@ -101,7 +101,9 @@ def late(application: str, run: Run, hours: float, *, links: Mapping[str, str], 
         night=run.night,
         title=f"{run.dag_id} is not done after {hours:g} hours",
         where=run.where(application),
-        facts=[f"The run is {run.state or 'not done'}; it may take {hours:g} hours (alerts.late_after_hours)."],
+        facts=[
+            f"The run is {run.state or 'not done'}; it may take {hours:g} hours (alerts.late_after_hours, and the time of people who are asked)."
+        ],
         at=now,
         since=run.began or now,
         todo="look which task it waits for; a task that hangs is cleared or marked failed in Airflow",

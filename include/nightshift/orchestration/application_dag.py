@@ -28,7 +28,7 @@ def application_dag(
         start_date=datetime.combine(app.start, time(), UTC),
         default_args={"owner": app.owner, "retries": 2, "retry_delay": timedelta(seconds=30), "pool": pool},
         tags=["nightshift", app.name],
-        **telling_of_runs(app),
+        **telling_of_runs(app, f"{app.name}_{name}"),
         **{"catchup": False, "max_active_runs": 1, **arguments},
     )
 

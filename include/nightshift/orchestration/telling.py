@@ -34,14 +34,17 @@ DRAINED_EVERY = timedelta(minutes=5)
 log = logging.getLogger(__name__)
 
 
-def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> None:
-    """Keep alerts in the application's outbox and send them at once. Never raises: what it cannot do, it logs.
+def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> int:
+    """Keep alerts in the application's outbox and send them at once; return how many of them are news.
+
+    Never raises: what it cannot do, it logs.
 
     :param storage: URI of the storage; None: this Airflow's.
     """
+    news = 0
     try:
         outbox = _outbox(app.name, storage)
-        if keep(outbox, alerts):
+        if news := keep(outbox, alerts):
             from nightshift.alerts.delivery import deliver
 
             deliver(app, outbox, seconds=AT_ONCE_SECONDS, rest_after_trouble=DRAINED_EVERY)
@@ -49,6 +52,7 @@ def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) 
         log.exception(
             "alerts of %s could not be sent now; what is kept, the next run of nightshift_alerts sends", app.name
         )
+    return news
 
 
 def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
@@ -96,7 +100,7 @@ def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
     }
 
 
-def telling_of_runs(app: Application) -> dict[str, Any]:
+def telling_of_runs(app: Application, dag_id: str) -> dict[str, Any]:
     """Return the arguments of a DAG that have people told when its runs fail, work again, or are late.
 
     Airflow calls the first two in the DAG processor when a run has ended, however its tasks died; the one of the deadline
@@ -107,7 +111,7 @@ def telling_of_runs(app: Application) -> dict[str, Any]:
         "on_success_callback": partial(_run_succeeded, app.name),
         "deadline": DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
-            interval=timedelta(hours=app.alerts.late_after_hours),
+            interval=timedelta(hours=late_after(app, dag_id)),
             callback=AsyncCallback(run_is_late, kwargs={"application": app.name}),
         ),
     }
@@ -126,12 +130,16 @@ def _keep_late(application: str, answer: Mapping[str, Any]) -> None:
         # Airflow looks at the deadline of a run that failed before it, too: that one is told as failed.
         if run.state in {"queued", "running"}:
             links = run_links(application, run.dag_id, run.run_id)
-            keep(
-                _outbox(application),
-                [late(application, run, app.alerts.late_after_hours, links=links, now=datetime.now(UTC))],
-            )
+            alert = late(application, run, late_after(app, run.dag_id), links=links, now=datetime.now(UTC))
+            keep(_outbox(application), [alert])
     except Exception:
         log.exception("that a run of %s is late could not be kept", application)
+
+
+def late_after(app: Application, dag_id: str) -> float:
+    """Return how many hours a run of a DAG may take; people who are asked have their own time."""
+    asks = app.approval.required != "never" and dag_id == f"{app.name}_release"
+    return app.alerts.late_after_hours + (app.approval.timeout_hours if asks else 0)
 
 
 def run_of(answer: Mapping[str, Any]) -> Run:
@@ -155,12 +163,11 @@ def _run_failed(application: str, context: Mapping[str, Any]) -> None:
             now=datetime.now(UTC),
             reason=str(context.get("reason") or ""),
         )
+        tell(app, [alert])
         # It is over, if not well; the failure is what there is to say of it.
         _outbox(application).forget(f"late {run.dag_id}")
     except Exception:
-        log.exception("that a run of %s failed could not be told", application)
-        return
-    tell(app, [alert])
+        log.exception("what there is to say of a failed run of %s could not all be told", application)
 
 
 def _run_succeeded(application: str, context: Mapping[str, Any]) -> None:
@@ -169,11 +176,9 @@ def _run_succeeded(application: str, context: Mapping[str, Any]) -> None:
 
         app, run = load_application(application), _ended(context)
         links = run_links(application, run.dag_id, run.run_id)
-        alerts = works_again(application, run, links=links, now=datetime.now(UTC))
+        tell(app, works_again(application, run, links=links, now=datetime.now(UTC)))
     except Exception:
         log.exception("that a run of %s succeeded could not be told", application)
-        return
-    tell(app, alerts)
 
 
 def _ended(context: Mapping[str, Any]) -> Run:

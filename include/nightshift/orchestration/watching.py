@@ -22,7 +22,7 @@ from nightshift.monitoring.policy import Answer
 from nightshift.monitoring.published_nights import names_in
 from nightshift.monitoring.records import Records
 from nightshift.orchestration.airflow_rest import AirflowRest
-from nightshift.orchestration.telling import keep, run_links, run_of
+from nightshift.orchestration.telling import late_after, run_links, run_of, tell
 
 LOOKED_BACK = timedelta(hours=24)  # at failed runs; what was told is not told again
 # A failed run's own callback knows more of it, and has this long to tell.
@@ -72,7 +72,7 @@ def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
 
 
 def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) -> int:
-    """Keep what is to be told of one application, and end what is over; return how much of it is news.
+    """Tell what is to be told of one application, and what is over; return how much of it is news.
 
     :raises OSError: storage cannot be read or written.
     """
@@ -82,7 +82,7 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     waiting, reminders, answers = _of_approvals(app, storage, seen)
     still = {alert.condition for alert in watched} | waiting
     over = watch.over(outbox.held(), still, answers, now=now)
-    news = keep(outbox, [*found, *watched, *reminders, *over])
+    news = tell(app, [*found, *watched, *reminders, *over], storage)
     outbox.looked(datetime.now(UTC))
     return news
 
@@ -113,10 +113,10 @@ def _failures(app: Application, outbox: Outbox, rest: AirflowRest, seen: Seen) -
 
 def _of_airflow(app: Application, seen: Seen) -> list[Alert]:
     now, unfinished = seen.began, seen.unfinished[app.name]
-    hours = app.alerts.late_after_hours
     found = [
         late(app.name, run, hours, links=run_links(app.name, run.dag_id, run.run_id), now=now)
         for run in unfinished
+        for hours in [late_after(app, run.dag_id)]
         if run.began and now - run.began > timedelta(hours=hours)
     ]
     found += [

@@ -1,0 +1,204 @@
+"""Alerts by the real scheduler, DAG processor and triggerer: what a killed task, a late run and a silent failure tell."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import psutil
+import pytest
+from patience import wait_for
+from upath import UPath
+
+from nightshift.alerts.outbox import Outbox
+from nightshift.applications import applications_folder
+from nightshift.stack.airflow_api import AirflowApi
+from nightshift.stack.environment import airflow_environment
+from nightshift.stack.place import this_place
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+LATE_AFTER_HOURS = 0.005
+ALERTS = """\
+alerts:
+  late_after_hours: {late}
+  routes: [{{to: hook, severity: info}}]
+"""
+
+
+class Receiver(ThreadingHTTPServer):
+    """What came to the webhook, and how often the heartbeat did."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Requests)
+        self.taken, self.beats = [], 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def titled(self, text):
+        return [body for body in self.taken if text in body["title"]]
+
+    def saying(self, text):
+        return [body for body in self.taken if text in body["message"]]
+
+
+class _Requests(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        self.server.beats += 1
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def receiver():
+    server = Receiver()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def told_stack(tmp_path_factory, tiny_application, unused_port, nightshift, receiver):
+    """A stack with an application that tells a webhook everything."""
+    home = tmp_path_factory.mktemp("told")
+    (home / "apps").mkdir()
+    text = tiny_application(home / "tiny-model") + ALERTS.format(late=LATE_AFTER_HOURS)
+    (home / "apps" / "tiny.yaml").write_text(text)
+    # The local stack takes its users from the sample's approvers.
+    sample = (applications_folder() / "banking_assistant.yaml").read_text()
+    samples = applications_folder().parent / "samples"
+    (home / "apps" / "banking_assistant.yaml").write_text(sample.replace("../samples", str(samples)))
+    port = receiver.server_address[1]
+    hook = {"conn_type": "apprise", "extra": {"config": {"path": f"json://127.0.0.1:{port}/alerts"}}}
+    environment = {
+        **os.environ,
+        "NIGHTSHIFT_HOME": str(home / "nightshift"),
+        "NIGHTSHIFT_APPS": str(home / "apps"),
+        "NIGHTSHIFT_AIRFLOW_PORT": str(unused_port()),
+        "NIGHTSHIFT_MLFLOW_PORT": str(unused_port()),
+        "AIRFLOW_CONN_NIGHTSHIFT_HEARTBEAT": f"http://127.0.0.1:{port}/alive",
+    }
+    started = nightshift("up", environment)
+    assert started.returncode == 0, started.stdout + started.stderr
+    # In Airflow's database, where a DAG processor, a worker and its threads have no way but to ask for it.
+    subprocess.run(
+        [sys.executable, "-m", "airflow", "connections", "add", "hook", "--conn-json", json.dumps(hook)],
+        env=airflow_environment(this_place(environment)),
+        check=True,
+        capture_output=True,
+    )
+    yield environment
+    nightshift("down", environment)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def told_api(told_stack):
+    with AirflowApi(this_place(told_stack)) as api:
+        wait_for(lambda: api.has_dag("nightshift_alerts") and api.has_dag("tiny_ingest"), 240, "the DAGs", every=1)
+        api.unpause("tiny_ingest")
+        yield api
+
+
+def box(environment):
+    return Outbox(UPath(this_place(environment).storage).as_uri(), "tiny")
+
+
+def job_of(environment, run):
+    """The process of an ingest job of a run."""
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if words[1:4] == ["-m", "nightshift", "ingest"] and f"/{run}/" in " ".join(words):
+            return process
+    return None
+
+
+def state_of(api, dag, run):
+    return next((row["state"] for row in api.runs(dag) if row["dag_run_id"] == run), None)
+
+
+def ended(api, dag, run, seconds=300):
+    return wait_for(
+        lambda: (state := state_of(api, dag, run)) in {"success", "failed"} and state, seconds, f"{dag} {run}", every=1
+    )
+
+
+def look(api, run):
+    """Let the DAG of the alerts look and deliver now."""
+    api.trigger("nightshift_alerts", run, {})
+    assert ended(api, "nightshift_alerts", run) == "success"
+
+
+@pytest.fixture(scope="module")
+def killed(told_api, told_stack):
+    """A run of ingest whose task the kernel killed in each of its tries."""
+    told_api.trigger("tiny_ingest", "killed", {"day": "2026-11-02"})
+    for number in range(3):
+        job = wait_for(lambda: job_of(told_stack, "killed"), 180, f"try {number + 1} of the ingest task")
+        job.parent().kill()
+        wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 30, "the job to end")  # noqa: B023
+    assert ended(told_api, "tiny_ingest", "killed") == "failed"
+    return "killed"
+
+
+def test_a_task_that_the_kernel_killed_is_told_once_through_the_callback_of_its_dag(killed, receiver, told_stack):
+    wait_for(lambda: receiver.titled("tiny_ingest: ingest failed"), 120, "the message", every=0.5)
+    (body,) = receiver.titled("ingest failed")
+    assert (body["title"], body["type"]) == ("[tiny] CRITICAL: tiny_ingest: ingest failed", "failure")
+    base = this_place(told_stack).airflow_url
+    assert f"{base}/dags/tiny_ingest/runs/killed" in body["message"]
+    assert "Task log: " in body["message"]  # which only the callback knows, and not the look that would come later
+
+
+def test_a_late_run_is_noticed_by_the_triggerer_and_its_failure_is_the_last_word(killed, receiver, told_stack):
+    kept = [alert for message in box(told_stack).messages(50) for alert in message.alerts]
+    waiting = box(told_stack).undelivered()
+    assert "deadline_missed" in {alert.kind for alert in [*kept, *waiting]}
+    assert {alert.kind for alert in box(told_stack).open()} == {"job_failed"}
+
+
+def test_a_look_tells_nothing_anew_delivers_what_waits_and_sends_a_sign_of_life(killed, told_api, receiver, told_stack):
+    look(told_api, "after-the-kill")
+    assert box(told_stack).undelivered() == []
+    assert len(receiver.titled("ingest failed")) == 1
+    assert len(receiver.titled("is not done after")) == 1
+    assert receiver.beats >= 1
+    assert box(told_stack).last_look()
+
+
+def test_a_run_that_works_again_is_told(killed, told_api, receiver):
+    told_api.trigger("tiny_ingest", "well", {"day": "2026-11-02"})
+    assert ended(told_api, "tiny_ingest", "well") == "success"
+    # This run was late, too, so its message may begin with that.
+    wait_for(lambda: receiver.saying("RECOVERED: tiny_ingest works again"), 120, "the recovery", every=0.5)
+
+
+def test_a_run_that_failed_without_a_word_is_found_by_the_look(killed, told_api, receiver):
+    """Marked as failed in the UI, a run calls nothing."""
+    told_api.trigger("tiny_ingest", "silent", {"day": "2026-11-03"})
+    wait_for(lambda: state_of(told_api, "tiny_ingest", "silent") == "running", 120, "the run", every=0.5)
+    told_api._call("PATCH", "/api/v2/dags/tiny_ingest/dagRuns/silent", json={"state": "failed"})
+
+    def told():
+        told.looks += 1
+        look(told_api, f"look-{told.looks}")
+        return [body for body in receiver.saying("run silent") if "job failed" in body["message"]]
+
+    told.looks = 0
+    body, *_ = wait_for(told, 300, "the alert of the look", every=15)
+    assert body["type"] == "failure"
+
+
+def test_the_page_of_the_run_is_where_the_message_says(killed, receiver):
+    body, *_ = receiver.titled("ingest failed")
+    (address,) = [line.split(": ", 1)[1] for line in body["message"].splitlines() if line.strip().startswith("Run: ")]
+    assert httpx.get(address, trust_env=False, follow_redirects=True).status_code == 200
