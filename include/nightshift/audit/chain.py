@@ -100,7 +100,7 @@ class Chain:
         return appended + self._append(batch, since, {source: until})
 
     def _append(self, deeds: list[Deed], since: datetime | None, until: Mapping[Source, datetime]) -> int:
-        while True:
+        while deeds:
             end = self.end()
             known = self._known(deeds, since)
             new = {deed.source_id: deed for deed in deeds if deed.source_id not in known}
@@ -110,6 +110,7 @@ class Chain:
             content = "".join(line_of(entry.model_dump(mode="json")) for entry in entries)
             if create(self._path(end.count + 1), content.encode()):
                 return len(new)
+        return 0
 
     def _known(self, deeds: list[Deed], since: datetime | None) -> set[str]:
         """The deeds of the chain among these: what was appended since the source was last read, or whole for older ones.

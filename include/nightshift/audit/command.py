@@ -75,7 +75,7 @@ def _anchors(tracking: str | None, elsewhere: str | None) -> tuple[list[Anchor],
         try:
             found, wrong = place.every()
         except (JobError, OSError) as error:
-            down.append(f"the anchors in {place.name} cannot be read: {error}")
+            down.append(f"the anchors in {place.name} cannot be read: {str(error).splitlines()[0]}")
             continue
         anchors += found
         troubles += wrong
