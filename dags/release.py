@@ -6,10 +6,10 @@ Decides whether the newest candidate may replace the champion, moves the alias, 
 1. **release** decides by the application's gate: good enough, better than its base model, no worse than the champion on
    what the champion knows, and better on what came after it. The decision is recorded with its numbers.
 2. **approve** asks the application's approvers, where its `approval` says so, or the form does: candidate against champion,
-   what led to it, answers side by side and what it cost. It waits for them and holds no worker. No answer in time is a
-   no. Skipped where nobody is to be asked.
-3. **promote** writes down what they answered, and moves the alias `champion` in MLflow. Users reach a model only through
-   it.
+   what led to it, answers side by side and what it cost. It waits for them, holds no worker, and keeps their answer in the
+   ledger. No answer in time is a no. Skipped where nobody is to be asked.
+3. **promote** moves the alias `champion` in MLflow where the ledger says so, and shows there who decided. Users reach a
+   model only through this alias.
 4. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
    reference, and quality on rows outside every training set, known and new answers apart.
 
@@ -32,11 +32,6 @@ from nightshift.orchestration.job import job, result_of
 
 RELEASED = {
     name: result_of("release", name) for name in ("released", "version", "model_digest", "champion_digest", "request")
-}
-# Nothing where nobody was asked.
-ANSWER = {
-    name: f"{{{{ (ti.xcom_pull(task_ids='approve') or {{}}).get('{name}', '') }}}}"
-    for name in ("answer", "by", "reason", "answered")
 }
 
 for app in readable_applications():
@@ -73,7 +68,7 @@ for app in readable_applications():
             obey_verdict=False,
         )
         approve = ApproveRelease(task_id="approve", app=app)
-        promote = job("promote", app, {**RELEASED, **ANSWER}, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+        promote = job("promote", app, RELEASED, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
         replay = job(
             "replay",
             app,

@@ -7,12 +7,13 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
+from nightshift.data.partition import MANIFEST, require_manifest
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
 from nightshift.jobs.usage import PodUsage, usage_address
-from nightshift.monitoring.approval import asked_with
+from nightshift.monitoring.approval import answered_with, asked_with
 from nightshift.monitoring.gate_records import gate_records
-from nightshift.monitoring.policy import Claim, Decision, Order, Request
+from nightshift.monitoring.policy import Answer, Claim, Decision, Order, Request
 from nightshift.monitoring.records import Records
 from nightshift.people import Approval
 from nightshift.registry import models
@@ -45,10 +46,11 @@ class Desk:
         return decision
 
     def promote(self, decision, answer=None, **given):
-        """The job `promote` after an answer."""
+        """The job `promote`, after the task `approve` kept an answer where there is one."""
+        if answer:
+            answered_with(self.records, Answer(id=decision.request, answer=answer, **given))
         passed = decision.model_dump(include=PASSED_ON)
-        spec = promote.Spec(application=self.application, storage=self.storage, **passed, answer=answer, **given)
-        return promote.run(spec, self.progress)
+        return promote.run(promote.Spec(application=self.application, storage=self.storage, **passed), self.progress)
 
     @property
     def champion(self):
@@ -93,6 +95,7 @@ def test_the_request_shows_the_candidate_as_it_was_judged(desk):
     assert "| exact match | 0.0 \\[0.0, 0.0\\] | 100.0 \\[100.0, 100.0\\] |" in decision.body
     assert "where is card number" in decision.body
     assert "No retraining of the ledger" in decision.body
+    assert "Nothing is known about its training." in decision.body
     assert f"/#/models/{desk.name}/versions/1)" in decision.body
     assert "/artifacts/report.html)" in decision.body
 
@@ -199,16 +202,22 @@ def test_the_answer_is_a_run_in_mlflow_in_which_what_was_written_is_text(desk):
     assert (run.data.tags["nightshift.answer"], run.data.tags["nightshift.by"]) == ("rejected", "alice")
 
 
+def test_a_result_that_somebody_wrote_into_airflow_moves_nothing(desk):
+    """Who may run DAGs may also write what tasks return; the ledger he cannot write."""
+    decision = desk.ask()
+    forged = decision.model_copy(update={"released": True, "request": None})
+    with pytest.raises(BadInput, match="no release of version 1"):
+        desk.promote(forged)
+    assert desk.champion is None
+
+
 def test_an_approval_of_another_model_moves_nothing(desk, judged, progress):
     decision = desk.ask()
     register.run(judged(seed=2), progress)
     other = models.version_of(desk.name, "2")
     forged = decision.model_copy(update={"version": "2", "model_digest": other.digest})
-    with pytest.raises(BadInput, match="is about another model"):
+    with pytest.raises(BadInput, match="is not about version 2"):
         desk.promote(forged, "approved", **ALICE)
-    unknown = decision.model_copy(update={"request": "20261128T100000-unknown"})
-    with pytest.raises(BadInput, match="does not know the request"):
-        desk.promote(unknown, "approved", **ALICE)
     assert desk.champion is None
 
 
@@ -235,7 +244,10 @@ def test_the_request_names_the_retraining_its_nights_and_what_its_pods_cost(judg
     place = usage_address(UPath(desk.storage), desk.name, pod)
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(pod.model_dump(mode="json")))
+    trained = {"fitted": {"seconds": 4_500.0, "processes": 2}}
+    manifest = require_manifest(UPath(spec.model)).model_copy(update={"facts": trained})
+    (UPath(spec.model) / MANIFEST).write_text(manifest.model_dump_json())
     register.run(spec.model_copy(update={"order": 1}), progress)
     body = desk.ask().body
     assert "Retraining 1 of 2026-11-28 10:00 UTC: 2 of 3 nights failed" in body
-    assert "its pods used 8.00 GPU-hours and cost 20.00" in body
+    assert "2.50 hours of training in 2 processes; its pods used 8.00 GPU-hours and cost 20.00" in body

@@ -2,16 +2,19 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
 from nightshift.applications import load_application
 from nightshift.monitoring.records import Records
 from nightshift.orchestration.approval import ApproveRelease, known_users
 
+ROOT = Path(__file__).parents[2]
 APP = """\
 description: Asked about.
 sources:
@@ -78,8 +81,22 @@ def answered(task, **event):
 
 
 @pytest.fixture
-def task():
+def task(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
     return ApproveRelease(task_id="approve", app=load_application("banking_assistant"))
+
+
+def test_the_release_goes_on_without_people_and_never_past_a_failed_decision():
+    dag = DagBag(ROOT / "dags" / "release.py").dags["banking_assistant_release"]
+    release, approve, promote = (dag.get_task(name) for name in ("release", "approve", "promote"))
+    assert approve.upstream_task_ids == {"release"}
+    assert promote.upstream_task_ids == {"release", "approve"}
+    # A skipped question is no obstacle, a failed or skipped decision is.
+    assert promote.trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    assert dag.max_active_runs == 1
+    assert "params.ask " in release.arguments["ask"]
+    assert list(approve.params) == ["reason"]
+    assert approve.response_timeout == timedelta(hours=24)
 
 
 def test_nobody_is_asked_where_the_decision_does_not_say_so(task, asking):
@@ -161,15 +178,35 @@ def test_where_nobody_is_named_everybody_whose_role_may_answer_is_asked(task):
     assert task._assigned([]) is None
 
 
-def test_an_answer_says_who_when_and_why(task):
-    assert answered(task) == {
-        "request": DECISION["request"],
+def kept(task):
+    return task._records().answer(DECISION["request"])
+
+
+def test_an_answer_says_who_when_and_why_in_the_ledger_and_for_the_next_task(task):
+    found = answered(task)
+    assert found == {
+        "id": DECISION["request"],
         "answer": "approved",
         "by": "alice",
         "reason": "read twenty answers",
-        "answered": "2026-11-28T11:00:00+00:00",
+        "answered": "2026-11-28T11:00:00Z",
     }
+    assert kept(task).model_dump(mode="json") == found
+
+
+def test_whoever_does_not_approve_rejects(task):
     assert answered(task, chosen_options=["Reject"])["answer"] == "rejected"
+
+
+def test_a_task_that_was_killed_after_the_answer_was_kept_finds_it_and_asks_nobody(task, asking):
+    app = load_application("asked")
+    with DAG("asked_release"):
+        first = ApproveRelease(task_id="approve", app=app)
+    asking()
+    found = answered(first)
+    asking.questions.clear()
+    assert first.execute(context(first)) == found
+    assert asking.questions == []
 
 
 def test_no_answer_in_time_is_nobodys(task):
@@ -191,5 +228,5 @@ def test_no_answer_in_time_is_nobodys(task):
     ],
 )
 def test_a_form_that_airflow_did_not_check_loses_no_answer(task, form, reason):
-    found = answered(task, params_input=form)
-    assert (found["answer"], found["reason"]) == ("approved", reason)
+    answered(task, params_input=form)
+    assert (kept(task).answer, kept(task).reason) == ("approved", reason)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
@@ -25,9 +25,9 @@ RequestId = Annotated[str, Field(pattern=r"^[\w-]{1,80}$")]
 
 
 class Spec(JobSpec):
-    """What the job `release` answered, and where people were asked, what they did.
+    """What the job `release` answered: the version, whether it was released, and which champion it replaces.
 
-    Without an answer to a request nobody decided: the question counts as withdrawn, unless the ledger has an answer.
+    Where people were asked, `request` names what they were asked; the ledger has their answer.
     """
 
     released: bool
@@ -35,10 +35,6 @@ class Spec(JobSpec):
     model_digest: str | None = None
     champion_digest: str | None = None
     request: RequestId | None = None
-    answer: Literal["approved", "rejected", "timeout"] | None = None
-    by: str = ""
-    reason: str = ""
-    answered: AwareDatetime | None = None
 
 
 class Result(JobResult):
@@ -53,14 +49,17 @@ class Result(JobResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Write down what people answered, then move the alias, unless it is there.
+    """Show what people answered, then move the alias, unless it is there.
 
-    :raises BadInput: the version is another model, another one became champion since the decision, or the ledger does
-        not know what was approved.
+    Results of tasks say what to do; whether it was decided, the ledger says, which nobody can write by Airflow's API.
+
+    :raises BadInput: the version is another model, another one became champion since the decision, or the ledger has no
+        such decision.
     :raises BadEnvironment: MLflow cannot be reached; the answer is kept, and the next try goes on.
     """
     from nightshift.errors import BadInput
     from nightshift.monitoring.approval import sentence
+    from nightshift.monitoring.gate_records import is_released
     from nightshift.monitoring.records import Records, Release
     from nightshift.registry import models
 
@@ -75,6 +74,8 @@ def run(spec: Spec, progress: Progress) -> Result:
         answer = _answered(spec, spec.request, ledger, released)
         if answer.answer != "approved":
             return _held(f"version {spec.version}: {sentence(answer)}; the champion stays")
+    if not is_released(spec.storage, name, released.digest, spec.champion_digest):
+        raise BadInput(f"the ledger of {name} has no release of version {spec.version} in place of that champion")
     champion = models.with_alias(name, models.CHAMPION)
     now = champion.digest if champion else None
     if now not in {spec.champion_digest, spec.model_digest}:
@@ -111,7 +112,7 @@ def _held(reason: str) -> Result:
 
 
 def _answered(spec: Spec, request_id: str, ledger: Records, version: Registered) -> Answer:
-    """The answer that counts, in the ledger first, then in the gate's records, then in MLflow."""
+    """What people answered, from the ledger, in the gate's records and in MLflow by now."""
     from nightshift.errors import BadInput
     from nightshift.monitoring.approval import answered_with
     from nightshift.monitoring.gate_records import record_approval
@@ -120,21 +121,13 @@ def _answered(spec: Spec, request_id: str, ledger: Records, version: Registered)
     from nightshift.monitoring.shown import shown
     from nightshift.registry import models
 
-    given = Answer(
-        id=request_id,
-        answer=spec.answer or "withdrawn",
-        by=spec.by,
-        reason=spec.reason if spec.answer else "the task that asked ended without an answer",
-        answered=spec.answered or datetime.now(UTC),
-    )
-    answer = answered_with(ledger, given)
     request = ledger.request(request_id)
-    if request is None:
-        if answer.answer == "approved":
-            raise BadInput(f"the ledger of {spec.application.name} does not know the request {request_id}")
-        return answer
-    if request.model_digest != spec.model_digest:
-        raise BadInput(f"request {request_id} is about another model than version {spec.version}")
+    if request is None or request.model_digest != spec.model_digest:
+        raise BadInput(f"request {request_id} of {spec.application.name} is not about version {spec.version}")
+    # Who only marks the task that asks as done has given no answer.
+    ended = "the task that asked ended without an answer"
+    none = Answer(id=request_id, answer="withdrawn", reason=ended, answered=datetime.now(UTC))
+    answer = answered_with(ledger, none)
     if answer.answer == "approved":
         record_approval(spec.storage, spec.application.name, request, answer)
     tags = {

@@ -44,13 +44,12 @@ def request_text(
     from nightshift.evaluation.request import Facts, compose, subject_of
 
     order, claim = _order_of(storage, application.name, candidate)
-    model = _manifest(candidate.model)
     facts = Facts(
         version=candidate.version,
         champion=champion.version if champion else None,
         cause=_cause(order),
         nights=_nights(order),
-        cost=_cost(storage, application.name, model, claim) if model else None,
+        cost=_cost(storage, application.name, _manifest(candidate.model), claim),
         links=_links(application.name, candidate),
         **said,
     )
@@ -98,10 +97,13 @@ def _nights(order: Order | None) -> list[FailedNight]:
     return found
 
 
-def _cost(storage: str, application: str, model: Manifest, claim: Claim | None) -> Cost:
+def _cost(storage: str, application: str, model: Manifest | None, claim: Claim | None) -> Cost | None:
+    """What the training took; None where nothing says so."""
     from nightshift.evaluation.request import Cost
 
-    fitted = model.facts.get("fitted", {})
+    fitted = model.facts.get("fitted") if model else None
+    if not fitted:
+        return None
     processes = int(fitted.get("processes", 1))
     pods = _pods(storage, application, claim) if claim else []
     used = total(pods)

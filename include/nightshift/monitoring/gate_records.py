@@ -79,6 +79,14 @@ def record_approval(storage: str, application: str, request: Request, answer: An
     return record(storage, said[-1].model_copy(update=approval))
 
 
+def is_released(storage: str, application: str, model_digest: str, champion_digest: str | None) -> bool:
+    """Whether it was decided that a model replaces a champion."""
+    return any(
+        decision.released and decision.model_digest == model_digest and decision.champion_digest == champion_digest
+        for decision in gate_records(storage, application)
+    )
+
+
 def gate_records(storage: str, application: str) -> list[GateRecord]:
     """Return every decision about candidates, in order of time."""
     try:

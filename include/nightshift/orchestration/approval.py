@@ -23,7 +23,8 @@ from nightshift.orchestration.links import application_page
 from nightshift.people import Kind, Severity
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.policy import Request
+    from nightshift.monitoring.policy import Answer, Request
+    from nightshift.monitoring.records import Records
 
 APPROVE, REJECT = "Approve", "Reject"
 USERS_VARIABLE = "nightshift_users"  # JSON object: name of a user -> id in Airflow's auth manager
@@ -42,8 +43,8 @@ SHORTEST_WAIT = timedelta(seconds=1)
 class ApproveRelease(HITLOperator):
     """Asks people about what the task `decided` said; skipped where it says that nobody is to be asked.
 
-    Returns `request`, `answer` (approved, rejected or timeout), `by`, `reason` and `answered` (ISO 8601, UTC). No answer
-    in time is a no. The task succeeds whatever the answer is: what follows from it is the work of the next one.
+    The answer is kept in the ledger, and returned as :class:`nightshift.monitoring.policy.Answer`. No answer in time is a
+    no. The task succeeds whatever the answer is: what follows from it is the work of the next one.
 
     :param app: the application; its `approval` says who is asked and for how long.
     :param decided: id of the task whose result is the decision.
@@ -66,8 +67,8 @@ class ApproveRelease(HITLOperator):
         self.application = app.name
         self.decided = decided
 
-    def execute(self, context: Any) -> None:
-        """Keep the request, put it to people, and tell them once.
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Keep the request, put it to people, and tell them once; return an answer that was kept before.
 
         :raises AirflowSkipException: nobody is to be asked.
         :raises AirflowFailException: none of the approvers is a user of this Airflow.
@@ -77,6 +78,8 @@ class ApproveRelease(HITLOperator):
             raise AirflowSkipException(f"nobody is asked: {'; '.join(decision['reasons'])}")
         try:
             app = load_application(self.application)
+            if answer := self._records().answer(decision["request"]):
+                return self._answered(self._records(), answer)
             self.assigned_users = self._assigned(app.approval.approvers)
             request = self._kept(app, decision, context)
         except JobError as error:
@@ -84,30 +87,28 @@ class ApproveRelease(HITLOperator):
         self.body = f"{self.body}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
         self.response_timeout = max(request.until - datetime.now(UTC), SHORTEST_WAIT)
         try:
-            super().execute(context)
+            return super().execute(context)
         except TaskAwaitingInput:
             # The request stands now, and a link to it leads somewhere.
             self._tell(app, request, decision, context)
             raise
 
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, str]:
-        """Return the answer. It is final in Airflow, so nothing in it may fail the task."""
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Keep the answer and return it. It is final in Airflow, so nothing in it may fail the task."""
+        from nightshift.monitoring.policy import Answer
+
         decision = context["ti"].xcom_pull(task_ids=self.decided)
         given = super().execute_complete(context, event)
         user = given["responded_by_user"]
-        if event.get("timedout") or user is None:
-            answer = "timeout"
-        else:
-            answer = "approved" if given["chosen_options"] == [APPROVE] else "rejected"
-        found = {
-            "request": decision["request"],
-            "answer": answer,
-            "by": str(user["name"]) if user else "",
-            "reason": _reason(given["params_input"]),
-            "answered": given["responded_at"].astimezone(UTC).isoformat(),
-        }
-        self.log.info("request %(request)s: %(answer)s by %(by)s", found)
-        return found
+        said = "approved" if given["chosen_options"] == [APPROVE] else "rejected"
+        answer = Answer(
+            id=decision["request"],
+            answer=said if user and not event.get("timedout") else "timeout",
+            by=str(user["name"]) if user else "",
+            reason=_reason(given["params_input"]),
+            answered=given["responded_at"],
+        )
+        return self._answered(self._records(), answer)
 
     def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
         """Take whatever was sent: Airflow's API checks nothing of it, and has taken the answer."""
@@ -130,7 +131,6 @@ class ApproveRelease(HITLOperator):
     def _kept(self, app: Application, decision: Mapping[str, Any], context: Any) -> Request:
         from nightshift.monitoring.approval import asked_with
         from nightshift.monitoring.policy import Request
-        from nightshift.monitoring.records import Records
 
         ti, now = context["ti"], datetime.now(UTC)
         request = Request(
@@ -146,7 +146,20 @@ class ApproveRelease(HITLOperator):
             asked=now,
             until=now + timedelta(hours=app.approval.timeout_hours),
         )
-        return asked_with(Records(storage_uri(), app.name), request)
+        return asked_with(self._records(), request)
+
+    def _records(self) -> Records:
+        from nightshift.monitoring.records import Records
+
+        return Records(storage_uri(), self.application)
+
+    def _answered(self, records: Records, answer: Answer) -> dict[str, Any]:
+        """Keep an answer, and return the one that is kept."""
+        from nightshift.monitoring.approval import answered_with, sentence
+
+        kept = answered_with(records, answer)
+        self.log.info("request %s: %s", kept.id, sentence(kept))
+        return kept.model_dump(mode="json")
 
     def _tell(self, app: Application, request: Request, decision: Mapping[str, Any], context: Any) -> None:
         from nightshift.alerts.alert import Alert
@@ -161,7 +174,7 @@ class ApproveRelease(HITLOperator):
             where=f"{request.dag_id} {request.run_id}",
             facts=decision["reasons"],
             since=request.asked,
-            todo=f"Approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no.",
+            todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no",
             links={
                 "Answer": self.generate_link_to_ui_from_context(context=context),
                 "Nightshift": application_page(app.name),
