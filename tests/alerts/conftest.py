@@ -84,4 +84,4 @@ def outbox(tmp_path):
 @pytest.fixture
 def drain(outbox):
     """Deliver what waits, as the DAG does."""
-    return lambda app: deliver(app, outbox, seconds=10, rest_after_trouble=timedelta(0))
+    return lambda app: deliver(app, outbox, seconds=60, rest_after_trouble=timedelta(0))

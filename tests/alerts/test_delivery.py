@@ -169,7 +169,7 @@ def test_two_who_deliver_at_once_send_every_message_once(outbox, hook):
 
     def run():
         together.wait()
-        deliver(app, outbox, seconds=10, rest_after_trouble=timedelta(0))
+        deliver(app, outbox, seconds=60, rest_after_trouble=timedelta(0))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:

@@ -102,7 +102,8 @@ def late(application: str, run: Run, hours: float, *, links: Mapping[str, str], 
         title=f"{run.dag_id} is not done after {hours:g} hours",
         where=run.where(application),
         facts=[
-            f"The run is {run.state or 'not done'}; it may take {hours:g} hours (alerts.late_after_hours, and the time of people who are asked)."
+            f"The run is {run.state or 'not done'}; it may take {hours:g} hours: alerts.late_after_hours, and the time of "
+            "people who are asked."
         ],
         at=now,
         since=run.began or now,
