@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nightshift.errors import BadInput
 from nightshift.monitoring.approval import (
     Wish,
     answered_with,
@@ -13,6 +14,7 @@ from nightshift.monitoring.approval import (
     sentence,
     withdraw_open,
 )
+from nightshift.monitoring.gate_records import is_released, record_approval
 from nightshift.monitoring.policy import Answer, Request
 from nightshift.monitoring.records import Records
 from nightshift.people import Approval
@@ -117,6 +119,12 @@ def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
     (gone,) = withdraw_open(records, NOW)
     assert (gone.id, gone.answer, "run-2" in gone.reason) == (asked(2).id, "withdrawn", True)
     assert withdraw_open(records, NOW) == []
+
+
+def test_an_answer_about_what_the_gate_never_put_to_people_releases_nothing(tmp_path):
+    with pytest.raises(BadInput, match="no record of the gate about request"):
+        record_approval(tmp_path.as_uri(), "app", asked(), said("approved", asked().id))
+    assert not is_released(tmp_path.as_uri(), "app", "m" * 64, None)
 
 
 def test_what_a_person_wrote_is_one_line_of_text_in_a_log():

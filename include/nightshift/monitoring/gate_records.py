@@ -10,6 +10,7 @@ from upath import UPath
 from nightshift.data.storage import create
 from nightshift.errors import BadInput
 from nightshift.monitoring.policy import Answer, Request
+from nightshift.monitoring.published_nights import names_in
 from nightshift.verdict import Verdict
 
 
@@ -89,11 +90,9 @@ def is_released(storage: str, application: str, model_digest: str, champion_dige
 
 def gate_records(storage: str, application: str) -> list[GateRecord]:
     """Return every decision about candidates, in order of time."""
-    try:
-        places = [place for place in _folder(storage, application).iterdir() if place.name.endswith(".json")]
-    except FileNotFoundError:
-        return []
-    found = [GateRecord.model_validate_json(place.read_bytes()) for place in places]
+    folder = _folder(storage, application)
+    names = [name for name in names_in(folder) if name.endswith(".json")]
+    found = [GateRecord.model_validate_json((folder / name).read_bytes()) for name in names]
     return sorted(found, key=lambda decision: (decision.decided, decision.version))
 
 
