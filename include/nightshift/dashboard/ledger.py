@@ -128,21 +128,14 @@ def story(
     releases = [
         one for name in store.names("ledger", "releases") if (one := store.model(Release, "ledger", "releases", name))
     ]
+    # Of what has one time the consequence comes first, as everything else that is newer does.
     entries = [
-        *(_decided(decision) for decision in decisions),
-        *(entry for one in known for entry in _retraining(one)),
-        *(
-            Entry(
-                when=one.created,
-                what="snooze" if one.until > one.created + timedelta(seconds=1) else "end of the snooze",
-                by=one.by,
-                why=f"until {one.until:%Y-%m-%d %H:%M} UTC: {one.reason}",
-            )
-            for one in asleep
-        ),
-        *(_gate(record) for record in gates),
-        *(entry for one in asked for entry in _asked(one)),
         *(Entry(one.released, f"release of version {one.version}", "release", "is the champion") for one in releases),
+        *(entry for one in asked for entry in reversed(_asked(one))),
+        *(_gate(record) for record in gates),
+        *(entry for one in known for entry in reversed(_retraining(one))),
+        *(_decided(decision) for decision in decisions),
+        *(_asleep(one) for one in asleep),
     ]
     entries.sort(key=lambda entry: entry.when, reverse=True)
     return Story(entries[:SHOWN], len(names))
@@ -176,6 +169,11 @@ def _retraining(one: Retraining) -> list[Entry]:
             Entry(ended.ended, f"order {number} {ended.result}", "close", ended.explanation, ended.verdict, run=run)
         )
     return entries
+
+
+def _asleep(one: Snooze) -> Entry:
+    what = "snooze" if one.until > one.created + timedelta(seconds=1) else "end of the snooze"
+    return Entry(one.created, what, one.by, f"until {one.until:%Y-%m-%d %H:%M} UTC: {one.reason}")
 
 
 def _gate(record: GateRecord) -> Entry:

@@ -68,8 +68,8 @@ def champion(store: Store) -> Model | None:
     if not releases:
         return None
     newest = max(releases, key=lambda release: release.released)
-    parts = store.parts_of(newest.evaluation or "")
-    evaluation = evaluation_at(store, parts[-1]) if parts and parts[0] == "evaluations" else None
+    address = (newest.evaluation or "").rpartition("/")[2]  # the same wherever storage has moved to
+    evaluation = evaluation_at(store, address) if address else None
     scores = evaluation.scores.get("candidate", {}) if evaluation else {}
     return Model(newest.version, newest.model_digest, scores, evaluation, newest.released)
 

@@ -105,8 +105,8 @@ class Store:
 
     def parts_of(self, uri: str) -> tuple[str, ...] | None:
         """Return the parts that lead to a URI below this place, or None where it lies elsewhere."""
-        below = UPath(uri).path.removeprefix(f"{self.root}/") if uri else ""
-        return tuple(below.split("/")) if below and not below.startswith("/") and "://" not in below else None
+        prefix = f"{self.place}/"
+        return tuple(uri.removeprefix(prefix).split("/")) if uri.startswith(prefix) else None
 
     def _path(self, parts: tuple[str, ...]) -> str:
         return "/".join((self.root, *parts))

@@ -108,6 +108,7 @@ function draw(figure) {
 
 function drawAll(within) {
   for (const figure of within.querySelectorAll("figure[data-chart]")) {
+    if (!figure.classList.contains("drawn")) figure.querySelector("details").open = false; // the chart says it shorter
     figure.classList.add("drawn");
     draw(figure);
     widths.observe(figure.querySelector(".plot"));
@@ -139,8 +140,8 @@ async function renew() {
     if (fresh === null || part.contains(document.activeElement)) continue;
     const open = [...part.querySelectorAll("details")].map((one) => one.open);
     part.replaceChildren(...fresh.childNodes);
-    part.querySelectorAll("details").forEach((one, index) => (one.open = open[index] ?? one.open));
     drawAll(part);
+    part.querySelectorAll("details").forEach((one, index) => (one.open = open[index] ?? one.open));
   }
 }
 
