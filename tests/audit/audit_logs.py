@@ -1,6 +1,12 @@
 """Audit logs as collections leave them: what the tests of the audit work on."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from nightshift.audit.anchor import AnchorFiles
 from nightshift.audit.chain import Chain
@@ -36,3 +42,15 @@ def files_of(storage_folder):
 def place(folder):
     """A place of the user's for anchors."""
     return AnchorFiles(folder.as_uri())
+
+
+def run_until(code, storage_folder, files=None):
+    """Run Python code on a log in a process, and kill it when the log has so many files; return its exit code."""
+    command = [sys.executable, "-c", code, storage_folder.as_uri()]
+    place = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": place}) as process:
+        while files and process.poll() is None:
+            if len(files_of(storage_folder)) >= files:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.001)
+    return process.returncode

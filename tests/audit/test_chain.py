@@ -1,15 +1,11 @@
 """The log keeps everything once, whoever appends and whenever it is killed."""
 
 import multiprocessing
-import os
 import signal
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from audit_logs import NOW, deed, files_of, written
+from audit_logs import NOW, deed, files_of, run_until, written
 
 from nightshift.audit.chain import IN_A_FILE, LOOK_BACK, Chain
 from nightshift.audit.verify import verify
@@ -101,34 +97,19 @@ def test_of_processes_that_append_at_once_every_deed_is_kept_once_in_one_chain(s
 
 APPENDING = """
 import sys
-sys.path.insert(0, sys.argv[2])
 from audit_logs import NOW, deed
-from nightshift.audit import chain as module
-module.IN_A_FILE = 20
-chain = module.Chain(sys.argv[1])
-print("begins", flush=True)
-chain.append("airflow", (deed(number) for number in range(400)), NOW)
+from nightshift.audit import chain
+chain.IN_A_FILE = 20
+chain.Chain(sys.argv[1]).append("airflow", (deed(number) for number in range(400)), NOW)
 """
 
 
 @pytest.mark.slow
-def test_a_collection_that_is_killed_again_and_again_ends_with_every_deed_once(storage):
-    command = [sys.executable, "-c", APPENDING, storage, str(Path(__file__).parent)]
-    kills = 0
-    for attempt in range(20):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-        process.stdout.readline()
-        try:
-            process.wait(timeout=0.05 * 1.4**attempt)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            assert verify(Chain(storage), []).problems == []
-        process.stdout.close()
-        if process.returncode == 0:
-            break
-    assert kills >= 3
-    assert process.returncode == 0
+def test_a_collection_that_is_killed_again_and_again_ends_with_every_deed_once(storage, tmp_path):
+    for files in (1, 4, 8, 12, 16):
+        assert run_until(APPENDING, tmp_path, files) == -signal.SIGKILL
+        assert verify(Chain(storage), []).problems == []
+        assert len(files_of(tmp_path)) < 20
+    assert run_until(APPENDING, tmp_path) == 0
     assert sorted(kept(Chain(storage))) == sorted(f"event {number}" for number in range(400))
     assert verify(Chain(storage), []).problems == []
