@@ -1,8 +1,10 @@
 """Every role, every request of the table in docs/roles.md, both auth managers, on Airflow's real API server."""
 
 import json
+import re
 
 import pytest
+from make_airflow import SEEN
 from matrix import ALLOWED_TOO, BODIES, DASHBOARD, ROLES, rows, told
 from starlette.routing import Match
 
@@ -95,6 +97,57 @@ def test_somebody_without_a_role_sees_and_does_nothing(newcomer, row):
 def newcomer(fab_airflow):
     """Somebody who logged in through the identity provider and is in none of the groups."""
     return fab_airflow.client("newcomer")
+
+
+RUN = {"dag_id": f"{APPLICATION}_release", "dag_run_id": SEEN}
+# Where Airflow looks into the body before it says who may.
+BULK = {
+    "patch /api/v2/dags/{dag_id}/dagRuns": {
+        "actions": [{"action": "update", "entities": [{**RUN, "state": "failed"}]}]
+    },
+    "post /api/v2/dags/{dag_id}/clearDagRuns": {"dag_runs": [RUN]},
+}
+
+
+def test_no_route_of_airflow_is_open_to_who_is_not_logged_in_or_is_of_another_application(people, others):
+    """Also those that the table does not name: whatever this version of Airflow offers."""
+    anonymous, other = people["fab"]["anonymous"], others["other_operator"]
+    values = {"dag_id": f"{APPLICATION}_release", "dag_run_id": SEEN, "task_id": "release", "map_index": "-1"}
+    opened, entered = set(), set()
+    for path, methods in anonymous.get("/openapi.json").json()["paths"].items():
+        address = re.sub(r"{(\w+)}", lambda name: values.get(name[1], "1"), path)
+        for method in methods.keys() & {"get", "post", "put", "patch", "delete"}:
+            if anonymous.request(method, address, json={}).status_code != 401:
+                opened.add(f"{method} {path}")
+            body = BULK.get(f"{method} {path}", {})
+            if "{dag_id}" in path and other.request(method, address, json=body).status_code != 403:
+                entered.add(f"{method} {path}")
+
+    assert opened == {f"get /api/v2/{path}" for path in ("monitor/health", "version", "auth/login", "auth/logout")}
+    assert entered == set()
+
+
+def test_nothing_of_another_application_is_smuggled_in_by_the_body(people, others):
+    other, viewer = others["other_operator"], people["fab"]["viewer"]
+    task = {**RUN, "task_id": "replay", "new_state": "failed"}
+    own = f"/api/v2/dags/{OTHER}_release"
+    before = viewer.get(f"/api/v2/dags/{RUN['dag_id']}/dagRuns/{SEEN}/taskInstances/replay").json()["state"]
+
+    for method, path, body in (
+        ("PATCH", f"{own}/dagRuns", BULK["patch /api/v2/dags/{dag_id}/dagRuns"]),
+        ("PATCH", "/api/v2/dags/~/dagRuns", BULK["patch /api/v2/dags/{dag_id}/dagRuns"]),
+        ("POST", f"{own}/clearDagRuns", {"dag_runs": [RUN], "dry_run": False}),
+        ("POST", "/api/v2/backfills", {**BODIES["POST /api/v2/backfills"], "dag_id": f"{APPLICATION}_ingest"}),
+    ):
+        assert other.request(method, path, json=body).status_code == 403
+    for path in ("/api/v2/dags/~/dagRuns/~/taskInstances", f"{own}/dagRuns/{SEEN}/taskInstances"):
+        answer = other.patch(path, json={"actions": [{"action": "update", "entities": [task]}]})
+        assert answer.json()["update"]["success"] == []
+    all_alike = {"dag_id_pattern": APPLICATION}
+    assert other.patch("/api/v2/dags", params=all_alike, json={"is_paused": False}).status_code == 403
+
+    assert viewer.get(f"/api/v2/dags/{RUN['dag_id']}/dagRuns/{SEEN}/taskInstances/replay").json()["state"] == before
+    assert viewer.get(f"/api/v2/dags/{RUN['dag_id']}").json()["is_paused"] is True
 
 
 def test_the_table_has_every_page_of_the_dashboard():

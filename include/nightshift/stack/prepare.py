@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from nightshift.errors import JobError
-from nightshift.stack.airflow_settings import load_into_airflow, read_airflow_settings
-from nightshift.stack.credentials import passwords
+from nightshift.stack.airflow_settings import (
+    AirflowSettings,
+    ConnectionSetting,
+    load_into_airflow,
+    read_airflow_settings,
+)
+from nightshift.stack.credentials import HOUSEKEEPING, passwords
 from nightshift.stack.place import Place, this_place
 
 
@@ -37,11 +44,29 @@ def main() -> int:
     from airflow.utils.db import initdb
 
     place.airflow_home.mkdir(parents=True, exist_ok=True)
-    passwords(place)
+    words = passwords(place)
     initdb()
     load_into_airflow(settings)
+    if "AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW" not in os.environ:
+        load_into_airflow(AirflowSettings(connections=[_housekeeping(words[HOUSEKEEPING])]))
     (place.airflow_home / "prepared").write_text(prepared_for(place))
     return 0
+
+
+def _housekeeping(password: str) -> ConnectionSetting:
+    """The connection by which tasks ask the REST API; they reach it where they reach the API server anyway."""
+    from airflow.configuration import conf
+
+    server = urlsplit(conf.get_mandatory_value("core", "execution_api_server_url"))
+    return ConnectionSetting(
+        conn_id="nightshift_airflow",
+        conn_type="http",
+        conn_schema=server.scheme,
+        conn_host=server.hostname,
+        conn_port=server.port,
+        conn_login=HOUSEKEEPING,
+        conn_password=password,
+    )
 
 
 if __name__ == "__main__":
