@@ -153,7 +153,9 @@ def killed(told_api, told_stack):
 def test_a_task_that_the_kernel_killed_is_told_once_through_the_callback_of_its_dag(killed, receiver, told_stack):
     wait_for(lambda: receiver.titled("tiny_ingest: ingest failed"), 120, "the message", every=0.5)
     (body,) = receiver.titled("ingest failed")
-    assert (body["title"], body["type"]) == ("[tiny] CRITICAL: tiny_ingest: ingest failed", "failure")
+    # That the run was late may have waited, and comes with it.
+    assert body["title"].startswith("[tiny] CRITICAL: tiny_ingest: ingest failed")
+    assert body["type"] == "failure"
     base = this_place(told_stack).airflow_url
     assert f"{base}/dags/tiny_ingest/runs/killed" in body["message"]
     assert "Task log: " in body["message"]  # which only the callback knows, and not the look that would come later
@@ -170,7 +172,7 @@ def test_a_look_tells_nothing_anew_delivers_what_waits_and_sends_a_sign_of_life(
     look(told_api, "after-the-kill")
     assert box(told_stack).undelivered() == []
     assert len(receiver.titled("ingest failed")) == 1
-    assert len(receiver.titled("is not done after")) == 1
+    assert len(receiver.saying("WARNING: tiny_ingest is not done after")) == 1
     assert receiver.beats >= 1
     assert box(told_stack).last_look()
 
