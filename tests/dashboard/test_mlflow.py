@@ -42,11 +42,11 @@ def test_nobody_waits_for_a_server_that_does_not_answer():
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
         started = time.monotonic()
         with pytest.raises(BadEnvironment, match=r"does not answer \(ReadTimeout\)"):
-            Mlflow(connection(silent.getsockname()[1])).trainings("silent")
+            Mlflow(connection(silent.getsockname()[1])).newest_training("silent")
         assert time.monotonic() - started < mlflow_rest.PATIENCE_SECONDS + 1
         started = time.monotonic()
         with pytest.raises(BadEnvironment):  # that it is down is kept for some seconds
-            Mlflow(connection(silent.getsockname()[1])).trainings("silent")
+            Mlflow(connection(silent.getsockname()[1])).newest_training("silent")
         assert time.monotonic() - started < 0.5
 
 
@@ -59,14 +59,14 @@ def test_nobody_waits_for_a_server_that_does_not_answer():
 def test_every_refusal_has_its_own_words(answering, said):
     port, asked = answering
     with pytest.raises(BadEnvironment, match=said) as error:
-        Mlflow(connection(port, login="someone", password="pass-word")).trainings(f"app-{port}")
+        Mlflow(connection(port, login="someone", password="pass-word")).newest_training(f"app-{port}")
     assert asked[0]["Authorization"].startswith("Basic ")
     assert "pass-word" not in str(error.value)
 
 
 @pytest.mark.parametrize("answering", [404], indirect=True)
 def test_an_application_that_mlflow_does_not_know_has_no_training_yet(answering):
-    assert Mlflow(connection(answering[0])).trainings("unknown") == []
+    assert Mlflow(connection(answering[0])).newest_training("unknown") is None
 
 
 def test_a_long_curve_keeps_its_ends():
@@ -81,8 +81,7 @@ def test_a_long_curve_keeps_its_ends():
 def test_a_training_shows_its_curves_while_it_runs(mlflow_server, visit, applications, monkeypatch):
     from nightshift.registry.tracking import TrackingRun
 
-    app = applications("trained")
-    app.champion()
+    applications("trained").champion()
     run = TrackingRun(
         "trained", "train-1", "train 1", {"nightshift.job": "train", "nightshift.reason": "order <b>7</b>"}
     )
@@ -90,11 +89,12 @@ def test_a_training_shows_its_curves_while_it_runs(mlflow_server, visit, applica
         run.metrics({"loss": 4 / step, "tokens_per_second": 1000.0 + step}, step)
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", mlflow_server)
     page = visit("/apps/trained").text
-    assert "Training now" in page
+    assert '<span class="badge retraining">RUNNING</span>' in page
+    assert "Last training" in page  # no run of finetune is in progress: whoever logged it was killed
     assert "Loss: 0.02 at step 200" in page
     assert "Tokens a second: 1,200 at step 200" in page
     assert page.count("<tr data-x=") == 2 * 120
     assert "order &lt;b&gt;7&lt;/b&gt;" in page
     run.finish()
     monkeypatch.setattr(mlflow_rest, "KEPT_SECONDS", 0.0)
-    assert "Last training" in visit("/apps/trained").text
+    assert '<span class="badge PASS">FINISHED</span>' in visit("/apps/trained").text

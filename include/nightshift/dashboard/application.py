@@ -96,7 +96,7 @@ class Page:
     told: Panel[Told]
     runs: Panel[list[airflow_state.Run]] | None  # None: the user may not see runs
     waiting: Panel[list[airflow_state.Waiting]] | None
-    trainings: Panel[list[Training]]
+    training: Panel[Training | None]
     pods: Panel[list[PodUsage]]
     spent: Sequence[spending.Spent]
     fresh: Panel[list[Fresh]]
@@ -111,7 +111,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         def later(read: Callable[[], Any]) -> Future[Panel[Any]]:
             return pool.submit(panel, read)
 
-        trainings = later(lambda: Mlflow(airflow_state.mlflow_connection()).trainings(app.name))
+        training = later(lambda: Mlflow(airflow_state.mlflow_connection()).newest_training(app.name))
         trend = later(lambda: _trend(store))
         found = later(lambda: _models(store))
         decisions = later(lambda: _decisions(store, now))
@@ -151,7 +151,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         told=alerts,
         runs=runs.result() if runs else None,
         waiting=asked,
-        trainings=trainings.result(),
+        training=training.result(),
         pods=pods.result(),
         spent=spending.spent_this_week(app, used, *ledger.this_week(retrainings, now)),
         fresh=partitions,

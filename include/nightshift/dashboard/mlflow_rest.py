@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -21,8 +21,6 @@ PATIENCE_SECONDS = 2.0
 KEPT_SECONDS = 8.0
 POINTS = 5_000  # of one curve that are asked for
 CURVES = ("loss", "held_out_loss", "tokens_per_second")
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,13 @@ class Training:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What MLflow answered: also that there is nothing is an answer."""
+
+    training: Training | None
+
+
 class Mlflow:
     """A tracking server.
 
@@ -51,32 +56,39 @@ class Mlflow:
         login = (connection.login, connection.password or "") if connection.login else None
         self._client = httpx.Client(base_url=self.uri, timeout=PATIENCE_SECONDS, auth=login, trust_env=False)
 
-    def trainings(self, application: str, most: int = 1) -> list[Training]:
-        """Return the newest trainings, the newest first, with their curves."""
-        return kept((self.uri, application, most), lambda: self._trainings(application, most))
+    def newest_training(self, application: str) -> Training | None:
+        """Return the training that began last, with its curves, or None where there was none."""
+        return kept((self.uri, application), lambda: self._newest(application)).training
 
-    def _trainings(self, application: str, most: int) -> list[Training]:
+    def training(self, run_id: str) -> Training | None:
+        """Return a training by the id of its run, or None where MLflow does not have it any more."""
+        return kept((self.uri, run_id), lambda: self._by_id(run_id)).training
+
+    def _newest(self, application: str) -> Found:
         answer = self._ask("GET", "experiments/get-by-name", {"experiment_name": application}, absent=True)
         if answer is None:
-            return []
-        experiment = answer["experiment"]["experiment_id"]
+            return Found(None)
         search = {
-            "experiment_ids": [experiment],
+            "experiment_ids": [answer["experiment"]["experiment_id"]],
             "filter": "tags.`nightshift.job` = 'train'",
             "order_by": ["attributes.start_time DESC"],
-            "max_results": most,
+            "max_results": 1,
         }
         runs = (self._ask("POST", "runs/search", search) or {}).get("runs", [])
-        return [self._training(run, experiment) for run in runs]
+        return Found(self._training(runs[0]) if runs else None)
 
-    def _training(self, run: dict[str, Any], experiment: str) -> Training:
+    def _by_id(self, run_id: str) -> Found:
+        answer = self._ask("GET", "runs/get", {"run_id": run_id}, absent=True)
+        return Found(self._training(answer["run"]) if answer else None)
+
+    def _training(self, run: dict[str, Any]) -> Training:
         info, data = run["info"], run.get("data", {})
         known = {metric["key"] for metric in data.get("metrics", [])}
         tags = {tag["key"]: tag["value"] for tag in data.get("tags", [])}
         return Training(
             run_id=info["run_id"],
             name=info.get("run_name", ""),
-            url=f"{self.uri}/#/experiments/{experiment}/runs/{info['run_id']}",
+            url=f"{self.uri}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
             status=info["status"],
             started=_moment(info["start_time"]),
             ended=_moment(info["end_time"]) if info.get("end_time") else None,
@@ -114,26 +126,31 @@ class Mlflow:
             raise BadEnvironment(f"what answers at {self.uri} is no MLflow") from error
 
 
-_kept: dict[Any, tuple[float, Any]] = {}
+_kept: dict[tuple[str, str], tuple[float, Found | BadEnvironment]] = {}
 _lock = threading.Lock()
 
 
-def kept(key: Any, ask: Callable[[], Found]) -> Found:
-    """Return what `ask` answered in the last seconds, or answers now. That a server is down is kept as well."""
+def kept(key: tuple[str, str], ask: Callable[[], Found]) -> Found:
+    """Return what `ask` answered in the last seconds, or answers now. That a server is down is kept as well.
+
+    :raises BadEnvironment: it is.
+    """
     with _lock:
-        moment, answer = _kept.get(key, (0.0, None))
-    if time.monotonic() - moment > KEPT_SECONDS or answer is None:
+        for old in [other for other, (then, _) in _kept.items() if time.monotonic() - then > KEPT_SECONDS]:
+            del _kept[old]
+        known = _kept.get(key)
+    if known is None:
+        answer: Found | BadEnvironment
         try:
             answer = ask()
         except BadEnvironment as error:
             answer = error
+        known = (time.monotonic(), answer)
         with _lock:
-            _kept[key] = (time.monotonic(), answer)
-            for old in [other for other, (then, _) in _kept.items() if time.monotonic() - then > KEPT_SECONDS]:
-                del _kept[old]
-    if isinstance(answer, BadEnvironment):
-        raise answer
-    return answer
+            _kept[key] = known
+    if isinstance(known[1], BadEnvironment):
+        raise known[1]
+    return known[1]
 
 
 def thinned(curve: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:

@@ -57,7 +57,7 @@ class Page:
     run: Run
     tasks: Sequence[Done]
     pods: Panel[list[PodUsage]]
-    trainings: Panel[list[Training]] | None  # None: the run trains nothing
+    training: Panel[Training | None] | None  # None: the run trains nothing
 
 
 def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | None:
@@ -72,7 +72,7 @@ def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | N
         run=run,
         tasks=tasks,
         pods=panel(lambda: pods_of(store, run)),
-        trainings=panel(lambda: _training(app, trains[0])) if trains else None,
+        training=panel(lambda: _training(app, trains[0])) if trains else None,
     )
 
 
@@ -102,14 +102,13 @@ def namespace_of(app: Application, pod: PodUsage) -> str:
     return compute.namespace if isinstance(compute, KubernetesCompute) else ""
 
 
-def _training(app: Application, done: Done) -> list[Training]:
-    """The training of a run: while it runs the newest one, afterwards the one that its result names."""
-    known = Mlflow(airflow_state.mlflow_connection()).trainings(app.name, most=20)
-    wanted = done.answer.values.get("run_id") if done.answer else None
-    if wanted:
-        return [one for one in known if one.run_id == wanted]
-    started = done.task.started
-    return [one for one in known if started and one.started >= started - timedelta(seconds=5)][:1]
+def _training(app: Application, done: Done) -> Training | None:
+    """The training of a run: the one that its result names, or while it runs the newest one, if it began since."""
+    mlflow = Mlflow(airflow_state.mlflow_connection())
+    if done.answer and (named := done.answer.values.get("run_id")):
+        return mlflow.training(str(named))
+    newest, began = mlflow.newest_training(app.name), done.task.started
+    return newest if newest and began and newest.started >= began else None
 
 
 def _done(store: Store, run: Run, task: TaskState) -> Done:
