@@ -74,3 +74,8 @@ def test_nights_of_the_champion_before_say_nothing_about_the_one_that_replaced_i
     state = state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION))
     assert state.word is Word.WATCH
     assert "no night of it has a verdict on drift yet" in state.reason
+
+
+def test_nights_from_before_an_earlier_champion_came_back_do_not_count_either():
+    before = night("FAIL", created=CHAMPION.since - timedelta(hours=1))
+    assert state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION)).word is Word.WATCH

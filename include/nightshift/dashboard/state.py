@@ -69,8 +69,8 @@ def _states(facts: Facts) -> Iterator[State]:
     for severity, title in facts.alerts:
         if severity is Severity.CRITICAL:
             yield State(Word.FAILING, title)
-    # As the policy sees it: such nights say nothing about the model that replaced the one they were judged against.
-    before = {monitor: night for monitor, night in last.items() if _is_of_another(night, facts.champion)}
+    # As the policy sees it: nights before a release say nothing about the model that is in use since.
+    before = {monitor: night for monitor, night in last.items() if _is_before(night, facts.champion)}
     of_champion = {monitor: night for monitor, night in last.items() if monitor not in before}
     yield from _nights_that(of_champion, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
     if facts.champion is None:
@@ -91,8 +91,8 @@ def _states(facts: Facts) -> Iterator[State]:
     )
 
 
-def _is_of_another(night: JudgedNight, champion: Model | None) -> bool:
-    return champion is not None and night.model_digest not in {"", champion.digest} and night.created < champion.since
+def _is_before(night: JudgedNight, champion: Model | None) -> bool:
+    return champion is not None and (night.model_digest != champion.digest or night.created < champion.since)
 
 
 def _replaced(monitor: Monitor, night: JudgedNight, champion: Model | None) -> str:
