@@ -50,6 +50,9 @@ def test_the_subject_names_the_worst_and_counts_the_others():
     message = compose([drift(), drift(kind="bias", severity=Severity.CRITICAL, title="bias")], "route")
     assert message.subject == "[bank] CRITICAL: bias (and 1 more)"
     assert compose([drift(good=True, title="over")], "route").subject == "[bank] recovered: over"
+    answered = compose([drift(kind="approval_waits", good=True, title="approved by ada")], "route")
+    assert answered.subject == "[bank] answered: approved by ada"
+    assert answered.text.startswith("ANSWERED: ")
 
 
 def hostile_message():

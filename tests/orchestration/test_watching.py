@@ -160,7 +160,7 @@ def test_a_request_that_waits_is_reminded_of_until_it_has_an_answer(look, box, t
     assert (reminder.kind, reminder.title[:5]) == ("approval_waits", "still")
     records.create(Answer(id=asked(5).id, answer="rejected", by="ada", answered=NOW))
     assert look() == 1
-    assert box.messages(1)[0].subject.startswith("[bank] recovered: rejected by ada: ")
+    assert box.messages(1)[0].subject.startswith("[bank] answered: rejected by ada: ")
 
 
 def test_a_request_whose_task_waits_no_more_is_not_reminded_of(look, box, tmp_path):

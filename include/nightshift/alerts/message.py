@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
 from nightshift.monitoring.shown import in_markdown, shown
-from nightshift.people import Severity
+from nightshift.people import Kind, Severity
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -109,7 +109,7 @@ def compose(alerts: Sequence[Alert], route: str) -> Message:
 def _subject(alerts: list[Alert]) -> str:
     """One line: application, how bad, and what; of several alerts the worst, and how many there are."""
     first = alerts[0]
-    level = f"{'TEST ' if first.test else ''}{'recovered' if first.good else first.severity.upper()}"
+    level = f"{'TEST ' if first.test else ''}{_word(first) if first.good else first.severity.upper()}"
     more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
     return f"[{first.application}] {level}: {shown(first.title, LONGEST_TITLE)}{more}"
 
@@ -131,9 +131,17 @@ def _environment() -> Environment:
         address=lambda url: quote(url, safe="%/:?&=#+,;~@!$*'"),
         minute=_minute,
         level=lambda alert: "recovered" if alert.good else alert.severity.value,
+        word=_word,
         kind=lambda alert: KINDS[alert.kind],
     )
     return environment
+
+
+def _word(alert: Alert) -> str:
+    """How bad it is, or how it came to be over."""
+    if alert.good:
+        return "answered" if alert.kind is Kind.APPROVAL_WAITS else "recovered"
+    return alert.severity.value
 
 
 def _minute(moment: Any) -> str:
