@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 
 import pytest
 from airflow.utils.session import create_session
@@ -118,6 +120,29 @@ def killed_at(table):
         sync()
     finally:
         os._exit(1)
+
+
+def test_a_permission_that_airflow_makes_in_the_same_moment_costs_nothing_but_another_try(apps):
+    from airflow import settings
+
+    shutil.copy(apps / "returns_helper.yaml", apps / "third.yaml")
+    began = []
+
+    @event.listens_for(settings.engine, "before_cursor_execute")
+    def another(_connection, _cursor, statement, *_):
+        if statement.startswith("INSERT"):
+            began.append(statement)
+            if len(began) == 1:
+                with sqlite3.connect(settings.engine.url.database) as airflow:
+                    airflow.execute("INSERT INTO ab_view_menu (name) VALUES ('DAG:third_ingest')")
+
+    try:
+        sync()
+    finally:
+        event.remove(settings.engine, "before_cursor_execute", another)
+
+    assert began
+    assert roles()["third_viewer"] == permissions("third", "viewer")
 
 
 def test_what_airflow_does_to_roles_by_itself_takes_nothing_from_ours(apps):

@@ -34,16 +34,13 @@ def sync() -> list[str]:
             "This Airflow has the simple auth manager, with four fixed roles and no rules per DAG: there is nothing to sync."
         ]
     applications = every_application()  # one that cannot be read would lose its roles, so it stops everything
-    for attempt in range(1, TRIES + 1):
+    for _ in range(TRIES):
         try:
             return _in_one_transaction(applications)
         except IntegrityError as error:
             # Airflow's DAG processor, or another sync, made the same permission in this moment.
-            if attempt == TRIES:
-                raise BadEnvironment(
-                    f"somebody else changes FAB's permissions all the time; nothing was changed, run it again: {error}"
-                ) from error
-    raise AssertionError
+            trouble = error
+    raise BadEnvironment(f"somebody else changes FAB's permissions all the time; nothing was changed: {trouble}")
 
 
 def _in_one_transaction(applications: list[Application]) -> list[str]:
