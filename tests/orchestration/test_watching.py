@@ -79,6 +79,7 @@ def look(tmp_path, rest):
 
     def looked(**seen):
         found = Seen(began=datetime.now(UTC))
+        found.unkept = seen.pop("unkept", [])
         for name, values in seen.items():
             getattr(found, name)["bank"].extend(values)
         return look_after(APP, tmp_path.as_uri(), rest, found)
@@ -200,6 +201,31 @@ def test_only_dags_of_known_applications_are_looked_at(rest, answers):
     assert [dag.dag_id for dag in seen.dags["bank"]] == ["bank_ingest"]
     assert not seen.failed
     assert "tags=nightshift" in answers.asked[0]
+
+
+def test_a_housekeeping_dag_that_fails_is_told_to_everybody_until_it_works(look, box, rest, answers):
+    def audit(run, hour, state):
+        ended = f"2026-11-21T{hour:02d}:00:00Z"
+        return {"dag_id": "nightshift_audit", "dag_run_id": run, "state": state, "end_date": ended}
+
+    path = "/api/v2/dags/nightshift_audit/dagRuns"
+    answers.json = {
+        "/api/v2/dags": {"dags": [{"dag_id": "nightshift_audit", "tags": [{"name": "nightshift"}]}]},
+        "/api/v2/dags/~/dagRuns": {"dag_runs": [audit("b", 2, "failed"), audit("c", 3, "failed")]},
+        "/api/v2/dags/~/dagRuns/~/taskInstances": {"task_instances": []},
+        "/api/v2/importErrors": {"import_errors": []},
+        path: {"dag_runs": [audit("a", 1, "success")]},
+    }
+    (unkept,) = see(rest, ["bank"]).unkept
+    assert (unkept.run, unkept.well) == ("c", "a")
+    assert look(unkept=[unkept]) == 1
+    assert look(unkept=[unkept]) == 0
+    (told,) = box.open()
+    assert told.title == "nightshift_audit fails, which looks after every application"
+    answers.json[path] = {"dag_runs": [audit("d", 4, "success")]}
+    assert see(rest, ["bank"]).unkept == []
+    assert look() == 1
+    assert box.open() == []
 
 
 def test_the_heartbeat_calls_its_address_and_keeps_it_to_itself(answers, monkeypatch, caplog):

@@ -241,9 +241,9 @@ def _close(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
 
 
 def _release(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
-    """A candidate that is held back; where people are asked about it, the question is the news."""
+    """A candidate that is held back by its gate; where people decide about it, they know."""
     version, verdict = result["version"], result["verdict"]
-    if version is None or result["released"] or result["ask"]:
+    if version is None or result["released"] or result["ask"] or verdict == Verdict.PASS:
         return
     yield told.alert(
         Kind.GATE_FAILED,

@@ -16,7 +16,7 @@ from nightshift.config import Application
 from nightshift.monitoring.policy import Answer, Outcome, Request
 from nightshift.people import Kind, Severity
 
-WATCHED = ("stuck ", "import ", "budget ", "approval ", "late ")
+WATCHED = ("stuck ", "import ", "budget ", "approval ", "late ", "housekeeping ")
 QUEUED_TOO_LONG = timedelta(hours=1)  # without a worker that takes it
 LONG = timedelta(hours=1)  # a task that runs shorter is not looked at
 FAR_BEYOND = 3  # times the longest of its successful tries
@@ -60,6 +60,18 @@ class Dag(BaseModel):
     is_paused: bool
     is_stale: bool = False
     next_dagrun_run_after: AwareDatetime | None = None
+
+
+class Unkept(BaseModel):
+    """A housekeeping DAG whose newest runs fail.
+
+    :param run: the newest that failed; `well`: id of the newest that succeeded, "" where none did.
+    """
+
+    dag_id: str
+    run: str
+    ended: AwareDatetime
+    well: str
 
 
 class BrokenFile(BaseModel):
@@ -148,6 +160,24 @@ def unreadable(app: Application, error: BrokenFile, *, now: datetime) -> Alert:
         since=error.timestamp,
         todo="correct the file; an application file that is wrong names its line",
         condition=f"import {error.filename}",
+    )
+
+
+def unkept(app: Application, dag: Unkept, *, links: Mapping[str, str], now: datetime) -> Alert:
+    """Return what people are told of a housekeeping DAG that fails; it looks after every application."""
+    return Alert(
+        application=app.name,
+        kind=Kind.JOB_FAILED,
+        severity=Severity.CRITICAL,
+        subject=dag.dag_id,
+        title=f"{dag.dag_id} fails, which looks after every application",
+        where=f"every application of this Airflow, DAG {dag.dag_id}, run {dag.run}",
+        at=now,
+        since=dag.ended,
+        todo="read the log of its failed task, which says what to do",
+        links=dict(links),
+        condition=f"housekeeping {dag.dag_id}",
+        occurrence=dag.well,
     )
 
 

@@ -15,8 +15,9 @@ from airflow.utils.session import create_session
 from fastapi import Depends, HTTPException
 from sqlalchemy import select
 
+from nightshift.access.permissions import DAGS
 from nightshift.applications import application_names
-from nightshift.dashboard.known import DAGS, Known, known_application, known_applications
+from nightshift.dashboard.known import Known, known_application, known_applications
 
 
 class Viewer:

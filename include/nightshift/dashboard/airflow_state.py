@@ -17,7 +17,7 @@ from airflow.models.variable import Variable
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from nightshift.dashboard.known import DAGS
+from nightshift.access.permissions import DAGS
 from nightshift.data.storage import default_storage
 from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from nightshift.access.permissions import DAGS
 from nightshift.applications import BadApplication, application_names, applications_folder, load_application
 from nightshift.config import Application
-
-# The DAGs of an application are called `<application>_<one of these>`.
-DAGS = ("ingest", "finetune", "release", "batch_inference", "nightly_drift", "nightly_bias", "retraining")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from airflow.sdk import Param, Variable
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
+from nightshift.access.users import USERS_VARIABLE
 from nightshift.applications import load_application
 from nightshift.config import Application
 from nightshift.errors import JobError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from nightshift.monitoring.records import Records
 
 APPROVE, REJECT = "Approve", "Reject"
-USERS_VARIABLE = "nightshift_users"  # JSON object: name of a user -> id in Airflow's auth manager
 LONGEST_REASON = 2_000
 REASON = Param(
     None,

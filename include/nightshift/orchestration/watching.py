@@ -29,6 +29,7 @@ LOOKED_BACK = timedelta(hours=24)  # at failed runs; what was told is not told a
 CALLBACK_TIME = timedelta(minutes=2)
 UNFINISHED = ["queued", "running", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule", "scheduled"]
 WEEK = 7  # days
+HOUSEKEEPING = "nightshift_"  # how the ids of the DAGs begin that are nobody's and everybody's
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Seen:
     tasks: dict[str, list[watch.Task]] = field(default_factory=lambda: defaultdict(list))
     dags: dict[str, list[watch.Dag]] = field(default_factory=lambda: defaultdict(list))
     broken: list[watch.BrokenFile] = field(default_factory=list)
+    unkept: list[watch.Unkept] = field(default_factory=list)
 
 
 def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
@@ -52,15 +54,21 @@ def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
     :raises AirflowException: Airflow does not answer, or refuses.
     """
     now, known = datetime.now(UTC), set(names)
-    seen, owner = Seen(began=now), {}
+    seen, owner, everybodys = Seen(began=now), {}, set()
     for dag in rest.all("dags", "dags", tags="nightshift"):
         if name := next((tag["name"] for tag in dag["tags"] if tag["name"] in known), None):
             owner[dag["dag_id"]] = name
             seen.dags[name].append(watch.Dag.model_validate(dag))
+        elif dag["dag_id"].startswith(HOUSEKEEPING):
+            everybodys.add(dag["dag_id"])
+    fails: dict[str, Run] = {}
     since = {"end_date_gte": (now - LOOKED_BACK).isoformat(), "end_date_lte": (now - CALLBACK_TIME).isoformat()}
     for run in rest.all("dags/~/dagRuns", "dag_runs", state="failed", **since):
         if run["dag_id"] in owner:
             seen.failed[owner[run["dag_id"]]].append(run_of(run))
+        elif run["dag_id"] in everybodys:
+            fails[run["dag_id"]] = max(run_of(run), fails.get(run["dag_id"], run_of(run)), key=_ended)
+    seen.unkept = [one for run in fails.values() if (one := _unkept(rest, run))]
     for run in rest.all("dags/~/dagRuns", "dag_runs", state=["queued", "running"]):
         if run["dag_id"] in owner:
             seen.unfinished[owner[run["dag_id"]]].append(run_of(run))
@@ -85,6 +93,19 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     news = tell(app, [*found, *watched, *reminders, *over], storage)
     outbox.looked(datetime.now(UTC))
     return news
+
+
+def _unkept(rest: AirflowRest, fails: Run) -> watch.Unkept | None:
+    """A housekeeping DAG that failed, unless a later run of it succeeded."""
+    path = f"dags/{quote(fails.dag_id, safe='')}/dagRuns"
+    runs = [run_of(run) for run in rest.get(path, state="success", order_by="-end_date", limit=1)["dag_runs"]]
+    if runs and _ended(runs[0]) > _ended(fails):
+        return None
+    return watch.Unkept(dag_id=fails.dag_id, run=fails.run_id, ended=_ended(fails), well=runs[0].run_id if runs else "")
+
+
+def _ended(run: Run) -> datetime:
+    return run.end_date or datetime.min.replace(tzinfo=UTC)
 
 
 def _with_history(rest: AirflowRest, task: watch.Task, now: datetime) -> watch.Task:
@@ -125,6 +146,7 @@ def _of_airflow(app: Application, seen: Seen) -> list[Alert]:
         if watch.hangs(task, now)
     ]
     found += watch.not_come(app, seen.dags[app.name], {run.dag_id for run in unfinished}, now=now)
+    found += [watch.unkept(app, dag, links=run_links(app.name, dag.dag_id, dag.run), now=now) for dag in seen.unkept]
     return found + [watch.unreadable(app, error, now=now) for error in seen.broken]
 
 
