@@ -18,12 +18,11 @@ from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.nights import TREND, JudgedNight
 from nightshift.dashboard.panels import Panel, panel
 from nightshift.dashboard.state import Facts, State, state_of
-from nightshift.dashboard.stored import Store
+from nightshift.dashboard.stored import Store, read_each, readers
 from nightshift.data.partition import Manifest
 from nightshift.jobs.usage import PodUsage
 from nightshift.monitoring.policy import Monitor, Snooze
 
-READERS = 16
 NOVEL_SHOWN = 6
 
 
@@ -106,7 +105,7 @@ class Page:
 def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     """Return what is known of an application now."""
     now, store = datetime.now(UTC), Store(storage, app.name)
-    with ThreadPoolExecutor(READERS, "nightshift-page") as pool:
+    with ThreadPoolExecutor(readers(storage) + 1, "nightshift-page") as pool:  # one of them waits for MLflow
 
         def later(read: Callable[[], Any]) -> Future[Panel[Any]]:
             return pool.submit(panel, read)
@@ -167,8 +166,7 @@ def _models(store: Store) -> Models:
 def _trend(store: Store) -> Trend:
     judged, unreadable = nights.last_nights(store, TREND)
     every = [night for own in judged.values() for night in own]
-    with ThreadPoolExecutor(READERS, "nightshift-trend") as readers:
-        found = list(readers.map(lambda night: panel(lambda: nights.largest_effect(store, night)), every))
+    found = read_each(store.storage, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
     unreadable += [one.trouble for one in found if one.trouble]
     answered = nights.answered_nights(store, TREND)
     effects = {night: one.shown for night, one in zip(every, found, strict=True)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,10 +16,10 @@ from nightshift.dashboard.headers import REPORT_POLICY
 from nightshift.dashboard.known import Known
 from nightshift.dashboard.pages import render
 from nightshift.dashboard.panels import Panel, panel
+from nightshift.dashboard.stored import read_each
 
 NEWEST = 100  # messages on the page
 OF_ONE = 200  # newest messages of an application among which one is looked for
-READERS = 16
 
 router = APIRouter()
 
@@ -39,8 +38,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
     """Show the newest messages of all applications, or of one."""
     known = [asking.application(application)] if application else asking.applications()
     storage = storage_uri()
-    with ThreadPoolExecutor(READERS, "nightshift-mailbox") as pool:
-        found = list(pool.map(lambda one: (one.name, panel(lambda: _box(storage, one))), known))
+    found = read_each(storage, lambda one: (one.name, panel(lambda: _box(storage, one))), known)
     boxes: list[Box] = [one.shown for _, one in found if one.shown]
     messages = sorted((one for box in boxes for one in box.messages), key=_sent, reverse=True)[:NEWEST]
     return render(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,12 +14,10 @@ from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.known import Known
 from nightshift.dashboard.state import Facts, State, Word, state_of
-from nightshift.dashboard.stored import Store
+from nightshift.dashboard.stored import Store, read_each
 from nightshift.monitoring.policy import Monitor
 
 log = logging.getLogger(__name__)
-
-READERS = 16  # applications that are read at once, where storage answers slowly
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,12 @@ def rows(applications: list[Known], storage: str, may_see_runs: Mapping[str, boo
     names = [known.name for known in applications if may_see_runs[known.name]]
     running = airflow_state.running_by_application(names)
     waiting = airflow_state.waiting_for_people(names)
-    with ThreadPoolExecutor(READERS, "nightshift-overview") as pool:
-        found = pool.map(
-            lambda known: row(
-                known,
-                storage,
-                running.get(known.name, 0) if may_see_runs[known.name] else None,
-                waiting.get(known.name, []),
-            ),
-            applications,
-        )
-        return sorted(found, key=lambda one: one.order)
+
+    def one(known: Known) -> Row:
+        seen = may_see_runs[known.name]
+        return row(known, storage, running.get(known.name, 0) if seen else None, waiting.get(known.name, []))
+
+    return sorted(read_each(storage, one, applications), key=lambda row: row.order)
 
 
 def row(known: Known, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:

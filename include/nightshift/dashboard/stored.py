@@ -7,7 +7,8 @@ time), and what lies below an address that its inputs determine is kept, because
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from nightshift.data.storage import is_local
 from nightshift.errors import BadInput
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+REMOTE_READERS = 16
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -110,6 +114,19 @@ class Store:
 
     def _path(self, parts: tuple[str, ...]) -> str:
         return "/".join((self.root, *parts))
+
+
+def readers(storage: str) -> int:
+    """Return how many threads read at once: many where each answer takes its time; on a disk they only wait for Python."""
+    return 1 if is_local(UPath(storage)) else REMOTE_READERS
+
+
+def read_each(storage: str, read: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
+    """Return what `read` gives for each item, in order."""
+    if readers(storage) == 1:
+        return [read(item) for item in items]
+    with ThreadPoolExecutor(readers(storage), "nightshift-read") as pool:
+        return list(pool.map(read, items))
 
 
 def numbers(names: list[str]) -> Iterator[int]:
