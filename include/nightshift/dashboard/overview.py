@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,11 +12,10 @@ from nightshift.config import Application
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.known import Known
+from nightshift.dashboard.panels import panel
 from nightshift.dashboard.state import Facts, State, Word, state_of
 from nightshift.dashboard.stored import Store, read_each
 from nightshift.monitoring.policy import Monitor
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,8 @@ def row(known: Known, storage: str, running: int | None, waiting: Sequence[airfl
     app = known.settings
     if app is None:
         return Row(known.name, State(Word.UNREADABLE, known.wrong))
-    try:
-        return _row(app, storage, running, waiting)
-    except Exception as error:  # object stores have errors of their own
-        log.warning("%s cannot be shown: %s", app.name, error, exc_info=True)
-        reason = f"what lies in {storage} cannot be read: {error}"
-        return Row(app.name, State(Word.UNREADABLE, reason), app, running=running)
+    found = panel(lambda: _row(app, storage, running, waiting))
+    return found.shown or Row(app.name, State(Word.UNREADABLE, found.trouble), app, running=running)
 
 
 def _row(app: Application, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
