@@ -20,14 +20,14 @@ class NightshiftPlugin(AirflowPlugin):
     name = "nightshift"
 
     @property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def fastapi_apps(self) -> list[dict[str, Any]]:
         """The dashboard itself, imported by who serves it."""
         from nightshift.dashboard.app import app
 
         return [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]
 
     @property
-    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def external_views(self) -> list[dict[str, Any]]:
         """Where Airflow shows it. Addresses begin where Airflow's own do, which may be below a path of its server."""
         from airflow.configuration import conf
 
