@@ -3,6 +3,8 @@
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -38,16 +40,42 @@ def answering(request):
     server.shutdown()
 
 
-def test_nobody_waits_for_a_server_that_does_not_answer():
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
-        started = time.monotonic()
-        with pytest.raises(BadEnvironment, match=r"does not answer \(ReadTimeout\)"):
-            Mlflow(connection(silent.getsockname()[1])).newest_training("silent")
-        assert time.monotonic() - started < mlflow_rest.PATIENCE_SECONDS + 1
-        started = time.monotonic()
-        with pytest.raises(BadEnvironment):  # that it is down is kept for some seconds
-            Mlflow(connection(silent.getsockname()[1])).newest_training("silent")
-        assert time.monotonic() - started < 0.5
+@pytest.fixture
+def dripping():
+    """A server that never ends its answer, though a little of it comes all the time; and the connections that it had."""
+    connections = []
+
+    def answer(server):
+        with suppress(OSError):
+            while True:
+                connections.append(server.accept()[0])
+                threading.Thread(target=drip, args=(connections[-1],), daemon=True).start()
+
+    def drip(one):
+        with suppress(OSError):
+            one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while True:
+                one.sendall(b" ")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        yield server.getsockname()[1], connections
+
+
+def test_nobody_waits_for_a_server_that_does_not_end_its_answer_and_it_is_asked_once_for_all(dripping):
+    port, connections = dripping
+    started = time.monotonic()
+
+    def ask(_viewer):
+        with pytest.raises(BadEnvironment, match="does not answer within 2 s"):
+            Mlflow(connection(port)).newest_training("dripping")
+
+    with ThreadPoolExecutor(3) as viewers:
+        list(viewers.map(ask, range(3)))
+    ask("later")  # that it is down is kept for some seconds
+    assert time.monotonic() - started < mlflow_rest.PATIENCE_SECONDS + 1
+    assert len(connections) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """What MLflow says of an application's trainings, by its REST API: its own client takes seconds and 200 MB to import.
 
-Asked with a short patience and kept for some seconds, so that a server that is down costs one sentence and no page.
+Asked with a short patience, by one viewer for all who look at the same, and kept for some seconds: so a server that is down
+costs one sentence and no page.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +20,7 @@ import httpx
 from nightshift.errors import BadEnvironment
 from nightshift.orchestration.attempt import tracking_uri
 
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 2.0  # for all that a page asks together
 KEPT_SECONDS = 8.0
 POINTS = 5_000  # of one curve that are asked for
 CURVES = ("loss", "held_out_loss", "tokens_per_second")
@@ -37,13 +40,6 @@ class Training:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What MLflow answered: also that there is nothing is an answer."""
-
-    training: Training | None
-
-
 class Mlflow:
     """A tracking server.
 
@@ -53,35 +49,51 @@ class Mlflow:
 
     def __init__(self, connection: Any) -> None:
         self.uri = tracking_uri(connection).rstrip("/")
-        login = (connection.login, connection.password or "") if connection.login else None
-        self._client = httpx.Client(base_url=self.uri, timeout=PATIENCE_SECONDS, auth=login, trust_env=False)
+        self._login = (connection.login, connection.password or "") if connection.login else None
 
     def newest_training(self, application: str) -> Training | None:
         """Return the training that began last, with its curves, or None where there was none."""
-        return kept((self.uri, application), lambda: self._newest(application)).training
+        return kept((self.uri, application), lambda: self._in_time(lambda client: self._newest(client, application)))
 
     def training(self, run_id: str) -> Training | None:
         """Return a training by the id of its run, or None where MLflow does not have it any more."""
-        return kept((self.uri, run_id), lambda: self._by_id(run_id)).training
+        return kept((self.uri, run_id), lambda: self._in_time(lambda client: self._by_id(client, run_id)))
 
-    def _newest(self, application: str) -> Found:
-        answer = self._ask("GET", "experiments/get-by-name", {"experiment_name": application}, absent=True)
+    def _in_time(self, ask: Callable[[httpx.AsyncClient], Awaitable[Training | None]]) -> Training | None:
+        async def asked() -> Training | None:
+            async with (
+                asyncio.timeout(PATIENCE_SECONDS),
+                httpx.AsyncClient(base_url=self.uri, auth=self._login, trust_env=False) as client,
+            ):
+                return await ask(client)
+
+        try:
+            return asyncio.run(asked())
+        except TimeoutError as error:
+            raise BadEnvironment(
+                f"MLflow at {self.uri} does not answer within {PATIENCE_SECONDS:.0f} s; its numbers come back when it does"
+            ) from error
+
+    async def _newest(self, client: httpx.AsyncClient, application: str) -> Training | None:
+        answer = await self._ask(
+            client, "GET", "experiments/get-by-name", {"experiment_name": application}, absent=True
+        )
         if answer is None:
-            return Found(None)
+            return None
         search = {
             "experiment_ids": [answer["experiment"]["experiment_id"]],
             "filter": "tags.`nightshift.job` = 'train'",
             "order_by": ["attributes.start_time DESC"],
             "max_results": 1,
         }
-        runs = (self._ask("POST", "runs/search", search) or {}).get("runs", [])
-        return Found(self._training(runs[0]) if runs else None)
+        runs = (await self._ask(client, "POST", "runs/search", search) or {}).get("runs", [])
+        return await self._training(client, runs[0]) if runs else None
 
-    def _by_id(self, run_id: str) -> Found:
-        answer = self._ask("GET", "runs/get", {"run_id": run_id}, absent=True)
-        return Found(self._training(answer["run"]) if answer else None)
+    async def _by_id(self, client: httpx.AsyncClient, run_id: str) -> Training | None:
+        answer = await self._ask(client, "GET", "runs/get", {"run_id": run_id}, absent=True)
+        return await self._training(client, answer["run"]) if answer else None
 
-    def _training(self, run: dict[str, Any]) -> Training:
+    async def _training(self, client: httpx.AsyncClient, run: dict[str, Any]) -> Training:
         info, data = run["info"], run.get("data", {})
         known = {metric["key"] for metric in data.get("metrics", [])}
         tags = {tag["key"]: tag["value"] for tag in data.get("tags", [])}
@@ -93,19 +105,21 @@ class Mlflow:
             started=_moment(info["start_time"]),
             ended=_moment(info["end_time"]) if info.get("end_time") else None,
             reason=tags.get("nightshift.reason", ""),
-            curves={name: self._curve(info["run_id"], name) for name in CURVES if name in known},
+            curves={name: await self._curve(client, info["run_id"], name) for name in CURVES if name in known},
         )
 
-    def _curve(self, run_id: str, name: str) -> list[tuple[int, float]]:
+    async def _curve(self, client: httpx.AsyncClient, run_id: str, name: str) -> list[tuple[int, float]]:
         asked = {"run_id": run_id, "metric_key": name, "max_results": POINTS}
-        metrics = (self._ask("GET", "metrics/get-history", asked) or {}).get("metrics", [])
+        metrics = (await self._ask(client, "GET", "metrics/get-history", asked) or {}).get("metrics", [])
         return sorted((int(one.get("step", 0)), float(one["value"])) for one in metrics)
 
-    def _ask(self, method: str, path: str, asked: dict[str, Any], *, absent: bool = False) -> dict[str, Any] | None:
+    async def _ask(
+        self, client: httpx.AsyncClient, method: str, path: str, asked: dict[str, Any], *, absent: bool = False
+    ) -> dict[str, Any] | None:
         """:param absent: None is an answer, where MLflow knows no such thing."""
         reads = method == "GET"
         try:
-            answer = self._client.request(
+            answer = await client.request(
                 method, f"/api/2.0/mlflow/{path}", params=asked if reads else None, json=None if reads else asked
             )
         except httpx.HTTPError as error:
@@ -126,31 +140,42 @@ class Mlflow:
             raise BadEnvironment(f"what answers at {self.uri} is no MLflow") from error
 
 
-_kept: dict[tuple[str, str], tuple[float, Found | BadEnvironment]] = {}
+@dataclass
+class _Answer:
+    """What MLflow answered last, and who asks again. That there is nothing, and that it is down, are answers too."""
+
+    asking: threading.Lock = field(default_factory=threading.Lock)
+    at: float = -math.inf
+    said: Training | BadEnvironment | None = None
+
+
+_answers: dict[tuple[str, str], _Answer] = {}
 _lock = threading.Lock()
 
 
-def kept(key: tuple[str, str], ask: Callable[[], Found]) -> Found:
-    """Return what `ask` answered in the last seconds, or answers now. That a server is down is kept as well.
+def kept(key: tuple[str, str], ask: Callable[[], Training | None]) -> Training | None:
+    """Return what `ask` answered in the last seconds, or answers now; who comes meanwhile waits for the same answer.
 
-    :raises BadEnvironment: it is.
+    :raises BadEnvironment: the server is down.
     """
     with _lock:
-        for old in [other for other, (then, _) in _kept.items() if time.monotonic() - then > KEPT_SECONDS]:
-            del _kept[old]
-        known = _kept.get(key)
-    if known is None:
-        answer: Found | BadEnvironment
-        try:
-            answer = ask()
-        except BadEnvironment as error:
-            answer = error
-        known = (time.monotonic(), answer)
-        with _lock:
-            _kept[key] = known
-    if isinstance(known[1], BadEnvironment):
-        raise known[1]
-    return known[1]
+        for old in [other for other, one in _answers.items() if _is_old(one) and not one.asking.locked()]:
+            del _answers[old]
+        answer = _answers.setdefault(key, _Answer())
+    with answer.asking:
+        if _is_old(answer):
+            try:
+                answer.said = ask()
+            except BadEnvironment as error:
+                answer.said = error
+            answer.at = time.monotonic()
+        if isinstance(answer.said, BadEnvironment):
+            raise answer.said
+        return answer.said
+
+
+def _is_old(answer: _Answer) -> bool:
+    return time.monotonic() - answer.at > KEPT_SECONDS
 
 
 def thinned(curve: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
