@@ -91,7 +91,16 @@ def test_every_answer_has_the_headers_that_keep_others_out(visit, two):
         assert "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
-        assert headers["cache-control"] == ("private, max-age=3600" if "static" in path else "no-store")
+        assert headers["cache-control"] == ("no-cache" if "static" in path else "no-store")
+
+
+def test_scripts_and_styles_are_kept_only_under_an_address_that_names_what_they_are(visit, two):
+    addresses = re.findall(r'/nightshift(/static/[^"]+)', visit("/apps/seen").text)
+    assert "/static/dashboard.js" in {address.partition("?")[0] for address in addresses}
+    for address in addresses:
+        assert re.search(r"\?v=[0-9a-f]{12}$", address)
+        assert "max-age=31536000" in visit(address, user=None).headers["cache-control"]
+    assert visit("/static/gone.js?v=1").headers["cache-control"] == "no-store"
 
 
 def test_a_fault_of_ours_is_a_sentence_with_the_same_headers(visit, two, monkeypatch):
@@ -109,6 +118,11 @@ def test_pages_hold_no_script_and_no_style_of_their_own(visit, two):
         page = visit(path).text
         assert not re.search(r"<script(?![^>]*\bsrc=)", page)
         assert not re.search(r"\sstyle=|\son\w+=|<style", page)
+
+
+def test_the_keyboard_reaches_every_wide_table_and_each_has_a_name(visit, two):
+    page = visit("/apps/seen").text
+    assert page.count('class="scroll" tabindex="0" role="region" aria-label="') == page.count('class="scroll"') > 2
 
 
 def test_nothing_is_loaded_from_elsewhere(visit, two):

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from hostile import RUN
+from stored_application import LAST, StoredApplication
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -34,7 +36,7 @@ WAIT_MILLISECONDS = 120_000
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Address of an API server with one application, and the viewer's password."""
+    """Address of an API server with one application, the viewer's password, and the storage."""
     place = tmp_path_factory.mktemp("browsed")
     (place / "apps").mkdir()
     (place / "apps" / "helper.yaml").write_text(APP)
@@ -74,7 +76,7 @@ def served(tmp_path_factory):
     )  # fmt: skip
     try:
         wait_for(url, server, place / "server.log")
-        yield url, json.loads((place / "passwords.json").read_text())["viewer"]
+        yield url, json.loads((place / "passwords.json").read_text())["viewer"], (place / "storage").as_uri()
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -93,7 +95,7 @@ def browser():
 @pytest.fixture(scope="module")
 def login(served, browser):
     """What a browser keeps of a viewer who came to the dashboard first and was sent to the login."""
-    url, password = served
+    url, password, _ = served
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{url}/nightshift/apps/helper?from=mail", timeout=WAIT_MILLISECONDS)
@@ -104,6 +106,12 @@ def login(served, browser):
     state = context.storage_state()
     context.close()
     return state
+
+
+@pytest.fixture
+def stored(served):
+    """What the application has in storage."""
+    return StoredApplication(served[2], "helper")
 
 
 @pytest.fixture
@@ -194,6 +202,28 @@ def test_a_report_runs_its_scripts_in_an_origin_of_nobodys(opened):
     alone.locator("#said").filter(has_text="network").wait_for()
     said = alone.locator("#said").inner_text()
     assert said == "cookie refused, store refused, parent report, network refused"  # it is its own parent
+
+
+def test_what_changed_is_renewed_in_every_part_and_a_failure_to_is_said(opened, stored):
+    page = opened("/nightshift/apps/helper")
+    page.wait_for_selector("#trend canvas")
+    page.evaluate("window.before = document.querySelector('#trend canvas'); renew()")
+    assert page.evaluate("before.isConnected")  # what did not change is not drawn again
+    page.evaluate("document.querySelector('#trend figure').plot.hooks.destroy = [() => { window.destroyed = true; }]")
+    stored.drift(LAST + timedelta(days=1), "FAIL", excess=0.9, reason="more than before")
+    page.evaluate("renew()")
+    for part in ("#drift", "#trend"):
+        assert "2026-11-28" in page.locator(part).text_content()
+    assert "more than before" in page.locator("#head").inner_text()
+    assert page.locator("#trend figure").first.locator("canvas").count() == 1
+    assert page.evaluate("destroyed")  # else a page that stays open grows
+    assert not opened.errors
+    page.route("**/apps/helper", lambda route: route.abort())
+    page.evaluate("renew()")
+    assert "not renewed since" in page.locator(".where").inner_text()
+    page.unroute("**/apps/helper")
+    page.evaluate("renew()")
+    assert "not renewed since" not in page.locator(".where").inner_text()
 
 
 def test_airflow_shows_the_dashboard_in_its_menu_and_on_dags_and_runs(opened, served):

@@ -43,8 +43,9 @@ def effects(trend: Trend, monitor: Monitor) -> list[Row]:
     for night in trend.judged.get(monitor, ()):
         effect = trend.effects.get(night)
         cells = _drift_cells(night, effect) if monitor == "drift" else _bias_cells(night, effect)
-        mark = f"version {night.model_version}" if night.model_version not in {"", version} and rows else ""
-        version = night.model_version or version
+        answered = trend.answered_by(night)
+        mark = f"version {answered}" if answered not in {"", version} and rows else ""
+        version = answered or version
         rows.append(Row(night.starts.timestamp(), night.interval, cells, shown(mark, 20), night.verdict.value))
     return rows
 
@@ -73,11 +74,15 @@ def points(curve: Sequence[tuple[int, float]]) -> list[Row]:
     return [Row(step, str(step), [(value, number(value))]) for step, value in thinned(curve, POINTS)]
 
 
+def metric_label(name: str) -> str:
+    """Return what a metric is called on pages; a bias measure is called what it is."""
+    return Metric(name).label if name in set(Metric) else name.replace("_", " ")
+
+
 def _drift_cells(night: JudgedNight, effect: Effect | None) -> list[Cell]:
     if effect is None:
         return [(None, f"{night.verdict}: nothing was measured"), (None, ""), (None, "")]
-    name = Metric(effect.name).label if effect.name in set(Metric) else effect.name
-    words = f"{night.verdict}: {name} {number(effect.value)} beyond chance"
+    words = f"{night.verdict}: {metric_label(effect.name)} {number(effect.value)} beyond chance"
     warn, fail = effect.warn / effect.fail * 100, 100.0
     return [(effect.value / effect.fail * 100, words), (warn, number(effect.warn)), (fail, number(effect.fail))]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +48,10 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the headers to what an app answers, where the answer has none of its own. What is static may be kept."""
+    """Adds the headers to what an app answers, where the answer has none of its own.
+
+    What is static is kept for a year under an address that names its version, else asked for again each time.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -57,12 +62,14 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
         static = scope["path"].removeprefix(scope.get("root_path", "")).startswith("/static/")
-        wanted = {**HEADERS, "Cache-Control": "private, max-age=3600"} if static else HEADERS
+        kept = "private, max-age=31536000, immutable" if scope["query_string"].startswith(b"v=") else "no-cache"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in wanted.items():
+                if static and message["status"] == HTTPStatus.OK:
+                    headers["Cache-Control"] = kept
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -13,15 +15,14 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nightshift.access.permissions import DAGS
 from nightshift.dashboard import charts
 from nightshift.dashboard.models import Score
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.shown import shown
 from nightshift.monitoring.wording import number
 
 TEXT_CHARACTERS = 600
 NOTHING = "\N{EN DASH}"
-UPLOT = "1.6.32"  # vendored in static/, with its licence
 # Kinds of report -> folders of an address below the folder of that name.
 REPORTS = {"drift": 2, "bias": 2, "evaluations": 1, "replay_reports": 2, "data_docs": 2}
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -58,14 +59,20 @@ def _environment() -> Environment:
         "percent": lambda value: f"{value * 100:.1f} %",
         "scored": scored,
         "seconds": duration,
-        "metric": metric_label,
+        "metric": charts.metric_label,
         "web": web_address,
         "report": lambda address, application, kind: report_path(application, kind, address),
         "points": charts.points,
         "part": lambda value: quote(str(value), safe=""),
     }
-    environment.globals |= {"uplot": UPLOT, "charts": charts}
+    environment.globals |= {"charts": charts, "kinds": DAGS, "version": _version()}
     return environment
+
+
+def _version() -> str:
+    """What the static files are: browsers keep them for as long as it stands in their addresses."""
+    files = sorted((Path(__file__).parent / "static").iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def moment(value: datetime | None) -> str:
@@ -99,11 +106,6 @@ def scored(score: Score | None, metric: str = "") -> str:
     if metric in {"loss", "perplexity"}:
         return f"{number(score.value)} [{number(score.low)}, {number(score.high)}]"
     return f"{score.value * 100:.1f} % [{score.low * 100:.1f}, {score.high * 100:.1f}]"
-
-
-def metric_label(name: str) -> str:
-    """Return what a metric is called on pages; a bias measure is called what it is."""
-    return Metric(name).label if name in set(Metric) else name.replace("_", " ")
 
 
 def web_address(url: str) -> str:

@@ -62,11 +62,20 @@ function marks(rows, xs) {
   };
 }
 
+// What was drawn stays known to uPlot and to the observer until both are told.
+function erase(figure) {
+  const place = figure.querySelector(".plot");
+  widths.unobserve(place);
+  figure.plot?.destroy();
+  figure.plot = undefined;
+  place.replaceChildren();
+}
+
 function draw(figure) {
   const table = figure.querySelector("table");
   const rows = [...table.tBodies[0].rows];
   const place = figure.querySelector(".plot");
-  place.replaceChildren();
+  erase(figure);
   if (rows.length < 2 || typeof uPlot === "undefined") return;
   const nights = figure.dataset.chart === "nights";
   const xs = rows.map((row) => Number(row.dataset.x));
@@ -124,24 +133,35 @@ const widths = new ResizeObserver((entries) => {
   }
 });
 
+let renewing = false;
+const shown = new WeakMap(); // part -> what the server said of it last
+
 // Parts of the page that change while people look: fetched with the page itself, so that there is one truth.
 async function renew() {
-  if (document.hidden) return;
-  let page;
-  try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });
-    if (!answer.ok) return;
-    page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  } catch {
-    return; // the next one may come through
-  }
+  if (document.hidden || renewing) return; // one at a time, however slow the server is
+  renewing = true;
+  const page = await fetchPage();
+  renewing = false;
+  document.getElementById("behind").hidden = page !== null;
+  if (page === null) return; // the next one may come through
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(part.id);
-    if (fresh === null || part.contains(document.activeElement)) continue;
+    if (fresh === null || fresh.innerHTML === shown.get(part) || part.contains(document.activeElement)) continue;
+    shown.set(part, fresh.innerHTML);
+    part.querySelectorAll("figure[data-chart]").forEach(erase);
     const open = [...part.querySelectorAll("details")].map((one) => one.open);
     part.replaceChildren(...fresh.childNodes);
     drawAll(part);
     part.querySelectorAll("details").forEach((one, index) => (one.open = open[index] ?? one.open));
+  }
+}
+
+async function fetchPage() {
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });
+    return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  } catch {
+    return null;
   }
 }
 
@@ -168,5 +188,6 @@ function leadOut(event) {
 document.addEventListener("click", leadOut);
 document.addEventListener("themechange", () => drawAll(document));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));
+document.querySelectorAll("[data-live]").forEach((part) => shown.set(part, part.innerHTML));
 drawAll(document);
-if (document.querySelector("[data-live]")) setInterval(renew, LIVE_SECONDS * 1000);
+if (document.querySelector("main [data-live]")) setInterval(renew, LIVE_SECONDS * 1000);
