@@ -47,7 +47,7 @@ def main() -> None:
         application="helper", kind="drift", severity="warning", title=HOSTILE, facts=[HOSTILE], condition="drift"
     )
     outbox.accept(alert)
-    outbox.delivered(compose([alert], MAILBOX), MAILBOX, now)
+    outbox.into_mailbox(compose([alert], MAILBOX), now)
 
 
 if __name__ == "__main__":

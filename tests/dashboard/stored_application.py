@@ -114,11 +114,14 @@ class StoredApplication:
             "evaluation", "evaluations", [digest_of([version, score])[:16]], files, facts={"verdict": verdict}
         )
 
-    def decision(self, day, action="none", reason="0 of the newest 3 nights with a verdict failed", number=None):
+    def decision(
+        self, day, action="none", reason="0 of the newest 3 nights with a verdict failed", number=None, numbers=None
+    ):
         """What the ledger keeps after a night."""
         decided = Decision(
             id=f"{day}-{digest_of(str(day))[:12]}", action=action, code="tripped" if action == "retrain" else "quiet",
             reason=reason, order=number, model_digest=MODELS["1"], decided=of(day).end + timedelta(hours=5),
+            numbers=numbers or {},
         )  # fmt: skip
         self.records.create(decided)
         return decided

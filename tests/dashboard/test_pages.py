@@ -1,10 +1,15 @@
 """The pages as somebody who is logged in sees them, on storage that the package's own functions wrote."""
 
+import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from stored_application import LAST, MODELS, days
+
+from nightshift.dashboard import own_threads
+from nightshift.dashboard.known import known_application
 
 NOW = datetime.now(UTC)
 
@@ -51,6 +56,7 @@ def test_an_application_page_says_why(visit, helper):
     page = visit("/apps/helper").text
     assert "What changed on 2026-11-27" in page
     assert "mean 0.9 → 0.4" in page
+    assert '<td role="cell" class="num" data-label="Beyond chance">0.6</td>' in page  # what the floor is held against
     assert "where is my card?" in page
     assert "infinity" not in page.lower()
 
@@ -124,6 +130,70 @@ def test_a_record_that_cannot_be_read_costs_its_part_of_the_page(visit, helper, 
     assert "unreadable" in visit("/").text
 
 
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        {"metrics": [{"metric": "exact_match", "verdict": "FAIL"}]},
+        {"metrics": None},
+        {"segments": [{"rows": None}]},
+        [],
+    ],
+)
+def test_a_verdict_of_another_form_costs_its_part_of_the_page(visit, helper, tmp_path, verdict):
+    file = next((tmp_path / "storage" / "helper" / "drift" / str(LAST)).rglob("verdict.json"))
+    file.write_text(json.dumps(verdict))
+    page = visit("/apps/helper").text
+    assert re.search(r'<section id="why".*?verdict\.json cannot be read', page, re.S)
+    assert "87.0 % [83.0, 91.0]" in page
+
+
+def test_a_replay_of_another_form_costs_its_part_of_the_page(visit, helper):
+    helper.partition(
+        "replay", "replay_reports", [str(LAST), "0123456789abcdef"], {"report.html": "R"}, facts={"verdict": "PASS"}
+    )
+    page = visit("/apps/helper").text
+    assert "its manifest names no verdict with reasons" in page
+    assert "What changed on 2026-11-27" in page
+
+
+def test_storage_that_hangs_is_said_in_words_and_keeps_no_other_page(visit, helper, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_threads, "PATIENCE_SECONDS", 0.5)
+    pipe = tmp_path / "storage" / "helper" / "ledger" / "releases" / "ffff.json"
+    os.mkfifo(pipe)  # who opens it waits for a writer
+    answer = visit("/apps/helper")
+    assert answer.status_code == 503
+    assert "Storage did not answer within" in answer.text
+    assert visit("/mailbox").status_code == 200
+    writer = os.open(pipe, os.O_RDWR)
+    pipe.unlink()
+    os.close(writer)
+
+
+def test_a_night_is_told_with_the_version_that_answered_and_the_one_it_was_judged_for(visit, helper):
+    helper.bias(LAST, version="2")
+    assert "answers of version 1, judged for version 2" in visit("/apps/helper").text
+
+
+def test_numbers_of_a_decision_can_be_told_apart(visit, helper):
+    names = [
+        f"exact match of the candidate compared with that of the base model, {which} end"
+        for which in ("lower", "upper")
+    ]
+    helper.decision(LAST, numbers=dict.fromkeys(names, 0.5))
+    page = visit("/apps/helper").text
+    assert all(f"<dt>{name}</dt>" in page for name in names)
+
+
+def test_a_right_that_was_given_is_seen_though_the_file_is_the_same(applications):
+    applications("helper")
+    path, stamp = applications.folder / "helper.yaml", (1, 1)
+    good = path.read_text()
+    for content, readable in ((good.replace("null", "nul!"), False), (good, True)):
+        path.write_text(content)
+        os.utime(path, ns=stamp)  # as after chmod: neither time nor size of the content say that something changed
+        assert bool(known_application("helper").settings) is readable
+
+
 def test_a_night_that_is_half_written_is_none_yet(visit, helper, tmp_path):
     (tmp_path / "storage" / "helper" / "drift" / "2026-11-28" / "0123456789abcdef").mkdir(parents=True)
     assert "drift of 2026-11-27 FAIL" in visit("/").text
@@ -136,6 +206,9 @@ def test_what_became_too_old_for_the_schedule_is_marked(visit, applications):
     )
     page = visit("/apps/daily").text
     assert re.search(r"interactions</th>.*?stale</span> \d{4}-\d\d-\d\d is expected and not there", page, re.S)
+    assert re.search(
+        r"interactions stale: <span class=\"small\">\d{4}-\d\d-\d\d is expected and not there", visit("/").text
+    )
 
 
 def test_a_message_of_the_outbox_is_in_the_mailbox(visit, helper):
@@ -149,7 +222,7 @@ def test_a_message_of_the_outbox_is_in_the_mailbox(visit, helper):
     )
     outbox.accept(alert)
     message = compose([alert], MAILBOX)
-    outbox.delivered(message, MAILBOX, NOW)
+    outbox.into_mailbox(message, NOW)
     assert "drift of &lt;b&gt;2026-11-27&lt;/b&gt;" in visit("/mailbox").text
     assert "drift of &lt;b&gt;2026-11-27&lt;/b&gt;" in visit("/apps/helper").text
     assert f"/mailbox/helper/{message.id}/html" in visit(f"/mailbox/helper/{message.id}").text

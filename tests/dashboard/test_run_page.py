@@ -6,15 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nightshift.alerts.alert import Alert
+from nightshift.alerts.outbox import Outbox
 from nightshift.jobs.contract import ResultFile
 from nightshift.jobs.usage import PodUsage, usage_address
+from nightshift.monitoring.policy import Request
 from nightshift.orchestration.attempt import results_of
 
 RUN = "manual__2026-11-28T10:00:00+00:00"
 DAG = """\
 from airflow.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
-for name in ("ran_finetune", "nightshift_usage"):
+for name in ("ran_finetune", "nightshift_usage", "nightshift_alerts", "nightshift_foreign"):
     with DAG(name, schedule=None):
         EmptyOperator(task_id="snapshot") >> EmptyOperator(task_id="approve")
 """
@@ -47,9 +50,11 @@ def in_airflow(airflow, tmp_path_factory):
         asked = {"subject": "ran: release version 2?", "assignees": [{"id": "2", "name": "alice"}]}
         session.add(HITLDetail(ti_id=asking.id, options=["Approve"], **asked))
         session.get(DagModel, "nightshift_usage").is_paused = True
+        session.get(DagModel, "nightshift_alerts").is_paused = False
     yield
     with create_session() as session:
-        session.get(DagModel, "nightshift_usage").is_stale = True
+        for dag in ("nightshift_usage", "nightshift_alerts"):
+            session.get(DagModel, dag).is_stale = True
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_a_run_shows_its_tasks_with_what_their_newest_try_answered(visit, ran, t
     for number, verdict in ((1, "FAIL"), (2, "PASS")):
         result = {
             "verdict": verdict, "reasons": [f"try {number} found <b>2,448</b> examples"], "examples": 2448,
-            "run_url": "http://mlflow.test/#/runs/1", "evaluation": f"{ran.storage}/ran/evaluations/0123456789abcdef",
+            "run_url": "http://mlflow.test/#/runs/1", "evaluation": "s3://where-it-was/ran/evaluations/0123456789abcdef",
             "secret": "javascript:alert(1)", "snapshot_digest": "d" * 64,
         }  # fmt: skip
         file = ResultFile(
@@ -106,13 +111,30 @@ def test_a_run_shows_what_its_pods_used_and_how_to_look_at_them(visit, ran, tmp_
 
 
 def test_what_waits_for_people_comes_first_and_leads_to_airflows_form(visit, ran):
+    Outbox(ran.storage, "ran").accept(
+        Alert(application="ran", kind="approval_waits", severity="warning", title="ran: waits", condition="approval 1")
+    )
     page = visit("/apps/ran").text
     assert '<span class="badge waiting">waiting</span>' in page
     assert "ran: release version 2?" in page
     assert "alice" in page
     path = f"/dags/ran_finetune/runs/{RUN.replace(':', '%3A').replace('+', '%2B')}/tasks/approve/required_actions"
     assert f'href="{path}" target="_top"' in page
-    assert "1 approval waits" in visit("/").text
+    row = visit("/").text
+    assert "1 approval waits" in row
+    assert "open alert" not in row  # that somebody is asked is said once
+
+
+def test_nobody_waits_where_airflow_asks_nobody_any_more(visit, ran, applications):
+    now = datetime.now(UTC)
+    asked = Request(
+        id="1", version="2", model_digest="b" * 64, evaluation_digest="e" * 64, champion_digest=None, verdict="PASS",
+        subject="release version 2?", dag_id="helper_release", run_id="ended_by_hand", task_id="ask", asked=now,
+        until=now + timedelta(days=1),
+    )  # fmt: skip
+    applications("helper").records.create(asked)
+    for path in ("/", "/apps/helper"):
+        assert '<span class="badge new">new</span>' in visit(path).text
 
 
 def test_runs_in_progress_say_what_they_do(visit, ran):
@@ -123,8 +145,15 @@ def test_runs_in_progress_say_what_they_do(visit, ran):
 
 
 def test_housekeeping_that_does_not_run_is_late(visit, ran):
-    keeping = re.search(r'<h2 id="keeping">.*?</section>', visit("/").text, re.S)[0]
+    keeping = re.search(r'<section id="keeping".*?</section>', visit("/").text, re.S)[0]
     assert "nightshift_usage</strong> is paused" in keeping
+    assert "not run yet</span> nightshift_alerts" in keeping
+    assert "on time" not in keeping
+    assert "nightshift_foreign" not in keeping
+
+
+def test_who_sees_no_application_sees_no_housekeeping_either(visit, ran):
+    assert "nightshift_usage" not in visit("/", user="newcomer").text
 
 
 def test_a_run_that_is_gone_or_of_another_application_is_a_sentence(visit, ran, applications):

@@ -22,6 +22,10 @@ from nightshift.data.storage import default_storage
 from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
 
 RUNNING = ("running", "queued")
+# They belong to no application, and everybody depends on them: so whoever sees an application sees whether they run.
+HOUSEKEEPING = tuple(
+    f"nightshift_{name}" for name in ("alerts", "audit", "janitor", "unreadable_applications", "usage")
+)
 LATE = timedelta(minutes=20)  # after the moment in which housekeeping should have begun
 
 
@@ -170,9 +174,7 @@ def waiting_for_people(names: Iterable[str]) -> dict[str, list[Waiting]]:
 def housekeeping(now: datetime) -> list[Housekeeping]:
     """Return the DAGs that look after all applications, and whether they do."""
     with create_session(scoped=False) as session:
-        dags = session.scalars(
-            select(DagModel).where(DagModel.dag_id.startswith("nightshift_", autoescape=True), ~DagModel.is_stale)
-        ).all()
+        dags = session.scalars(select(DagModel).where(DagModel.dag_id.in_(HOUSEKEEPING), ~DagModel.is_stale)).all()
         found = []
         for dag in sorted(dags, key=lambda dag: dag.dag_id):
             last = session.execute(

@@ -20,6 +20,7 @@ from nightshift.dashboard.airflow_state import housekeeping, storage_uri
 from nightshift.dashboard.application import gather
 from nightshift.dashboard.headers import HEADERS, SecurityHeaders
 from nightshift.dashboard.known import application_of
+from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import airflow_root, render
 from nightshift.dashboard.panels import panel
 
@@ -34,15 +35,18 @@ app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), na
 
 
 @app.api_route("/", methods=READ)
+@in_own_threads
 def every_application(request: Request, asking: Asking) -> HTMLResponse:
     """Show every application that the user may see in one row."""
     known = asking.applications()
     may_see_runs = {one.name: asking.may_see_runs(one.name) for one in known}
     found = panel(lambda: overview.rows(known, storage_uri(), may_see_runs))
-    return render(request, "overview.html.jinja", rows=found, keeping=panel(lambda: housekeeping(datetime.now(UTC))))
+    keeping = panel(lambda: housekeeping(datetime.now(UTC))) if known else None
+    return render(request, "overview.html.jinja", rows=found, keeping=keeping)
 
 
 @app.api_route("/apps/{application}", methods=READ)
+@in_own_threads
 def one_application(request: Request, application: str, asking: Asking) -> HTMLResponse:
     """Show all that is known of one application."""
     known = asking.application(application)
@@ -54,6 +58,7 @@ def one_application(request: Request, application: str, asking: Asking) -> HTMLR
 
 
 @app.api_route("/apps/{application}/runs/{dag_id}/{run_id:path}", methods=READ)
+@in_own_threads
 def one_run(request: Request, application: str, dag_id: str, run_id: str, asking: Asking) -> HTMLResponse:
     """Show what one run did for an application."""
     known = asking.application(application)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.nights import TREND, JudgedNight
 from nightshift.dashboard.panels import Panel, panel
-from nightshift.dashboard.state import Facts, State, state_of
+from nightshift.dashboard.state import Facts, State, beside, state_of
 from nightshift.dashboard.stored import Store, read_each, readers
-from nightshift.data.partition import Manifest
-from nightshift.jobs.usage import PodUsage
+from nightshift.dashboard.why import Why, why
+from nightshift.errors import BadInput
+from nightshift.jobs.usage import PodUsage, total
 from nightshift.monitoring.policy import Monitor, Snooze
-
-NOVEL_SHOWN = 6
+from nightshift.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,10 @@ class Trend:
     quality: str | None
     unreadable: Sequence[str]
 
-
-@dataclass(frozen=True)
-class Why:
-    """What the newest drift verdict says: metrics that moved, where, and prompts that are unlike all before."""
-
-    night: JudgedNight
-    metrics: Sequence[Mapping[str, Any]]
-    segments: Sequence[Mapping[str, Any]]
-    novel: Sequence[Mapping[str, str]]
+    def answered_by(self, night: JudgedNight) -> str:
+        """Return the version that answered a night, which may be another than the one that it was judged for."""
+        versions = {one.interval: one.model_version for one in self.answered}
+        return versions.get(night.interval) or night.model_version
 
 
 @dataclass(frozen=True)
@@ -74,12 +68,20 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """Whether the newest retraining helped, by the night that asked for it; `address` is interval and folder."""
+
+    address: tuple[str, ...]
+    verdict: Verdict
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Reports:
-    """Interval and address of the newest data docs and replay; () where there are none."""
+    """Interval and address of the newest data docs, () where there are none, and the newest replay."""
 
     data_docs: tuple[str, ...]
-    replay: tuple[str, ...]
-    replay_facts: Manifest | None
+    replay: Replay | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Page:
     why: Panel[Why | None]
     decisions: Panel[Decisions]
     told: Panel[Told]
+    alerts: Sequence[Alert]  # of those that hold, what says more than what waits
     runs: Panel[list[airflow_state.Run]] | None  # None: the user may not see runs
     waiting: Panel[list[airflow_state.Waiting]] | None
     training: Panel[Training | None]
@@ -125,19 +128,21 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         champion = panel(lambda: models.champion(store))
         digest = champion.shown.digest if champion.shown else ""
         fresh = later(lambda: freshness(store, app, judged.shown or {}, digest, now))
-        why = later(lambda: _why(store, (judged.shown or {}).get("drift", [])))
+        said = later(lambda: why(store, (judged.shown or {}).get("drift", [])))
     known: Panel[Decisions] = decisions.result()
     retrainings = list(known.shown.retrainings) if known.shown else []
     asked: Panel[list[airflow_state.Waiting]] | None = waiting.result() if waiting else None
     alerts: Panel[Told] = told.result()
     partitions: Panel[list[Fresh]] = fresh.result()
-    used = spending.used_by(pods.result().shown or [])
+    used = total(pods.result().shown or [])
+    waits = [one.subject for one in (asked.shown if asked else None) or ()]
+    others = beside(alerts.shown.open if alerts.shown else [], waits)
     facts = Facts(
         nights=judged.shown or {},
         champion=champion.shown,
         retraining=ledger.open_retraining(retrainings),
-        waits=[one.subject for one in (asked.shown if asked else None) or ()],
-        alerts=[(alert.severity, alert.title) for alert in alerts.shown.open] if alerts.shown else [],
+        waits=waits,
+        alerts=[(alert.severity, alert.title) for alert in others],
         stale=[one for one in partitions.shown or () if one.stale],
     )
     return Page(
@@ -145,9 +150,10 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         state=state_of(facts),
         models=found.result(),
         trend=trend.result(),
-        why=why.result(),
+        why=said.result(),
         decisions=known,
         told=alerts,
+        alerts=others,
         runs=runs.result() if runs else None,
         waiting=asked,
         training=training.result(),
@@ -173,25 +179,6 @@ def _trend(store: Store) -> Trend:
     return Trend(judged, effects, answered, nights.quality_shown(answered), unreadable)
 
 
-def _why(store: Store, judged: Sequence[JudgedNight]) -> Why | None:
-    if not judged:
-        return None
-    night = judged[-1]
-    verdict = nights.verdict_file(store, night)
-    moved = [one for one in verdict.get("metrics", []) if one["verdict"] in {"WARN", "FAIL"}]
-    where = [one for one in verdict.get("segments", []) if one["verdict"] in {"WARN", "FAIL"}]
-    return Why(night, moved, where[:5], _novel(store, night))
-
-
-def _novel(store: Store, night: JudgedNight) -> Sequence[Mapping[str, str]]:
-    manifest = store.manifest("drift", night.interval, night.address)
-    if manifest is None or "report.json" not in night.files:
-        return []
-    content = store.read("drift", night.interval, night.address, manifest.file("report.json").path)
-    new = json.loads(content or b"{}").get("new", [])
-    return [{key: str(one.get(key, "")) for key in ("prompt", "response", "novelty")} for one in new[:NOVEL_SHOWN]]
-
-
 def _decisions(store: Store, now: datetime) -> Decisions:
     retrainings, asleep, asked = ledger.retrainings(store), ledger.snoozes(store), ledger.requests(store)
     gates = models.gate_records(store)
@@ -207,10 +194,16 @@ def _told(storage: str, app: Application) -> Told:
 def _reports(store: Store) -> Reports:
     days = store.names("data_docs")
     docs = store.names("data_docs", days[-1]) if days else []
+    return Reports((days[-1], docs[-1]) if docs else (), _replay(store))
+
+
+def _replay(store: Store) -> Replay | None:
     replays = store.newest("replay_reports", most=1)
-    replay = replays[-1] if replays else ()
-    return Reports(
-        (days[-1], docs[-1]) if docs else (),
-        replay,
-        store.manifest("replay_reports", *replay) if replay else None,
-    )
+    manifest = store.manifest("replay_reports", *replays[-1]) if replays else None
+    if manifest is None:
+        return None
+    try:
+        return Replay(replays[-1], Verdict(manifest.facts["verdict"]), list(map(str, manifest.facts["reasons"])))
+    except (LookupError, TypeError, ValueError) as error:
+        place = store.address("replay_reports", *replays[-1])
+        raise BadInput(f"{place}: its manifest names no verdict with reasons") from error

@@ -32,11 +32,12 @@ def known_application(name: str) -> Known:
         stamp = path.stat()
     except OSError as error:
         return Known(name, None, f"{path.name} cannot be read: {error.strerror}; an application's file ends in .yaml")
-    return _read(name, path, stamp.st_mtime_ns, stamp.st_size)
+    # The time of its node as well: a right that was given changes no content.
+    return _read(name, path, (stamp.st_mtime_ns, stamp.st_ctime_ns, stamp.st_size))
 
 
 @lru_cache(maxsize=1_000)
-def _read(name: str, _path: Path, _changed: int, _size: int) -> Known:
+def _read(name: str, _path: Path, _stamp: tuple[int, ...]) -> Known:
     try:
         return Known(name, load_application(name))
     except BadApplication as error:

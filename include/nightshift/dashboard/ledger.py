@@ -103,14 +103,14 @@ def snoozed(known: list[Snooze], now: datetime) -> Snooze | None:
     return known[-1] if known and known[-1].until > now else None
 
 
-def requests(store: Store, most: int = NEWEST_REQUESTS) -> list[Asked]:
+def requests(store: Store) -> list[Asked]:
     """Return the newest requests to people, in order of time.
 
     :raises BadInput: a record cannot be read.
     """
     answered = set(store.names("ledger", "answers"))
     found = []
-    for name in store.names("ledger", "requests")[-most:]:
+    for name in store.names("ledger", "requests")[-NEWEST_REQUESTS:]:
         if request := _request(store, name):
             found.append(Asked(request, _answer(store, name) if name in answered else None))
     return found

@@ -14,6 +14,7 @@ from nightshift.dashboard.access import Asking
 from nightshift.dashboard.airflow_state import storage_uri
 from nightshift.dashboard.headers import REPORT_POLICY
 from nightshift.dashboard.known import Known
+from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import render
 from nightshift.dashboard.panels import Panel, panel
 from nightshift.dashboard.stored import read_each
@@ -34,6 +35,7 @@ class Box:
 
 
 @router.api_route("/mailbox", methods=["GET", "HEAD"])
+@in_own_threads
 def mailbox(request: Request, asking: Asking, application: str | None = None) -> HTMLResponse:
     """Show the newest messages of all applications, or of one."""
     known = [asking.application(application)] if application else asking.applications()
@@ -52,12 +54,14 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
 
 
 @router.api_route("/mailbox/{application}/{message}", methods=["GET", "HEAD"])
+@in_own_threads
 def message(request: Request, application: str, message: str, asking: Asking) -> HTMLResponse:
     """Show one message in both its forms."""
     return render(request, "message.html.jinja", message=_message(application, message, asking))
 
 
 @router.api_route("/mailbox/{application}/{message}/html", methods=["GET", "HEAD"])
+@in_own_threads
 def as_html(application: str, message: str, asking: Asking) -> Response:
     """Answer with the HTML form as a mail program shows it, in an origin of nobody's."""
     policy = REPORT_POLICY.replace("sandbox allow-scripts", "sandbox")

@@ -13,8 +13,9 @@ from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.known import Known
 from nightshift.dashboard.panels import panel
-from nightshift.dashboard.state import Facts, State, Word, state_of
+from nightshift.dashboard.state import Facts, State, Word, beside, state_of
 from nightshift.dashboard.stored import Store, read_each
+from nightshift.jobs.usage import total
 from nightshift.monitoring.policy import Monitor
 
 
@@ -67,11 +68,9 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
     judged, _ = nights.last_nights(store, nights.STRIP)
     champion = models.champion(store)
     retrainings = ledger.retrainings(store, app.retraining.max_a_week + 2)
-    waits = [one.subject for one in waiting] or [
-        one.request.subject for one in ledger.requests(store, 3) if one.answer is None and one.request.until > now
-    ]
-    alerts = outbox.open()
-    used = spending.used_by(spending.week_of_pods(store, now))
+    waits = [one.subject for one in waiting]
+    alerts = beside(outbox.open(), waits)
+    used = total(spending.week_of_pods(store, now))
     stale = [one for one in freshness(store, app, judged, champion.digest if champion else "", now) if one.stale]
     return Row(
         name=app.name,

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from nightshift.dashboard.access import Asking
 from nightshift.dashboard.airflow_state import storage_uri
 from nightshift.dashboard.headers import REPORT_POLICY
+from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import REPORTS, render
 from nightshift.dashboard.panels import panel
 from nightshift.dashboard.stored import Store
@@ -25,6 +26,7 @@ Address = Annotated[str, Path(max_length=400)]
 
 
 @router.api_route("/apps/{application}/reports/{kind}/{address:path}", methods=["GET", "HEAD"])
+@in_own_threads
 def framed(request: Request, application: str, kind: str, address: Address, asking: Asking) -> HTMLResponse:
     """Show a report below the way back."""
     known = asking.application(application)
@@ -33,6 +35,7 @@ def framed(request: Request, application: str, kind: str, address: Address, aski
 
 
 @router.api_route("/apps/{application}/raw/{kind}/{address:path}", methods=["GET", "HEAD"])
+@in_own_threads
 def raw(application: str, kind: str, address: Address, asking: Asking) -> Response:
     """Answer with a report as it lies in storage, in an origin of nobody's."""
     known = asking.application(application)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from nightshift.dashboard.spending import account
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import ResultFile
-from nightshift.jobs.usage import PodUsage
+from nightshift.jobs.usage import PodUsage, run_key
 from nightshift.orchestration.attempt import results_of
 
 LOOK_BACK_DAYS = 31  # for accounts of a run that Airflow does not know any more
@@ -78,7 +77,7 @@ def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | N
 
 def pods_of(store: Store, run: Run) -> list[PodUsage]:
     """Return the accounts of the pods of a run that ended, in order of time."""
-    key = hashlib.sha256(f"{run.dag_id}|{run.run_id}".encode()).hexdigest()[:12]
+    key = run_key(run.dag_id, run.run_id)
     now = datetime.now(UTC)
     first = (run.started or now - timedelta(days=LOOK_BACK_DAYS)).astimezone(UTC).date()
     last = ((run.ended or now) + timedelta(days=1)).astimezone(UTC).date()
@@ -167,8 +166,8 @@ def _flat(result: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 def _report(store: Store, uri: str) -> str:
     """The path below the dashboard of the page that lies at, or in the partition at, a URI; "" where there is none."""
-    parts = store.parts_of(uri) or ()
-    if not parts or parts[0] not in REPORTS or len(parts) <= REPORTS[parts[0]]:
+    parts = store.parts_of(uri)
+    if parts[0] not in REPORTS or len(parts) <= REPORTS[parts[0]]:
         return ""
     return report_path(store.application, parts[0], parts[1 : REPORTS[parts[0]] + 1])
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from nightshift.config import Application
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.jobs.usage import PodUsage, Used, total
+from nightshift.jobs.usage import PodUsage, Used
 from nightshift.monitoring.policy import WEEK
 
 
@@ -44,11 +44,6 @@ def spent_this_week(app: Application, used: Used, trainings: int, hours: float) 
         Spent("retrainings", float(trainings), float(policy.max_a_week)),
         Spent("training hours", hours, policy.max_hours_a_week),
     ]
-
-
-def used_by(pods: list[PodUsage]) -> Used:
-    """Return what pods used together."""
-    return total(pods)
 
 
 @lru_cache(maxsize=20_000)

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nightshift.alerts.alert import Alert
 from nightshift.dashboard.freshness import Fresh
 from nightshift.dashboard.ledger import Retraining
 from nightshift.dashboard.models import Model
 from nightshift.dashboard.nights import JudgedNight
 from nightshift.monitoring.policy import Monitor
-from nightshift.people import Severity
+from nightshift.people import Kind, Severity
 from nightshift.verdict import Verdict
 
 
@@ -52,6 +53,11 @@ class Facts:
     waits: Sequence[str] = ()
     alerts: Sequence[tuple[Severity, str]] = ()
     stale: Sequence[Fresh] = ()
+
+
+def beside(alerts: Sequence[Alert], waits: Sequence[str]) -> list[Alert]:
+    """Return the alerts that say something else than that people are asked, where it is said that they are."""
+    return [alert for alert in alerts if not (waits and alert.kind is Kind.APPROVAL_WAITS)]
 
 
 def state_of(facts: Facts) -> State:

@@ -107,10 +107,10 @@ class Store:
         """Return the URI of a file or folder."""
         return "/".join((str(self.place), *parts))
 
-    def parts_of(self, uri: str) -> tuple[str, ...] | None:
-        """Return the parts that lead to a URI below this place, or None where it lies elsewhere."""
-        prefix = f"{self.place}/"
-        return tuple(uri.removeprefix(prefix).split("/")) if uri.startswith(prefix) else None
+    def parts_of(self, uri: str) -> tuple[str, ...]:
+        """Return the parts that lead to what a job called by this URI, wherever storage was then; ("",) for what is not ours."""
+        _, found, below = uri.rpartition(f"/{self.application}/")
+        return tuple(below.split("/")) if found else ("",)
 
     def _path(self, parts: tuple[str, ...]) -> str:
         return "/".join((self.root, *parts))

@@ -1,0 +1,85 @@
+"""What the newest drift verdict says in detail: metrics that moved, where, and prompts that are unlike all before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from nightshift.dashboard.nights import JudgedNight
+from nightshift.dashboard.stored import Store
+from nightshift.verdict import Verdict
+
+SEGMENTS_SHOWN = 5
+NOVEL_SHOWN = 6
+MOVED = (Verdict.FAIL, Verdict.WARN)
+
+
+class Moved(BaseModel):
+    """A metric of a night, as far as the page shows it; `excess` is its effect beyond chance, in units of `fail`, its floor."""
+
+    metric: str
+    verdict: Verdict
+    effect: float = 0.0
+    excess: float = 0.0
+    fail: float
+    direction: str = ""
+    learned: bool = False
+
+
+class Segment(BaseModel):
+    """How the rows of one segment compare, with the metrics that moved in it, the worst first."""
+
+    segment: str
+    verdict: Verdict
+    rows: int
+    metrics: list[Moved] = []
+
+
+class Novel(BaseModel):
+    """A prompt, its response, and how far it is from what the champion was trained on: 0 (the same) to 2."""
+
+    prompt: str = ""
+    response: str = ""
+    novelty: str = ""
+
+
+@dataclass(frozen=True)
+class Why:
+    """What to show of one night."""
+
+    night: JudgedNight
+    metrics: Sequence[Moved]
+    segments: Sequence[Segment]
+    novel: Sequence[Novel]
+
+
+class _Verdict(BaseModel):
+    metrics: list[Moved] = []
+    segments: list[Segment] = []
+
+
+class _Report(BaseModel):
+    new: list[Novel] = []
+
+
+def why(store: Store, judged: Sequence[JudgedNight]) -> Why | None:
+    """Return what the newest of the judged nights says, or None where there is none.
+
+    :raises BadInput: a file of its partition cannot be read.
+    """
+    if not judged:
+        return None
+    night = judged[-1]
+    place = ("drift", night.interval, night.address)
+    manifest = store.manifest(*place)
+    verdict = store.model(_Verdict, *place, manifest.file("verdict.json").path) if manifest else None
+    listed = manifest if "report.json" in night.files else None
+    report = store.model(_Report, *place, listed.file("report.json").path) if listed else None
+    return Why(
+        night,
+        [one for one in verdict.metrics if one.verdict in MOVED] if verdict else [],
+        [one for one in verdict.segments if one.verdict in MOVED][:SEGMENTS_SHOWN] if verdict else [],
+        report.new[:NOVEL_SHOWN] if report else [],
+    )
