@@ -4,11 +4,12 @@
 Looks every five minutes after what nobody tells, and delivers what waits in the outboxes of all applications.
 
 - **look** asks Airflow for runs that failed without a word (a killed process calls nothing), tasks that hang, runs that are
-  late or did not come, and files that cannot be read; the ledger for requests that wait for an answer; and the accounts of
-  pods for a budget that is nearly spent. What is over is told, too. Then it writes down that it looked, and calls the
-  address of the connection `nightshift_heartbeat`, where there is one: whoever listens there notices when Airflow is dead.
-- **deliver** sends what waits, to the routes of each application: what a channel did not take, and what was too much for an
-  hour. A channel that is down fails nothing; its messages wait.
+  late or did not come, housekeeping that fails or is paused, and files that cannot be read; the ledger for requests that wait
+  for an answer; and the accounts of pods for a budget that is nearly spent. What is over is found, too. Then it writes down
+  that it looked, and calls the address of the connection `nightshift_heartbeat`, where there is one: whoever listens there
+  notices when Airflow is dead.
+- **deliver** sends what waits, to the routes of each application: what runs and looks keep, what a channel did not take, and
+  what was too much for an hour. A channel that is down fails nothing; its messages wait.
 
 The two know nothing of each other, so that neither keeps the other from its work. One application that cannot be looked after
 keeps no other from it; the task fails in the end and says which.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowException
@@ -36,20 +38,26 @@ log = logging.getLogger(__name__)
 @task
 def look() -> int:
     """Look after every application; return how much is news."""
+    from nightshift.alerts.everybody import everybody
     from nightshift.orchestration.airflow_rest import airflow_rest
     from nightshift.orchestration.attempt import storage_uri
     from nightshift.orchestration.heartbeat import beat
-    from nightshift.orchestration.watching import look_after, see
+    from nightshift.orchestration.seen import see
+    from nightshift.orchestration.watching import look_after, look_after_all
 
     apps, storage, news, failed = readable_applications(), storage_uri(), 0, []
     with airflow_rest() as rest:
         seen = see(rest, [app.name for app in apps])
-        for app in apps:
+        looks = {app.name: partial(look_after, app, storage, rest, seen) for app in apps}
+        for name, one in {
+            **looks,
+            "what concerns all": partial(look_after_all, everybody(apps), storage, seen),
+        }.items():
             try:
-                news += look_after(app, storage, rest, seen)
+                news += one()
             except Exception:  # object stores have errors of their own
-                log.exception("%s could not be looked after", app.name)
-                failed.append(app.name)
+                log.exception("%s could not be looked after", name)
+                failed.append(name)
     if failed:
         raise AirflowException(f"could not be looked after, and the log above says why: {', '.join(failed)}")
     beat()
@@ -60,6 +68,7 @@ def look() -> int:
 def deliver() -> dict[str, dict[str, str]]:
     """Deliver what waits; return why routes did not take it, by application and connection."""
     from nightshift.alerts.delivery import deliver as delivered
+    from nightshift.alerts.everybody import everybody
     from nightshift.alerts.outbox import Outbox
     from nightshift.orchestration.attempt import storage_uri
 
@@ -74,6 +83,7 @@ def deliver() -> dict[str, dict[str, str]]:
             return {"outbox": type(error).__name__}
 
     apps = readable_applications()
+    apps.append(everybody(apps))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         troubles = dict(zip([app.name for app in apps], pool.map(of, apps), strict=True))
     for name, routes in troubles.items():

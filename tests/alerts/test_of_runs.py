@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from nightshift.alerts.of_runs import Run, failed, late, works_again
+from nightshift.alerts.conditions import held_with
+from nightshift.alerts.of_runs import Run, failed, late, no_longer_failed, works_again
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 RUN = Run(
@@ -44,3 +45,34 @@ def test_a_late_run_says_since_when():
 def test_a_success_ends_what_the_failure_and_the_delay_opened():
     bad = {failure(RUN).condition, late("bank", RUN, 2, links={}, now=NOW).condition}
     assert {alert.condition for alert in works_again("bank", RUN, links={}, now=NOW)} == bad
+
+
+def test_a_late_run_that_was_cleared_may_be_late_again_and_two_late_runs_are_two():
+    def lateness(**fields):
+        return late("bank", RUN.model_copy(update=fields), 2, links={}, now=NOW)
+
+    assert lateness(queued_at=NOW - timedelta(hours=9)).id != lateness(queued_at=NOW - timedelta(hours=3)).id
+    assert lateness(run_id="other").condition != lateness().condition
+
+
+def recovered(run, *successes):
+    held = held_with(None, failure(RUN))
+    return [
+        alert.title for alert in no_longer_failed(held, run, successes, links={}, now=NOW) if alert.kind == "job_failed"
+    ]
+
+
+def run(state, hours_ago, **fields):
+    return RUN.model_copy(update={"state": state, "end_date": NOW - timedelta(hours=hours_ago), **fields})
+
+
+def test_a_failure_is_over_when_its_run_or_a_later_one_succeeded_or_it_was_deleted():
+    failed_run = run("failed", 3)
+    assert recovered(run("success", 1)) == ["bank_ingest works again"]
+    assert recovered(failed_run, run("success", 1, run_id="next")) == ["bank_ingest works again"]
+    assert recovered(None) == ["the run that failed was deleted: bank_ingest: it failed"]
+
+
+def test_a_failure_holds_while_only_earlier_runs_succeeded_or_its_run_was_cleared():
+    assert recovered(run("failed", 3), run("success", 4, run_id="before")) == []
+    assert recovered(run("running", 3)) == []

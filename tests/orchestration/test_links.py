@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 
-from nightshift.orchestration.links import LINKS, links_of
+from nightshift.alerts.everybody import EVERYBODY
+from nightshift.orchestration.links import LINKS, links_of, run_links
 
 RUN = ("banking_assistant", "banking_assistant_finetune", "manual__2026-11-05T01:02:03+00:00")
 
@@ -15,6 +16,11 @@ def test_a_run_id_is_quoted_so_that_its_page_is_found():
     assert page.endswith(
         "/nightshift/apps/banking_assistant/runs/banking_assistant_finetune/manual__2026-11-05T01%3A02%3A03%2B00%3A00"
     )
+
+
+def test_a_run_of_housekeeping_has_no_page_of_an_application():
+    assert set(run_links(*RUN)) == {"Run", "Nightshift"}
+    assert set(run_links(EVERYBODY, "nightshift_audit", "r")) == {"Run"}
 
 
 def test_a_result_without_addresses_has_only_the_buttons_of_its_run():

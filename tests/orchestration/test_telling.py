@@ -1,6 +1,7 @@
 """Telling from Airflow's processes: kept first, sent at once, and never at the cost of a run."""
 
 import asyncio
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -79,6 +80,17 @@ def test_a_storage_that_is_away_costs_a_run_nothing(app, monkeypatch, caplog):
     assert "an alert of bank could not be kept: drift in the night 2026-11-20" in caplog.text
 
 
+def test_a_storage_that_does_not_answer_holds_up_a_task_for_a_while_only(app, monkeypatch, caplog):
+    answers = threading.Event()
+    monkeypatch.setattr(telling, "LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr(telling, "_outbox", lambda *_: answers.wait(30))
+    began = time.monotonic()
+    tell(app, [drift()])
+    assert time.monotonic() - began < 5
+    assert "alerts of bank take long" in caplog.text
+    answers.set()
+
+
 def test_one_alert_that_cannot_be_kept_keeps_no_other_from_people(app, box):
     tell(app, [drift("2026-11-20\x00", subject="\ud800"), drift("2026-11-21")])
     assert "2026-11-21" in [alert.night for alert in box.undelivered()]
@@ -86,6 +98,7 @@ def test_one_alert_that_cannot_be_kept_keeps_no_other_from_people(app, box):
 
 def test_a_failed_run_is_told_with_its_task_and_with_addresses_that_people_reach(app, box):
     callback(app, "on_failure_callback")(context())
+    assert box.messages(10) == []  # the callbacks of all applications share a process with little time
     (alert,) = box.undelivered()
     assert (alert.kind, alert.severity, alert.title, alert.night) == (
         "job_failed", "critical", "bank_ingest: ingest failed", "2026-11-21",
@@ -135,7 +148,8 @@ def test_a_run_that_failed_in_time_is_not_late_too(box):
 
 
 def test_a_late_run_that_fails_is_told_as_failed_and_as_nothing_else(app, box):
-    late()
+    late(dag_run_id=dag_run().run_id)
+    assert [alert.kind for alert in box.open()] == ["deadline_missed"]
     callback(app, "on_failure_callback")(context())
     assert [alert.kind for alert in box.open()] == ["job_failed"]
 

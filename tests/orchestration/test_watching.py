@@ -1,26 +1,25 @@
 """What a look keeps of one application: from Airflow's answers, the ledger, and the accounts of pods."""
 
 import json
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from told import drift
 from upath import UPath
 
+from nightshift.alerts.everybody import EVERYBODY, Unkept, everybody
 from nightshift.alerts.of_runs import Run
 from nightshift.alerts.outbox import Outbox
-from nightshift.alerts.watch import Task
+from nightshift.alerts.watch import Dag, Task
 from nightshift.config import Application
 from nightshift.data.storage import replace
 from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.monitoring.policy import Answer, Outcome, Request
 from nightshift.monitoring.records import Records
-from nightshift.orchestration.airflow_rest import AirflowRest
 from nightshift.orchestration.heartbeat import beat
-from nightshift.orchestration.watching import Seen, look_after, see
+from nightshift.orchestration.seen import Seen
+from nightshift.orchestration.watching import look_after, look_after_all
 
 NOW = datetime.now(UTC)
 APP = Application(
@@ -29,43 +28,6 @@ APP = Application(
     budget={"gpu_hours_a_week": 10},
     approval={"required": "warn"},
 )
-
-
-class Answers(ThreadingHTTPServer):
-    """Answers GETs with JSON by their path, and remembers what it was asked."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Get)
-        self.json, self.status, self.asked = {}, 200, []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Get(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        body = json.dumps(self.server.json.get(self.path.partition("?")[0], {})).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def answers():
-    server = Answers()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def rest(answers):
-    with httpx.Client(base_url=answers.url, trust_env=False) as client:
-        yield AirflowRest(client)
 
 
 @pytest.fixture
@@ -79,7 +41,6 @@ def look(tmp_path, rest):
 
     def looked(**seen):
         found = Seen(began=datetime.now(UTC))
-        found.unkept = seen.pop("unkept", [])
         for name, values in seen.items():
             getattr(found, name)["bank"].extend(values)
         return look_after(APP, tmp_path.as_uri(), rest, found)
@@ -96,9 +57,31 @@ def test_a_failed_run_that_nobody_told_is_told_with_its_tasks_and_only_once(look
     assert look(failed=[failed_run()]) == 1
     assert [alert.title for alert in box.open()] == ["bank_ingest: ingest failed"]
     answers.asked.clear()
+    answers.json["/api/v2/dags/bank_ingest/dagRuns/a%2Fb"] = ended("queued")
     assert look(failed=[failed_run()]) == 0
-    assert answers.asked == []
+    assert answers.asked == ["/api/v2/dags/bank_ingest/dagRuns/a%2Fb"]
     assert box.last_look() > NOW
+
+
+def ended(state, run_id="a/b", **fields):
+    return {"dag_id": "bank_ingest", "dag_run_id": run_id, "state": state, "end_date": NOW.isoformat(), **fields}
+
+
+def test_a_recovery_that_nobody_told_is_found(look, box, answers):
+    runs = "/api/v2/dags/bank_ingest/dagRuns"
+    answers.json = {f"{runs}/a%2Fb/taskInstances": {"task_instances": []}, f"{runs}/a%2Fb": ended("failed")}
+    answers.json[runs] = {"dag_runs": []}
+    assert [look(failed=[failed_run()]), look(), look()] == [1, 0, 0]
+    later = (NOW + timedelta(minutes=1)).isoformat()
+    answers.json[runs] = {"dag_runs": [ended("success", "next", end_date=later)]}
+    assert look() == 1
+    assert box.open() == []
+
+
+def test_the_failure_of_a_run_that_was_deleted_is_over(look, box, answers):
+    answers.json["/api/v2/dags/bank_ingest/dagRuns/a%2Fb/taskInstances"] = {"task_instances": []}
+    assert [look(failed=[failed_run()]), look()] == [1, 1]
+    assert box.open() == []
 
 
 def test_what_is_late_or_hangs_is_told_and_over_when_it_is_gone(look, box):
@@ -140,6 +123,33 @@ def test_the_budget_is_what_pods_used_in_seven_days(look, box, tmp_path):
     assert [alert.title for alert in box.open()] == ["85% of the week's GPU hours is used"]
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that are read from storage."""
+    read, found = LocalFileSystem.cat_file, []
+
+    def cat_file(self, path, *arguments, **named):
+        found.append(path)
+        return read(self, path, *arguments, **named)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", cat_file)
+    return found
+
+
+def test_a_look_reads_no_account_and_no_answered_request_again(look, tmp_path, reads):
+    records = Records(tmp_path.as_uri(), "bank")
+    for number in range(30):
+        account(tmp_path.as_uri(), f"pod{number:05d}", number % 7, hours=0.1)
+        records.create(asked(hours_ago=5).model_copy(update={"id": f"q{number}"}))
+        records.create(Answer(id=f"q{number}", answer="approved", by="ada", answered=NOW))
+    look()
+    reads.clear()
+    account(tmp_path.as_uri(), "new00000", 0, hours=0.1)
+    look()
+    assert sum("/usage/" in path for path in reads) == 2  # the sums and the new one
+    assert not [path for path in reads if "/ledger/" in path]
+
+
 def asked(hours_ago):
     at = NOW - timedelta(hours=hours_ago)
     return Request(
@@ -161,7 +171,7 @@ def test_a_request_that_waits_is_reminded_of_until_it_has_an_answer(look, box, t
     assert (reminder.kind, reminder.title[:5]) == ("approval_waits", "still")
     records.create(Answer(id=asked(5).id, answer="rejected", by="ada", answered=NOW))
     assert look() == 1
-    assert box.messages(1)[0].subject.startswith("[bank] answered: rejected by ada: ")
+    assert box.undelivered()[-1].title.startswith("rejected by ada: ")
 
 
 def test_a_request_whose_task_waits_no_more_is_not_reminded_of(look, box, tmp_path):
@@ -185,47 +195,38 @@ def test_a_retraining_that_the_ledger_gave_up_is_told_once(look, box, tmp_path):
     assert [alert.title for alert in box.open()] == ["retraining 7 is given up for lost"]
 
 
-def test_only_dags_of_known_applications_are_looked_at(rest, answers):
-    def dag(name, *tags):
-        return {"dag_id": name, "is_paused": False, "tags": [{"name": tag} for tag in tags]}
+@pytest.fixture
+def look_at_all(tmp_path):
+    """Look at what concerns every application."""
 
-    answers.json = {
-        "/api/v2/dags": {
-            "dags": [dag("bank_ingest", "nightshift", "bank"), dag("nightshift_usage", "nightshift"), dag("x", "gone")]
-        },
-        "/api/v2/dags/~/dagRuns": {"dag_runs": [{"dag_id": "x", "dag_run_id": "r", "state": "failed"}]},
-        "/api/v2/dags/~/dagRuns/~/taskInstances": {"task_instances": []},
-        "/api/v2/importErrors": {"import_errors": []},
-    }
-    seen = see(rest, ["bank"])
-    assert [dag.dag_id for dag in seen.dags["bank"]] == ["bank_ingest"]
-    assert not seen.failed
-    assert "tags=nightshift" in answers.asked[0]
+    def looked(*, works=None, unkept=(), **dag):
+        dags = [Dag(**{"dag_id": "nightshift_audit", "is_paused": False, **dag})]
+        seen = Seen(began=datetime.now(UTC), unkept=list(unkept), works=works or {})
+        seen.dags[EVERYBODY].extend(dags)
+        return look_after_all(everybody([APP]), tmp_path.as_uri(), seen)
+
+    return looked
 
 
-def test_a_housekeeping_dag_that_fails_is_told_to_everybody_until_it_works(look, box, rest, answers):
-    def audit(run, hour, state):
-        ended = f"2026-11-21T{hour:02d}:00:00Z"
-        return {"dag_id": "nightshift_audit", "dag_run_id": run, "state": state, "end_date": ended}
-
-    path = "/api/v2/dags/nightshift_audit/dagRuns"
-    answers.json = {
-        "/api/v2/dags": {"dags": [{"dag_id": "nightshift_audit", "tags": [{"name": "nightshift"}]}]},
-        "/api/v2/dags/~/dagRuns": {"dag_runs": [audit("b", 2, "failed"), audit("c", 3, "failed")]},
-        "/api/v2/dags/~/dagRuns/~/taskInstances": {"task_instances": []},
-        "/api/v2/importErrors": {"import_errors": []},
-        path: {"dag_runs": [audit("a", 1, "success")]},
-    }
-    (unkept,) = see(rest, ["bank"]).unkept
-    assert (unkept.run, unkept.well) == ("c", "a")
-    assert look(unkept=[unkept]) == 1
-    assert look(unkept=[unkept]) == 0
-    (told,) = box.open()
-    assert told.title == "nightshift_audit fails, which looks after every application"
-    answers.json[path] = {"dag_runs": [audit("d", 4, "success")]}
-    assert see(rest, ["bank"]).unkept == []
-    assert look() == 1
+def test_housekeeping_that_fails_is_over_when_it_works_and_not_because_it_is_paused(look_at_all, tmp_path):
+    box = Outbox(tmp_path.as_uri(), EVERYBODY)
+    fails = Unkept(dag_id="nightshift_audit", run="c", ended=NOW, well="a")
+    assert [look_at_all(unkept=[fails]), look_at_all(unkept=[fails])] == [1, 0]
+    assert look_at_all(is_paused=True) == 1
+    assert [alert.title for alert in box.open()] == [
+        "nightshift_audit fails, which looks after every application",
+        "nightshift_audit is paused, which looks after every application",
+    ]
+    assert look_at_all() == 1  # it is not paused any more
+    assert look_at_all(works={"nightshift_audit": NOW - timedelta(hours=1)}) == 0
+    assert look_at_all(works={"nightshift_audit": NOW + timedelta(hours=1)}) == 1
     assert box.open() == []
+
+
+def test_housekeeping_that_does_not_come_is_told(look_at_all, tmp_path):
+    assert look_at_all(next_dagrun_run_after=NOW - timedelta(hours=2)) == 1
+    (alert,) = Outbox(tmp_path.as_uri(), EVERYBODY).open()
+    assert alert.title == "nightshift_audit was due 2.0 hours ago, and Airflow made no run"
 
 
 def test_the_heartbeat_calls_its_address_and_keeps_it_to_itself(answers, monkeypatch, caplog):

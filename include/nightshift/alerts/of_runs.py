@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
+from nightshift.alerts.conditions import Open
 from nightshift.people import Kind, Severity
 
 
@@ -81,14 +82,40 @@ def works_again(application: str, run: Run, *, links: Mapping[str, str], now: da
             where=run.where(application),
             at=now,
             links=dict(links),
-            condition=f"{condition} {run.dag_id}",
+            condition=condition,
             good=True,
         )
         for kind, condition, word in (
-            (Kind.JOB_FAILED, "failed", "works again"),
-            (Kind.DEADLINE_MISSED, "late", "is done, although late"),
+            (Kind.JOB_FAILED, f"failed {run.dag_id}", "works again"),
+            (Kind.DEADLINE_MISSED, lateness(run), "is done, although late"),
         )
     ]
+
+
+def no_longer_failed(
+    held: Open, run: Run | None, successes: Iterable[Run], *, links: Mapping[str, str], now: datetime
+) -> list[Alert]:
+    """Return the recoveries of a DAG that failed, where nobody told them.
+
+    :param held: the condition that the failure opened.
+    :param run: the run that failed, as it is now; None: it was deleted. One that was cleared may fail again.
+    :param successes: the newest runs of the DAG that succeeded.
+    """
+    alert = held.alert
+    if run is None:
+        gone = {"good": True, "title": f"the run that failed was deleted: {alert.title}", "severity": Severity.INFO}
+        return [alert.model_copy(update={**gone, "facts": [], "todo": "", "at": now})]
+    if run.state == "success":
+        return works_again(alert.application, run, links=links, now=now)
+    if run.state != "failed" or run.end_date is None:
+        return []
+    later = [one for one in successes if one.end_date and one.end_date > run.end_date]
+    return [good for one in later for good in works_again(alert.application, one, links=links, now=now)]
+
+
+def lateness(run: Run) -> str:
+    """Return the condition that a run is late: of two that are, each is over for itself."""
+    return f"late {run.dag_id} {run.run_id}"
 
 
 def late(application: str, run: Run, hours: float, *, links: Mapping[str, str], now: datetime) -> Alert:
@@ -109,6 +136,7 @@ def late(application: str, run: Run, hours: float, *, links: Mapping[str, str], 
         since=run.began or now,
         todo="look which task it waits for; a task that hangs is cleared or marked failed in Airflow",
         links=dict(links),
-        condition=f"late {run.dag_id}",
-        cause=run.run_id,
+        condition=lateness(run),
+        # A run that was cleared is queued anew, and may be late anew.
+        occurrence=run.queued_at.astimezone(UTC).isoformat(timespec="seconds") if run.queued_at else "",
     )

@@ -21,6 +21,7 @@ PAGE = 100  # entries that one answer holds
 class AirflowRest:
     """A session with the REST API.
 
+    :raises AirflowNotFoundException: there is no such thing (every method).
     :raises AirflowException: Airflow does not answer, or refuses (every method).
     """
 
@@ -34,14 +35,16 @@ class AirflowRest:
     def all(self, path: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield every entry of a listing, page by page.
 
+        Runs and tasks come by cursor: none is left out because another ended meanwhile. Listings without one come by offset.
+
         :param key: the field of an answer that holds the entries.
         """
-        seen = 0
+        seen, cursor = 0, ""
         while True:
-            entries = self.get(path, limit=PAGE, offset=seen, **parameters)[key]
-            yield from entries
-            seen += len(entries)
-            if len(entries) < PAGE:
+            answer = self.get(path, limit=PAGE, offset=seen, cursor=cursor, **parameters)
+            yield from answer[key]
+            seen, cursor = seen + len(answer[key]), answer.get("next_cursor") or ""
+            if not cursor and ("next_cursor" in answer or len(answer[key]) < PAGE):
                 return
 
 
@@ -76,7 +79,8 @@ def _answer(request: httpx.Request, client: httpx.Client) -> Any:
     except httpx.HTTPError as error:
         raise AirflowException(f"Airflow at {request.url.copy_with(query=None)} does not answer: {error}") from error
     if not answer.is_success:
-        raise AirflowException(
+        refused = AirflowNotFoundException if answer.status_code == httpx.codes.NOT_FOUND else AirflowException
+        raise refused(
             f"Airflow refused {request.method} {request.url.path} ({answer.status_code}): {answer.text[:300]}"
         )
     return answer.json()

@@ -10,6 +10,8 @@ import attrs
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
+from nightshift.alerts.everybody import EVERYBODY
+
 
 @attrs.define
 class ResultLink(BaseOperatorLink):
@@ -62,6 +64,12 @@ def links_of(application: str, dag_id: str, run_id: str, result: Mapping[str, An
 def application_page(application: str) -> str:
     """Return the address of an application's page."""
     return f"{_airflow()}/nightshift/apps/{quote(application, safe='')}"
+
+
+def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
+    """Return the pages about a run, in Airflow and, of an application's run, in the dashboard."""
+    links = {"Run": f"{_airflow()}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"}
+    return links if application == EVERYBODY else {**links, "Nightshift": run_page(application, dag_id, run_id)}
 
 
 def run_page(application: str, dag_id: str, run_id: str) -> str:

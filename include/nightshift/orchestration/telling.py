@@ -1,25 +1,25 @@
 """Tells people what happens: from tasks, from the callbacks of DAGs and deadlines, and never at the cost of a run.
 
-Whatever is told lies in the application's outbox first. What cannot be sent at once, the DAG `nightshift_alerts` sends.
+Whatever is told lies in the application's outbox first. Tasks send it at once. Callbacks only keep it: those of all DAGs in
+a file share a process that Airflow ends after a time. The DAG `nightshift_alerts` sends that, and what could not be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
-from airflow.sdk.configuration import conf
 
 from nightshift.applications import load_application
 from nightshift.config import Application
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.links import links_of, report_page, run_page
+from nightshift.orchestration.links import links_of, report_page, run_links
 
 if TYPE_CHECKING:
     from nightshift.alerts.alert import Alert
@@ -27,24 +27,33 @@ if TYPE_CHECKING:
     from nightshift.alerts.outbox import Outbox
     from nightshift.jobs.contract import JobSpec
 
-AT_ONCE_SECONDS = 15  # that a task spends on telling; the rest is left to the DAG
+AT_ONCE_SECONDS = 15  # in which a task begins to send; the rest is left to the DAG
+LONGEST_SECONDS = 40  # that telling holds up a task
 # How often the DAG delivers; a route that just failed is left to it.
 DRAINED_EVERY = timedelta(minutes=5)
 
 log = logging.getLogger(__name__)
 
 
-def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> int:
-    """Keep alerts in the application's outbox and send them at once; return how many of them are news.
+def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> None:
+    """Keep alerts in the application's outbox and send them at once.
 
-    Never raises: what it cannot do, it logs.
+    Never raises: what it cannot do, it logs. Whatever does not answer, storage and where connections are kept among it, holds
+    up nobody for longer than `LONGEST_SECONDS`.
 
     :param storage: URI of the storage; None: this Airflow's.
     """
-    news = 0
+    telling = threading.Thread(target=_tell, args=(app, list(alerts), storage), daemon=True)
+    telling.start()
+    telling.join(LONGEST_SECONDS)
+    if telling.is_alive():
+        log.warning("alerts of %s take long; what is kept, the next run of nightshift_alerts sends", app.name)
+
+
+def _tell(app: Application, alerts: list[Alert], storage: str | None) -> None:
     try:
         outbox = _outbox(app.name, storage)
-        if news := keep(outbox, alerts):
+        if keep(outbox, alerts):
             from nightshift.alerts.delivery import deliver
 
             deliver(app, outbox, seconds=AT_ONCE_SECONDS, rest_after_trouble=DRAINED_EVERY)
@@ -52,7 +61,6 @@ def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) 
         log.exception(
             "alerts of %s could not be sent now; what is kept, the next run of nightshift_alerts sends", app.name
         )
-    return news
 
 
 def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
@@ -91,20 +99,11 @@ def tell_of_result(
     tell(app, alerts, spec.storage)
 
 
-def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
-    """Return the pages about a run, in Airflow and in the dashboard."""
-    base = str(conf.get("api", "base_url", fallback="")).rstrip("/")
-    return {
-        "Run": f"{base}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}",
-        "Nightshift": run_page(application, dag_id, run_id),
-    }
-
-
 def telling_of_runs(app: Application, dag_id: str) -> dict[str, Any]:
     """Return the arguments of a DAG that have people told when its runs fail, work again, or are late.
 
-    Airflow calls the first two in the DAG processor when a run has ended, however its tasks died; the one of the deadline
-    in the triggerer.
+    All three only keep what there is to tell. Airflow calls the first two in the DAG processor when a run has ended, however
+    its tasks died; the one of the deadline in the triggerer.
     """
     return {
         "on_failure_callback": partial(_run_failed, app.name),
@@ -118,7 +117,7 @@ def telling_of_runs(app: Application, dag_id: str) -> dict[str, Any]:
 
 
 async def run_is_late(application: str, context: Mapping[str, Any]) -> None:
-    """Keep that a run is late; the DAG `nightshift_alerts` sends it. The triggerer's event loop waits for nothing."""
+    """Keep that a run is late. The triggerer's event loop waits for nothing."""
     await asyncio.to_thread(_keep_late, application, context["dag_run"])
 
 
@@ -151,9 +150,9 @@ def run_of(answer: Mapping[str, Any]) -> Run:
 
 def _run_failed(application: str, context: Mapping[str, Any]) -> None:
     try:
-        from nightshift.alerts.of_runs import failed
+        from nightshift.alerts.of_runs import failed, lateness
 
-        app, run, ti = load_application(application), _ended(context), context.get("ti")
+        run, ti, outbox = _ended(context), context.get("ti"), _outbox(application)
         links = run_links(application, run.dag_id, run.run_id)
         alert = failed(
             application,
@@ -163,22 +162,22 @@ def _run_failed(application: str, context: Mapping[str, Any]) -> None:
             now=datetime.now(UTC),
             reason=str(context.get("reason") or ""),
         )
-        tell(app, [alert])
+        keep(outbox, [alert])
         # It is over, if not well; the failure is what there is to say of it.
-        _outbox(application).forget(f"late {run.dag_id}")
+        outbox.forget(lateness(run))
     except Exception:
-        log.exception("what there is to say of a failed run of %s could not all be told", application)
+        log.exception("what there is to say of a failed run of %s could not all be kept", application)
 
 
 def _run_succeeded(application: str, context: Mapping[str, Any]) -> None:
     try:
         from nightshift.alerts.of_runs import works_again
 
-        app, run = load_application(application), _ended(context)
+        run = _ended(context)
         links = run_links(application, run.dag_id, run.run_id)
-        tell(app, works_again(application, run, links=links, now=datetime.now(UTC)))
+        keep(_outbox(application), works_again(application, run, links=links, now=datetime.now(UTC)))
     except Exception:
-        log.exception("that a run of %s succeeded could not be told", application)
+        log.exception("that a run of %s succeeded could not be kept", application)
 
 
 def _ended(context: Mapping[str, Any]) -> Run:

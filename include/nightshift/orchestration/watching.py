@@ -1,121 +1,71 @@
-"""Looks after what nobody tells, for the DAG `nightshift_alerts`: through Airflow's REST API, the ledger and the accounts."""
+"""Looks after what nobody tells, for the DAG `nightshift_alerts`: by what Airflow says, the ledger, and the accounts of pods.
+
+A look only keeps what there is to tell; the task beside it sends it.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
-from pydantic import ValidationError
 from upath import UPath
 
-from nightshift.alerts import watch
+from nightshift.alerts import watch, watch_people
 from nightshift.alerts.alert import Alert
-from nightshift.alerts.of_runs import Run, failed, late
+from nightshift.alerts.conditions import Open
+from nightshift.alerts.everybody import paused, unkept, unreadable
+from nightshift.alerts.of_runs import failed, late, no_longer_failed
 from nightshift.alerts.outbox import Outbox
 from nightshift.config import Application
-from nightshift.jobs.usage import PodUsage, total
 from nightshift.monitoring.policy import Answer
 from nightshift.monitoring.published_nights import names_in
-from nightshift.monitoring.records import Records
+from nightshift.monitoring.records import RECENT_REQUESTS, Records
 from nightshift.orchestration.airflow_rest import AirflowRest
-from nightshift.orchestration.telling import late_after, run_links, run_of, tell
-
-LOOKED_BACK = timedelta(hours=24)  # at failed runs; what was told is not told again
-# A failed run's own callback knows more of it, and has this long to tell.
-CALLBACK_TIME = timedelta(minutes=2)
-UNFINISHED = ["queued", "running", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule", "scheduled"]
-WEEK = 7  # days
-HOUSEKEEPING = "nightshift_"  # how the ids of the DAGs begin that are nobody's and everybody's
-
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class Seen:
-    """What Airflow says about the DAGs of all applications, those of one application by its name."""
-
-    began: datetime
-    failed: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
-    unfinished: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
-    tasks: dict[str, list[watch.Task]] = field(default_factory=lambda: defaultdict(list))
-    dags: dict[str, list[watch.Dag]] = field(default_factory=lambda: defaultdict(list))
-    broken: list[watch.BrokenFile] = field(default_factory=list)
-    unkept: list[watch.Unkept] = field(default_factory=list)
-
-
-def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
-    """Ask Airflow for everything that is looked at, a page at a time.
-
-    :param names: of the applications.
-    :raises AirflowException: Airflow does not answer, or refuses.
-    """
-    now, known = datetime.now(UTC), set(names)
-    seen, owner, everybodys = Seen(began=now), {}, set()
-    for dag in rest.all("dags", "dags", tags="nightshift"):
-        if name := next((tag["name"] for tag in dag["tags"] if tag["name"] in known), None):
-            owner[dag["dag_id"]] = name
-            seen.dags[name].append(watch.Dag.model_validate(dag))
-        elif dag["dag_id"].startswith(HOUSEKEEPING):
-            everybodys.add(dag["dag_id"])
-    fails: dict[str, Run] = {}
-    since = {"end_date_gte": (now - LOOKED_BACK).isoformat(), "end_date_lte": (now - CALLBACK_TIME).isoformat()}
-    for run in rest.all("dags/~/dagRuns", "dag_runs", state="failed", **since):
-        if run["dag_id"] in owner:
-            seen.failed[owner[run["dag_id"]]].append(run_of(run))
-        elif run["dag_id"] in everybodys:
-            fails[run["dag_id"]] = max(run_of(run), fails.get(run["dag_id"], run_of(run)), key=_ended)
-    seen.unkept = [one for run in fails.values() if (one := _unkept(rest, run))]
-    for run in rest.all("dags/~/dagRuns", "dag_runs", state=["queued", "running"]):
-        if run["dag_id"] in owner:
-            seen.unfinished[owner[run["dag_id"]]].append(run_of(run))
-    for task in rest.all("dags/~/dagRuns/~/taskInstances", "task_instances", state=UNFINISHED):
-        if task["dag_id"] in owner:
-            seen.tasks[owner[task["dag_id"]]].append(_with_history(rest, watch.Task.model_validate(task), now))
-    seen.broken = [watch.BrokenFile.model_validate(error) for error in rest.all("importErrors", "import_errors")]
-    return seen
+from nightshift.orchestration.links import run_links
+from nightshift.orchestration.seen import CALLBACK_TIME, LOOKED_BACK, Seen, failed_tasks, newest_runs, run_now
+from nightshift.orchestration.telling import keep, late_after
+from nightshift.orchestration.week_of_pods import week_of_pods
 
 
 def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) -> int:
-    """Tell what is to be told of one application, and what is over; return how much of it is news.
+    """Keep what is to be told of one application, and what is over; return how much of it is news.
 
     :raises OSError: storage cannot be read or written.
     """
     outbox, now = Outbox(storage, app.name), seen.began
-    found = [*_failures(app, outbox, rest, seen), *_lost(app, storage, now)]
-    watched = [*_of_airflow(app, seen), *_of_budget(app, storage, now)]
-    waiting, reminders, answers = _of_approvals(app, storage, seen)
+    held = outbox.held()
+    watched = watch.told_anew(_of_airflow(app, seen), held, outbox.knows, now=now)
+    watched += _of_budget(app, storage, now)
+    waiting, reminders = _of_approvals(app, storage, seen)
     still = {alert.condition for alert in watched} | waiting
-    over = watch.over(outbox.held(), still, answers, now=now)
-    news = tell(app, [*found, *watched, *reminders, *over], storage)
+    over = watch.over(held, still, _answers(Records(storage, app.name), held, still), now=now)
+    told = [*_failures(app, outbox, rest, seen), *_lost(app, storage, now)]
+    news = keep(outbox, [*told, *watched, *reminders, *over, *_recoveries(app, rest, held, now)])
     outbox.looked(datetime.now(UTC))
     return news
 
 
-def _unkept(rest: AirflowRest, fails: Run) -> watch.Unkept | None:
-    """A housekeeping DAG that failed, unless a later run of it succeeded."""
-    path = f"dags/{quote(fails.dag_id, safe='')}/dagRuns"
-    runs = [run_of(run) for run in rest.get(path, state="success", order_by="-end_date", limit=1)["dag_runs"]]
-    if runs and _ended(runs[0]) > _ended(fails):
-        return None
-    return watch.Unkept(dag_id=fails.dag_id, run=fails.run_id, ended=_ended(fails), well=runs[0].run_id if runs else "")
+def look_after_all(everybody: Application, storage: str, seen: Seen) -> int:
+    """Keep what is to be told of housekeeping and of files that cannot be read, as `look_after` does.
+
+    :raises OSError: storage cannot be read or written.
+    """
+    outbox, now = Outbox(storage, everybody.name), seen.began
+    held = outbox.held()
+    found = [
+        *_of_airflow(everybody, seen),
+        *(unkept(dag, links=run_links(everybody.name, dag.dag_id, dag.run), now=now) for dag in seen.unkept),
+        *(paused(dag, now=now) for dag in seen.dags[everybody.name] if dag.is_paused and not dag.is_stale),
+        *(unreadable(error, now=now) for error in seen.broken),
+    ]
+    watched = watch.told_anew(found, held, outbox.knows, now=now)
+    still = {alert.condition for alert in watched} | {one.alert.condition for one in held if _still_fails(one, seen)}
+    return keep(outbox, [*watched, *watch.over(held, still, {}, now=now)])
 
 
-def _ended(run: Run) -> datetime:
-    return run.end_date or datetime.min.replace(tzinfo=UTC)
-
-
-def _with_history(rest: AirflowRest, task: watch.Task, now: datetime) -> watch.Task:
-    """A task that runs long, with how long it ever took."""
-    if task.waits or task.state == "awaiting_input" or task.lasts(now) < watch.LONG:
-        return task
-    path = f"dags/{quote(task.dag_id, safe='')}/dagRuns/~/taskInstances"
-    query = {"task_id": task.task_id, "state": "success", "order_by": "-start_date", "limit": 10}
-    durations = [one["duration"] for one in rest.get(path, **query)["task_instances"] if one["duration"] is not None]
-    return task.model_copy(update={"longest": timedelta(seconds=max(durations)) if durations else None})
+def _still_fails(held: Open, seen: Seen) -> bool:
+    """Whether a housekeeping DAG that failed did not succeed since; that it is paused or failed long ago ends nothing."""
+    mark, _, dag_id = held.alert.condition.partition(" ")
+    return mark == "housekeeping" and not (dag_id in seen.works and seen.works[dag_id] > held.alert.since)
 
 
 def _failures(app: Application, outbox: Outbox, rest: AirflowRest, seen: Seen) -> list[Alert]:
@@ -123,12 +73,22 @@ def _failures(app: Application, outbox: Outbox, rest: AirflowRest, seen: Seen) -
     found = []
     for run in seen.failed[app.name]:
         links = run_links(app.name, run.dag_id, run.run_id)
-        alert = failed(app.name, run, tasks=[], links=links, now=seen.began)
-        if outbox.knows(alert.id):
+        if not outbox.knows(failed(app.name, run, tasks=[], links=links, now=seen.began).id):
+            found.append(failed(app.name, run, tasks=failed_tasks(rest, run), links=links, now=seen.began))
+    return found
+
+
+def _recoveries(app: Application, rest: AirflowRest, held: list[Open], now: datetime) -> list[Alert]:
+    """Failures that are over, and nobody told it: the callback was lost, or the run was deleted."""
+    found: list[Alert] = []
+    for one in held:
+        if not one.alert.condition.startswith("failed "):
             continue
-        path = f"dags/{quote(run.dag_id, safe='')}/dagRuns/{quote(run.run_id, safe='')}/taskInstances"
-        tasks = sorted({task["task_id"] for task in rest.all(path, "task_instances", state="failed")})
-        found.append(failed(app.name, run, tasks=tasks, links=links, now=seen.began))
+        dag_id, _, run_id = one.alert.subject.partition(" ")
+        run = run_now(rest, dag_id, run_id)
+        successes = newest_runs(rest, dag_id, "success") if run and run.state == "failed" else []
+        links = run_links(app.name, dag_id, run_id)
+        found += no_longer_failed(one, run, successes, links=links, now=now)
     return found
 
 
@@ -141,51 +101,46 @@ def _of_airflow(app: Application, seen: Seen) -> list[Alert]:
         if run.began and now - run.began > timedelta(hours=hours)
     ]
     found += [
-        watch.stuck(app, task, links=run_links(app.name, task.dag_id, task.run_id), now=now)
+        watch.stuck(app.name, task, links=run_links(app.name, task.dag_id, task.run_id), now=now)
         for task in seen.tasks[app.name]
         if watch.hangs(task, now)
     ]
-    found += watch.not_come(app, seen.dags[app.name], {run.dag_id for run in unfinished}, now=now)
-    found += [watch.unkept(app, dag, links=run_links(app.name, dag.dag_id, dag.run), now=now) for dag in seen.unkept]
-    return found + [watch.unreadable(app, error, now=now) for error in seen.broken]
+    return found + watch.not_come(app.name, seen.dags[app.name], {run.dag_id for run in unfinished}, now=now)
 
 
 def _of_budget(app: Application, storage: str, now: datetime) -> list[Alert]:
-    """What the pods of the last seven days used, from the accounts that tasks and the janitor keep."""
     if app.budget.gpu_hours_a_week is None and app.budget.cost_a_week is None:
         return []
-    pods = []
-    for back in range(WEEK + 1):
-        day = UPath(storage) / app.name / "usage" / (now - timedelta(days=back)).date().isoformat()
-        for name in names_in(day):
-            try:
-                pod = PodUsage.model_validate_json((day / name).read_bytes())
-            except ValidationError as error:
-                log.warning("%s is no account of a pod and is left out: %s", day / name, error)
-                continue
-            if now - pod.ended <= timedelta(days=WEEK):
-                pods.append(pod)
-    used = total(pods)
-    return watch.spent(app, gpu_hours=used.gpu_hours, cost=used.cost, now=now)
+    used = week_of_pods(storage, app.name, now)
+    return watch_people.spent(app, gpu_hours=used.gpu_hours, cost=used.cost, now=now)
 
 
-def _of_approvals(app: Application, storage: str, seen: Seen) -> tuple[set[str], list[Alert], dict[str, Answer]]:
-    """The conditions of requests that wait, reminders that are due, and the answers."""
-    records = Records(storage, app.name)
-    requests = records.requests()
-    answers = records.answers(requests)
+def _of_approvals(app: Application, storage: str, seen: Seen) -> tuple[set[str], list[Alert]]:
+    """The conditions of requests that wait, and reminders that are due; only what has no answer is read."""
+    records, ledger = Records(storage, app.name), UPath(storage) / app.name / "ledger"
+    answered = set(names_in(ledger / "answers"))
     waiting_tasks = {(task.dag_id, task.run_id, task.task_id) for task in seen.tasks[app.name]}
     waiting, reminders = set(), []
-    for request in requests.values():
+    for name in names_in(ledger / "requests")[-RECENT_REQUESTS:]:
+        request = None if name in answered else records.request(name.removesuffix(".json"))
+        if request is None:
+            continue
         # One that was asked while we looked is in no list of tasks yet.
         new = seen.began - request.asked < CALLBACK_TIME
-        if request.id in answers or not (new or (request.dag_id, request.run_id, request.task_id) in waiting_tasks):
+        if not (new or (request.dag_id, request.run_id, request.task_id) in waiting_tasks):
             continue
         waiting.add(f"approval {request.id}")
         links = run_links(app.name, request.dag_id, request.run_id)
-        if reminder := watch.waits(app, request, links=links, now=seen.began):
+        if reminder := watch_people.waits(app, request, links=links, now=seen.began):
             reminders.append(reminder)
-    return waiting, reminders, answers
+    return waiting, reminders
+
+
+def _answers(records: Records, held: list[Open], still: set[str]) -> dict[str, Answer]:
+    """The answers to requests that wait no longer, and whose end is not told yet."""
+    conditions = [one.alert.condition for one in held if one.alert.condition not in still]
+    ids = [name.removeprefix("approval ") for name in conditions if name.startswith("approval ")]
+    return {name: answer for name in ids if (answer := records.answer(name))}
 
 
 def _lost(app: Application, storage: str, now: datetime) -> list[Alert]:
@@ -194,7 +149,7 @@ def _lost(app: Application, storage: str, now: datetime) -> list[Alert]:
     numbers = [name.removesuffix(".json") for name in names_in(UPath(storage) / app.name / "ledger" / "outcomes")][-3:]
     outcomes = [records.outcome(int(number)) for number in numbers if number.isdigit()]
     return [
-        watch.lost(app, outcome, now=now)
+        watch_people.lost(app, outcome, now=now)
         for outcome in outcomes
         if outcome and outcome.result == "lost" and now - outcome.ended < LOOKED_BACK
     ]

@@ -1,0 +1,105 @@
+"""What concerns every application of an Airflow: told in an outbox of its own, so that each route hears of it once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from nightshift.alerts.alert import Alert
+from nightshift.alerts.watch import Dag
+from nightshift.config import Application
+from nightshift.people import Alerts, Kind, Severity
+
+EVERYBODY = "all-applications"  # no file of an application may be called so
+
+
+class BrokenFile(BaseModel):
+    """A DAG file that Airflow cannot read.
+
+    :param timestamp: when Airflow last tried; its id in Airflow may be that of another error later.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    filename: str
+    stack_trace: str
+    timestamp: AwareDatetime
+
+
+class Unkept(BaseModel):
+    """A housekeeping DAG whose newest run failed.
+
+    :param well: id of the newest run that succeeded, "" where none did.
+    """
+
+    dag_id: str
+    run: str
+    ended: AwareDatetime
+    well: str
+
+
+def everybody(apps: Iterable[Application]) -> Application:
+    """Return all applications as one, with the routes of each; where they lead to one place, that is one route."""
+    settings = [app.alerts for app in apps]
+    alerts = Alerts(
+        routes=[route for one in settings for route in one.routes],
+        max_an_hour=max((one.max_an_hour for one in settings), default=Alerts().max_an_hour),
+    )
+    # Not checked: no file may have this name, or no sources.
+    return Application.model_construct(name=EVERYBODY, sources=[], alerts=alerts)
+
+
+def unreadable(error: BrokenFile, *, now: datetime) -> Alert:
+    """Return what people are told of a DAG file that Airflow cannot read."""
+    lines = [line for line in error.stack_trace.splitlines() if line.strip()]
+    return Alert(
+        application=EVERYBODY,
+        kind=Kind.JOB_STUCK,
+        severity=Severity.CRITICAL,
+        subject=error.filename,
+        title=f"Airflow cannot read {error.filename}: its DAGs do not run",
+        where=f"every application of this Airflow, file {error.filename}",
+        facts=lines[-1:],
+        at=now,
+        since=error.timestamp,
+        todo="correct the file; an application file that is wrong names its line",
+        condition=f"import {error.filename}",
+        # Addresses, process numbers and seconds in it are others each time that Airflow tries.
+        cause=re.sub(r"0x[0-9a-f]+|\d+", "#", lines[-1]) if lines else "",
+    )
+
+
+def unkept(dag: Unkept, *, links: Mapping[str, str], now: datetime) -> Alert:
+    """Return what people are told of a housekeeping DAG that fails."""
+    return Alert(
+        application=EVERYBODY,
+        kind=Kind.JOB_FAILED,
+        severity=Severity.CRITICAL,
+        subject=dag.dag_id,
+        title=f"{dag.dag_id} fails, which looks after every application",
+        where=f"every application of this Airflow, DAG {dag.dag_id}, run {dag.run}",
+        at=now,
+        since=dag.ended,
+        todo="read the log of its failed task, which says what to do",
+        links=dict(links),
+        condition=f"housekeeping {dag.dag_id}",
+        occurrence=dag.well,
+    )
+
+
+def paused(dag: Dag, *, now: datetime) -> Alert:
+    """Return what people are told of a housekeeping DAG that somebody paused."""
+    return Alert(
+        application=EVERYBODY,
+        kind=Kind.JOB_STUCK,
+        severity=Severity.WARNING,
+        subject=dag.dag_id,
+        title=f"{dag.dag_id} is paused, which looks after every application",
+        where=f"every application of this Airflow, DAG {dag.dag_id}",
+        at=now,
+        todo="unpause it in Airflow; its audit log says who paused it",
+        condition=f"paused {dag.dag_id}",
+    )

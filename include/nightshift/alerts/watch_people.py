@@ -1,0 +1,87 @@
+"""What waits for people or concerns their money: requests, lost retrainings, the budget. Pure functions of what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from nightshift.alerts.alert import Alert
+from nightshift.alerts.watch import hours
+from nightshift.config import Application
+from nightshift.monitoring.policy import Outcome, Request
+from nightshift.people import Kind, Severity
+
+BUDGET_TOLD_AT = 0.8
+
+
+def spent(app: Application, *, gpu_hours: float, cost: float, now: datetime) -> list[Alert]:
+    """Return what people are told of a week that used most of the application's budget.
+
+    :param gpu_hours: of the last seven days; `cost`, in the currency of the profiles' prices, too.
+    """
+    found = []
+    for what, used, most in (
+        ("GPU hours", gpu_hours, app.budget.gpu_hours_a_week),
+        ("cost", cost, app.budget.cost_a_week),
+    ):
+        if most is None or used < BUDGET_TOLD_AT * most:
+            continue
+        over = used >= most
+        key = "gpu_hours_a_week" if what == "GPU hours" else "cost_a_week"
+        found.append(
+            Alert(
+                application=app.name,
+                kind=Kind.BUDGET,
+                severity=Severity.CRITICAL if over else Severity.WARNING,
+                subject=f"{what} {now:%Y-%m-%d}",
+                title=f"{used / most:.0%} of the week's {what} is used",
+                where=f"{app.name}, the last seven days",
+                facts=[f"{used:,.2f} of {most:,.2f} {what} (budget.{key})"],
+                at=now,
+                todo="nothing is stopped: snooze retraining, choose a smaller compute profile, or raise the budget",
+                condition=f"budget {what}",
+                cause="over" if over else "nearly",
+            )
+        )
+    return found
+
+
+def waits(app: Application, request: Request, *, links: Mapping[str, str], now: datetime) -> Alert | None:
+    """Return the reminder of a request that is due now; None before the first one."""
+    asked = now - request.asked
+    number = int(asked / timedelta(hours=app.approval.remind_hours))
+    if number < 1 or now >= request.until:
+        return None
+    return Alert(
+        application=app.name,
+        kind=Kind.APPROVAL_WAITS,
+        severity=Severity.WARNING,
+        subject=f"version {request.version}",
+        title=f"still waits for an answer: {request.subject}",
+        where=f"{request.dag_id} {request.run_id}",
+        facts=[f"It was asked {hours(asked)} ago; {hours(request.until - now)} are left."],
+        at=now,
+        since=request.asked,
+        todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no",
+        links=dict(links),
+        condition=f"approval {request.id}",
+        cause=f"{request.id} reminder {number}",
+    )
+
+
+def lost(app: Application, outcome: Outcome, *, now: datetime) -> Alert:
+    """Return what people are told of a retraining that nobody ended: no task is left to tell it."""
+    return Alert(
+        application=app.name,
+        kind=Kind.RETRAINING_FINISHED,
+        severity=Severity.WARNING,
+        subject=f"retraining {outcome.number}",
+        title=f"retraining {outcome.number} is given up for lost",
+        where=f"{app.name}, DAG {app.name}_finetune, run {outcome.run_id or 'none'}",
+        facts=[outcome.explanation],
+        at=now,
+        since=outcome.ended,
+        todo=f"look why {app.name}_finetune did not run or end (is it paused?); the next failing night may order another",
+        condition="retraining failed",
+        cause=f"{outcome.number} lost",
+    )

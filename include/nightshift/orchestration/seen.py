@@ -1,0 +1,116 @@
+"""What Airflow says about the DAGs of all applications and of housekeeping, asked once a look through its REST API."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from nightshift.alerts.everybody import EVERYBODY, BrokenFile, Unkept
+from nightshift.alerts.of_runs import Run
+from nightshift.alerts.watch import LONG, Dag, Task
+from nightshift.orchestration.airflow_rest import AirflowRest
+from nightshift.orchestration.telling import run_of
+
+LOOKED_BACK = timedelta(hours=24)  # at failed runs; what was told is not told again
+# A failed run's own callback knows more of it, and has this long to tell.
+CALLBACK_TIME = timedelta(minutes=2)
+UNFINISHED = ["queued", "running", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule", "scheduled"]
+HOUSEKEEPING = "nightshift_"  # how the ids of the DAGs begin that are nobody's and everybody's
+NEWEST = 10  # runs of a DAG
+
+
+@dataclass
+class Seen:
+    """What Airflow says, by the name of the application whose DAGs it is about; housekeeping is `EVERYBODY`'s.
+
+    :param unkept: housekeeping DAGs whose newest run failed.
+    :param works: when the newest run of a housekeeping DAG ended, where it succeeded.
+    """
+
+    began: datetime
+    failed: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
+    unfinished: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
+    tasks: dict[str, list[Task]] = field(default_factory=lambda: defaultdict(list))
+    dags: dict[str, list[Dag]] = field(default_factory=lambda: defaultdict(list))
+    broken: list[BrokenFile] = field(default_factory=list)
+    unkept: list[Unkept] = field(default_factory=list)
+    works: dict[str, datetime] = field(default_factory=dict)
+
+
+def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
+    """Ask Airflow for everything that is looked at, a page at a time.
+
+    :param names: of the applications.
+    :raises AirflowException: Airflow does not answer, or refuses.
+    """
+    now, known = datetime.now(UTC), set(names)
+    seen, owner = Seen(began=now), {}
+    for dag in rest.all("dags", "dags", tags="nightshift"):
+        name = next((tag["name"] for tag in dag["tags"] if tag["name"] in known), None)
+        if name or dag["dag_id"].startswith(HOUSEKEEPING):
+            owner[dag["dag_id"]] = name or EVERYBODY
+            seen.dags[name or EVERYBODY].append(Dag.model_validate(dag))
+    since = {"end_date_gte": (now - LOOKED_BACK).isoformat(), "end_date_lte": (now - CALLBACK_TIME).isoformat()}
+    for run in rest.all("dags/~/dagRuns", "dag_runs", state="failed", **since):
+        if run["dag_id"] in owner:
+            seen.failed[owner[run["dag_id"]]].append(run_of(run))
+    for run in rest.all("dags/~/dagRuns", "dag_runs", state=["queued", "running"]):
+        if run["dag_id"] in owner:
+            seen.unfinished[owner[run["dag_id"]]].append(run_of(run))
+    for task in rest.all("dags/~/dagRuns/~/taskInstances", "task_instances", state=UNFINISHED):
+        if task["dag_id"] in owner:
+            seen.tasks[owner[task["dag_id"]]].append(_with_history(rest, Task.model_validate(task), now))
+    seen.broken = [BrokenFile.model_validate(error) for error in rest.all("importErrors", "import_errors")]
+    for dag_id in [dag.dag_id for dag in seen.dags[EVERYBODY]]:
+        _see_whether_it_works(rest, dag_id, seen)
+    return seen
+
+
+def failed_tasks(rest: AirflowRest, run: Run) -> list[str]:
+    """Return the ids of the tasks of a run that failed."""
+    path = f"{_runs(run.dag_id)}/{quote(run.run_id, safe='')}/taskInstances"
+    return sorted({task["task_id"] for task in rest.all(path, "task_instances", state="failed")})
+
+
+def run_now(rest: AirflowRest, dag_id: str, run_id: str) -> Run | None:
+    """Return a run as it is now; None: it was deleted."""
+    try:
+        return run_of(rest.get(f"{_runs(dag_id)}/{quote(run_id, safe='')}"))
+    except AirflowNotFoundException:
+        return None
+
+
+def newest_runs(rest: AirflowRest, dag_id: str, *states: str, most: int = NEWEST) -> list[Run]:
+    """Return the runs of a DAG that ended last in one of these states, the newest first."""
+    answer = rest.get(_runs(dag_id), state=list(states), order_by="-end_date", limit=most)
+    return [run_of(run) for run in answer["dag_runs"]]
+
+
+def _see_whether_it_works(rest: AirflowRest, dag_id: str, seen: Seen) -> None:
+    newest = next(iter(newest_runs(rest, dag_id, "success", "failed", most=1)), None)
+    if newest is None or newest.end_date is None:
+        return
+    if newest.state == "success":
+        seen.works[dag_id] = newest.end_date
+        return
+    well = next((run.run_id for run in newest_runs(rest, dag_id, "success", most=1)), "")
+    seen.unkept.append(Unkept(dag_id=dag_id, run=newest.run_id, ended=newest.end_date, well=well))
+
+
+def _with_history(rest: AirflowRest, task: Task, now: datetime) -> Task:
+    """A task that runs long, with how long it ever took."""
+    if task.waits or task.state == "awaiting_input" or task.lasts(now) < LONG:
+        return task
+    query = {"task_id": task.task_id, "state": "success", "order_by": "-start_date", "limit": NEWEST}
+    tries = rest.get(f"{_runs(task.dag_id)}/~/taskInstances", **query)["task_instances"]
+    durations = [one["duration"] for one in tries if one["duration"] is not None]
+    return task.model_copy(update={"longest": timedelta(seconds=max(durations)) if durations else None})
+
+
+def _runs(dag_id: str) -> str:
+    return f"dags/{quote(dag_id, safe='')}/dagRuns"

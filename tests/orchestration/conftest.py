@@ -1,0 +1,53 @@
+"""Airflow's REST API as far as the look asks it: answers that a test chooses, over HTTP."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from nightshift.orchestration.airflow_rest import AirflowRest
+
+
+class Answers(ThreadingHTTPServer):
+    """Answers GETs with JSON by their path, 404 where it has none, and remembers what it was asked.
+
+    What answers may be a function of the query.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Get)
+        self.json, self.status, self.asked = {}, 200, []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Get(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        path, _, query = self.path.partition("?")
+        answer = self.server.json.get(path)
+        body = json.dumps(answer(parse_qs(query)) if callable(answer) else answer).encode()
+        self.send_response(404 if answer is None and path.startswith("/api/") else self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def answers():
+    server = Answers()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def rest(answers):
+    with httpx.Client(base_url=answers.url, trust_env=False) as client:
+        yield AirflowRest(client)
