@@ -76,7 +76,7 @@ def with_pages(app: str) -> None:
     alert = told(app)
     outbox = Outbox(storage, app)
     outbox.accept(alert)
-    outbox.delivered(compose([alert], MAILBOX), MAILBOX, alert.at)
+    outbox.into_mailbox(compose([alert], MAILBOX), alert.at)
     report = Path(storage.removeprefix("file://"), app, "data_docs", "night", "address", "index.html")
     report.parent.mkdir(parents=True)
     report.write_text(f"<p>data of {app}</p>")

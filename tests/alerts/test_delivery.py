@@ -9,6 +9,7 @@ from told import application, drift, hook_connection, passed, unused_port
 from nightshift.alerts import delivery
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.delivery import deliver
+from nightshift.alerts.message import compose
 from nightshift.alerts.outbox import route_key
 from nightshift.people import Severity
 
@@ -22,18 +23,13 @@ def test_a_mail_has_a_plain_and_an_html_form_and_an_id_that_readers_know_again(o
     (mail,) = mails.taken
     assert mail["Subject"] == "[bank] WARNING: drift <b>now</b>"
     assert (mail["From"], mail["To"]) == ("nightshift@example.org", "ops@example.org, night@example.org")
-    assert mail["Message-ID"] == f"<{outbox_id(outbox, MAIL)}.bank@nightshift>"
+    key = route_key(application(MAIL).alerts.routes[0])
+    assert mail["Message-ID"] == f"<{compose([drift()], key).id}.bank@nightshift>"
     plain, html = mail.iter_parts()
     assert [part.get_content_type() for part in (plain, html)] == ["text/plain", "text/html"]
     assert "drift <b>now</b>" in plain.get_content()
     assert "https://airflow.example.org/x" in plain.get_content()
     assert "drift &lt;b&gt;now&lt;/b&gt;" in html.get_content()
-
-
-def outbox_id(outbox, route):
-    """The id of the newest message that a route took."""
-    key = route_key(application(route).alerts.routes[0])
-    return outbox._names("sent", key)[-1].rpartition("-")[2]
 
 
 def test_a_webhook_gets_the_text_and_how_bad_it_is(outbox, drain, hook):
@@ -101,7 +97,7 @@ def test_what_a_dead_server_did_not_take_waits_and_comes_grouped_by_night(outbox
         "[bank] WARNING: drift in the night 2026-11-21",
     ]
     assert outbox.waiting(app.alerts) == []
-    assert outbox.trouble(route_key(app.alerts.routes[0])) is None
+    assert outbox.place(route_key(app.alerts.routes[0])).trouble is None
 
 
 def test_a_server_that_answers_with_an_error_gets_the_message_when_it_is_well(outbox, drain, hook, mails):
@@ -231,7 +227,6 @@ def test_nobody_is_called_by_name_in_a_chat(monkeypatch, hook):
     import apprise
 
     from nightshift.alerts import channels
-    from nightshift.alerts.message import compose
 
     message = compose([Alert(application="bank", kind="drift", severity="warning", title="@everyone <!channel>")], "r")
     (discord,) = apprise.Apprise("discord://1234567890/abcdefghij")

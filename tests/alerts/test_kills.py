@@ -117,3 +117,19 @@ def test_an_alert_of_a_task_that_is_never_tried_again_is_sent_by_the_dag(tmp_pat
     deliver(application(MAIL), Outbox(storage, "bank"), seconds=5, rest_after_trouble=timedelta(0))
     assert len(mails.taken) == 1
     assert [alert.night for alert in Outbox(storage, "bank").open()] == ["2026-11-20"]
+
+
+@pytest.mark.parametrize("write", [2, 3])
+def test_a_recovery_of_a_task_that_is_never_tried_again_ends_what_held_and_comes_once(tmp_path, mails, write):
+    storage, app = tmp_path.as_uri(), application(MAIL)
+    told(storage)
+    assert killed_before(write, lambda: Outbox(storage, "bank").accept(passed("2026-11-21")))
+    box = Outbox(storage, "bank")
+    deliver(app, box, seconds=5, rest_after_trouble=timedelta(0))
+    assert box.open() == []
+    box.accept(drift("2026-11-22"))
+    box.accept(passed("2026-11-23"))
+    deliver(app, box, seconds=5, rest_after_trouble=timedelta(0))
+    subjects = [mail["Subject"] for mail in mails.taken]
+    assert len([subject for subject in subjects if "recovered" in subject and "2026-11-21" in subject]) == 1
+    assert "[bank] WARNING: drift in the night 2026-11-22" in subjects

@@ -2,9 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from told import application, drift, passed
 
-from nightshift.alerts.outbox import Outbox
+from nightshift.alerts import outbox as writing
+from nightshift.alerts.message import compose
+from nightshift.alerts.outbox import Outbox, route_key
+from nightshift.alerts.place import Place
 from nightshift.people import Severity
 
 
@@ -90,7 +94,7 @@ def test_what_a_killed_process_left_half_accepted_is_completed_by_the_next_look(
     for name in ("kept", "open"):
         for file in (folder / name).iterdir():
             file.unlink()
-    assert len(outbox.undelivered()) == 1
+    assert len(outbox.taken_up()) == 1
     assert [alert.night for alert in outbox.open()] == ["2026-11-20"]
     assert not outbox.accept(drift())
 
@@ -118,12 +122,48 @@ def test_only_one_process_at_a_time_sends_and_a_killed_one_only_until_its_time_i
 def test_the_dashboard_sees_what_waits_for_which_route_and_why(outbox):
     app = application({"to": "ops_mail", "mail": ["a@example.org"]}, {"to": "pager", "severity": "critical"})
     outbox.accept(drift())
-    from nightshift.alerts.outbox import route_key
-
-    outbox.failed(route_key(app.alerts.routes[0]), "ConnectionRefusedError", datetime.now(UTC))
+    key = route_key(app.alerts.routes[0])
+    outbox.keep_place(key, outbox.place(key).refusing("ConnectionRefusedError", datetime.now(UTC)), 1)
     (waiting,) = outbox.waiting(app.alerts)
     assert (waiting.route, waiting.error, waiting.tries) == ("ops_mail", "ConnectionRefusedError", 1)
     assert waiting.message.subject == "[bank] WARNING: drift in the night 2026-11-20"
+
+
+def test_whoever_looks_at_what_waits_writes_nothing_even_where_somebody_was_killed(outbox, tmp_path, monkeypatch):
+    outbox.accept(drift())
+    next((tmp_path / "bank" / "alerts" / "kept").iterdir()).unlink()
+    for write in ("create", "replace"):
+        monkeypatch.setattr(writing, write, lambda *_: pytest.fail("it writes"))
+    assert len(outbox.waiting(application({"to": "hook"}).alerts)) == len(outbox.undelivered()) == 1
+
+
+def test_what_holds_is_shown_as_bad_as_it_was_told(outbox):
+    outbox.accept(drift(severity=Severity.CRITICAL))
+    outbox.accept(drift("2026-11-21", severity=Severity.CRITICAL))
+    assert [(alert.night, alert.severity) for alert in outbox.open()] == [("2026-11-21", "critical")]
+
+
+def test_an_older_night_that_fails_later_lets_no_night_between_them_end_what_the_newest_opened(outbox):
+    outbox.accept(drift("2026-11-10"))
+    outbox.accept(drift("2026-11-01", cause="length"))
+    assert not outbox.accept(passed("2026-11-05"))
+    assert [(alert.night, alert.cause) for alert in outbox.open()] == [("2026-11-10", "topics")]
+    assert outbox.accept(passed("2026-11-11"))
+
+
+def test_of_two_who_send_because_a_lease_ran_out_the_later_one_is_right(outbox):
+    late, right = Place().noting([drift()], datetime.now(UTC)), Place().noting([drift("2026-11-21")], datetime.now(UTC))
+    for number, place in ((1, late), (2, right), (1, late)):
+        outbox.keep_place("hook", place, number)
+    assert outbox.place("hook") == right
+
+
+def test_the_mailbox_is_read_from_its_newest_month_on(outbox):
+    days = [datetime(2026, 9, 30, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 10, 2, tzinfo=UTC)]
+    for day in days:
+        outbox.into_mailbox(compose([drift(f"{day:%Y-%m-%d}")], "mailbox"), day)
+    assert [message.group for message in outbox.messages(10)] == ["2026-10-02", "2026-10-01", "2026-09-30"]
+    assert [message.group for message in outbox.messages(1)] == ["2026-10-02"]
 
 
 def test_an_object_store_keeps_alerts_like_a_folder_does(bucket):

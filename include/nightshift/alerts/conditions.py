@@ -18,7 +18,7 @@ class Open(BaseModel):
     """A condition that holds.
 
     :param opened: id of the alert that opened it.
-    :param alert: the newest alert about it.
+    :param alert: the alert about the newest night of it, and of those the newest.
     :param severity: the worst that was told of it.
     :param told: when it was last told as news.
     :param ids: of the newest alerts about it; `count` counts all.
@@ -53,9 +53,11 @@ def held_with(held: Open | None, told: Alert) -> Open:
         return Open(opened=told.id, alert=told, severity=told.severity, told=told.at, count=1, ids=[told.id])
     if told.id in held.ids:
         return held
+    # A night that is judged again later says nothing about what newer ones opened.
+    older = told.night and held.alert.night and told.night < held.alert.night
     return Open(
         opened=held.opened,
-        alert=told,
+        alert=held.alert if older else told,
         severity=max(held.severity, told.severity, key=lambda severity: severity.rank),
         told=held.told if told.severity is Severity.INFO else told.at,
         count=held.count + 1,

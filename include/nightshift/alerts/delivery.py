@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
-from nightshift.alerts.alert import Alert
 from nightshift.alerts.channels import NotDelivered, send
 from nightshift.alerts.grouping import plan
-from nightshift.alerts.outbox import MAILBOX, Outbox, route_key
+from nightshift.alerts.outbox import MAILBOX, Outbox, by_place, taken
+from nightshift.alerts.place import HOUR, Place
 from nightshift.config import Application
 from nightshift.people import Route
 
 SEND_SECONDS = 20  # that one message to one route may take
-HOUR = timedelta(hours=1)
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +22,7 @@ def deliver(app: Application, outbox: Outbox, *, seconds: float, rest_after_trou
 
     Only one process at a time sends for an application; where another does, this one leaves it to that one and to the
     next delivery. A message is sent at least once: whoever is killed between sending and writing that down sends again.
+    What it asks of storage depends on the alerts that are new and on the messages that go, and on nothing that is old.
 
     :param seconds: no message is begun later than this.
     :param rest_after_trouble: a route that failed is left alone for so long.
@@ -33,33 +32,32 @@ def deliver(app: Application, outbox: Outbox, *, seconds: float, rest_after_trou
             log.info("another process sends the alerts of %s", app.name)
             return {}
         stop = datetime.now(UTC) + timedelta(seconds=seconds)
-        waiting = outbox.undelivered()
-        if not waiting:
-            return {}
-        if new := outbox.lacking(MAILBOX, waiting):
-            # Nobody is woken by the mailbox: it knows no limit.
-            for message in plan(new, MAILBOX, sent_this_hour=0, most_an_hour=len(new)):
-                outbox.delivered(message, MAILBOX, datetime.now(UTC))
-        lacking: set[str] = set()
+        # Before any place is read: what is no longer among these, a place has already.
+        new = outbox.taken_up()
+        places = {}
+        for key, routes in by_place(app.alerts).items():
+            before = outbox.place(key)
+            places[key] = routes[0], before.noting(taken(routes, new), datetime.now(UTC))
+            if places[key][1] != before:
+                _given_up(app, routes[0], before, places[key][1])
+                outbox.keep_place(key, places[key][1], lease)
+        if datetime.now(UTC) >= stop:
+            return {}  # storage hangs, and the lease may be another's by now: what is new stays with that one
+        # Nobody is woken by the mailbox: it knows no limit.
+        for message in plan(new, MAILBOX, this_hour=[], most_an_hour=len(new)):
+            outbox.into_mailbox(message, datetime.now(UTC))
+        for alert in new:
+            outbox.done(alert)
         troubles = {}
-        for key, routes in _by_place(app).items():
-            wanted = [alert for alert in waiting if any(route.takes(alert.kind, alert.severity) for route in routes)]
-            left, trouble = _to_route(app, outbox, key, routes[0], wanted, stop, rest_after_trouble)
-            lacking |= left
-            if trouble:
-                troubles[routes[0].to] = trouble
-        for alert in waiting:
-            if alert.id not in lacking:
-                outbox.done(alert)
+        for key, (route, place) in places.items():
+            if trouble := _to_route(app, outbox, key, route, place, lease, stop, rest_after_trouble):
+                troubles[route.to] = trouble
     return troubles
 
 
-def _by_place(app: Application) -> dict[str, list[Route]]:
-    """The routes by where they lead: two to one place bring nothing twice."""
-    places: dict[str, list[Route]] = defaultdict(list)
-    for route in app.alerts.routes:
-        places[route_key(route)].append(route)
-    return places
+def _given_up(app: Application, route: Route, before: Place, place: Place) -> None:
+    if place.given_up and place.given_up != before.given_up:
+        log.warning("alerts of %s that only the mailbox has, and not %s: %d", app.name, route.to, place.given_up.count)
 
 
 def _to_route(  # noqa: PLR0917
@@ -67,27 +65,26 @@ def _to_route(  # noqa: PLR0917
     outbox: Outbox,
     key: str,
     route: Route,
-    wanted: list[Alert],
+    place: Place,
+    lease: int,
     stop: datetime,
     rest_after_trouble: timedelta,
-) -> tuple[set[str], str]:
-    """Send what a route lacks; return the ids that it still lacks, and why."""
-    new = outbox.lacking(key, wanted)
-    left = {alert.id for alert in new}
-    trouble = outbox.trouble(key) if new else None
-    if not new or (trouble and datetime.now(UTC) - trouble.last < rest_after_trouble):
-        return left, ""
-    sent = outbox.sent_since(key, datetime.now(UTC) - HOUR)
-    for message in plan(new, key, sent_this_hour=sent, most_an_hour=app.alerts.max_an_hour):
+) -> str:
+    """Send what a route lacks; return why it did not take something."""
+    now = datetime.now(UTC)
+    if place.trouble and now - place.trouble.last < rest_after_trouble:
+        return ""
+    this_hour = [took.severity for took in place.took if now - took.at < HOUR]
+    for message in plan(place.untold, key, this_hour=this_hour, most_an_hour=app.alerts.max_an_hour):
         if datetime.now(UTC) >= stop:
             break
         try:
             send(route, message, SEND_SECONDS)
         except NotDelivered as error:
             log.warning("%s did not take an alert of %s, which waits: %s", route.to, app.name, error)
-            outbox.failed(key, str(error), datetime.now(UTC))
-            return left, str(error)
+            outbox.keep_place(key, place.refusing(str(error), datetime.now(UTC)), lease)
+            return str(error)
         log.info("%s has: %s", route.to, message.subject)
-        outbox.delivered(message, key, datetime.now(UTC))
-        left -= {alert.id for alert in message.alerts}
-    return left, ""
+        place = place.having(message, datetime.now(UTC))
+        outbox.keep_place(key, place, lease)
+    return ""

@@ -7,16 +7,25 @@ from itertools import groupby
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.message import Message, compose
+from nightshift.people import Severity
 
 
-def plan(lacking: Sequence[Alert], route: str, *, sent_this_hour: int, most_an_hour: int) -> list[Message]:
+def plan(lacking: Sequence[Alert], route: str, *, this_hour: Sequence[Severity], most_an_hour: int) -> list[Message]:
     """Return the messages that a route may get now of the alerts that it lacks; what is in none of them waits.
 
     What belongs to one night is one message. Where the hour leaves room for fewer messages than there are nights, the
-    last one that may go is a digest of all the rest.
+    last one that may go is a digest of all the rest. What is critical waits for no hour that less bad messages used up:
+    it goes at once, with all the rest, unless the hour had as many critical messages.
+
+    :param this_hour: how bad the messages were that the route took in the last hour.
     """
-    free = most_an_hour - sent_this_hour
-    if free <= 0 or not lacking:
+    if not lacking:
+        return []
+    free = most_an_hour - len(this_hour)
+    critical = any(alert.severity is Severity.CRITICAL and not alert.good for alert in lacking)
+    if free <= 0 and critical and this_hour.count(Severity.CRITICAL) < most_an_hour:
+        free = 1
+    if free <= 0:
         return []
     by_night = sorted(lacking, key=lambda alert: alert.group)
     messages = [compose(list(alerts), route) for _, alerts in groupby(by_night, key=lambda alert: alert.group)]

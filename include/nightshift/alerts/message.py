@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -21,22 +22,6 @@ MOST_ALERTS = 25  # spelled out in one message; the mailbox has the others, too
 MOST_FACTS = 8
 LONGEST = 600  # characters of one fact
 LONGEST_TITLE = 200
-
-KINDS = {
-    "data_rejected": "data rejected",
-    "no_data": "no data",
-    "drift": "drift",
-    "bias": "bias",
-    "retraining_started": "retraining started",
-    "retraining_refused": "retraining refused",
-    "retraining_finished": "retraining finished",
-    "gate_failed": "gate failed",
-    "approval_waits": "approval waits",
-    "job_failed": "job failed",
-    "job_stuck": "job stuck",
-    "deadline_missed": "deadline missed",
-    "budget": "budget",
-}
 
 
 class Message(BaseModel):
@@ -92,7 +77,7 @@ def compose(alerts: Sequence[Alert], route: str) -> Message:
 
     The same alerts always make a message with the same id.
     """
-    ordered = sorted(alerts, key=lambda alert: (alert.good, -alert.severity.rank, alert.at, alert.id))
+    ordered = sorted(alerts, key=worst_first)
     first, groups = ordered[0], {alert.group for alert in ordered}
     told = hashlib.sha256(" ".join([route, *sorted(alert.id for alert in ordered)]).encode()).hexdigest()
     return Message(
@@ -104,6 +89,11 @@ def compose(alerts: Sequence[Alert], route: str) -> Message:
         subject=_subject(ordered),
         alerts=ordered,
     )
+
+
+def worst_first(alert: Alert) -> tuple[bool, int, datetime, str]:
+    """Return the place of an alert in a message, as a key to sort by."""
+    return alert.good, -alert.severity.rank, alert.at, alert.id
 
 
 def _subject(alerts: list[Alert]) -> str:
@@ -132,7 +122,7 @@ def _environment() -> Environment:
         minute=_minute,
         level=lambda alert: "recovered" if alert.good else alert.severity.value,
         word=_word,
-        kind=lambda alert: KINDS[alert.kind],
+        kind=lambda alert: alert.kind.replace("_", " "),
     )
     return environment
 

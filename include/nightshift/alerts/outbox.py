@@ -2,14 +2,13 @@
 
 Below `<storage>/<application>/alerts`:
 
-    kept/<alert>.json              what was ever told, so that nothing is told twice
-    waiting/<alert>.json           what some route may still lack; written first, removed last
-    delivered/<route>/<alert>.json which message brought it there
-    sent/<route>/<time>-<message>.json  the messages, in order of time; those of the mailbox are shown by the dashboard
-    open/<condition>.json          what holds until a recovery
-    trouble/<route>.json           why a route does not take messages at the moment
-    leases/<number>.json           who sends now: of two processes one does
-    watch.json                     when the DAG `nightshift_alerts` last looked after the application
+    kept/<alert>.json          what was ever told, so that nothing is told twice; never listed
+    waiting/<alert>.json       what no delivery took up yet; written first
+    mailbox/<month>/<time>-<message>.json  every message, in order of time, as the dashboard shows them
+    places/<route>/<lease>.json  what a route lacks, and why; the newest lease is right
+    open/<condition>.json      what holds until a recovery
+    leases/<number>.json       who sends now: of two processes one does
+    watch.json                 when the DAG `nightshift_alerts` last looked after the application
 
 Whoever is killed at any line leaves an alert that is complete, or in `waiting`, where the next delivery completes it.
 """
@@ -18,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -29,26 +29,16 @@ from upath import UPath
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open, ended_by, held_with, told_as
 from nightshift.alerts.message import Message, compose
+from nightshift.alerts.place import Place
 from nightshift.data.storage import create, replace
 from nightshift.monitoring.published_nights import names_in
 from nightshift.people import Alerts, Route
 
 MAILBOX = "mailbox"  # the route that is always there
 STAMP = "%Y%m%dT%H%M%S%f"
+MOST_TAKEN = 100  # alerts that one delivery takes up; the next takes up more
 
 Kept = TypeVar("Kept", bound=BaseModel)
-
-
-class Trouble(BaseModel):
-    """Why a route does not take messages.
-
-    :param since: the first failure in a row; `last`: the newest.
-    """
-
-    since: AwareDatetime
-    last: AwareDatetime
-    tries: int
-    error: str
 
 
 class Waiting(BaseModel):
@@ -89,7 +79,8 @@ class Outbox:
         told = ended_by(held, alert) if alert.good else told_as(held, alert)
         if told is None:
             return False
-        if self.knows(told.id):  # a recovery that was told, by somebody who was killed before the end was written
+        if told.id != alert.id and self.knows(told.id):
+            # The recovery was told while somebody else told of the same condition: it is over all the same.
             self._complete(told)
             return False
         if not create(self._path("waiting", told.id), _json(told)):
@@ -109,78 +100,72 @@ class Outbox:
         look = self._read(Look, "watch")
         return look.at if look else None
 
-    def undelivered(self) -> list[Alert]:
-        """Return what some route may lack, in order of time; half-accepted alerts are completed."""
-        found = []
-        for name in self._names("waiting"):
-            if alert := self._read(Alert, "waiting", name):
-                if not self.knows(name):
-                    self._complete(alert)
-                found.append(alert)
-        return sorted(found, key=lambda alert: alert.at)
-
-    def lacking(self, route: str, alerts: list[Alert]) -> list[Alert]:
-        """Return those of the alerts that a route was not brought."""
-        brought = set(self._names("delivered", route))
-        return [alert for alert in alerts if alert.id not in brought]
-
-    def delivered(self, message: Message, route: str, now: datetime) -> None:
-        """Write down that a route took a message."""
-        sent = message.model_copy(update={"sent": now})
-        replace(self._path("sent", route, f"{now:{STAMP}}-{message.id}"), _json(sent))
-        for alert in message.alerts:
-            create(self._path("delivered", route, alert.id), json.dumps({"message": message.id}).encode())
-        if route != MAILBOX and self.trouble(route):
-            self._remove("trouble", route)
+    def taken_up(self) -> list[Alert]:
+        """Return some of what no delivery took up yet, in order of time; half-accepted alerts are completed."""
+        found = self._waiting()
+        for alert in found:
+            if not self.knows(alert.id):
+                self._complete(alert)
+        return found
 
     def done(self, alert: Alert) -> None:
-        """Take an alert out of those that wait."""
+        """Take an alert out of those that wait: the mailbox has it, and each place has or lacks it."""
         self._remove("waiting", alert.id)
 
-    def sent_since(self, route: str, since: datetime) -> int:
-        """Return how many messages a route took since a moment."""
-        return sum(name >= f"{since:{STAMP}}" for name in self._names("sent", route))
+    def place(self, route: str) -> Place:
+        """Return what is known of a place."""
+        for lease in reversed(self._names("places", route)):
+            if found := self._read(Place, "places", route, lease):
+                return found
+        return Place()
 
-    def trouble(self, route: str) -> Trouble | None:
-        """Return why a route does not take messages, if it does not."""
-        return self._read(Trouble, "trouble", route)
+    def keep_place(self, route: str, place: Place, lease: int) -> None:
+        """Write down what is known of a place. Of one whose lease ran out it counts for nothing beside the next one's."""
+        replace(self._path("places", route, f"{lease:09d}"), _json(place))
+        for old in self._names("places", route):
+            if int(old) < lease:
+                self._remove("places", route, old)
 
-    def failed(self, route: str, error: str, now: datetime) -> None:
-        """Write down that a route did not take a message."""
-        before = self.trouble(route)
-        trouble = Trouble(
-            since=before.since if before else now, last=now, tries=before.tries + 1 if before else 1, error=error
-        )
-        replace(self._path("trouble", route), _json(trouble))
+    def into_mailbox(self, message: Message, now: datetime) -> None:
+        """Put a message into the mailbox of the dashboard."""
+        sent = message.model_copy(update={"sent": now})
+        replace(self._path("mailbox", f"{now:%Y-%m}", f"{now:{STAMP}}-{message.id}"), _json(sent))
 
     def messages(self, newest: int) -> list[Message]:
         """Return the newest messages of the mailbox, newest first; all of them went there, whatever the routes."""
-        names = self._names("sent", MAILBOX)[-newest:]
-        return [found for name in reversed(names) if (found := self._read(Message, "sent", f"{MAILBOX}/{name}"))]
+        names: list[tuple[str, str]] = []
+        for month in reversed(names_in(self._folder / "mailbox")):
+            names += [(month, name) for name in reversed(self._names("mailbox", month))]
+            if len(names) >= newest:
+                break
+        return [found for name in names[:newest] if (found := self._read(Message, "mailbox", *name))]
 
     def waiting(self, alerts: Alerts) -> list[Waiting]:
-        """Return what each of the application's routes lacks, oldest first."""
-        undelivered = self.undelivered()
-        found = []
-        for route in alerts.routes:
-            key = route_key(route)
-            wanted = [alert for alert in undelivered if route.takes(alert.kind, alert.severity)]
-            if lacking := self.lacking(key, wanted):
-                trouble = self.trouble(key)
+        """Return what each of the application's routes lacks, oldest first. It only reads."""
+        new, now, found = self._waiting(), datetime.now(UTC), []
+        for key, routes in by_place(alerts).items():
+            place = self.place(key).noting(taken(routes, new), now)
+            if untold := place.untold:
                 found.append(
                     Waiting(
-                        message=compose(lacking, key),
-                        route=route.to,
-                        since=lacking[0].at,
-                        error=trouble.error if trouble else "",
-                        tries=trouble.tries if trouble else 0,
+                        message=compose(untold, key),
+                        route=routes[0].to,
+                        since=min(alert.at for alert in untold),
+                        error=place.trouble.error if place.trouble else "",
+                        tries=place.trouble.tries if place.trouble else 0,
                     )
                 )
         return sorted(found, key=lambda waiting: waiting.since)
 
+    def undelivered(self) -> list[Alert]:
+        """Return what no delivery took up yet and what any place lacks, in order of time."""
+        lacking = [alert for route in names_in(self._folder / "places") for alert in self.place(route).lacks]
+        found = {alert.id: alert for alert in [*self._waiting(), *lacking]}
+        return sorted(found.values(), key=lambda alert: alert.at)
+
     def open(self) -> list[Alert]:
-        """Return the conditions that hold, each as its newest alert, those that hold longest first."""
-        return [held.alert for held in self.held()]
+        """Return the conditions that hold, each as its newest alert and as bad as it was told, those that hold longest first."""
+        return [held.alert.model_copy(update={"severity": held.severity}) for held in self.held()]
 
     def held(self) -> list[Open]:
         """Return the conditions that hold, those that hold longest first."""
@@ -192,8 +177,8 @@ class Outbox:
         self._remove("open", _condition(condition))
 
     @contextmanager
-    def lease(self, seconds: float) -> Iterator[datetime | None]:
-        """Be the only one who sends for this application; gives the end (UTC) of the lease, or None where another has it.
+    def lease(self, seconds: float) -> Iterator[int | None]:
+        """Be the only one who sends for this application; gives the number of the lease, or None where another has it.
 
         Of a killed holder it runs out by itself. The clocks of all machines must agree within seconds.
         """
@@ -213,7 +198,7 @@ class Outbox:
         for old in numbers:
             self._remove("leases", f"{old:09d}")
         try:
-            yield mine.until
+            yield number
         finally:
             replace(self._path("leases", f"{number:09d}"), _json(_Lease(until=datetime.now(UTC))))
 
@@ -225,10 +210,15 @@ class Outbox:
             replace(self._path("open", condition), _json(held_with(held, told)))
         for superfluous in told.explains:
             create(self._path("kept", superfluous), json.dumps({"explained_by": told.id}).encode())
-        first = create(self._path("kept", told.id), _json(told))
         if told.good and held and held.opened == told.opened:
             self._remove("open", condition)
-        return first
+        return create(self._path("kept", told.id), _json(told))
+
+    def _waiting(self) -> list[Alert]:
+        """What no delivery took up yet, at most so much that a delivery has an end."""
+        names = self._names("waiting")[:MOST_TAKEN]
+        found = [alert for name in names if (alert := self._read(Alert, "waiting", name))]
+        return sorted(found, key=lambda alert: alert.at)
 
     def _path(self, *parts: str) -> UPath:
         return self._folder.joinpath(*parts[:-1], f"{parts[-1]}.json")
@@ -261,6 +251,20 @@ def route_key(route: Route) -> str:
     """Return what a route is called in storage: its connection, and a digest of that and its addresses."""
     digest = hashlib.sha256(json.dumps([route.to, sorted(route.mail)]).encode()).hexdigest()[:8]
     return f"{route.to}-{digest}"
+
+
+def by_place(alerts: Alerts) -> dict[str, list[Route]]:
+    """Return the routes by where they lead: two to one place bring nothing twice."""
+    places: dict[str, list[Route]] = defaultdict(list)
+    for route in alerts.routes:
+        places[route_key(route)].append(route)
+    return places
+
+
+def taken(routes: Iterable[Route], alerts: Iterable[Alert]) -> list[Alert]:
+    """Return those of the alerts that one of the routes takes."""
+    routes = list(routes)
+    return [alert for alert in alerts if any(route.takes(alert.kind, alert.severity) for route in routes)]
 
 
 def _condition(condition: str) -> str:

@@ -44,7 +44,7 @@ def _sent(app: Application) -> Iterator[tuple[str, bool]]:
     alerts = samples(app.name, {"Nightshift": application_page(app.name)}, now)
     outbox = Outbox(storage_uri(), app.name)
     for alert in alerts:
-        outbox.delivered(compose([alert], MAILBOX), MAILBOX, now)
+        outbox.into_mailbox(compose([alert], MAILBOX), now)
     yield f"mailbox of the dashboard: {len(alerts)} messages", True
     if not app.alerts.routes:
         yield f"{app.name} has no routes: nothing is sent (alerts.routes in its file)", True
