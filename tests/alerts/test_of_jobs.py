@@ -64,6 +64,33 @@ def test_rejected_data_says_why_and_leaves_nothing_to_say_of_the_failed_run():
     )
 
 
+def causes(job, *results):
+    """What makes each of these results news."""
+    return [
+        next(one.cause for one in alerts_of(job, DAY, result.model_dump(mode="json"), TOLD) if not one.good)
+        for result in results
+    ]
+
+
+def test_rejected_data_and_a_night_without_a_verdict_are_news_again_for_another_reason_and_not_for_other_numbers():
+    said = (
+        "empty must be at most 0.05 (critical): it is 0.12",
+        "empty must be at most 0.05 (critical): it is 0.13",
+        "gone",
+    )
+    rejected = [
+        validate.Result(verdict="FAIL", reasons=[reason], measures={}, data_docs="d", run_url="") for reason in said
+    ]
+    assert [len(set(causes("validate", *pair))) for pair in (rejected[:2], rejected[1:])] == [1, 2]
+    lost = [nights(night("ERROR").model_copy(update={"reasons": [reason]})) for reason in said]
+    assert [len(set(causes("drift", *pair))) for pair in (lost[:2], lost[1:])] == [1, 2]
+
+
+def test_every_missing_night_is_news():
+    missing = [nights(night("PASS"), missing=day) for day in ("2026-11-22", "2026-11-23")]
+    assert causes("drift", *missing) == ["2026-11-22", "2026-11-23"]
+
+
 def test_no_rows_is_told_and_the_next_rows_end_it():
     assert said("ingest", ingest.Result(verdict="INSUFFICIENT_DATA", reason="no file")) == [
         ("no_data", "warning", "no data: examples")
@@ -117,6 +144,12 @@ def test_a_refused_retraining_is_told_unless_one_is_under_way_or_none_is_due(cod
     result = nights(night("FAIL", failing=["topics"]), decision=code, why_not="because")
     told = [one for one in bad("drift", result) if one[0] == "retraining_refused"]
     assert [severity for _, severity, _ in told] == expected
+
+
+@pytest.mark.parametrize(("code", "over"), [("quiet", 1), ("open", 1), ("no_data", 0), (None, 0), ("snoozed", 0)])
+def test_a_refused_retraining_is_over_when_nothing_keeps_it_back_any_more(code, over):
+    result = nights(night("PASS"), decision=code)
+    assert said("drift", result).count(("retraining_refused", "good", "retraining refused")) == over
 
 
 def test_an_ordered_retraining_is_told_when_it_starts():

@@ -5,6 +5,7 @@ A night is normal when it passes, and nothing is said of it, unless it ends what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,6 +87,7 @@ def _validate(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
             facts=result["reasons"],
             todo="look at the data docs; correct the source and clear the run, or change what `validation` asks",
             condition="data rejected",
+            cause=_cause(result["reasons"]),
             explains=[told.failure],
         )
     elif verdict == Verdict.INSUFFICIENT_DATA:
@@ -120,6 +122,7 @@ def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: Told) -> Ite
             facts=[reason for reason in result["reasons"] if result["missing"] in reason][:3],
             todo=f"look at the runs of {told.application.name}_batch_inference, and at what serves the traffic",
             condition="no data: night",
+            cause=result["missing"],  # each night that is missing is news
             explains=[told.failure],
         )
     elif judged := [night for night in result["nights"] if night["rows"]]:
@@ -152,6 +155,7 @@ def _night(kind: Kind, night: Mapping[str, Any], told: Told) -> Iterator[Alert]:
             f"the night {name} could not be judged for {kind}",
             todo="read the log of the task; until it is mended nothing says whether the model answers well",
             condition=blind,
+            cause=_cause(night["reasons"]),
             explains=[told.failure],
             **common,
         )
@@ -173,9 +177,18 @@ def _night(kind: Kind, night: Mapping[str, Any], told: Told) -> Iterator[Alert]:
         yield told.good(Kind.NO_DATA, silent, f"the night {name} was judged for {kind}", **judged)
 
 
+def _cause(reasons: list[str]) -> str:
+    """What went wrong, without what differs from night to night: numbers, days, and what was found."""
+    return ", ".join(sorted({re.sub(r"\d[\d.,]*", "#", reason.partition(": ")[0]) for reason in reasons}))
+
+
 def _refused(result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
     code, night = result["decision"], result["nights"][-1]["night"] if result["nights"] else None
-    if code not in REFUSED or night is None:
+    if code is None or code == "no_data" or night is None:
+        return  # which says nothing about whether the nights fail
+    if code not in REFUSED:
+        title = f"nothing keeps a retraining back any more ({code.replace('_', ' ')})"
+        yield told.good(Kind.RETRAINING_REFUSED, "retraining refused", title, subject="retraining", night=night)
         return
     yield told.alert(
         Kind.RETRAINING_REFUSED,
