@@ -34,10 +34,14 @@ def test_pagerduty_resolves_what_the_alert_triggered(outbox, drain, hook, monkey
 def test_slack_shows_links_and_leaves_hostile_text_as_it_is(outbox, drain, hook, monkeypatch):
     monkeypatch.setattr(slack.NotifySlack, "webhook_url", f"http://127.0.0.1:{hook.server_address[1]}")
     monkeypatch.setenv("AIRFLOW_CONN_CHAT", connection("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"))
-    outbox.accept(drift(facts=["<!channel> @here <https://evil.example.org|click> *bold*"], links=LINKS))
+    outbox.accept(
+        drift(title="@channel drift", facts=["<!channel> @here <https://evil.example.org|click> *bold*"], links=LINKS)
+    )
     drain(application({"to": "chat"}))
     (sent,) = [json.dumps(body) for body in hook.taken]
     assert "<https://airflow.example.org/log|Task log>" in sent
     assert "<!channel>" not in sent
     assert "<https://evil.example.org" not in sent
     assert "@here" not in sent
+    assert "@channel" not in sent
+    assert "channel drift" in sent

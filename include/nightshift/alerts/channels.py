@@ -115,7 +115,7 @@ def _notify(connection: Any, message: Message, seconds: float) -> None:
         form = service.resolve_format(None)
         result = alone.notify(
             body=_body(message, form.value, service),
-            title=message.subject,
+            title=_calling_nobody(message.subject, service),
             body_format=form,
             notify_type=_type_of(message),
             timeout=seconds,
@@ -127,10 +127,16 @@ def _notify(connection: Any, message: Message, seconds: float) -> None:
 
 
 def _body(message: Message, form: str, service: Any) -> str:
-    """The form that a service shows. In a chat no text of a user calls anybody."""
-    body = {"html": message.html, "markdown": message.markdown}.get(form, message.text)
+    """The form that a service shows."""
+    if form == "html":
+        return message.html
+    return _calling_nobody(message.markdown if form == "markdown" else message.text, service)
+
+
+def _calling_nobody(text: str, service: Any) -> str:
+    """A text that calls nobody by name in a chat, whoever wrote it; programs get it as it is."""
     programs = set(filter(None, [service.protocol, service.secure_protocol])) & READ_BY_PROGRAMS
-    return body if form == "html" or programs else body.replace("@", "@\u200b")
+    return text if programs else text.replace("@", "@\u200b")
 
 
 def _type_of(message: Message) -> str:
