@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from http.client import HTTPException
 from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 from airflow.sdk import Connection
@@ -26,7 +27,10 @@ def beat() -> None:
         connection = Connection.get(HEARTBEAT_CONNECTION)
     except AirflowNotFoundException:
         return
-    address = connection.password or connection.get_uri()
+    except Exception as error:  # each secrets backend has errors of its own
+        log.warning("the connection %s cannot be had (%s)", HEARTBEAT_CONNECTION, type(error).__name__)
+        return
+    address = connection.password or _address(connection.get_uri())
     if not address.startswith(("http://", "https://")):
         log.warning("the connection %s holds no address that begins with http", HEARTBEAT_CONNECTION)
         return
@@ -37,3 +41,9 @@ def beat() -> None:
         log.warning("the heartbeat's address answered %d", error.code)
     except (OSError, HTTPException, ValueError) as error:
         log.warning("the heartbeat's address cannot be reached (%s)", type(error).__name__)
+
+
+def _address(uri: str) -> str:
+    """A connection's URI as it was given: Airflow quotes the slashes of its path."""
+    parts = urlsplit(uri)
+    return parts._replace(path=unquote(parts.path)).geturl()
