@@ -101,6 +101,7 @@ def test_an_application_without_data_says_what_comes_first(visit, applications):
     assert "No model yet: run fresh_finetune" in page
     assert "No night was judged yet" in page
     assert "Nothing was decided yet." in page
+    assert 'aria-label="What changed"></section>' in page  # what is empty to the last space is not shown
 
 
 def test_who_has_no_application_is_told_whom_to_ask(visit, applications):
@@ -230,3 +231,19 @@ def test_a_message_of_the_outbox_is_in_the_mailbox(visit, helper):
     assert html.headers["content-security-policy"].startswith("sandbox;")
     assert "<b>2026-11-27</b>" not in html.text
     assert visit("/mailbox/helper/nothing").status_code == 404
+
+
+def test_what_concerns_every_application_is_in_the_mailbox_of_whoever_may_see_one(visit, helper):
+    from nightshift.alerts.alert import Alert
+    from nightshift.alerts.everybody import EVERYBODY
+    from nightshift.alerts.message import compose
+    from nightshift.alerts.outbox import MAILBOX, Outbox
+
+    alert = Alert(application=EVERYBODY, kind="job_stuck", severity="critical", title="Airflow cannot read ingest.py")
+    message = compose([alert], MAILBOX)
+    Outbox(helper.storage, EVERYBODY).into_mailbox(message, NOW)
+    assert "Airflow cannot read ingest.py" in visit("/mailbox").text
+    assert "Airflow cannot read ingest.py" not in visit("/mailbox?application=helper").text
+    page = visit(f"/mailbox/{EVERYBODY}/{message.id}").text
+    assert "Airflow cannot read ingest.py" in page
+    assert f"/apps/{EVERYBODY}" not in page

@@ -1,4 +1,7 @@
-"""Every message about the applications that somebody may see, and what is on its way: the mailbox page."""
+"""Every message about the applications that somebody may see, and what is on its way: the mailbox page.
+
+What concerns every application is shown to whoever may see one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from datetime import datetime
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
+from nightshift.alerts.everybody import EVERYBODY
 from nightshift.alerts.message import Message
 from nightshift.alerts.outbox import Outbox, Waiting
 from nightshift.dashboard.access import Asking
@@ -39,6 +43,8 @@ class Box:
 def mailbox(request: Request, asking: Asking, application: str | None = None) -> HTMLResponse:
     """Show the newest messages of all applications, or of one."""
     known = [asking.application(application)] if application else asking.applications()
+    if known and not application:
+        known = [*known, Known(EVERYBODY, None)]
     storage = storage_uri()
     found = read_each(storage, lambda one: (one.name, panel(lambda: _box(storage, one))), known)
     boxes: list[Box] = [one.shown for _, one in found if one.shown]
@@ -47,6 +53,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
         request,
         "mailbox.html.jinja",
         application=application,
+        everybody=EVERYBODY,
         messages=messages,
         waiting=[(box.name, one) for box in boxes for one in box.waiting],
         troubles=[(name, one.trouble) for name, one in found if one.trouble],
@@ -57,7 +64,8 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
 @in_own_threads
 def message(request: Request, application: str, message: str, asking: Asking) -> HTMLResponse:
     """Show one message in both its forms."""
-    return render(request, "message.html.jinja", message=_message(application, message, asking))
+    found = _message(application, message, asking)
+    return render(request, "message.html.jinja", message=found, everybody=EVERYBODY)
 
 
 @router.api_route("/mailbox/{application}/{message}/html", methods=["GET", "HEAD"])
@@ -69,8 +77,9 @@ def as_html(application: str, message: str, asking: Asking) -> Response:
 
 
 def _message(application: str, wanted: str, asking: Asking) -> Message:
-    known = asking.application(application)
-    found: Panel[list[Message]] = panel(lambda: Outbox(storage_uri(), known.name).messages(OF_ONE))
+    if application != EVERYBODY or not asking.applications():
+        asking.application(application)
+    found: Panel[list[Message]] = panel(lambda: Outbox(storage_uri(), application).messages(OF_ONE))
     if found.trouble:
         raise HTTPException(503, found.trouble)
     if one := next((message for message in found.shown or [] if message.id == wanted), None):
