@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import psutil
@@ -14,8 +17,10 @@ import pytest
 from patience import wait_for
 from upath import UPath
 
+from nightshift.alerts.everybody import EVERYBODY
 from nightshift.alerts.outbox import Outbox
 from nightshift.applications import applications_folder
+from nightshift.orchestration.seen import CALLBACK_TIME
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.environment import airflow_environment
 from nightshift.stack.place import this_place
@@ -37,11 +42,10 @@ class Receiver(ThreadingHTTPServer):
         self.taken, self.beats = [], 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def titled(self, text):
-        return [body for body in self.taken if text in body["title"]]
-
-    def saying(self, text):
-        return [body for body in self.taken if text in body["message"]]
+    def told(self, *texts):
+        """The parts of messages, each about one alert, that hold all of these texts."""
+        parts = [part for body in self.taken for part in re.split(r"(?m)^(?=[A-Z]+: )", body["message"])]
+        return [part for part in parts if all(text in part for text in texts)]
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -109,8 +113,14 @@ def told_api(told_stack):
         yield api
 
 
-def box(environment):
-    return Outbox(UPath(this_place(environment).storage).as_uri(), "tiny")
+def box(environment, name="tiny"):
+    return Outbox(UPath(this_place(environment).storage).as_uri(), name)
+
+
+def kept(environment):
+    """All alerts that were told or wait to be."""
+    outbox = box(environment)
+    return [*outbox.undelivered(), *(alert for message in outbox.messages(50) for alert in message.alerts)]
 
 
 def job_of(environment, run):
@@ -139,68 +149,73 @@ def look(api, run):
 
 
 @pytest.fixture(scope="module")
-def killed(told_api, told_stack):
-    """A run of ingest whose task the kernel killed in each of its tries."""
+def evening(told_api, told_stack):
+    """All that goes wrong in one evening: a task that is killed in each of its tries, a run that a person marks as failed, and
+    an application file that is wrong."""
+    (Path(told_stack["NIGHTSHIFT_APPS"]) / "wrong.yaml").write_text("schedule: never\n")
+    told_api.trigger("tiny_ingest", "silent", {"day": "2026-11-03"})
+    wait_for(lambda: state_of(told_api, "tiny_ingest", "silent") == "running", 120, "the run", every=0.5)
+    # Marked as failed in the UI, a run calls nothing.
+    told_api._call("PATCH", "/api/v2/dags/tiny_ingest/dagRuns/silent", json={"state": "failed"})
+    looked_at_from = time.monotonic() + CALLBACK_TIME.total_seconds() + 10
     told_api.trigger("tiny_ingest", "killed", {"day": "2026-11-02"})
     for number in range(3):
         job = wait_for(lambda: job_of(told_stack, "killed"), 180, f"try {number + 1} of the ingest task")
         job.parent().kill()
         wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 30, "the job to end")  # noqa: B023
     assert ended(told_api, "tiny_ingest", "killed") == "failed"
-    return "killed"
+    wait_for(lambda: any("wrong.yaml" in text for text in told_api.import_errors()), 180, "the import error", every=1)
+    wait_for(lambda: any("Task log" in alert.links for alert in kept(told_stack)), 120, "the callback", every=0.5)
+    time.sleep(max(0.0, looked_at_from - time.monotonic()))
+    look(told_api, "look")
+    return "evening"
 
 
-def test_a_task_that_the_kernel_killed_is_told_once_through_the_callback_of_its_dag(killed, receiver, told_stack):
-    wait_for(lambda: receiver.titled("tiny_ingest: ingest failed"), 120, "the message", every=0.5)
-    (body,) = receiver.titled("ingest failed")
-    # That the run was late may have waited, and comes with it.
-    assert body["title"].startswith("[tiny] CRITICAL: tiny_ingest: ingest failed")
-    assert body["type"] == "failure"
-    base = this_place(told_stack).airflow_url
-    assert f"{base}/dags/tiny_ingest/runs/killed" in body["message"]
-    assert "Task log: " in body["message"]  # which only the callback knows, and not the look that would come later
+FAILED = "CRITICAL: tiny_ingest: ingest failed"
 
 
-def test_a_late_run_is_noticed_by_the_triggerer_and_its_failure_is_the_last_word(killed, receiver, told_stack):
-    kept = [alert for message in box(told_stack).messages(50) for alert in message.alerts]
-    waiting = box(told_stack).undelivered()
-    assert "deadline_missed" in {alert.kind for alert in [*kept, *waiting]}
+def test_a_task_that_the_kernel_killed_is_told_once_through_the_callback_of_its_dag(evening, receiver, told_stack):
+    (part,) = receiver.told(FAILED, "run killed")
+    assert f"{this_place(told_stack).airflow_url}/dags/tiny_ingest/runs/killed" in part
+    assert "Task log: " in part  # which only the callback knows, and not the look
+
+
+def test_a_late_run_is_noticed_by_the_triggerer_and_its_failure_is_the_last_word(evening, receiver, told_stack):
+    assert receiver.told("WARNING: tiny_ingest is not done after", "run killed")
     assert {alert.kind for alert in box(told_stack).open()} == {"job_failed"}
 
 
-def test_a_look_tells_nothing_anew_delivers_what_waits_and_sends_a_sign_of_life(killed, told_api, receiver, told_stack):
-    look(told_api, "after-the-kill")
+def test_a_run_that_failed_without_a_word_is_found_by_the_look(evening, receiver):
+    (part,) = receiver.told("CRITICAL: ", "run silent")
+    assert "Task log: " not in part
+
+
+def test_a_wrong_application_file_is_told_to_the_routes_of_the_others(evening, receiver, told_stack):
+    (part,) = receiver.told("CRITICAL: Airflow cannot read")
+    assert "wrong.yaml" in part
+    (body,) = [body for body in receiver.taken if part in body["message"]]
+    assert body["title"].startswith("[all-applications] CRITICAL: ")
+    assert body["type"] == "failure"
+    assert [alert.condition[:6] for alert in box(told_stack, EVERYBODY).open()] == ["import"]
+
+
+def test_a_look_leaves_nothing_undelivered_and_sends_a_sign_of_life(evening, receiver, told_stack):
     assert box(told_stack).undelivered() == []
-    assert len(receiver.titled("ingest failed")) == 1
-    assert len(receiver.saying("WARNING: tiny_ingest is not done after")) == 1
     assert receiver.beats >= 1
     assert box(told_stack).last_look()
 
 
-def test_a_run_that_works_again_is_told(killed, told_api, receiver):
+def test_the_page_of_the_run_is_where_the_message_says(evening, receiver):
+    (part,) = receiver.told(FAILED, "run killed")
+    (address,) = re.findall(r"Run: (\S+)", part)
+    assert httpx.get(address, trust_env=False, follow_redirects=True).status_code == 200
+
+
+def test_a_run_that_works_again_is_told_and_nothing_else_anew(evening, told_api, receiver):
     told_api.trigger("tiny_ingest", "well", {"day": "2026-11-02"})
     assert ended(told_api, "tiny_ingest", "well") == "success"
-    # This run was late, too, so its message may begin with that.
-    wait_for(lambda: receiver.saying("RECOVERED: tiny_ingest works again"), 120, "the recovery", every=0.5)
-
-
-def test_a_run_that_failed_without_a_word_is_found_by_the_look(killed, told_api, receiver):
-    """Marked as failed in the UI, a run calls nothing."""
-    told_api.trigger("tiny_ingest", "silent", {"day": "2026-11-03"})
-    wait_for(lambda: state_of(told_api, "tiny_ingest", "silent") == "running", 120, "the run", every=0.5)
-    told_api._call("PATCH", "/api/v2/dags/tiny_ingest/dagRuns/silent", json={"state": "failed"})
-
-    def told():
-        told.looks += 1
-        look(told_api, f"look-{told.looks}")
-        return [body for body in receiver.saying("run silent") if "job failed" in body["message"]]
-
-    told.looks = 0
-    body, *_ = wait_for(told, 300, "the alert of the look", every=15)
-    assert body["type"] == "failure"
-
-
-def test_the_page_of_the_run_is_where_the_message_says(killed, receiver):
-    body, *_ = receiver.titled("ingest failed")
-    (address,) = [line.split(": ", 1)[1] for line in body["message"].splitlines() if line.strip().startswith("Run: ")]
-    assert httpx.get(address, trust_env=False, follow_redirects=True).status_code == 200
+    # Its callback may come after this look began; the next one of the clock brings it then.
+    look(told_api, "look-again")
+    wait_for(lambda: receiver.told("RECOVERED: tiny_ingest works again"), 400, "the recovery", every=1)
+    assert len(receiver.told(FAILED, "run killed")) == 1
+    assert len(receiver.told("CRITICAL: Airflow cannot read")) == 1
