@@ -74,7 +74,7 @@ def test_nobody_waits_for_a_server_that_does_not_end_its_answer_and_it_is_asked_
     with ThreadPoolExecutor(3) as viewers:
         list(viewers.map(ask, range(3)))
     ask("later")  # that it is down is kept for some seconds
-    assert time.monotonic() - started < mlflow_rest.PATIENCE_SECONDS + 1
+    assert time.monotonic() - started < 2 * mlflow_rest.PATIENCE_SECONDS  # for all four together
     assert len(connections) == 1
 
 

@@ -158,10 +158,11 @@ def test_a_replay_of_another_form_costs_its_part_of_the_page(visit, helper):
 
 
 def test_storage_that_hangs_is_said_in_words_and_keeps_no_other_page(visit, helper, tmp_path, monkeypatch):
-    monkeypatch.setattr(own_threads, "PATIENCE_SECONDS", 0.5)
     pipe = tmp_path / "storage" / "helper" / "ledger" / "releases" / "ffff.json"
     os.mkfifo(pipe)  # who opens it waits for a writer
-    answer = visit("/apps/helper")
+    with monkeypatch.context() as impatient:
+        impatient.setattr(own_threads, "PATIENCE_SECONDS", 0.5)
+        answer = visit("/apps/helper")
     assert answer.status_code == 503
     assert "Storage did not answer within" in answer.text
     assert visit("/mailbox").status_code == 200
