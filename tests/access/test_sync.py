@@ -86,7 +86,9 @@ def test_roles_follow_the_application_files_through_a_life(apps):
     assert {name for name, may in roles().items() if name.startswith("returns_helper_") and may} == set()
     assert roles()["night_watch"] == {("can_read", "DAG:returns_helper_ingest")}
 
-    # And comes back.
+    # And comes back, after the next deployment gave every role the website.
+    prepare_fab()
+    assert roles()["returns_helper_viewer"] == {("can_read", "Website")}
     (apps / "returns_helper.yaml").write_text(RETURNS)
     sync()
     assert {name: roles()[name] for name in wanted} == wanted

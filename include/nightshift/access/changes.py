@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from nightshift.access.permissions import Permission, mark
+from nightshift.access.permissions import READ, Permission, mark
 from nightshift.errors import BadInput
 
 Roles = Mapping[str, Set[Permission]]
+
+# FAB gives every role the website whenever an API server starts, one without any other permission too.
+BY_FAB = {(READ, "Website")}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ def changes(wanted: Roles, existing: Roles) -> list[Change]:
 
     :raises BadInput: somebody else's role has the name of a wanted one.
     """
-    foreign = [name for name in sorted(wanted) if existing.get(name) and mark(name) not in existing[name]]
+    foreign = [
+        name for name in sorted(wanted) if (has := existing.get(name, frozenset()) - BY_FAB) and mark(name) not in has
+    ]
     if foreign:
         raise BadInput(
             f"FAB has roles with permissions that Nightshift did not make: {', '.join(foreign)}. Rename them, or take "
