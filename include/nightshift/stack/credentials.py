@@ -11,7 +11,8 @@ from pathlib import Path
 from nightshift.errors import BadEnvironment
 from nightshift.stack.place import Place
 
-# Airflow's simple auth manager knows four roles; `user` may run DAGs and answer approvals, and change nothing else.
+# Airflow's simple auth manager knows four roles. `user` does all that belongs to DAGs: starts, clears, marks and deletes their
+# runs, deletes DAGs, writes results of tasks, and answers approvals.
 USERS = {"viewer": "viewer", "approver": "user", "operator": "op", "admin": "admin", "housekeeping": "viewer"}
 HOUSEKEEPING = "housekeeping"  # no person: as it, tasks ask the REST API about other runs
 KEY_BYTES = 64
