@@ -43,13 +43,13 @@ def asking(tmp_path, monkeypatch):
         "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **given: questions.append(given)
     )
 
-    def execute(**changes):
+    def execute(try_number=1):
         app = load_application("asked")
         with DAG("asked_release"):
             task = ApproveRelease(task_id="approve", app=app)
         task.subject, task.body = DECISION["subject"], DECISION["body"]
         with pytest.raises(TaskAwaitingInput) as waits:
-            task.execute(context(task, **changes))
+            task.execute(context(task, try_number=try_number))
         return waits.value
 
     execute.questions = questions
@@ -57,10 +57,10 @@ def asking(tmp_path, monkeypatch):
     return execute
 
 
-def context(task=None, **changes):
+def context(task=None, try_number=1, **changes):
     """What Airflow gives a task whose upstream decided."""
     ti = SimpleNamespace(
-        id="1", dag_id="asked_release", run_id="manual__1", task_id="approve", map_index=-1,
+        id="1", dag_id="asked_release", run_id="manual__1", task_id="approve", map_index=-1, try_number=try_number,
         xcom_pull=lambda task_ids: {**DECISION, **changes},
     )  # fmt: skip
     return {
@@ -207,6 +207,41 @@ def test_a_task_that_was_killed_after_the_answer_was_kept_finds_it_and_asks_nobo
     asking.questions.clear()
     assert first.execute(context(first)) == found
     assert asking.questions == []
+
+
+def test_an_answer_waits_for_storage_that_does_not_take_it(task, monkeypatch, tmp_path):
+    answers = tmp_path / "storage" / "banking_assistant" / "ledger" / "answers"
+    answers.parent.mkdir(parents=True)
+    answers.write_text("in the way of the folder")
+    tries = []
+
+    def storage_comes_back(seconds):
+        tries.append(seconds)
+        if len(tries) == 3:
+            answers.unlink()
+
+    monkeypatch.setattr("time.sleep", storage_comes_back)
+    found = answered(task)
+    assert (found["answer"], found["by"], len(tries)) == ("approved", "alice", 3)
+    assert kept(task).reason == "read twenty answers"
+
+
+def test_people_are_told_again_when_their_answer_was_lost(asking, monkeypatch):
+    from nightshift.alerts.outbox import Outbox
+
+    outbox = Outbox(str(asking.records._folder.parent.parent), "asked")
+    asking()
+    answers = asking.records._folder / "answers"
+    answers.write_text("in the way of the folder")
+    monkeypatch.setattr("nightshift.orchestration.approval.KEEP_TRYING", timedelta(0))
+    with DAG("asked_release"):
+        task = ApproveRelease(task_id="approve", app=load_application("asked"))
+    with pytest.raises(OSError, match="answers"):
+        answered(task)
+    answers.unlink()
+    asking(try_number=2)
+    titles = [(alert.title, alert.severity) for message in outbox.messages(10) for alert in message.alerts]
+    assert titles == [(DECISION["subject"], "warning")] * 2
 
 
 def test_no_answer_in_time_is_nobodys(task):

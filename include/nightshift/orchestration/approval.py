@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,8 @@ REASON = Param(
     source="task",
 )
 SHORTEST_WAIT = timedelta(seconds=1)
+# How long storage may fail before an answer is lost.
+KEEP_TRYING, PAUSE = timedelta(minutes=10), timedelta(seconds=5)
 
 
 class ApproveRelease(HITLOperator):
@@ -68,7 +71,7 @@ class ApproveRelease(HITLOperator):
         self.decided = decided
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Keep the request, put it to people, and tell them once; return an answer that was kept before.
+        """Keep the request, put it to people, and tell them; return an answer that was kept before.
 
         :raises AirflowSkipException: nobody is to be asked.
         :raises AirflowFailException: none of the approvers is a user of this Airflow.
@@ -94,7 +97,11 @@ class ApproveRelease(HITLOperator):
             raise
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
-        """Keep the answer and return it. It is final in Airflow, so nothing in it may fail the task."""
+        """Keep the answer and return it.
+
+        It is final in Airflow, which drops it when the task is tried again. So nothing in it fails the task, and storage
+        that does not take it is tried for ten minutes.
+        """
         from nightshift.monitoring.policy import Answer
 
         decision = context["ti"].xcom_pull(task_ids=self.decided)
@@ -108,7 +115,16 @@ class ApproveRelease(HITLOperator):
             reason=_reason(given["params_input"]),
             answered=given["responded_at"],
         )
-        return self._answered(self._records(), answer)
+        self.log.info("answer: %s by %s, reason %r", answer.answer, answer.by or "nobody", answer.reason)
+        until = time.monotonic() + KEEP_TRYING.total_seconds()
+        while True:
+            try:
+                return self._answered(self._records(), answer)
+            except Exception as error:  # object stores have errors of their own
+                if time.monotonic() > until:
+                    raise
+                self.log.warning("the answer cannot be kept yet and is tried again: %s", error)
+            time.sleep(PAUSE.total_seconds())
 
     def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
         """Take whatever was sent: Airflow's API checks nothing of it, and has taken the answer."""
@@ -180,7 +196,8 @@ class ApproveRelease(HITLOperator):
                 "Nightshift": application_page(app.name),
             },
             condition=f"approval {request.id}",
-            cause=request.id,
+            # A try of the task before this one may have had an answer and lost it.
+            cause=f"{request.id} {context['ti'].try_number}",
         )
         tell(app, [alert])
 
