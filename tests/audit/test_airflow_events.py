@@ -1,14 +1,18 @@
 """What people do in Airflow is in the log, in words and without secrets; what Airflow does itself is not."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from audit_logs import NOW
 
-from nightshift.audit.airflow_events import MOST_DETAILS, bounded, deed_of, without_secrets
+from nightshift.audit.airflow_events import airflow_deeds, deed_of
 from nightshift.audit.chain import Chain
+from nightshift.audit.entry import chained
+from nightshift.audit.untrusted import MOST_DETAILS, bounded, without_secrets
 from nightshift.audit.verify import verify
 
 SCRIPT = Path(__file__).with_name("make_events.py")
@@ -91,6 +95,53 @@ def test_what_airflow_does_itself_is_nobodys_deed(name):
 def test_an_event_of_a_later_airflow_is_kept_by_its_name():
     deed = deed_of(event("promote_everything", '{"method": "POST", "target": 3}'), ["shop"])
     assert (deed.did, deed.application, deed.details["target"]) == ("promote_everything", "shop", 3)
+
+
+def nested(depth):
+    return "[" * depth + "]" * depth
+
+
+READABLE = ['["x"]', "null", "NaN", "-Infinity", "9" * 4_000, '"\\ud800"', '"\\u0000"', '{"\\ud800": 1}', nested(300)]
+UNREADABLE = [nested(5_000), nested(90_000), "9" * 5_000, '"cut o']
+
+
+@pytest.mark.parametrize(
+    "name", ["patch_dag", "trigger_dag_run", "patch_task_instance", "bulk_variables", "a_later_one"]
+)
+def test_whatever_somebody_sends_is_in_the_log_and_keeps_no_other_from_it(name, tmp_path):
+    keys = ("is_paused", "conf", "state", "new_state", "actions", "key", "name", "asset_id")
+    hostile = [f'{{"method": "PATCH", "{key}": {value}}}' for key in keys for value in [*READABLE, *UNREADABLE]]
+    hostile += [
+        '{"method": "PATCH", "conf": "%s"}' % ("x" * 1_000_000),
+        '{"method": ["PATCH"], "actions": [{"action": {}}]}',
+    ]
+    events = [event(name, extra, event_log_id=number) for number, extra in enumerate([*hostile, '{"method": "POST"}'])]
+    chain = Chain(tmp_path.as_uri())
+    chain.append("airflow", airflow_deeds(lambda *_, **__: events, ["shop"], None), NOW)
+    assert verify(chain, []).problems == []
+    told = {entry["source_id"].split()[1]: entry for entry in chain.entries() if entry["source"] == "airflow"}
+    assert len(told) == len(hostile) + 1
+    assert {(entry["who"], entry["application"]) for entry in told.values()} == {("alice", "shop")}
+    unread = [entry for entry in told.values() if entry["did"] == "did what cannot be read"]
+    assert len(unread) == len(keys) * len(UNREADABLE)
+    assert all(
+        entry["details"]["event"] == name and len(str(entry)) < 10_000 for entry in told.values() if entry in unread
+    )
+    for file in (tmp_path / "audit").rglob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            json.loads(line, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("missing", list(event()))
+def test_an_event_that_lacks_a_field_or_has_an_odd_one_is_in_the_log_all_the_same(missing):
+    whole = event(extra='{"method": "POST"}')
+    for odd in ({}, {missing: None}, {missing: ["x"]}, {missing: "\ud800"}, {missing: 10**4_000}):
+        changed = {**{key: value for key, value in whole.items() if key != missing}, **odd}
+        if deed := deed_of(changed, ["shop"]):
+            assert chained(deed, 1, "0" * 64).hash
+        else:
+            assert missing == "extra"  # without a method it is Airflow's own note
+            assert odd in ({}, {missing: None}, {missing: "\ud800"})
 
 
 def test_the_same_number_in_a_new_database_is_another_deed():

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from audit_logs import NOW, deed, files_of, run_until, written
 
-from nightshift.audit.chain import IN_A_FILE, LOOK_BACK, Chain
+from nightshift.audit import chain as chain_module
+from nightshift.audit.chain import IN_A_FILE, LOOK_BACK, Chain, lines_of
 from nightshift.audit.verify import verify
 from nightshift.errors import BadInput
 
@@ -63,6 +64,30 @@ def test_many_deeds_are_kept_in_files_of_bounded_size(storage, tmp_path):
     sizes = [len(file.read_text().splitlines()) for file in files_of(tmp_path)]
     assert sizes == [IN_A_FILE + 2, IN_A_FILE + 1, 6]
     assert verify(chain, []).problems == []
+
+
+def test_a_source_that_breaks_off_keeps_what_it_gave_and_is_read_again(storage):
+    def broken(numbers):
+        yield from map(deed, range(numbers))
+        raise OSError("the line is dead")
+
+    chain = Chain(storage)
+    for numbers in (2, IN_A_FILE + 3):
+        with pytest.raises(OSError, match="the line is dead"):
+            chain.append("airflow", broken(numbers), NOW)
+        assert len(kept(chain)) == numbers
+        assert chain.since("airflow") is None
+    assert verify(chain, []).problems == []
+
+
+def test_a_first_collection_reads_each_file_once_however_long_it_is(storage, monkeypatch):
+    monkeypatch.setattr(chain_module, "IN_A_FILE", 10)
+    reads = []
+    monkeypatch.setattr(chain_module, "lines_of", lambda path: reads.append(path) or lines_of(path))
+    Chain(storage).append("airflow", map(deed, range(200)), NOW)
+    ends = len(reads) - len(set(reads))  # the last file is also read for the end of the chain
+    assert len(set(reads)) == 19
+    assert ends <= 20
 
 
 def test_a_damaged_end_is_told_and_never_built_upon(storage, tmp_path):

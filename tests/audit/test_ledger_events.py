@@ -1,6 +1,7 @@
 """What people and the policy decide about models is in the log, with who and why; a record that was changed is told again."""
 
 import os
+import shutil
 import time
 from datetime import timedelta
 
@@ -9,7 +10,9 @@ from audit_logs import NOW
 from ledger_nights import APP, outcome, trip
 
 from nightshift.audit.chain import Chain
-from nightshift.audit.ledger_events import ledger_deeds
+from nightshift.audit.ledger_events import all_ledger_deeds, ledger_deeds
+from nightshift.audit.verify import verify
+from nightshift.errors import BadEnvironment
 from nightshift.monitoring import ledger
 from nightshift.monitoring.gate_records import GateRecord, record
 from nightshift.monitoring.policy import Answer, Release, Request, Snooze
@@ -107,6 +110,59 @@ def test_what_is_no_record_is_told_as_that_and_holds_nothing_up(tmp_path):
     chain = Chain(storage)
     assert collect(storage, chain) == 2
     assert ("somebody", "wrote what is no record of the ledger") in told(chain)
+
+
+TIME = '"2026-11-24T06:00:00Z"'
+HOSTILE = [
+    f'{{"id": "s", "until": "2026-11-24T06:00:00", "reason": "r", "by": "b", "created": {TIME}}}',  # one time has no offset
+    f'{{"id": "s", "until": {TIME}, "reason": ["r"], "by": "b", "created": {TIME}}}',
+    f'{{"id": "s", "until": {TIME}, "reason": "\\ud800", "by": "b", "created": {TIME}}}',
+    f'{{"id": "s", "until": {TIME}, "reason": "r", "by": "b", "created": {"9" * 5_000}}}',
+    f'{{"id": "s", "until": {TIME}, "reason": "r", "by": "b", "created": NaN}}',
+    f'{{"id": "s", "until": {TIME}, "reason": "r", "created": {TIME}}}',
+    '{"id": ' + "[" * 100_000, "\0", "", "null", "[]",
+]  # fmt: skip
+
+
+def test_no_record_keeps_another_from_the_log_whatever_it_holds(tmp_path):
+    storage, chain = tmp_path.as_uri(), Chain(tmp_path.as_uri())
+    folder = tmp_path / "app" / "ledger" / "snoozes"
+    folder.mkdir(parents=True)
+    for number, content in enumerate(HOSTILE):
+        (folder / f"{number}.json").write_text(content)
+    (folder / os.fsdecode(b"\xff.json")).write_text("{}")
+    Records(storage, "app").create(
+        Snooze(id="z" * 99, until=NOW, reason="\0" + "x" * 1_000_000, by="b" * 1_000_000, created=NOW.replace(year=1))
+    )
+    assert collect(storage, chain) == len(HOSTILE) + 2
+    assert told(chain).count(("somebody", "wrote what is no record of the ledger")) == len(HOSTILE) + 1
+    assert verify(chain, []).problems == []
+    assert max(map(len, map(str, chain.entries()))) < 10_000
+
+
+def test_what_storage_does_not_give_is_read_again_and_keeps_no_other_application_from_the_log(tmp_path):
+    storage, chain = tmp_path.as_uri(), Chain(tmp_path.as_uri())
+    for name in ("app", "bank", "shop"):
+        Records(storage, name).create(Snooze(id="s", until=NOW, reason="r", by=name, created=NOW))
+    hidden = tmp_path / "app" / "ledger" / "snoozes" / "a.json"
+    hidden.symlink_to(hidden)  # a loop: storage lists it and refuses it
+    shutil.move(tmp_path / "bank" / "ledger", tmp_path / "away")
+    (tmp_path / "bank" / "ledger").symlink_to(tmp_path / "bank" / "ledger")
+
+    def collected():
+        deeds = all_ledger_deeds(storage, ["app", "bank", "shop"], chain.since("ledger"))
+        return chain.append("ledger", deeds, NOW + timedelta(days=1))
+
+    for _ in range(2):
+        with pytest.raises(BadEnvironment, match=r"the ledger of app could not be read whole: .*a\.json"):
+            collected()
+        assert {who for who, _ in told(chain)} == {"app", "shop"}
+        assert chain.since("ledger") is None
+    hidden.unlink()
+    (tmp_path / "bank" / "ledger").unlink()
+    shutil.move(tmp_path / "away", tmp_path / "bank" / "ledger")
+    assert collected() == 1
+    assert [who for who, _ in told(chain)] == ["app", "shop", "bank"]
 
 
 def test_a_record_that_is_written_with_an_old_time_is_seen_all_the_same(tmp_path):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from nightshift.audit.entry import Deed
+from nightshift.audit.untrusted import bounded, text_of, without_secrets
 
 # What Airflow logs about its own work, and what asks without changing anything: not asked for, so that little is read.
 NOISE = (
@@ -64,8 +69,8 @@ SUBJECTS = {
 }  # fmt: skip
 # Of these only the name of the thing is kept: their values are secrets, or may be.
 SECRETS = re.compile("variable|connection|users|password")
-SECRET_KEY = re.compile("pass|secret|token|credential|api_?key|private|authorization|cookie", re.IGNORECASE)
-LONGEST_TEXT, MOST_DETAILS = 500, 4_000  # characters
+
+log = logging.getLogger(__name__)
 
 
 def airflow_deeds(
@@ -85,10 +90,24 @@ def deed_of(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | Non
     """Return what somebody did by an entry of `/api/v2/eventLogs`; None where it is Airflow's own work.
 
     Requests to the REST API carry their method, also those of the pages; commands have names of their own. An event that this
-    code does not know counts as a deed, so that a new version of Airflow hides nothing.
+    code does not know counts as a deed, so that a new version of Airflow hides nothing. So does one that cannot be read:
+    Airflow logs what users send before it looks at it.
     """
-    name, extra = str(event["event"]), _json(event.get("extra"))
-    if name in NOISE or not ("method" in extra or name.startswith("cli_") or name == "paused"):
+    try:
+        return _deed(event, applications)
+    except Exception as error:  # a body may hold anything, and no event may keep those after it from the log
+        log.warning(
+            "event %s of Airflow's audit log cannot be read: %s", event.get("event_log_id"), type(error).__name__
+        )
+        return _unreadable(event, applications, type(error).__name__)
+
+
+def _deed(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | None:
+    name = str(event["event"])
+    if name in NOISE:
+        return None
+    extra = _json(event.get("extra"))
+    if not ("method" in extra or name.startswith("cli_") or name == "paused"):
         return None
     dag = event.get("dag_id") or ""
     to = {key: event.get(f"{key}_id") for key in ("dag", "run", "task")}
@@ -97,49 +116,50 @@ def deed_of(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | Non
     to |= {SUBJECTS[key]: value for key, value in extra.items() if key in SUBJECTS and isinstance(value, str | int)}
     return Deed(
         at=event["when"],
-        who=_text(event.get("owner") or "somebody"),
+        who=text_of(event.get("owner") or "somebody"),
         did=_did(name, extra),
         application=_application_of(dag, applications),
-        to={key: _text(value) for key, value in to.items() if value not in {None, ""}},
+        to={key: text_of(value) for key, value in to.items() if value not in {None, ""}},
         details={"event": name, **_details(name, extra)},
         source="airflow",
         source_id=f"event {event['event_log_id']} of {event['when']}",
     )
 
 
-def without_secrets(value: Any) -> Any:
-    """Return a JSON value without what is secret by its key, and with texts of at most 500 characters."""
-    if isinstance(value, Mapping):
-        return {
-            _text(key): "***" if SECRET_KEY.search(str(key)) else without_secrets(inner) for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [without_secrets(inner) for inner in value]
-    return _text(value) if isinstance(value, str) else value
-
-
-def bounded(details: dict[str, Any]) -> dict[str, Any]:
-    """Return details of at most 4,000 characters: where there is more, the beginning of their text."""
-    text = json.dumps(details)
-    return details if len(text) <= MOST_DETAILS else {"cut": text[:MOST_DETAILS]}
+def _unreadable(event: Mapping[str, Any], applications: Iterable[str], error: str) -> Deed:
+    digest = hashlib.sha256(str(event.get("extra")).encode("utf-8", "surrogatepass")).hexdigest()
+    dag = text_of(event.get("dag_id") or "")
+    told = {
+        "who": text_of(event.get("owner") or "somebody"), "did": "did what cannot be read",
+        "application": _application_of(dag, applications), "to": {"dag": dag} if dag else {},
+        "details": {"event": text_of(event.get("event")), "sha256": digest, "error": error}, "source": "airflow",
+        "source_id": f"event {text_of(event.get('event_log_id'))} of {text_of(event.get('when'))} {digest[:16]}",
+    }  # fmt: skip
+    try:
+        return Deed(at=event["when"], **told)
+    except (KeyError, ValidationError):
+        return Deed(at=datetime.now(UTC), **told)
 
 
 def _did(name: str, extra: Mapping[str, Any]) -> str:
     if name == "patch_dag" and "is_paused" in extra:
-        return "paused a DAG" if extra["is_paused"] in {True, "true", "True"} else "unpaused a DAG"
+        return "paused a DAG" if str(extra["is_paused"]).lower() == "true" else "unpaused a DAG"
     if name in STATE and (state := extra.get("state") or extra.get("new_state")):
-        return f"marked {STATE[name]} {_text(state)}"
+        return f"marked {STATE[name]} {text_of(state)}"
     return MEANING.get(name, name)
 
 
 def _details(name: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     if name.startswith("cli_"):
-        return {"host": _text(extra.get("host_name", "")), "command": _command(str(extra.get("full_command", "")))}
+        return {"host": text_of(extra.get("host_name", "")), "command": _command(str(extra.get("full_command", "")))}
     if SECRETS.search(name):
         actions = extra.get("actions")
         told = {"action", "action_on_existence", "action_on_non_existence"}
         kept = [
-            {**{key: action[key] for key in told & action.keys()}, "of": _names(action.get("entities"))}
+            {
+                **{key: action[key] for key in told if isinstance(action.get(key), str)},
+                "of": _names(action.get("entities")),
+            }
             for action in (actions if isinstance(actions, list) else [])
             if isinstance(action, dict)
         ]
@@ -162,7 +182,7 @@ def _command(text: str) -> str:
         words = [str(word) for word in ast.literal_eval(text)][1:4]
     except (ValueError, SyntaxError, TypeError):
         return ""
-    return _text(" ".join(word for word in words if not word.startswith("-")))
+    return text_of(" ".join(word for word in words if not word.startswith("-")))
 
 
 def _application_of(dag_id: str, applications: Iterable[str]) -> str:
@@ -170,13 +190,11 @@ def _application_of(dag_id: str, applications: Iterable[str]) -> str:
 
 
 def _json(text: str | None) -> dict[str, Any]:
+    """What a request or a command says is an object. Airflow's own notes are text; an object that was cut off is neither."""
     try:
         value = json.loads(text or "")
-    except ValueError:
+    except json.JSONDecodeError:
+        if text and text.startswith("{"):
+            raise
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    text = re.sub(r"//[^/@\s]*@", "//***@", str(value))
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"

@@ -14,7 +14,6 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,6 +30,9 @@ IN_A_FOLDER = 10_000  # numbers of entries
 IN_A_FILE = 1_000  # entries that are appended together at most
 # Deeds become visible late and clocks differ: a source is read again from so long before it was last read.
 LOOK_BACK = timedelta(hours=3)
+
+# What one appending knows of the files that it read, by their first number: the deeds in it, and when they were appended.
+Seen = dict[int, tuple[frozenset[str], datetime]]
 
 
 class End(BaseModel):
@@ -88,21 +90,29 @@ class Chain:
         """Append the deeds that are not in the chain yet, and return how many.
 
         Killed at any point, the next call appends the rest: until it says otherwise, a source counts as read until before.
+        So does one that breaks off: what it gave is appended, and its error goes on.
 
         :param until: when the reading of the source began.
         :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
         """
-        since, appended, rest = self.since(source), 0, iter(deeds)
-        batch = list(islice(rest, IN_A_FILE))
-        while following := list(islice(rest, IN_A_FILE)):
-            appended += self._append(batch, since, {})
-            batch = following
-        return appended + self._append(batch, since, {source: until})
+        since, appended = self.since(source), 0
+        batch: list[Deed] = []
+        seen: Seen = {}
+        try:
+            for deed in deeds:
+                if len(batch) == IN_A_FILE:
+                    appended += self._append(batch, since, {}, seen)
+                    batch = []
+                batch.append(deed)
+        except Exception:
+            self._append(batch, since, {}, seen)
+            raise
+        return appended + self._append(batch, since, {source: until}, seen)
 
-    def _append(self, deeds: list[Deed], since: datetime | None, until: Mapping[Source, datetime]) -> int:
+    def _append(self, deeds: list[Deed], since: datetime | None, until: Mapping[Source, datetime], seen: Seen) -> int:
         while deeds:
             end = self.end()
-            known = self._known(deeds, since)
+            known = self._known(deeds, since, seen)
             new = {deed.source_id: deed for deed in deeds if deed.source_id not in known}
             if not new:
                 return 0
@@ -112,18 +122,23 @@ class Chain:
                 return len(new)
         return 0
 
-    def _known(self, deeds: list[Deed], since: datetime | None) -> set[str]:
+    def _known(self, deeds: list[Deed], since: datetime | None, seen: Seen) -> set[str]:
         """The deeds of the chain among these: what was appended since the source was last read, or whole for older ones.
 
         A deed cannot be in the chain from before it was done; but a file that was put back from a backup looks new to a
-        source and holds an old deed.
+        source and holds an old deed. A file never changes, so it is read once.
         """
         asked = {deed.source_id for deed in deeds}
         known: set[str] = set()
-        for _, path in reversed(self.files()):
-            entries = _entries_of(path)
-            known |= asked & {entry["source_id"] for entry in entries}
-            appended = datetime.fromisoformat(entries[-1]["at"])
+        for first, path in reversed(self.files()):
+            if first not in seen:
+                entries = _entries_of(path)
+                seen[first] = (
+                    frozenset(entry["source_id"] for entry in entries),
+                    datetime.fromisoformat(entries[-1]["at"]),
+                )
+            ids, appended = seen[first]
+            known |= asked & ids
             if since and appended < since - LOOK_BACK and all(d.at >= since for d in deeds if d.source_id not in known):
                 break
         return known
@@ -170,6 +185,6 @@ def _entries_of(path: UPath) -> list[dict[str, Any]]:
         entries = [{**json.loads(line)} for line in lines_of(path)]
         if entries and all(entry.keys() >= ENTRY for entry in entries):
             return entries
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     raise BadInput(f"{path} is damaged, so the audit log cannot go on; `nightshift audit verify` says more")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from nightshift.audit.airflow_events import bounded, without_secrets
 from nightshift.audit.entry import Deed
+from nightshift.audit.untrusted import bounded, text_of, without_secrets
 from nightshift.data.partition import partition_of
+from nightshift.errors import BadEnvironment
 from nightshift.monitoring.gate_records import GateRecord
 from nightshift.monitoring.policy import Answer, Claim, Order, Outcome, Release, Request, Snooze
 
@@ -34,11 +35,29 @@ WRITTEN = ("created", "LastModified", "updated", "last_modified")
 log = logging.getLogger(__name__)
 
 
+def all_ledger_deeds(storage: str, applications: Iterable[str], since: datetime | None) -> Iterator[Deed]:
+    """Yield the deeds of every application's ledger; what cannot be read is told when all others are through.
+
+    :raises BadEnvironment: storage does not give a ledger or a record.
+    """
+    unread = []
+    for application in applications:
+        try:
+            yield from ledger_deeds(storage, application, since)
+        except Exception as error:  # each object store has errors of its own
+            unread.append(f"the ledger of {application} could not be read whole: {error}")
+    if unread:
+        raise BadEnvironment("\n".join(unread))
+
+
 def ledger_deeds(storage: str, application: str, since: datetime | None) -> Iterator[Deed]:
     """Yield what the records of one application that were written since then say; None: all records.
 
     A record that was changed after it was read is told again with its new content.
+
+    :raises BadEnvironment: storage does not give some of them; all others were yielded.
     """
+    unread = []
     folder = partition_of(storage, application, "ledger")
     folder.fs.invalidate_cache(folder.path)
     for path, about in sorted(folder.fs.find(folder.path, detail=True).items()):
@@ -51,8 +70,13 @@ def ledger_deeds(storage: str, application: str, since: datetime | None) -> Iter
             content = folder.fs.cat_file(path)
         except FileNotFoundError:
             continue
+        except Exception as error:  # each object store has errors of its own
+            unread.append(f"{path}: {error}")
+            continue
         if deed := record_deed(application, kind, name, content, written or datetime.now(UTC)):
             yield deed
+    if unread:
+        raise BadEnvironment(f"storage does not give {len(unread)} of its records, as {unread[0]}")
 
 
 def record_deed(application: str, kind: str, name: str, content: bytes, written: datetime) -> Deed | None:
@@ -61,22 +85,33 @@ def record_deed(application: str, kind: str, name: str, content: bytes, written:
     :param kind: the folder of the ledger.
     :param written: when the file was written, for a record that cannot be read: that somebody wrote it is told all the same.
     """
-    digest = hashlib.sha256(content).hexdigest()
+    name, digest = text_of(name), hashlib.sha256(content).hexdigest()
     common = {"application": application, "source": "ledger", "source_id": f"{application}/{kind}/{name} {digest[:16]}"}
     try:
         told = _told(KINDS[kind].model_validate_json(content))
-    except ValidationError:
+        return _deed(told, common) if told else None
+    except Exception:  # a file may hold anything, and no record may keep those after it from the log
         log.warning("%s/ledger/%s/%s.json is no record of the ledger", application, kind, name)
-        told = {
-            "at": written, "who": "somebody", "did": "wrote what is no record of the ledger", "to": {kind: name},
-            "details": {"sha256": digest},
-        }  # fmt: skip
-    if told is None:
-        return None
-    details = bounded(without_secrets({key: value for key, value in told.pop("details", {}).items() if value}))
-    to = {key: str(value) for key, value in told.pop("to").items() if value}
-    at = told.pop("at")
-    return Deed(at=at if at.tzinfo else at.replace(tzinfo=UTC), **told, to=to, details=details, **common)
+    return Deed(
+        at=written,
+        who="somebody",
+        did="wrote what is no record of the ledger",
+        to={kind: name},
+        details={"sha256": digest},
+        **common,
+    )
+
+
+def _deed(told: dict[str, Any], common: dict[str, Any]) -> Deed:
+    at = told["at"]
+    return Deed(
+        at=at if at.tzinfo else at.replace(tzinfo=UTC),
+        who=text_of(told["who"]),
+        did=told["did"],
+        to={key: text_of(value) for key, value in told["to"].items() if value},
+        details=bounded(without_secrets({key: value for key, value in told.get("details", {}).items() if value})),
+        **common,
+    )
 
 
 def _told(record: BaseModel) -> dict[str, Any] | None:
