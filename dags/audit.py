@@ -6,7 +6,8 @@ Every ten minutes: writes down who ran, approved, forced, snoozed and changed wh
 1. **collect** reads the ledger of every application and Airflow's own audit log, and appends what is new to the log in storage.
    Entries are only added; each holds the hash of the one before.
 2. **anchor** checks that what was anchored last is still there, and keeps the number and the hash of the newest entry in MLflow,
-   and in the place that the Airflow variable `nightshift_audit_anchor` names (the URI of a bucket, with object lock at best).
+   and once an hour in the place that the Airflow variable `nightshift_audit_anchor` names (the URI of a bucket, with object
+   lock at best).
 
 When *anchor* says that the log was tampered with it fails, and so does every run after it, until the log is put right.
 `nightshift audit verify` checks all of it, `nightshift audit export` prints it.
@@ -22,7 +23,7 @@ from airflow.sdk import TriggerRule, Variable, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from nightshift.applications import application_names
-from nightshift.errors import JobError
+from nightshift.errors import BadEnvironment, BadInput, JobError
 from nightshift.orchestration.airflow_rest import airflow_rest
 from nightshift.orchestration.application_dag import housekeeping_dag
 from nightshift.orchestration.attempt import storage_uri, tracking_environment
@@ -35,46 +36,62 @@ log = logging.getLogger(__name__)
 
 @task
 def collect() -> dict[str, int]:
-    """Append what is new and return how many entries came from where."""
+    """Append what is new and return how many entries came from where. What cannot be read keeps nothing else from the log."""
     from nightshift.audit.airflow_events import airflow_deeds
     from nightshift.audit.chain import Chain
-    from nightshift.audit.ledger_events import ledger_deeds
+    from nightshift.audit.ledger_events import all_ledger_deeds
 
     chain, names, began = Chain(storage_uri()), application_names(), datetime.now(UTC)
+    appended: dict[str, int] = {}
+    wrong = []
     try:
-        since = chain.since("ledger")
-        records = (deed for name in names for deed in ledger_deeds(chain.storage, name, since))
-        appended = {"ledger": chain.append("ledger", records, began)}
-        log.info("%d new entries from the ledger", appended["ledger"])
-        with airflow_rest() as rest:
-            events = airflow_deeds(rest.all, names, chain.since("airflow"))
-            appended["airflow"] = chain.append("airflow", events, began)
-        log.info("%d new entries from Airflow's audit log", appended["airflow"])
-    except JobError as error:
+        try:
+            records = all_ledger_deeds(chain.storage, names, chain.since("ledger"))
+            appended["ledger"] = chain.append("ledger", records, began)
+        except BadEnvironment as error:
+            wrong.append(str(error))
+        try:
+            with airflow_rest() as rest:
+                events = airflow_deeds(rest.all, names, chain.since("airflow"))
+                appended["airflow"] = chain.append("airflow", events, began)
+        except (BadEnvironment, AirflowException) as error:
+            wrong.append(f"Airflow's own audit log is not in it whole: {error}")
+    except BadInput as error:  # the log is damaged, nothing can be appended to it
         raise as_airflow(error) from error
-    except AirflowException as error:
-        raise AirflowException(f"the ledger is in the audit log, Airflow's own log is not: {error}") from error
+    for source, number in appended.items():
+        log.info("%d new entries from %s", number, source)
+    if wrong:
+        problems = "\n".join(wrong)
+        raise AirflowException(f"what could be read is in the audit log, the rest comes with the next run:\n{problems}")
     return appended
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def anchor() -> dict[str, int]:
-    """Anchor the newest entry, and return its number by the place."""
-    os.environ.update(tracking_environment())
+    """Anchor the newest entry, and return its number by the place. A place that is down keeps no other from it."""
     from nightshift.audit.anchor import AnchorFiles
     from nightshift.audit.anchor_runs import AnchorRuns
     from nightshift.audit.anchoring import Tampered, anchor_everywhere
     from nightshift.audit.chain import Chain
 
-    places: list[AnchorRuns | AnchorFiles] = [AnchorRuns()]
+    places: list[AnchorRuns | AnchorFiles] = []
+    wrong: list[JobError] = []
+    try:
+        os.environ.update(tracking_environment())
+        places.append(AnchorRuns())
+    except BadInput as error:
+        wrong.append(error)
     if elsewhere := Variable.get(ANCHOR_VARIABLE, default=None):
         places.append(AnchorFiles(elsewhere))
+    anchored: dict[str, int] = {}
     try:
-        return anchor_everywhere(Chain(storage_uri()), places)
-    except Tampered as error:
-        raise AirflowFailException(str(error)) from error
+        anchored = anchor_everywhere(Chain(storage_uri()), places, datetime.now(UTC))
     except JobError as error:
-        raise as_airflow(error) from error
+        wrong.append(error)
+    if not wrong:
+        return anchored
+    problems = "\n".join(map(str, wrong))
+    raise (AirflowFailException if any(isinstance(error, Tampered) for error in wrong) else AirflowException)(problems)
 
 
 with housekeeping_dag(

@@ -6,11 +6,14 @@ from datetime import timedelta
 import pytest
 from audit_logs import NOW, deed, files_of, place, run_until, written
 
+from nightshift.audit.anchor import AnchorFiles
 from nightshift.audit.anchor_runs import EXPERIMENT, AnchorRuns
 from nightshift.audit.anchoring import Tampered, anchor_end, anchor_everywhere
 from nightshift.audit.chain import Chain
 from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
+
+LATER = NOW + timedelta(hours=1)
 
 
 def more(chain, number):
@@ -26,20 +29,46 @@ def cut(folder):
 
 def test_every_end_is_anchored_once_and_names_the_anchor_before(tmp_path):
     chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
-    assert [anchor_end(chain, anchors) for _ in range(2)] == [4, 4]
-    assert anchor_end(more(chain, 20), anchors) == 6
+    assert [anchor_end(chain, anchors, NOW) for _ in range(2)] == [4, 4]
+    assert anchor_end(more(chain, 20), anchors, LATER) == 6
     assert [(anchor.count, anchor.previous) for anchor in anchors.every()[0]] == [(4, 0), (6, 4)]
     assert verify(chain, anchors.every()[0]).problems == []
 
 
+def test_a_place_of_files_is_anchored_once_an_hour_and_looked_at_every_time(tmp_path):
+    chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
+    for run in range(3 * 6):  # three hours of runs, each with something new
+        anchor_end(more(chain, 20 + run), anchors, NOW + timedelta(minutes=10 * run, seconds=run % 7))
+    kept, _ = anchors.every()
+    assert len(kept) == 3
+    assert verify(chain, kept).problems == []
+    (tmp_path / "anchors").joinpath(chain.id()[:16], f"{kept[-1].count:012d}.json").write_text(
+        kept[-1].model_copy(update={"anchored": NOW + timedelta(days=900)}).model_dump_json()
+    )
+    assert anchor_end(chain, anchors, NOW + timedelta(days=1)) == chain.end().count  # a wrong clock keeps nothing off
+    files_of(tmp_path)[-1].unlink()
+    with pytest.raises(Tampered):
+        anchor_end(chain, anchors, NOW + timedelta(days=1, minutes=10))
+
+
+@pytest.mark.parametrize("kind", ["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def test_anchors_in_an_object_store_are_read_all_together(kind, request, tmp_path):
+    uri = f"{request.getfixturevalue('bucket')}/anchors" if kind == "s3" else f"memory://{tmp_path.name}/anchors"
+    chain, anchors = written(tmp_path.as_uri(), (2,)), AnchorFiles(uri)
+    assert anchors.every() == ([], [])
+    for hour in range(5):
+        anchor_end(more(chain, 20 + hour), anchors, NOW + timedelta(hours=hour))
+    assert [anchor.count for anchor in anchors.every()[0]] == [6, 8, 10, 12, 14]
+
+
 def test_an_empty_log_has_nothing_to_anchor(tmp_path):
-    assert anchor_end(Chain(tmp_path.as_uri()), place(tmp_path / "anchors")) == 0
+    assert anchor_end(Chain(tmp_path.as_uri()), place(tmp_path / "anchors"), NOW) == 0
     assert not (tmp_path / "anchors").exists()
 
 
 def test_a_log_that_was_cut_off_is_never_anchored_anew_however_it_grows(tmp_path):
     chain, anchors = written(tmp_path.as_uri(), (2, 1)), place(tmp_path / "anchors")
-    anchor_end(chain, anchors)
+    anchor_end(chain, anchors, NOW)
     whole = files_of(tmp_path)[-1]
     content = whole.read_text()
     cut(tmp_path)
@@ -47,29 +76,32 @@ def test_a_log_that_was_cut_off_is_never_anchored_anew_however_it_grows(tmp_path
         if number:
             more(chain, number)
         with pytest.raises(Tampered, match=r"was tampered with:\n.*entry 6 was anchored in"):
-            anchor_end(chain, anchors)
+            anchor_end(chain, anchors, NOW)
     assert len(anchors.every()[0]) == 1
     # Put right from a backup, it goes on, and what was collected in between is collected again.
     for file in files_of(tmp_path)[1:]:
         file.unlink()
     whole.write_text(content)
-    assert anchor_end(more(more(chain, 20), 21), anchors) == 10
+    assert anchor_end(more(more(chain, 20), 21), anchors, LATER) == 10
 
 
 def test_a_log_that_was_removed_whole_is_missed(tmp_path):
     chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
-    anchor_end(chain, anchors)
+    anchor_end(chain, anchors, NOW)
     cut(tmp_path)
     with pytest.raises(Tampered, match="another log lay in"):
-        anchor_end(chain, anchors)
+        anchor_end(chain, anchors, NOW)
 
 
 def test_one_place_that_is_down_keeps_the_other_from_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     chain, anchors = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors")
-    with pytest.raises(BadEnvironment, match=r"Is the server running\?"):
-        anchor_everywhere(chain, [AnchorRuns(), anchors])
+    nowhere = AnchorFiles("nowhere://anchors")
+    with pytest.raises(
+        BadEnvironment, match=r"Is the server running\?[^\0]*not anchored in nowhere://anchors: Unsupported"
+    ):
+        anchor_everywhere(chain, [AnchorRuns(), nowhere, anchors], NOW)
     assert [anchor.count for anchor in anchors.every()[0]] == [4]
 
 
@@ -77,7 +109,9 @@ def test_two_logs_may_share_a_place(tmp_path):
     anchors = place(tmp_path / "anchors")
     chains = [written((tmp_path / name).as_uri(), (2,)) for name in ("one", "other")]
     for number in (20, 21):
-        assert [anchor_end(more(chain, number), anchors) for chain in chains] == [number // 21 * 2 + 6] * 2
+        assert [anchor_end(more(chain, number), anchors, NOW + timedelta(hours=number)) for chain in chains] == [
+            number // 21 * 2 + 6
+        ] * 2
     for chain in chains:
         found = verify(chain, anchors.every()[0])
         assert (found.problems, found.matched) == ([], 2)
@@ -86,12 +120,14 @@ def test_two_logs_may_share_a_place(tmp_path):
 @pytest.mark.slow
 def test_mlflow_keeps_one_run_a_day_and_nobody_changes_an_anchor_in_it(tmp_path, mlflow_store):
     chain, anchors = written(tmp_path.as_uri(), (2,)), AnchorRuns()
-    assert anchor_end(chain, anchors) == 4
-    assert anchor_end(more(chain, 20), anchors) == 6
+    assert anchor_end(chain, anchors, NOW) == 4
+    assert anchor_end(more(chain, 20), anchors, LATER) == 6
     found, wrong = anchors.every()
     own = [anchor for anchor in found if anchor.storage == chain.storage]
     assert [(anchor.count, anchor.previous) for anchor in sorted(own, key=lambda a: a.count)] == [(4, 0), (6, 4)]
     assert wrong == []
+    newest = anchors.newest(chain.id(), chain.storage)
+    assert newest.count == 6
     experiment = mlflow_store.get_experiment_by_name(EXPERIMENT)
     (run,) = [
         run
@@ -106,7 +142,7 @@ def test_mlflow_keeps_one_run_a_day_and_nobody_changes_an_anchor_in_it(tmp_path,
     assert verify(chain, found).matched == 2
     cut(tmp_path)
     with pytest.raises(Tampered, match="the log ends with entry 4, but entry 6 was anchored in MLflow"):
-        anchor_end(chain, anchors)
+        anchor_end(chain, anchors, NOW)
 
 
 @pytest.mark.slow
@@ -117,9 +153,9 @@ def test_what_an_mlflow_that_was_down_missed_is_anchored_when_it_is_back(tmp_pat
         down.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         down.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with pytest.raises(BadEnvironment):
-            anchor_everywhere(chain, [AnchorRuns()])
+            anchor_everywhere(chain, [AnchorRuns()], NOW)
         more(chain, 20)
-    assert anchor_everywhere(chain, [AnchorRuns()]) == {"MLflow": 6}
+    assert anchor_everywhere(chain, [AnchorRuns()], NOW) == {"MLflow": 6}
     assert verify(chain, AnchorRuns().every()[0]).matched == 1
 
 
@@ -134,7 +170,7 @@ chain = Chain(sys.argv[1])
 for hour in range(12):
     moment = NOW + timedelta(hours=hour)
     chain.append("airflow", [deed(hour, at=moment)], moment)
-    anchor_end(chain, AnchorRuns())
+    anchor_end(chain, AnchorRuns(), moment)
 """
 
 

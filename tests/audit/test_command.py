@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ def log(tmp_path, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path / "no-stack"))
     storage = tmp_path / "storage"
     chain = written(storage.as_uri(), (2,))
-    anchor_end(chain, place(tmp_path / "anchors"))
+    anchor_end(chain, place(tmp_path / "anchors"), NOW)
     return storage, ["--storage", storage.as_uri(), "--anchor", (tmp_path / "anchors").as_uri()]
 
 
@@ -47,7 +48,21 @@ def test_without_anchors_nothing_is_called_whole(log, tmp_path, capsys):
     assert "without its anchors a log that was cut off looks whole" in capsys.readouterr().err
     elsewhere = (tmp_path / "nothing").as_uri()
     assert main(["audit", "verify", "--storage", storage.as_uri(), "--anchor", elsewhere]) == ExitCode.BAD_ENVIRONMENT
-    assert "whether it is all is not known" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"no anchor in {elsewhere} is of a log in {storage.as_uri()}; it holds none" in told
+    assert "whether it is all is not known" in told
+
+
+@pytest.mark.parametrize("also", [[], ["--anchor", "memory://nothing-here"]])
+def test_a_log_that_is_not_where_it_was_anchored_is_never_called_whole(log, also, capsys):
+    storage, options = log
+    shutil.rmtree(storage / "audit")
+    for address in (str(storage), f"{storage.as_uri()}-typo"):
+        assert main(["audit", "verify", *options, "--storage", address, *also]) == ExitCode.BAD_ENVIRONMENT
+        told = capsys.readouterr().out
+        assert "nothing is wrong" not in told
+        assert ("it holds none" if also else f"those there are of {storage.as_uri()}") in told
+    assert main(["audit", "verify", *options]) == ExitCode.FAILED
 
 
 def test_an_mlflow_that_is_down_is_told_and_the_log_is_looked_at_all_the_same(log, capsys, monkeypatch):

@@ -20,12 +20,12 @@ def log(tmp_path):
     """A log of three files, anchored after the first two and at its end."""
     storage = tmp_path / "storage"
     anchors = place(tmp_path / "anchors")
-    anchor_end(written(storage.as_uri(), (3,)), anchors)
+    anchor_end(written(storage.as_uri(), (3,)), anchors, NOW)
     chain = Chain(storage.as_uri())
-    for minute, numbers in enumerate([(3,), (4, 5)], start=1):
-        moment = NOW + timedelta(minutes=minute)
+    for hour, numbers in enumerate([(3,), (4, 5)], start=1):
+        moment = NOW + timedelta(hours=hour)
         chain.append("airflow", [deed(number, at=moment) for number in numbers], moment)
-        anchor_end(chain, anchors)
+        anchor_end(chain, anchors, moment)
     return storage, anchors
 
 
@@ -208,12 +208,24 @@ def test_an_anchor_that_was_removed_or_edited_is_missed(log, tmp_path):
     content = two.read_text()
     two.unlink()
     assert any(text.startswith("the anchor of entry 7") for text in problems(log))
-    two.write_text("{")
-    assert any(f"{two} was edited" in text for text in problems(log))
+    for wrong in ("{", content.replace("Z", ""), "[" * 10_000):
+        two.write_text(wrong)
+        assert any(f"{two} was edited" in text for text in problems(log))
     two.write_text(content.replace(json.loads(content)["head"], "0" * 64))
     assert any("the log was rewritten: entry 7 was anchored" in text for text in problems(log))
     two.write_text(content)
     assert problems(log) == []
+
+
+@pytest.mark.parametrize("depth", range(940, 1_000, 3))
+def test_a_line_that_is_nested_as_deep_as_python_can_go_is_a_problem_and_no_crash(log, depth):
+    storage, _ = log
+    file = files_of(storage)[0]
+    change(
+        file,
+        lambda content: [content[0], content[1].replace('"details":', f'"details":{"[" * depth}{"]" * depth},"d":')],
+    )
+    assert any(f"entry 2 was edited: {file} line 2" in text for text in problems(log))
 
 
 def test_a_log_can_be_verified_in_a_copy(log, tmp_path):

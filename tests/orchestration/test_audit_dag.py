@@ -35,7 +35,7 @@ def storage(tmp_path, monkeypatch):
 def test_without_a_way_to_ask_airflow_the_ledger_is_kept_and_the_task_says_what_to_add(dag, storage):
     for _ in range(2):
         with pytest.raises(
-            AirflowException, match=r"the ledger is in the audit log.*add one .type http, host and port"
+            AirflowException, match=r"what could be read is in the audit log[^\0]*add one .type http, host and port"
         ):
             dag.get_task("collect").python_callable()
     told = [(entry["who"], entry["did"]) for entry in Chain(storage).entries() if entry["source"] == "ledger"]
@@ -45,13 +45,32 @@ def test_without_a_way_to_ask_airflow_the_ledger_is_kept_and_the_task_says_what_
 def test_a_second_place_is_anchored_also_when_mlflow_is_down(dag, storage, tmp_path, monkeypatch):
     place = tmp_path / "anchors"
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_AUDIT_ANCHOR", place.as_uri())
-    with pytest.raises(AirflowException, match="the ledger is"):
+    with pytest.raises(AirflowException, match="what could be read"):
         dag.get_task("collect").python_callable()
     with pytest.raises(AirflowException, match=r"Is the server running\?") as caught:
         dag.get_task("anchor").python_callable()
     assert not isinstance(caught.value, AirflowFailException)  # it is tried again
     assert "pass-word" not in str(caught.value)
     assert [file.name for file in place.rglob("*.json")] == ["000000000003.json"]
+
+
+def test_a_second_place_is_anchored_also_without_a_connection_to_mlflow(dag, storage, tmp_path, monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", raising=False)
+    place = tmp_path / "anchors"
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_AUDIT_ANCHOR", place.as_uri())
+    with pytest.raises(AirflowException, match="what could be read"):
+        dag.get_task("collect").python_callable()
+    with pytest.raises(AirflowException, match="there is no Airflow connection 'nightshift_mlflow'; add one"):
+        dag.get_task("anchor").python_callable()
+    assert [file.name for file in place.rglob("*.json")] == ["000000000003.json"]
+
+
+def test_a_ledger_that_cannot_be_read_keeps_neither_the_others_nor_airflow_from_being_asked(dag, storage, tmp_path):
+    broken = tmp_path / "storage" / "banking_assistant" / "ledger" / "snoozes" / "a.json"
+    broken.symlink_to(broken)
+    with pytest.raises(AirflowException, match=r"the ledger of banking_assistant could not[^\0]*'nightshift_airflow'"):
+        dag.get_task("collect").python_callable()
+    assert "snoozed retraining" in [entry["did"] for entry in Chain(storage).entries()]
 
 
 def test_a_log_that_was_tampered_with_fails_the_task_for_good(dag, storage, tmp_path, monkeypatch):

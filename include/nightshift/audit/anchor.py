@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from upath import UPath
 
 from nightshift.data.storage import create
@@ -26,7 +25,7 @@ class Anchor(BaseModel):
     count: int
     head: str
     previous: int = 0
-    anchored: datetime
+    anchored: AwareDatetime
     place: str = Field("", exclude=True)
 
     def __str__(self) -> str:
@@ -36,15 +35,22 @@ class Anchor(BaseModel):
 class AnchorFiles:
     """Anchors as files `<uri>/<log>/<count>.json`, each created once; a bucket with object lock keeps them from everybody."""
 
+    hourly = True  # every ten minutes would be 52,000 files a year, which nobody may ever remove
+
     def __init__(self, uri: str) -> None:
         self.name = re.sub(r"//[^/@\s]*@", "//", uri)
-        self._folder = UPath(uri)
+        self._uri = uri
 
     def every(self) -> tuple[list[Anchor], list[str]]:
         """Return all anchors, of whatever log, and what is wrong with others."""
         found, wrong = [], []
-        for path in (path for log in self._logs() for path in self._files(log)):
-            if anchor := self._read(path):
+        files = [path for log in self._logs() for path in self._files(log)]
+        # Object stores are asked for many at once.
+        contents = self._folder.fs.cat_ranges([path.path for path in files], None, None)
+        for path, content in zip(files, contents, strict=True):
+            if isinstance(content, Exception):
+                raise content
+            if anchor := self._anchor(content):
                 found.append(anchor)
             else:
                 wrong.append(f"{path} was edited: it is no anchor any more")
@@ -65,6 +71,10 @@ class AnchorFiles:
             self._folder / anchor.chain[:16] / f"{anchor.count:012d}.json", anchor.model_dump_json(indent=1).encode()
         )
 
+    @property
+    def _folder(self) -> UPath:
+        return UPath(self._uri)  # not before it is asked: one that is no storage is an error of this place alone
+
     def _logs(self) -> list[UPath]:
         return [self._folder / name for name in names_in(self._folder) if re.fullmatch(r"[0-9a-f]{16}", name)]
 
@@ -72,8 +82,11 @@ class AnchorFiles:
         return [log / name for name in names_in(log) if re.fullmatch(r"\d{12}\.json", name)]
 
     def _read(self, path: UPath) -> Anchor | None:
+        return self._anchor(path.fs.cat_file(path.path))
+
+    def _anchor(self, content: bytes) -> Anchor | None:
         try:
-            anchor = Anchor.model_validate_json(path.fs.cat_file(path.path))
+            anchor = Anchor.model_validate_json(content)
         except ValidationError:
             return None
         return anchor.model_copy(update={"place": self.name})

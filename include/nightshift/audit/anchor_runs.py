@@ -18,7 +18,7 @@ from nightshift.registry.tracking import TrackingRun, reachable
 
 EXPERIMENT = "nightshift_audit"
 LOG_TAG = "nightshift.audit.log"
-PAGE = 100  # runs that one answer holds
+EVERY, NEWEST = 100, 2  # runs that one answer holds; each brings up to 144 anchors
 
 
 class AnchorRuns:
@@ -28,11 +28,12 @@ class AnchorRuns:
     """
 
     name = "MLflow"
+    hourly = False
 
     def every(self) -> tuple[list[Anchor], list[str]]:
         """Return all anchors, of whatever log and also those of deleted runs, and what is wrong with some."""
         found, wrong = [], []
-        for run in _runs():
+        for run in _runs(EVERY):
             if run.info.lifecycle_stage == "deleted":
                 wrong.append(f"the MLflow run {run.info.run_name!r} ({run.info.run_id}) with anchors was deleted")
             for key, value in run.data.params.items():
@@ -46,7 +47,7 @@ class AnchorRuns:
 
     def newest(self, chain: str, storage: str) -> Anchor | None:
         """Return the newest anchor of a log, or of another that lay in the same storage."""
-        for run in _runs():
+        for run in _runs(NEWEST):
             anchors = filter(None, map(_anchor, run.data.params.values()))
             mine = [anchor for anchor in anchors if anchor.chain == chain or anchor.storage == storage]
             if mine:
@@ -66,14 +67,14 @@ class AnchorRuns:
             raise BadEnvironment(f"MLflow refuses the anchor of the audit log: {error}") from error
 
 
-def _runs() -> Iterator[Run]:
+def _runs(at_once: int) -> Iterator[Run]:
     """The runs with anchors, newest first."""
     client, token = MlflowClient(), None
     with reachable():
         experiment = client.get_experiment_by_name(EXPERIMENT)
         while experiment:
             page = client.search_runs(
-                [experiment.experiment_id], "", ViewType.ALL, PAGE, order_by=["start_time DESC"], page_token=token
+                [experiment.experiment_id], "", ViewType.ALL, at_once, order_by=["start_time DESC"], page_token=token
             )
             yield from page
             token = page.token

@@ -12,7 +12,7 @@ from nightshift.audit.chain import Chain
 from nightshift.audit.entry import line_of
 from nightshift.audit.verify import Verified, verify
 from nightshift.data.storage import default_storage
-from nightshift.errors import BadEnvironment, BadInput, ExitCode, JobError
+from nightshift.errors import BadEnvironment, BadInput, ExitCode
 from nightshift.stack.place import Place, this_place
 
 if TYPE_CHECKING:
@@ -34,16 +34,26 @@ def checked(storage: str | None, mlflow: str | None, elsewhere: str | None) -> t
     if not (tracking or elsewhere):
         raise BadInput("without its anchors a log that was cut off looks whole: name --mlflow, --anchor or both")
     chain = Chain(storage or _storage(stack))
-    anchors, troubles, down = _anchors(tracking, elsewhere)
-    found = verify(chain, anchors)
+    read, troubles, down = _anchors(tracking, elsewhere)
+    found = verify(chain, [anchor for anchors in read.values() for anchor in anchors])
     problems = [*found.problems, *troubles]
     lines = [*_about(chain, found), *down, *(f"WRONG {problem}" for problem in problems[:MOST_TOLD])]
     if more := len(problems[MOST_TOLD:]):
         lines.append(f"WRONG and {more} more")
     if problems:
         return lines, ExitCode.FAILED
-    if down or (found.count and not found.matched):
-        return [*lines, "what is there holds together; whether it is all is not known"], ExitCode.BAD_ENVIRONMENT
+    identity = chain.id()
+    silent = [
+        _silent(place, anchors, chain.storage)
+        for place, anchors in read.items()
+        if all(anchor.chain != identity for anchor in anchors)
+    ]
+    if down or silent:
+        return [
+            *lines,
+            *silent,
+            "what is there holds together; whether it is all is not known",
+        ], ExitCode.BAD_ENVIRONMENT
     return [*lines, "nothing is wrong"], ExitCode.OK
 
 
@@ -60,9 +70,16 @@ def exported(storage: str | None, since: str | None, until: str | None, applicat
         yield line_of(entry)
 
 
-def _anchors(tracking: str | None, elsewhere: str | None) -> tuple[list[Anchor], list[str], list[str]]:
-    """All anchors, what is wrong with some, and which place cannot be read."""
-    anchors: list[Anchor] = []
+def _silent(place: str, anchors: list[Anchor], storage: str) -> str:
+    """What a place says that holds no anchor of the log: a log that was removed looks like this, and so does a wrong address."""
+    others = sorted({anchor.storage for anchor in anchors})
+    told = f"no anchor in {place} is of a log in {storage}"
+    return f"{told}; those there are of {', '.join(others[:MOST_TOLD])}" if others else f"{told}; it holds none"
+
+
+def _anchors(tracking: str | None, elsewhere: str | None) -> tuple[dict[str, list[Anchor]], list[str], list[str]]:
+    """All anchors by their place, what is wrong with some, and which place cannot be read."""
+    read: dict[str, list[Anchor]] = {}
     troubles: list[str] = []
     down: list[str] = []
     places: list[AnchorRuns | AnchorFiles] = [AnchorFiles(elsewhere)] if elsewhere else []
@@ -74,12 +91,13 @@ def _anchors(tracking: str | None, elsewhere: str | None) -> tuple[list[Anchor],
     for place in places:
         try:
             found, wrong = place.every()
-        except (JobError, OSError) as error:
-            down.append(f"the anchors in {place.name} cannot be read: {str(error).splitlines()[0]}")
+        except Exception as error:  # MLflow and each object store have errors of their own
+            first_line, _, _ = str(error).partition("\n")
+            down.append(f"the anchors in {place.name} cannot be read: {first_line}")
             continue
-        anchors += found
+        read[place.name] = found
         troubles += wrong
-    return anchors, troubles, down
+    return read, troubles, down
 
 
 def _about(chain: Chain, found: Verified) -> list[str]:
