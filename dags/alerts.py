@@ -11,8 +11,8 @@ Looks every five minutes after what nobody tells, and delivers what waits in the
 - **deliver** sends what waits, to the routes of each application: what runs and looks keep, what a channel did not take, and
   what was too much for an hour. A channel that is down fails nothing; its messages wait.
 
-The two know nothing of each other, so that neither keeps the other from its work. One application that cannot be looked after
-keeps no other from it; the task fails in the end and says which.
+The two know nothing of each other, so that neither keeps the other from its work: what a look found, the next delivery may be
+the first to send. One application that cannot be looked after keeps no other from it; the task fails in the end and says which.
 """
 
 from __future__ import annotations

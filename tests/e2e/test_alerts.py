@@ -168,6 +168,8 @@ def evening(told_api, told_stack):
     wait_for(lambda: any("Task log" in alert.links for alert in kept(told_stack)), 120, "the callback", every=0.5)
     time.sleep(max(0.0, looked_at_from - time.monotonic()))
     look(told_api, "look")
+    # What that one found, the delivery beside it may have missed.
+    look(told_api, "next-look")
     return "evening"
 
 
