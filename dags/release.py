@@ -64,7 +64,11 @@ for app in readable_applications():
         release = job(
             "release",
             app,
-            {**rendered(["version", "reason", "ask"]), "by": "{{ dag_run.triggering_user_name or '' }}"},
+            {
+                **rendered(["version", "reason", "ask"]),
+                "by": "{{ dag_run.triggering_user_name or '' }}",
+                "run_id": "{{ run_id }}",
+            },
             obey_verdict=False,
         )
         approve = ApproveRelease(task_id="approve", app=app)

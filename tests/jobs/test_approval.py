@@ -112,7 +112,8 @@ def test_a_rejected_candidate_is_not_asked_about_again_until_somebody_names_it(d
     assert desk.promote(next_day).verdict is Verdict.INSUFFICIENT_DATA
     again = desk.ask(version=1)
     assert again.ask
-    assert desk.promote(again, "approved", **ALICE).version == "1"
+    later = {**ALICE, "answered": NOW + timedelta(hours=1)}
+    assert desk.promote(again, "approved", **later).version == "1"
     assert [record.released for record in gate_records(desk.storage, desk.name) if record.person] == [True]
 
 
@@ -200,6 +201,100 @@ def test_the_answer_is_a_run_in_mlflow_in_which_what_was_written_is_text(desk):
     note = run.data.tags["mlflow.note.content"]
     assert "\\<img src=x onerror=alert\\(1\\)\\> \\[click\\]" in note
     assert (run.data.tags["nightshift.answer"], run.data.tags["nightshift.by"]) == ("rejected", "alice")
+
+
+def mirrored(desk):
+    """The answers that MLflow shows, by their requests."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(desk.name).experiment_id
+    found = client.search_runs([experiment], "tags.`nightshift.job` = 'approval'")
+    return {run.data.tags["nightshift.request"]: run.data.tags["nightshift.answer"] for run in found}
+
+
+def test_a_question_that_was_withdrawn_is_shown_in_mlflow(desk):
+    first = desk.ask()
+    desk.ask(ask=True)
+    assert mirrored(desk) == {first.request: "withdrawn"}
+    assert desk.tags("1")["approval"] == "withdrawn"
+
+
+@pytest.mark.parametrize("answer", ["rejected", "timeout"])
+def test_a_no_that_mlflow_missed_is_sent_later(desk, monkeypatch, answer):
+    decision = desk.ask()
+    with monkeypatch.context() as kill:
+        kill.setattr(models, "set_tags", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            desk.promote(decision, answer, **ALICE)
+    assert "approval" not in desk.tags("1")
+    desk.ask()
+    assert mirrored(desk) == {decision.request: answer}
+    assert (desk.tags("1")["approval"], desk.tags("1")["approval_by"]) == (answer, "alice")
+
+
+@pytest.fixture
+def replaced(judged, progress):
+    """Version 1 is in use again after version 2, which people had approved in its place; and what they had approved."""
+    first = judged(seed=1)
+    register.run(first, progress)
+    desk = Desk(first, progress)
+    desk.promote(desk.ask(), "approved", **yes())
+    register.run(judged(seed=2), progress)
+    spent = desk.ask()
+    desk.promote(spent, "approved", **yes())
+    assert desk.champion == "2"
+    desk.promote(desk.ask(version=1, reason="the second is rude"), "approved", **yes())
+    assert desk.champion == "1"
+    return desk, spent
+
+
+def yes():
+    return {"by": "alice", "reason": "read twenty answers", "answered": datetime.now(UTC)}
+
+
+@pytest.mark.parametrize("forged", [{}, {"request": None, "released": True}], ids=["cleared", "forged"])
+def test_a_spent_approval_brings_nothing_back(replaced, forged):
+    """Who may clear a task of an old run, or write what it returned, is none who may approve."""
+    desk, spent = replaced
+    tags = desk.tags("1")
+    with pytest.raises(BadInput, match=r"no release of version 2 .* later than"):
+        desk.promote(spent.model_copy(update=forged))
+    assert (desk.champion, desk.tags("1")) == ("1", tags)
+    assert [release.version for release in desk.records.releases()] == ["2", "1"]
+
+
+def test_people_who_approve_the_same_version_again_release_it_again(replaced):
+    desk, _ = replaced
+    assert not desk.ask().released, "it came back by itself"
+    again = desk.ask(version=2, reason="it was not that rude")
+    assert again.ask
+    assert desk.promote(again, "approved", **yes()).version == "2"
+    assert desk.champion == "2"
+
+
+def test_an_approval_does_not_outlive_a_release_although_its_run_died_before_it_was_written_down(
+    desk, judged, progress
+):
+    """The alias moved and the record of it was lost, so nothing else says that the approval was carried out."""
+    desk.promote(desk.ask(), "approved", **yes())
+    register.run(judged(seed=2), progress)
+    spent = desk.ask()
+    answered_with(desk.records, Answer(id=spent.request, answer="approved", **yes()))
+    models.set_alias(models.version_of(desk.name, "2"), models.CHAMPION)
+    desk.promote(desk.ask(version=1, reason="the second is rude"), "approved", **yes())
+    assert desk.ask().ask, "the next run carried the approval out again"
+    with pytest.raises(BadInput, match=r"no release of version 2 .* later than"):
+        desk.promote(spent)
+    assert desk.champion == "1"
+
+
+def test_a_no_ends_an_approval_that_was_not_carried_out(desk):
+    before = desk.ask()
+    answered_with(desk.records, Answer(id=before.request, answer="approved", **yes()))
+    asked_again = desk.ask(version=1)
+    desk.promote(asked_again, "rejected", **yes())
+    with pytest.raises(BadInput, match="no release of version 1"):
+        desk.promote(before)
+    assert desk.champion is None
 
 
 def test_a_result_that_somebody_wrote_into_airflow_moves_nothing(desk):

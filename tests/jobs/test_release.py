@@ -128,6 +128,70 @@ def test_an_earlier_champion_comes_back_for_a_reason_and_stays(judged, progress)
     assert champion(first) == "2"
 
 
+@pytest.fixture
+def doubtful(judged, progress):
+    """Two candidates of which each needs a reason, the first in use, the second judged against it."""
+    specs = []
+    for seed in (1, 2):
+        specs.append(judged(seed=seed, other_answers=2, min_score=0.35))
+        register.run(specs[-1], progress)
+        if seed == 1:
+            released(specs[-1], progress, reason="the first there is", by="alice", run_id="run 0")
+    assert champion(specs[0]) == "1"
+    return specs[1]
+
+
+def test_each_release_by_a_reason_is_its_givers(doubtful, progress):
+    released(doubtful, progress, reason="reviewed", by="alice", run_id="run 1")
+    assert champion(doubtful) == "2"
+    released(doubtful, progress, version=1, reason="the second is rude", by="carol", run_id="run 2")
+    assert champion(doubtful) == "1"
+    old, _ = released(doubtful, progress, version=2, reason="not that rude", by="bob", run_id="run 3")
+    assert (old.released, champion(doubtful)) == (True, "2")
+    released(doubtful, progress, version=1, reason="the second is rude", by="carol", run_id="run 4")
+    assert champion(doubtful) == "1"
+    people = [
+        (kept.person, kept.by) for kept in gate_records(doubtful.storage, doubtful.application.name) if kept.person
+    ]
+    carol = ("carol", "the second is rude")
+    assert people[1:] == [("alice", "reviewed"), carol, ("bob", "not that rude"), carol]
+
+
+def test_a_reason_counts_once(doubtful, progress):
+    reason = {"version": 2, "reason": "reviewed", "by": "alice", "run_id": "run 1"}
+    released(doubtful, progress, **reason)
+    released(doubtful, progress, version=1, reason="the second is rude", by="carol", run_id="run 2")
+    # Somebody clears the first run, from its beginning.
+    with pytest.raises(BadInput, match=r"no release of version 2 .* later than"):
+        released(doubtful, progress, **reason)
+    assert champion(doubtful) == "1"
+
+
+def test_a_reason_is_one_decision_however_often_its_job_is_tried(doubtful, progress):
+    common = {"application": doubtful.application, "storage": doubtful.storage}
+    spec = release.Spec(**common, reason="reviewed", by="alice", run_id="run 1")
+    first, second = release.run(spec, progress), release.run(spec, progress)
+    assert first == second
+    people = [kept.person for kept in gate_records(doubtful.storage, doubtful.application.name) if kept.person]
+    assert people == ["alice", "alice"]  # that of the fixture, and this one
+
+
+def test_the_gate_decides_anew_after_another_release(judged, progress):
+    """What it decided before was never carried out, and is about a champion that has gone and come back since."""
+    spec = judged()
+    register.run(spec, progress)
+    released(spec, progress)
+    for seed in (2, 3):
+        register.run(judged(seed=seed), progress)
+    common = {"application": spec.application, "storage": spec.storage}
+    assert release.run(release.Spec(**common, version=2), progress).released
+    released(spec, progress, version=3)
+    released(spec, progress, version=1, reason="the third is rude")
+    assert champion(spec) == "1"
+    released(spec, progress, version=2)
+    assert champion(spec) == "2"
+
+
 def test_a_version_that_does_not_exist_is_named(judged, progress):
     spec = judged()
     with pytest.raises(BadInput, match="has no version 7"):

@@ -14,8 +14,8 @@ from nightshift.monitoring.approval import (
     sentence,
     withdraw_open,
 )
-from nightshift.monitoring.gate_records import is_released, record_approval
-from nightshift.monitoring.policy import Answer, Request
+from nightshift.monitoring.gate_records import record_approval, release_of
+from nightshift.monitoring.policy import Answer, Release, Request
 from nightshift.monitoring.records import Records
 from nightshift.people import Approval
 from nightshift.verdict import Verdict
@@ -103,6 +103,24 @@ def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_an
     assert earlier_answer(records, "m" * 64, "e" * 64, "z") is None
 
 
+@pytest.mark.parametrize("released", ["m", "x"])
+def test_an_approval_counts_until_the_next_release_of_whichever_model(tmp_path, released):
+    records = Records(tmp_path.as_uri(), "app")
+    answered_with(records, said("approved", asked_with(records, asked()).id))
+    moment = timedelta(minutes=1)
+    records.replace(Release(model_digest="c" * 64, released=NOW - moment))
+    assert earlier_answer(records, "m" * 64, "e" * 64, None).answer == "approved"
+    records.replace(Release(model_digest=released * 64, released=NOW + moment))
+    assert earlier_answer(records, "m" * 64, "e" * 64, None) is None
+
+
+def test_a_no_stands_through_every_release(tmp_path):
+    records = Records(tmp_path.as_uri(), "app")
+    answered_with(records, said("rejected", asked_with(records, asked()).id))
+    records.replace(Release(model_digest="x" * 64, released=NOW + timedelta(days=1)))
+    assert earlier_answer(records, "m" * 64, "e" * 64, None).answer == "rejected"
+
+
 def test_the_first_answer_stays_and_a_task_that_is_tried_again_puts_the_same_request(tmp_path):
     records = Records(tmp_path.as_uri(), "app")
     first = asked_with(records, asked())
@@ -124,7 +142,7 @@ def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
 def test_an_answer_about_what_the_gate_never_put_to_people_releases_nothing(tmp_path):
     with pytest.raises(BadInput, match="no record of the gate about request"):
         record_approval(tmp_path.as_uri(), "app", asked(), said("approved", asked().id))
-    assert not is_released(tmp_path.as_uri(), "app", "m" * 64, None)
+    assert not release_of(tmp_path.as_uri(), "app", "m" * 64, None, None)
 
 
 def test_what_a_person_wrote_is_one_line_of_text_in_a_log():

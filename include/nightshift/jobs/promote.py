@@ -15,9 +15,6 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.monitoring.policy import Answer
     from nightshift.monitoring.records import Records
-    from nightshift.registry.models import Registered
-
-LONGEST_TAG = 4_000  # characters of a person's reason in MLflow, which keeps 5,000
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +48,16 @@ class Result(JobResult):
 def run(spec: Spec, progress: Progress) -> Result:
     """Show what people answered, then move the alias, unless it is there.
 
-    Results of tasks say what to do; whether it was decided, the ledger says, which nobody can write by Airflow's API.
+    Results of tasks say what to do; whether it was decided, the ledger says, which nobody can write by Airflow's API. A
+    decision moves the alias once: a release, or a "no", that came after it has spent it.
 
     :raises BadInput: the version is another model, another one became champion since the decision, or the ledger has no
-        such decision.
+        such decision that counts.
     :raises BadEnvironment: MLflow cannot be reached; the answer is kept, and the next try goes on.
     """
     from nightshift.errors import BadInput
-    from nightshift.monitoring.approval import sentence
-    from nightshift.monitoring.gate_records import is_released
+    from nightshift.monitoring.approval import sentence, spent_until
+    from nightshift.monitoring.gate_records import release_of
     from nightshift.monitoring.records import Records, Release
     from nightshift.registry import models
 
@@ -71,11 +69,10 @@ def run(spec: Spec, progress: Progress) -> Result:
         raise BadInput(f"version {spec.version} of {name} is not the model that was released")
     ledger = Records(spec.storage, name)
     if spec.request:
-        answer = _answered(spec, spec.request, ledger, released)
+        answer = _answered(spec, spec.request, ledger)
         if answer.answer != "approved":
+            models.set_tags(released, {"nightshift.release": "held"})
             return _held(f"version {spec.version}: {sentence(answer)}; the champion stays")
-    if not is_released(spec.storage, name, released.digest, spec.champion_digest):
-        raise BadInput(f"the ledger of {name} has no release of version {spec.version} in place of that champion")
     champion = models.with_alias(name, models.CHAMPION)
     now = champion.digest if champion else None
     if now not in {spec.champion_digest, spec.model_digest}:
@@ -83,11 +80,21 @@ def run(spec: Spec, progress: Progress) -> Result:
             f"version {spec.version} was released to replace another champion than version "
             f"{champion.version if champion else 'none'}; the next candidate is judged against that one"
         )
+    # Where the alias is there already, a try before this one may have been killed behind it.
+    since = None if now == spec.model_digest else spent_until(ledger, released.digest)
+    decision = release_of(spec.storage, name, released.digest, spec.champion_digest, since)
+    if decision is None:
+        later = f" later than {since:%Y-%m-%d %H:%M:%S} UTC, when what was decided before was spent" if since else ""
+        raise BadInput(
+            f"the ledger of {name} has no release of version {spec.version} in place of that champion{later}; to decide "
+            "anew, start this DAG with the number of the version"
+        )
     if now != spec.model_digest:
         models.set_alias(released, models.CHAMPION)
         log.info("version %s of %s is the champion now", spec.version, name)
     # The nights before a release say nothing about the model that replaced the one they were judged against.
-    if spec.model_digest not in {release.model_digest for release in ledger.releases()[-1:]}:
+    newest = ledger.releases()[-1:]
+    if not any(entry.model_digest == released.digest and entry.released > decision.decided for entry in newest):
         ledger.replace(
             Release(
                 model_digest=released.digest,
@@ -97,6 +104,7 @@ def run(spec: Spec, progress: Progress) -> Result:
                 released=datetime.now(UTC),
             )
         )
+    models.set_tags(released, {"nightshift.release": "released"})
     return Result(
         verdict=Verdict.PASS,
         reasons=[f"version {spec.version} is the champion"],
@@ -111,15 +119,13 @@ def _held(reason: str) -> Result:
     return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
 
 
-def _answered(spec: Spec, request_id: str, ledger: Records, version: Registered) -> Answer:
+def _answered(spec: Spec, request_id: str, ledger: Records) -> Answer:
     """What people answered, from the ledger, in the gate's records and in MLflow by now."""
     from nightshift.errors import BadInput
     from nightshift.monitoring.approval import answered_with
     from nightshift.monitoring.gate_records import record_approval
-    from nightshift.monitoring.mirror import mirror_answer
+    from nightshift.monitoring.mirror import mirror_answers
     from nightshift.monitoring.policy import Answer
-    from nightshift.monitoring.shown import shown
-    from nightshift.registry import models
 
     request = ledger.request(request_id)
     if request is None or request.model_digest != spec.model_digest:
@@ -130,14 +136,5 @@ def _answered(spec: Spec, request_id: str, ledger: Records, version: Registered)
     answer = answered_with(ledger, none)
     if answer.answer == "approved":
         record_approval(spec.storage, spec.application.name, request, answer)
-    tags = {
-        "nightshift.release": "released" if answer.answer == "approved" else "held",
-        "nightshift.approval": answer.answer,
-        "nightshift.approval_by": shown(answer.by, 150) or "nobody",
-        "nightshift.approval_reason": shown(answer.reason, LONGEST_TAG) or "none given",
-        "nightshift.approval_at": answer.answered.isoformat(timespec="seconds"),
-        "nightshift.approval_request": request_id,
-    }
-    models.set_tags(version, tags)
-    mirror_answer(spec.application.name, request, answer)
+    mirror_answers(spec.application.name, ledger)
     return answer

@@ -28,6 +28,7 @@ class Spec(JobSpec):
     )
     ask: bool = Field(False, description="have a person decide, whatever the application says")
     by: str = Field("", description="who started the run by hand")
+    run_id: str = Field("", description="the DAG run; a reason that is given in another one is another decision")
 
 
 class Result(JobResult):
@@ -63,6 +64,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.request import request_text
     from nightshift.monitoring.approval import Wish, course, earlier_answer, sentence, withdraw_open
     from nightshift.monitoring.gate_records import GateRecord, record
+    from nightshift.monitoring.mirror import mirror_answers
     from nightshift.monitoring.records import Records
     from nightshift.registry import models
 
@@ -70,6 +72,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     records = Records(spec.storage, name)
     for answer in withdraw_open(records, now):
         log.info("request %s: %s", answer.id, sentence(answer))
+    mirror_answers(name, records)
     if spec.version:
         candidate = models.version_of(name, str(spec.version))
         if candidate is None:
@@ -81,7 +84,8 @@ def run(spec: Spec, progress: Progress) -> Result:
         return _nothing(f"version {candidate.version} is the champion already")
 
     # A model that was replaced does not come back by itself: whoever took it back had a reason.
-    back = candidate.digest in {known.model_digest for known in records.releases()}
+    releases = records.releases()
+    back = candidate.digest in {known.model_digest for known in releases}
     if back and not (spec.version and spec.reason):
         return _nothing(
             f"version {candidate.version} was the champion before; to bring it back, give its number and a reason in the form"
@@ -121,8 +125,10 @@ def run(spec: Spec, progress: Progress) -> Result:
             by=str(spec.reason) if way.by_person else "gate",
             person=(spec.by or "somebody") if way.by_person else None,
             request=request,
+            run_id=spec.run_id,
             decided=now,
         ),
+        releases[-1].released if releases else None,
     )
     tag = {"release": "released", "ask": "asked", "hold": "held"}[way.way]
     models.set_tags(candidate, {"nightshift.release": tag})

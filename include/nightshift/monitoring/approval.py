@@ -92,7 +92,7 @@ def earlier_answer(
 ) -> Answer | None:
     """Return the newest answer about this candidate, as judged in this evaluation, in place of this champion.
 
-    A question that was withdrawn has none.
+    A question that was withdrawn has none. An approval counts until it is spent, a "no" for good.
     """
     same = [
         request.id
@@ -102,7 +102,21 @@ def earlier_answer(
         and request.champion_digest == champion_digest
     ]
     given = [answer for answer in records.answers(same).values() if answer.answer != "withdrawn"]
-    return max(given, key=lambda answer: answer.id, default=None)
+    newest = max(given, key=lambda answer: answer.id, default=None)
+    if newest and newest.answer == "approved":
+        spent = spent_until(records, model_digest)
+        return newest if spent is None or newest.answered > spent else None
+    return newest
+
+
+def spent_until(records: Records, model_digest: str) -> datetime | None:
+    """Return until when whatever was decided in favour of a model counts no more; None: all of it counts.
+
+    A decision is about the champion of its time. The next release, of whichever model, ends it; so does a "no" to the model.
+    """
+    about = [name for name, request in records.requests().items() if request.model_digest == model_digest]
+    noes = [answer.answered for answer in records.answers(about).values() if answer.answer in NO]
+    return max([*noes, *(release.released for release in records.releases())], default=None)
 
 
 def withdraw_open(records: Records, now: datetime) -> list[Answer]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel
 from upath import UPath
 
+from nightshift.data.partition import digest_of
 from nightshift.data.storage import create
 from nightshift.errors import BadInput
 from nightshift.monitoring.policy import Answer, Request
@@ -31,18 +32,22 @@ class GateRecord(BaseModel):
     by: str  # "gate", or what the person who released it gave as a reason
     person: str | None = None  # who released it, where a person did
     request: str | None = None  # where people were asked: the request of the ledger
+    run_id: str = ""  # in which a person released it by a reason
     decided: datetime
 
 
-def record(storage: str, decision: GateRecord) -> GateRecord:
+def record(storage: str, decision: GateRecord, newest_release: datetime | None = None) -> GateRecord:
     """Keep a decision and return it; where the same was decided before, return what was decided then.
 
-    Another gate, another evaluation, or another champion to replace is another decision. A person's decision about a
-    candidate stands beside the gate's, so a held candidate can be released later; so does what the gate says when it is
-    not the one to decide.
+    Another gate, another evaluation, another champion to replace, or a release since then makes another decision. A
+    person's decision about a candidate stands beside the gate's, so a held candidate can be released later; so does what
+    the gate says when it is not the one to decide. Each run in which a person decides is another one.
     """
-    alone = "person" if decision.person else "gate"
-    who = (decision.request if decision.person else "asked") if decision.request else alone
+    if decision.person:
+        who = decision.request or f"person-{digest_of([decision.run_id, decision.person, decision.by])[:12]}"
+    else:
+        since = f"-{newest_release:%Y%m%dT%H%M%S%f}" if newest_release else ""
+        who = f"{'asked' if decision.request else 'gate'}{since}"
     parts = (
         decision.model_digest[:16], decision.evaluation_digest[:12], decision.policy[:8],
         (decision.champion_digest or "none")[:8], who,
@@ -80,12 +85,19 @@ def record_approval(storage: str, application: str, request: Request, answer: An
     return record(storage, said[-1].model_copy(update=approval))
 
 
-def is_released(storage: str, application: str, model_digest: str, champion_digest: str | None) -> bool:
-    """Whether it was decided that a model replaces a champion."""
-    return any(
-        decision.released and decision.model_digest == model_digest and decision.champion_digest == champion_digest
+def release_of(
+    storage: str, application: str, model_digest: str, champion_digest: str | None, since: datetime | None
+) -> GateRecord | None:
+    """Return the newest decision, after the moment `since` where one is given, that a model replaces a champion."""
+    found = [
+        decision
         for decision in gate_records(storage, application)
-    )
+        if decision.released
+        and decision.model_digest == model_digest
+        and decision.champion_digest == champion_digest
+        and (since is None or decision.decided > since)
+    ]
+    return found[-1] if found else None
 
 
 def gate_records(storage: str, application: str) -> list[GateRecord]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from mlflow import MlflowClient
+
 from nightshift.monitoring.approval import sentence
 from nightshift.monitoring.policy import Answer, Decision, Outcome, Request
-from nightshift.monitoring.shown import in_markdown
-from nightshift.registry.tracking import TrackingRun
+from nightshift.monitoring.records import Records
+from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.registry import models
+from nightshift.registry.tracking import TrackingRun, experiment_of, reachable
+
+LONGEST_TAG = 4_000  # characters of a person's reason in MLflow, which keeps 5,000
 
 
 def mirror(application: str, decision: Decision, outcome: Outcome | None = None) -> str:
@@ -36,11 +42,28 @@ def mirror(application: str, decision: Decision, outcome: Outcome | None = None)
     return run.url
 
 
-def mirror_answer(application: str, request: Request, answer: Answer) -> str:
-    """Log what people answered to a request, and return the address of its page.
+def mirror_answers(application: str, records: Records) -> None:
+    """Log every answer that MLflow does not have yet: as a run of its own, and in the tags of the version.
 
-    :raises BadEnvironment: MLflow cannot be reached; the ledger has the answer all the same.
+    :raises BadEnvironment: MLflow cannot be reached; the ledger has the answers all the same.
     """
+    requests = records.requests()
+    answers = records.answers(requests)
+    known = _mirrored(application) if answers else set()
+    for name, answer in answers.items():
+        if name not in known:
+            _mirror_answer(application, requests[name], answer)
+
+
+def _mirrored(application: str) -> set[str]:
+    client = MlflowClient()
+    wanted = "tags.`nightshift.job` = 'approval' and attributes.status = 'FINISHED'"
+    with reachable():
+        runs = client.search_runs([experiment_of(client, application)], wanted, max_results=1_000)
+    return {run.data.tags["nightshift.request"] for run in runs}
+
+
+def _mirror_answer(application: str, request: Request, answer: Answer) -> None:
     asked = f"{request.subject} Asked on {request.asked:%Y-%m-%d %H:%M} UTC"
     whom = ", ".join(request.approvers) or "everybody who may answer"
     run = TrackingRun(
@@ -59,5 +82,14 @@ def mirror_answer(application: str, request: Request, answer: Answer) -> str:
             ),
         },
     )
+    if version := models.version_of(application, request.version):
+        tags = {
+            "nightshift.approval": answer.answer,
+            "nightshift.approval_by": shown(answer.by, 150) or "nobody",
+            "nightshift.approval_reason": shown(answer.reason, LONGEST_TAG) or "none given",
+            "nightshift.approval_at": answer.answered.isoformat(timespec="seconds"),
+            "nightshift.approval_request": request.id,
+        }
+        models.set_tags(version, tags)
+    # Last: a run that has not finished is sent again.
     run.finish()
-    return run.url
