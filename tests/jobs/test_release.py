@@ -8,6 +8,7 @@ from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
 from nightshift.monitoring.gate_records import gate_records
 from nightshift.monitoring.records import Records
+from nightshift.registry import models
 from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.verdict import Verdict
 
@@ -83,17 +84,20 @@ def test_a_candidate_judged_against_an_earlier_champion_is_not_released(judged, 
     assert champion(one) == "1"
 
 
-def test_killed_between_alias_and_record_the_next_try_writes_the_record(judged, progress, monkeypatch):
+@pytest.mark.parametrize("killed_at", [(Records, "replace"), (models, "set_tags")], ids=["unrecorded", "recorded"])
+def test_killed_behind_the_alias_the_next_try_goes_on(judged, progress, monkeypatch, killed_at):
+    """Before the record of the release is there, and when it is."""
     spec = judged()
     register.run(spec, progress)
     common = {"application": spec.application, "storage": spec.storage}
     decision = release.run(release.Spec(**common), progress)
     wanted = promote.Spec(**common, **decision.model_dump(include={"released", "version", "model_digest"}))
     with monkeypatch.context() as kill:
-        kill.setattr(Records, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        kill.setattr(*killed_at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             promote.run(wanted, progress)
     assert champion(spec) == "1"
+    assert len(Records(spec.storage, spec.application.name).releases()) == (killed_at[0] is models)
     assert promote.run(wanted, progress).verdict is Verdict.PASS
     assert len(Records(spec.storage, spec.application.name).releases()) == 1
 
