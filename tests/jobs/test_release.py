@@ -85,7 +85,7 @@ def test_a_candidate_judged_against_an_earlier_champion_is_not_released(judged, 
 
 
 @pytest.mark.parametrize("killed_at", [(Records, "replace"), (models, "set_tags")], ids=["unrecorded", "recorded"])
-def test_killed_behind_the_alias_the_next_try_goes_on(judged, progress, monkeypatch, killed_at):
+def test_a_kill_behind_the_alias_costs_nothing(judged, progress, monkeypatch, killed_at):
     """Before the record of the release is there, and when it is."""
     spec = judged()
     register.run(spec, progress)
