@@ -35,6 +35,8 @@ def asking(tmp_path, monkeypatch):
     (tmp_path / "asked.yaml").write_text(APP)
     monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
+    simple = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", simple)
     monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "alice:user,bob:user,eve:viewer")
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.test")
     questions = []

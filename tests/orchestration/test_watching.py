@@ -151,7 +151,7 @@ def test_a_look_reads_no_account_and_no_answered_request_again(look, tmp_path, r
 
 
 def asked(hours_ago):
-    at = NOW - timedelta(hours=hours_ago)
+    at = datetime.now(UTC) - timedelta(hours=hours_ago)
     return Request(
         id="20261121T050000-abc", version="8", model_digest="d", evaluation_digest="e", champion_digest=None,
         verdict="WARN", subject="May version 8 replace version 7?", dag_id="bank_release", run_id="r",
