@@ -31,7 +31,7 @@ def test_the_settings_of_another_airflow_in_the_shell_do_not_reach_the_stack(
 
     environment = airflow_environment(place)
 
-    assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{place.airflow_home}/airflow.db"
+    assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{place.airflow_home}/airflow.db?timeout=60"
     assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
     assert not any("production" in value for value in {**environment, **mlflow_environment()}.values())
     assert environment["AIRFLOW_CONN_WAREHOUSE"] == "postgresql://warehouse"

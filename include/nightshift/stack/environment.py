@@ -32,7 +32,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(place.passwords),
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place.airflow_home / 'airflow.db'}",
+        # One writes at a time, and the others wait for longer than the 5 s that are usual.
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place.airflow_home / 'airflow.db'}?timeout=60",
         "API__HOST": "127.0.0.1",
         "API__PORT": str(place.airflow_port),
         "API__BASE_URL": place.airflow_url,
