@@ -152,7 +152,7 @@ def test_only_an_approver_answers_whatever_the_form_holds_and_a_second_run_waits
     assert {found["dag_run_id"]: found["state"] for found in api.runs("asked_release")}["second"] == "queued"
     assert office.champion("asked") is None
 
-    given = office.answer("approver", "asked", run, "Approve", reason=["read", HOSTILE], nobody_asked_for=[1])
+    given = office.answer("approver", "asked", run, "Approve", why=["read", HOSTILE], nobody_asked_for=[1])
     assert given.status_code == 200, given.text
     assert office.answer("approver", "asked", run, "Reject").status_code == 409
     wait_for(lambda: state(api, "asked", run, "promote") in DONE, PATIENCE, "the release", every=1)

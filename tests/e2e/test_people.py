@@ -151,7 +151,9 @@ def test_an_approver_answers_a_release_in_the_browser_and_the_answer_is_kept(log
     page.goto(f"/dags/{RELEASE}/runs/{run}/tasks/approve/required_actions")
     expect(page.locator("body")).to_contain_text("Candidate against base")
     expect(page.locator("body")).to_contain_text("Answers side by side")
-    page.locator("[name=element_reason]").fill(why)
+    field = page.locator("[name=element_why]")
+    expect(field).to_have_value("")  # not the words of who asks
+    field.fill(why)
     page.get_by_role("button", name=answer, exact=True).click()
     with operator(place) as api:
         wait_for(lambda: state(api, run, "promote") in {"success", "skipped"}, "the consequence", 180)

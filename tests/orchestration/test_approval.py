@@ -74,7 +74,7 @@ def answered(task, **event):
     """What the task returns once Airflow resumes it with an answer."""
     given = {
         "chosen_options": ["Approve"],
-        "params_input": {"reason": "read twenty answers"},
+        "params_input": {"why": "read twenty answers"},
         "responded_at": datetime(2026, 11, 28, 11, 0, tzinfo=UTC),
         "responded_by_user": {"id": "7", "name": "alice"},
         "timedout": False,
@@ -97,7 +97,7 @@ def test_the_release_goes_on_without_people_and_never_past_a_failed_decision():
     assert promote.trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assert dag.max_active_runs == 1
     assert "params.ask " in release.arguments["ask"]
-    assert list(approve.params) == ["reason"]
+    assert list(approve.params) == ["why"]
     assert approve.response_timeout == timedelta(hours=24)
 
 
@@ -112,7 +112,7 @@ def test_the_approvers_of_the_application_are_asked_and_the_ledger_has_the_reque
     (question,) = asking.questions
     assert question["assigned_users"] == [{"id": "alice", "name": "alice"}, {"id": "bob", "name": "bob"}]
     assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
-    assert list(question["params"]) == ["reason"]
+    assert list(question["params"]) == ["why"]
     assert question["body"].startswith("**WARN**")
     assert "(http://airflow.test/nightshift/apps/asked)" in question["body"]
     kept = asking.records.request(DECISION["request"])
@@ -256,12 +256,12 @@ def test_no_answer_in_time_is_nobodys(task):
     [
         ({}, ""),
         (None, ""),
-        ({"reason": None}, ""),
-        ({"reason": 7}, "7"),
-        ({"reason": ["a", {"b": 1}]}, "['a', {'b': 1}]"),
+        ({"why": None}, ""),
+        ({"why": 7}, "7"),
+        ({"why": ["a", {"b": 1}]}, "['a', {'b': 1}]"),
         ({"unknown": "x"}, ""),
-        ({"reason": "because", "unknown": "x"}, "because"),
-        ({"reason": "x" * 5_000}, "x" * 2_000),
+        ({"why": "because", "unknown": "x"}, "because"),
+        ({"why": "x" * 5_000}, "x" * 2_000),
     ],
 )
 def test_a_form_that_airflow_did_not_check_loses_no_answer(task, form, reason):

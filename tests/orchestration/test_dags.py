@@ -167,6 +167,14 @@ def test_a_second_application_is_one_file_and_a_bad_one_breaks_only_its_own_dags
     assert f"{tmp_path / 'broken.yaml'}:1: sources" in error
 
 
+def test_the_question_to_approvers_takes_no_words_from_the_form_of_the_run(dags):
+    """Airflow fills a field of the question with what the run's form says under the same name."""
+    release = dags["banking_assistant_release"]
+    question = set(release.get_task("approve").params)
+    assert question
+    assert not question & set(release.params)
+
+
 def test_every_field_of_every_form_says_what_it_is_and_what_it_takes(dags):
     for dag in dags.values():
         for name in dag.params:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from nightshift.monitoring.records import Records
 
 APPROVE, REJECT = "Approve", "Reject"
+# Not `reason`: Airflow fills a field with what the form of the run said under the same name, and an approver who only
+# clicks would answer in the words of who asks.
+FIELD = "why"
 LONGEST_REASON = 2_000
 REASON = Param(
     None,
@@ -65,7 +68,7 @@ class ApproveRelease(HITLOperator):
             response_timeout=timedelta(hours=app.approval.timeout_hours),
             # Without the DAG's own params, which Airflow puts among a task's. It fails a task at its start, and tells
             # nobody, whose params have no valid default.
-            **{**kwargs, "params": {"reason": REASON}},
+            **{**kwargs, "params": {FIELD: REASON}},
         )
         self.application = app.name
         self.decided = decided
@@ -226,5 +229,5 @@ def known_users() -> dict[str, str]:
 
 def _reason(given: Any) -> str:
     """The reason in a form that Airflow did not check."""
-    reason = given.get("reason") if isinstance(given, Mapping) else given
+    reason = given.get(FIELD) if isinstance(given, Mapping) else given
     return "" if reason is None else str(reason).strip()[:LONGEST_REASON]
