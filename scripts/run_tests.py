@@ -20,6 +20,8 @@ TIERS = {
     "e2e": ("e2e and not kubernetes and not benchmark", "the real scheduler and MLflow server", 900),
     "kubernetes": ("kubernetes", "pods in the cluster of the kubeconfig", 2400),
 }
+# Each file of slow tests stays in one process, with the servers and models that its tests share.
+PROCESSES = {"unit": ["-n", "auto"], "slow": ["-n", "2", "--dist", "loadfile"]}
 NO_TESTS = 5
 
 
@@ -34,7 +36,7 @@ def main() -> int:
         marks, what, _ = TIERS[tier]
         print(f"\n=== {tier}: {what} ===", flush=True)
         started = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-m", marks, *(["-n", "auto"] if tier == "unit" else [])]
+        command = [sys.executable, "-m", "pytest", "-m", marks, *PROCESSES.get(tier, [])]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         outcomes.append((tier, 0 if code == NO_TESTS else code, time.monotonic() - started))
         if code == NO_TESTS:

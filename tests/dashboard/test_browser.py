@@ -19,11 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 APP = """\
 description: "<b onmouseover='window.harm = 4'>Answers</b> questions."
 schedule: null
@@ -83,20 +78,10 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def login(served, browser):
+def login(served, chromium):
     """What a browser keeps of a viewer who came to the dashboard first and was sent to the login."""
     url, password, _ = served
-    context = browser.new_context()
+    context = chromium.new_context()
     page = context.new_page()
     page.goto(f"{url}/nightshift/apps/helper?from=mail", timeout=WAIT_MILLISECONDS)
     page.fill("input[name=username]", "viewer")
@@ -115,12 +100,12 @@ def stored(served):
 
 
 @pytest.fixture
-def opened(served, browser, login):
+def opened(served, chromium, login):
     """A function that opens a path as the viewer; every error on the page's console fails the test."""
     contexts, errors = [], []
 
     def open_page(path, **options):
-        context = browser.new_context(storage_state=login, **options)
+        context = chromium.new_context(storage_state=login, **options)
         context.set_default_timeout(WAIT_MILLISECONDS)
         contexts.append(context)
         page = context.new_page()
