@@ -107,7 +107,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         earlier=earlier_answer(records, candidate.digest, digest, champion_digest),
         returns=back,
     )
-    request = f"{now:%Y%m%dT%H%M%S}-{candidate.digest[:8]}" if way.way == "ask" else way.request
+    request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if way.way == "ask" else way.request
     kept = record(
         spec.storage,
         GateRecord(
