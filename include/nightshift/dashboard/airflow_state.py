@@ -23,9 +23,7 @@ from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
 
 RUNNING = ("running", "queued")
 # They belong to no application, and everybody depends on them: so whoever sees an application sees whether they run.
-HOUSEKEEPING = tuple(
-    f"nightshift_{name}" for name in ("alerts", "audit", "janitor", "unreadable_applications", "usage")
-)
+HOUSEKEEPING = tuple(f"nightshift_{name}" for name in ("alerts", "audit", "janitor", "usage"))
 LATE = timedelta(minutes=20)  # after the moment in which housekeeping should have begun
 
 

@@ -72,9 +72,9 @@ def retrainings(store: Store, most: int = NEWEST_ORDERS) -> list[Retraining]:
     found = []
     for number in wanted:
         name = f"{number:04d}.json"
-        order = _order(store, name)
+        order = _kept(store, Order, "ledger", "orders", name)
         if order:
-            claim = _claim(store, name) if number in claimed else None
+            claim = _kept(store, Claim, "ledger", "claims", name) if number in claimed else None
             outcome = store.model(Outcome, "ledger", "outcomes", name) if number in ended else None
             found.append(Retraining(order, claim, outcome))
     return found
@@ -94,7 +94,11 @@ def this_week(known: list[Retraining], now: datetime) -> tuple[int, float]:
 
 def snoozes(store: Store) -> list[Snooze]:
     """Return every snooze, in order of time. There are as many as people asked for."""
-    found = [snooze for name in store.names("ledger", "snoozes") if (snooze := _snooze(store, name))]
+    found = [
+        snooze
+        for name in store.names("ledger", "snoozes")
+        if (snooze := _kept(store, Snooze, "ledger", "snoozes", name))
+    ]
     return sorted(found, key=lambda snooze: snooze.created)
 
 
@@ -111,8 +115,8 @@ def requests(store: Store) -> list[Asked]:
     answered = set(store.names("ledger", "answers"))
     found = []
     for name in store.names("ledger", "requests")[-NEWEST_REQUESTS:]:
-        if request := _request(store, name):
-            found.append(Asked(request, _answer(store, name) if name in answered else None))
+        if request := _kept(store, Request, "ledger", "requests", name):
+            found.append(Asked(request, _kept(store, Answer, "ledger", "answers", name) if name in answered else None))
     return found
 
 
@@ -199,26 +203,5 @@ def _asked(one: Asked) -> list[Entry]:
     return entries
 
 
-@lru_cache(maxsize=5_000)
-def _order(store: Store, name: str) -> Order | None:
-    return store.model(Order, "ledger", "orders", name)
-
-
-@lru_cache(maxsize=5_000)
-def _claim(store: Store, name: str) -> Claim | None:
-    return store.model(Claim, "ledger", "claims", name)
-
-
-@lru_cache(maxsize=5_000)
-def _snooze(store: Store, name: str) -> Snooze | None:
-    return store.model(Snooze, "ledger", "snoozes", name)
-
-
-@lru_cache(maxsize=5_000)
-def _request(store: Store, name: str) -> Request | None:
-    return store.model(Request, "ledger", "requests", name)
-
-
-@lru_cache(maxsize=5_000)
-def _answer(store: Store, name: str) -> Answer | None:
-    return store.model(Answer, "ledger", "answers", name)
+# What the ledger holds under a name never changes, so it is read once.
+_kept = lru_cache(maxsize=25_000)(Store.model)
