@@ -63,6 +63,13 @@ def test_every_dag_says_who_owns_it_what_it_does_and_retries(dags):
         assert all(task.retries >= 1 and task.owner == owner for task in dag.tasks)
 
 
+def test_the_dashboard_shows_every_dag_that_looks_after_the_others():
+    from nightshift.dashboard.airflow_state import HOUSEKEEPING
+
+    files = {path.stem for path in (ROOT / "dags").glob("*.py") if "housekeeping_dag(" in path.read_text()}
+    assert set(HOUSEKEEPING) == {f"nightshift_{name}" for name in files}
+
+
 def test_every_pool_that_a_task_waits_for_is_in_the_settings(dags):
     settings = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
     pools = {pool["pool_name"] for pool in settings["pools"]}
