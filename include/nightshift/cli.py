@@ -42,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--end-with-parent", action="store_true", help="stop when stdin closes")
         command.set_defaults(run=_run_job, job=job)
 
+    forkserver = commands.add_parser(
+        "forkserver", help="start jobs as forks of a process that has imported their libraries"
+    )
+    forkserver.add_argument("socket", type=Path, help="path of the Unix socket at which Airflow's workers ask for jobs")
+    forkserver.set_defaults(run=_serve_forks)
+
     apps = commands.add_parser("apps", help="check application files, print their JSON Schema").add_subparsers(
         required=True
     )
@@ -125,6 +131,14 @@ def _run_job(options: argparse.Namespace) -> None:
             ) from error
         log.exception("%s failed", options.job)
         raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
+
+
+def _serve_forks(options: argparse.Namespace) -> int:
+    from nightshift.jobs.forkserver import ForkServer
+    from nightshift.jobs.progress import log_to_stderr
+
+    log_to_stderr()
+    return main(ForkServer(options.socket).run())  # returns in a fork alone, which is a job
 
 
 def _restart_with(environment: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
-from nightshift.jobs import train
+from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nightshift.registry.models import Registered
 
 # Generating is bound by the same processors and allocator as training.
-ENVIRONMENT = train.ENVIRONMENT
+ENVIRONMENT = FOR_MODELS
 
 log = logging.getLogger(__name__)
 

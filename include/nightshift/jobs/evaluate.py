@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from upath import UPath
 
-from nightshift.jobs import train
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Generating is bound by the same processors and allocator as training.
-ENVIRONMENT = train.ENVIRONMENT
+ENVIRONMENT = FOR_MODELS
 
 
 class Spec(JobSpec):

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.jobs import train
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import Nodes, nodes
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VERSION = 1  # raised when the same prompts would be given to the model, or answered, in another way
 # Generating is bound by the same processors and allocator as training.
-ENVIRONMENT = train.ENVIRONMENT
+ENVIRONMENT = FOR_MODELS
 
 log = logging.getLogger(__name__)
 

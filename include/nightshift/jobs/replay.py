@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from upath import UPath
 
-from nightshift.jobs import train
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 REPORT, NUMBERS = "report.html", "replay.json"
 # Generating is bound by the same processors and allocator as training.
-ENVIRONMENT = train.ENVIRONMENT
+ENVIRONMENT = FOR_MODELS
 VERSION = 1  # of how a replay is judged
 
 

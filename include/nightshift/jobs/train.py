@@ -15,6 +15,7 @@ from upath import UPath
 from nightshift.config import Training
 from nightshift.errors import BadEnvironment, Preempted
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
 
@@ -32,22 +33,8 @@ TRAINING_VERSION = 1
 WITHOUT_EFFECT = {
     "window_days", "min_examples", "evaluate_steps", "checkpoint_steps", "rows_per_batch", "processes",
 }  # fmt: skip
-NO_GPU = not Path("/dev/nvidiactl").exists()
 
-# What only counts when a process starts: threads that wait sleep, since jobs share their processors, and the allocator
-# keeps its pages, since a training step allocates and frees gigabytes (a quarter of the speed).
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "0",
-    "GLIBC_TUNABLES": ":".join(
-        f"glibc.malloc.{name}={value}"
-        for name, value in {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "hugetlb": 1}.items()
-    ),
-    "TOKENIZERS_PARALLELISM": "true",
-    "TQDM_DISABLE": "1",  # a bar that redraws itself is noise in a log
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    **({"DS_ACCELERATOR": "cpu"} if NO_GPU else {}),
-}
+ENVIRONMENT = FOR_MODELS
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,26 +21,11 @@ from nightshift.data.storage import default_storage
 from nightshift.errors import BadInput
 from nightshift.intake import Source
 from nightshift.jobs.contract import JobSpec, job_module
+from nightshift.jobs.environment import CREDENTIALS, PASSED, allowed
 
 JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
-
-# What a job may see of the worker's environment. Airflow's own settings and secrets are not among them.
-PASSED = (
-    "PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
-    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*",
-    "NVPL_*", "NIGHTSHIFT_APPS", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_COMPUTE", "NIGHTSHIFT_GIT_SHA", "NIGHTSHIFT_MODELS",
-)  # fmt: skip
-
-# And of those that open an object store, only where its data lies there: by the protocol of storage and sources.
-CREDENTIALS = {
-    ("s3", "s3a"): ("AWS_*",),
-    ("gs", "gcs"): ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"),
-    ("abfs", "abfss", "az", "adl"): ("AZURE_*",),
-}
-
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +76,11 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
     """Return the environment of a job: the allow-list, the tracking server, and what opens its storage and sources."""
     sources = sources_of(spec, job)
     places = [spec.storage, *(source.uri for source in sources if source.uri)]
-    allowed = [*PASSED, *compute.pass_environment]
+    patterns = [*PASSED, *compute.pass_environment]
     for protocols, names in CREDENTIALS.items():
         if any(f"{protocol}://" in place for protocol in protocols for place in places):
-            allowed += names
-    environment = {key: value for key, value in os.environ.items() if _matches(key, allowed)}
+            patterns += names
+    environment = allowed(os.environ, patterns)
     environment["OMP_NUM_THREADS"] = str(compute.cpus)
     environment |= tracking_environment()
     judge = spec.application.judge
@@ -187,7 +171,3 @@ def _slug(text: str) -> str:
     """A folder name for text that people typed: unlike texts stay unlike."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-")[:80]
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _matches(key: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -13,6 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from nightshift.applications import load_compute
 from nightshift.computing import LocalCompute
 from nightshift.errors import ExitCode, JobError, meaning
+from nightshift.jobs.forkserver import VARIABLE as FORKSERVER
 from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import job_environment
 from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
@@ -48,6 +51,7 @@ class LocalJob(JobTask):
             cpus=compute.cpus,
             memory_gb=compute.memory_gb,
             on_line=self._log_line,
+            forkserver=Path(server) if (server := os.environ.get(FORKSERVER)) else None,
         )
         code = self._group.wait()
         if code != ExitCode.OK:

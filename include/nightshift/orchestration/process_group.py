@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 import psutil
 
 from nightshift.jobs.progress import tree_memory
+from nightshift.orchestration.forked import ForkedJob, fork_job
 
 POLL_SECONDS = 0.2
 MEMORY_SECONDS = 1.0
@@ -30,16 +32,28 @@ class ProcessGroup:
     :param cpus: processors that the group may use, out of those of this process.
     :param memory_gb: memory of the group (GB, shared pages counted once); above it the group is killed.
     :param on_line: called with `"stdout"` or `"stderr"` and each line.
+    :param forkserver: path of the socket of a fork server, which starts a command `python -m nightshift …` if it can.
     """
 
     def __init__(
-        self, command: Sequence[str], *, environment: dict[str, str], cpus: int, memory_gb: float, on_line: Line
+        self,
+        command: Sequence[str],
+        *,
+        environment: dict[str, str],
+        cpus: int,
+        memory_gb: float,
+        on_line: Line,
+        forkserver: Path | None = None,
     ) -> None:
         self.memory_gb = memory_gb
         self.peak_gb = 0.0
         self.over_limit = False
+        mine = sorted(os.sched_getaffinity(0))
+        first = os.getpid() % len(mine)
+        processors = [mine[(first + i) % len(mine)] for i in range(min(cpus, len(mine)))]
+        forked = fork_job(forkserver, command[3:], environment, processors) if forkserver else None
         # The group's leader reads stdin: when this process dies, by whatever signal, the pipe closes and it ends itself.
-        self._process = subprocess.Popen(
+        self._process: ForkedJob | subprocess.Popen[str] = forked or subprocess.Popen(
             list(command),
             env=environment,
             stdin=subprocess.PIPE,
@@ -49,11 +63,9 @@ class ProcessGroup:
             text=True,
             errors="replace",
         )
-        mine = sorted(os.sched_getaffinity(0))
-        if cpus < len(mine):
-            first = self._process.pid % len(mine)
+        if not forked:
             with suppress(ProcessLookupError):
-                os.sched_setaffinity(self._process.pid, [mine[(first + i) % len(mine)] for i in range(cpus)])
+                os.sched_setaffinity(self._process.pid, processors)
         self._readers = [
             threading.Thread(target=_pass_on, args=(name, stream, on_line), daemon=True)
             for name, stream in (("stdout", self._process.stdout), ("stderr", self._process.stderr))
@@ -69,7 +81,7 @@ class ProcessGroup:
     def wait(self) -> int:
         """Wait for the end and return the exit code (negative: the signal that ended the leader)."""
         next_look = 0.0
-        while self._process.poll() is None:
+        while (code := self._process.poll()) is None:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + MEMORY_SECONDS
                 self._look_at_memory()
@@ -77,7 +89,7 @@ class ProcessGroup:
         self._signal(signal.SIGKILL)
         for reader in self._readers:
             reader.join(timeout=10)
-        return self._process.returncode
+        return code
 
     def stop(self, grace_seconds: float = 30) -> None:
         """Ask the group to end, and kill what is left of it after `grace_seconds`."""
