@@ -1,7 +1,9 @@
 """What tests share: an object store that speaks S3, an MLflow server, a browser, and a server of OpenAI's chat protocol."""
 
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from _pytest.mark.expression import Expression
 
 # An Airflow home of the tests' own, set before any test file imports airflow.
 HOME = tempfile.mkdtemp(prefix="nightshift-airflow-")
@@ -26,6 +29,33 @@ os.environ.update(
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
     AIRFLOW_CONN_NIGHTSHIFT_MLFLOW="http://someone:pass-word@127.0.0.1:5999",
 )
+
+MARK = re.compile(r"\bmark\.(\w+)")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out a file of which `-m` selects no test: importing it would load libraries that only its tests need."""
+    markexpr = config.option.markexpr
+    return (markexpr and collection_path.match("test_*.py") and is_left_out(collection_path, markexpr)) or None
+
+
+def is_left_out(path, markexpr):
+    """Whether an expression of `-m` is false for every test that a file may have, going by the marks in its text."""
+    text = path.read_text()
+    of_all = set(MARK.findall("".join(re.findall(r"(?m)^pytestmark = (.*)", text))))
+    of_some = set(re.findall(r"\w+", markexpr)) & set(MARK.findall(text + _helpers(path.parent, text))) - of_all
+    selected = Expression.compile(markexpr)
+    for chosen in itertools.product((False, True), repeat=len(of_some)):
+        marks = of_all | {mark for mark, is_on in zip(of_some, chosen, strict=True) if is_on}
+        if selected.evaluate(lambda name, marks=marks, **_: name in marks):
+            return False
+    return True
+
+
+def _helpers(folder, text):
+    """The text of the modules beside a test file that it takes marks from."""
+    found = (folder / f"{name}.py" for name in re.findall(r"(?m)^(?:from|import) (\w+)", text))
+    return "".join(file.read_text() for file in found if file.exists())
 
 
 @pytest.fixture(scope="session")
