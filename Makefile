@@ -5,12 +5,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= auto
 BIN := .venv/bin
 BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get install python3.11 python3.11-venv))$(PYTHON) scripts/bootstrap.py --torch $(TORCH)
+RUN_TESTS = $(BIN)/python scripts/run_tests.py
+ONLY = $(if $(TESTS),--only $(TESTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down environment environment-dev test test-unit test-kubernetes lint lock images benchmark clean
+.PHONY: help run up down environment environment-dev test test-unit test-slow test-e2e test-nightly test-kubernetes lint lock images benchmark clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 run: environment ## start everything and run the sample application, from raw rows to a retraining that helped
 	@$(BIN)/nightshift run
@@ -27,14 +29,23 @@ environment:
 environment-dev:
 	$(BOOTSTRAP) --dev
 
-test: environment-dev ## all tests: the quick ones, then real models and reports, then the real scheduler and MLflow server
-	@$(BIN)/python scripts/run_tests.py unit slow e2e
-
-test-kubernetes: environment-dev ## pods in the cluster of $KUBECONFIG, with the image $NIGHTSHIFT_IMAGE (docs/kubernetes.md)
-	@$(BIN)/python scripts/run_tests.py kubernetes
+test: environment-dev ## the tests of every commit: test-unit, test-slow and test-e2e, against their budgets
+	@$(RUN_TESTS) unit slow e2e $(ONLY)
 
 test-unit: environment-dev ## the quick tests
-	@$(BIN)/python scripts/run_tests.py unit
+	@$(RUN_TESTS) unit $(ONLY)
+
+test-slow: environment-dev ## real models, whole reports, killed processes
+	@$(RUN_TESTS) slow $(ONLY)
+
+test-e2e: environment-dev ## the real scheduler and MLflow server
+	@$(RUN_TESTS) e2e $(ONLY)
+
+test-nightly: environment-dev ## what is too long for every commit, and the benchmarks; TESTS="paths" of any target: only these
+	@$(RUN_TESTS) nightly benchmark $(ONLY)
+
+test-kubernetes: environment-dev ## pods in the cluster of $KUBECONFIG, with the image $NIGHTSHIFT_IMAGE (docs/kubernetes.md)
+	@$(RUN_TESTS) kubernetes $(ONLY)
 
 lint: environment-dev ## ruff, mypy, application files
 	@$(BIN)/ruff check .
@@ -49,7 +60,7 @@ images: ## build the container images (docker/README.md); IMAGES="airflow traine
 	@$(PYTHON) docker/build.py $(IMAGES) $(if $(PUSH),--push $(PUSH))
 
 benchmark: environment-dev ## comparisons with what you would use instead; reports land in build/
-	@$(BIN)/python -m pytest tests/benchmarks -m benchmark -s --timeout=3600
+	@$(RUN_TESTS) benchmark $(ONLY)
 
 clean: down ## remove the environment, and .nightshift/ with all data, models and history
 	rm -rf .venv .nightshift build .mypy_cache .ruff_cache .pytest_cache include/*.egg-info

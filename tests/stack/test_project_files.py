@@ -14,8 +14,9 @@ from lock import for_every_build
 from nightshift.stack.place import PROJECT
 
 DOCUMENTS = sorted(
-    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), PROJECT / ".github/workflows/ci.yml", PROJECT / ".ci/run"]
+    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob(".github/workflows/*"), PROJECT / ".ci/run"]
 )
+WORKFLOWS = sorted(PROJECT.glob(".github/workflows/*"))
 
 
 def pins_of(name: str) -> dict[str, str]:
@@ -29,12 +30,12 @@ def _normal(name: str) -> str:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
-    named = set(re.findall(r"(?:^|`| {4})make ([a-z-]+)", document.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`| {4})make ([a-z0-9-]+)", document.read_text(), re.MULTILINE))
 
     assert named <= make_targets()
 
@@ -42,9 +43,41 @@ def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
 def test_the_help_lists_what_a_user_calls() -> None:
     text = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
-    assert {"run", "up", "down", "test", "test-unit", "lint", "lock", "images", "clean", "benchmark"} <= set(
-        re.findall(r"make ([a-z-]+)", text)
-    )
+    assert {
+        "run",
+        "up",
+        "down",
+        "test",
+        "test-unit",
+        "test-nightly",
+        "lint",
+        "lock",
+        "images",
+        "clean",
+        "benchmark",
+    } <= set(re.findall(r"make ([a-z0-9-]+)", text))
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_runs_no_action_but_by_its_digest_and_may_change_nothing(workflow: Path) -> None:
+    text = workflow.read_text()
+
+    actions = re.findall(r"uses: (.*)", text)
+    assert actions
+    assert [action for action in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)] == []
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+
+
+def test_the_workflow_of_a_commit_runs_what_the_local_one_runs_beside_each_other() -> None:
+    job = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]
+    targets = job["strategy"]["matrix"]["target"]
+    tiers = re.search(r"^test: .*\n\t@\$\(RUN_TESTS\) ([a-z0-9 ]+) ", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+
+    assert set(targets) <= make_targets()
+    assert set(targets) == {"lint", *(f"test-{tier}" for tier in tiers[1].split())}
+    assert set(re.findall(r"make (\w+) PYTHON", (PROJECT / ".ci/run").read_text())) == {"lint", "test"}
+    assert {"run": 'make "$TARGET"', "env": {"TARGET": "${{ matrix.target }}"}} in job["steps"]
 
 
 def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
