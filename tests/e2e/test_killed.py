@@ -28,9 +28,11 @@ def running_job(job: str) -> psutil.Process | None:
     return None
 
 
-def kill_worker_of(job: psutil.Process) -> None:
+def kill_worker_of(job: psutil.Process, api, dag: str, run: str, task_id: str) -> None:
     """Kill the task of a job and its supervisor; the job itself must notice."""
-    task = job.parent()
+    (instance,) = [row["id"] for row in api.tasks(dag, run) if row["task_id"] == task_id]
+    title = f"airflow worker -- {instance}"
+    (task,) = [process for process in psutil.process_iter(["cmdline"]) if title in " ".join(process.info["cmdline"] or [])]
     supervisor = task.parent()
     for process in (supervisor, task):
         process.kill()
@@ -102,7 +104,7 @@ def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(i
     job = wait_for(lambda: running_job("train"), 180, "the train job")
     storage = UPath(this_place(stack).storage)
     wait_for(lambda: list(storage.glob("tiny/checkpoints/*/step-*/manifest.json")), 120, "a checkpoint")
-    kill_worker_of(job)
+    kill_worker_of(job, api, "tiny_finetune", "worker-killed", "train")
     tasks = finish(api, "tiny_finetune", "worker-killed")
     assert next(task for task in tasks if task["task_id"] == "train")["try_number"] == 2
     trained = api.result("tiny_finetune", "worker-killed", "train")
@@ -133,7 +135,8 @@ def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undistur
 
 def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, api, stack, tmp_path):
     start(api, "tiny_ingest", "validation-killed", {"day": "2026-11-04"})
-    kill_worker_of(wait_for(lambda: running_job("validate"), 180, "the validate job"))
+    job = wait_for(lambda: running_job("validate"), 180, "the validate job")
+    kill_worker_of(job, api, "tiny_ingest", "validation-killed", "validate")
     tasks = finish(api, "tiny_ingest", "validation-killed")
     assert next(task for task in tasks if task["task_id"] == "validate")["try_number"] == 2
     result = api.result("tiny_ingest", "validation-killed", "validate")

@@ -182,6 +182,8 @@ def _tell(connection: socket.socket, **answer: Any) -> None:
 def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     """Turn this fork into what a process would be that was started for the job."""
     os.setsid()
+    # Before the environment is replaced, beside which the title is written.
+    setproctitle(" ".join([sys.executable, "-m", "nightshift", *request["arguments"]]))
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(request["folder"])
@@ -189,7 +191,6 @@ def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update({**request["environment"], **FOR_MODELS, **SILENT})
     _use_threads(int(request["environment"].get("OMP_NUM_THREADS") or len(request["processors"])))
-    setproctitle(" ".join([sys.executable, "-m", "nightshift", *request["arguments"]]))
     gc.enable()
 
 
