@@ -21,9 +21,8 @@ from typing import Any
 
 from airflow.sdk import task
 
-from nightshift.applications import readable_applications
 from nightshift.config import Application
-from nightshift.orchestration.application_dag import INTERVAL, application_dag, daily
+from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import interactions_asset
 from nightshift.orchestration.job import job, result_of
 from nightshift.orchestration.job_task import JobTask
@@ -59,7 +58,7 @@ def shards_of(app: Application) -> list[JobTask]:
     ]
 
 
-for app in readable_applications():
+for app in applications_to_parse("batch_inference"):
     with application_dag(
         app,
         "batch_inference",

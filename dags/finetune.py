@@ -26,9 +26,8 @@ from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
 
-from nightshift.applications import readable_applications
 from nightshift.config import Training
-from nightshift.orchestration.application_dag import application_dag
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day, params_of, rendered
 from nightshift.orchestration.job import job, result_of
@@ -72,7 +71,7 @@ def announce(version: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
     outlet_events[ti.task.outlets[0]].extra = extra
 
 
-for app in readable_applications():
+for app in applications_to_parse("finetune"):
     # A run that nobody asked for trains only for an order.
     unasked = ["asset_triggered"] if app.retrain else ["asset_triggered", "scheduled"]
     with application_dag(

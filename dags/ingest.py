@@ -18,8 +18,7 @@ from typing import Any
 
 from airflow.sdk import task
 
-from nightshift.applications import readable_applications
-from nightshift.orchestration.application_dag import INTERVAL, application_dag, daily
+from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import examples_asset
 from nightshift.orchestration.job import job, result_of
 
@@ -35,7 +34,7 @@ def accept(partition: dict[str, Any], verdict: dict[str, Any], *, ti: Any, outle
     }
 
 
-for app in readable_applications():
+for app in applications_to_parse("ingest"):
     with application_dag(app, "ingest", "Raw rows to examples.", **daily(app, "Day to ingest"), doc_md=__doc__):
         ingest = job("ingest", app, {"interval": INTERVAL})
         validate = job(

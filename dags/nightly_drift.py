@@ -19,14 +19,13 @@ from __future__ import annotations
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
-from nightshift.applications import readable_applications
-from nightshift.orchestration.application_dag import application_dag
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import interactions_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job
 from nightshift.orchestration.nightly import NIGHT, retraining, verdict
 
-for app in readable_applications():
+for app in applications_to_parse("nightly_drift"):
     with application_dag(
         app,
         "nightly_drift",

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule
 
-from nightshift.applications import readable_applications
-from nightshift.orchestration.application_dag import application_dag
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.approval import ApproveRelease
 from nightshift.orchestration.assets import candidate_asset
 from nightshift.orchestration.forms import rendered
@@ -34,7 +33,7 @@ RELEASED = {
     name: result_of("release", name) for name in ("released", "version", "model_digest", "champion_digest", "request")
 }
 
-for app in readable_applications():
+for app in applications_to_parse("release"):
     with application_dag(
         app,
         "release",

@@ -17,8 +17,7 @@ from typing import Any
 from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from nightshift.applications import readable_applications
-from nightshift.orchestration.application_dag import application_dag
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import retraining_asset
 from nightshift.orchestration.forms import rendered
 from nightshift.orchestration.job import job
@@ -32,7 +31,7 @@ def wake(asked: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
     outlet_events[ti.task.outlets[0]].extra = {key: asked[key] for key in ("order", "reason", "decision", "reports")}
 
 
-for app in readable_applications():
+for app in applications_to_parse("retraining"):
     with application_dag(
         app,
         "retraining",

@@ -5,15 +5,21 @@ import json
 import os
 import subprocess
 import sys
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing import dagbag as dag_bags
+from airflow.dag_processing.dagbag import BundleDagBag, DagBag
 from airflow.sdk.exceptions import ParamValidationError
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import StartupDetails
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 
+from nightshift import applications
 from nightshift.applications import application_names
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +120,83 @@ def test_serialising_a_dag_in_two_processes_gives_the_same_bytes(dags):
     assert [line for line in other.stdout.splitlines() if line.startswith("DAG ")] == [
         f"DAG {name} {hashlib.sha256(text.encode()).hexdigest()}" for name, text in sorted(mine.items())
     ]
+
+
+# Two that end like a kind of DAG, and one whose DAGs begin like those of housekeeping.
+SIMILAR = ("returns", "returns_finetune", "finetune", "nightshift")
+
+
+@pytest.fixture
+def similar_applications(tmp_path, monkeypatch):
+    for name in SIMILAR:
+        (tmp_path / f"{name}.yaml").write_text(SECOND)
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    # Airflow's own context manager leaves the variables behind.
+    for variable in ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_builds_only_its_own_dag_and_the_same_that_the_dag_processor_built(
+    similar_applications, monkeypatch, kind
+):
+    file = ROOT / "dags" / f"{kind}.py"
+    built = {name: DagSerialization.to_json(dag) for name, dag in DagBag(file).dags.items()}
+    assert set(built) == {f"{name}_{kind}" for name in SIMILAR}
+    for name, text in built.items():
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", name)
+        assert {name: DagSerialization.to_json(dag) for name, dag in DagBag(file).dags.items()} == {name: text}
+
+
+@pytest.mark.parametrize("dag_id", ["nightshift_alerts", "returns_ingest", "returns_finetune_release", "finetune"])
+def test_a_task_of_another_dag_builds_none_of_this_file(similar_applications, monkeypatch, dag_id):
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+    assert DagBag(ROOT / "dags" / "finetune.py").dags == {}
+
+
+def test_a_task_whose_application_cannot_be_read_any_more_finds_no_dag(similar_applications, monkeypatch):
+    (similar_applications / "returns.yaml").write_text("sources: 3\n")
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "returns_finetune")
+    bag = DagBag(ROOT / "dags" / "finetune.py")
+    assert (bag.dags, bag.import_errors) == ({}, {})
+
+
+def startup_of(dag_id: str, task_id: str, file: str) -> StartupDetails:
+    """What Airflow's supervisor sends to the process of a task."""
+    now, one = datetime(2026, 11, 28, tzinfo=UTC), {"dag_id": dag_id, "run_id": "by_hand"}
+    nothing = dict.fromkeys(["logical_date", "data_interval_start", "data_interval_end", "end_date", "partition_key"])
+    run = {**one, **nothing, "run_after": now, "start_date": now, "run_type": "manual", "state": "running"}
+    ids = {"id": uuid.uuid4(), "dag_version_id": uuid.uuid4()}
+    return StartupDetails(
+        ti={**one, **ids, "task_id": task_id, "try_number": 1},
+        dag_rel_path=file,
+        bundle_info={"name": "dags-folder"},
+        start_date=now,
+        ti_context={"dag_run": {**run, "consumed_asset_events": []}, "max_tries": 0},
+        sentry_integration="",
+    )
+
+
+def test_airflow_tells_the_process_of_a_task_which_dag_it_is_for(similar_applications, monkeypatch):
+    """With Airflow's own start of a task: it builds one DAG, and reads one application's file."""
+    bags, read = [], []
+
+    class Seen(BundleDagBag):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bags.append(self)
+
+    one_read = applications.read_application
+    monkeypatch.setattr(dag_bags, "BundleDagBag", Seen)
+    monkeypatch.setattr(applications, "read_application", lambda path: read.append(path.stem) or one_read(path))
+    monkeypatch.setattr("setproctitle.setproctitle", lambda _: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which Airflow adds the folder
+    ti, _, _ = task_runner.startup(startup_of("returns_finetune", "train", "finetune.py"))
+    assert ti.task.task_id == "train"
+    assert [set(bag.dags) for bag in bags] == [{"returns_finetune"}]
+    assert read == ["returns"]
 
 
 KUBERNETES = "backend: kubernetes\nimage: trainer:1\nnodes: {nodes}\n"

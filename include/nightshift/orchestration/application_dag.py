@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
+from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, get_parsing_context
 
+from nightshift.applications import BadApplication, load_application, readable_applications
 from nightshift.config import Application
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.telling import telling_of_runs
@@ -16,6 +18,21 @@ INTERVAL = {
     "start": "{{ params.day or data_interval_start or '' }}",
     "end": "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}",
 }
+
+
+def applications_to_parse(kind: str) -> list[Application]:
+    """Return the applications whose DAG `<application>_<kind>` this process needs.
+
+    Airflow's DAG processor needs all of them. The process of a task parses the same file for the one DAG of its task, and
+    reads that application alone.
+    """
+    dag_id = get_parsing_context().dag_id
+    if dag_id is None:
+        return readable_applications()
+    if dag_id.endswith(f"_{kind}"):
+        with suppress(BadApplication):
+            return [load_application(dag_id.removesuffix(f"_{kind}"))]
+    return []
 
 
 def application_dag(
