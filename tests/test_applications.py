@@ -159,6 +159,24 @@ def test_a_file_that_is_no_mapping_is_refused_and_not_a_traceback(tmp_path, text
     assert "returns_helper.yaml" in complaint(tmp_path, text)
 
 
+def test_a_file_is_read_again_only_where_it_changed(tmp_path, monkeypatch):
+    reads, loaded = [], yaml.load
+    monkeypatch.setattr(yaml, "load", lambda *args, **kwargs: reads.append(1) or loaded(*args, **kwargs))
+    path = write(tmp_path, SMALLEST)
+    assert read_application(path) == read_application(path)
+    assert len(reads) == 1
+    write(tmp_path, SMALLEST + "owner: returns-team\n")
+    assert read_application(path).owner == "returns-team"
+    path.unlink()
+    with pytest.raises(BadApplication, match="there is no such file"):
+        read_application(path)
+
+
+def test_a_file_that_is_nested_far_too_deep_is_refused_and_ends_no_process(tmp_path):
+    depth = 200_000  # libyaml's own composer overflows the stack
+    assert "nested too deep" in complaint(tmp_path, f"description: {'[' * depth}{']' * depth}\n{SMALLEST}")
+
+
 def test_an_unreadable_application_leaves_the_others_alone(tmp_path, monkeypatch):
     write(tmp_path, SMALLEST, "good")
     write(tmp_path, "nonsense: 1", "bad")
