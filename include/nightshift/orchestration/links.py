@@ -10,8 +10,6 @@ import attrs
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
-from nightshift.alerts.everybody import EVERYBODY
-
 
 @attrs.define
 class ResultLink(BaseOperatorLink):
@@ -68,6 +66,8 @@ def application_page(application: str) -> str:
 
 def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
     """Return the pages about a run, in Airflow and, of an application's run, in the dashboard."""
+    from nightshift.alerts.everybody import EVERYBODY
+
     links = {"Run": f"{_airflow()}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"}
     return links if application == EVERYBODY else {**links, "Nightshift": run_page(application, dag_id, run_id)}
 
