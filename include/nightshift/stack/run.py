@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 from nightshift.applications import load_application
 from nightshift.errors import BadEnvironment
@@ -11,6 +12,7 @@ from nightshift.stack.follow import Follower, Say
 from nightshift.stack.place import this_place
 from nightshift.stack.story import APPLICATION, DAGS, tell
 from nightshift.stack.summary import finetune_summary, ingest_summary, nights_summary, pages, replay_summary
+from nightshift.stack.timing import Span, spans_since, times, times_summary
 from nightshift.stack.up import Steps, start, where
 
 PARSED_SECONDS = 180
@@ -18,6 +20,7 @@ PARSED_SECONDS = 180
 
 def main() -> int:
     """Run the sample to its end. Ctrl-C leaves the stack and its runs up."""
+    begun = datetime.now(UTC)
     place = this_place()
     load_application(APPLICATION)
     try:
@@ -25,7 +28,10 @@ def main() -> int:
         say = Steps()
         with AirflowApi(place) as api:
             _wait_until_parsed(api, say)
+            ready = datetime.now(UTC)
             story = tell(Follower(api, say))
+            jobs, tasks = spans_since(begun, api, DAGS, place.storage, APPLICATION)
+            spent = times(begun, datetime.now(UTC), jobs, [*tasks, Span("stack", begun, ready)])
     except KeyboardInterrupt:
         print("\nThe stack goes on in the background. `make run` follows it again, `make down` stops it.")
         raise
@@ -36,6 +42,7 @@ def main() -> int:
         f"\nThe retraining that drift ordered\n  why          {story.retraining['due'].get('reason', '?')}\n"
         f"{finetune_summary(story.retraining)}\n"
         f"\nThe last night, answered again by the new champion\n{replay_summary(story.replay)}\n"
+        f"\nWhere the time went\n{times_summary(spent)}\n"
         f"\nWhere to look\n{pages(story)}\n{where(place)}"
     )
     return 0

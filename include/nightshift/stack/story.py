@@ -24,8 +24,6 @@ LEARNED = [str(FIRST_DAY + timedelta(days=n)) for n in range(4)]
 QUIET = LEARNED[2:]
 CHANGED = [str(FIRST_DAY + timedelta(days=n)) for n in (4, 5)]
 NIGHTS = [*QUIET, *CHANGED]
-FINETUNE_RUN = f"make-run-{LEARNED[-1]}"
-BIAS_RUN = f"make-run-{CHANGED[-1]}"
 FINETUNE_STEPS = ("snapshot", "train", "evaluate", "register")
 DATA_SECONDS, TRAINING_SECONDS = 1200, 1800
 
@@ -56,15 +54,18 @@ def tell(follower: Follower) -> Story:
         api.unpause(dag)
     days = _days(follower, INGEST, LEARNED, ("ingest", "validate"))
     first = _first_training(follower)
-    _released(follower, first["register"]["version"])
+    _promoted(follower, first["register"]["version"])
+    _begin(follower, INGEST, CHANGED)  # beside the nights, which leave processors idle while their tasks start
     nights = _days(follower, INFERENCE, QUIET, ("score",))
-    verdicts = _judged(follower, QUIET)
     days |= _days(follower, INGEST, CHANGED, ("ingest", "validate"))
     nights |= _days(follower, INFERENCE, CHANGED, ("score",))
-    verdicts |= _judged(follower, NIGHTS)
+    verdicts = _judged(follower, NIGHTS)
     say("waiting for the retraining that drift ordered")
     retraining = follower.events(FINETUNE, "retraining", lambda: _ordered_training(api), TRAINING_SECONDS)
-    replay = _released(follower, retraining["register"]["version"])
+    version = retraining["register"]["version"]
+    _promoted(follower, version)
+    _begin_bias(follower)
+    replay = _replayed(follower, version)
     return Story(
         days=days,
         nights={night: {**nights[night], "drift": verdicts[night]} for night in NIGHTS},
@@ -76,56 +77,73 @@ def tell(follower: Follower) -> Story:
 
 
 def _days(follower: Follower, dag: str, days: list[str], tasks: tuple[str, ...]) -> dict[str, Results]:
-    """Have the runs of a DAG for these days done, and return the results by day and task.
+    """Have the runs of a DAG for these days done, and return the results by day and task."""
+    if undone := _begin(follower, dag, days):
+        follower.runs(dag, {_run_of(day): day for day in undone}, DATA_SECONDS)
+    else:
+        follower.say(f"{dag}: {days[0]} to {days[-1]} are done already")
+    return {day: {task: follower.api.result(dag, _run_of(day), task) for task in tasks} for day in days}
+
+
+def _begin(follower: Follower, dag: str, days: list[str]) -> list[str]:
+    """Start the runs of a DAG for the days that are not done, and return these days.
 
     Each is started as with the form: SQLite takes no backfill while other runs write.
     """
-    api, say = follower.api, follower.say
-    runs = {day: f"make-run-{day}" for day in days}
+    api = follower.api
     known = {run["dag_run_id"]: run for run in api.runs(dag)}
-    undone = [day for day in days if runs[day] not in known or not succeeded(api, dag, known[runs[day]])]
-    if undone:
-        say(f"{dag}: {', '.join(undone)}")
+    undone = [day for day in days if not (run := known.get(_run_of(day))) or not succeeded(api, dag, run)]
+    begin = [day for day in undone if known.get(_run_of(day), {"state": "failed"})["state"] in ENDED]
+    if begin:
+        follower.say(f"{dag}: {', '.join(begin)}")
         api.unpause(dag)
-        for day in undone:
-            if runs[day] not in known:
-                api.trigger(dag, runs[day], {"day": day})
-            elif known[runs[day]]["state"] in ENDED:
-                api.clear(dag, runs[day])
-        follower.runs(dag, {runs[day]: day for day in undone}, DATA_SECONDS)
-    else:
-        say(f"{dag}: {days[0]} to {days[-1]} are done already")
-    return {day: {task: api.result(dag, runs[day], task) for task in tasks} for day in days}
+    for day in begin:
+        if _run_of(day) in known:
+            api.clear(dag, _run_of(day))
+        else:
+            api.trigger(dag, _run_of(day), {"day": day})
+    return undone
 
 
 def _first_training(follower: Follower) -> Results:
     """Have the first candidate trained, judged and registered, in a run of our own."""
     api, say = follower.api, follower.say
-    run = _run(api, FINETUNE, FINETUNE_RUN)
+    run = _run(api, FINETUNE, _run_of(LEARNED[-1]))
     if run and succeeded(api, FINETUNE, run):
-        say(f"{FINETUNE}: done already in run {FINETUNE_RUN}")
+        say(f"{FINETUNE}: done already in run {_run_of(LEARNED[-1])}")
     else:
         say(f"{FINETUNE}: on the examples up to {LEARNED[-1]}")
         api.unpause(FINETUNE)
         if run is None:
-            api.trigger(FINETUNE, FINETUNE_RUN, {"until": LEARNED[-1]})
+            api.trigger(FINETUNE, _run_of(LEARNED[-1]), {"until": LEARNED[-1]})
         elif run["state"] in ENDED:
-            api.clear(FINETUNE, FINETUNE_RUN)
-        follower.runs(FINETUNE, {FINETUNE_RUN: "first      "}, TRAINING_SECONDS)
-    return {task: api.result(FINETUNE, FINETUNE_RUN, task) for task in FINETUNE_STEPS}
+            api.clear(FINETUNE, _run_of(LEARNED[-1]))
+        follower.runs(FINETUNE, {_run_of(LEARNED[-1]): "first      "}, TRAINING_SECONDS)
+    return {task: api.result(FINETUNE, _run_of(LEARNED[-1]), task) for task in FINETUNE_STEPS}
 
 
-def _released(follower: Follower, version: str) -> dict[str, Any]:
-    """Wait until a version is the champion, and return its replay."""
+def _promoted(follower: Follower, version: str) -> None:
+    """Wait until a version is the champion."""
+    follower.events(RELEASE, "release    ", lambda: _release_of(follower.api, version), DATA_SECONDS)
+
+
+def _replayed(follower: Follower, version: str) -> dict[str, Any]:
+    """Wait for the end of the release of a version, and return its replay."""
     api = follower.api
 
-    def reached() -> dict[str, Any] | None:
-        for run in api.runs(RELEASE):
-            if run["state"] in ENDED and api.result(RELEASE, run["dag_run_id"], "promote").get("version") == version:
-                return api.result(RELEASE, run["dag_run_id"], "replay")
-        return None
+    def ended() -> dict[str, Any] | None:
+        run = _release_of(api, version)
+        return api.result(RELEASE, run["dag_run_id"], "replay") if run and run["state"] in ENDED else None
 
-    return follower.events(RELEASE, "release    ", reached, DATA_SECONDS)
+    return follower.events(RELEASE, "release    ", ended, DATA_SECONDS)
+
+
+def _release_of(api: AirflowApi, version: str) -> dict[str, Any] | None:
+    """The run that made a version the champion."""
+    runs = [
+        run for run in api.runs(RELEASE) if api.result(RELEASE, run["dag_run_id"], "promote").get("version") == version
+    ]
+    return runs[0] if runs else None
 
 
 def _judged(follower: Follower, nights: list[str]) -> dict[str, dict[str, Any]]:
@@ -153,19 +171,31 @@ def _ordered_training(api: AirflowApi) -> Results | None:
     return None
 
 
+def _begin_bias(follower: Follower) -> bool:
+    """Start the look at the last night and the new champion, and return whether it is to be waited for."""
+    api = follower.api
+    run = _run(api, BIAS, _run_of(CHANGED[-1]))
+    if run and run["state"] == "success":
+        return False
+    if run is None or run["state"] in ENDED:
+        follower.say(f"{BIAS}: {CHANGED[-1]}")
+        api.unpause(BIAS)
+    if run is None:
+        api.trigger(BIAS, _run_of(CHANGED[-1]), {"night": CHANGED[-1]})
+    elif run["state"] in ENDED:
+        api.clear(BIAS, _run_of(CHANGED[-1]))
+    return True
+
+
 def _bias(follower: Follower) -> dict[str, Any]:
     """Have the last night and the new champion looked at for bias."""
-    api, say = follower.api, follower.say
-    run = _run(api, BIAS, BIAS_RUN)
-    if run is None or run["state"] != "success":
-        say(f"{BIAS}: {CHANGED[-1]}")
-        api.unpause(BIAS)
-        if run is None:
-            api.trigger(BIAS, BIAS_RUN, {"night": CHANGED[-1]})
-        elif run["state"] in ENDED:
-            api.clear(BIAS, BIAS_RUN)
-        follower.runs(BIAS, {BIAS_RUN: "bias       "}, DATA_SECONDS)
-    return api.result(BIAS, BIAS_RUN, "bias")
+    if _begin_bias(follower):
+        follower.runs(BIAS, {_run_of(CHANGED[-1]): "bias       "}, DATA_SECONDS)
+    return follower.api.result(BIAS, _run_of(CHANGED[-1]), "bias")
+
+
+def _run_of(day: str) -> str:
+    return f"make-run-{day}"
 
 
 def _run(api: AirflowApi, dag: str, run_id: str) -> dict[str, Any] | None:
