@@ -32,7 +32,8 @@ VARIABLE = "NIGHTSHIFT_FORKSERVER"  # the path of the socket, in the environment
 # In the order in which jobs need them after a start.
 LIBRARIES = (
     "pandas", "pyarrow.parquet", "pyarrow.dataset", "duckdb", "great_expectations", "mlflow.tracking", "torch",
-    "transformers", "deepspeed", "scipy.stats", "sklearn", "threadpoolctl", "nltk", "evidently",
+    "transformers.trainer", "transformers.models.llama.modeling_llama", "deepspeed", "scipy.stats", "sklearn.cluster",
+    "threadpoolctl", "nltk", "evidently",
 )  # fmt: skip
 # Libraries that call home are told not to before they are imported; jobs are told the same.
 SILENT = {
