@@ -3,6 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # auto: the CPU build of torch on a machine without an NVIDIA GPU, where it can be had; or cpu, or cuda.
 # It counts when torch is first installed; `make clean` lets you choose again.
 TORCH ?= auto
+# quick, or full: all layers of the base model and all rows, in a stack of its own (docs/sample.md).
+SAMPLE ?= quick
+FULL = $(if $(filter full,$(SAMPLE)),--full)
 BIN := .venv/bin
 BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get install python3.11 python3.11-venv))$(PYTHON) scripts/bootstrap.py --torch $(TORCH)
 RUN_TESTS = $(BIN)/python scripts/run_tests.py
@@ -15,13 +18,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 run: environment ## start everything and run the sample application, from raw rows to a retraining that helped
-	@$(BIN)/nightshift run
+	@$(BIN)/nightshift run $(FULL)
 
 up: environment ## start MLflow and Airflow
-	@$(BIN)/nightshift up
+	@$(BIN)/nightshift up $(FULL)
 
 down: ## stop them; data, models and history stay in .nightshift/
-	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down; else echo "nothing was installed, so nothing runs"; fi
+	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down $(FULL); else echo "nothing was installed, so nothing runs"; fi
 
 environment:
 	$(BOOTSTRAP)
@@ -63,4 +66,5 @@ benchmark: environment-dev ## comparisons with what you would use instead; repor
 	@$(RUN_TESTS) benchmark $(ONLY)
 
 clean: down ## remove the environment, and .nightshift/ with all data, models and history
+	@$(MAKE) --no-print-directory down SAMPLE=full
 	rm -rf .venv .nightshift build .mypy_cache .ruff_cache .pytest_cache include/*.egg-info

@@ -106,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
         "run": "start them and run the sample application to its end",
         "down": "stop them",
     }.items():
-        commands.add_parser(name, help=text).set_defaults(run=_stack, stack=name)
+        stack = commands.add_parser(name, help=text)
+        stack.add_argument(
+            "--full", action="store_true", help="with the full sample (docs/sample.md) instead of the quick one"
+        )
+        stack.set_defaults(run=_stack, stack=name)
     return parser
 
 
@@ -247,4 +251,8 @@ def _export_audit(options: argparse.Namespace) -> None:
 def _stack(options: argparse.Namespace) -> int:
     import importlib
 
+    if options.full:
+        from nightshift.stack.place import FULL_SAMPLE
+
+        os.environ.update({name: value for name, value in FULL_SAMPLE.items() if name not in os.environ})
     return int(importlib.import_module(f"nightshift.stack.{options.stack}").main())

@@ -15,6 +15,11 @@ MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
 # An address of this machine that pods reach, where jobs run in a cluster; otherwise nothing listens beyond loopback.
 MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
 LOOPBACK = "127.0.0.1"
+# A stack of its own, whose one application is the full sample under the name of the quick one.
+FULL_SAMPLE = {
+    "NIGHTSHIFT_HOME": str(PROJECT / ".nightshift" / "full"),
+    "NIGHTSHIFT_APPS": str(PROJECT / "include" / "nightshift" / "samples" / "full"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class Place:
     @property
     def passwords(self) -> Path:
         return self.home / "passwords.json"
+
+    @property
+    def forkserver(self) -> Path:
+        return self.home / "forkserver.sock"
 
     @property
     def settings(self) -> Path:
