@@ -14,8 +14,9 @@ from nightshift.training.layout import Layout
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch):
+    monkeypatch.setattr(group, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(group, "LINGER_SECONDS", 1)
-    monkeypatch.setattr(group, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(group, "AGAIN_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -75,8 +76,8 @@ def test_a_node_that_falls_silent_is_lost(on_nodes, monkeypatch):
     monkeypatch.setattr(group, "LOST_SECONDS_AFTER_A_BREAK", 1)
 
     def stands_still(group):
-        monkeypatch.setattr(group, "_round", lambda _beat: time.sleep(3))
-        time.sleep(3)
+        monkeypatch.setattr(group, "_round", lambda _beat: time.sleep(2))
+        time.sleep(2)
 
     def waits(group):
         group.expect_the_worst()
@@ -101,7 +102,7 @@ def test_nodes_that_would_train_something_else_are_refused(on_nodes):
 
 @pytest.mark.parametrize(("node", "says"), [(0, "of 2 nodes these did not come: 1"), (1, "nothing listens there yet")])
 def test_a_node_that_does_not_come_is_named_in_time(rendezvous, monkeypatch, node, says):
-    monkeypatch.setenv("NIGHTSHIFT_GATHER_SECONDS", "2")
+    monkeypatch.setenv("NIGHTSHIFT_GATHER_SECONDS", "1")
     began = time.monotonic()
     with (
         pytest.raises(BadEnvironment, match=says),
@@ -112,7 +113,7 @@ def test_a_node_that_does_not_come_is_named_in_time(rendezvous, monkeypatch, nod
 
 
 def test_a_name_that_does_not_resolve_yet_is_waited_for(monkeypatch, caplog):
-    monkeypatch.setenv("NIGHTSHIFT_GATHER_SECONDS", "3")
+    monkeypatch.setenv("NIGHTSHIFT_GATHER_SECONDS", "1")
     monkeypatch.setattr(group, "SAY_SECONDS", 0)
     place = Layout(nodes=2, node=1, rendezvous="train-0.nowhere.invalid:29400")
     with (
