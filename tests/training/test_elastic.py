@@ -122,11 +122,11 @@ LORA = {"method": "lora", "lora_rank": 4}
     ("before", "after", "settings"),
     [
         (1, 2, {"zero_stage": 0, "trained_layers": 1}),
-        (2, 1, {"zero_stage": 1}),
         (1, 2, {"zero_stage": 1, **LORA}),
-        (2, 1, {"zero_stage": 2, "trained_layers": 1}),
-        (1, 2, {"zero_stage": 2}),
         (2, 1, {"zero_stage": 3}),
+        pytest.param(2, 1, {"zero_stage": 1}, marks=pytest.mark.nightly),
+        pytest.param(2, 1, {"zero_stage": 2, "trained_layers": 1}, marks=pytest.mark.nightly),
+        pytest.param(1, 2, {"zero_stage": 2}, marks=pytest.mark.nightly),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
