@@ -27,7 +27,7 @@ def refusing(monkeypatch):
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         uri = f"http://someone:pass-word@127.0.0.1:{server.server_port}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
