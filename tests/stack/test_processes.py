@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nightshift.stack.processes import Component, stop
+from nightshift.stack.processes import Component, start_lock, stop
 
 # A leader with a child in its session; both write down that they live.
 FAMILY = """
@@ -117,3 +118,45 @@ def test_a_torn_record_means_nothing(component: Component) -> None:
 
     assert component.leader() is None
     assert stop([component]) == 0
+
+
+def test_two_never_start_components_at_once_and_who_does_not_wait_is_told(tmp_path: Path) -> None:
+    waits, entered = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with start_lock(tmp_path, waits.set) as alone:
+            assert alone
+            entered.set()
+
+    with start_lock(tmp_path) as alone:
+        assert alone
+        with start_lock(tmp_path) as another:
+            assert not another
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(10)
+        assert not entered.is_set()
+    thread.join(10)
+    assert entered.is_set()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    script = """
+import sys, time
+from pathlib import Path
+from nightshift.stack.processes import start_lock
+with start_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    with start_lock(tmp_path) as alone:
+        assert not alone
+
+    holder.kill()
+    holder.wait(10)
+
+    with start_lock(tmp_path) as alone:
+        assert alone

@@ -6,19 +6,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from nightshift.stack import stuck
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import passwords
 from nightshift.stack.down import main as down
 from nightshift.stack.place import Place, this_place
 from nightshift.stack.prepare import prepared_for
 from nightshift.stack.up import components
+from nightshift.stack.up import main as up
 
 pytestmark = pytest.mark.e2e
 
@@ -67,6 +70,28 @@ def nightshift(command: str, variables: dict[str, str]) -> str:
 def token(place: Place, user: str, password: str) -> httpx.Response:
     body = {"username": user, "password": password}
     return httpx.post(f"{place.airflow_url}/auth/token", json=body, timeout=30)
+
+
+def hang_the_queue(place: Place) -> None:
+    """Kill every idle worker of the executor; one of them holds the lock of the queue that all read."""
+    leader = components(place)["scheduler"].leader()
+    assert leader
+    idle = [worker for worker in leader.children() if "<idle>" in " ".join(worker.cmdline())]
+    assert idle
+    for worker in idle:
+        worker.kill()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+def state(api: AirflowApi, run: str) -> str | None:
+    """How it stands with the first task of a run of `nightshift_audit`."""
+    return next(task["state"] for task in api.tasks("nightshift_audit", run) if task["task_id"] == "collect")
 
 
 def test_airflow_and_mlflow_answer_and_the_settings_are_loaded(place: Place) -> None:
@@ -129,10 +154,45 @@ def test_settings_that_were_edited_are_loaded_although_everything_runs(place: Pl
     assert "already running" in nightshift("up", variables)
 
 
+def test_tasks_that_hang_in_the_queue_of_a_killed_worker_finish_by_themselves(place: Place) -> None:
+    hang_the_queue(place)
+    with AirflowApi(place) as api:
+        api.trigger("nightshift_audit", "hangs", {})
+        wait_for(lambda: state(api, "hangs") == "success", 240)
+
+    log = components(place)["watch"].log.read_text()
+    assert "no worker takes it although one is free: restarting the scheduler" in log
+    assert log.count("the scheduler was started again") == 1
+
+
+def test_a_start_restarts_the_scheduler_whose_queue_hangs(
+    place: Place, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stuck, "PATIENCE", timedelta(0))
+    monkeypatch.setattr(stuck, "STARTING", timedelta(0))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    before = components(place)["scheduler"].leader()
+    hang_the_queue(place)
+    with AirflowApi(place) as api:
+        api.trigger("nightshift_audit", "hangs-too", {})
+
+        def hangs() -> bool:
+            beat = api.scheduler_heartbeat()
+            queued = [datetime.fromisoformat(task["queued_when"]) for task in api.tasks_in("queued")]
+            return beat is not None and any(since < beat for since in queued)
+
+        wait_for(hangs, 60)
+        assert up() == 0
+        assert "restarting the scheduler" in capsys.readouterr().out
+        wait_for(lambda: state(api, "hangs-too") in {"running", "success"}, 120)
+    assert components(place)["scheduler"].leader() not in (None, before)
+
+
 def test_what_was_killed_is_started_again_and_the_rest_is_left_alone(place: Place, variables: dict[str, str]) -> None:
     parts = components(place)
     before = {name: part.leader() for name, part in parts.items()}
-    for name in ("scheduler", "mlflow"):
+    for name in ("scheduler", "mlflow", "watch"):
         process = before[name]
         assert process
         process.kill()
@@ -141,7 +201,7 @@ def test_what_was_killed_is_started_again_and_the_rest_is_left_alone(place: Plac
 
     after = {name: part.leader() for name, part in parts.items()}
     changed = {name for name in parts if before[name] != after[name]}
-    assert changed == {"scheduler", "mlflow"}
+    assert changed == {"scheduler", "mlflow", "watch"}
     assert all(after.values())
 
 

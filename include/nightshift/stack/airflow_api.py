@@ -1,7 +1,8 @@
-"""The few calls of Airflow's REST API that `nightshift run` needs."""
+"""The few calls of Airflow's REST API that the local stack needs."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Self
 
 import httpx
@@ -14,18 +15,18 @@ USER = "operator"
 
 
 class AirflowApi:
-    """A session of the stack's operator.
+    """A session of a user of the stack.
 
     :raises BadEnvironment: Airflow does not answer, or refuses (every method).
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, place: Place, user: str = USER) -> None:
+        self._place, self._user = place, user
         # The stack is on this machine: a proxy of the environment has no part in it.
         self._client = httpx.Client(base_url=place.airflow_url, timeout=60, trust_env=False)
 
     def __enter__(self) -> Self:
-        body = {"username": USER, "password": passwords(self._place)[USER]}
+        body = {"username": self._user, "password": passwords(self._place)[self._user]}
         token = self._call("POST", "/auth/token", json=body)["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
         return self
@@ -66,6 +67,27 @@ class AirflowApi:
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """Return the task instances of a run."""
         return list(self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"])
+
+    def tasks_in(self, *states: str) -> list[dict[str, Any]]:
+        """Return the task instances of all DAGs that are in one of these states (100 at most)."""
+        parameters = {"state": states, "limit": 100}
+        return list(self._call("GET", "/api/v2/dags/~/dagRuns/~/taskInstances", params=parameters)["task_instances"])
+
+    def tasks_since(self, dag: str, since: datetime) -> list[dict[str, Any]]:
+        """Return the task instances of all runs of a DAG that started since then."""
+        path = f"/api/v2/dags/{dag}/dagRuns/~/taskInstances"
+        found: list[dict[str, Any]] = []
+        while True:
+            parameters = {"start_date_gte": since.isoformat(), "limit": 100, "offset": len(found)}
+            page = self._call("GET", path, params=parameters)
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
+
+    def scheduler_heartbeat(self) -> datetime | None:
+        """Return when the scheduler last came through its loop."""
+        text = self._call("GET", "/api/v2/monitor/health")["scheduler"]["latest_scheduler_heartbeat"]
+        return datetime.fromisoformat(text) if text else None
 
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """Return what a task returned; nothing where it returned nothing."""

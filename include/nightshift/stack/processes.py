@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -60,7 +62,7 @@ class Component:
         pid, started = known
         with suppress(psutil.Error):
             process = psutil.Process(pid)
-            if abs(process.create_time() - started) < CLOCK_TICK_SECONDS and _runs(process):
+            if abs(process.create_time() - started) < CLOCK_TICK_SECONDS and runs(process):
                 return process
         return None
 
@@ -77,7 +79,7 @@ class Component:
                 if os.getsid(process.pid) == pid and process.create_time() >= started - CLOCK_TICK_SECONDS:
                     found[process.pid] = process
                     found.update({child.pid: child for child in process.children(recursive=True)})
-        return [process for process in found.values() if _runs(process)]
+        return [process for process in found.values() if runs(process)]
 
     def last_lines(self, count: int = 15) -> str:
         """The end of the log."""
@@ -107,7 +109,7 @@ def stop(components: Iterable[Component], grace_seconds: float = GRACE_SECONDS) 
     while True:
         for component in components:
             remembered.update({process.pid: process for process in component.members()})
-        remembered = {pid: process for pid, process in remembered.items() if _runs(process)}
+        remembered = {pid: process for pid, process in remembered.items() if runs(process)}
         if not remembered:
             break
         overdue = time.monotonic() > deadline
@@ -122,7 +124,31 @@ def stop(components: Iterable[Component], grace_seconds: float = GRACE_SECONDS) 
     return len(ended)
 
 
-def _runs(process: psutil.Process) -> bool:
+@contextmanager
+def start_lock(folder: Path, say_waiting: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Let one process at a time start components that have their records in `folder`; yield whether this one may.
+
+    :param say_waiting: called before waiting for another process; without it there is no waiting.
+    """
+    with (folder / "lock").open("w") as file:
+        held = _lock(file)
+        if not held and say_waiting:
+            say_waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held = True
+        yield held
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process lives, and is not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

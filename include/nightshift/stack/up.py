@@ -11,19 +11,25 @@ from contextlib import suppress
 import httpx
 
 from nightshift.errors import BadEnvironment
+from nightshift.stack.airflow_api import AirflowApi
+from nightshift.stack.credentials import HOUSEKEEPING
 from nightshift.stack.environment import airflow_environment, mlflow_environment
-from nightshift.stack.place import AIRFLOW_PORT, MLFLOW_PORT, Place, this_place
+from nightshift.stack.place import AIRFLOW_PORT, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
 from nightshift.stack.prepare import is_prepared
-from nightshift.stack.processes import Component, stop
+from nightshift.stack.processes import Component, start_lock, stop
+from nightshift.stack.stuck import as_text, end_scheduler, still_stuck_tasks
 
+SCHEDULER = "scheduler"
 AIRFLOW = {
     "api-server": ["api-server"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
+    SCHEDULER: ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 MLFLOW = "mlflow"
+WATCH = "watch"
+OURS = (WATCH,)
 READY_SECONDS = 300
 MODEL_SECONDS = 900
 POLL_SECONDS = 1.0
@@ -41,7 +47,7 @@ def main() -> int:
 
 def components(place: Place) -> dict[str, Component]:
     """Return every long-running part of the stack by name."""
-    return {name: Component(name, place.processes, place.logs) for name in (MLFLOW, *AIRFLOW)}
+    return {name: Component(name, place.processes, place.logs) for name in (MLFLOW, *AIRFLOW, *OURS)}
 
 
 def start(place: Place) -> bool:
@@ -49,36 +55,39 @@ def start(place: Place) -> bool:
 
     :raises BadEnvironment: something on this machine is in the way; the text says what to do.
     """
-    parts = components(place)
-    down = [name for name, part in parts.items() if not part.leader()]
-    if not down and is_prepared(place) and _mlflow_is_ready(place) and not _airflow_waits_for(place):
-        return False
     say = Steps()
-    _check(place, parts, down)
     make_folders(place)
-    model = _fetch_model(place)
-    try:
-        if MLFLOW in down:
-            say(f"starting MLflow on port {place.mlflow_port}")
-            parts[MLFLOW].start(_mlflow_command(place), mlflow_environment(), place.home)
-        environment = airflow_environment(place)
-        if not is_prepared(place):
-            say("preparing Airflow's database, loading airflow_settings.yaml")
-            _prepare(place, environment)
-        airflow_down = [name for name in AIRFLOW if name in down]
-        if airflow_down:
-            say(f"starting Airflow on port {place.airflow_port} ({', '.join(airflow_down)})")
-        for name in airflow_down:
-            command = [sys.executable, "-m", "airflow", *AIRFLOW[name]]
-            parts[name].start(command, environment, place.project)
-        _wait_until_ready(place, parts, say)
-        if model.poll() is None:
-            say("fetching the base model (once)")
-        _wait_for_model(model, place)
-    finally:
-        if model.poll() is None:
-            model.terminate()
-    say("ready")
+    with start_lock(place.processes, lambda: say("waiting for whoever starts the stack already")):
+        parts = components(place)
+        down = [name for name, part in parts.items() if not part.leader()]
+        healthy = not down and is_prepared(place) and _mlflow_is_ready(place) and not _airflow_waits_for(place)
+        if not healthy:
+            _start_missing(place, parts, down, say)
+        restarted = _heal(place, say)
+        if restarted:
+            _wait_until_ready(place, parts, say)
+        if not healthy or restarted:
+            say("ready")
+            return True
+        return False
+
+
+def restart_if_stuck(
+    place: Place, api: AirflowApi, say: Callable[[str], None], go_on: Callable[[], bool] = lambda: True
+) -> bool:
+    """Restart the scheduler if tasks hang in its queue, and say so. Only for the holder of the lock.
+
+    :param go_on: asked before the new scheduler is started.
+    :raises BadEnvironment: Airflow does not answer, or refuses.
+    """
+    scheduler = components(place)[SCHEDULER]
+    if not (tasks := still_stuck_tasks(api, scheduler)):
+        return False
+    say(f"{as_text(tasks)}: restarting the scheduler")
+    end_scheduler(scheduler, go_on)
+    if go_on():
+        _start_part(place, SCHEDULER)
+        say("the scheduler was started again")
     return True
 
 
@@ -105,11 +114,56 @@ class Steps:
         print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
 
 
+def _start_missing(place: Place, parts: dict[str, Component], down: list[str], say: Callable[[str], None]) -> None:
+    _check(place, parts, down)
+    model = _fetch_model(place)
+    try:
+        if MLFLOW in down:
+            say(f"starting MLflow on port {place.mlflow_port}")
+            parts[MLFLOW].start(_mlflow_command(place), mlflow_environment(), place.home)
+        if not is_prepared(place):
+            say("preparing Airflow's database, loading airflow_settings.yaml")
+            _prepare(place, airflow_environment(place))
+        airflow_down = [name for name in (*AIRFLOW, *OURS) if name in down]
+        if airflow_down:
+            say(f"starting Airflow on port {place.airflow_port} ({', '.join(airflow_down)})")
+        for name in airflow_down:
+            _start_part(place, name)
+        _wait_until_ready(place, parts, say)
+        if model.poll() is None:
+            say("fetching the base model (once)")
+        _wait_for_model(model, place)
+    finally:
+        if model.poll() is None:
+            model.terminate()
+
+
+def _start_part(place: Place, name: str) -> None:
+    """Start a part of Airflow, or one of our own."""
+    module = ["airflow", *AIRFLOW[name]] if name in AIRFLOW else ["nightshift.stack.watch"]
+    # With these `this_place()` is this stack in whatever a part starts, in any folder.
+    here = {
+        "NIGHTSHIFT_HOME": str(place.home),
+        "NIGHTSHIFT_STORAGE": place.storage,
+        AIRFLOW_PORT: str(place.airflow_port),
+        MLFLOW_PORT: str(place.mlflow_port),
+        MLFLOW_HOST: place.mlflow_host,
+    }
+    environment = {**airflow_environment(place), **here}
+    components(place)[name].start([sys.executable, "-m", *module], environment, place.project)
+
+
+def _heal(place: Place, say: Callable[[str], None]) -> bool:
+    """Look once for what the watch would find, should it rest or have been dead; where Airflow refuses, it tells."""
+    with suppress(BadEnvironment), AirflowApi(place, HOUSEKEEPING) as api:
+        return restart_if_stuck(place, api, say)
+    return False
+
+
 def _check(place: Place, parts: dict[str, Component], down: list[str]) -> None:
     """Look at the machine before anything is started. What a dead part left running would hold its port."""
     stop([parts[name] for name in down])
-    place.home.parent.mkdir(parents=True, exist_ok=True)
-    check_disk(place.home.parent)
+    check_disk(place.home)
     if MLFLOW in down:
         check_port(place.mlflow_port, MLFLOW_PORT, "MLflow", place.mlflow_host)
     if "api-server" in down:
