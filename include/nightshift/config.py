@@ -139,7 +139,7 @@ class Application(Model):
     name: Name = Field(description="taken from the file's name")
     description: str = Field("", max_length=500, description="one sentence for the people who watch it")
     owner: str = Field(
-        "nightshift", pattern=r"^[\w .@-]{1,80}$", description="team that is asked when something is wrong"
+        "nightshift", pattern=r"^[\w .@-]+$", max_length=80, description="team that is asked when something is wrong"
     )
     base_model: str = Field(
         "smollm2-135m-instruct",

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from nightshift.fields import Model
 
 # What a connection of Airflow may be called.
-Connection = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
-User = Annotated[str, Field(pattern=r"^[\w.@+-]{1,150}$")]
+Connection = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+User = Annotated[str, Field(pattern=r"^[\w.@+-]+$", max_length=150)]
 MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,;:]+@[\w.-]+$", max_length=254)]
 
 

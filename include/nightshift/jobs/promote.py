@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RequestId = Annotated[str, Field(pattern=r"^[\w-]{1,80}$")]
+RequestId = Annotated[str, Field(pattern=r"^[\w-]+$", max_length=80)]
 
 
 class Spec(JobSpec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from airflow.sdk import Param
@@ -16,10 +17,15 @@ KEYWORDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusive
 def params_of(values: BaseModel, section: str | None = None) -> dict[str, Param]:
     """Return one param for every field of a model, with the application's own value as its default."""
     params = {}
-    for name, schema in type(values).model_json_schema()["properties"].items():
+    for name, schema in _schemas_of(type(values)).items():
         keywords: dict[str, Any] = {key: schema[key] for key in KEYWORDS if key in schema}
         params[name] = Param(getattr(values, name), title=name.replace("_", " "), section=section, **keywords)
     return params
+
+
+@cache
+def _schemas_of(model: type[BaseModel]) -> dict[str, Any]:
+    return dict(model.model_json_schema()["properties"])
 
 
 def optional_day(app: Application, description: str) -> Param:
