@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from nightshift.jobs.environment import NO_GPU
+from nightshift.jobs.forkserver import VARIABLE as FORKSERVER
 from nightshift.stack.credentials import HOUSEKEEPING, USERS, passwords, stack_keys
 from nightshift.stack.place import Place
 
@@ -44,6 +46,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": keys["jwt_secret"],
         "DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # The tasks of a scheduler that was killed are looked for after half a minute, not five.
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         # A task whose worker was killed is tried again after a minute, not five.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "LOGGING__COLORED_CONSOLE_LOG": "False",
@@ -70,6 +74,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
                 "password": passwords(place)[HOUSEKEEPING],
             }
         ),
+        **({FORKSERVER: str(place.forkserver)} if NO_GPU else {}),
         "PATH": _path(),
         "VIRTUAL_ENV": sys.prefix,
     }

@@ -11,6 +11,8 @@ from contextlib import suppress
 import httpx
 
 from nightshift.errors import BadEnvironment
+from nightshift.jobs.environment import NO_GPU, allowed
+from nightshift.jobs.forkserver import server_environment
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
 from nightshift.stack.environment import airflow_environment, mlflow_environment
@@ -28,8 +30,8 @@ AIRFLOW = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 MLFLOW = "mlflow"
-WATCH = "watch"
-OURS = (WATCH,)
+WATCH, FORKSERVER = "watch", "forkserver"
+OURS = (WATCH, FORKSERVER) if NO_GPU else (WATCH,)  # a process that has seen a GPU cannot be forked
 READY_SECONDS = 300
 MODEL_SECONDS = 900
 POLL_SECONDS = 1.0
@@ -140,6 +142,11 @@ def _start_missing(place: Place, parts: dict[str, Component], down: list[str], s
 
 def _start_part(place: Place, name: str) -> None:
     """Start a part of Airflow, or one of our own."""
+    if name == FORKSERVER:
+        command = [sys.executable, "-m", "nightshift", "forkserver", str(place.forkserver)]
+        environment = server_environment(allowed(airflow_environment(place)))
+        components(place)[name].start(command, environment, place.project)
+        return
     module = ["airflow", *AIRFLOW[name]] if name in AIRFLOW else ["nightshift.stack.watch"]
     # With these `this_place()` is this stack in whatever a part starts, in any folder.
     here = {
