@@ -137,12 +137,18 @@ def _run_job(options: argparse.Namespace) -> None:
         raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
 
 
-def _serve_forks(options: argparse.Namespace) -> int:
+def _serve_forks(options: argparse.Namespace) -> None:
+    import atexit
+
     from nightshift.jobs.forkserver import ForkServer
     from nightshift.jobs.progress import log_to_stderr
 
     log_to_stderr()
-    return main(ForkServer(options.socket).run())  # returns in a fork alone, which is a job
+    code = main(ForkServer(options.socket).run())  # returns in a fork alone, which is a job
+    # The interpreter is not taken apart: what the server froze is not collected, and libraries would call that a leak.
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _restart_with(environment: dict[str, str]) -> None:
