@@ -29,18 +29,7 @@ from nightshift.stack.place import this_place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-APP = """\
-description: Small enough to be judged at once.
-schedule: null
-base_model: {model}
-sources:
-  - uri: /nowhere/{{start:%Y-%m-%d}}.jsonl
-    columns: {{prompt: text, answer: answer}}
-evaluation: {{max_examples: 20, max_new_tokens: 4}}
-gate: {{min_examples: 10, min_gain_over_base: 0, max_loss_to_champion: 1}}
-approval: {{required: always, approvers: [approver], timeout_hours: {hours}, remind_hours: {reminded}}}
-"""
-APPLICATIONS = {"asked": 1, "hasty": 0.01}  # hours that they wait for an answer
+APPLICATIONS = ("asked", "hasty")
 HOSTILE = "<img src=x onerror=alert(1)> [click](http://evil.test)"
 DONE = {"success", "failed", "skipped", "upstream_failed"}
 PATIENCE = 300  # seconds that a small machine may take for one task
@@ -101,21 +90,16 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def office(stack, nightshift, tmp_path_factory):
-    """A running stack with two applications that ask about a candidate: `asked` waits an hour, `hasty` not a minute.
+def office(running_stack, tmp_path_factory):
+    """The stack, and a candidate of each of two applications that ask: `asked` waits an hour, `hasty` not a minute.
 
     It is the run of their clock that asks, because they are let run when the candidates are there.
     """
     model = tiny_model(tmp_path_factory.mktemp("model"))
-    for name, hours in APPLICATIONS.items():
-        text = APP.format(model=model, hours=hours, reminded=hours / 2)
-        (Path(stack["NIGHTSHIFT_APPS"]) / f"{name}.yaml").write_text(text)
-    started = nightshift("up", stack)
-    assert started.returncode == 0, started.stdout + started.stderr
-    place, stdout = this_place(stack), os.dup(1)
+    place, stdout = this_place(running_stack), os.dup(1)
     with AirflowApi(place) as api, pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", place.mlflow_url)
-        environment.setenv("NIGHTSHIFT_APPS", stack["NIGHTSHIFT_APPS"])
+        environment.setenv("NIGHTSHIFT_APPS", running_stack["NIGHTSHIFT_APPS"])
         office = Office(place, model)
         for name in APPLICATIONS:
             office.register(name)

@@ -28,11 +28,8 @@ def running_job(job: str) -> psutil.Process | None:
     return None
 
 
-def kill_worker_of(job: psutil.Process, api, dag: str, run: str, task_id: str) -> None:
+def kill_worker_of(job: psutil.Process, task: psutil.Process) -> None:
     """Kill the task of a job and its supervisor; the job itself must notice."""
-    (instance,) = [row["id"] for row in api.tasks(dag, run) if row["task_id"] == task_id]
-    title = f"airflow worker -- {instance}"
-    (task,) = [process for process in psutil.process_iter(["cmdline"]) if title in " ".join(process.info["cmdline"] or [])]
     supervisor = task.parent()
     for process in (supervisor, task):
         process.kill()
@@ -44,19 +41,26 @@ def kill_scheduler(environment: dict[str, str]) -> None:
     os.kill(record["pid"], signal.SIGKILL)
 
 
-def state_of(api, dag: str, run: str) -> str:
-    return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
-
-
 def finish(api, dag: str, run: str) -> list[dict]:
-    wait_for(lambda: state_of(api, dag, run) in {"success", "failed"}, 900, f"{dag} {run}")
+    def state() -> str:
+        return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
+
+    wait_for(lambda: state() in {"success", "failed"}, 900, f"{dag} {run}", every=0.5)
     tasks = api.tasks(dag, run)
     assert {task["state"] for task in tasks} == {"success"}, tasks
     return tasks
 
 
+def retry(api, dag: str, run: str, time_passes) -> None:
+    """See that a task which was killed waits for its next try, and let that time be over."""
+    wait_for(
+        lambda: "up_for_retry" in {task["state"] for task in api.tasks(dag, run)}, 180, f"{run} to wait", every=0.5
+    )
+    time_passes(run)
+
+
 def start(api, dag: str, run: str, conf: dict) -> None:
-    wait_for(lambda: api.has_dag(dag), 120, dag)
+    wait_for(lambda: api.has_dag(dag), 120, dag, every=0.5)
     api.unpause(dag)
     api.trigger(dag, run, conf)
 
@@ -77,7 +81,7 @@ def undisturbed(task: str, run: str, folder: Path, environment: dict[str, str]) 
 
 
 @pytest.fixture(scope="module")
-def ingested(running_stack):
+def ingested(running_stack, time_passes):
     """The first day of the tiny application, ingested although its job was killed."""
     from nightshift.stack.airflow_api import AirflowApi
 
@@ -86,6 +90,7 @@ def ingested(running_stack):
         scratch = UPath(this_place(running_stack).storage) / ".scratch"
         wait_for(lambda: list(scratch.glob("*")), 120, "the ingest job to work on its rows")
         os.killpg(running_job("ingest").pid, signal.SIGKILL)
+        retry(api, "tiny_ingest", "killed", time_passes)
         tasks = finish(api, "tiny_ingest", "killed")
         assert next(task for task in tasks if task["task_id"] == "ingest")["try_number"] == 2
     return "killed"
@@ -99,18 +104,23 @@ def test_an_ingest_whose_job_was_killed_gives_the_partition_of_an_undisturbed_on
     assert all(path.exists() for path in listed)
 
 
-def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(ingested, api, stack, tmp_path):
+def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(  # noqa: PLR0917
+    ingested, api, stack, tmp_path, time_passes, task_process
+):
     start(api, "tiny_finetune", "worker-killed", {})
     job = wait_for(lambda: running_job("train"), 180, "the train job")
     storage = UPath(this_place(stack).storage)
     wait_for(lambda: list(storage.glob("tiny/checkpoints/*/step-*/manifest.json")), 120, "a checkpoint")
-    kill_worker_of(job, api, "tiny_finetune", "worker-killed", "train")
+    kill_worker_of(job, task_process(api, "tiny_finetune", "worker-killed", "train"))
+    time_passes("worker-killed")  # without a sign of life of the worker
+    retry(api, "tiny_finetune", "worker-killed", time_passes)
     tasks = finish(api, "tiny_finetune", "worker-killed")
     assert next(task for task in tasks if task["task_id"] == "train")["try_number"] == 2
     trained = api.result("tiny_finetune", "worker-killed", "train")
     assert trained["digest"] == undisturbed("train", "worker-killed", tmp_path, stack)["digest"]
 
 
+@pytest.mark.nightly
 def test_a_killed_scheduler_is_started_again_and_its_runs_end(ingested, api, stack, nightshift):
     start(api, "tiny_finetune", "scheduler-killed", {"seed": 18})
     wait_for(lambda: running_job("train"), 180, "the train job")
@@ -133,10 +143,11 @@ def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undistur
     assert result["digest"] == undisturbed("ingest", "scheduler-killed", tmp_path, stack)["digest"]
 
 
-def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, api, stack, tmp_path):
+@pytest.mark.nightly
+def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, api, stack, tmp_path, task_process):
     start(api, "tiny_ingest", "validation-killed", {"day": "2026-11-04"})
     job = wait_for(lambda: running_job("validate"), 180, "the validate job")
-    kill_worker_of(job, api, "tiny_ingest", "validation-killed", "validate")
+    kill_worker_of(job, task_process(api, "tiny_ingest", "validation-killed", "validate"))
     tasks = finish(api, "tiny_ingest", "validation-killed")
     assert next(task for task in tasks if task["task_id"] == "validate")["try_number"] == 2
     result = api.result("tiny_ingest", "validation-killed", "validate")
