@@ -41,6 +41,7 @@ def test_an_unknown_licence_is_called_unknown():
     assert "(licence: unknown)" in card(base_model="someone/model")
     assert "license: other" in front_matter(APPLICATION, "someone/model")
     assert "license: apache-2.0" in front_matter(APPLICATION, "smollm2-135m-instruct")
+    assert "license: apache-2.0" in front_matter(APPLICATION, "smollm2-135m-instruct-7-layers")
 
 
 def test_it_fits_even_with_endless_reasons():

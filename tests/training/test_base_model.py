@@ -4,12 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.training.base_model import base_model_digest, resolve_base_model
 
-BUILT_IN = "smollm2-135m-instruct"
+BUILT_IN, CUT, LAYERS = "smollm2-135m-instruct", "smollm2-135m-instruct-7-layers", 7
 
 
 def model_folder(folder, weights=b"weights"):
@@ -55,8 +56,72 @@ def test_a_missing_folder_is_not_looked_up_on_the_internet(name):
 
 def test_the_built_in_model_that_an_image_brings_along_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_MODELS", str(tmp_path))
-    model_folder(tmp_path / BUILT_IN)
-    assert resolve_base_model(BUILT_IN) == tmp_path / BUILT_IN
+    for name in (BUILT_IN, CUT):
+        model_folder(tmp_path / name)
+        assert resolve_base_model(name) == tmp_path / name
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A small model of nine layers, saved as if it were the built-in one, in a folder of models."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=9, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    folder = tmp_path / "models" / BUILT_IN
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    for name, text in {"NOTICE": "By somebody.\n", "LICENSE": "Apache", "tokenizer.json": "{}"}.items():
+        (folder / name).write_text(text)
+    return LlamaForCausalLM.from_pretrained(folder)
+
+
+def test_the_cut_model_is_the_first_layers_of_the_built_in_one(deep, tmp_path, monkeypatch):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path))
+    folder = resolve_base_model(CUT)
+    cut = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    assert (cut.config.num_hidden_layers, len(cut.model.layers), cut.dtype) == (LAYERS, LAYERS, torch.bfloat16)
+    tokens = torch.arange(20)[None]
+    deep.model.layers = deep.model.layers[:LAYERS]
+    with torch.no_grad():
+        assert torch.equal(cut(tokens).logits, deep(tokens).logits)
+    assert (folder / "LICENSE").read_text() == "Apache"
+    assert (folder / "tokenizer.json").exists()
+    notice = (folder / "NOTICE").read_text()
+    assert notice.startswith("By somebody.\n")
+    assert "the first 7 of 9 layers" in notice
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {BUILT_IN, CUT, f".{CUT}.lock"}
+
+
+def test_the_cut_model_is_the_same_wherever_it_is_made(deep, tmp_path, monkeypatch):
+    """Its digest is a part of the address of each model that is trained from it."""
+    digests = set()
+    for name in ("one", "other"):
+        monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path / name))
+        monkeypatch.setenv("NIGHTSHIFT_MODELS", str(tmp_path / "models"))
+        folder = resolve_base_model(CUT)
+        assert folder.is_relative_to(tmp_path / name), "an image's folder of models cannot be written"
+        digests.add(base_model_digest(folder))
+    assert len(digests) == 1
+    assert digests != {base_model_digest(tmp_path / "models" / BUILT_IN)}
+
+
+def test_a_cut_that_breaks_off_leaves_nothing(deep, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path))
+    weights = tmp_path / "models" / BUILT_IN / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(SafetensorError):
+        resolve_base_model(CUT)
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {BUILT_IN, f".{CUT}.lock"}
+    weights.write_bytes(whole)
+    assert resolve_base_model(CUT).is_dir()
 
 
 def test_a_hub_model_without_network_says_what_to_do(tmp_path):
@@ -90,12 +155,13 @@ def test_an_installer_that_fails_is_a_bad_environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_that_want_the_model_at_once_get_one_and_the_same(tmp_path, monkeypatch):
+def test_two_processes_that_want_the_cut_model_at_once_get_one_and_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path))
-    code = f"from nightshift.training.base_model import *; print(base_model_digest(resolve_base_model({BUILT_IN!r})))"
+    code = f"from nightshift.training.base_model import *; print(base_model_digest(resolve_base_model({CUT!r})))"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     digests = [process.communicate()[0].splitlines()[-1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert set(digests) == {base_model_digest(tmp_path / "models" / BUILT_IN)}
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {BUILT_IN, f".{BUILT_IN}.lock"}
-    assert (tmp_path / "models" / BUILT_IN / "LICENSE").exists()
+    assert set(digests) == {base_model_digest(tmp_path / "models" / CUT)}
+    names = {BUILT_IN, CUT}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == names | {f".{name}.lock" for name in names}
+    assert (tmp_path / "models" / CUT / "LICENSE").exists()

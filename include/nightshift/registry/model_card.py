@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nightshift.config import Application
+from nightshift.training.built_in import PREPARED
 
 LONGEST = 5_000  # characters that MLflow keeps as a version's description
-LICENCES = {"smollm2-135m-instruct": "apache-2.0"}
+LICENCES = dict.fromkeys(PREPARED, "apache-2.0")
 
 
 def model_card(

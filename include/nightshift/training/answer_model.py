@@ -1,4 +1,8 @@
-"""A causal language model that reads packed rows and computes logits only where a token is learned."""
+"""A causal language model that reads packed rows, and computes only where a token is learned what is read only there.
+
+These are the logits, and most of the last layer: the states of the other tokens take part in its attention as keys and
+values, so their queries and all that follows the attention would be thrown away.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,14 @@ class AnswerModel(nn.Module):
         super().__init__()
         _check_can_pack(model.config.get_text_config(), length)
         self.model = model
-        self._scored: torch.Tensor | None = None
+        self._scored = torch.empty(0, dtype=torch.bool)
         self._entering: torch.Tensor | None = None
         # The head is the widest matrix of a small model; it only sees the states that predict a learned token.
         # A hook keeps what a model does to its logits (scaling, soft-capping) in the model's own code.
         self.model.get_output_embeddings().register_forward_pre_hook(self._select)
+        for module in _read_where_scored(self.model.get_decoder().layers[-1]):
+            module.register_forward_pre_hook(self._take_scored)
+            module.register_forward_hook(self._put_back)
 
     def forward(
         self,
@@ -51,8 +58,8 @@ class AnswerModel(nn.Module):
         seen = (document[:, :, None] == document[:, None, :]) & _up_to_itself(length, document.device)
         cache: dict[str, Any] = {"use_cache": False}
         if start := len(prefix):
-            # One state goes through the head, since DeepSpeed's hooks expect that every module runs.
-            self._scored = torch.arange(start, device=prefix.device)[None] == start - 1
+            # Nothing is read of it but keys and values. DeepSpeed's hooks expect that every module runs: on no state.
+            self._scored = prefix.new_zeros(1, start, dtype=torch.bool)
             self._entering = None if prefix_states is None else prefix_states[None]
             mask = self._additive(_up_to_itself(start, prefix.device)[None])
             past = self.model(input_ids=prefix[None], attention_mask=mask, use_cache=True).past_key_values
@@ -90,6 +97,14 @@ class AnswerModel(nn.Module):
     def _select(self, _head: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (inputs[0][self._scored],)
 
+    def _take_scored(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0][self._scored][None], *inputs[1:])
+
+    def _put_back(self, _module: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        whole = output.new_zeros(*self._scored.shape, output.shape[-1])
+        whole[self._scored] = output[0]
+        return whole
+
 
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the summed negative log-likelihood (nats) of the learned tokens of a batch.
@@ -99,6 +114,16 @@ def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     targets = labels[:, 1:]
     return nn.functional.cross_entropy(logits.float(), targets[targets != NOT_LEARNED], reduction="sum")
+
+
+def _read_where_scored(layer: nn.Module) -> list[nn.Module]:
+    """Return the parts of a last layer that see each token alone, and give nothing that another token looks at.
+
+    They are known by the names that most families give them; a mixture of experts is left as it is.
+    """
+    attention = getattr(layer, "self_attn", None)
+    parts = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None), getattr(layer, "mlp", None)]
+    return [part for part in parts if isinstance(part, nn.Module) and not hasattr(part, "experts")]
 
 
 def _check_can_pack(config: Any, length: int) -> None:

@@ -205,7 +205,11 @@ class _Steps(TrainerCallback):
         optimizer: Any,
         **_ignored: Any,
     ) -> None:
-        mend(optimizer, self._trainer.weight_decays)
+        trainer = self._trainer
+        mend(optimizer, trainer.weight_decays)
+        if trainer.world == 1 and trainer.training.zero_stage == 0:
+            # DeepSpeed would copy all gradients into one tensor and back to average them with nobody's.
+            trainer.model_wrapped.enable_backward_allreduce = False
 
     def on_step_begin(self, *_unused: Any, **_ignored: Any) -> None:
         self._started = time.perf_counter()
