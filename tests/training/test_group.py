@@ -20,6 +20,13 @@ def in_a_hurry(monkeypatch):
 
 
 @pytest.fixture
+def patient_parting(monkeypatch):
+    """Whoever leads waits for two beats, so that its store is surely gone before it goes on."""
+    monkeypatch.setattr(group, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(group, "LINGER_SECONDS", 0.2)
+
+
+@pytest.fixture
 def rendezvous():
     with socket.socket() as free:
         free.bind(("", 0))
@@ -88,6 +95,7 @@ def test_a_node_that_falls_silent_is_lost(on_nodes, monkeypatch):
     assert "node 1 has not answered for 1 s" in str(answer)
 
 
+@pytest.mark.usefixtures("patient_parting")
 def test_without_the_first_node_the_others_end(on_nodes):
     _, answer = on_nodes(lambda _group: None, lambda group: group.together("never", "-"))
     assert isinstance(answer, Preempted)
@@ -125,6 +133,7 @@ def test_a_name_that_does_not_resolve_yet_is_waited_for(monkeypatch, caplog):
     assert "waiting for node 0 at train-0.nowhere.invalid:29400: its name does not resolve yet" in caplog.text
 
 
+@pytest.mark.usefixtures("patient_parting")
 def test_a_node_that_was_started_again_ends_its_old_group_and_joins_the_next(rendezvous):
     outcomes = []
 
