@@ -9,7 +9,7 @@ import pytest
 from nightshift.errors import BadEnvironment
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import USERS, passwords, stack_keys
-from nightshift.stack.environment import airflow_environment, mlflow_environment
+from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
 from nightshift.stack.place import Place, this_place
 from nightshift.stack.up import where
 
@@ -36,6 +36,14 @@ def test_the_settings_of_another_airflow_in_the_shell_do_not_reach_the_stack(
     assert not any("production" in value for value in {**environment, **mlflow_environment()}.values())
     assert environment["AIRFLOW_CONN_WAREHOUSE"] == "postgresql://warehouse"
     assert environment["NIGHTSHIFT_APPS"] == "/my/apps"
+
+
+def test_the_api_server_gives_up_a_database_in_use_long_before_the_others(place: Place) -> None:
+    waits = {
+        name: int(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].partition("timeout=")[2])
+        for name, environment in (("server", api_server_environment(place)), ("others", airflow_environment(place)))
+    }
+    assert waits["server"] * 10 < waits["others"]
 
 
 def test_secrets_are_long_kept_and_for_this_user_alone(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from nightshift.stack.credentials import passwords
 from nightshift.stack.place import Place
 
 USER = "operator"
+RETRIES, RETRY_SECONDS = 5, 2.0
 
 
 class AirflowApi:
@@ -58,7 +60,8 @@ class AirflowApi:
     def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
         """Start a run under an id of our own."""
         body = {"dag_run_id": run, "logical_date": None, "conf": conf}
-        self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
+        # 409: there is such a run, since a first answer was lost.
+        self._call("POST", f"/api/v2/dags/{dag}/dagRuns", accept={409}, json=body)
 
     def clear(self, dag: str, run: str) -> None:
         """Let all tasks of a run that ended run again; a job finds the partitions that it made before."""
@@ -108,7 +111,11 @@ class AirflowApi:
 
     def _call(self, method: str, path: str, accept: set[int] | None = None, **options: Any) -> dict[str, Any]:
         try:
-            answer = self._client.request(method, path, **options)
+            for retry in range(RETRIES + 1):
+                answer = self._client.request(method, path, **options)
+                if answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR or retry == RETRIES:
+                    break
+                time.sleep(RETRY_SECONDS)  # its database was in use by others
         except httpx.HTTPError as error:
             raise BadEnvironment(
                 f"Airflow at {self._place.airflow_url} does not answer ({error}). `make up` starts what died; "

@@ -34,8 +34,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(place.passwords),
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        # One writes at a time, and the others wait for longer than the 5 s that are usual.
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place.airflow_home / 'airflow.db'}?timeout=60",
+        "DATABASE__SQL_ALCHEMY_CONN": database(place, wait_seconds=60),
         "API__HOST": "127.0.0.1",
         "API__PORT": str(place.airflow_port),
         "API__BASE_URL": place.airflow_url,
@@ -80,6 +79,20 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "PATH": _path(),
         "VIRTUAL_ENV": sys.prefix,
     }
+
+
+def api_server_environment(place: Place) -> dict[str, str]:
+    """Return the whole environment of Airflow's API server.
+
+    Its event loop writes the audit log itself. While it waits for the database, a request that holds the database cannot
+    end, so that both wait to the last second: of the usual five, after which who asked is told to ask again.
+    """
+    return {**airflow_environment(place), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database(place, wait_seconds=5)}
+
+
+def database(place: Place, wait_seconds: int) -> str:
+    """Return the address of Airflow's database, to which one process writes at a time and the others wait so long."""
+    return f"sqlite:///{place.airflow_home / 'airflow.db'}?timeout={wait_seconds}"
 
 
 def mlflow_environment() -> dict[str, str]:

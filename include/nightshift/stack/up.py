@@ -15,16 +15,16 @@ from nightshift.jobs.environment import NO_GPU, allowed
 from nightshift.jobs.forkserver import server_environment
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
-from nightshift.stack.environment import airflow_environment, mlflow_environment
+from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
 from nightshift.stack.place import AIRFLOW_PORT, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
 from nightshift.stack.prepare import is_prepared
 from nightshift.stack.processes import Component, start_lock, stop
 from nightshift.stack.stuck import as_text, end_scheduler, still_stuck_tasks
 
-SCHEDULER = "scheduler"
+API_SERVER, SCHEDULER = "api-server", "scheduler"
 AIRFLOW = {
-    "api-server": ["api-server"],
+    API_SERVER: ["api-server"],
     SCHEDULER: ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -156,8 +156,8 @@ def _start_part(place: Place, name: str) -> None:
         MLFLOW_PORT: str(place.mlflow_port),
         MLFLOW_HOST: place.mlflow_host,
     }
-    environment = {**airflow_environment(place), **here}
-    components(place)[name].start([sys.executable, "-m", *module], environment, place.project)
+    environment = api_server_environment(place) if name == API_SERVER else airflow_environment(place)
+    components(place)[name].start([sys.executable, "-m", *module], {**environment, **here}, place.project)
 
 
 def _heal(place: Place, say: Callable[[str], None]) -> bool:
@@ -173,7 +173,7 @@ def _check(place: Place, parts: dict[str, Component], down: list[str]) -> None:
     check_disk(place.home)
     if MLFLOW in down:
         check_port(place.mlflow_port, MLFLOW_PORT, "MLflow", place.mlflow_host)
-    if "api-server" in down:
+    if API_SERVER in down:
         check_port(place.airflow_port, AIRFLOW_PORT, "Airflow")
     check_storage(place.storage)
 
