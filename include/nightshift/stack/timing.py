@@ -69,7 +69,7 @@ def spans_since(
 
 def times_summary(times: Times) -> str:
     """Return what took how long, as text for a person."""
-    longest = sorted(times.jobs.items(), key=lambda item: -item[1])
+    longest = sorted(((job, sec) for job, sec in times.jobs.items() if sec >= 1), key=lambda item: -item[1])
     return "\n".join(
         [
             f"  computing  {_clock(times.computing):>7}   {' · '.join(f'{job} {_clock(sec)}' for job, sec in longest)}",
