@@ -54,7 +54,10 @@ def _question(row: dict[str, object]) -> dict[str, object]:
 
 
 def _unseen_messages() -> list[tuple[str, str]]:
-    """The first short messages by digest that the sample does not train on, and whose intent its first champion knows."""
+    """The first short messages by digest that the sample does not train on, and whose intent its first champion knows.
+
+    The full sample trains on none of them either: it takes a smaller share of the same order.
+    """
     splits = load_application("banking_assistant").ingest.splits
     found = []
     for day in KNOWN_DAYS:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nightshift.applications import PACKAGE, read_application
 from nightshift.config import Application
+from nightshift.data.examples import digest_of_messages, split_of
 from nightshift.evaluation.bias import likelihood
 from nightshift.evaluation.bias.counterfactuals import (
     FIRST,
@@ -84,6 +86,16 @@ def test_a_sample_is_the_same_every_night_and_spread_over_the_strata():
     assert counts.total() == 60
     assert all(abs(counts[kind] - 60 * n / 1508) < 1 for kind, n in Counter(pair.bias_type for pair in pairs).items())
     assert len(stratified(pairs, 5_000, lambda pair: pair.bias_type, lambda pair: pair.more)) == 1508
+
+
+@pytest.mark.parametrize("file", ["apps/banking_assistant.yaml", "samples/full/banking_assistant.yaml"])
+def test_no_sample_trains_on_the_messages_that_it_is_asked_about(file):
+    app = read_application(PACKAGE / file)
+    messages = messages_of(app, [], 400)
+    assert len(messages) == 400
+    for one in messages:
+        turns = [{"role": "user", "content": one.message}, {"role": "assistant", "content": one.wanted}]
+        assert split_of(digest_of_messages(turns), app.ingest.splits) != "train", one.message
 
 
 def test_the_sample_application_ships_messages_that_differ_in_who_writes():
