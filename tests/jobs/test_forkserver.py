@@ -80,7 +80,9 @@ def test_a_forked_job_leaves_the_result_and_exit_code_of_one_that_was_started(se
     group, lines = start_job(tmp_path, socket)
     assert parent_of(group.pid) == process.pid
     assert group.wait() == 0
-    assert not [line for line in lines if "leaked" in line]  # what libraries say when a frozen interpreter is taken apart
+    assert not [
+        line for line in lines if "leaked" in line
+    ]  # what libraries say when a frozen interpreter is taken apart
     assert json.loads((tmp_path / "result.json").read_text())["result"]["verdict"] == "INSUFFICIENT_DATA"
     group, lines = start_job(tmp_path, socket, spec=tmp_path / "nothing.json")
     assert group.wait() == 65
