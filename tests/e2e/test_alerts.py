@@ -1,7 +1,9 @@
 """Alerts by the real scheduler, DAG processor and triggerer: what a killed task, a late run and a silent failure tell."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,11 +106,13 @@ def evening(told_api, told_stack, time_passes, task_process):
     told_api.trigger("told_ingest", "killed", {"day": "2026-11-02"})
     for number in range(3):
         job = wait_for(lambda: job_of(told_stack, "killed"), 180, f"try {number + 1} of the ingest task")
+        os.killpg(job.pid, signal.SIGSTOP)  # it would be done before it is killed
         if number == 2:
             wait_for(
                 lambda: (Kind.DEADLINE_MISSED, "told_ingest killed") in subjects(told_stack), 120, "lateness", every=0.5
             )
         task_process(told_api, "told_ingest", "killed", "ingest").kill()
+        os.killpg(job.pid, signal.SIGCONT)
         wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 30, "the job to end")  # noqa: B023
         if number < 2:
             wait_for(lambda: "up_for_retry" in states_of(told_api, "killed"), 60, "the next try", every=0.5)
