@@ -115,7 +115,7 @@ def _first_training(follower: Follower) -> Results:
         say(f"{FINETUNE}: on the examples up to {LEARNED[-1]}")
         api.unpause(FINETUNE)
         if run is None:
-            api.trigger(FINETUNE, _run_of(LEARNED[-1]), {"until": LEARNED[-1], "window_days": len(LEARNED)})
+            api.trigger(FINETUNE, _run_of(LEARNED[-1]), {"until": LEARNED[-1]})
         elif run["state"] in ENDED:
             api.clear(FINETUNE, _run_of(LEARNED[-1]))
         follower.runs(FINETUNE, {_run_of(LEARNED[-1]): "first      "}, TRAINING_SECONDS)
