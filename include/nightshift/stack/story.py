@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from nightshift.stack.airflow_api import AirflowApi
-from nightshift.stack.follow import ENDED, Follower, succeeded
+from nightshift.stack.follow import ENDED, Follower, RunFailed, succeeded
 
 APPLICATION = "banking_assistant"
 INGEST, FINETUNE, RELEASE, INFERENCE, DRIFT, BIAS = (
@@ -123,8 +123,17 @@ def _first_training(follower: Follower) -> Results:
 
 
 def _promoted(follower: Follower, version: str) -> None:
-    """Wait until a version is the champion."""
-    follower.events(RELEASE, "release    ", lambda: _release_of(follower.api, version), DATA_SECONDS)
+    """Wait until a version is the champion.
+
+    :raises RunFailed: the gate holds it back.
+    """
+
+    def reached() -> dict[str, Any] | None:
+        if (run := _release_of(follower.api, version)) is None:
+            _require_not_held_back(follower.api, version)
+        return run
+
+    follower.events(RELEASE, "release    ", reached, DATA_SECONDS)
 
 
 def _replayed(follower: Follower, version: str) -> dict[str, Any]:
@@ -144,6 +153,18 @@ def _release_of(api: AirflowApi, version: str) -> dict[str, Any] | None:
         run for run in api.runs(RELEASE) if api.result(RELEASE, run["dag_run_id"], "promote").get("version") == version
     ]
     return runs[0] if runs else None
+
+
+def _require_not_held_back(api: AirflowApi, version: str) -> None:
+    for run in api.runs(RELEASE):
+        said = api.result(RELEASE, run["dag_run_id"], "release") if run["state"] in ENDED else {}
+        if said.get("version") == version and not said["released"] and said["request"] is None:
+            reasons = "".join(f"\n    {reason}" for reason in said["reasons"])
+            raise RunFailed(
+                f"{RELEASE}: version {version} is not released, the gate says {said['verdict']}:{reasons}\n"
+                f"  What to do: look at its page, {api.page(RELEASE, run['dag_run_id'])}; trigger {RELEASE} with this version "
+                "and a reason to release it all the same, then `make run` again."
+            )
 
 
 def _judged(follower: Follower, nights: list[str]) -> dict[str, dict[str, Any]]:
