@@ -38,10 +38,10 @@ TIERS = {
     "slow": Tier(
         "slow and not (e2e or kubernetes or benchmark or nightly)",
         "real models, whole reports, killed processes",
-        1500,
+        1200,
         ("-n", "2", "--dist", "loadfile"),
     ),
-    "e2e": Tier("e2e and not (kubernetes or benchmark or nightly)", "the real scheduler and MLflow server", 1200),
+    "e2e": Tier("e2e and not (kubernetes or benchmark or nightly)", "the real scheduler and MLflow server", 1700),
     "kubernetes": Tier("kubernetes", "pods in the cluster of the kubeconfig", 2400),
     "nightly": Tier(
         "nightly and not (kubernetes or benchmark)",
