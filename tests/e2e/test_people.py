@@ -69,7 +69,7 @@ def test_each_role_logs_in_and_sees_what_happened_to_the_sample(log_in, role):
     assert "2026-11-07" in text
     assert "prompt novelty" in text.lower()
     assert "2 of the newest 3 nights with a verdict failed" in text
-    assert page.locator("canvas").count() >= 4
+    expect(page.locator("canvas").nth(3)).to_be_attached()  # drawn after the text is there
 
 
 def test_the_dashboard_is_in_airflows_own_menu(log_in):
