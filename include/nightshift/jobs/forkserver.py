@@ -1,7 +1,7 @@
 """A process that has imported the libraries of the jobs and starts each job as a fork of itself.
 
 A small job otherwise spends most of its time importing. The server holds no credentials: each job brings its own
-environment. It imports nothing of this package beyond what it needs to serve, so that a job runs the code of the moment.
+environment. Of this package it imports only the command line, so that each job imports its own code anew.
 
 One request a connection, over a Unix socket that only this user can open: the arguments of `nightshift`, the whole
 environment and the processors as JSON, with stdin, stdout and stderr as file descriptors. The answers are JSON lines:
