@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from nightshift.alerts.conditions import held_with
+from nightshift.alerts.conditions import held_with, told_as
 from nightshift.alerts.of_runs import Run, failed, late, no_longer_failed, works_again
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
@@ -29,6 +29,12 @@ def test_a_failed_run_is_the_same_alert_whoever_tells_it():
 def test_a_run_that_was_cleared_and_fails_again_is_news():
     again = RUN.model_copy(update={"start_date": NOW})
     assert failure(again).id != failure(RUN).id
+
+
+def test_two_runs_that_began_in_the_same_second_and_failed_are_both_news():
+    # A backfill, or two triggers one after the other: one round of the scheduler starts them all.
+    other = failure(RUN.model_copy(update={"run_id": "scheduled__2026-11-20"}))
+    assert told_as(held_with(None, failure(RUN)), other).severity == "critical"
 
 
 def test_a_run_without_an_interval_of_its_own_belongs_to_no_night():

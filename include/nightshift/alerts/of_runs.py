@@ -64,8 +64,8 @@ def failed(
         todo="read the log of the failed task; when the cause is mended, clear the task in Airflow, and the run goes on",
         links=dict(links),
         condition=f"failed {run.dag_id}",
-        # A run that was cleared begins anew, and may fail anew.
-        cause=run.start_date.astimezone(UTC).isoformat(timespec="seconds") if run.start_date else "",
+        # A run that was cleared begins anew, and may fail anew; several runs may begin in the same second.
+        cause=f"{run.run_id} {run.start_date.astimezone(UTC).isoformat(timespec='seconds') if run.start_date else ''}",
     )
 
 
