@@ -178,6 +178,34 @@ def test_what_the_last_training_took_must_still_fit_the_week(hours, budget, code
     assert decided(*nights("FAIL", "FAIL"), policy=policy, **ended(days_ago=4, hours=hours)).code == code
 
 
+@pytest.mark.parametrize(("days", "code"), [(4, "weekly_hours"), (9.3, "weekly_hours"), (9.4, "tripped"), (59, "tripped")])
+def test_a_training_that_takes_more_than_a_week_allows_uses_up_several_weeks_and_no_more(days, code):
+    # 8 GPUs for four hours, of 24 hours a week: the budget of nine days and eight hours.
+    decision = decided(*nights("FAIL", "FAIL"), **ended(days_ago=days, hours=32))
+    assert decision.code == code
+    if code == "weekly_hours":
+        assert "32.00 of 32 hours of training in 9.33 days are used (24 a week)" in decision.reason
+
+
+def test_several_trainings_beyond_the_weekly_budget_never_spend_more_than_it_grows():
+    outcomes, spent = {}, 0.0
+    for day in range(365):
+        now = NOW + timedelta(days=day)
+        history = History(
+            now=now,
+            champion=CHAMPION,
+            nights=nights("FAIL", "FAIL"),
+            orders={number: order(number, end.ended)[number] for number, end in outcomes.items()},
+            outcomes=outcomes,
+            new_examples=500,
+        )
+        if decide(history, POLICY).code == "tripped":
+            number = len(outcomes) + 1
+            outcomes = {**outcomes, number: Outcome(number=number, result="registered", explanation="…", hours=40, ended=now)}
+            spent += 40
+    assert 365 / 7 * POLICY.max_hours_a_week - 40 < spent < 365 / 7 * POLICY.max_hours_a_week + 40
+
+
 def test_budgets_look_back_seven_days_and_no_further():
     policy = Retraining(max_a_week=1, max_hours_a_week=9)
     assert decided(*nights("FAIL", "FAIL"), policy=policy, **ended(days_ago=6.9, hours=5)).code == "weekly_runs"
@@ -198,7 +226,7 @@ def test_without_new_examples_a_retraining_would_give_the_same_model():
 def test_every_bound_that_forbids_is_named_and_the_trip_as_well():
     decision = decided(*nights("FAIL", "FAIL"), new_examples=3, **ended(days_ago=1, hours=30))
     assert decision.code == "cooldown"
-    for part in ("registered 1.0 days ago", "30.00 of 24 hours", "3 training examples", "2 of the newest 2 nights"):
+    for part in ("registered 1.0 days ago", "30.00 of 30 hours", "3 training examples", "2 of the newest 2 nights"):
         assert part in decision.reason
 
 

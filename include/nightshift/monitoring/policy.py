@@ -275,13 +275,12 @@ def _no_night(history: History) -> str:
 def _spent(history: History) -> dict[str, float]:
     """What retrainings cost in the last seven days, and how long ago the last one was registered (days)."""
     ended = history.outcomes.values()
-    recent = [outcome for outcome in ended if history.now - outcome.ended < WEEK]
     # An order that nobody claimed trained nothing.
     started = [claim for claim in history.claims.values() if claim.run_id and history.now - claim.claimed < WEEK]
     registered = sorted((outcome for outcome in ended if outcome.result == "registered"), key=lambda o: o.ended)
     spent = {
         "runs_this_week": float(len(started)),
-        "hours_this_week": sum(outcome.hours for outcome in recent),
+        "hours_this_week": _hours(history, WEEK),
         "hours_of_the_last": registered[-1].hours if registered else 0.0,
     }
     if registered:
@@ -309,11 +308,32 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
             f"{numbers['runs_this_week']:.0f} retrainings began in the last seven days, {policy.max_a_week} are allowed"
         )
         against.append(("weekly_runs", text))
-    hours, last = numbers["hours_this_week"], numbers["hours_of_the_last"]
-    if hours >= policy.max_hours_a_week or hours + last > policy.max_hours_a_week:
-        text = f"{hours:.2f} of {policy.max_hours_a_week:g} hours of training in seven days are used"
-        against.append(("weekly_hours", f"{text}, the last retraining took {last:.2f}"))
+    if text := _hours_against(history, policy, numbers["hours_of_the_last"]):
+        against.append(("weekly_hours", text))
     if history.new_examples < policy.min_new_examples:
         text = f"{history.new_examples:,} training examples that the champion has not seen"
         against.append(("too_few_new_examples", f"{text}, {policy.min_new_examples:,} are asked for"))
     return against
+
+
+def _hours_against(history: History, policy: Retraining, last: float) -> str | None:
+    """Say why the hours of training forbid a retraining, which is expected to take as many as the last one did.
+
+    One that takes more than the hours of a week uses up those of as many weeks as it needs: so it happens, and over
+    months no more is spent than the policy allows.
+    """
+    a_week = policy.max_hours_a_week
+    period = WEEK * max(1.0, last / a_week if a_week else 1.0)
+    used, budget, days = _hours(history, period), a_week * (period / WEEK), period / timedelta(days=1)
+    # A budget as large as the last training has room for it when nothing is used, whatever the last bit says.
+    if budget > used and (used == 0 or used + last <= budget):
+        return None
+    return (
+        f"{used:.2f} of {budget:g} hours of training in {days:.3g} days are used ({a_week:g} a week), the last retraining "
+        f"took {last:.2f}"
+    )
+
+
+def _hours(history: History, period: timedelta) -> float:
+    """Hours of the trainings that ended in a period up to now."""
+    return sum(outcome.hours for outcome in history.outcomes.values() if history.now - outcome.ended < period)
