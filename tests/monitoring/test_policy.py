@@ -178,7 +178,9 @@ def test_what_the_last_training_took_must_still_fit_the_week(hours, budget, code
     assert decided(*nights("FAIL", "FAIL"), policy=policy, **ended(days_ago=4, hours=hours)).code == code
 
 
-@pytest.mark.parametrize(("days", "code"), [(4, "weekly_hours"), (9.3, "weekly_hours"), (9.4, "tripped"), (59, "tripped")])
+@pytest.mark.parametrize(
+    ("days", "code"), [(4, "weekly_hours"), (9.3, "weekly_hours"), (9.4, "tripped"), (59, "tripped")]
+)
 def test_a_training_that_takes_more_than_a_week_allows_uses_up_several_weeks_and_no_more(days, code):
     # 8 GPUs for four hours, of 24 hours a week: the budget of nine days and eight hours.
     decision = decided(*nights("FAIL", "FAIL"), **ended(days_ago=days, hours=32))
@@ -201,7 +203,10 @@ def test_several_trainings_beyond_the_weekly_budget_never_spend_more_than_it_gro
         )
         if decide(history, POLICY).code == "tripped":
             number = len(outcomes) + 1
-            outcomes = {**outcomes, number: Outcome(number=number, result="registered", explanation="…", hours=40, ended=now)}
+            outcomes = {
+                **outcomes,
+                number: Outcome(number=number, result="registered", explanation="…", hours=40, ended=now),
+            }
             spent += 40
     assert 365 / 7 * POLICY.max_hours_a_week - 40 < spent < 365 / 7 * POLICY.max_hours_a_week + 40
 

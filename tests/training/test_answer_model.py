@@ -39,7 +39,7 @@ def packed_and_alone(model, examples, prefix, length, leak=False):
     batch = collate(packed.rows, prefix, length, pad=0)
     labels = batch.pop("labels")
     if leak:
-        batch["document"] = torch.ones_like(batch["document"])
+        batch["document"] = batch["document"].clamp(max=1)
     with torch.no_grad():
         apart = torch.cat([alone(model, example) for row in packed.rows for example in row])
         together = AnswerModel(model, length + len(prefix))(**batch)

@@ -46,15 +46,17 @@ def test_the_shared_beginning_leaves_a_token_before_each_answer():
     assert common_prefix([*examples(20), shortest]) == PREFIX[:-1]
 
 
-@pytest.mark.parametrize("given", [[], [TokenizedExample([1, 2], [3]), TokenizedExample([1, 4], [3])]])
-def test_a_beginning_too_short_to_pay_is_not_shared(given):
+@pytest.mark.parametrize("given", [[], [TokenizedExample([1, 2], [3]), TokenizedExample([2, 4], [3])]])
+def test_examples_that_begin_differently_share_nothing(given):
     assert common_prefix(given) == []
 
 
 def test_a_batch_scores_exactly_the_positions_before_the_answers_tokens():
     row = examples(3, longest=20)
     batch = collate([row, []], PREFIX, 128, pad=0)
-    at = 0
+    at = len(PREFIX)
+    assert batch["input_ids"][:, :at].tolist() == [PREFIX, PREFIX]
+    assert not batch["scored"][:, :at].any()
     for number, example in enumerate(row, 1):
         size = len(example) - len(PREFIX)
         answer = at + size - len(example.answer)

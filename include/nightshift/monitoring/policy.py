@@ -308,8 +308,8 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
             f"{numbers['runs_this_week']:.0f} retrainings began in the last seven days, {policy.max_a_week} are allowed"
         )
         against.append(("weekly_runs", text))
-    if text := _hours_against(history, policy, numbers["hours_of_the_last"]):
-        against.append(("weekly_hours", text))
+    if used_up := _hours_against(history, policy, numbers["hours_of_the_last"]):
+        against.append(("weekly_hours", used_up))
     if history.new_examples < policy.min_new_examples:
         text = f"{history.new_examples:,} training examples that the champion has not seen"
         against.append(("too_few_new_examples", f"{text}, {policy.min_new_examples:,} are asked for"))

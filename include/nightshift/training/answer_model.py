@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nightshift.errors import BadInput
-from nightshift.training.packing import NOT_LEARNED
+from nightshift.training.packing import NOT_LEARNED, PREFIX
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
@@ -40,35 +40,26 @@ class AnswerModel(nn.Module):
 
     def forward(
         self,
-        prefix: torch.Tensor,
         input_ids: torch.Tensor,
         position_ids: torch.Tensor,
         document: torch.Tensor,
         scored: torch.Tensor,
         *,
         states: torch.Tensor | None = None,
-        prefix_states: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the logits (N x vocabulary) at the N scored positions, row by row.
 
         The arguments are those of :func:`nightshift.training.packing.collate`, and, after :meth:`enter_at`, the states
-        of the rows (B x L x H) and of the prefix (P x H).
+        of the rows (B x L x H).
         """
-        rows, length = input_ids.shape
-        seen = (document[:, :, None] == document[:, None, :]) & _up_to_itself(length, document.device)
-        cache: dict[str, Any] = {"use_cache": False}
-        if start := len(prefix):
-            # Nothing is read of it but keys and values. DeepSpeed's hooks expect that every module runs: on no state.
-            self._scored = prefix.new_zeros(1, start, dtype=torch.bool)
-            self._entering = None if prefix_states is None else prefix_states[None]
-            mask = self._additive(_up_to_itself(start, prefix.device)[None])
-            past = self.model(input_ids=prefix[None], attention_mask=mask, use_cache=True).past_key_values
-            past.batch_repeat_interleave(rows)
-            cache = {"use_cache": True, "past_key_values": past}
-            seen = torch.cat([seen.new_ones(rows, length, start), seen], dim=2)
+        length, device = input_ids.shape[1], document.device
+        same = (document[:, :, None] == document[:, None, :]) | (document == PREFIX)[:, None, :]
+        seen = same & torch.ones(length, length, dtype=torch.bool, device=device).tril()
         self._scored, self._entering = scored, states
-        mask = self._additive(seen)
-        return self.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, **cache).logits
+        # Added to attention scores; it has four dimensions, so that the model takes it as it is.
+        dtype = next(self.model.parameters()).dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+        return self.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, use_cache=False).logits
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the weights of a checkpoint, which need not hold those that are not trained, and may hold others of them.
@@ -87,12 +78,6 @@ class AnswerModel(nn.Module):
     def enter_at(self, layer: nn.Module) -> None:
         """From now on `layer` gets the states that the caller gives, whatever the layers below it do."""
         layer.register_forward_pre_hook(lambda _layer, inputs: (self._entering, *inputs[1:]))
-
-    def _additive(self, seen: torch.Tensor) -> torch.Tensor:
-        """A mask that is added to attention scores; four dimensions, so that the model takes it as it is."""
-        dtype = next(self.model.parameters()).dtype
-        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
-        return mask[:, None]
 
     def _select(self, _head: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (inputs[0][self._scored],)
@@ -137,7 +122,3 @@ def _check_can_pack(config: Any, length: int) -> None:
         raise BadInput(
             f"training.sequence_length {length} is above the model's attention window of {config.sliding_window} tokens"
         )
-
-
-def _up_to_itself(length: int, device: torch.device) -> torch.Tensor:
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()

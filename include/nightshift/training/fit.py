@@ -46,9 +46,10 @@ def fit(
     tokenizer = AutoTokenizer.from_pretrained(task.base_model, trust_remote_code=False)
     rows = read_rows(task, tokenizer)
     set_seed(training.seed)
-    model = load_model(task.base_model, training)
+    length = len(rows.train.prefix) + rows.train.length
+    model = load_model(task.base_model, training, length)
     trainer = PackedTrainer(
-        AnswerModel(model, rows.train.length + len(rows.train.prefix)),
+        AnswerModel(model, length),
         arguments,
         training,
         rows,
@@ -80,15 +81,16 @@ def fit(
     )
 
 
-def load_model(folder: Path, training: Training) -> Any:
+def load_model(folder: Path, training: Training, length: int) -> Any:
     """Return the base model in the precision of the training; what is not trained needs no gradient.
 
+    :param length: tokens of a row.
     :raises BadInput: the model has fewer layers than shall be trained, or none that can be told apart.
     """
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
-        attn_implementation=attention_for(training.sequence_length),
+        attn_implementation=attention_for(length),
         use_safetensors=True,
         trust_remote_code=False,
     )

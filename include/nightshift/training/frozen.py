@@ -25,7 +25,7 @@ Collate = Callable[[Sequence[Row]], dict[str, torch.Tensor]]
 
 def pays(training: Training, packed: Sequence[Packed], hidden_size: int) -> bool:
     """Whether running the frozen layers once is possible, and saves more than it takes."""
-    places = sum(len(rows.rows) * rows.length for rows in packed)
+    places = sum(len(rows.rows) * (len(rows.prefix) + rows.length) for rows in packed)
     return (
         training.trained_layers > 0
         and training.epochs > 1
@@ -54,18 +54,15 @@ class FrozenLayers:
         self._all: nn.ModuleList = self._decoder.layers
         cut = len(self._all) - trained
         self._rows: dict[int, torch.Tensor] = {}
-        self._prefix = torch.empty(0)
         first = _PassOn()
         self._decoder.layers = nn.ModuleList([*self._all[:cut], first, *(_PassOn() for _ in range(trained - 1))])
         every = sum(len(rows.rows) for rows in packed)
         with torch.inference_mode():
             for rows in packed:
-                batch = max(1, PLACES_A_PASS // rows.length)
+                batch = max(1, PLACES_A_PASS // (len(rows.prefix) + rows.length))
                 for start in range(0, len(rows.rows), batch):
                     self._run(model, first, rows.rows[start : start + batch], collate)
                     on_rows(len(self._rows), every)
-        # A copy made outside inference mode may take part in a backward pass; stacking does the same for the rows.
-        self._prefix = self._prefix.clone()
         self._decoder.layers = nn.ModuleList([*(_PassOn() for _ in range(cut)), *self._all[cut:]])
         model.enter_at(self._all[cut])
 
@@ -74,20 +71,19 @@ class FrozenLayers:
         del tensors["labels"]
         first.passed.clear()
         model(**tensors)
-        if len(first.passed) == 2:
-            self._prefix = first.passed[0][0]
-        for row, states in zip(rows, first.passed[-1], strict=True):
+        for row, states in zip(rows, first.passed[0], strict=True):
             # The rows live as long as the training does, so their identity names them.
             self._rows[id(row)] = states.clone()
 
     def of(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Return the states that enter the first trained layer: `states` (B x L x H), `prefix_states` (P x H).
+        """Return the `states` (B x L x H) that enter the first trained layer.
 
         An empty row, which only fills a batch, has states of zero.
         """
         known = next(iter(self._rows.values()))
         states = [self._rows[id(row)] if row else torch.zeros_like(known) for row in rows]
-        return {"states": torch.stack(states), "prefix_states": self._prefix}
+        # Stacked outside inference mode, they may take part in a backward pass.
+        return {"states": torch.stack(states)}
 
     def put_back(self) -> None:
         """Make the model whole again."""

@@ -1,8 +1,8 @@
 """Packing whole examples into rows without padding, so that no example sees another.
 
-What all prompts begin with (the system message, the template's first tokens) is computed once per batch: a
-causal model's states there depend on nothing that follows. Each row holds what comes after that prefix, and the
-attention mask lets a token see the prefix and its own example only.
+What all prompts begin with (the system message, the template's first tokens) stands once at the start of each row: a
+causal model's states there depend on nothing that follows. The attention mask lets a token see this prefix and its own
+example only.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import torch
 
 NOT_LEARNED = -100
-# A shorter prefix is repeated in every example: a second forward pass would cost more than it saves.
-SHORTEST_PREFIX = 8
+PADDING, PREFIX = 0, -1  # in `document`, beside the numbers of the examples
 
 
 @dataclass
 class Packed:
     """Rows of packed examples.
 
-    :param prefix: token ids that every example begins with; the rows hold what comes after.
+    :param prefix: token ids that every example begins with; they are the first of each row.
     :param rows: the examples of each row, in order; an empty row is only padding.
+    :param length: tokens of a row after the prefix.
     :param too_long: examples left out because they do not fit in one row.
     """
 
@@ -59,7 +59,7 @@ class _Free:
 
 
 def common_prefix(examples: Sequence[TokenizedExample]) -> list[int]:
-    """Return the token ids that all prompts begin with, or none where that saves nothing.
+    """Return the token ids that all prompts begin with.
 
     At least one prompt token stays outside, because the first token of an answer is predicted from it.
     """
@@ -69,11 +69,11 @@ def common_prefix(examples: Sequence[TokenizedExample]) -> list[int]:
     high = max(example.prompt for example in examples)
     shared = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     shared = min(shared, min(len(example.prompt) for example in examples) - 1)
-    return low[:shared] if shared >= SHORTEST_PREFIX else []
+    return low[:shared]
 
 
 def pack(examples: Sequence[TokenizedExample], prefix: list[int], length: int) -> Packed:
-    """Pack examples that all begin with `prefix` into rows of `length` tokens: longest first, into the fullest fit.
+    """Pack examples that all begin with `prefix` into rows of `length` more tokens: longest first, into the fullest fit.
 
     An example is never cut, because a prompt without its beginning is another task: what does not fit is left out
     and counted.
@@ -100,19 +100,22 @@ def pack(examples: Sequence[TokenizedExample], prefix: list[int], length: int) -
 def collate(
     rows: Sequence[Sequence[TokenizedExample]], prefix: list[int], length: int, pad: int
 ) -> dict[str, torch.Tensor]:
-    """Return the tensors of a batch of B rows with a prefix of P and rows of L tokens.
+    """Return the tensors of a batch of B rows, each of a prefix of P and L = `length` more tokens.
 
-    `prefix` (P), `input_ids`, `position_ids`, `labels`, `document` (B x L; the number of the example in its row from
-    1, 0 for padding), `scored` (B x L; true where the *next* token is learned).
+    `input_ids`, `position_ids`, `labels`, `document` (the number of the example in its row from 1, `PREFIX` or
+    `PADDING`), `scored` (true where the *next* token is learned); all of them are B x (P + L).
     """
     import torch
 
-    shape = len(rows), length
-    input_ids, labels = torch.full(shape, pad), torch.full(shape, NOT_LEARNED)
-    position_ids, document = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     start = len(prefix)
+    shape = len(rows), start + length
+    input_ids, labels = torch.full(shape, pad), torch.full(shape, NOT_LEARNED)
+    position_ids, document = torch.zeros(shape, dtype=torch.long), torch.full(shape, PADDING)
+    input_ids[:, :start] = torch.tensor(prefix, dtype=torch.long)
+    position_ids[:, :start] = torch.arange(start)
+    document[:, :start] = PREFIX
     for row, examples in enumerate(rows):
-        at = 0
+        at = start
         for number, example in enumerate(examples, 1):
             ids = [*example.prompt[start:], *example.answer]
             end = at + len(ids)
@@ -124,7 +127,6 @@ def collate(
     # The first token of an example belongs to its prompt, so the shift never reaches into the next example.
     scored = torch.nn.functional.pad(labels[:, 1:] != NOT_LEARNED, (0, 1))
     return {
-        "prefix": torch.tensor(prefix, dtype=torch.long),
         "input_ids": input_ids,
         "position_ids": position_ids,
         "labels": labels,
