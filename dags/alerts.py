@@ -25,9 +25,9 @@ from functools import partial
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowException
 
-from nightshift.applications import readable_applications
-from nightshift.config import Application
 from nightshift.orchestration.application_dag import housekeeping_dag
+from nightshift.settings.application import Application
+from nightshift.settings.applications import readable_applications
 
 AT_ONCE = 8  # applications that are delivered for at the same time: one dead mail server holds up no other
 DELIVER_SECONDS = 120  # for one application

@@ -22,12 +22,12 @@ from datetime import UTC, datetime
 from airflow.sdk import TriggerRule, Variable, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from nightshift.applications import application_names
 from nightshift.errors import BadEnvironment, BadInput, JobError
 from nightshift.orchestration.airflow_rest import airflow_rest
 from nightshift.orchestration.application_dag import housekeeping_dag
 from nightshift.orchestration.attempt import storage_uri, tracking_environment
 from nightshift.orchestration.job_task import as_airflow
+from nightshift.settings.applications import application_names
 
 ANCHOR_VARIABLE = "nightshift_audit_anchor"
 

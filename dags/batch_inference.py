@@ -21,11 +21,11 @@ from typing import Any
 
 from airflow.sdk import task
 
-from nightshift.config import Application
 from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import interactions_asset
 from nightshift.orchestration.job import job, result_of
 from nightshift.orchestration.job_task import JobTask
+from nightshift.settings.application import Application
 
 PROMPTS = {"prompts": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
 

@@ -26,11 +26,11 @@ from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
 
-from nightshift.config import Training
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day, params_of, rendered
 from nightshift.orchestration.job import job, result_of
+from nightshift.settings.application import Training
 
 # When the ledger is asked although no event came: events may be lost.
 LOOK_AT_THE_LEDGER = "30 4 * * *"

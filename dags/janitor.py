@@ -19,9 +19,9 @@ from typing import Any
 from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowException
 
-from nightshift.applications import clusters, load_compute
-from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.application_dag import housekeeping_dag
+from nightshift.settings.applications import clusters, load_compute
+from nightshift.settings.compute import KubernetesCompute
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 The error names file and line. The other files leave such an application out, so that it breaks only its own DAGs.
 """
 
-from nightshift.applications import BadApplication, application_names, load_application, load_compute
+from nightshift.settings.applications import BadApplication, application_names, load_application, load_compute
 
 problems = []
 for name in application_names():

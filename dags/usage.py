@@ -8,9 +8,9 @@ that Airflow's tasks and the janitor keep in storage; the same account is never 
 
 from __future__ import annotations
 
-from nightshift.applications import clusters
 from nightshift.orchestration.application_dag import housekeeping_dag
 from nightshift.orchestration.job import job
+from nightshift.settings.applications import clusters
 
 if applications := {app.name: app for _, apps in clusters() for app in apps}:
     with housekeeping_dag("usage", "What pods used and cost.", "17 * * * *", doc_md=__doc__):

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from nightshift.applications import load_application
 from nightshift.data.examples import digest_of_messages, split_of
 from nightshift.evaluation.bias.counterfactuals import COLUMNS, message_rows
+from nightshift.settings.applications import load_application
 
 SAMPLES = Path(__file__).parents[1] / "include" / "nightshift" / "samples"
 TARGET = SAMPLES / "bias"

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -207,3 +208,11 @@ def serve(monkeypatch):
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(params=["file"])
+def storage(request, tmp_path):
+    """URI of empty storage: a folder; with `everywhere` also this process's memory and a bucket."""
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
+    return tmp_path.as_uri() if request.param == "file" else f"memory://{uuid.uuid4().hex}"

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from nightshift.job_names import JOBS
+    from nightshift.settings.job_names import JOBS
 
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
     parser.add_argument("--version", action="version", version=f"nightshift {__version__}")
@@ -160,7 +160,7 @@ def _restart_with(environment: dict[str, str]) -> None:
 
 
 def _check_applications(options: argparse.Namespace) -> ExitCode:
-    from nightshift.applications import (
+    from nightshift.settings.applications import (
         BadApplication,
         application_names,
         applications_folder,
@@ -184,7 +184,7 @@ def _check_applications(options: argparse.Namespace) -> ExitCode:
 
 
 def _print_schema(_options: argparse.Namespace) -> None:
-    from nightshift.applications import application_schema
+    from nightshift.settings.applications import application_schema
 
     print(json.dumps(application_schema(), indent=2))
 
@@ -192,9 +192,9 @@ def _print_schema(_options: argparse.Namespace) -> None:
 def _render_compute(options: argparse.Namespace) -> None:
     import yaml
 
-    from nightshift.applications import load_compute
-    from nightshift.computing import KubernetesCompute
     from nightshift.orchestration.kubernetes.render import dry_run, rendered
+    from nightshift.settings.applications import load_compute
+    from nightshift.settings.compute import KubernetesCompute
 
     compute = load_compute(options.profile)
     if not isinstance(compute, KubernetesCompute):
@@ -206,7 +206,7 @@ def _render_compute(options: argparse.Namespace) -> None:
 
 
 def _compute_schema(_options: argparse.Namespace) -> None:
-    from nightshift.computing import KubernetesCompute
+    from nightshift.settings.compute import KubernetesCompute
 
     print(json.dumps(KubernetesCompute.model_json_schema(), indent=2))
 
@@ -218,7 +218,7 @@ def _fetch_model(options: argparse.Namespace) -> None:
 
 
 def _roles(options: argparse.Namespace) -> None:
-    from nightshift.applications import every_application
+    from nightshift.settings.applications import every_application
 
     if options.roles == "sync":
         from nightshift.access.sync import sync

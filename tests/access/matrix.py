@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightshift.alerts.alert import Alert
-from nightshift.people import Kind, Severity
+from nightshift.settings.people import Kind, Severity
 
 DOC = Path(__file__).parents[2] / "docs" / "roles.md"
 ROLES = ("viewer", "operator", "approver", "admin")

@@ -7,7 +7,7 @@ from matrix import DOC
 
 from nightshift.access.shown import mapping
 from nightshift.access.sync import sync
-from nightshift.applications import read_application
+from nightshift.settings.applications import read_application
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from nightshift.access.permissions import (
     role_name,
     wanted_roles,
 )
-from nightshift.applications import application_names
 from nightshift.errors import BadInput
+from nightshift.settings.applications import application_names
 
 ROOT = Path(__file__).parents[2]
 

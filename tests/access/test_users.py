@@ -3,9 +3,9 @@
 import pytest
 
 from nightshift.access.users import Person, approver_ids
-from nightshift.applications import load_application
 from nightshift.errors import BadInput
-from nightshift.people import Approval
+from nightshift.settings.applications import load_application
+from nightshift.settings.people import Approval
 
 
 def application(*approvers):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nightshift.applications import applications_folder
+from nightshift.settings.applications import applications_folder
 
 ROOT = Path(__file__).parents[2]
 MANAGERS = {

@@ -11,7 +11,7 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.delivery import deliver
 from nightshift.alerts.message import compose
 from nightshift.alerts.outbox import route_key
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 MAIL = {"to": "ops_mail", "mail": ["ops@example.org", "night@example.org"]}
 HOOK = {"to": "hook"}

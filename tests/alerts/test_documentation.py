@@ -9,7 +9,7 @@ import pytest
 import yaml
 from told import application
 
-from nightshift.people import Kind
+from nightshift.settings.people import Kind
 
 PAGE = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
 CONNECTIONS = [json.loads(text) for text in re.findall(r'`(\{"conn_type".*?\})`', PAGE)]

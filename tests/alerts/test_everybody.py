@@ -8,7 +8,7 @@ from told import application
 from nightshift.alerts.delivery import deliver
 from nightshift.alerts.everybody import EVERYBODY, BrokenFile, everybody, unreadable
 from nightshift.alerts.outbox import Outbox
-from nightshift.config import Application
+from nightshift.settings.application import Application
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 

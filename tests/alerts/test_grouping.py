@@ -3,7 +3,7 @@
 from told import drift
 
 from nightshift.alerts.grouping import plan
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 
 def nights(*names, **fields):

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from told import drift
 
 from nightshift.alerts.message import compose
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 HOSTILE = (
     '<script>alert(1)</script> "><img src=x onerror=alert(1)> [click](javascript:alert(1)) *bold* \u202egnp.exe\x1b[31m'

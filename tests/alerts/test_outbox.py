@@ -9,7 +9,7 @@ from nightshift.alerts import outbox as writing
 from nightshift.alerts.message import compose
 from nightshift.alerts.outbox import Outbox, route_key
 from nightshift.alerts.place import Place
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 
 def test_the_same_alert_is_accepted_once_whoever_tells_it(outbox, tmp_path):

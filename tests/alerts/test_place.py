@@ -6,7 +6,7 @@ from told import drift, passed
 
 from nightshift.alerts.message import compose
 from nightshift.alerts.place import MOST_LACKING, REMEMBERED, Place
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 NOW = datetime(2026, 11, 28, 5, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from nightshift.alerts.outbox import Outbox
 from nightshift.alerts.samples import SAMPLES
 from nightshift.cli import main
 from nightshift.errors import ExitCode
-from nightshift.people import Kind
+from nightshift.settings.people import Kind
 
 FILE = """\
 schedule: null

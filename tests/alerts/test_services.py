@@ -5,7 +5,7 @@ import json
 from apprise.plugins import pagerduty, slack
 from told import application, drift, passed
 
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 LINKS = {"Task log": "https://airflow.example.org/log", "Run": "https://airflow.example.org/run"}
 

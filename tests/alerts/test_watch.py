@@ -7,7 +7,7 @@ from told import drift
 
 from nightshift.alerts.conditions import held_with, told_as
 from nightshift.alerts.watch import Dag, Task, hangs, not_come, over, stuck, told_anew
-from nightshift.monitoring.policy import Answer
+from nightshift.ledger.records import Answer
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 from told import application
 
 from nightshift.alerts.watch_people import lost, spent, waits
-from nightshift.monitoring.policy import Outcome, Request
+from nightshift.ledger.records import Outcome, Request
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 APP = application()

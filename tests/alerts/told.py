@@ -4,8 +4,8 @@ import json
 import socket
 
 from nightshift.alerts.alert import Alert
-from nightshift.config import Application
-from nightshift.people import Kind, Severity
+from nightshift.settings.application import Application
+from nightshift.settings.people import Kind, Severity
 
 
 def unused_port():

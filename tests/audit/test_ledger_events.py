@@ -13,10 +13,10 @@ from nightshift.audit.chain import Chain
 from nightshift.audit.ledger_events import all_ledger_deeds, ledger_deeds
 from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
-from nightshift.monitoring import ledger
-from nightshift.monitoring.gate_records import GateRecord, record
-from nightshift.monitoring.policy import Answer, Release, Request, Snooze
-from nightshift.monitoring.records import Records
+from nightshift.ledger import orders
+from nightshift.ledger.gate_records import GateRecord, record
+from nightshift.ledger.records import Answer, Release, Request, Snooze
+from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
 
@@ -45,11 +45,11 @@ def gate(by, released, **fields):
 
 
 def test_the_story_of_a_retraining_is_told_with_who_and_why(storage):
-    records, chain = Records(storage, "app"), Chain(storage)
+    ledger, chain = Ledger(storage, "app"), Chain(storage)
     trip(storage, now=NOW)
-    ledger.claim(records, "app_finetune", "run-1", NOW + timedelta(minutes=1))
-    ledger.close(records, outcome(1, now=NOW + timedelta(minutes=2), run_id="run-1", model_version="3"))
-    records.replace(Release(model_digest="m" * 64, version="3", released=NOW + timedelta(minutes=3)))
+    orders.claim(ledger, "app_finetune", "run-1", NOW + timedelta(minutes=1))
+    orders.close(ledger, outcome(1, now=NOW + timedelta(minutes=2), run_id="run-1", model_version="3"))
+    ledger.replace(Release(model_digest="m" * 64, version="3", released=NOW + timedelta(minutes=3)))
     collect(storage, chain)
     assert told(chain) == [
         ("policy", "ordered a retraining"),
@@ -63,17 +63,17 @@ def test_the_story_of_a_retraining_is_told_with_who_and_why(storage):
 
 
 def test_what_people_decide_carries_their_names_and_reasons(storage):
-    records, chain = Records(storage, "app"), Chain(storage)
-    ledger.force(records, "forced-1", reason="new products", by="alice", now=NOW)
-    records.create(Snooze(id="s", until=NOW + timedelta(days=7), reason="holidays", by="bob", created=NOW))
-    records.create(
+    ledger, chain = Ledger(storage, "app"), Chain(storage)
+    orders.force(ledger, "forced-1", reason="new products", by="alice", now=NOW)
+    ledger.create(Snooze(id="s", until=NOW + timedelta(days=7), reason="holidays", by="bob", created=NOW))
+    ledger.create(
         Request(
             id="20261124T060000-m", version="3", model_digest="m" * 64, evaluation_digest="e" * 64, champion_digest=None,
             verdict=Verdict.WARN, subject="Release version 3?", dag_id="app_release", run_id="r", task_id="approve",
             approvers=["carol"], asked=NOW, until=NOW + timedelta(days=1),
         )
     )  # fmt: skip
-    records.create(Answer(id="20261124T060000-m", answer="approved", by="carol", reason="looks right", answered=NOW))
+    ledger.create(Answer(id="20261124T060000-m", answer="approved", by="carol", reason="looks right", answered=NOW))
     record(storage, gate("looks right", True, person="carol"))
     collect(storage, chain)
     entries = {entry["did"]: entry for entry in chain.entries()}
@@ -92,12 +92,12 @@ def test_what_the_gate_alone_holds_back_is_nobodys_deed(storage):
 
 
 def test_collecting_again_adds_nothing_and_a_changed_record_is_told_again(storage):
-    records, chain = Records(storage, "app"), Chain(storage)
+    ledger, chain = Ledger(storage, "app"), Chain(storage)
     trip(storage, now=NOW)
-    ledger.close(records, outcome(1, "failed", now=NOW))
+    orders.close(ledger, outcome(1, "failed", now=NOW))
     assert collect(storage, chain) == 2
     assert collect(storage, chain) == 0
-    ledger.close(records, outcome(1, "registered", now=NOW))
+    orders.close(ledger, outcome(1, "registered", now=NOW))
     assert collect(storage, chain) == 1
     assert told(chain)[-1] == ("policy", "ended a retraining as registered")
 
@@ -131,7 +131,7 @@ def test_no_record_keeps_another_from_the_log_whatever_it_holds(tmp_path):
     for number, content in enumerate(HOSTILE):
         (folder / f"{number}.json").write_text(content)
     (folder / os.fsdecode(b"\xff.json")).write_text("{}")
-    Records(storage, "app").create(
+    Ledger(storage, "app").create(
         Snooze(id="z" * 99, until=NOW, reason="\0" + "x" * 1_000_000, by="b" * 1_000_000, created=NOW.replace(year=1))
     )
     assert collect(storage, chain) == len(HOSTILE) + 2
@@ -143,7 +143,7 @@ def test_no_record_keeps_another_from_the_log_whatever_it_holds(tmp_path):
 def test_what_storage_does_not_give_is_read_again_and_keeps_no_other_application_from_the_log(tmp_path):
     storage, chain = tmp_path.as_uri(), Chain(tmp_path.as_uri())
     for name in ("app", "bank", "shop"):
-        Records(storage, name).create(Snooze(id="s", until=NOW, reason="r", by=name, created=NOW))
+        Ledger(storage, name).create(Snooze(id="s", until=NOW, reason="r", by=name, created=NOW))
     hidden = tmp_path / "app" / "ledger" / "snoozes" / "a.json"
     hidden.symlink_to(hidden)  # a loop: storage lists it and refuses it
     shutil.move(tmp_path / "bank" / "ledger", tmp_path / "away")
@@ -170,7 +170,7 @@ def test_a_record_that_is_written_with_an_old_time_is_seen_all_the_same(tmp_path
     chain = Chain(storage)
     trip(storage, now=NOW)
     chain.append("ledger", ledger_deeds(storage, "app", None), NOW)
-    ledger.close(Records(storage, "app"), outcome(1, now=NOW - timedelta(days=30)))
+    orders.close(Ledger(storage, "app"), outcome(1, now=NOW - timedelta(days=30)))
     os.utime(tmp_path / "app" / "ledger" / "outcomes" / "0001.json", (1, time.time() - 90 * 86_400))
     assert collect(storage, chain) == 1
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nightshift.monitoring.metrics import CATEGORICAL
 from nightshift.monitoring.profiles import Profile, merge, profile_of
 from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics, fit_topics
+from nightshift.settings.metrics import CATEGORICAL
 
 SAMPLE = Path(__file__).parents[2] / "include" / "nightshift" / "samples" / "banking77"
 QUIET_DAYS = ("2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05")

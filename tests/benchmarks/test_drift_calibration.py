@@ -22,7 +22,7 @@ import pytest
 
 from nightshift.monitoring.profiles import ALL_ROWS, Profile, profile_of
 from nightshift.monitoring.verdicts import judge_night
-from nightshift.policies import Drift
+from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]

@@ -80,7 +80,7 @@ def judge_ours(folder, rows, *, anew):
     """Judge `rows` rows against the stored profile of the reference, or against one made anew from as many rows."""
     from nightshift.monitoring.profiles import profile_of, read_batches, read_profile, write_profile
     from nightshift.monitoring.verdicts import judge_night
-    from nightshift.policies import Drift
+    from nightshift.settings.policies import Drift
 
     yield
     profile = profile_of(read_batches(folder / f"night-{rows}.parquet", COLUMNS), COLUMNS)
@@ -223,7 +223,7 @@ def test_a_cpu_second_judges_fifty_times_as_many_rows_as_with_evidently(tmp_path
 
 def level(effect):
     """Return which of the default floors an effect reaches."""
-    from nightshift.policies import Drift
+    from nightshift.settings.policies import Drift
 
     return sum(effect >= floor for floor in (Drift().warn, Drift().fail))
 

@@ -25,8 +25,8 @@ def prompts_of(tokenizer):
     """Messages of the sample in order of arrival, every fourth a long one (several messages in one), as tokens."""
     import pandas
 
-    from nightshift.config import Prompt
     from nightshift.inference.prompts import tokens_of
+    from nightshift.settings.application import Prompt
 
     texts = pandas.read_csv(SAMPLE / "2026-11-02.csv")["text"].tolist()
     rows = []
@@ -39,7 +39,7 @@ def prompts_of(tokenizer):
 
 def ours(loaded, prompts):
     from nightshift.inference.engine import TransformersEngine
-    from nightshift.policies import Inference
+    from nightshift.settings.policies import Inference
 
     engine = TransformersEngine(loaded, max_new_tokens=NEW_TOKENS, batch_tokens=Inference().batch_tokens)
     return [answer.tokens for answer in engine.generate(prompts)]

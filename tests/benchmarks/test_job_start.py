@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nightshift.applications import load_application
 from nightshift.jobs import ingest, validate
 from nightshift.jobs.environment import allowed
 from nightshift.jobs.forkserver import server_environment
 from nightshift.orchestration.process_group import ProcessGroup
+from nightshift.settings.applications import load_application
 
 ROOT = Path(__file__).parents[2]
 RUNS = 3

@@ -30,11 +30,12 @@ from simulated_nights import (
     reference_of,
 )  # fmt: skip
 
-from nightshift.config import Training
-from nightshift.monitoring.metrics import CATEGORICAL
-from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, decide
+from nightshift.ledger.policy import History, decide
+from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
 from nightshift.monitoring.verdicts import judge_night
-from nightshift.policies import Drift, Retraining
+from nightshift.settings.application import Training
+from nightshift.settings.metrics import CATEGORICAL
+from nightshift.settings.policies import Drift, Retraining
 from nightshift.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]

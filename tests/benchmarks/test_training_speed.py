@@ -38,8 +38,8 @@ def train_ours(folder):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from nightshift.config import Prompt, Training
     from nightshift.data.examples import digest_of_messages
+    from nightshift.settings.application import Prompt, Training
     from nightshift.training.base_model import resolve_base_model
     from nightshift.training.fit import fit
     from nightshift.training.precision import decided
@@ -130,7 +130,7 @@ def held_out_loss(folder):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from nightshift.config import Prompt
+    from nightshift.settings.application import Prompt
     from nightshift.training.tokens import tokenize
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

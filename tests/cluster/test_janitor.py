@@ -5,10 +5,10 @@ import pytest
 from kubernetes_runs import ended
 from patience import wait_for
 
-from nightshift.applications import load_compute
 from nightshift.orchestration.kubernetes import janitor
 from nightshift.orchestration.kubernetes.labels import DAG_ID, JOB, OURS, OWNER, RESULT, RUN_ID, TASK_ID, airflow_id
 from nightshift.orchestration.kubernetes.manifests import job_manifest, pod_manifest, service_manifest
+from nightshift.settings.applications import load_compute
 from nightshift.stack.place import this_place
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1200)]

@@ -11,7 +11,6 @@ from airflow.sdk import DAG
 from kubernetes.client.exceptions import ApiException
 from patience import wait_for
 
-from nightshift.applications import load_compute
 from nightshift.orchestration.kubernetes import janitor
 from nightshift.orchestration.kubernetes.cluster import trouble
 from nightshift.orchestration.kubernetes.group_trigger import GroupTrigger
@@ -25,6 +24,7 @@ from nightshift.orchestration.kubernetes.manifests import (
 )
 from nightshift.orchestration.kubernetes.train_job import TrainJobGroup
 from nightshift.orchestration.kubernetes.train_manifests import runtime_manifest, train_job_manifest
+from nightshift.settings.applications import load_compute
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

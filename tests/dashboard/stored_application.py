@@ -5,12 +5,12 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from nightshift.config import Interval
-from nightshift.data.partition import digest_of, partition_of, publish
-from nightshift.data.storage import scratch
-from nightshift.monitoring.gate_records import GateRecord, record
-from nightshift.monitoring.policy import Claim, Decision, Order, Outcome, Release, Snooze
-from nightshift.monitoring.records import Records
+from nightshift.ledger.gate_records import GateRecord, record
+from nightshift.ledger.records import Claim, Decision, Order, Outcome, Release, Snooze
+from nightshift.ledger.store import Ledger
+from nightshift.settings.application import Interval
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import digest_of, partition_of, publish
 
 MODELS = {"1": "a1" * 32, "2": "b2" * 32}  # version -> digest
 PAGE = "<!DOCTYPE html><html lang='en'><head><title>report</title></head><body><p>REPORT OF A JOB</p></body></html>"
@@ -26,8 +26,8 @@ class StoredApplication:
     name: str
 
     @property
-    def records(self):
-        return Records(self.storage, self.name)
+    def ledger(self):
+        return Ledger(self.storage, self.name)
 
     def partition(self, kind, folder, address, files, *, interval=None, facts=None, counts=None):
         partition = partition_of(self.storage, self.name, folder, *address)
@@ -89,7 +89,7 @@ class StoredApplication:
         )  # fmt: skip
         record(self.storage, decision)
         self.partition("reference", "references", [MODELS[version][:16]], {"sample.parquet": "rows"})
-        self.records.replace(
+        self.ledger.replace(
             Release(model_digest=MODELS[version], version=version, evaluation=str(partition), released=released)
         )
 
@@ -123,18 +123,16 @@ class StoredApplication:
             reason=reason, order=number, model_digest=MODELS["1"], decided=of(day).end + timedelta(hours=5),
             numbers=numbers or {},
         )  # fmt: skip
-        self.records.create(decided)
+        self.ledger.create(decided)
         return decided
 
     def retraining(self, number, day, *, run_id="scheduled__1", ended=True, hours=0.4):
         """An order with its claim and, once ended, its outcome."""
         decided = self.decision(day, "retrain", "2 of the newest 3 nights with a verdict failed", number)
-        self.records.create(Order(number=number, decision=decided, created=decided.decided))
-        self.records.create(
-            Claim(number=number, dag_id=f"{self.name}_finetune", run_id=run_id, claimed=decided.decided)
-        )
+        self.ledger.create(Order(number=number, decision=decided, created=decided.decided))
+        self.ledger.create(Claim(number=number, dag_id=f"{self.name}_finetune", run_id=run_id, claimed=decided.decided))
         if ended:
-            self.records.create(
+            self.ledger.create(
                 Outcome(
                     number=number, result="registered", explanation="version 2, its gate says PASS", run_id=run_id,
                     model_version="2", verdict="PASS", hours=hours, ended=decided.decided + timedelta(hours=1),
@@ -142,7 +140,7 @@ class StoredApplication:
             )  # fmt: skip
 
     def snooze(self, by, reason, created, until):
-        self.records.create(Snooze(id=digest_of(reason)[:12], until=until, reason=reason, by=by, created=created))
+        self.ledger.create(Snooze(id=digest_of(reason)[:12], until=until, reason=reason, by=by, created=created))
 
     def _verdict(self, monitor, day, verdict, version, reason, files, worst):  # noqa: PLR0917
         facts = {

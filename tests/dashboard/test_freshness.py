@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from stored_application import LAST, StoredApplication, days
 
-from nightshift.config import Application
 from nightshift.dashboard.freshness import freshness
 from nightshift.dashboard.nights import last_nights
 from nightshift.dashboard.stored import Store
+from nightshift.settings.application import Application
 
 SOURCE = {"uri": "/data/{start:%Y-%m-%d}.jsonl", "columns": {"prompt": "question", "answer": "reply"}}
 

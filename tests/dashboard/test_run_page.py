@@ -10,7 +10,7 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
 from nightshift.jobs.contract import ResultFile
 from nightshift.jobs.usage import PodUsage, usage_address
-from nightshift.monitoring.policy import Request
+from nightshift.ledger.records import Request
 from nightshift.orchestration.attempt import results_of
 
 RUN = "manual__2026-11-28T10:00:00+00:00"
@@ -132,7 +132,7 @@ def test_nobody_waits_where_airflow_asks_nobody_any_more(visit, ran, application
         subject="release version 2?", dag_id="helper_release", run_id="ended_by_hand", task_id="ask", asked=now,
         until=now + timedelta(days=1),
     )  # fmt: skip
-    applications("helper").records.create(asked)
+    applications("helper").ledger.create(asked)
     for path in ("/", "/apps/helper"):
         assert '<span class="badge new">new</span>' in visit(path).text
 

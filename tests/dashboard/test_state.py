@@ -8,8 +8,8 @@ from nightshift.dashboard.ledger import Retraining
 from nightshift.dashboard.models import Model
 from nightshift.dashboard.nights import JudgedNight
 from nightshift.dashboard.state import Facts, Word, state_of
-from nightshift.monitoring.policy import Decision, Order
-from nightshift.people import Severity
+from nightshift.ledger.records import Decision, Order
+from nightshift.settings.people import Severity
 from nightshift.verdict import Verdict
 
 NOW = datetime(2026, 11, 28, 6, tzinfo=UTC)

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.config import Interval
 from nightshift.data.examples import EXAMPLES, QUARANTINE
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.measures import TextMeasures
 from nightshift.data.sources import raw_files
-from nightshift.intake import Columns, Ingest, Source
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Columns, Ingest, Source
 
 DEFAULTS = Ingest()
 

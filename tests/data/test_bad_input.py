@@ -14,7 +14,7 @@ import zstandard
 from nightshift.data.quarantine import RAW_CHARACTERS, Reason
 from nightshift.data.sources import NoData
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.intake import Columns, Ingest, Source
+from nightshift.settings.intake import Columns, Ingest, Source
 
 GOOD = {"id": "good", "text": "When does my card arrive?", "answer": "card arrival", "at": "2026-11-02T08:00:00Z"}
 HEADER = "id,text,answer,at\n"

@@ -8,7 +8,7 @@ import pytest
 
 from nightshift.data.dedup import signatures
 from nightshift.data.examples import split_of
-from nightshift.intake import Columns, Ingest, Splits
+from nightshift.settings.intake import Columns, Ingest, Splits
 
 LONG = "Why was I charged a fee when I paid with my card in another country last week, and who do I talk to about it?"
 

@@ -9,7 +9,7 @@ from nightshift.data.data_docs import pages
 from nightshift.data.expectations import Outcome, check, decide, failures, profile_suite, read_suite
 from nightshift.data.profile import MEASURES
 from nightshift.errors import BadInput
-from nightshift.intake import Measure, Validation
+from nightshift.settings.intake import Measure, Validation
 from nightshift.verdict import Verdict
 
 FAILED = Outcome("critical", Verdict.FAIL)

@@ -11,8 +11,8 @@ MEASURE = r"""
 import re, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from nightshift.config import Interval
-from nightshift.intake import Columns, Ingest, Source
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Columns, Ingest, Source
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.measures import TextMeasures
 from nightshift.data.sources import raw_files

@@ -6,7 +6,7 @@ import pytest
 
 from nightshift.data.normalise import clean, conversation
 from nightshift.data.quarantine import Row
-from nightshift.intake import Columns, Ingest
+from nightshift.settings.intake import Columns, Ingest
 
 
 @pytest.fixture

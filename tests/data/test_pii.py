@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from nightshift.data.pii import ORDER, redact
-from nightshift.intake import PiiKind
+from nightshift.settings.intake import PiiKind
 
 KINDS = list(get_args(PiiKind))
 

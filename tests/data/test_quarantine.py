@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nightshift.data.quarantine import RAW_CHARACTERS
-from nightshift.intake import Ingest
+from nightshift.settings.intake import Ingest
 
 PERSONAL = {
     "phone": "07700 900123",

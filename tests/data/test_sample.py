@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nightshift.applications import PACKAGE
+from nightshift.settings.applications import PACKAGE
 
 DROPS = sorted((PACKAGE / "samples" / "banking77").glob("*.csv"))
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_sample.py"

@@ -17,7 +17,7 @@ from upath import UPath
 from nightshift.data.database import database_url
 from nightshift.data.sources import raw_files
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.intake import Columns, Source
+from nightshift.settings.intake import Columns, Source
 
 COLUMNS = Columns(prompt="text", answer="answer", id="id", timestamp="at")
 ROWS = [

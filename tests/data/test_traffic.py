@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from nightshift.config import Interval
 from nightshift.data.examples import EXAMPLES, digest_of_messages
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.sources import raw_files
-from nightshift.intake import Columns, Ingest
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Columns, Ingest
 
 SERVED = Columns(prompt="text", id="id", response="said", context="page", answer="wanted")
 
@@ -18,7 +18,7 @@ def traffic(tmp_path, measures, night):
     """A function that ingests rows as traffic and returns the ingestion's numbers, rows and quarantine."""
     import pyarrow.parquet as pq
 
-    from nightshift.intake import Source
+    from nightshift.settings.intake import Source
 
     def run(rows, columns=SERVED, settings=None, interval: Interval = night):
         target = tmp_path / "target"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from tiny_model import tiny_model
 
-from nightshift.applications import applications_folder
+from nightshift.settings.applications import applications_folder
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.place import this_place
 

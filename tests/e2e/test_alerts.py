@@ -16,7 +16,7 @@ from upath import UPath
 
 from nightshift.alerts.everybody import EVERYBODY
 from nightshift.alerts.outbox import Outbox
-from nightshift.people import Kind
+from nightshift.settings.people import Kind
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.environment import airflow_environment
 from nightshift.stack.place import this_place

@@ -15,17 +15,17 @@ from tiny_model import tiny_model
 from upath import UPath
 
 from nightshift.alerts.outbox import Outbox
-from nightshift.applications import load_application
 from nightshift.data.examples import digest_of_messages
-from nightshift.data.partition import partition_of, publish
-from nightshift.data.storage import scratch
 from nightshift.jobs import evaluate, register
 from nightshift.jobs.progress import Progress
-from nightshift.monitoring.gate_records import gate_records
-from nightshift.monitoring.records import Records
+from nightshift.ledger.gate_records import gate_records
+from nightshift.ledger.store import Ledger
+from nightshift.settings.applications import load_application
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import passwords
 from nightshift.stack.place import this_place
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import partition_of, publish
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -117,8 +117,8 @@ def state(api, name, run, task="approve"):
 
 def request_of(office, name):
     """The question that an application put to its approvers."""
-    records = Records(office.place.storage, name)
-    return next(iter(wait_for(records.requests, PATIENCE, f"{name} to ask", every=1).values()))
+    ledger = Ledger(office.place.storage, name)
+    return next(iter(wait_for(ledger.requests, PATIENCE, f"{name} to ask", every=1).values()))
 
 
 def test_only_an_approver_answers_whatever_the_form_holds_and_a_second_run_waits(office, api):
@@ -141,7 +141,7 @@ def test_only_an_approver_answers_whatever_the_form_holds_and_a_second_run_waits
     assert office.answer("approver", "asked", run, "Reject").status_code == 409
     wait_for(lambda: state(api, "asked", run, "promote") in DONE, PATIENCE, "the release", every=1)
     assert (state(api, "asked", run, "promote"), office.champion("asked")) == ("success", request.version)
-    answer = Records(office.place.storage, "asked").answer(request.id)
+    answer = Ledger(office.place.storage, "asked").answer(request.id)
     assert (answer.answer, answer.by, answer.reason) == ("approved", "approver", str(["read", HOSTILE]))
     tags = office.tags("asked", request.version)
     assert (tags["nightshift.approval_by"], tags["nightshift.approval_reason"]) == ("approver", answer.reason)
@@ -155,7 +155,7 @@ def test_no_answer_in_time_is_a_no(office, api):
     request = request_of(office, "hasty")
     wait_for(lambda: state(api, "hasty", request.run_id, "promote") in DONE, PATIENCE, "its end", every=1)
     assert state(api, "hasty", request.run_id, "promote") == "skipped"
-    answer = Records(office.place.storage, "hasty").answer(request.id)
+    answer = Ledger(office.place.storage, "hasty").answer(request.id)
     assert (answer.answer, answer.by) == ("timeout", "")
     assert office.champion("hasty") is None
     assert office.tags("hasty", request.version)["nightshift.approval"] == "timeout"

@@ -12,8 +12,8 @@ import pytest
 from patience import wait_for
 from upath import UPath
 
-from nightshift.data.partition import require_manifest
 from nightshift.stack.place import this_place
+from nightshift.storage.partition import require_manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 DAY = "2026-11-02"

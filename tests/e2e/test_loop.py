@@ -6,9 +6,9 @@ import httpx
 import pytest
 from upath import UPath
 
-from nightshift.data.partition import require_manifest
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.place import this_place
+from nightshift.storage.partition import require_manifest
 
 # A processor that cannot multiply bf16 takes four times as long to train.
 HOUR = 3600

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
-from nightshift.monitoring.records import Records
+from nightshift.ledger.store import Ledger
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import passwords
 from nightshift.stack.place import this_place
@@ -157,11 +157,11 @@ def test_an_approver_answers_a_release_in_the_browser_and_the_answer_is_kept(log
     page.get_by_role("button", name=answer, exact=True).click()
     with operator(place) as api:
         wait_for(lambda: state(api, run, "promote") in {"success", "skipped"}, "the consequence", 180)
-    records = Records(place.storage, APPLICATION)
-    asked = next(request for request in records.requests().values() if request.run_id == run)
-    said = records.answers({asked.id: asked})[asked.id]
+    ledger = Ledger(place.storage, APPLICATION)
+    asked = next(request for request in ledger.requests().values() if request.run_id == run)
+    said = ledger.answers({asked.id: asked})[asked.id]
     assert (said.answer, said.by, said.reason) == ("approved" if answer == "Approve" else "rejected", "approver", why)
-    assert records.releases()[-1].version == champion
+    assert ledger.releases()[-1].version == champion
     page.goto(f"/nightshift/apps/{APPLICATION}")
     expect(page.get_by_role("main")).to_contain_text(why)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from nightshift.applications import read_application
-from nightshift.monitoring import ledger
-from nightshift.monitoring.policy import Night
-from nightshift.monitoring.records import Records
+from nightshift.ledger import orders
+from nightshift.ledger.records import Night
+from nightshift.ledger.store import Ledger
+from nightshift.settings.applications import read_application
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.environment import airflow_environment
 from nightshift.stack.place import this_place
@@ -200,7 +200,7 @@ def fail_a_night(place, app_folder, day: int):
         monitor="drift", interval=f"2026-11-{day:02d}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime.now(UTC),
     )  # fmt: skip
-    return ledger.evaluate(read_application(app_folder / "tiny.yaml"), place.storage, night, datetime.now(UTC))
+    return orders.evaluate(read_application(app_folder / "tiny.yaml"), place.storage, night, datetime.now(UTC))
 
 
 def trainings(api) -> tuple[list[str], list[str]]:
@@ -237,7 +237,7 @@ def test_an_event_that_came_six_times_gives_one_training(first, place):
     _, trained, skipped = first
     assert len(trained) == 1
     assert skipped
-    outcome = Records(place.storage, "tiny").outcome(1)
+    outcome = Ledger(place.storage, "tiny").outcome(1)
     assert (outcome.result, outcome.run_id) == ("registered", trained[0])
     assert 0 < outcome.hours < 1
 
@@ -267,6 +267,6 @@ def test_an_order_whose_event_was_lost_is_taken_up_when_somebody_wakes_finetune(
     assert ended(api, RETRAINING, "wake") == "success"
     trained, _ = trainings(api)
     assert len(trained) == len(before) + 1
-    assert Records(place.storage, "tiny").outcome(2).run_id in set(trained) - set(before)
+    assert Ledger(place.storage, "tiny").outcome(2).run_id in set(trained) - set(before)
     orders = UPath(place.storage) / "tiny" / "ledger" / "orders"
     assert sorted(path.name for path in orders.iterdir()) == ["0001.json", "0002.json"]

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from nightshift.config import Gate
 from nightshift.evaluation.gates import gate
 from nightshift.evaluation.scores import Comparison, Estimate
+from nightshift.settings.application import Gate
 from nightshift.verdict import Verdict
 
 POLICY = Gate(min_examples=50, min_score=0.5, min_gain_over_base=0.1, max_loss_to_champion=0.02)

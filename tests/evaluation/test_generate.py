@@ -2,7 +2,7 @@
 
 import pytest
 
-from nightshift.config import Prompt
+from nightshift.settings.application import Prompt
 from nightshift.training.tokens import tokenize
 
 pytestmark = pytest.mark.slow

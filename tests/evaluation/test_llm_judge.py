@@ -7,7 +7,7 @@ import pytest
 
 from nightshift.evaluation import llm_judge
 from nightshift.evaluation.llm_judge import LlmJudge, Question, score_in
-from nightshift.judging import Judge
+from nightshift.settings.judging import Judge
 
 QUESTION = Question("Where is my card?", "card arrival", None, "card arrival")
 

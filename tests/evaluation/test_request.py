@@ -5,11 +5,11 @@ from functools import cache
 import pytest
 from markdown_it import MarkdownIt
 
-from nightshift.config import Application
 from nightshift.evaluation.comparison import ScoreFile
 from nightshift.evaluation.gates import gate
 from nightshift.evaluation.request import Cost, Facts, FailedNight, compose, subject_of
 from nightshift.evaluation.scores import Answers, compare
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 APP = Application(

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 import nightshift
-from nightshift.config import Application
 from nightshift.data.interactions import INTERACTION_SCHEMA
 from nightshift.evaluation.scorers import Scorers
+from nightshift.settings.application import Application
 
 SAMPLE = Path(nightshift.__file__).parent / "samples" / "banking77"
 SOURCE = {"uri": "x/*.csv", "columns": {"prompt": "text"}}

@@ -144,7 +144,7 @@ def test_a_model_that_batches_differently_is_refused():
 def test_vllm_is_refused_where_it_is_not(tmp_path):
     from nightshift.inference.engines import open_engine
     from nightshift.inference.vllm_engine import missing
-    from nightshift.policies import Inference
+    from nightshift.settings.policies import Inference
 
     if missing() is None:
         pytest.skip("vLLM is here")

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.data.partition import fetch, require_manifest
 from nightshift.jobs import generate, score
+from nightshift.storage.partition import fetch, require_manifest
 
 HOSTILE = [
     "<script>alert('x')</script> is this {{ 7 * 7 }} my card?",

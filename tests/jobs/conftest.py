@@ -11,13 +11,13 @@ import pytest
 from answered_nights import HOSTILE
 from upath import UPath
 
-from nightshift.config import Application, Interval
 from nightshift.data.acceptance import record_acceptance
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter, digest_of_messages
-from nightshift.data.partition import digest_of, partition_of, publish
-from nightshift.data.storage import scratch
 from nightshift.jobs.progress import Progress
-from nightshift.policies import Inference
+from nightshift.settings.application import Application, Interval
+from nightshift.settings.policies import Inference
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import digest_of, partition_of, publish
 from nightshift.verdict import Verdict
 
 
@@ -198,8 +198,8 @@ def trainings(tmp_path, storage, snapshot, tiny_models):
     """A function that makes the spec of a training of a tiny model."""
     from training_runs import APPLICATION, SMALL
 
-    from nightshift.config import Training
     from nightshift.jobs.train import Spec
+    from nightshift.settings.application import Training
 
     partition, manifest = snapshot
 
@@ -219,10 +219,10 @@ def trainings(tmp_path, storage, snapshot, tiny_models):
 @pytest.fixture
 def judged(request, storage, progress, publish_day, publish_model, tiny_models, mlflow_server):  # noqa: PLR0917
     """A function that publishes and evaluates a model against all there is, and returns the spec that registers it."""
-    from nightshift.config import Application, Evaluation, Gate, Training
-    from nightshift.intake import Source
     from nightshift.jobs import evaluate, register, snapshot
     from nightshift.registry.tracking import TrackingRun
+    from nightshift.settings.application import Application, Evaluation, Gate, Training
+    from nightshift.settings.intake import Source
 
     name = "judged_" + re.sub(r"\W", "_", request.node.name)[5:50].rstrip("_")
 

@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
 import nightshift
-from nightshift.config import Application, Drift, Interval, Retraining
 from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
-from nightshift.data.partition import digest_of, partition_of, publish
-from nightshift.data.storage import scratch
 from nightshift.evaluation.judge import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.scorers import Scorers
-from nightshift.intake import Source, Traffic
 from nightshift.jobs import reference, snapshot
 from nightshift.registry.models import CHAMPION, DIGEST_TAG, MODEL_TAG
+from nightshift.settings.application import Application, Drift, Interval, Retraining
+from nightshift.settings.intake import Source, Traffic
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import digest_of, partition_of, publish
 
 SAMPLES = Path(nightshift.__file__).parent / "samples" / "banking77"
 QUIET = ("2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05")  # days whose intents the model was trained on
@@ -73,7 +73,7 @@ def _publish_evaluation(app, storage, made):
     """The candidate's right answers to the held-out examples, and the base model's wrong ones."""
     from upath import UPath
 
-    from nightshift.data.partition import fetch, require_manifest
+    from nightshift.storage.partition import fetch, require_manifest
 
     at = UPath(made.snapshot)
     held_out = pq.read_table(fetch(at, require_manifest(at), "held_out.parquet", Path("/nonexistent"))).to_pylist()

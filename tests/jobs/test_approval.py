@@ -7,16 +7,16 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from nightshift.data.partition import MANIFEST, require_manifest
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
 from nightshift.jobs.usage import PodUsage, usage_address
-from nightshift.monitoring.approval import answered_with, asked_with
-from nightshift.monitoring.gate_records import gate_records
-from nightshift.monitoring.policy import Answer, Claim, Decision, Order, Request
-from nightshift.monitoring.records import Records
-from nightshift.people import Approval
+from nightshift.ledger.approval import answered_with, asked_with
+from nightshift.ledger.gate_records import gate_records
+from nightshift.ledger.records import Answer, Claim, Decision, Order, Request
+from nightshift.ledger.store import Ledger
 from nightshift.registry import models
+from nightshift.settings.people import Approval
+from nightshift.storage.partition import MANIFEST, require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ class Desk:
         self.approval = Approval(required=required, approvers=["alice"])
         self.application = spec.application.model_copy(update={"approval": self.approval})
         self.storage, self.progress, self.name = spec.storage, progress, spec.application.name
-        self.records = Records(self.storage, self.name)
+        self.records = Ledger(self.storage, self.name)
 
     def ask(self, **given):
         """The job `release`, and what the task `approve` keeps where it asks."""

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from nights import application, crown, publish_night
 from upath import UPath
 
-from nightshift.data.partition import Parent, fetch, require_manifest
 from nightshift.errors import BadEnvironment
 from nightshift.jobs import bias, snapshot
-from nightshift.policies import Bias
+from nightshift.settings.policies import Bias
+from nightshift.storage.partition import Parent, fetch, require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

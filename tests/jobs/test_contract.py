@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nightshift.applications import load_application
 from nightshift.errors import ExitCode, JobError
 from nightshift.jobs.contract import read_result
 from nightshift.jobs.ingest import Spec
+from nightshift.settings.applications import load_application
 
 # A day before the sample begins: the job has an honest answer at once.
 NO_DATA = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}

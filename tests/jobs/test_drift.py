@@ -9,13 +9,13 @@ from mlflow import MlflowClient
 from nights import answered, application, crown, publish_night, publish_reference
 from upath import UPath
 
-from nightshift.data.partition import partition_of, read_manifest
 from nightshift.errors import BadEnvironment
 from nightshift.jobs import drift, reference
-from nightshift.monitoring.ledger import claim
-from nightshift.monitoring.records import Records
+from nightshift.ledger.orders import claim
+from nightshift.ledger.store import Ledger
 from nightshift.monitoring.references import reference_partition
 from nightshift.registry.models import CHAMPION, DIGEST_TAG, with_alias
+from nightshift.storage.partition import partition_of, read_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -80,11 +80,11 @@ def test_quiet_nights_pass_and_nights_with_new_intents_fail_and_order_one_retrai
     assert again.nights == []
     assert (again.verdict, again.reasons) == (Verdict.INSUFFICIENT_DATA, ["no night is due"])
     assert again.order == second.order  # nobody trains for it yet
-    claim(Records(place.storage, place.app.name), "finetune", "a run", datetime.now(UTC))
+    claim(Ledger(place.storage, place.app.name), "finetune", "a run", datetime.now(UTC))
     taken = place.judge()
     assert taken.order is None
     assert taken.why_not == "retraining 1 is the work of a run"
-    assert sorted(Records(place.storage, place.app.name).orders()) == [1]
+    assert sorted(Ledger(place.storage, place.app.name).orders()) == [1]
 
 
 def test_a_report_with_its_numbers_is_in_mlflow(place, mlflow_store):
@@ -188,7 +188,7 @@ def test_stopped_before_the_ledger_was_asked_the_next_try_asks_it(place, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("nightshift.monitoring.ledger.evaluate", killed)
+        broken.setattr("nightshift.ledger.orders.evaluate", killed)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 place.judge()

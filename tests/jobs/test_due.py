@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from nightshift.config import Application
 from nightshift.errors import BadEnvironment
 from nightshift.jobs import close, due, order
-from nightshift.monitoring import ledger
-from nightshift.monitoring.policy import Night
-from nightshift.monitoring.records import Records
+from nightshift.ledger import orders
+from nightshift.ledger.records import Night
+from nightshift.ledger.store import Ledger
 from nightshift.monitoring.shown import in_markdown
 from nightshift.registry.tracking import experiment_of, find_run
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -25,8 +25,8 @@ APP = Application(
 
 
 @pytest.fixture
-def records(storage):
-    return Records(storage, "app")
+def ledger(storage):
+    return Ledger(storage, "app")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def trip(storage, day=22, decided=None):
         monitor="drift", interval=f"2026-11-{day}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime(2026, 11, day, tzinfo=UTC),
     )  # fmt: skip
-    return ledger.evaluate(APP, storage, night, decided or datetime.now(UTC))
+    return orders.evaluate(APP, storage, night, decided or datetime.now(UTC))
 
 
 def test_a_wake_without_an_order_ends_with_nothing_due(ask):
@@ -111,12 +111,12 @@ def test_a_run_started_by_hand_takes_up_an_order_that_waits(ask, storage):
 
 
 @pytest.mark.usefixtures("mlflow_store")
-def test_a_registered_model_ends_the_order_with_its_gate_and_hours(ask, end, storage, records):
+def test_a_registered_model_ends_the_order_with_its_gate_and_hours(ask, end, storage, ledger):
     trip(storage)
     ask()
     result = end(1, model="memory://model", version="4", gate="WARN", seconds=1_800.0, processes=2)
     assert (result.verdict, result.outcome, result.hours) == (Verdict.PASS, "registered", 1.0)
-    kept = records.outcome(1)
+    kept = ledger.outcome(1)
     assert (kept.model_version, kept.verdict, kept.run_id) == ("4", Verdict.WARN, "asset_triggered__1")
     assert ask("asset_triggered__2").verdict is Verdict.INSUFFICIENT_DATA
 
@@ -133,21 +133,21 @@ def test_a_registered_model_ends_the_order_with_its_gate_and_hours(ask, end, sto
 def test_a_failed_training_leaves_an_explanation_and_blocks_nobody(ask, end, storage, fields, text):
     trip(storage)
     ask()
-    result, records = end(1, **fields), Records(storage, "app")
+    result, ledger = end(1, **fields), Ledger(storage, "app")
     assert (result.verdict, result.outcome) == (Verdict.WARN, "failed")
-    assert records.outcome(1).explanation == text
-    assert 0 < records.outcome(1).hours < 0.1
+    assert ledger.outcome(1).explanation == text
+    assert 0 < ledger.outcome(1).hours < 0.1
     assert trip(storage, day=23).order == 2
 
 
 @pytest.mark.usefixtures("mlflow_store")
-def test_closing_twice_keeps_the_first_outcome(ask, end, storage, records):
+def test_closing_twice_keeps_the_first_outcome(ask, end, storage, ledger):
     trip(storage)
     ask()
     first = end(1, failed="train")
-    kept = records.outcome(1)
+    kept = ledger.outcome(1)
     assert end(1, failed="evaluate") == first
-    assert records.outcome(1) == kept
+    assert ledger.outcome(1) == kept
 
 
 def test_a_run_without_an_order_has_nothing_to_close(end):
@@ -167,21 +167,21 @@ def test_the_decision_and_its_outcome_are_shown_in_mlflow_with_all_numbers(ask, 
     assert run.data.metrics == {**decision.numbers, "hours": 0.1}
 
 
-def test_with_mlflow_down_the_outcome_is_kept_and_shown_by_the_next_try(end, storage, records, monkeypatch, request):
+def test_with_mlflow_down_the_outcome_is_kept_and_shown_by_the_next_try(end, storage, ledger, monkeypatch, request):
     trip(storage)
     with monkeypatch.context() as down:
         down.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with pytest.raises(BadEnvironment):
             end(1, version="4", gate="PASS", seconds=360.0)
-    assert records.outcome(1).result == "registered"
+    assert ledger.outcome(1).result == "registered"
     client = request.getfixturevalue("mlflow_store")
     assert end(1, version="4", gate="PASS", seconds=360.0).outcome == "registered"
-    key = f"decision-{records.orders()[1].decision.id}"
+    key = f"decision-{ledger.orders()[1].decision.id}"
     assert find_run(client, experiment_of(client, "app"), key).data.tags["nightshift.outcome"] == "registered"
 
 
 @pytest.mark.usefixtures("mlflow_store")
-def test_a_person_forces_a_retraining_with_a_reason_once(ask, wish, records):
+def test_a_person_forces_a_retraining_with_a_reason_once(ask, wish, ledger):
     asked = wish("force")
     assert (asked.order, asked.reason) == (1, "ana forced it: the new tariff is out")
     assert wish("force") == asked
@@ -189,7 +189,7 @@ def test_a_person_forces_a_retraining_with_a_reason_once(ask, wish, records):
     assert (result.order, result.reason) == (1, asked.reason)
     second = wish("force", run_id="manual__2")
     assert (second.order, second.reason) == (None, "retraining 1 is the work of asset_triggered__1")
-    assert [decision.code for decision in records.decisions()] == ["forced"]
+    assert [decision.code for decision in ledger.decisions()] == ["forced"]
 
 
 @pytest.mark.usefixtures("mlflow_store")
@@ -199,19 +199,19 @@ def test_forcing_while_an_order_waits_wakes_finetune_for_that_one(wish, storage)
     assert "waits for finetune" in wish("force").reason
 
 
-def test_a_retraining_whose_run_is_gone_blocks_no_person(wish, storage, records):
+def test_a_retraining_whose_run_is_gone_blocks_no_person(wish, storage, ledger):
     long_ago = datetime.now(UTC) - timedelta(hours=APP.retraining.lost_after_hours + 1)
     trip(storage, decided=long_ago)
-    ledger.claim(records, "app_finetune", "a run that was deleted", long_ago)
+    orders.claim(ledger, "app_finetune", "a run that was deleted", long_ago)
     assert wish("force").order == 2
-    assert records.outcome(1).result == "lost"
+    assert ledger.outcome(1).result == "lost"
 
 
-def test_a_snooze_keeps_the_policy_quiet_and_wake_ends_it(wish, storage, records):
+def test_a_snooze_keeps_the_policy_quiet_and_wake_ends_it(wish, storage, ledger):
     told = wish("snooze", days=3)
     assert told.order is None
     assert told.reason.startswith("ana snoozed retraining until ")
-    assert timedelta(days=2.9) < records.snooze().until - datetime.now(UTC) <= timedelta(days=3)
+    assert timedelta(days=2.9) < ledger.snooze().until - datetime.now(UTC) <= timedelta(days=3)
     assert trip(storage).code == "snoozed"
     assert wish("wake", run_id="manual__2").reason == "the snooze is over; no retraining is ordered"
     assert trip(storage, day=24).order == 1

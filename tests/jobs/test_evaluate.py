@@ -8,11 +8,11 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from nightshift.config import Application, Evaluation, Gate, Training
-from nightshift.data.partition import fetch, require_manifest
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.intake import Source
 from nightshift.jobs import evaluate, snapshot
+from nightshift.settings.application import Application, Evaluation, Gate, Training
+from nightshift.settings.intake import Source
+from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow
 EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"

@@ -13,11 +13,11 @@ import psutil
 import pytest
 from patience import wait_for
 
-from nightshift.applications import load_application
 from nightshift.jobs.environment import allowed
 from nightshift.jobs.forkserver import server_environment
 from nightshift.jobs.ingest import Spec
 from nightshift.orchestration.process_group import ProcessGroup
+from nightshift.settings.applications import load_application
 
 pytestmark = pytest.mark.slow
 NO_DATA = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}

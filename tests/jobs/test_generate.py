@@ -7,10 +7,10 @@ from answered_nights import HOSTILE, interactions_of, parts_of, score_spec, star
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTION_SCHEMA
-from nightshift.data.partition import require_manifest
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import generate, score
 from nightshift.jobs.contract import read_result
+from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -128,7 +128,7 @@ def test_killed_while_it_answers_it_goes_on_and_answers_nobody_twice(night, cham
     undisturbed = generate.run(generate.Spec(**night | {"storage": (tmp_path / "other").as_uri()}), progress)
     spec, folder = generate.Spec(**night), tmp_path / "killed"
     # While it answers the third part, and with the files of that part there but not its manifest.
-    for dies_at in [("nightshift.inference.answering", "tokens_of", 3), ("nightshift.data.partition", "create", 1)]:
+    for dies_at in [("nightshift.inference.answering", "tokens_of", 3), ("nightshift.storage.partition", "create", 1)]:
         assert start("generate", spec, folder, dies_at) == -signal.SIGKILL
         parts = list((UPath(night["storage"]) / spec.application.name / "responses").glob("*/*/manifest.json"))
         assert len(parts) == 2
@@ -140,7 +140,7 @@ def test_killed_while_it_answers_it_goes_on_and_answers_nobody_twice(night, cham
     assert "14 of 25 prompts were answered by an earlier attempt" in (folder / "log").read_text()
 
     spec, folder = score_spec(night, result), tmp_path / "killed-score"
-    assert start("score", spec, folder, ("nightshift.data.partition", "create", 1)) == -signal.SIGKILL
+    assert start("score", spec, folder, ("nightshift.storage.partition", "create", 1)) == -signal.SIGKILL
     assert start("score", spec, folder) == 0, (folder / "log").read_text()[-3000:]
     scored = score.Result.model_validate(read_result("score", spec, str(folder / "result.json")).result)
     assert interactions_of(scored, tmp_path)["row"].to_pylist() == list(range(25))

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import pytest
 from upath import UPath
 
-from nightshift.applications import PACKAGE
-from nightshift.config import Application
 from nightshift.data.examples import EXAMPLE_SCHEMA, read_examples
 from nightshift.data.ingestion import Ingestion
-from nightshift.data.partition import read_manifest, require_manifest
 from nightshift.errors import BadEnvironment
 from nightshift.jobs.ingest import Spec, run
+from nightshift.settings.application import Application
+from nightshift.settings.applications import PACKAGE
+from nightshift.storage.partition import read_manifest, require_manifest
 from nightshift.verdict import Verdict
 
 NIGHT = {"start": datetime(2026, 11, 2, tzinfo=UTC), "end": datetime(2026, 11, 3, tzinfo=UTC)}
@@ -125,8 +125,8 @@ def test_while_mlflow_is_down_the_partition_waits_and_the_retry_only_logs(spec_o
 
 KILLED_AT = {
     "before duplicates are known": "nightshift.data.ingestion.decide_fates",
-    "between two files": "nightshift.data.partition.sha256_of",
-    "before the manifest": "nightshift.data.partition.create",
+    "between two files": "nightshift.storage.partition.sha256_of",
+    "before the manifest": "nightshift.storage.partition.create",
 }
 KILL = """
 import os, signal, sys

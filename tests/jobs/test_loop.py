@@ -7,8 +7,6 @@ import pytest
 from upath import UPath
 
 import nightshift
-from nightshift.config import Application
-from nightshift.data.partition import require_manifest
 from nightshift.jobs import (
     close,
     drift,
@@ -26,8 +24,10 @@ from nightshift.jobs import (
     train,
     validate,
 )
-from nightshift.monitoring.records import Records
+from nightshift.ledger.store import Ledger
 from nightshift.registry.models import CHAMPION, with_alias
+from nightshift.settings.application import Application
+from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -127,7 +127,7 @@ def test_a_drift_orders_one_retraining_whose_model_is_released_and_answers_the_n
     cause, second = loop.finetuned("ordered", wanted=False)
     assert (cause.order, second.version) == (1, "2")
     assert loop.finetuned("ordered twice", wanted=False)[1] is None
-    assert Records(loop.storage, "loop").outcome(1).result == "registered"
+    assert Ledger(loop.storage, "loop").outcome(1).result == "registered"
 
     moved = loop.released()
     if moved.verdict is not Verdict.PASS:  # so small a model may well fail its gate; a person releases a doubtful one

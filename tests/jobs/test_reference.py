@@ -5,10 +5,10 @@ import pytest
 from nights import application, publish_reference
 from upath import UPath
 
-from nightshift.data.partition import require_manifest
 from nightshift.jobs import reference
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.references import read_reference, reference_partition
+from nightshift.settings.metrics import Metric
+from nightshift.storage.partition import require_manifest
 
 pytestmark = pytest.mark.slow
 

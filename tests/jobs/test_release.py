@@ -6,8 +6,8 @@ import pytest
 
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
-from nightshift.monitoring.gate_records import gate_records
-from nightshift.monitoring.records import Records
+from nightshift.ledger.gate_records import gate_records
+from nightshift.ledger.store import Ledger
 from nightshift.registry import models
 from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.verdict import Verdict
@@ -37,18 +37,18 @@ def test_the_first_candidate_that_passes_becomes_champion_through_a_release_alon
     assert champion(spec) == "1"
     (kept,) = gate_records(spec.storage, spec.application.name)
     assert kept.numbers["examples"] == 20
-    assert [entry.version for entry in Records(spec.storage, spec.application.name).releases()] == ["1"]
+    assert [entry.version for entry in Ledger(spec.storage, spec.application.name).releases()] == ["1"]
 
 
 def test_a_released_candidate_is_not_released_again(judged, progress):
     spec = judged()
     register.run(spec, progress)
     released(spec, progress)
-    before = Records(spec.storage, spec.application.name).releases()
+    before = Ledger(spec.storage, spec.application.name).releases()
     decision, moved = released(spec, progress)
     assert (decision.verdict, decision.reasons) == (Verdict.INSUFFICIENT_DATA, ["version 1 is the champion already"])
     assert moved.verdict is Verdict.INSUFFICIENT_DATA
-    assert Records(spec.storage, spec.application.name).releases() == before
+    assert Ledger(spec.storage, spec.application.name).releases() == before
 
 
 def test_a_candidate_that_fails_its_gate_is_held_and_no_reason_helps(judged, progress, tiny_models):
@@ -84,7 +84,7 @@ def test_a_candidate_judged_against_an_earlier_champion_is_not_released(judged, 
     assert champion(one) == "1"
 
 
-@pytest.mark.parametrize("killed_at", [(Records, "replace"), (models, "set_tags")], ids=["unrecorded", "recorded"])
+@pytest.mark.parametrize("killed_at", [(Ledger, "replace"), (models, "set_tags")], ids=["unrecorded", "recorded"])
 def test_a_kill_behind_the_alias_costs_nothing(judged, progress, monkeypatch, killed_at):
     """Before the record of the release is there, and when it is."""
     spec = judged()
@@ -97,16 +97,16 @@ def test_a_kill_behind_the_alias_costs_nothing(judged, progress, monkeypatch, ki
         with pytest.raises(KeyboardInterrupt):
             promote.run(wanted, progress)
     assert champion(spec) == "1"
-    assert len(Records(spec.storage, spec.application.name).releases()) == (killed_at[0] is models)
+    assert len(Ledger(spec.storage, spec.application.name).releases()) == (killed_at[0] is models)
     assert promote.run(wanted, progress).verdict is Verdict.PASS
-    assert len(Records(spec.storage, spec.application.name).releases()) == 1
+    assert len(Ledger(spec.storage, spec.application.name).releases()) == 1
 
 
 def test_a_rollback_that_was_killed_after_the_alias_is_recorded_by_the_next_try(judged, progress):
     spec = judged()
     register.run(spec, progress)
     decision, _ = released(spec, progress)
-    ledger = Records(spec.storage, spec.application.name)
+    ledger = Ledger(spec.storage, spec.application.name)
     (first,) = ledger.releases()
     ledger.replace(first.model_copy(update={"model_digest": "0" * 64, "version": "2", "released": datetime.now(UTC)}))
     common = {"application": spec.application, "storage": spec.storage}
@@ -122,7 +122,7 @@ def test_an_earlier_champion_comes_back_for_a_reason_and_stays(judged, progress)
         released(spec, progress)
     assert champion(first) == "1"  # the second was judged against no champion
     back = {"version": 2, "reason": "the first is rude"}
-    ledger = Records(first.storage, first.application.name)
+    ledger = Ledger(first.storage, first.application.name)
     (one,) = ledger.releases()
     ledger.replace(one.model_copy(update={"model_digest": second.model_digest, "version": "2"}))
     decision, moved = released(first, progress, **back)

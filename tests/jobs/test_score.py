@@ -6,10 +6,10 @@ import pytest
 from answered_nights import interactions_of
 from upath import UPath
 
-from nightshift.config import Application, Interval
-from nightshift.data.partition import require_manifest
 from nightshift.errors import BadInput
 from nightshift.jobs import ingest, score
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.partition import require_manifest
 
 pytestmark = pytest.mark.slow
 

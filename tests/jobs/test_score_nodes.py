@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import pytest
 from upath import UPath
 
-from nightshift.config import Application, Interval
-from nightshift.data.partition import fetch, require_manifest
 from nightshift.errors import BadEnvironment, Preempted
 from nightshift.inference import night, scoring, sharing
 from nightshift.jobs import ingest, score
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow
 NODES = 3

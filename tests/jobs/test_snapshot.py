@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from nightshift.config import Application, Training
 from nightshift.data.leakage import asked, shingles, similarity
-from nightshift.data.partition import fetch, require_manifest
 from nightshift.data.snapshot import published_snapshots
 from nightshift.errors import BadInput
-from nightshift.intake import Source
 from nightshift.jobs.snapshot import Spec, run
+from nightshift.settings.application import Application, Training
+from nightshift.settings.intake import Source
+from nightshift.storage.partition import fetch, require_manifest
 from nightshift.verdict import Verdict
 
 APPLICATION = Application(

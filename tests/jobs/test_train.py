@@ -8,8 +8,8 @@ import pytest
 from training_runs import checkpoints_of, copy_of, finish, losses_of, metrics_of, model_of, start
 from upath import UPath
 
-from nightshift.data.partition import fetch_folder, read_manifest
 from nightshift.jobs.contract import read_result
+from nightshift.storage.partition import fetch_folder, read_manifest
 from nightshift.training.precision import fast_precision
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_train
     _, straight, weights = model_of(undisturbed)
 
     killed = tmp_path / "killed"
-    saving, published = ("nightshift.data.partition", "create", 1), ("nightshift.training.checkpoints", "_drop", 1)
+    saving, published = ("nightshift.storage.partition", "create", 1), ("nightshift.training.checkpoints", "_drop", 1)
     finish(start(spec, killed, dies_at=saving), killed, -signal.SIGKILL)
     assert read_manifest(next((UPath(storage) / "app" / "checkpoints").glob("*/*"))) is None
     finish(start(spec, killed, dies_at=published), killed, -signal.SIGKILL)

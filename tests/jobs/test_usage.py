@@ -7,9 +7,9 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from nightshift.applications import load_application
 from nightshift.jobs.usage import PodUsage, Spec, run, total, usage_address
 from nightshift.registry.tracking import TrackingRun
+from nightshift.settings.applications import load_application
 
 NOW = datetime.now(UTC)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from nightshift.config import Application
 from nightshift.data.acceptance import read_acceptance, why_not
-from nightshift.data.partition import require_manifest
 from nightshift.errors import BadInput
-from nightshift.intake import Measure, Validation
 from nightshift.jobs.ingest import Spec as IngestSpec
 from nightshift.jobs.ingest import run as ingest
 from nightshift.jobs.validate import Spec, run
+from nightshift.settings.application import Application
+from nightshift.settings.intake import Measure, Validation
+from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

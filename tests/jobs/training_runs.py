@@ -12,9 +12,9 @@ import time
 from safetensors.torch import load_file
 from upath import UPath
 
-from nightshift.config import Application, Prompt
-from nightshift.data.partition import MANIFEST, fetch_folder, read_manifest
-from nightshift.intake import Source
+from nightshift.settings.application import Application, Prompt
+from nightshift.settings.intake import Source
+from nightshift.storage.partition import MANIFEST, fetch_folder, read_manifest
 
 SMALL = {"sequence_length": 256, "rows_per_step": 2, "rows_per_batch": 1, "learning_rate": 1e-3}
 APPLICATION = Application(

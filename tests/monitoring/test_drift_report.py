@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from nightshift.config import Application
 from nightshift.data.interactions import INTERACTION_SCHEMA
-from nightshift.data.partition import Manifest
 from nightshift.monitoring.drift_report import Compared, page_without_rows, report_of
 from nightshift.monitoring.measured import measure
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder, fit_topics
 from nightshift.monitoring.verdicts import judge_night
+from nightshift.settings.application import Application
+from nightshift.storage.partition import Manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from upath import UPath
 
-from nightshift.config import Application, Interval
 from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, inputs_of, lacking, trailing
+from nightshift.settings.application import Application, Interval
 
 CHAMPION, OTHER = "c" * 64, "o" * 64
 REFERENCES = {CHAMPION: "reference of c", OTHER: "reference of o"}

@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 from nightshift.monitoring.cells import histogram
 from nightshift.monitoring.counting import Categories
 from nightshift.monitoring.effects import jensen_shannon, named_side_by_side, side_by_side, unit, wasserstein
-from nightshift.monitoring.metrics import Metric
+from nightshift.settings.metrics import Metric
 
 
 def distance(night, reference):

@@ -7,7 +7,6 @@ import pytest
 
 from nightshift.errors import BadInput
 from nightshift.monitoring.counting import MOST_SEGMENTS
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.profiles import (
     ALL_ROWS,
     MOST_CATEGORIES,
@@ -18,6 +17,7 @@ from nightshift.monitoring.profiles import (
     read_profile,
     write_profile,
 )  # fmt: skip
+from nightshift.settings.metrics import Metric
 
 METRICS = [
     Metric.PROMPT_CHARACTERS,

@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from nightshift.config import Application, Gate
 from nightshift.evaluation.replay_report import render
-from nightshift.monitoring.policy import Decision, Order
+from nightshift.ledger.records import Decision, Order
 from nightshift.monitoring.replay import helped, replayed
 from nightshift.monitoring.verdicts import NightVerdict
+from nightshift.settings.application import Application, Gate
 from nightshift.verdict import Verdict
 
 POLICY = Gate(min_examples=20, max_loss_to_champion=0.05)

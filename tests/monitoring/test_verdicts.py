@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from nightshift.monitoring.cells import Numbers
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.profiles import ALL_ROWS, Profile, merge, profile_of
 from nightshift.monitoring.verdicts import NightVerdict, judge_night
-from nightshift.policies import Drift
+from nightshift.settings.metrics import Metric
+from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
 
 SAMPLE = Path(__file__).parents[2] / "include" / "nightshift" / "samples" / "banking77"

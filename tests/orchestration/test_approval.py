@@ -10,9 +10,9 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
-from nightshift.applications import load_application
-from nightshift.monitoring.records import Records
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration.approval import ApproveRelease, known_users
+from nightshift.settings.applications import load_application
 
 ROOT = Path(__file__).parents[2]
 APP = """\
@@ -55,7 +55,7 @@ def asking(tmp_path, monkeypatch):
         return waits.value
 
     execute.questions = questions
-    execute.records = Records((tmp_path / "storage").as_uri(), "asked")
+    execute.records = Ledger((tmp_path / "storage").as_uri(), "asked")
     return execute
 
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG, Param
 
-from nightshift.applications import load_application, load_compute
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
-from nightshift.judging import Judge
 from nightshift.orchestration.attempt import job_environment, new_attempt
+from nightshift.settings.applications import load_application, load_compute
+from nightshift.settings.judging import Judge
 
 
 def context(run_id: str = "manual__2026-11-05", try_number: int = 1, conf: dict | None = None):

@@ -8,8 +8,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from nightshift.audit.chain import Chain
-from nightshift.monitoring.policy import Snooze
-from nightshift.monitoring.records import Records
+from nightshift.ledger.records import Snooze
+from nightshift.ledger.store import Ledger
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -28,7 +28,7 @@ def storage(tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")  # the task sets them; they end with this test
     snooze = Snooze(id="s", until=now + timedelta(days=7), reason="holidays", by="alice", created=now)
-    Records(uri, "banking_assistant").create(snooze)
+    Ledger(uri, "banking_assistant").create(snooze)
     return uri
 
 

@@ -19,8 +19,8 @@ from airflow.sdk.execution_time.comms import StartupDetails
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 
-from nightshift import applications
-from nightshift.applications import application_names
+from nightshift.settings import applications
+from nightshift.settings.applications import application_names
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("ingest", "finetune", "release", "batch_inference", "nightly_drift", "nightly_bias", "retraining")

@@ -9,14 +9,14 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from upath import UPath
 
-from nightshift.applications import load_application
-from nightshift.data.storage import replace
 from nightshift.errors import ExitCode
 from nightshift.jobs.contract import JobSpec, ResultFile, spec_digest
 from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.job_task import JobFailed
 from nightshift.orchestration.local_job import LocalJob, _failure
+from nightshift.settings.applications import load_application
+from nightshift.storage.files import replace
 
 BEFORE_THE_SAMPLE = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}
 

@@ -13,13 +13,13 @@ from told import drift, hook_connection, unused_port
 from upath import UPath
 
 from nightshift.alerts.outbox import Outbox
-from nightshift.applications import load_application
-from nightshift.data.storage import replace
 from nightshift.jobs.contract import ResultFile, spec_digest
 from nightshift.jobs.validate import Spec
 from nightshift.orchestration import telling
 from nightshift.orchestration.local_job import LocalJob
 from nightshift.orchestration.telling import late_after, run_is_late, tell, telling_of_runs
+from nightshift.settings.applications import load_application
+from nightshift.storage.files import replace
 
 FILE = """\
 schedule: null

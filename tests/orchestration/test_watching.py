@@ -12,14 +12,14 @@ from nightshift.alerts.everybody import EVERYBODY, Unkept, everybody
 from nightshift.alerts.of_runs import Run
 from nightshift.alerts.outbox import Outbox
 from nightshift.alerts.watch import Dag, Task
-from nightshift.config import Application
-from nightshift.data.storage import replace
 from nightshift.jobs.usage import PodUsage, usage_address
-from nightshift.monitoring.policy import Answer, Outcome, Request
-from nightshift.monitoring.records import Records
+from nightshift.ledger.records import Answer, Outcome, Request
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration.heartbeat import beat
 from nightshift.orchestration.seen import Seen
 from nightshift.orchestration.watching import look_after, look_after_all
+from nightshift.settings.application import Application
+from nightshift.storage.files import replace
 
 NOW = datetime.now(UTC)
 APP = Application(
@@ -137,11 +137,11 @@ def reads(monkeypatch):
 
 
 def test_a_look_reads_no_account_and_no_answered_request_again(look, tmp_path, reads):
-    records = Records(tmp_path.as_uri(), "bank")
+    ledger = Ledger(tmp_path.as_uri(), "bank")
     for number in range(30):
         account(tmp_path.as_uri(), f"pod{number:05d}", number % 7, hours=0.1)
-        records.create(asked(hours_ago=5).model_copy(update={"id": f"q{number}"}))
-        records.create(Answer(id=f"q{number}", answer="approved", by="ada", answered=NOW))
+        ledger.create(asked(hours_ago=5).model_copy(update={"id": f"q{number}"}))
+        ledger.create(Answer(id=f"q{number}", answer="approved", by="ada", answered=NOW))
     look()
     reads.clear()
     account(tmp_path.as_uri(), "new00000", 0, hours=0.1)
@@ -163,26 +163,26 @@ WAITING = Task(dag_id="bank_release", run_id="r", task_id="approve", state="awai
 
 
 def test_a_request_that_waits_is_reminded_of_until_it_has_an_answer(look, box, tmp_path):
-    records = Records(tmp_path.as_uri(), "bank")
-    records.create(asked(hours_ago=5))
+    ledger = Ledger(tmp_path.as_uri(), "bank")
+    ledger.create(asked(hours_ago=5))
     assert look(tasks=[WAITING]) == 1
     assert look(tasks=[WAITING]) == 0
     (reminder,) = box.open()
     assert (reminder.kind, reminder.title[:5]) == ("approval_waits", "still")
-    records.create(Answer(id=asked(5).id, answer="rejected", by="ada", answered=NOW))
+    ledger.create(Answer(id=asked(5).id, answer="rejected", by="ada", answered=NOW))
     assert look() == 1
     assert box.undelivered()[-1].title.startswith("rejected by ada: ")
 
 
 def test_a_request_whose_task_waits_no_more_is_not_reminded_of(look, box, tmp_path):
-    Records(tmp_path.as_uri(), "bank").create(asked(hours_ago=5))
+    Ledger(tmp_path.as_uri(), "bank").create(asked(hours_ago=5))
     assert look() == 0
     assert box.open() == []
 
 
 def test_a_question_that_was_just_asked_is_not_over_because_the_look_is_older(look, box, tmp_path):
     request = asked(hours_ago=0)
-    Records(tmp_path.as_uri(), "bank").create(request)
+    Ledger(tmp_path.as_uri(), "bank").create(request)
     box.accept(drift(kind="approval_waits", condition=f"approval {request.id}", cause=request.id))
     assert look() == 0
     assert len(box.open()) == 1
@@ -190,7 +190,7 @@ def test_a_question_that_was_just_asked_is_not_over_because_the_look_is_older(lo
 
 def test_a_retraining_that_the_ledger_gave_up_is_told_once(look, box, tmp_path):
     outcome = Outcome(number=7, result="lost", explanation="no run claimed it", ended=NOW)
-    Records(tmp_path.as_uri(), "bank").create(outcome)
+    Ledger(tmp_path.as_uri(), "bank").create(outcome)
     assert (look(), look()) == (1, 0)
     assert [alert.title for alert in box.open()] == ["retraining 7 is given up for lost"]
 

@@ -1,8 +1,8 @@
 """The model card: says what the numbers say, and fits where MLflow keeps it."""
 
-from nightshift.config import Application
-from nightshift.intake import Source
 from nightshift.registry.model_card import front_matter, model_card
+from nightshift.settings.application import Application
+from nightshift.settings.intake import Source
 
 APPLICATION = Application(
     name="app",

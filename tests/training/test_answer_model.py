@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nightshift.config import Prompt
 from nightshift.errors import BadInput
+from nightshift.settings.application import Prompt
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
 from nightshift.training.packing import collate, common_prefix, pack

@@ -2,7 +2,7 @@
 
 import torch
 
-from nightshift.config import Prompt, Training
+from nightshift.settings.application import Prompt, Training
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
 from nightshift.training.frozen import FrozenLayers, pays

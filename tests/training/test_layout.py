@@ -2,8 +2,8 @@
 
 import pytest
 
-from nightshift.config import Training
 from nightshift.errors import BadInput
+from nightshift.settings.application import Training
 from nightshift.training.layout import Layout, processes_here, rows_at_once
 
 

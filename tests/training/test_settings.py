@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from nightshift.config import Training
+from nightshift.settings.application import Training
 from nightshift.training.deepspeed_config import deepspeed_config
 from nightshift.training.task import row_order
 

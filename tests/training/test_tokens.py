@@ -2,8 +2,8 @@
 
 import pytest
 
-from nightshift.config import Prompt
 from nightshift.errors import BadInput
+from nightshift.settings.application import Prompt
 from nightshift.training.tokens import conversation, tokenize
 
 BANK = Prompt(system="You work for a bank.", user="Customer: {prompt}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nightshift.access.permissions import HOUSEKEEPING, ROLES, housekeeping, permissions, role_name
-from nightshift.config import Application
+from nightshift.settings.application import Application
 
 
 def table(applications: Iterable[Application]) -> str:

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from nightshift.access.changes import changes
 from nightshift.access.permissions import Permission, wanted_roles
 from nightshift.access.users import USERS_VARIABLE, Person, approver_ids
-from nightshift.applications import every_application
-from nightshift.config import Application
 from nightshift.errors import BadEnvironment
+from nightshift.settings.application import Application
+from nightshift.settings.applications import every_application
 
 SIMPLE = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 TRIES = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nightshift.config import Application
 from nightshift.errors import BadInput
+from nightshift.settings.application import Application
 
 # An Airflow variable: JSON, name of an approver -> FAB's id of the user, as text. Approvals are addressed to ids.
 USERS_VARIABLE = "nightshift_users"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from nightshift.people import Kind, Severity
+from nightshift.settings.people import Kind, Severity
 
 
 def _only_web(links: dict[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from nightshift.alerts.message import Message
 from nightshift.monitoring.shown import shown
-from nightshift.people import Route, Severity
+from nightshift.settings.people import Route, Severity
 
 LONGEST_ERROR = 400  # characters
 # Apprise services that programs read: nothing is done there to keep a text from calling people by name.

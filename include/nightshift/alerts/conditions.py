@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 # A condition that holds on for the same cause is told again as if it were new after this time.
 TOLD_AGAIN_AFTER = timedelta(days=7)

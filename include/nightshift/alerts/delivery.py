@@ -9,8 +9,8 @@ from nightshift.alerts.channels import NotDelivered, send
 from nightshift.alerts.grouping import plan
 from nightshift.alerts.outbox import MAILBOX, Outbox, by_place, taken
 from nightshift.alerts.place import HOUR, Place
-from nightshift.config import Application
-from nightshift.people import Route
+from nightshift.settings.application import Application
+from nightshift.settings.people import Route
 
 SEND_SECONDS = 20  # that one message to one route may take
 

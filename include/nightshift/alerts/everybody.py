@@ -10,8 +10,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.watch import Dag
-from nightshift.config import Application
-from nightshift.people import Alerts, Kind, Severity
+from nightshift.settings.application import Application
+from nightshift.settings.people import Alerts, Kind, Severity
 
 EVERYBODY = "all-applications"  # no file of an application may be called so
 

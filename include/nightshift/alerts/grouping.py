@@ -7,7 +7,7 @@ from itertools import groupby
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.message import Message, compose
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 
 def plan(lacking: Sequence[Alert], route: str, *, this_hour: Sequence[Severity], most_an_hour: int) -> list[Message]:

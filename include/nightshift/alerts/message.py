@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
 from nightshift.monitoring.shown import in_markdown, shown
-from nightshift.people import Kind, Severity
+from nightshift.settings.people import Kind, Severity
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from nightshift.alerts.alert import Alert
-from nightshift.config import Application
-from nightshift.people import Kind, Severity
+from nightshift.settings.application import Application
+from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
 # What keeps the ledger from ordering a retraining although enough nights failed.

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open
-from nightshift.people import Kind, Severity
+from nightshift.settings.people import Kind, Severity
 
 
 class Run(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.message import Message, worst_first
-from nightshift.people import Severity
+from nightshift.settings.people import Severity
 
 # What a place did not take is kept for it so long, and so many of it; of the rest it will get the number and the worst.
 GIVEN_UP_AFTER = timedelta(days=7)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from nightshift.alerts.alert import Alert
-from nightshift.people import Kind, Severity
+from nightshift.settings.people import Kind, Severity
 
 # What each kind says, and how bad it is most of the time.
 SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {

@@ -12,8 +12,8 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import TOLD_AGAIN_AFTER, Open
-from nightshift.monitoring.policy import Answer
-from nightshift.people import Kind, Severity
+from nightshift.ledger.records import Answer
+from nightshift.settings.people import Kind, Severity
 
 WATCHED = ("stuck ", "import ", "budget ", "approval ", "late ", "housekeeping ", "paused ")
 WAITS_TOO_LONG = timedelta(hours=1)  # for a slot of its pool, or for a worker that takes it

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.watch import hours
-from nightshift.config import Application
-from nightshift.monitoring.policy import Outcome, Request
-from nightshift.people import Kind, Severity
+from nightshift.ledger.records import Outcome, Request
+from nightshift.settings.application import Application
+from nightshift.settings.people import Kind, Severity
 
 BUDGET_TOLD_AT = 0.8
 

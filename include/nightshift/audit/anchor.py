@@ -7,8 +7,8 @@ import re
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from upath import UPath
 
-from nightshift.data.storage import create
 from nightshift.monitoring.published_nights import names_in
+from nightshift.storage.files import create
 
 
 class Anchor(BaseModel):

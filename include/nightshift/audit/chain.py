@@ -20,9 +20,9 @@ from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.audit.entry import BEFORE_ALL, Deed, Entry, Source, chained, line_of
-from nightshift.data.storage import create
 from nightshift.errors import BadInput
 from nightshift.monitoring.published_nights import names_in
+from nightshift.storage.files import create
 
 BEGAN, COLLECTED = "began", "collected"
 ENTRY = frozenset(Entry.model_fields)

@@ -11,9 +11,9 @@ from nightshift.audit.anchor import Anchor, AnchorFiles
 from nightshift.audit.chain import Chain
 from nightshift.audit.entry import line_of
 from nightshift.audit.verify import Verified, verify
-from nightshift.data.storage import default_storage
 from nightshift.errors import BadEnvironment, BadInput, ExitCode
 from nightshift.stack.place import Place, this_place
+from nightshift.storage.files import default_storage
 
 if TYPE_CHECKING:
     from nightshift.audit.anchor_runs import AnchorRuns

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from nightshift.audit.entry import Deed
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
-from nightshift.data.partition import partition_of
 from nightshift.errors import BadEnvironment
-from nightshift.monitoring.gate_records import GateRecord
-from nightshift.monitoring.policy import Answer, Claim, Order, Outcome, Release, Request, Snooze
+from nightshift.ledger.gate_records import GateRecord
+from nightshift.ledger.records import Answer, Claim, Order, Outcome, Release, Request, Snooze
+from nightshift.storage.partition import partition_of
 
 # The folders that are read. Every order holds its decision, so those that led to nothing are left out.
 KINDS: dict[str, type[BaseModel]] = {

@@ -16,8 +16,8 @@ from fastapi import Depends, HTTPException
 from sqlalchemy import select
 
 from nightshift.access.permissions import DAGS
-from nightshift.applications import application_names
 from nightshift.dashboard.known import Known, known_application, known_applications
+from nightshift.settings.applications import application_names
 
 
 class Viewer:

@@ -18,8 +18,8 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from nightshift.access.permissions import DAGS
-from nightshift.data.storage import default_storage
 from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
+from nightshift.storage.files import default_storage
 
 RUNNING = ("running", "queued")
 # They belong to no application, and everybody depends on them: so whoever sees an application sees whether they run.

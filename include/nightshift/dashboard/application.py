@@ -10,7 +10,6 @@ from typing import Any
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox, Waiting
-from nightshift.config import Application
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
@@ -21,7 +20,8 @@ from nightshift.dashboard.stored import Store, read_each, readers
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.jobs.usage import PodUsage, total
-from nightshift.monitoring.policy import Monitor, Snooze
+from nightshift.ledger.records import Monitor, Snooze
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from nightshift.dashboard.application import Trend
 from nightshift.dashboard.mlflow_rest import thinned
 from nightshift.dashboard.nights import Effect, JudgedNight, start_of
-from nightshift.monitoring.metrics import Metric
-from nightshift.monitoring.policy import Monitor
+from nightshift.ledger.records import Monitor
 from nightshift.monitoring.shown import shown
 from nightshift.monitoring.wording import number
+from nightshift.settings.metrics import Metric
 
 POINTS = 120  # of a curve: as many as a line on a page can show
 NAME_CHARACTERS = 60

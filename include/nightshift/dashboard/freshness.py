@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nightshift.config import Application
 from nightshift.dashboard.nights import JudgedNight, start_of
 from nightshift.dashboard.stored import Store
-from nightshift.data.partition import Manifest
+from nightshift.ledger.records import Monitor
 from nightshift.monitoring.due_nights import GRACE, expected_night
-from nightshift.monitoring.policy import Monitor
+from nightshift.settings.application import Application
+from nightshift.storage.partition import Manifest
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from nightshift.access.permissions import DAGS
-from nightshift.applications import BadApplication, application_names, applications_folder, load_application
-from nightshift.config import Application
+from nightshift.settings.application import Application
+from nightshift.settings.applications import BadApplication, application_names, applications_folder, load_application
 
 
 @dataclass(frozen=True)

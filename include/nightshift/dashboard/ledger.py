@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from nightshift.dashboard.stored import Store, numbers
-from nightshift.monitoring.gate_records import GateRecord
-from nightshift.monitoring.policy import WEEK, Answer, Claim, Decision, Order, Outcome, Release, Request, Snooze
+from nightshift.ledger.gate_records import GateRecord
+from nightshift.ledger.policy import WEEK
+from nightshift.ledger.records import Answer, Claim, Decision, Order, Outcome, Release, Request, Snooze
 from nightshift.verdict import Verdict
 
 SHOWN = 60  # newest entries of the story

@@ -8,11 +8,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from nightshift.config import Application
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.monitoring.gate_records import GateRecord
-from nightshift.monitoring.policy import Release
+from nightshift.ledger.gate_records import GateRecord
+from nightshift.ledger.records import Release
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 NEWEST = 5  # evaluations among which the candidate's is looked for

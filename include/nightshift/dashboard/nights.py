@@ -11,8 +11,8 @@ from typing import Any
 
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.monitoring.history import MONITORS
-from nightshift.monitoring.policy import Monitor
+from nightshift.ledger.history import MONITORS
+from nightshift.ledger.records import Monitor
 from nightshift.verdict import Verdict
 
 STRIP = 14  # nights in a row of the overview

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
-from nightshift.config import Application
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.known import Known
@@ -16,7 +15,8 @@ from nightshift.dashboard.panels import panel
 from nightshift.dashboard.state import Facts, State, Word, beside, state_of
 from nightshift.dashboard.stored import Store, read_each
 from nightshift.jobs.usage import total
-from nightshift.monitoring.policy import Monitor
+from nightshift.ledger.records import Monitor
+from nightshift.settings.application import Application
 
 
 @dataclass(frozen=True)

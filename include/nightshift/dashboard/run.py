@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nightshift.applications import BadApplication, load_compute
-from nightshift.computing import KubernetesCompute
-from nightshift.config import Application
 from nightshift.dashboard import airflow_state
 from nightshift.dashboard.airflow_state import Run, TaskState
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
@@ -21,6 +18,9 @@ from nightshift.errors import BadInput
 from nightshift.jobs.contract import ResultFile
 from nightshift.jobs.usage import PodUsage, run_key
 from nightshift.orchestration.attempt import results_of
+from nightshift.settings.application import Application
+from nightshift.settings.applications import BadApplication, load_compute
+from nightshift.settings.compute import KubernetesCompute
 
 LOOK_BACK_DAYS = 31  # for accounts of a run that Airflow does not know any more
 LONGEST_VALUE = 80  # characters of a result's text that is no reason and no address

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from nightshift.config import Application
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.jobs.usage import PodUsage, Used
-from nightshift.monitoring.policy import WEEK
+from nightshift.ledger.policy import WEEK
+from nightshift.settings.application import Application
 
 
 @dataclass(frozen=True)

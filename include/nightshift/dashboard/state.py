@@ -11,8 +11,8 @@ from nightshift.dashboard.freshness import Fresh
 from nightshift.dashboard.ledger import Retraining
 from nightshift.dashboard.models import Model
 from nightshift.dashboard.nights import JudgedNight
-from nightshift.monitoring.policy import Monitor
-from nightshift.people import Kind, Severity
+from nightshift.ledger.records import Monitor
+from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
 

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
-from nightshift.data.partition import MANIFEST, Manifest
-from nightshift.data.storage import is_local
 from nightshift.errors import BadInput
+from nightshift.storage.files import is_local
+from nightshift.storage.partition import MANIFEST, Manifest
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
 Item = TypeVar("Item")

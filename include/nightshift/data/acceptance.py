@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from nightshift.code_version import code_version
-from nightshift.data.partition import Manifest
-from nightshift.data.storage import replace
 from nightshift.errors import BadInput
+from nightshift.storage.files import replace
+from nightshift.storage.partition import Manifest
 from nightshift.verdict import Verdict
 
 ACCEPTANCE = "validation.json"

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from nightshift.config import Interval
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.settings.application import Interval
 
 # SQLAlchemy dialect and the Python packages that speak it, the first one installed is taken.
 DRIVERS = {

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.partition import Manifest, fetch
-from nightshift.data.storage import scratch
-from nightshift.intake import Splits
+from nightshift.settings.intake import Splits
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Manifest, fetch
 
 Split = Literal["train", "traffic", "held_out"]
 

@@ -18,7 +18,7 @@ import pandas as pd
 from great_expectations.core import ExpectationSuiteValidationResult
 
 from nightshift.errors import BadInput
-from nightshift.intake import Measure, Validation
+from nightshift.settings.intake import Measure, Validation
 from nightshift.verdict import Verdict, worst
 
 PROFILE_SUITE = "profile"

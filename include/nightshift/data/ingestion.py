@@ -17,7 +17,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.config import Interval
 from nightshift.data.dedup import SimilarityIndex, connect, decide_fates, decide_traffic_fates
 from nightshift.data.examples import (
     EXAMPLE_SCHEMA,
@@ -34,7 +33,8 @@ from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable
 from nightshift.data.sources import RawFile
 from nightshift.errors import JobError
-from nightshift.intake import Ingest, Splits
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Ingest, Splits
 
 Part = Literal["examples", "traffic"]
 

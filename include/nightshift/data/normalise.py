@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from nightshift.config import Interval
 from nightshift.data.examples import digest_of_messages
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Reason, Row, Unusable
-from nightshift.intake import Columns, Ingest
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Columns, Ingest
 
 # Everything of Unicode's class Cc but tab and line feed, and the byte order mark.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")

@@ -11,7 +11,7 @@ from functools import partial
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
-from nightshift.intake import PiiKind
+from nightshift.settings.intake import PiiKind
 
 # Every repetition is bounded: hostile texts cannot make a search slow.
 PATTERNS: dict[PiiKind, re.Pattern[str]] = {

@@ -7,8 +7,8 @@ from typing import get_args
 
 import duckdb
 
-from nightshift.data.partition import Manifest
-from nightshift.intake import Measure
+from nightshift.settings.intake import Measure
+from nightshift.storage.partition import Manifest
 
 MEASURES: tuple[str, ...] = get_args(Measure.model_fields["measure"].annotation)
 

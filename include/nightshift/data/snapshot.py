@@ -14,7 +14,7 @@ from upath import UPath
 
 from nightshift.data.acceptance import why_not
 from nightshift.data.leakage import RULE
-from nightshift.data.partition import Manifest, Parent, partition_of, read_manifest
+from nightshift.storage.partition import Manifest, Parent, partition_of, read_manifest
 
 TRAIN = "train.parquet"
 HELD_OUT = "held_out.parquet"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from upath import UPath
 
-from nightshift.config import Interval
 from nightshift.data.readers import (
     RawRows,
     compression,
@@ -23,9 +22,10 @@ from nightshift.data.readers import (
     read_parquet,
     require_columns,
 )
-from nightshift.data.storage import is_local, sha256_of
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.intake import Columns, Source
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Columns, Source
+from nightshift.storage.files import is_local, sha256_of
 
 FORMATS = {
     ".jsonl": "jsonl",

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, Split, read_examples
 from nightshift.data.leakage import HeldOut, asked, asked_of
-from nightshift.data.partition import fetch
 from nightshift.data.snapshot import HELD_OUT, TRAIN, Published, Selection
-from nightshift.data.storage import scratch
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import fetch
 
 Report = Callable[[int, int], None]
 

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.config import Application
-from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
-from nightshift.data.storage import scratch
 from nightshift.evaluation.gates import KNOWN, NEW, Decision, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
 from nightshift.evaluation.report import render
 from nightshift.evaluation.scores import Comparison, compare
+from nightshift.settings.application import Application
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 
 SCORES, REPORT = "scores.json", "report.html"
 VERSION = 2  # of scores and page; another one makes them anew

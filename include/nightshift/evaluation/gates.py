@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from nightshift.config import Gate
 from nightshift.evaluation.scores import Comparison, Estimate
+from nightshift.settings.application import Gate
 from nightshift.verdict import Verdict, worst
 
 NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "chrf": "chrF"}

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.config import Application
-from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 from nightshift.data.snapshot import HELD_OUT
-from nightshift.data.storage import scratch
 from nightshift.evaluation.scores import Answers, per_example
+from nightshift.settings.application import Application
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 
 ANSWERS = "answers.parquet"
 VERSION = 1  # of how answers are made; another one asks every model again

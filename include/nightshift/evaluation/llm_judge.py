@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from nightshift.judging import Judge
+from nightshift.settings.judging import Judge
 
 KEY_VARIABLE = "NIGHTSHIFT_JUDGE_KEY"
 TRIES = 3

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.config import Application
 from nightshift.evaluation.gates import NAMES
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.policy import Order
+    from nightshift.ledger.records import Order
     from nightshift.monitoring.replay import Replayed
     from nightshift.monitoring.verdicts import NightVerdict
 

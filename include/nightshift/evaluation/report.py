@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.config import Application
-from nightshift.data.partition import Manifest
 from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.judge import Judged
 from nightshift.evaluation.scores import LOWER_IS_BETTER
+from nightshift.settings.application import Application
+from nightshift.storage.partition import Manifest
 
 if TYPE_CHECKING:
     from nightshift.evaluation.comparison import ScoreFile

@@ -11,12 +11,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel
 
-from nightshift.config import Application
 from nightshift.evaluation.comparison import ScoreFile
 from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.report import TITLES
 from nightshift.evaluation.scores import LOWER_IS_BETTER, Estimate, Scores
 from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 ROWS = 3  # examples of each kind

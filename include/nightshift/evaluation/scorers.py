@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from nightshift.config import Application
 from nightshift.data.measures import UNDETERMINED, TextMeasures
 from nightshift.data.pii import ORDER, redact
 from nightshift.evaluation.groundedness import groundedness
@@ -25,6 +24,7 @@ from nightshift.evaluation.heads import Heads
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.llm_judge import LlmJudge, Question
 from nightshift.evaluation.validity import is_valid
+from nightshift.settings.application import Application
 
 # A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
 # recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4).

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.config import Application
-from nightshift.data.partition import Manifest, Parent, publish
-from nightshift.data.partition import find as find_partition
-from nightshift.data.storage import scratch
 from nightshift.inference.engines import open_engine
 from nightshift.inference.prompts import Prompts, tokens_of
+from nightshift.settings.application import Application
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Manifest, Parent, publish
+from nightshift.storage.partition import find as find_partition
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Report

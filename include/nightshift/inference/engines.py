@@ -8,7 +8,7 @@ from nightshift.errors import BadInput
 from nightshift.inference.engine import Engine, TransformersEngine
 from nightshift.inference.model import load
 from nightshift.inference.vllm_engine import VllmEngine, missing
-from nightshift.policies import Inference
+from nightshift.settings.policies import Inference
 
 
 def open_engine(folder: Path, settings: Inference) -> Engine:

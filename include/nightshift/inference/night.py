@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTION_SCHEMA
-from nightshift.data.partition import Manifest, fetch
 from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
 from nightshift.inference.prompts import Prompts
+from nightshift.storage.partition import Manifest, fetch
 
 ROWS_AT_ONCE = 2_000  # read, scored and held
 GROUP_ROWS, GROUP_BYTES = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from upath import UPath
 
-from nightshift.config import Application
-from nightshift.data.partition import Manifest
 from nightshift.registry.tracking import TrackingRun
+from nightshift.settings.application import Application
+from nightshift.storage.partition import Manifest
 
 
 def log_night(application: Application, target: UPath, interactions: Manifest) -> str:

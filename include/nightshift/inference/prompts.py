@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.config import Prompt
 from nightshift.data.examples import EXAMPLES
-from nightshift.data.partition import Manifest, fetch
 from nightshift.errors import BadInput
+from nightshift.settings.application import Prompt
+from nightshift.storage.partition import Manifest, fetch
 from nightshift.training.tokens import conversation
 
 if TYPE_CHECKING:

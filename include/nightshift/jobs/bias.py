@@ -50,13 +50,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: the base model cannot be found.
     :raises BadEnvironment: MLflow or storage cannot be reached; nights that were judged before are kept.
     """
-    from nightshift.data.storage import scratch
     from nightshift.errors import BadInput
     from nightshift.evaluation.bias.due import Due, due, due_night, inputs_of
     from nightshift.evaluation.bias.night import judge_bias
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import CHAMPION, with_alias
+    from nightshift.storage.files import scratch
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     app = spec.application
@@ -102,10 +102,10 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 
 def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress) -> Bench:
-    from nightshift.data.partition import fetch_folder, require_manifest
     from nightshift.evaluation.bias.night import Bench
     from nightshift.evaluation.bias.probes import AskedModel
     from nightshift.evaluation.judge import UnderTest
+    from nightshift.storage.partition import fetch_folder, require_manifest
     from nightshift.training.base_model import base_model_digest
 
     app = spec.application
@@ -138,9 +138,9 @@ def _held_out(champion: Registered | None, folder: Path) -> Callable[[], list[di
     def read() -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
 
-        from nightshift.data.partition import fetch, require_manifest
         from nightshift.data.snapshot import HELD_OUT
         from nightshift.errors import BadInput
+        from nightshift.storage.partition import fetch, require_manifest
 
         if champion is None:
             return []

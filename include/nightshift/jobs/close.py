@@ -45,18 +45,18 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from datetime import UTC, datetime
 
-    from nightshift.monitoring.ledger import close
-    from nightshift.monitoring.mirror import mirror
-    from nightshift.monitoring.policy import Outcome
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.mirror import mirror
+    from nightshift.ledger.orders import close
+    from nightshift.ledger.records import Outcome
+    from nightshift.ledger.store import Ledger
 
     if spec.order is None:
         return Result(verdict=Verdict.PASS, reason="this run trained for no order; there is nothing to close")
-    records, now = Records(spec.storage, spec.application.name), datetime.now(UTC)
-    claim = records.claim(spec.order)
+    ledger, now = Ledger(spec.storage, spec.application.name), datetime.now(UTC)
+    claim = ledger.claim(spec.order)
     seconds = (now - claim.claimed).total_seconds() if spec.seconds is None and claim else spec.seconds or 0.0
     outcome = close(
-        records,
+        ledger,
         Outcome(
             number=spec.order,
             result="registered" if spec.version else "failed",
@@ -70,7 +70,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             ended=now,
         ),
     )
-    if order := records.orders().get(spec.order):
+    if order := ledger.orders().get(spec.order):
         mirror(spec.application.name, order.decision, outcome)
     return Result(
         verdict=Verdict.PASS if outcome.result == "registered" else Verdict.WARN,

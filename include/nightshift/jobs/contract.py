@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from nightshift.code_version import code_version
-from nightshift.config import Application, Model
-from nightshift.data.partition import digest_of
-from nightshift.data.storage import replace
 from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
+from nightshift.settings.application import Application, Model
+from nightshift.storage.files import replace
+from nightshift.storage.partition import digest_of
 
 
 class JobSpec(Model):

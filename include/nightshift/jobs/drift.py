@@ -28,11 +28,11 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nightshift.config import Interval
-    from nightshift.data.partition import Manifest
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import Bench
     from nightshift.registry.models import Registered
+    from nightshift.settings.application import Interval
+    from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,9 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The digests of the models' references, and of those without one, why not."""
-    from nightshift.data.partition import require_manifest
     from nightshift.errors import BadInput
     from nightshift.monitoring.references import reference_partition
+    from nightshift.storage.partition import require_manifest
 
     found, lacking = {}, {}
     for model in sorted(models):
@@ -171,9 +171,9 @@ def _judged(
     benches: _Benches, due: list[Due], missing: Interval | None
 ) -> Iterator[tuple[NightResult, tuple[UPath, Manifest] | None]]:
     """Judge one night after the other; what was published of it is None where it cannot be judged."""
-    from nightshift.data.storage import scratch
     from nightshift.errors import BadInput
     from nightshift.monitoring.night import judge, missing_night
+    from nightshift.storage.files import scratch
 
     folder = scratch(UPath(benches.spec.storage))
     try:

@@ -39,10 +39,10 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from datetime import UTC, datetime
 
-    from nightshift.monitoring.ledger import claim
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.orders import claim
+    from nightshift.ledger.store import Ledger
 
-    order, told = claim(Records(spec.storage, spec.application.name), spec.dag_id, spec.run_id, datetime.now(UTC))
+    order, told = claim(Ledger(spec.storage, spec.application.name), spec.dag_id, spec.run_id, datetime.now(UTC))
     if order is None:
         log.info("%s", told)
         if spec.wanted:

@@ -50,10 +50,10 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged, or the base model cannot be found.
     :raises BadEnvironment: MLflow cannot be reached; what was answered is kept and found by the next try.
     """
-    from nightshift.data.partition import require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.evaluation.comparison import evaluation_of
     from nightshift.evaluation.judge import held_out_examples, judge
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
@@ -86,8 +86,8 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
     """Digests of the held-out examples of the snapshot that the champion was trained on."""
     import pyarrow.parquet as pq
 
-    from nightshift.data.partition import fetch, read_manifest
     from nightshift.data.snapshot import HELD_OUT
+    from nightshift.storage.partition import fetch, read_manifest
 
     champion = next((model for model in models if model.role == "champion"), None)
     manifest = read_manifest(UPath(champion.model)) if champion and champion.model else None
@@ -104,9 +104,9 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
 
 def _models(spec: Spec) -> list[UnderTest]:
     """Base, champion and candidate. A candidate that is the champion by now is only itself."""
-    from nightshift.data.partition import require_manifest
     from nightshift.evaluation.judge import UnderTest
     from nightshift.registry.models import CHAMPION, with_alias
+    from nightshift.storage.partition import require_manifest
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     base = resolve_base_model(spec.base_model)
@@ -123,7 +123,7 @@ def _models(spec: Spec) -> list[UnderTest]:
 
 
 def _fetcher(model: str, digest: str) -> Callable[[Path], Path]:
-    from nightshift.data.partition import fetch_folder, require_manifest
+    from nightshift.storage.partition import fetch_folder, require_manifest
 
     partition = UPath(model)
     return lambda folder: fetch_folder(partition, require_manifest(partition, digest), folder) / "model"
@@ -132,8 +132,8 @@ def _fetcher(model: str, digest: str) -> Callable[[Path], Path]:
 def _log(spec: Spec, evaluated: Evaluated, folder: Path) -> str:
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    from nightshift.data.partition import fetch
     from nightshift.registry.tracking import TrackingRun, find_run
+    from nightshift.storage.partition import fetch
 
     name, model = spec.application.name, UPath(spec.model).name
     run = TrackingRun(

@@ -19,9 +19,9 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.data.partition import Manifest
     from nightshift.inference.answering import Answering
     from nightshift.registry.models import Registered
+    from nightshift.storage.partition import Manifest
 
 VERSION = 1  # raised when the same prompts would be given to the model, or answered, in another way
 # Generating is bound by the same processors and allocator as training.
@@ -87,11 +87,11 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
 
 
 def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
-    from nightshift.data.partition import digest_of, partition_of, require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts, parts_of
     from nightshift.inference.sharing import await_parts
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import digest_of, partition_of, require_manifest
 
     application, settings = spec.application, spec.application.inference
     partition = UPath(spec.prompts)
@@ -180,9 +180,9 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
 
 def _model(spec: Spec, node: Nodes) -> Registered | None:
     """The version that answers. Shards and nodes of one run agree on a champion by the first one's record of it."""
-    from nightshift.data.partition import digest_of, partition_of
-    from nightshift.data.storage import create
     from nightshift.registry.models import CHAMPION, version_of, with_alias
+    from nightshift.storage.files import create
+    from nightshift.storage.partition import digest_of, partition_of
 
     name, version = spec.application.name, spec.model
     if version is None:
@@ -206,7 +206,7 @@ def _model(spec: Spec, node: Nodes) -> Registered | None:
 
 
 def _folder(model: Registered, folder: Path) -> Path:
-    from nightshift.data.partition import fetch_folder, require_manifest
+    from nightshift.storage.partition import fetch_folder, require_manifest
 
     partition = UPath(model.model)
     target = folder / "fetched"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
-from nightshift.config import Application, Interval
 from nightshift.errors import BadInput
-from nightshift.intake import Source
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.settings.application import Application, Interval
+from nightshift.settings.intake import Source
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.data.partition import Manifest
+    from nightshift.storage.partition import Manifest
 
 VERSION = 2  # raised when the same raw rows would become other examples, so that they are made again
 
@@ -48,9 +48,9 @@ def run(spec: Spec, progress: Progress) -> Result:
     from upath import UPath
 
     from nightshift.data.measures import TextMeasures, tokenizer_file
-    from nightshift.data.partition import find, partition_of, publish
     from nightshift.data.sources import NoData, raw_files
-    from nightshift.data.storage import scratch, sha256_of
+    from nightshift.storage.files import scratch, sha256_of
+    from nightshift.storage.partition import find, partition_of, publish
     from nightshift.training.base_model import resolve_base_model
 
     application, interval = spec.application, spec.interval

@@ -15,9 +15,9 @@ from nightshift.verdict import Verdict, worst
 if TYPE_CHECKING:
     from upath import UPath
 
-    from nightshift.config import Interval
-    from nightshift.data.partition import Manifest
-    from nightshift.monitoring.policy import Decision
+    from nightshift.ledger.records import Decision
+    from nightshift.settings.application import Interval
+    from nightshift.storage.partition import Manifest
 
     Published = tuple[UPath, Manifest]
 
@@ -86,9 +86,9 @@ def said_of(nights: Iterable[NightResult], missing: Interval | None) -> dict[str
 
 def decided(spec: NightlySpec, partition: UPath, manifest: Manifest) -> Decision:
     """Return what the ledger says after a report; the decision is shown in MLflow."""
-    from nightshift.monitoring.history import night_of
-    from nightshift.monitoring.ledger import evaluate
-    from nightshift.monitoring.mirror import mirror
+    from nightshift.ledger.history import night_of
+    from nightshift.ledger.mirror import mirror
+    from nightshift.ledger.orders import evaluate
 
     decision = evaluate(spec.application, spec.storage, night_of(partition, manifest), datetime.now(UTC))
     log.info("%s: %s, %s: %s", manifest.facts["interval"], decision.action, decision.code, decision.reason)
@@ -107,16 +107,16 @@ def newest_report(reports: Mapping[str, list[Published]], champion: str) -> Publ
 
 def following(spec: NightlySpec, decisions: list[Decision]) -> dict[str, Any]:
     """Return what a :class:`NightlyResult` says about the retraining that waits now, after these decisions."""
-    from nightshift.monitoring.ledger import open_order
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.orders import open_order
+    from nightshift.ledger.store import Ledger
 
-    records = Records(spec.storage, spec.application.name)
-    order = open_order(records)
+    ledger = Ledger(spec.storage, spec.application.name)
+    order = open_order(ledger)
     last = decisions[-1] if decisions else None
     said: dict[str, Any] = {"decision": last.code if last else None}
     if order is None:
         return {**said, "why_not": last.reason if last else "no night was judged"}
-    if claim := records.claim(order.number):
+    if claim := ledger.claim(order.number):
         return {**said, "why_not": f"retraining {claim.number} is the work of {claim.run_id}"}
     return {
         **said,

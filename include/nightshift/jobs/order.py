@@ -11,7 +11,7 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.store import Ledger
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
@@ -47,41 +47,41 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from datetime import UTC, datetime, timedelta
 
-    from nightshift.data.partition import digest_of
-    from nightshift.monitoring import ledger
-    from nightshift.monitoring.mirror import mirror
-    from nightshift.monitoring.policy import Snooze
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger import orders
+    from nightshift.ledger.mirror import mirror
+    from nightshift.ledger.records import Snooze
+    from nightshift.ledger.store import Ledger
+    from nightshift.storage.partition import digest_of
 
-    records, now = Records(spec.storage, spec.application.name), datetime.now(UTC)
+    ledger, now = Ledger(spec.storage, spec.application.name), datetime.now(UTC)
     wish = digest_of([spec.run_id, spec.action])[:12]
-    ledger.close_lost(records, now, spec.application.retraining.lost_after_hours)
+    orders.close_lost(ledger, now, spec.application.retraining.lost_after_hours)
     if spec.action == "force":
-        decision = ledger.force(records, f"forced-{wish}", reason=spec.reason, by=spec.by, now=now)
+        decision = orders.force(ledger, f"forced-{wish}", reason=spec.reason, by=spec.by, now=now)
         if decision:
             mirror(spec.application.name, decision)
             return Result(verdict=Verdict.PASS, reason=decision.reason, order=decision.order, decision=decision.id)
-        return _waiting(records)
+        return _waiting(ledger)
     until = now + timedelta(days=spec.days) if spec.action == "snooze" else now
-    snooze = records.snooze()
+    snooze = ledger.snooze()
     ends = spec.action == "wake" and snooze is not None and snooze.until > now
     if spec.action == "snooze" or ends:
-        records.create(Snooze(id=wish, until=until, reason=spec.reason, by=spec.by, created=now))
+        ledger.create(Snooze(id=wish, until=until, reason=spec.reason, by=spec.by, created=now))
     if spec.action == "snooze":
         kept = f"{spec.by} snoozed retraining until {until:%Y-%m-%d %H:%M} UTC: {spec.reason}"
         return Result(verdict=Verdict.PASS, reason=kept)
-    result = _waiting(records)
+    result = _waiting(ledger)
     return result.model_copy(update={"reason": f"the snooze is over; {result.reason}"}) if ends else result
 
 
-def _waiting(records: Records) -> Result:
+def _waiting(ledger: Ledger) -> Result:
     """The open order, to wake finetune for where no run has claimed it."""
-    from nightshift.monitoring.ledger import open_order
+    from nightshift.ledger.orders import open_order
 
-    order = open_order(records)
+    order = open_order(ledger)
     if order is None:
         return Result(verdict=Verdict.PASS, reason="no retraining is ordered")
-    if claim := records.claim(order.number):
+    if claim := ledger.claim(order.number):
         return Result(verdict=Verdict.PASS, reason=f"retraining {order.number} is the work of {claim.run_id}")
     return Result(
         verdict=Verdict.PASS,

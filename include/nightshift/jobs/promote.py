@@ -13,8 +13,8 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.policy import Answer
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.records import Answer
+    from nightshift.ledger.store import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow cannot be reached; the answer is kept, and the next try goes on.
     """
     from nightshift.errors import BadInput
-    from nightshift.monitoring.approval import sentence, spent_until
-    from nightshift.monitoring.gate_records import release_of
-    from nightshift.monitoring.records import Records, Release
+    from nightshift.ledger.approval import sentence, spent_until
+    from nightshift.ledger.gate_records import release_of
+    from nightshift.ledger.store import Ledger, Release
     from nightshift.registry import models
 
     name = spec.application.name
@@ -67,7 +67,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     released = models.version_of(name, spec.version)
     if released is None or released.digest != spec.model_digest:
         raise BadInput(f"version {spec.version} of {name} is not the model that was released")
-    ledger = Records(spec.storage, name)
+    ledger = Ledger(spec.storage, name)
     if spec.request:
         answer = _answered(spec, spec.request, ledger)
         if answer.answer != "approved":
@@ -119,13 +119,13 @@ def _held(reason: str) -> Result:
     return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
 
 
-def _answered(spec: Spec, request_id: str, ledger: Records) -> Answer:
+def _answered(spec: Spec, request_id: str, ledger: Ledger) -> Answer:
     """What people answered, from the ledger, in the gate's records and in MLflow by now."""
     from nightshift.errors import BadInput
-    from nightshift.monitoring.approval import answered_with
-    from nightshift.monitoring.gate_records import record_approval
-    from nightshift.monitoring.mirror import mirror_answers
-    from nightshift.monitoring.policy import Answer
+    from nightshift.ledger.approval import answered_with
+    from nightshift.ledger.gate_records import record_approval
+    from nightshift.ledger.mirror import mirror_answers
+    from nightshift.ledger.records import Answer
 
     request = ledger.request(request_id)
     if request is None or request.model_digest != spec.model_digest:

@@ -13,7 +13,7 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
-    from nightshift.data.partition import Manifest
+    from nightshift.storage.partition import Manifest
 
 VERSION = 1  # of what a reference holds; another one makes it anew
 BATCH_ROWS = 4_096
@@ -45,8 +45,8 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadInput: a partition is gone or damaged, or no prompt has a word.
     """
-    from nightshift.data.partition import digest_of, find, require_manifest
     from nightshift.monitoring.references import reference_partition
+    from nightshift.storage.partition import digest_of, find, require_manifest
 
     app, snapshot, evaluation = spec.application, UPath(spec.snapshot), UPath(spec.evaluation)
     require_manifest(snapshot, spec.digest)
@@ -79,13 +79,13 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
     import pyarrow.parquet as pq
 
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.data.partition import Parent, fetch, publish, require_manifest
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.data.storage import scratch
     from nightshift.errors import BadInput
     from nightshift.monitoring.measured import SAMPLE, measure
     from nightshift.monitoring.profiles import PROFILE, write_profile
     from nightshift.monitoring.topics import Embedder, fit_topics
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import Parent, fetch, publish, require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
@@ -156,8 +156,8 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from nightshift.data.partition import fetch, require_manifest
     from nightshift.evaluation.judge import ANSWERS
+    from nightshift.storage.partition import fetch, require_manifest
 
     evaluation = UPath(spec.evaluation)
     manifest = require_manifest(evaluation, spec.evaluation_digest)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from mlflow.entities import LoggedModel
 
-    from nightshift.data.partition import Manifest
     from nightshift.evaluation.comparison import ScoreFile
     from nightshift.evaluation.gates import Decision
+    from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from mlflow import MlflowClient
 
-    from nightshift.data.partition import require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.errors import BadInput
     from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
     from nightshift.registry import models
     from nightshift.registry.tracking import experiment_of, find_run, reachable
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import require_manifest
 
     name, model, evaluation = spec.application.name, UPath(spec.model), UPath(spec.evaluation)
     manifest = require_manifest(model, spec.model_digest)
@@ -105,9 +105,9 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 
 def _package(spec: Spec, manifest: Manifest, card: str, logged: LoggedModel, folder: Path) -> Path:
-    from nightshift.data.partition import fetch_folder
     from nightshift.registry.model_card import front_matter
     from nightshift.registry.packaging import package_model
+    from nightshift.storage.partition import fetch_folder
 
     trained = fetch_folder(UPath(spec.model), manifest, folder) / "model"
     whole_card = front_matter(spec.application, _base_model(spec, manifest)) + card
@@ -115,8 +115,8 @@ def _package(spec: Spec, manifest: Manifest, card: str, logged: LoggedModel, fol
 
 
 def _card(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision) -> str:
-    from nightshift.data.partition import read_manifest
     from nightshift.registry.model_card import model_card
+    from nightshift.storage.partition import read_manifest
 
     # The model's first parent is its snapshot; a card without its counts is better than no version.
     snapshot = read_manifest(UPath(manifest.parents[0].uri)) if manifest.parents else None

@@ -57,22 +57,22 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: there is no such version, or its evaluation is gone or damaged.
     :raises BadEnvironment: MLflow or storage cannot be reached.
     """
-    from nightshift.data.partition import digest_of, require_manifest
     from nightshift.errors import BadInput
     from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
     from nightshift.jobs.request import request_text
-    from nightshift.monitoring.approval import Wish, course, earlier_answer, sentence, withdraw_open
-    from nightshift.monitoring.gate_records import GateRecord, record
-    from nightshift.monitoring.mirror import mirror_answers
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.approval import Wish, course, earlier_answer, sentence, withdraw_open
+    from nightshift.ledger.gate_records import GateRecord, record
+    from nightshift.ledger.mirror import mirror_answers
+    from nightshift.ledger.store import Ledger
     from nightshift.registry import models
+    from nightshift.storage.partition import digest_of, require_manifest
 
     name, now = spec.application.name, datetime.now(UTC)
-    records = Records(spec.storage, name)
-    for answer in withdraw_open(records, now):
+    ledger = Ledger(spec.storage, name)
+    for answer in withdraw_open(ledger, now):
         log.info("request %s: %s", answer.id, sentence(answer))
-    mirror_answers(name, records)
+    mirror_answers(name, ledger)
     if spec.version:
         candidate = models.version_of(name, str(spec.version))
         if candidate is None:
@@ -84,7 +84,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         return _nothing(f"version {candidate.version} is the champion already")
 
     # A model that was replaced does not come back by itself: whoever took it back had a reason.
-    releases = records.releases()
+    releases = ledger.releases()
     back = candidate.digest in {known.model_digest for known in releases}
     if back and not (spec.version and spec.reason):
         return _nothing(
@@ -104,7 +104,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         decision.verdict,
         spec.application.approval,
         Wish(again=bool(spec.version or spec.ask), ask=spec.ask, reason=bool(spec.reason)),
-        earlier=earlier_answer(records, candidate.digest, digest, champion_digest),
+        earlier=earlier_answer(ledger, candidate.digest, digest, champion_digest),
         returns=back,
     )
     request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if way.way == "ask" else way.request

@@ -17,11 +17,11 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nightshift.data.partition import Manifest
-    from nightshift.monitoring.policy import Order
+    from nightshift.ledger.records import Order
     from nightshift.monitoring.replay import Replayed
     from nightshift.monitoring.verdicts import NightVerdict
     from nightshift.registry.models import Registered
+    from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: the night's prompts or interactions, or a model, are gone or damaged.
     :raises BadEnvironment: the order has no outcome yet, or MLflow or storage cannot be reached.
     """
-    from nightshift.data.partition import digest_of, find, partition_of, require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
     from nightshift.monitoring.references import reference_partition
     from nightshift.registry.models import find_version
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import digest_of, find, partition_of, require_manifest
 
     name, common = spec.application.name, {"application": spec.application, "storage": spec.storage}
     version = find_version(name, spec.model_digest)
@@ -129,11 +129,11 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 def _order_of(spec: Spec, version: Registered) -> Order | None:
     """The order that the version was trained for, or None where nobody ordered it."""
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.store import Ledger
     from nightshift.registry.models import ORDER_TAG
 
     number = version.tags.get(ORDER_TAG)
-    return Records(spec.storage, spec.application.name).orders().get(int(number)) if number else None
+    return Ledger(spec.storage, spec.application.name).orders().get(int(number)) if number else None
 
 
 def _judge(
@@ -148,10 +148,10 @@ def _judge(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
-    from nightshift.data.partition import Parent, publish, require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.evaluation.replay_report import render
     from nightshift.monitoring import replay
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import Parent, publish, require_manifest
 
     before, before_manifest = answered
     after_manifest = require_manifest(after)
@@ -216,11 +216,11 @@ def _answers_of(spec: Spec, model_digest: str) -> frozenset[str]:
 
 def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress: Progress) -> NightVerdict:
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.data.partition import fetch, require_manifest
     from nightshift.monitoring.measured import measure
     from nightshift.monitoring.references import read_reference, reference_partition
     from nightshift.monitoring.topics import Embedder
     from nightshift.monitoring.verdicts import judge_night
+    from nightshift.storage.partition import fetch, require_manifest
 
     at = reference_partition(spec.storage, spec.application.name, spec.model_digest)
     reference = read_reference(at, require_manifest(at).digest, folder / "reference")
@@ -255,9 +255,9 @@ def _parts(spec: Spec, measured: Replayed) -> dict[str, dict[str, float]]:
 
 
 def _log(spec: Spec, version: Registered, partition: UPath, manifest: Manifest, folder: Path) -> str:
-    from nightshift.data.partition import fetch
     from nightshift.registry.models import set_tags
     from nightshift.registry.tracking import TrackingRun
+    from nightshift.storage.partition import fetch
 
     facts = manifest.facts
     run = TrackingRun(

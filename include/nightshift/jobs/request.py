@@ -12,15 +12,15 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs.usage import PodUsage, run_key, total
-from nightshift.monitoring.policy import Claim, Order
-from nightshift.monitoring.records import Records
+from nightshift.ledger.records import Claim, Order
+from nightshift.ledger.store import Ledger
 
 if TYPE_CHECKING:
-    from nightshift.config import Application
-    from nightshift.data.partition import Manifest
     from nightshift.evaluation.comparison import ScoreFile
     from nightshift.evaluation.request import Cost, FailedNight
     from nightshift.registry.models import Registered
+    from nightshift.settings.application import Application
+    from nightshift.storage.partition import Manifest
 
 MOST_DAYS = 31  # of accounts that are looked at
 
@@ -62,9 +62,9 @@ def _order_of(storage: str, application: str, candidate: Registered) -> tuple[Or
     from nightshift.registry.models import ORDER_TAG
 
     number = candidate.tags.get(ORDER_TAG, "")
-    records = Records(storage, application)
-    order = records.orders().get(int(number)) if number.isdigit() else None
-    return order, records.claim(order.number) if order else None
+    ledger = Ledger(storage, application)
+    order = ledger.orders().get(int(number)) if number.isdigit() else None
+    return order, ledger.claim(order.number) if order else None
 
 
 def _cause(order: Order | None) -> str:
@@ -76,7 +76,7 @@ def _cause(order: Order | None) -> str:
 def _nights(order: Order | None) -> list[FailedNight]:
     """The nights whose reports led to the order."""
     from nightshift.evaluation.request import FailedNight
-    from nightshift.monitoring.history import night_of
+    from nightshift.ledger.history import night_of
 
     found = []
     for report in order.decision.reports if order else []:
@@ -156,9 +156,9 @@ def _links(application: str, candidate: Registered) -> dict[str, str]:
 def _answers(evaluation: str, storage: str) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    from nightshift.data.partition import fetch, require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.evaluation.judge import ANSWERS
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import fetch, require_manifest
 
     partition, folder = UPath(evaluation), scratch(UPath(storage))
     columns = ["role", "digest", "prompt", "wanted", "answer", "exact_match", "chrf"]
@@ -170,7 +170,7 @@ def _answers(evaluation: str, storage: str) -> list[dict[str, Any]]:
 
 
 def _manifest(partition: str) -> Manifest | None:
-    from nightshift.data.partition import read_manifest
+    from nightshift.storage.partition import read_manifest
 
     try:
         return read_manifest(UPath(partition))

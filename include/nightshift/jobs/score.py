@@ -18,10 +18,10 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.data.partition import Manifest
     from nightshift.evaluation.scorers import Scorers
     from nightshift.inference.prompts import Prompts
     from nightshift.inference.scoring import Scored, SharedScores
+    from nightshift.storage.partition import Manifest
 
 VERSION = 1  # raised when the same responses would be scored in another way, so that they are scored again
 
@@ -64,10 +64,10 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     :raises BadInput: prompts and responses do not belong together, or the prompts have no responses.
     :raises BadEnvironment: not all parts are there yet, MLflow cannot be reached, or other nodes do nothing.
     """
-    from nightshift.data.partition import require_manifest
-    from nightshift.data.storage import scratch
     from nightshift.inference.night_log import log_night
     from nightshift.inference.prompts import Prompts
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import require_manifest
 
     node = nodes()
     partition = UPath(spec.prompts)
@@ -110,7 +110,7 @@ class _Night:
     folder: Path
 
     def published(self) -> Manifest | None:
-        from nightshift.data.partition import find
+        from nightshift.storage.partition import find
 
         return find(self.target, self.inputs)
 
@@ -124,10 +124,10 @@ class _Night:
 
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
     """The parts that hold the responses, in order of their rows; none where the night was served elsewhere."""
-    from nightshift.data.partition import read_manifest
     from nightshift.inference.answering import part_address
     from nightshift.inference.prompts import parts_of
     from nightshift.inference.sharing import named
+    from nightshift.storage.partition import read_manifest
 
     if spec.responses is None:
         return []
@@ -167,7 +167,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
 
 
 def _address(spec: Spec, prompts: Manifest) -> UPath:
-    from nightshift.data.partition import partition_of
+    from nightshift.storage.partition import partition_of
 
     if prompts.interval is None:
         raise BadInput(f"{spec.prompts} is of no data interval")
@@ -243,8 +243,8 @@ def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress)
 
 def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.data.partition import Parent, digest_of, publish
     from nightshift.inference.night import InteractionWriter
+    from nightshift.storage.partition import Parent, digest_of, publish
 
     spec, parts = night.spec, night.parts
     output = night.folder / "interactions"

@@ -15,8 +15,8 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.data.partition import Manifest
     from nightshift.data.snapshot import Selection
+    from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadInput: a partition is damaged.
     """
-    from nightshift.data.partition import digest_of, find, partition_of
     from nightshift.data.snapshot import published_examples, published_snapshots, select
+    from nightshift.storage.partition import digest_of, find, partition_of
 
     name, training = spec.application.name, spec.application.training
     selection = select(
@@ -87,10 +87,10 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 
 def _make(spec: Spec, partition: UPath, selection: Selection, progress: Progress) -> Manifest:
-    from nightshift.data.partition import publish
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.data.storage import scratch
     from nightshift.data.training_set import write_training_set
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import publish
 
     folder = scratch(UPath(spec.storage))
     try:

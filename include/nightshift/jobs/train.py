@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
-from nightshift.config import Training
 from nightshift.errors import BadEnvironment, Preempted
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
+from nightshift.settings.application import Training
 
 if TYPE_CHECKING:
-    from nightshift.data.partition import Manifest
     from nightshift.registry.tracking import TrackingRun
+    from nightshift.storage.partition import Manifest
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
     from nightshift.training.task import Fitted, Task
@@ -79,8 +79,8 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     :raises Preempted: SIGTERM on any node, and a checkpoint was published, from which the next attempt goes on; or
         another node is gone.
     """
-    from nightshift.data.partition import digest_of, find, partition_of
-    from nightshift.data.storage import scratch
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import digest_of, find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.checkpoints import Checkpoints
     from nightshift.training.layout import Layout, processes_here, rows_at_once
@@ -142,8 +142,8 @@ def _train(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
-    from nightshift.data.partition import Parent, fetch, publish, require_manifest
     from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.storage.partition import Parent, fetch, publish, require_manifest
     from nightshift.training.group import gathered
     from nightshift.training.task import Task
 
@@ -267,8 +267,8 @@ def _described_run(spec: Spec, partition: UPath) -> TrackingRun:
 
 
 def _log(spec: Spec, partition: UPath, manifest: Manifest, folder: Path) -> TrackingRun:
-    from nightshift.data.partition import fetch
     from nightshift.registry.tracking import replay
+    from nightshift.storage.partition import fetch
 
     tracking = _described_run(spec, partition)
     replay(fetch(partition, manifest, "metrics.jsonl", folder), tracking)

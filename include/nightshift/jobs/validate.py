@@ -42,14 +42,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import pandas as pd
 
-    from nightshift.applications import applications_folder
     from nightshift.data.acceptance import record_acceptance
     from nightshift.data.data_docs import INDEX, pages
     from nightshift.data.examples import EXAMPLES
     from nightshift.data.expectations import check, decide, failures, profile_suite, read_suite, suite_rows
-    from nightshift.data.partition import digest_of, fetch, partition_of, require_manifest
     from nightshift.data.profile import profile
-    from nightshift.data.storage import replace, scratch
+    from nightshift.settings.applications import applications_folder
+    from nightshift.storage.files import replace, scratch
+    from nightshift.storage.partition import digest_of, fetch, partition_of, require_manifest
 
     application, policy = spec.application, spec.application.validation
     partition = UPath(spec.examples)

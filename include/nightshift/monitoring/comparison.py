@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from nightshift.monitoring.cells import Counts, Floats, Numbers
 from nightshift.monitoring.counting import Categories
 from nightshift.monitoring.effects import jensen_shannon, named_side_by_side, side_by_side, unit, wasserstein
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.profiles import ALL_ROWS, Distribution, Profile
 from nightshift.monitoring.significance import Chance, chance_of_categories, chance_of_numbers, mean_of
 from nightshift.monitoring.wording import categories_in_words, number, numbers_in_words
+from nightshift.settings.metrics import Metric
 
 
 @dataclass(frozen=True)

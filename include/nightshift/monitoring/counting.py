@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nightshift.monitoring.cells import Counts, Numbers, from_raw, raw_cells, tally
-from nightshift.monitoring.metrics import Metric
+from nightshift.settings.metrics import Metric
 
 ALL_ROWS = ""
 OTHER = "(other)"

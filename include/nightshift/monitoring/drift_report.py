@@ -12,15 +12,15 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader
 
-from nightshift.config import Application
 from nightshift.monitoring.cells import Numbers
 from nightshift.monitoring.evidently_page import POLICY, compare_samples, with_section
 from nightshift.monitoring.measured import COLUMNS
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.profiles import Profile
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.shown import shown
 from nightshift.monitoring.verdicts import MetricVerdict, NightVerdict, SegmentVerdict
+from nightshift.settings.application import Application
+from nightshift.settings.metrics import Metric
 from nightshift.verdict import Verdict
 
 SHOWN_NOVEL, SHOWN_OF_A_TOPIC = 20, 4  # prompts in the list of what is new

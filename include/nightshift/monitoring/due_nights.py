@@ -11,8 +11,8 @@ from typing import Any
 from croniter import croniter
 from upath import UPath
 
-from nightshift.config import Application, Interval
-from nightshift.data.partition import Manifest, digest_of, partition_of
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.partition import Manifest, digest_of, partition_of
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nightshift.monitoring.cells import Counts, Floats, Numbers, centres, tally
 from nightshift.monitoring.counting import Categories
-from nightshift.monitoring.metrics import Metric
+from nightshift.settings.metrics import Metric
 
 # Shares, probabilities and scores: a reference whose values hardly differ must not make a trifle look large. With a
 # hundredth of the answers invalid, where all were valid, the effect is 0.1.

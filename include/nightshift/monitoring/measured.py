@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.data.interactions import INTERACTION_SCHEMA
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.profiles import Profile, merge, profile_of, read_batches
 from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics
+from nightshift.settings.metrics import Metric
 
 SAMPLE = "sample.parquet"
 EMBEDDED_ROWS = 200_000  # of a partition whose prompts are embedded

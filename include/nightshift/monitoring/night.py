@@ -14,20 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.config import Application, Interval
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.data.partition import (
-    Manifest,
-    Parent,
-    digest_of,
-    fetch,
-    find,
-    partition_of,
-    publish,
-    read_manifest,
-    require_manifest,
-)
-from nightshift.data.storage import scratch
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
 from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
@@ -39,6 +26,19 @@ from nightshift.monitoring.shown import in_markdown
 from nightshift.monitoring.topics import Embedder
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.registry.tracking import TrackingRun
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import (
+    Manifest,
+    Parent,
+    digest_of,
+    fetch,
+    find,
+    partition_of,
+    publish,
+    read_manifest,
+    require_manifest,
+)
 from nightshift.verdict import Verdict
 
 NOVEL, VERDICT, REPORT, REPORT_JSON = "novel.parquet", "verdict.json", "report.html", "report.json"

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from nightshift.errors import BadInput
 from nightshift.monitoring.cells import Numbers, sum_of
 from nightshift.monitoring.counting import ALL_ROWS, OTHER, Categories, CategoryCounter, NumberCounter, Segmentation
-from nightshift.monitoring.metrics import CATEGORICAL, Metric
+from nightshift.settings.metrics import CATEGORICAL, Metric
 
 PROFILE = "profile.parquet"
 PROFILE_SCHEMA = pa.schema(

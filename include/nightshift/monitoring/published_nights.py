@@ -6,9 +6,9 @@ from datetime import date
 
 from upath import UPath
 
-from nightshift.data.partition import Manifest, partition_of, read_manifest
 from nightshift.errors import BadInput
 from nightshift.monitoring.due_nights import Answered, answered_night
+from nightshift.storage.partition import Manifest, partition_of, read_manifest
 
 
 def published_interactions(

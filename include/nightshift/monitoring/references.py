@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.partition import Manifest, fetch, partition_of, require_manifest
 from nightshift.monitoring.measured import SAMPLE
 from nightshift.monitoring.profiles import PROFILE, Profile, read_profile
 from nightshift.monitoring.topics import TOPIC_NAMES, TOPIC_VECTORS, Topics, read_topics
+from nightshift.storage.partition import Manifest, fetch, partition_of, require_manifest
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.config import Gate
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.leakage import HeldOut, asked_of
-from nightshift.data.partition import Manifest, fetch, read_manifest, require_manifest
 from nightshift.data.snapshot import TRAIN, published_snapshots
-from nightshift.data.storage import scratch
 from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.likeness import normalised
 from nightshift.evaluation.scores import Answers, Comparison, compare
+from nightshift.settings.application import Gate
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Manifest, fetch, read_manifest, require_manifest
 from nightshift.verdict import Verdict
 
 # Roles of a Comparison: the earlier champion's answers that night, and the new one's.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nightshift.fields import Model
 from nightshift.monitoring.comparison import Comparison, compare
-from nightshift.monitoring.metrics import Metric
 from nightshift.monitoring.profiles import ALL_ROWS, Profile
 from nightshift.monitoring.significance import q_values
 from nightshift.monitoring.wording import clean, number
-from nightshift.policies import Drift
+from nightshift.settings.fields import Model
+from nightshift.settings.metrics import Metric
+from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict, worst
 
 _MOVED = (Verdict.FAIL, Verdict.WARN)

@@ -8,10 +8,10 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, get_parsing_context
 
-from nightshift.applications import BadApplication, load_application, readable_applications
-from nightshift.config import Application
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.telling import telling_of_runs
+from nightshift.settings.application import Application
+from nightshift.settings.applications import BadApplication, load_application, readable_applications
 
 # The interval of a daily run, or the day that a person gave.
 INTERVAL = {

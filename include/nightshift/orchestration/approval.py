@@ -15,18 +15,18 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
 from nightshift.access.users import USERS_VARIABLE
-from nightshift.applications import load_application
-from nightshift.config import Application
 from nightshift.errors import JobError
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.job import result_of
 from nightshift.orchestration.job_task import as_airflow
 from nightshift.orchestration.links import application_page
-from nightshift.people import Kind, Severity
+from nightshift.settings.application import Application
+from nightshift.settings.applications import load_application
+from nightshift.settings.people import Kind, Severity
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.policy import Answer, Request
-    from nightshift.monitoring.records import Records
+    from nightshift.ledger.records import Answer, Request
+    from nightshift.ledger.store import Ledger
 
 APPROVE, REJECT = "Approve", "Reject"
 # Not `reason`: Airflow fills a field with what the form of the run said under the same name, and an approver who only
@@ -49,7 +49,7 @@ KEEP_TRYING, PAUSE = timedelta(minutes=10), timedelta(seconds=5)
 class ApproveRelease(HITLOperator):
     """Asks people about what the task `decided` said; skipped where it says that nobody is to be asked.
 
-    The answer is kept in the ledger, and returned as :class:`nightshift.monitoring.policy.Answer`. No answer in time is a
+    The answer is kept in the ledger, and returned as :class:`nightshift.ledger.policy.Answer`. No answer in time is a
     no. The task succeeds whatever the answer is: what follows from it is the work of the next one.
 
     :param app: the application; its `approval` says who is asked and for how long.
@@ -105,7 +105,7 @@ class ApproveRelease(HITLOperator):
         It is final in Airflow, which drops it when the task is tried again. So nothing in it fails the task, and storage
         that does not take it is tried for ten minutes.
         """
-        from nightshift.monitoring.policy import Answer
+        from nightshift.ledger.records import Answer
 
         decision = context["ti"].xcom_pull(task_ids=self.decided)
         given = super().execute_complete(context, event)
@@ -148,8 +148,8 @@ class ApproveRelease(HITLOperator):
         return [{"id": known[name], "name": name} for name in approvers if name in known]
 
     def _kept(self, app: Application, decision: Mapping[str, Any], context: Any) -> Request:
-        from nightshift.monitoring.approval import asked_with
-        from nightshift.monitoring.policy import Request
+        from nightshift.ledger.approval import asked_with
+        from nightshift.ledger.records import Request
 
         ti, now = context["ti"], datetime.now(UTC)
         request = Request(
@@ -167,16 +167,16 @@ class ApproveRelease(HITLOperator):
         )
         return asked_with(self._records(), request)
 
-    def _records(self) -> Records:
-        from nightshift.monitoring.records import Records
+    def _records(self) -> Ledger:
+        from nightshift.ledger.store import Ledger
 
-        return Records(storage_uri(), self.application)
+        return Ledger(storage_uri(), self.application)
 
-    def _answered(self, records: Records, answer: Answer) -> dict[str, Any]:
+    def _answered(self, ledger: Ledger, answer: Answer) -> dict[str, Any]:
         """Keep an answer, and return the one that is kept."""
-        from nightshift.monitoring.approval import answered_with, sentence
+        from nightshift.ledger.approval import answered_with, sentence
 
-        kept = answered_with(records, answer)
+        kept = answered_with(ledger, answer)
         self.log.info("request %s: %s", kept.id, sentence(kept))
         return kept.model_dump(mode="json")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import Asset
 
-from nightshift.config import Application
+from nightshift.settings.application import Application
 
 
 def examples_asset(app: Application) -> Asset:

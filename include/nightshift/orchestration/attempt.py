@@ -15,13 +15,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from pydantic import ValidationError
 from upath import UPath
 
-from nightshift.applications import load_application
-from nightshift.computing import LocalCompute
-from nightshift.data.storage import default_storage
 from nightshift.errors import BadInput
-from nightshift.intake import Source
 from nightshift.jobs.contract import JobSpec, job_module
 from nightshift.jobs.environment import CREDENTIALS, PASSED, allowed
+from nightshift.settings.applications import load_application
+from nightshift.settings.compute import LocalCompute
+from nightshift.settings.intake import Source
+from nightshift.storage.files import default_storage
 
 JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
 STORAGE_VARIABLE = "nightshift_storage"

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import BaseModel
 
-from nightshift.config import Application
+from nightshift.settings.application import Application
 
 # What a JSON Schema of ours and a Param of Airflow's have in common.
 KEYWORDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "description")

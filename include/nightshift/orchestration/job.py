@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nightshift.applications import BadApplication, load_compute
-from nightshift.computing import KubernetesCompute
-from nightshift.config import Application
 from nightshift.orchestration.job_task import JobTask
+from nightshift.settings.application import Application
+from nightshift.settings.applications import BadApplication, load_compute
+from nightshift.settings.compute import KubernetesCompute
 
 
 def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any) -> JobTask:

@@ -8,12 +8,12 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from nightshift.data.storage import replace
 from nightshift.errors import ExitCode, JobError
 from nightshift.jobs.contract import JobSpec, read_result
 from nightshift.orchestration.attempt import Attempt, new_attempt
 from nightshift.orchestration.links import LINKS, links_of
 from nightshift.orchestration.telling import tell_of_result
+from nightshift.storage.files import replace
 from nightshift.verdict import Verdict
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from nightshift.applications import load_compute
-from nightshift.computing import LocalCompute
 from nightshift.errors import ExitCode, JobError, meaning
 from nightshift.jobs.forkserver import VARIABLE as FORKSERVER
 from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import job_environment
 from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
 from nightshift.orchestration.process_group import ProcessGroup
+from nightshift.settings.applications import load_compute
+from nightshift.settings.compute import LocalCompute
 
 
 class LocalJob(JobTask):

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
 
-from nightshift.applications import load_application
-from nightshift.config import Application
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.links import links_of, report_page, run_links
+from nightshift.settings.application import Application
+from nightshift.settings.applications import load_application
 
 if TYPE_CHECKING:
     from nightshift.alerts.alert import Alert

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from nightshift.applications import load_application
-from nightshift.config import Application
 from nightshift.errors import BadEnvironment
-from nightshift.people import Route
+from nightshift.settings.application import Application
+from nightshift.settings.applications import load_application
+from nightshift.settings.people import Route
 
 
 def try_routes(name: str) -> bool:

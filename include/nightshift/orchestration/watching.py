@@ -15,15 +15,15 @@ from nightshift.alerts.conditions import Open
 from nightshift.alerts.everybody import paused, unkept, unreadable
 from nightshift.alerts.of_runs import failed, late, no_longer_failed
 from nightshift.alerts.outbox import Outbox
-from nightshift.config import Application
-from nightshift.monitoring.policy import Answer
+from nightshift.ledger.records import Answer
+from nightshift.ledger.store import RECENT_REQUESTS, Ledger
 from nightshift.monitoring.published_nights import names_in
-from nightshift.monitoring.records import RECENT_REQUESTS, Records
 from nightshift.orchestration.airflow_rest import AirflowRest
 from nightshift.orchestration.links import run_links
 from nightshift.orchestration.seen import CALLBACK_TIME, LOOKED_BACK, Seen, failed_tasks, newest_runs, run_now
 from nightshift.orchestration.telling import keep, late_after
 from nightshift.orchestration.week_of_pods import week_of_pods
+from nightshift.settings.application import Application
 
 
 def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) -> int:
@@ -37,7 +37,7 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     watched += _of_budget(app, storage, now)
     waiting, reminders = _of_approvals(app, storage, seen)
     still = {alert.condition for alert in watched} | waiting
-    over = watch.over(held, still, _answers(Records(storage, app.name), held, still), now=now)
+    over = watch.over(held, still, _answers(Ledger(storage, app.name), held, still), now=now)
     told = [*_failures(app, outbox, rest, seen), *_lost(app, storage, now)]
     news = keep(outbox, [*told, *watched, *reminders, *over, *_recoveries(app, rest, held, now)])
     outbox.looked(datetime.now(UTC))
@@ -117,12 +117,12 @@ def _of_budget(app: Application, storage: str, now: datetime) -> list[Alert]:
 
 def _of_approvals(app: Application, storage: str, seen: Seen) -> tuple[set[str], list[Alert]]:
     """The conditions of requests that wait, and reminders that are due; only what has no answer is read."""
-    records, ledger = Records(storage, app.name), UPath(storage) / app.name / "ledger"
-    answered = set(names_in(ledger / "answers"))
+    ledger, folder = Ledger(storage, app.name), UPath(storage) / app.name / "ledger"
+    answered = set(names_in(folder / "answers"))
     waiting_tasks = {(task.dag_id, task.run_id, task.task_id) for task in seen.tasks[app.name]}
     waiting, reminders = set(), []
-    for name in names_in(ledger / "requests")[-RECENT_REQUESTS:]:
-        request = None if name in answered else records.request(name.removesuffix(".json"))
+    for name in names_in(folder / "requests")[-RECENT_REQUESTS:]:
+        request = None if name in answered else ledger.request(name.removesuffix(".json"))
         if request is None:
             continue
         # One that was asked while we looked is in no list of tasks yet.
@@ -136,18 +136,18 @@ def _of_approvals(app: Application, storage: str, seen: Seen) -> tuple[set[str],
     return waiting, reminders
 
 
-def _answers(records: Records, held: list[Open], still: set[str]) -> dict[str, Answer]:
+def _answers(ledger: Ledger, held: list[Open], still: set[str]) -> dict[str, Answer]:
     """The answers to requests that wait no longer, and whose end is not told yet."""
     conditions = [one.alert.condition for one in held if one.alert.condition not in still]
     ids = [name.removeprefix("approval ") for name in conditions if name.startswith("approval ")]
-    return {name: answer for name in ids if (answer := records.answer(name))}
+    return {name: answer for name in ids if (answer := ledger.answer(name))}
 
 
 def _lost(app: Application, storage: str, now: datetime) -> list[Alert]:
     """Retrainings that the ledger gave up lately; their alerts are few, and each is told once."""
-    records = Records(storage, app.name)
+    ledger = Ledger(storage, app.name)
     numbers = [name.removesuffix(".json") for name in names_in(UPath(storage) / app.name / "ledger" / "outcomes")][-3:]
-    outcomes = [records.outcome(int(number)) for number in numbers if number.isdigit()]
+    outcomes = [ledger.outcome(int(number)) for number in numbers if number.isdigit()]
     return [
         watch_people.lost(app, outcome, now=now)
         for outcome in outcomes

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
 
-from nightshift.data.storage import replace
 from nightshift.jobs.usage import PodUsage, Used, total
 from nightshift.monitoring.published_nights import names_in
+from nightshift.storage.files import replace
 
 WEEK = timedelta(days=7)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightshift.config import Application
+from nightshift.settings.application import Application
 from nightshift.training.built_in import PREPARED
 
 LONGEST = 5_000  # characters that MLflow keeps as a version's description

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from nightshift.applications import load_application
 from nightshift.errors import BadEnvironment
+from nightshift.settings.applications import load_application
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.follow import Follower, Say
 from nightshift.stack.place import this_place

@@ -193,7 +193,7 @@ def _mlflow_command(place: Place) -> list[str]:
 
 def _fetch_model(place: Place) -> subprocess.Popen[bytes]:
     """Start fetching the sample's base model beside the rest."""
-    from nightshift.applications import load_application
+    from nightshift.settings.applications import load_application
 
     name = load_application("banking_assistant").base_model
     with (place.logs / "model.log").open("wb") as log:

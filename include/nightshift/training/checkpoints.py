@@ -12,7 +12,8 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.data.partition import (
+from nightshift.errors import BadInput
+from nightshift.storage.partition import (
     MANIFEST,
     DataFile,
     digest_of,
@@ -21,7 +22,6 @@ from nightshift.data.partition import (
     read_manifest,
     upload,
 )
-from nightshift.errors import BadInput
 
 # A second one, in case the newest turns out to be damaged.
 KEPT = 2

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from upath import UPath
 
-from nightshift.config import Training
 from nightshift.errors import BadInput, Preempted
+from nightshift.settings.application import Training
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.attention import attention_for
 from nightshift.training.checkpoints import Checkpoints

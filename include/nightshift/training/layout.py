@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from nightshift.config import Training
 from nightshift.errors import BadInput
-from nightshift.fields import Model
+from nightshift.settings.application import Training
+from nightshift.settings.fields import Model
 
 
 class Layout(Model):

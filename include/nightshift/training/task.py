@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.config import Model, Prompt, Training
 from nightshift.errors import BadInput
+from nightshift.settings.application import Model, Prompt, Training
 from nightshift.training.layout import Layout
 from nightshift.training.packing import Packed, common_prefix, pack
 from nightshift.training.tokens import tokenize

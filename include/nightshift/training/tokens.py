@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nightshift.config import Prompt
 from nightshift.errors import BadInput
+from nightshift.settings.application import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from nightshift.config import Training
-from nightshift.data.partition import DataFile, attempt_name
 from nightshift.errors import BadInput
+from nightshift.settings.application import Training
+from nightshift.storage.partition import DataFile, attempt_name
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config

@@ -10,7 +10,7 @@ from nightshift.evaluation.bias import groups
 from nightshift.evaluation.bias.groups import group_findings
 from nightshift.evaluation.bias.mentions import WORDS, mentions, pattern
 from nightshift.evaluation.bias.verdict import judge
-from nightshift.policies import Bias
+from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict
 
 HOSTILE = "<script>alert(1)</script>"

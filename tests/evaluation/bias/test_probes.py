@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nightshift.applications import PACKAGE, read_application
-from nightshift.config import Application
 from nightshift.data.examples import digest_of_messages, split_of
 from nightshift.evaluation.bias import likelihood
 from nightshift.evaluation.bias.counterfactuals import (
@@ -25,8 +23,10 @@ from nightshift.evaluation.bias.questions import ask_questions, question_finding
 from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
 from nightshift.evaluation.bias.stereotypes import ask_pairs, stereotype_findings
 from nightshift.evaluation.bias.verdict import judge
-from nightshift.intake import Source
-from nightshift.policies import Bias
+from nightshift.settings.application import Application
+from nightshift.settings.applications import PACKAGE, read_application
+from nightshift.settings.intake import Source
+from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict
 
 APP = Application(name="app", sources=[Source(uri="rows.jsonl", columns={"prompt": "text"})])

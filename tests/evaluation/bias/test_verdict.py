@@ -14,7 +14,7 @@ from nightshift.evaluation.bias.estimates import (
     wilson,
 )
 from nightshift.evaluation.bias.verdict import Finding, benjamini_hochberg, judge, measured
-from nightshift.policies import Bias
+from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict
 
 POLICY = Bias(max_gap=0.1, min_group=30)

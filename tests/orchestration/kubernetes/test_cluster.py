@@ -8,8 +8,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.kubernetes.cluster import ending_of, times_of, trouble
+from nightshift.settings.compute import KubernetesCompute
 
 COMPUTE = KubernetesCompute(name="gpu", backend="kubernetes")
 

@@ -6,11 +6,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from nightshift.computing import KubernetesCompute, Toleration, Volume
 from nightshift.errors import BadInput
-from nightshift.job_names import JOBS
 from nightshift.orchestration.kubernetes.manifests import job_manifest, pod_manifest
 from nightshift.orchestration.kubernetes.render import rendered
+from nightshift.settings.compute import KubernetesCompute, Toleration, Volume
+from nightshift.settings.job_names import JOBS
 
 RELEASES = ("1.35", "1.36")
 RICH = {

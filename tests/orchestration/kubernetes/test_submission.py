@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from upath import UPath
 
-from nightshift.applications import load_application
 from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.kubernetes.submission import name_of, recorded, submit, waiting
+from nightshift.settings.applications import load_application
 
 
 class Store(dict):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nightshift.computing import KubernetesCompute
-from nightshift.job_names import SPREAD
 from nightshift.orchestration.kubernetes.render import dry_run, rendered
 from nightshift.orchestration.kubernetes.submission import name_of
+from nightshift.settings.compute import KubernetesCompute
+from nightshift.settings.job_names import SPREAD
 
 
 def profile(**fields) -> KubernetesCompute:

@@ -27,10 +27,10 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from nightshift.config import Application
 from nightshift.evaluation.bias.estimates import Difference, paired_difference, paired_share_difference
 from nightshift.evaluation.bias.sets import shipped
 from nightshift.evaluation.bias.verdict import Finding, measured
+from nightshift.settings.application import Application
 
 COLUMNS = ("message", "wanted", "version", "text")
 WHITE_MEN = ("Todd", "Neil", "Geoffrey", "Brett", "Brendan", "Greg", "Matthew", "Jay", "Brad")

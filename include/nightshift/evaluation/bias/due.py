@@ -8,8 +8,8 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.config import Application, Interval
 from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered
+from nightshift.settings.application import Application, Interval
 
 VERSION = 1  # of how nights are judged; another one judges them all again
 

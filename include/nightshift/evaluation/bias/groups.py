@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from nightshift.evaluation.bias.estimates import Sums, mean_difference, share_difference
 from nightshift.evaluation.bias.mentions import WORDS, mentions
 from nightshift.evaluation.bias.verdict import Finding, measured
-from nightshift.monitoring.metrics import Metric
+from nightshift.settings.metrics import Metric
 
 BATCH_ROWS = 65_536
 MOST_VALUES = 1_000  # of a segment that are told apart; the rest counts as OTHER

@@ -13,10 +13,7 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
-from nightshift.config import Application, Interval
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish, require_manifest
-from nightshift.data.storage import scratch
 from nightshift.errors import BadInput
 from nightshift.evaluation.bias.counterfactuals import counterfactual_findings, pair_tests
 from nightshift.evaluation.bias.due import Due
@@ -28,6 +25,18 @@ from nightshift.evaluation.bias.stereotypes import stereotype_findings
 from nightshift.evaluation.bias.verdict import Finding, Judged, Section, judge
 from nightshift.monitoring.shown import in_markdown, shown
 from nightshift.registry.tracking import TrackingRun
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import (
+    Manifest,
+    Parent,
+    digest_of,
+    fetch,
+    find,
+    partition_of,
+    publish,
+    require_manifest,
+)
 from nightshift.verdict import Verdict
 
 VERDICT, REPORT = "verdict.json", "report.html"

@@ -16,9 +16,6 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.config import Application
-from nightshift.data.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
-from nightshift.data.storage import scratch
 from nightshift.evaluation.bias.counterfactuals import Message, messages_of
 from nightshift.evaluation.bias.questions import ask_questions
 from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
@@ -28,7 +25,10 @@ from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
 from nightshift.inference.engine import TransformersEngine
 from nightshift.inference.model import LoadedModel, load
-from nightshift.policies import Bias
+from nightshift.settings.application import Application
+from nightshift.settings.policies import Bias
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 from nightshift.training.tokens import tokenize
 
 ANSWERS = "answers.json"

@@ -7,11 +7,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.config import Application
 from nightshift.evaluation.bias.counterfactuals import FIRST
 from nightshift.evaluation.bias.probes import Probed
 from nightshift.evaluation.bias.verdict import Finding, Judged, Section, by_size
 from nightshift.monitoring.shown import shown
+from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
 TEXT_CHARACTERS = 300

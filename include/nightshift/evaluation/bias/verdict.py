@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from nightshift.evaluation.bias.estimates import Difference, beyond
-from nightshift.policies import Bias
+from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict, worst
 
 # One side of a 95 % interval: a single gap is significant exactly when its whole interval lies beyond the bound.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from nightshift.computing import KubernetesCompute
 from nightshift.errors import ExitCode, meaning
 from nightshift.orchestration.kubernetes.kinds import TRAIN_JOBS
 from nightshift.orchestration.kubernetes.manifests import CONTAINERS
+from nightshift.settings.compute import KubernetesCompute
 
 # What an API server answers that is busy, restarting or behind a proxy that is.
 BUSY = {408, 409, 429, 500, 502, 503, 504}

@@ -13,14 +13,14 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from nightshift.applications import load_compute
-from nightshift.computing import KubernetesCompute
 from nightshift.errors import BadInput, JobError
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
 from nightshift.orchestration.kubernetes.cluster import Ending, trouble
 from nightshift.orchestration.kubernetes.submission import Submission, record, recorded, submit, waiting
 from nightshift.orchestration.links import LINKS, PODS
+from nightshift.settings.applications import load_compute
+from nightshift.settings.compute import KubernetesCompute
 
 LOOK_AGAIN = timedelta(seconds=30)
 REQUEST_SECONDS = (5, 20)  # to connect, and to answer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from nightshift.computing import KubernetesCompute
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import JUDGING, MLFLOW_CONNECTION, mlflow_connection, sources_of, tracking_uri
+from nightshift.settings.compute import KubernetesCompute
 
 LOOPBACK = re.compile(r"//(localhost|127\.|\[::1\]|0\.0\.0\.0)")
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from kubernetes.client import CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
-from nightshift.computing import Launcher
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
@@ -26,6 +25,7 @@ from nightshift.orchestration.kubernetes.manifests import (
 )
 from nightshift.orchestration.kubernetes.submission import Submission, recorded
 from nightshift.orchestration.kubernetes.usage import account
+from nightshift.settings.compute import Launcher
 
 
 class GroupJob(ClusterJob):

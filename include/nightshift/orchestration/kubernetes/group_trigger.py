@@ -13,10 +13,10 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHo
 from airflow.providers.cncf.kubernetes.utils.pod_manager import AsyncPodManager
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from nightshift.computing import Launcher
 from nightshift.orchestration.kubernetes.kinds import KINDS, condition, nodes_of
 from nightshift.orchestration.kubernetes.labels import GROUP
 from nightshift.orchestration.kubernetes.manifests import CONTAINERS
+from nightshift.settings.compute import Launcher
 
 POLL_SECONDS = 5
 LOG_SECONDS = 15

@@ -10,7 +10,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.kubernetes.cluster import times_of
 from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS, Kind
 from nightshift.orchestration.kubernetes.labels import (
@@ -24,6 +23,7 @@ from nightshift.orchestration.kubernetes.labels import (
     airflow_id,
 )
 from nightshift.orchestration.kubernetes.usage import account
+from nightshift.settings.compute import KubernetesCompute
 
 # A task that is being started, cleared or moved has no state for a moment.
 GRACE = timedelta(minutes=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from nightshift.computing import Launcher
+from nightshift.settings.compute import Launcher
 
 
 class Kind(NamedTuple):

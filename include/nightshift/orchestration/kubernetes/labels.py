@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.attempt import storage_uri
+from nightshift.settings.compute import KubernetesCompute
 
 # They select everything of ours in a namespace.
 OURS = {"app.kubernetes.io/name": "nightshift", "app.kubernetes.io/managed-by": "airflow"}

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from nightshift.applications import compute_folder
-from nightshift.computing import KubernetesCompute, Launcher, pinned_image
 from nightshift.errors import BadInput, ExitCode
+from nightshift.settings.applications import compute_folder
+from nightshift.settings.compute import KubernetesCompute, Launcher, pinned_image
 
 CONTAINER = "base"
 # Kubeflow Trainer takes a container of this name only, and JobSet puts that of the replicated job into the hosts' names.

@@ -9,8 +9,6 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import detect_pod_termi
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from nightshift.applications import load_compute
-from nightshift.computing import KubernetesCompute
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
@@ -19,6 +17,8 @@ from nightshift.orchestration.kubernetes.labels import annotations_of, labels_of
 from nightshift.orchestration.kubernetes.manifests import CONTAINER, GRACE_SECONDS, pod_manifest
 from nightshift.orchestration.kubernetes.submission import Submission, recorded
 from nightshift.orchestration.kubernetes.usage import account
+from nightshift.settings.applications import load_compute
+from nightshift.settings.compute import KubernetesCompute
 
 LOG_SECONDS = 15  # between two looks at the pod's log
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightshift.computing import KubernetesCompute
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.kubernetes.cluster import trouble
 from nightshift.orchestration.kubernetes.kinds import RUNTIMES
@@ -17,6 +16,7 @@ from nightshift.orchestration.kubernetes.manifests import (
     service_manifest,
 )
 from nightshift.orchestration.kubernetes.train_manifests import runtime_manifest, train_job_manifest
+from nightshift.settings.compute import KubernetesCompute
 
 
 def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:

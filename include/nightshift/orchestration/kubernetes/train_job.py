@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 from kubernetes.client.exceptions import ApiException
 
-from nightshift.computing import Launcher
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS
 from nightshift.orchestration.kubernetes.group_job import GroupJob
 from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS
 from nightshift.orchestration.kubernetes.train_manifests import owner_reference, runtime_manifest, train_job_manifest
+from nightshift.settings.compute import Launcher
 
 
 class TrainJobGroup(GroupJob):

@@ -7,10 +7,10 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.data.storage import replace
 from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.orchestration.kubernetes.cluster import times_of
 from nightshift.orchestration.kubernetes.labels import APPLICATION, DAG_ID, GPUS, JOB, PRICE, RESULT, RUN_ID, TASK_ID
+from nightshift.storage.files import replace
 
 
 def account(pod: Any, log: logging.Logger) -> None:

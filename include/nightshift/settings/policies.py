@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from nightshift.fields import Model, Share
-from nightshift.monitoring.metrics import Metric
+from nightshift.settings.fields import Model, Share
+from nightshift.settings.metrics import Metric
 
 
 class Inference(Model):

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from upath import UPath
 
-from nightshift.config import Interval
-from nightshift.data.partition import MANIFEST, fetch, fetch_folder, find, publish, read_manifest, require_manifest
 from nightshift.errors import BadInput
+from nightshift.settings.application import Interval
+from nightshift.storage.partition import MANIFEST, fetch, fetch_folder, find, publish, read_manifest, require_manifest
 
 DAY = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
 

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from ledger_nights import APP, NOW, everywhere, outcome, planted, publish_night, shared, trip
 
-from nightshift.monitoring import ledger
-from nightshift.monitoring.records import Records
+from nightshift.ledger import orders
+from nightshift.ledger.store import Ledger
 
 
 def _evaluate(storage, night, barrier, answers):
     barrier.wait()
-    answers.append(ledger.evaluate(APP, storage, night, NOW))
+    answers.append(orders.evaluate(APP, storage, night, NOW))
 
 
 def race(target, argument_lists):
@@ -32,7 +32,7 @@ def test_of_many_deciders_at_once_one_orders_and_all_say_the_same(storage):
     assert len(answers) == 8
     assert {answer.order for answer in answers} == {1}
     assert len({answer.id for answer in answers}) == 1
-    assert list(Records(storage, "app").orders()) == [1]
+    assert list(Ledger(storage, "app").orders()) == [1]
 
 
 @shared
@@ -41,11 +41,11 @@ def test_of_deciders_about_different_nights_at_once_one_orders_and_the_others_se
     barrier, answers = threading.Barrier(6), []
     race(_evaluate, [(storage, night, barrier, answers) for night in given])
     assert sorted(answer.code for answer in answers) == ["open"] * 5 + ["tripped"]
-    assert list(Records(storage, "app").orders()) == [1]
+    assert list(Ledger(storage, "app").orders()) == [1]
 
 
 def _claim(storage, run, queue):
-    order, told = ledger.claim(Records(storage, "app"), "app_finetune", run, NOW)
+    order, told = orders.claim(Ledger(storage, "app"), "app_finetune", run, NOW)
     queue.put((run, order.number if order else None, told))
 
 
@@ -66,14 +66,14 @@ def test_of_many_processes_that_claim_at_once_one_trains(storage):
 
 def _evaluate_and_train(storage, run, queue):
     """What one scheduler of two does for a night: decide, be woken, claim, train, close; and be woken once more."""
-    records, trained = Records(storage, "app"), []
-    ledger.evaluate(APP, storage, planted(22, "FAIL"), NOW)
-    ledger.evaluate(APP, storage, planted(23, "FAIL"), NOW)
+    ledger, trained = Ledger(storage, "app"), []
+    orders.evaluate(APP, storage, planted(22, "FAIL"), NOW)
+    orders.evaluate(APP, storage, planted(23, "FAIL"), NOW)
     for wake in range(3):
-        order, _ = ledger.claim(records, "app_finetune", f"{run}-{wake}", NOW)
+        order, _ = orders.claim(ledger, "app_finetune", f"{run}-{wake}", NOW)
         if order:
             trained.append(order.number)
-            ledger.close(records, outcome(order.number))
+            orders.close(ledger, outcome(order.number))
     queue.put(trained)
 
 
@@ -88,7 +88,7 @@ def test_two_schedulers_with_doubled_events_train_once(storage):
     trained = [number for _ in processes for number in queue.get(timeout=60)]
     for process in processes:
         process.join()
-    orders = Records(storage, "app").orders()
+    orders = Ledger(storage, "app").orders()
     assert sorted(trained) == sorted(orders)
     # The second night may only have tripped once the first one's retraining had ended.
     assert [order.decision.id[:10] for order in orders.values()] in (["2026-11-22"], ["2026-11-22", "2026-11-23"])
@@ -96,23 +96,23 @@ def test_two_schedulers_with_doubled_events_train_once(storage):
 
 @shared
 def test_giving_up_an_order_and_claiming_it_at_once_never_both_succeed(storage):
-    records = Records(storage, "app")
+    ledger = Ledger(storage, "app")
     late = NOW
     publish_night(storage, 21, "FAIL")
     for round_number in range(3):
-        ledger.evaluate(APP, storage, publish_night(storage, 22 + round_number, "FAIL"), late)
-        number = max(records.orders())
+        orders.evaluate(APP, storage, publish_night(storage, 22 + round_number, "FAIL"), late)
+        number = max(ledger.orders())
         late += timedelta(hours=49)
         barrier, given, lost = threading.Barrier(2), [], []
 
         def claim(moment=late, barrier=barrier, given=given):
             barrier.wait()
-            given.append(ledger.claim(Records(storage, "app"), "f", "a", moment)[0])
+            given.append(orders.claim(Ledger(storage, "app"), "f", "a", moment)[0])
 
         def give_up(moment=late, barrier=barrier, lost=lost):
             barrier.wait()
-            lost.extend(ledger.close_lost(Records(storage, "app"), moment, 48))
+            lost.extend(orders.close_lost(Ledger(storage, "app"), moment, 48))
 
         race(lambda do: do(), [(claim,), (give_up,)])
         assert (given[0] is not None) != (len(lost) == 1)
-        ledger.close(records, outcome(number, now=late))
+        orders.close(ledger, outcome(number, now=late))

@@ -6,7 +6,9 @@ import jsonschema
 import pytest
 import yaml
 
-from nightshift.applications import (
+from nightshift.cli import main
+from nightshift.settings.applications import (
+    PACKAGE,
     BadApplication,
     application_names,
     application_schema,
@@ -15,7 +17,6 @@ from nightshift.applications import (
     read_application,
     readable_applications,
 )
-from nightshift.cli import main
 
 SMALLEST = """\
 description: Answers questions about returns.
@@ -215,9 +216,7 @@ def test_a_schedule_that_airflow_takes_is_taken(tmp_path, schedule):
 
 
 def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_path):
-    sample = yaml.safe_load(
-        (Path(load_application.__code__.co_filename).parent / "apps/banking_assistant.yaml").read_text()
-    )
+    sample = yaml.safe_load((PACKAGE / "apps/banking_assistant.yaml").read_text())
     sample = {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in sample.items()}
     jsonschema.validate(sample, application_schema())
     with pytest.raises(jsonschema.ValidationError):

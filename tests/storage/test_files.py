@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from nightshift.data.storage import create, local_copy, put, replace, scratch
 from nightshift.errors import BadEnvironment
+from nightshift.storage.files import create, local_copy, put, replace, scratch
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -81,7 +81,7 @@ def test_storage_that_cannot_create_atomically_is_refused_by_name():
 HOLD_A_FOLDER = """
 import os, sys, time
 from upath import UPath
-from nightshift.data.storage import scratch
+from nightshift.storage.files import scratch
 folder = scratch(UPath(sys.argv[1]))
 (folder / "rows.parquet").write_bytes(b"rows of customers")
 child = os.fork() if sys.argv[2] == "fork" else None

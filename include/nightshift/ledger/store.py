@@ -10,7 +10,7 @@
     answers/<id>.json                               what they said
 
 What the gate said lies beside them (`gate_records.py`). Where it matters who is first, storage decides: of two writers of
-one name exactly one wins (:func:`nightshift.data.storage.create`). Outcomes and releases may be replaced. Folders are listed
+one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and releases may be replaced. Folders are listed
 and files read past every cache of the storage client, because other processes write them too.
 """
 
@@ -22,10 +22,10 @@ from typing import TypeVar
 from pydantic import ValidationError
 from upath import UPath
 
-from nightshift.data.partition import partition_of
-from nightshift.data.storage import create, replace
 from nightshift.errors import BadInput
-from nightshift.monitoring.policy import Answer, Claim, Decision, Order, Outcome, Record, Release, Request, Snooze
+from nightshift.ledger.records import Answer, Claim, Decision, Order, Outcome, Record, Release, Request, Snooze
+from nightshift.storage.files import create, replace
+from nightshift.storage.partition import partition_of
 
 RECENT_ORDERS = 100  # as many as the policy allows in a week, the longest that it counts
 RECENT_REQUESTS = 100
@@ -33,7 +33,7 @@ RECENT_REQUESTS = 100
 SomeRecord = TypeVar("SomeRecord", bound=Record)
 
 
-class Records:
+class Ledger:
     """The records of one application.
 
     :raises BadInput: a record cannot be read (every method that reads).

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from nightshift.fields import Model, Name, Share
-from nightshift.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
-from nightshift.job_names import JOBS
-from nightshift.judging import Judge
-from nightshift.people import Alerts, Approval, Budget
-from nightshift.policies import Bias, Drift, Inference, Retraining
+from nightshift.settings.fields import Model, Name, Share
+from nightshift.settings.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
+from nightshift.settings.job_names import JOBS
+from nightshift.settings.judging import Judge
+from nightshift.settings.people import Alerts, Approval, Budget
+from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nightshift.errors import BadInput
-from nightshift.monitoring.approval import (
+from nightshift.ledger.approval import (
     Wish,
     answered_with,
     asked_with,
@@ -14,10 +14,10 @@ from nightshift.monitoring.approval import (
     sentence,
     withdraw_open,
 )
-from nightshift.monitoring.gate_records import record_approval, release_of
-from nightshift.monitoring.policy import Answer, Release, Request
-from nightshift.monitoring.records import Records
-from nightshift.people import Approval
+from nightshift.ledger.gate_records import record_approval, release_of
+from nightshift.ledger.records import Answer, Release, Request
+from nightshift.ledger.store import Ledger
+from nightshift.settings.people import Approval
 from nightshift.verdict import Verdict
 
 NOW = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
@@ -93,50 +93,50 @@ def test_an_earlier_champion_comes_back_for_a_reason_unless_every_release_needs_
 
 
 def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_and_champion(tmp_path):
-    records = Records(tmp_path.as_uri(), "app")
+    ledger = Ledger(tmp_path.as_uri(), "app")
     for number, given in enumerate(({}, {"evaluation_digest": "x"}, {"champion_digest": "y"}, {}, {})):
-        request = asked_with(records, asked(number, **given))
+        request = asked_with(ledger, asked(number, **given))
         answer = ("timeout", "approved", "approved", "rejected", "withdrawn")[number]
-        answered_with(records, said(answer, request.id))
-    found = earlier_answer(records, "m" * 64, "e" * 64, None)
+        answered_with(ledger, said(answer, request.id))
+    found = earlier_answer(ledger, "m" * 64, "e" * 64, None)
     assert (found.answer, found.id) == ("rejected", asked(3).id)
-    assert earlier_answer(records, "m" * 64, "e" * 64, "z") is None
+    assert earlier_answer(ledger, "m" * 64, "e" * 64, "z") is None
 
 
 @pytest.mark.parametrize("released", ["m", "x"])
 def test_an_approval_counts_until_the_next_release_of_whichever_model(tmp_path, released):
-    records = Records(tmp_path.as_uri(), "app")
-    answered_with(records, said("approved", asked_with(records, asked()).id))
+    ledger = Ledger(tmp_path.as_uri(), "app")
+    answered_with(ledger, said("approved", asked_with(ledger, asked()).id))
     moment = timedelta(minutes=1)
-    records.replace(Release(model_digest="c" * 64, released=NOW - moment))
-    assert earlier_answer(records, "m" * 64, "e" * 64, None).answer == "approved"
-    records.replace(Release(model_digest=released * 64, released=NOW + moment))
-    assert earlier_answer(records, "m" * 64, "e" * 64, None) is None
+    ledger.replace(Release(model_digest="c" * 64, released=NOW - moment))
+    assert earlier_answer(ledger, "m" * 64, "e" * 64, None).answer == "approved"
+    ledger.replace(Release(model_digest=released * 64, released=NOW + moment))
+    assert earlier_answer(ledger, "m" * 64, "e" * 64, None) is None
 
 
 def test_a_no_stands_through_every_release(tmp_path):
-    records = Records(tmp_path.as_uri(), "app")
-    answered_with(records, said("rejected", asked_with(records, asked()).id))
-    records.replace(Release(model_digest="x" * 64, released=NOW + timedelta(days=1)))
-    assert earlier_answer(records, "m" * 64, "e" * 64, None).answer == "rejected"
+    ledger = Ledger(tmp_path.as_uri(), "app")
+    answered_with(ledger, said("rejected", asked_with(ledger, asked()).id))
+    ledger.replace(Release(model_digest="x" * 64, released=NOW + timedelta(days=1)))
+    assert earlier_answer(ledger, "m" * 64, "e" * 64, None).answer == "rejected"
 
 
 def test_the_first_answer_stays_and_a_task_that_is_tried_again_puts_the_same_request(tmp_path):
-    records = Records(tmp_path.as_uri(), "app")
-    first = asked_with(records, asked())
-    assert asked_with(records, asked(until=NOW + timedelta(days=9))) == first
-    assert answered_with(records, said("rejected", first.id)).answer == "rejected"
-    assert answered_with(records, said("approved", first.id)).answer == "rejected"
+    ledger = Ledger(tmp_path.as_uri(), "app")
+    first = asked_with(ledger, asked())
+    assert asked_with(ledger, asked(until=NOW + timedelta(days=9))) == first
+    assert answered_with(ledger, said("rejected", first.id)).answer == "rejected"
+    assert answered_with(ledger, said("approved", first.id)).answer == "rejected"
 
 
 def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
-    records = Records(tmp_path.as_uri(), "app")
+    ledger = Ledger(tmp_path.as_uri(), "app")
     for number in (1, 2):
-        asked_with(records, asked(number, run_id=f"run-{number}"))
-    answered_with(records, said("approved", asked(1).id))
-    (gone,) = withdraw_open(records, NOW)
+        asked_with(ledger, asked(number, run_id=f"run-{number}"))
+    answered_with(ledger, said("approved", asked(1).id))
+    (gone,) = withdraw_open(ledger, NOW)
     assert (gone.id, gone.answer, "run-2" in gone.reason) == (asked(2).id, "withdrawn", True)
-    assert withdraw_open(records, NOW) == []
+    assert withdraw_open(ledger, NOW) == []
 
 
 def test_an_answer_about_what_the_gate_never_put_to_people_releases_nothing(tmp_path):

@@ -7,11 +7,11 @@ from datetime import datetime
 from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.data.partition import digest_of
-from nightshift.data.storage import create
 from nightshift.errors import BadInput
-from nightshift.monitoring.policy import Answer, Request
+from nightshift.ledger.records import Answer, Request
 from nightshift.monitoring.published_nights import names_in
+from nightshift.storage.files import create
+from nightshift.storage.partition import digest_of
 from nightshift.verdict import Verdict
 
 

@@ -1,6 +1,6 @@
 """Whether to retrain: a pure function of what the nights said, of earlier retrainings, and of the application's policy.
 
-Nothing here reads storage or a clock: :mod:`nightshift.monitoring.ledger` gathers the history and keeps the decision.
+Nothing here reads storage or a clock: :mod:`nightshift.ledger.orders` gathers the history and keeps the decision.
 """
 
 from __future__ import annotations
@@ -8,145 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from nightshift.policies import Retraining
+from nightshift.ledger.records import Action, Claim, Code, Decision, Night, Order, Outcome, Snooze
+from nightshift.settings.policies import Retraining
 from nightshift.verdict import Verdict
 
-Monitor = Literal["drift", "bias"]
-Action = Literal["retrain", "none"]
-Code = Literal[
-    "quiet", "too_few_nights", "no_data", "open", "snoozed", "cooldown", "weekly_runs", "weekly_hours",
-    "too_few_new_examples", "tripped", "forced",
-]  # fmt: skip
 WEEK = timedelta(days=7)
 NAMED = 4  # nights or metrics in one sentence
 # What says something about a night. INSUFFICIENT_DATA and ERROR say nothing: neither that it failed nor that it was quiet.
 JUDGED = frozenset({Verdict.PASS, Verdict.WARN, Verdict.FAIL})
-
-
-class Record(BaseModel):
-    """What the ledger keeps as JSON; a field that a later version adds does not stop this one from reading."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Night(Record):
-    """What one monitor said about one night: the facts of its partition, and where the report is."""
-
-    monitor: Monitor
-    interval: str  # key of the data interval
-    verdict: Verdict
-    model_digest: str  # of the champion that the night was judged against
-    model_version: str = ""
-    rows: int = 0
-    failing: list[str] = []  # metrics
-    worst: str | None = None  # metric
-    worst_segment: str | None = None
-    reasons: list[str] = []
-    interactions: str = ""  # URI
-    report: str  # URI of the partition with the report
-    report_digest: str  # of its manifest
-    created: datetime  # when it was judged
-
-
-class Decision(Record):
-    """Retrain or not, why, and the numbers that it was decided by. `id` and `order` are the ledger's."""
-
-    id: str = ""
-    action: Action
-    code: Code
-    reason: str
-    numbers: dict[str, float] = {}
-    nights: list[str] = []  # interval keys that were looked at, newest first
-    reports: list[str] = []  # URIs of the reports of those that failed
-    order: int | None = None  # the retraining that followed
-    model_digest: str = ""  # of the champion
-    by: str = "policy"  # or the person who forced it
-    decided: datetime
-
-
-class Order(Record):
-    """A retraining that is to happen. It holds its decision, so that it is found whatever was written after it."""
-
-    number: int
-    decision: Decision
-    created: datetime
-
-
-class Claim(Record):
-    """Which DAG run trains for an order. Without a run: the order waited too long and nobody may train for it."""
-
-    number: int
-    dag_id: str = ""
-    run_id: str = ""
-    claimed: datetime
-
-
-class Outcome(Record):
-    """How an order ended."""
-
-    number: int
-    result: Literal["registered", "failed", "lost"]
-    explanation: str
-    run_id: str = ""
-    model: str | None = None  # URI
-    model_version: str | None = None
-    evaluation: str | None = None  # URI
-    verdict: Verdict | None = None  # of the gate
-    hours: float = 0.0  # of training, over all processes
-    ended: datetime
-
-
-class Snooze(Record):
-    """Until when the policy orders no retraining. A newer one replaces it, also with a time that is past."""
-
-    id: str
-    until: datetime
-    reason: str
-    by: str
-    created: datetime
-
-
-class Release(Record):
-    """When a model became the champion; why is in the record of its gate."""
-
-    model_digest: str
-    model: str = ""  # URI
-    version: str = ""
-    evaluation: str | None = None  # URI
-    released: datetime
-
-
-class Request(Record):
-    """A release that is put to people; `id` begins with the time. Its answer is a record of its own."""
-
-    id: str
-    version: str
-    model_digest: str
-    evaluation_digest: str
-    champion_digest: str | None  # who is in use
-    verdict: Verdict  # of the gate
-    subject: str
-    dag_id: str
-    run_id: str
-    task_id: str
-    approvers: list[str] = []  # names; empty: everybody whose role may answer
-    asked_by: str = ""  # who started the run by hand
-    asked: datetime
-    until: datetime  # no answer until then is a no
-
-
-class Answer(Record):
-    """What became of a request. It is never changed: whoever wants another answer asks again."""
-
-    id: str  # of the request
-    answer: Literal["approved", "rejected", "timeout", "withdrawn"]
-    by: str = ""  # name of the person
-    reason: str = ""
-    answered: datetime
 
 
 class History(BaseModel):

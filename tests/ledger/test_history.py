@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from ledger_nights import CHAMPION, publish_night
 from upath import UPath
 
-from nightshift.config import Interval
 from nightshift.data.acceptance import record_acceptance
-from nightshift.data.partition import Parent, partition_of, publish
-from nightshift.data.storage import scratch
-from nightshift.monitoring import history
+from nightshift.ledger import history
+from nightshift.settings.application import Interval
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Parent, partition_of, publish
 from nightshift.verdict import Verdict
 
 

@@ -7,11 +7,12 @@ from datetime import datetime
 
 from upath import UPath
 
-from nightshift.data.partition import Manifest, partition_of, read_manifest
 from nightshift.data.snapshot import published_examples
 from nightshift.errors import BadInput
-from nightshift.monitoring.policy import History, Monitor, Night
-from nightshift.monitoring.records import Records
+from nightshift.ledger.policy import History
+from nightshift.ledger.records import Monitor, Night
+from nightshift.ledger.store import Ledger
+from nightshift.storage.partition import Manifest, partition_of, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +58,19 @@ def history(application: str, storage: str, night: Night, now: datetime) -> Hist
 
     The champion is the model of the newest release; where none was ever written down, that of the night.
     """
-    records = Records(storage, application)
-    releases = records.releases()
+    ledger = Ledger(storage, application)
+    releases = ledger.releases()
     champion = releases[-1].model_digest if releases else night.model_digest
-    orders = records.orders()
+    orders = ledger.orders()
     return History(
         now=now,
         champion=champion,
         released=releases[-1].released if releases else None,
         nights=_newest([*nights(storage, application), night]),
         orders=orders,
-        claims=records.claims(orders),
-        outcomes=records.outcomes(orders),
-        snooze=records.snooze(),
+        claims=ledger.claims(orders),
+        outcomes=ledger.outcomes(orders),
+        snooze=ledger.snooze(),
         new_examples=new_examples(storage, application, champion),
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from nightshift.fields import Model, Name, Share
+from nightshift.settings.fields import Model, Name, Share
 
 PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn"]
 SAMPLE_DAY = datetime(2026, 11, 2, tzinfo=UTC)

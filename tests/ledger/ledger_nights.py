@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightshift.config import Application, Interval
-from nightshift.data.partition import digest_of, partition_of, publish
-from nightshift.data.storage import scratch
-from nightshift.monitoring import history, ledger
-from nightshift.monitoring.policy import Night, Outcome
+from nightshift.ledger import history, orders
+from nightshift.ledger.records import Night, Outcome
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import digest_of, partition_of, publish
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 CHAMPION = "c" * 64
@@ -62,8 +62,8 @@ def planted(day, verdict, version=1):
 
 def trip(storage, first=22, now=NOW):
     """Two failing nights; the decision after the second."""
-    ledger.evaluate(APP, storage, publish_night(storage, first, "FAIL"), now)
-    return ledger.evaluate(APP, storage, publish_night(storage, first + 1, "FAIL"), now)
+    orders.evaluate(APP, storage, publish_night(storage, first, "FAIL"), now)
+    return orders.evaluate(APP, storage, publish_night(storage, first + 1, "FAIL"), now)
 
 
 def outcome(number, result="registered", now=NOW, **fields):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nightshift.fields import Model, Name
+from nightshift.settings.fields import Model, Name
 
 
 class Judge(Model):

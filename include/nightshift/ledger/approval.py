@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from nightshift.monitoring.policy import Answer, Request
-from nightshift.monitoring.records import Records
+from nightshift.ledger.records import Answer, Request
+from nightshift.ledger.store import Ledger
 from nightshift.monitoring.shown import shown
-from nightshift.people import Approval
+from nightshift.settings.people import Approval
 from nightshift.verdict import Verdict
 
 NO = {"rejected", "timeout"}
@@ -88,7 +88,7 @@ def sentence(answer: Answer) -> str:
 
 
 def earlier_answer(
-    records: Records, model_digest: str, evaluation_digest: str, champion_digest: str | None
+    ledger: Ledger, model_digest: str, evaluation_digest: str, champion_digest: str | None
 ) -> Answer | None:
     """Return the newest answer about this candidate, as judged in this evaluation, in place of this champion.
 
@@ -96,50 +96,50 @@ def earlier_answer(
     """
     same = [
         request.id
-        for request in records.requests().values()
+        for request in ledger.requests().values()
         if request.model_digest == model_digest
         and request.evaluation_digest == evaluation_digest
         and request.champion_digest == champion_digest
     ]
-    given = [answer for answer in records.answers(same).values() if answer.answer != "withdrawn"]
+    given = [answer for answer in ledger.answers(same).values() if answer.answer != "withdrawn"]
     newest = max(given, key=lambda answer: answer.id, default=None)
     if newest and newest.answer == "approved":
-        spent = spent_until(records, model_digest)
+        spent = spent_until(ledger, model_digest)
         return newest if spent is None or newest.answered > spent else None
     return newest
 
 
-def spent_until(records: Records, model_digest: str) -> datetime | None:
+def spent_until(ledger: Ledger, model_digest: str) -> datetime | None:
     """Return until when whatever was decided in favour of a model counts no more; None: all of it counts.
 
     A decision is about the champion of its time. The next release, of whichever model, ends it; so does a "no" to the model.
     """
-    about = [name for name, request in records.requests().items() if request.model_digest == model_digest]
-    noes = [answer.answered for answer in records.answers(about).values() if answer.answer in NO]
-    return max([*noes, *(release.released for release in records.releases())], default=None)
+    about = [name for name, request in ledger.requests().items() if request.model_digest == model_digest]
+    noes = [answer.answered for answer in ledger.answers(about).values() if answer.answer in NO]
+    return max([*noes, *(release.released for release in ledger.releases())], default=None)
 
 
-def withdraw_open(records: Records, now: datetime) -> list[Answer]:
+def withdraw_open(ledger: Ledger, now: datetime) -> list[Answer]:
     """Close every request without an answer. Releases run one at a time: whoever begins one finds only ended runs' ones."""
-    requests = records.requests()
-    answered = records.answers(requests)
+    requests = ledger.requests()
+    answered = ledger.answers(requests)
     gone = [
         Answer(id=name, answer="withdrawn", reason=f"the run {request.run_id} ended without an answer", answered=now)
         for name, request in requests.items()
         if name not in answered
     ]
-    return [answered_with(records, answer) for answer in gone]
+    return [answered_with(ledger, answer) for answer in gone]
 
 
-def answered_with(records: Records, answer: Answer) -> Answer:
+def answered_with(ledger: Ledger, answer: Answer) -> Answer:
     """Keep an answer and return what is kept: the first one to a request stays."""
-    if records.create(answer):
+    if ledger.create(answer):
         return answer
-    return records.answer(answer.id) or answer
+    return ledger.answer(answer.id) or answer
 
 
-def asked_with(records: Records, request: Request) -> Request:
+def asked_with(ledger: Ledger, request: Request) -> Request:
     """Keep a request and return what is kept: a task that is tried again puts the same request."""
-    if records.create(request):
+    if ledger.create(request):
         return request
-    return records.request(request.id) or request
+    return ledger.request(request.id) or request

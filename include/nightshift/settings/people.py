@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nightshift.fields import Model
+from nightshift.settings.fields import Model
 
 # What a connection of Airflow may be called.
 Connection = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from nightshift.code_version import code_version
-from nightshift.config import Interval
-from nightshift.data.storage import create, is_local, local_copy, put, replace, sha256_of
 from nightshift.errors import BadInput
+from nightshift.settings.application import Interval
+from nightshift.storage.files import create, is_local, local_copy, put, replace, sha256_of
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1

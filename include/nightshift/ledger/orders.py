@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from nightshift.config import Application
 from nightshift.errors import BadInput
-from nightshift.monitoring.history import history
-from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, decide
-from nightshift.monitoring.records import Records
+from nightshift.ledger.history import history
+from nightshift.ledger.policy import History, decide
+from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
+from nightshift.ledger.store import Ledger
+from nightshift.settings.application import Application
 
 
 def decision_id(night: Night) -> str:
@@ -30,35 +31,35 @@ def evaluate(application: Application, storage: str, night: Night, now: datetime
     :raises BadInput: a record or a manifest cannot be read.
     :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
     """
-    records = Records(storage, application.name)
+    ledger = Ledger(storage, application.name)
     wanted = decision_id(night)
-    close_lost(records, now, application.retraining.lost_after_hours)
-    if decision := records.decision(wanted):
+    close_lost(ledger, now, application.retraining.lost_after_hours)
+    if decision := ledger.decision(wanted):
         return decision
     while True:
         known = history(application.name, storage, night, now)
         # Another process may have ordered for this night since the first look; its order is in this history.
         if decision := _ordered(known, wanted):
-            return _keep(records, decision)
+            return _keep(ledger, decision)
         decision = decide(known, application.retraining).model_copy(update={"id": wanted})
         if decision.action == "none":
-            return _keep(records, decision)
-        if order := _order(records, known, decision):
-            return _keep(records, order.decision)
+            return _keep(ledger, decision)
+        if order := _order(ledger, known, decision):
+            return _keep(ledger, order.decision)
 
 
-def force(records: Records, order_id: str, *, reason: str, by: str, now: datetime) -> Decision | None:
+def force(ledger: Ledger, order_id: str, *, reason: str, by: str, now: datetime) -> Decision | None:
     """Order a retraining because a person says so, past every bound but one: None while an order is open.
 
     :param order_id: identifies the wish, so that a retried job orders once.
     """
-    releases = records.releases()
+    releases = ledger.releases()
     champion = releases[-1].model_digest if releases else ""
     while True:
-        orders = records.orders()
-        known = History(now=now, champion=champion, orders=orders, outcomes=records.outcomes(orders))
-        if decision := records.decision(order_id) or _ordered(known, order_id):
-            return _keep(records, decision)
+        orders = ledger.orders()
+        known = History(now=now, champion=champion, orders=orders, outcomes=ledger.outcomes(orders))
+        if decision := ledger.decision(order_id) or _ordered(known, order_id):
+            return _keep(ledger, decision)
         if set(orders) - set(known.outcomes):
             return None
         decision = Decision(
@@ -70,25 +71,25 @@ def force(records: Records, order_id: str, *, reason: str, by: str, now: datetim
             by=by,
             decided=now,
         )
-        if order := _order(records, known, decision):
-            return _keep(records, order.decision)
+        if order := _order(ledger, known, decision):
+            return _keep(ledger, order.decision)
 
 
-def open_order(records: Records) -> Order | None:
+def open_order(ledger: Ledger) -> Order | None:
     """Return the order that has no outcome yet, if there is one."""
-    orders = records.orders()
-    ended = records.outcomes(orders)
+    orders = ledger.orders()
+    ended = ledger.outcomes(orders)
     return next((order for number, order in orders.items() if number not in ended), None)
 
 
-def claim(records: Records, dag_id: str, run_id: str, now: datetime) -> tuple[Order | None, str]:
+def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Order | None, str]:
     """Return the order that this DAG run is to train for, and what is to be said about it.
 
     Of many runs that ask, one gets an order, and gets it again when it asks again. A run that a person started over
     after its training failed trains for its order again; one whose model was registered has nothing left to do.
     """
-    orders = records.orders()
-    claims, ended = records.claims(orders), records.outcomes(orders)
+    orders = ledger.orders()
+    claims, ended = ledger.claims(orders), ledger.outcomes(orders)
     for number, order in reversed(orders.items()):
         mine = claims.get(number)
         if mine and (mine.dag_id, mine.run_id) == (dag_id, run_id):
@@ -101,9 +102,9 @@ def claim(records: Records, dag_id: str, run_id: str, now: datetime) -> tuple[Or
     for number, order in orders.items():
         if number in ended:
             continue
-        if records.create(Claim(number=number, dag_id=dag_id, run_id=run_id, claimed=now)):
+        if ledger.create(Claim(number=number, dag_id=dag_id, run_id=run_id, claimed=now)):
             return order, order.decision.reason
-        other = records.claim(number)
+        other = ledger.claim(number)
         return (
             None,
             f"retraining {number} is the work of {other.run_id if other and other.run_id else 'nobody: it is lost'}",
@@ -111,31 +112,31 @@ def claim(records: Records, dag_id: str, run_id: str, now: datetime) -> tuple[Or
     return None, "no retraining is ordered"
 
 
-def close(records: Records, outcome: Outcome) -> Outcome:
+def close(ledger: Ledger, outcome: Outcome) -> Outcome:
     """Keep how an order ended, and return what is kept.
 
     The first outcome stays, but for one case: a model that was registered after all (the run was given up for lost, or a
     person started it over) replaces what was said before.
     """
-    if outcome.number not in records.orders():
+    if outcome.number not in ledger.orders():
         raise BadInput(f"there is no order {outcome.number} to close")
-    if records.create(outcome):
+    if ledger.create(outcome):
         return outcome
-    earlier = records.outcome(outcome.number)
+    earlier = ledger.outcome(outcome.number)
     if outcome.result == "registered" and earlier and earlier.result != "registered":
-        records.replace(outcome)
+        ledger.replace(outcome)
         return outcome
     return earlier or outcome
 
 
-def close_lost(records: Records, now: datetime, lost_after_hours: float) -> list[Outcome]:
+def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float) -> list[Outcome]:
     """Close orders that nobody claimed, and claimed ones that nobody closed, for longer than `lost_after_hours`.
 
     Whoever gives up an unclaimed order claims it first, so that no run can begin to train for it in that moment.
     """
     limit = timedelta(hours=lost_after_hours)
-    orders = records.orders()
-    claims, ended = records.claims(orders), records.outcomes(orders)
+    orders = ledger.orders()
+    claims, ended = ledger.claims(orders), ledger.outcomes(orders)
     lost = []
     for number, order in orders.items():
         if number in ended:
@@ -143,25 +144,25 @@ def close_lost(records: Records, now: datetime, lost_after_hours: float) -> list
         taken = claims.get(number)
         if now - (taken.claimed if taken and taken.run_id else order.created) < limit:
             continue
-        if taken is None and not records.create(Claim(number=number, claimed=now)):
+        if taken is None and not ledger.create(Claim(number=number, claimed=now)):
             continue
         waited = f"for more than {lost_after_hours:g} hours"
         told = f"{taken.run_id} did not end it {waited}" if taken and taken.run_id else f"no run claimed it {waited}"
         outcome = Outcome(
             number=number, result="lost", explanation=told, run_id=taken.run_id if taken else "", ended=now
         )
-        lost.append(close(records, outcome))
+        lost.append(close(ledger, outcome))
     return lost
 
 
-def _order(records: Records, known: History, decision: Decision) -> Order | None:
+def _order(ledger: Ledger, known: History, decision: Decision) -> Order | None:
     """Take the next number for an order; None when it was taken in the meantime, or an order is still open."""
     if set(known.orders) - set(known.outcomes):
         return None
     number = max(known.orders, default=0) + 1
     decision = decision.model_copy(update={"order": number})
     order = Order(number=number, decision=decision, created=decision.decided)
-    return order if records.create(order) else None
+    return order if ledger.create(order) else None
 
 
 def _ordered(known: History, wanted: str) -> Decision | None:
@@ -169,12 +170,12 @@ def _ordered(known: History, wanted: str) -> Decision | None:
     return next((order.decision for order in known.orders.values() if order.decision.id == wanted), None)
 
 
-def _keep(records: Records, decision: Decision) -> Decision:
+def _keep(ledger: Ledger, decision: Decision) -> Decision:
     """Keep a decision, or return the one that another process kept under its id. An order outranks a "no"."""
-    if records.create(decision):
+    if ledger.create(decision):
         return decision
-    earlier = records.decision(decision.id) or decision
+    earlier = ledger.decision(decision.id) or decision
     if decision.order and not earlier.order:
-        records.replace(decision)
+        ledger.replace(decision)
         return decision
     return earlier

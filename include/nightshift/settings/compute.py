@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from nightshift.fields import Model, Name
-from nightshift.job_names import ON_GPU, SPREAD
+from nightshift.settings.fields import Model, Name
+from nightshift.settings.job_names import ON_GPU, SPREAD
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mlflow import MlflowClient
 
-from nightshift.monitoring.approval import sentence
-from nightshift.monitoring.policy import Answer, Decision, Outcome, Request
-from nightshift.monitoring.records import Records
+from nightshift.ledger.approval import sentence
+from nightshift.ledger.records import Answer, Decision, Outcome, Request
+from nightshift.ledger.store import Ledger
 from nightshift.monitoring.shown import in_markdown, shown
 from nightshift.registry import models
 from nightshift.registry.tracking import TrackingRun, experiment_of, reachable
@@ -42,13 +42,13 @@ def mirror(application: str, decision: Decision, outcome: Outcome | None = None)
     return run.url
 
 
-def mirror_answers(application: str, records: Records) -> None:
+def mirror_answers(application: str, ledger: Ledger) -> None:
     """Log every answer that MLflow does not have yet: as a run of its own, and in the tags of the version.
 
     :raises BadEnvironment: MLflow cannot be reached; the ledger has the answers all the same.
     """
-    requests = records.requests()
-    answers = records.answers(requests)
+    requests = ledger.requests()
+    answers = ledger.answers(requests)
     known = _mirrored(application) if answers else set()
     for name, answer in answers.items():
         if name not in known:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nightshift.applications import BadApplication, load_application, load_compute
-from nightshift.computing import KubernetesCompute, pinned_image
+from nightshift.settings.applications import BadApplication, load_application, load_compute
+from nightshift.settings.compute import KubernetesCompute, pinned_image
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -15,12 +15,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.composer import Composer
 
-from nightshift.computing import BACKENDS, Compute, KubernetesCompute
-from nightshift.config import Application
 from nightshift.errors import BadInput
-from nightshift.intake import Source
+from nightshift.settings.application import Application
+from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
+from nightshift.settings.intake import Source
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 FileModel = TypeVar("FileModel", bound=BaseModel)
 
 

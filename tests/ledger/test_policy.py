@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightshift.monitoring.policy import Claim, Decision, History, Night, Order, Outcome, Snooze, decide
-from nightshift.policies import Retraining
+from nightshift.ledger.policy import History, decide
+from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome, Snooze
+from nightshift.settings.policies import Retraining
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 CHAMPION, OLD = "c" * 64, "0" * 64
