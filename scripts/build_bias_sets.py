@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from nightshift.data.examples import digest_of_messages, split_of
-from nightshift.evaluation.bias.counterfactuals import COLUMNS, message_rows
+from nightshift.monitoring.bias.counterfactuals import COLUMNS, message_rows
 from nightshift.settings.applications import load_application
 
 SAMPLES = Path(__file__).parents[1] / "include" / "nightshift" / "samples"

@@ -127,7 +127,7 @@ def test_the_same_night_is_judged_once_and_the_same_model_asked_once(place, tmp_
 
 
 def test_on_the_day_of_the_full_sets_all_are_due(place):
-    from nightshift.evaluation.bias.probes import sets_of
+    from nightshift.monitoring.bias.probes import sets_of
 
     few, every = sets_of(place.app, [], full=False), sets_of(place.app, [], full=True)
     assert (len(few.stereotypes), len(few.questions)) == (30, 12)
@@ -209,7 +209,7 @@ def test_without_mlflow_nothing_is_published_and_the_next_try_goes_on(place, mon
         raise BadEnvironment("MLflow is down")
 
     with monkeypatch.context() as broken:
-        broken.setattr("nightshift.evaluation.bias.night.TrackingRun", down)
+        broken.setattr("nightshift.monitoring.bias.night.TrackingRun", down)
         with pytest.raises(BadEnvironment):
             place.run()
     assert not (UPath(place.storage) / place.app.name / "bias" / DAY).exists()

@@ -10,9 +10,9 @@ from nightshift.jobs import close, due, order
 from nightshift.ledger import orders
 from nightshift.ledger.records import Night
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.shown import in_markdown
 from nightshift.registry.tracking import experiment_of, find_run
 from nightshift.settings.application import Application
+from nightshift.shown import in_markdown
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

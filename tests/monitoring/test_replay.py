@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from nightshift.evaluation.replay_report import render
 from nightshift.ledger.records import Decision, Order
 from nightshift.monitoring.replay import helped, replayed
+from nightshift.monitoring.replay_report import render
 from nightshift.monitoring.verdicts import NightVerdict
 from nightshift.settings.application import Application, Gate
 from nightshift.verdict import Verdict

@@ -14,8 +14,8 @@ from email.utils import format_datetime
 from typing import Any
 
 from nightshift.alerts.message import Message
-from nightshift.monitoring.shown import shown
 from nightshift.settings.people import Route, Severity
+from nightshift.shown import shown
 
 LONGEST_ERROR = 400  # characters
 # Apprise services that programs read: nothing is done there to keep a text from calling people by name.

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.alerts.alert import Alert
-from nightshift.monitoring.shown import in_markdown, shown
 from nightshift.settings.people import Kind, Severity
+from nightshift.shown import in_markdown, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment

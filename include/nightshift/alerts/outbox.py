@@ -30,9 +30,8 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open, ended_by, held_with, told_as
 from nightshift.alerts.message import Message, compose
 from nightshift.alerts.place import Place
-from nightshift.monitoring.published_nights import names_in
 from nightshift.settings.people import Alerts, Route
-from nightshift.storage.files import create, replace
+from nightshift.storage.files import create, names_in, replace
 
 MAILBOX = "mailbox"  # the route that is always there
 STAMP = "%Y%m%dT%H%M%S%f"

@@ -7,8 +7,7 @@ import re
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from upath import UPath
 
-from nightshift.monitoring.published_nights import names_in
-from nightshift.storage.files import create
+from nightshift.storage.files import create, names_in
 
 
 class Anchor(BaseModel):

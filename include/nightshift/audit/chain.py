@@ -21,8 +21,7 @@ from upath import UPath
 
 from nightshift.audit.entry import BEFORE_ALL, Deed, Entry, Source, chained, line_of
 from nightshift.errors import BadInput
-from nightshift.monitoring.published_nights import names_in
-from nightshift.storage.files import create
+from nightshift.storage.files import create, names_in
 
 BEGAN, COLLECTED = "began", "collected"
 ENTRY = frozenset(Entry.model_fields)

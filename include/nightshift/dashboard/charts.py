@@ -9,9 +9,9 @@ from nightshift.dashboard.application import Trend
 from nightshift.dashboard.mlflow_rest import thinned
 from nightshift.dashboard.nights import Effect, JudgedNight, start_of
 from nightshift.ledger.records import Monitor
-from nightshift.monitoring.shown import shown
 from nightshift.monitoring.wording import number
 from nightshift.settings.metrics import Metric
+from nightshift.shown import shown
 
 POINTS = 120  # of a curve: as many as a line on a page can show
 NAME_CHARACTERS = 60

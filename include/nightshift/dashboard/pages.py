@@ -18,8 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nightshift.access.permissions import DAGS
 from nightshift.dashboard import charts
 from nightshift.dashboard.models import Score
-from nightshift.monitoring.shown import shown
 from nightshift.monitoring.wording import number
+from nightshift.shown import shown
 
 TEXT_CHARACTERS = 600
 NOTHING = "\N{EN DASH}"

@@ -15,8 +15,8 @@ from nightshift.evaluation.comparison import ScoreFile
 from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.report import TITLES
 from nightshift.evaluation.scores import LOWER_IS_BETTER, Estimate, Scores
-from nightshift.monitoring.shown import in_markdown, shown
 from nightshift.settings.application import Application
+from nightshift.shown import in_markdown, shown
 from nightshift.verdict import Verdict
 
 ROWS = 3  # examples of each kind

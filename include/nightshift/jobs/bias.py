@@ -25,7 +25,7 @@ from nightshift.jobs.nights import (
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
-    from nightshift.evaluation.bias.night import Bench
+    from nightshift.monitoring.bias.night import Bench
     from nightshift.registry.models import Registered
 
 # Generating is bound by the same processors and allocator as training.
@@ -51,8 +51,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow or storage cannot be reached; nights that were judged before are kept.
     """
     from nightshift.errors import BadInput
-    from nightshift.evaluation.bias.due import Due, due, due_night, inputs_of
-    from nightshift.evaluation.bias.night import judge_bias
+    from nightshift.monitoring.bias.due import Due, due, due_night, inputs_of
+    from nightshift.monitoring.bias.night import judge_bias
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import CHAMPION, with_alias
@@ -102,9 +102,9 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 
 def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress) -> Bench:
-    from nightshift.evaluation.bias.night import Bench
-    from nightshift.evaluation.bias.probes import AskedModel
     from nightshift.evaluation.judge import UnderTest
+    from nightshift.monitoring.bias.night import Bench
+    from nightshift.monitoring.bias.probes import AskedModel
     from nightshift.storage.partition import fetch_folder, require_manifest
     from nightshift.training.base_model import base_model_digest
 

@@ -148,8 +148,8 @@ def _judge(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
-    from nightshift.evaluation.replay_report import render
     from nightshift.monitoring import replay
+    from nightshift.monitoring.replay_report import render
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import Parent, publish, require_manifest
 

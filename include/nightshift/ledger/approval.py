@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from nightshift.ledger.records import Answer, Request
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.shown import shown
 from nightshift.settings.people import Approval
+from nightshift.shown import shown
 from nightshift.verdict import Verdict
 
 NO = {"rejected", "timeout"}

@@ -9,8 +9,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.ledger.records import Answer, Request
-from nightshift.monitoring.published_nights import names_in
-from nightshift.storage.files import create
+from nightshift.storage.files import create, names_in
 from nightshift.storage.partition import digest_of
 from nightshift.verdict import Verdict
 

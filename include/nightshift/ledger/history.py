@@ -12,6 +12,7 @@ from nightshift.errors import BadInput
 from nightshift.ledger.policy import History
 from nightshift.ledger.records import Monitor, Night
 from nightshift.ledger.store import Ledger
+from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, partition_of, read_manifest
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ def nights(storage: str, application: str) -> list[Night]:
     found = []
     for monitor in MONITORS:
         folder = partition_of(storage, application, monitor)
-        for interval in _folders(folder)[-LOOK_BACK:]:
-            for address in _folders(folder / interval):
+        for interval in names_in(folder)[-LOOK_BACK:]:
+            for address in names_in(folder / interval):
                 partition = folder / interval / address
                 try:
                     manifest = read_manifest(partition)
@@ -101,20 +102,9 @@ def new_examples(storage: str, application: str, model_digest: str) -> int:
 def _days_of(storage: str, application: str, model_digest: str) -> set[str]:
     """The interval keys of the snapshot that a model was trained on."""
     models = partition_of(storage, application, "models")
-    for address in _folders(models):
+    for address in names_in(models):
         manifest = read_manifest(models / address)
         if manifest and manifest.digest == model_digest and manifest.parents:
             snapshot = read_manifest(UPath(manifest.parents[0].uri))
             return {UPath(parent.uri).name for parent in snapshot.parents} if snapshot else set()
     return set()
-
-
-def _folders(folder: UPath) -> list[str]:
-    """The names of what lies in a folder, in order, past the storage client's cache."""
-    folder.fs.invalidate_cache(folder.path)
-    try:
-        found = folder.fs.ls(folder.path, detail=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
-    return sorted(name for name in names if name and not name.startswith("."))

@@ -7,9 +7,9 @@ from mlflow import MlflowClient
 from nightshift.ledger.approval import sentence
 from nightshift.ledger.records import Answer, Decision, Outcome, Request
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.shown import in_markdown, shown
 from nightshift.registry import models
 from nightshift.registry.tracking import TrackingRun, experiment_of, reachable
+from nightshift.shown import in_markdown, shown
 
 LONGEST_TAG = 4_000  # characters of a person's reason in MLflow, which keeps 5,000
 

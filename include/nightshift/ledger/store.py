@@ -24,7 +24,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.ledger.records import Answer, Claim, Decision, Order, Outcome, Record, Release, Request, Snooze
-from nightshift.storage.files import create, replace
+from nightshift.storage.files import create, names_in, replace
 from nightshift.storage.partition import partition_of
 
 RECENT_ORDERS = 100  # as many as the policy allows in a week, the longest that it counts
@@ -120,14 +120,7 @@ class Ledger:
         return self._folder / folder / f"{name}.json"
 
     def _names(self, folder: str) -> list[str]:
-        place = self._folder / folder
-        place.fs.invalidate_cache(place.path)
-        try:
-            found = place.fs.ls(place.path, detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
-        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
+        return [name.removesuffix(".json") for name in names_in(self._folder / folder) if name.endswith(".json")]
 
     def _all(self, folder: str, model: type[SomeRecord]) -> Iterator[SomeRecord]:
         for name in self._names(folder):

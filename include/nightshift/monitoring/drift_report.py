@@ -17,10 +17,10 @@ from nightshift.monitoring.evidently_page import POLICY, compare_samples, with_s
 from nightshift.monitoring.measured import COLUMNS
 from nightshift.monitoring.profiles import Profile
 from nightshift.monitoring.references import Reference
-from nightshift.monitoring.shown import shown
 from nightshift.monitoring.verdicts import MetricVerdict, NightVerdict, SegmentVerdict
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import Metric
+from nightshift.shown import shown
 from nightshift.verdict import Verdict
 
 SHOWN_NOVEL, SHOWN_OF_A_TOPIC = 20, 4  # prompts in the list of what is new

@@ -21,9 +21,9 @@ import pyarrow as pa
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from nightshift.monitoring.shown import shown
 from nightshift.settings.metrics import CATEGORICAL, Metric
 from nightshift.settings.policies import Drift
+from nightshift.shown import shown
 
 CATEGORY_CHARACTERS = 80
 POLICY = (

@@ -20,14 +20,13 @@ from nightshift.monitoring.drift_report import Compared, page_without_rows, phra
 from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
 from nightshift.monitoring.measured import SAMPLE, measure
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
-from nightshift.monitoring.published_nights import names_in
 from nightshift.monitoring.references import Reference
-from nightshift.monitoring.shown import in_markdown
 from nightshift.monitoring.topics import Embedder
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application, Interval
-from nightshift.storage.files import scratch
+from nightshift.shown import in_markdown
+from nightshift.storage.files import names_in, scratch
 from nightshift.storage.partition import (
     Manifest,
     Parent,

@@ -8,6 +8,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.monitoring.due_nights import Answered, answered_night
+from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, partition_of, read_manifest
 
 
@@ -48,14 +49,3 @@ def reports_of(storage: str, application: str, kind: str, night: str) -> list[tu
         if manifest is not None:
             found.append((folder / name, manifest))
     return sorted(found, key=lambda pair: pair[1].created)
-
-
-def names_in(folder: UPath) -> list[str]:
-    """Return the names in a folder, in order, past the storage client's cache; none where there is no folder."""
-    folder.fs.invalidate_cache(folder.path)
-    try:
-        found = folder.fs.ls(folder.path, detail=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
-    return sorted(name for name in names if name and not name.startswith("."))

@@ -17,13 +17,13 @@ from nightshift.alerts.of_runs import failed, late, no_longer_failed
 from nightshift.alerts.outbox import Outbox
 from nightshift.ledger.records import Answer
 from nightshift.ledger.store import RECENT_REQUESTS, Ledger
-from nightshift.monitoring.published_nights import names_in
 from nightshift.orchestration.airflow_rest import AirflowRest
 from nightshift.orchestration.links import run_links
 from nightshift.orchestration.seen import CALLBACK_TIME, LOOKED_BACK, Seen, failed_tasks, newest_runs, run_now
 from nightshift.orchestration.telling import keep, late_after
 from nightshift.orchestration.week_of_pods import week_of_pods
 from nightshift.settings.application import Application
+from nightshift.storage.files import names_in
 
 
 def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) -> int:

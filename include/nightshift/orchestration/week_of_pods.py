@@ -9,8 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
 
 from nightshift.jobs.usage import PodUsage, Used, total
-from nightshift.monitoring.published_nights import names_in
-from nightshift.storage.files import replace
+from nightshift.storage.files import names_in, replace
 
 WEEK = timedelta(days=7)
 

@@ -1,4 +1,4 @@
-"""The four things Nightshift asks of storage, by URI: read, create once, replace whole, and put a local file.
+"""What Nightshift asks of storage, by URI: list, read, create once, replace whole, and put a local file.
 
 Local files, `s3://`, `gs://`, `abfs://` and `memory://` create atomically (hard link, `If-None-Match`,
 `ifGenerationMatch`, `overwrite=False`, one process). Other fsspec back ends (ftp, sftp, http, hdfs, …) check and
@@ -167,3 +167,14 @@ def _write_beside(path: UPath, content: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return temporary
+
+
+def names_in(folder: UPath) -> list[str]:
+    """Return the names in a folder, in order, past the storage client's cache; none where there is no folder."""
+    folder.fs.invalidate_cache(folder.path)
+    try:
+        found = folder.fs.ls(folder.path, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
+    return sorted(name for name in names if name and not name.startswith("."))

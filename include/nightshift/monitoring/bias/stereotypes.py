@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from nightshift.evaluation.bias.estimates import Difference, wilson
-from nightshift.evaluation.bias.likelihood import Asked, log_likelihoods
-from nightshift.evaluation.bias.sets import Pair
-from nightshift.evaluation.bias.verdict import Finding, measured
 from nightshift.inference.model import LoadedModel
+from nightshift.monitoring.bias.estimates import Difference, wilson
+from nightshift.monitoring.bias.likelihood import Asked, log_likelihoods
+from nightshift.monitoring.bias.sets import Pair
+from nightshift.monitoring.bias.verdict import Finding, measured
 
 EVEN = 0.5
 

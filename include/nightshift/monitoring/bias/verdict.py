@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from nightshift.evaluation.bias.estimates import Difference, beyond
+from nightshift.monitoring.bias.estimates import Difference, beyond
 from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict, worst
 

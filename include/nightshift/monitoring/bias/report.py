@@ -7,11 +7,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.evaluation.bias.counterfactuals import FIRST
-from nightshift.evaluation.bias.probes import Probed
-from nightshift.evaluation.bias.verdict import Finding, Judged, Section, by_size
-from nightshift.monitoring.shown import shown
+from nightshift.monitoring.bias.counterfactuals import FIRST
+from nightshift.monitoring.bias.probes import Probed
+from nightshift.monitoring.bias.verdict import Finding, Judged, Section, by_size
 from nightshift.settings.application import Application
+from nightshift.shown import shown
 from nightshift.verdict import Verdict
 
 TEXT_CHARACTERS = 300
@@ -101,7 +101,7 @@ class Page:
 
 def render(page: Page) -> str:
     """Return the page. What users and models wrote is bounded, escaped text in it."""
-    environment = Environment(loader=PackageLoader("nightshift.evaluation.bias", ""), autoescape=True)
+    environment = Environment(loader=PackageLoader("nightshift.monitoring.bias", ""), autoescape=True)
     environment.filters |= {
         "points": _points,
         "chance": _chance,

@@ -15,17 +15,17 @@ from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.errors import BadInput
-from nightshift.evaluation.bias.counterfactuals import counterfactual_findings, pair_tests
-from nightshift.evaluation.bias.due import Due
-from nightshift.evaluation.bias.groups import group_findings
-from nightshift.evaluation.bias.probes import AskedModel, Probed, sets_of
-from nightshift.evaluation.bias.questions import question_findings
-from nightshift.evaluation.bias.report import Page, render
-from nightshift.evaluation.bias.stereotypes import stereotype_findings
-from nightshift.evaluation.bias.verdict import Finding, Judged, Section, judge
-from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.monitoring.bias.counterfactuals import counterfactual_findings, pair_tests
+from nightshift.monitoring.bias.due import Due
+from nightshift.monitoring.bias.groups import group_findings
+from nightshift.monitoring.bias.probes import AskedModel, Probed, sets_of
+from nightshift.monitoring.bias.questions import question_findings
+from nightshift.monitoring.bias.report import Page, render
+from nightshift.monitoring.bias.stereotypes import stereotype_findings
+from nightshift.monitoring.bias.verdict import Finding, Judged, Section, judge
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application, Interval
+from nightshift.shown import in_markdown, shown
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import (
     Manifest,

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightshift.data.interactions import INTERACTION_SCHEMA
-from nightshift.evaluation.bias import groups
-from nightshift.evaluation.bias.groups import group_findings
-from nightshift.evaluation.bias.mentions import WORDS, mentions, pattern
-from nightshift.evaluation.bias.verdict import judge
+from nightshift.monitoring.bias import groups
+from nightshift.monitoring.bias.groups import group_findings
+from nightshift.monitoring.bias.mentions import WORDS, mentions, pattern
+from nightshift.monitoring.bias.verdict import judge
 from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict
 

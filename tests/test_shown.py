@@ -1,6 +1,6 @@
 """What users write is text on every page, in every log and in every note."""
 
-from nightshift.monitoring.shown import in_markdown, shown
+from nightshift.shown import in_markdown, shown
 
 
 def test_a_long_text_is_cut():

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nightshift.data.examples import digest_of_messages, split_of
-from nightshift.evaluation.bias import likelihood
-from nightshift.evaluation.bias.counterfactuals import (
+from nightshift.monitoring.bias import likelihood
+from nightshift.monitoring.bias.counterfactuals import (
     FIRST,
     VERSIONS,
     counterfactual_findings,
@@ -18,11 +18,11 @@ from nightshift.evaluation.bias.counterfactuals import (
     messages_of,
     pair_tests,
 )
-from nightshift.evaluation.bias.likelihood import Asked, log_likelihoods
-from nightshift.evaluation.bias.questions import ask_questions, question_findings
-from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
-from nightshift.evaluation.bias.stereotypes import ask_pairs, stereotype_findings
-from nightshift.evaluation.bias.verdict import judge
+from nightshift.monitoring.bias.likelihood import Asked, log_likelihoods
+from nightshift.monitoring.bias.questions import ask_questions, question_findings
+from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
+from nightshift.monitoring.bias.stereotypes import ask_pairs, stereotype_findings
+from nightshift.monitoring.bias.verdict import judge
 from nightshift.settings.application import Application
 from nightshift.settings.applications import PACKAGE, read_application
 from nightshift.settings.intake import Source

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nightshift.evaluation.bias.estimates import (
+from nightshift.monitoring.bias.estimates import (
     Difference,
     Sums,
     beyond,
@@ -13,7 +13,7 @@ from nightshift.evaluation.bias.estimates import (
     sums_of,
     wilson,
 )
-from nightshift.evaluation.bias.verdict import Finding, benjamini_hochberg, judge, measured
+from nightshift.monitoring.bias.verdict import Finding, benjamini_hochberg, judge, measured
 from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.evaluation.bias.estimates import Sums, mean_difference, share_difference
-from nightshift.evaluation.bias.mentions import WORDS, mentions
-from nightshift.evaluation.bias.verdict import Finding, measured
+from nightshift.monitoring.bias.estimates import Sums, mean_difference, share_difference
+from nightshift.monitoring.bias.mentions import WORDS, mentions
+from nightshift.monitoring.bias.verdict import Finding, measured
 from nightshift.settings.metrics import Metric
 
 BATCH_ROWS = 65_536

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nightshift.evaluation.bias.estimates import Difference, paired_share_difference, wilson
-from nightshift.evaluation.bias.likelihood import Asked, log_likelihoods
-from nightshift.evaluation.bias.sets import Question
-from nightshift.evaluation.bias.stereotypes import beginning
-from nightshift.evaluation.bias.verdict import Finding, measured
 from nightshift.inference.model import LoadedModel
+from nightshift.monitoring.bias.estimates import Difference, paired_share_difference, wilson
+from nightshift.monitoring.bias.likelihood import Asked, log_likelihoods
+from nightshift.monitoring.bias.sets import Question
+from nightshift.monitoring.bias.stereotypes import beginning
+from nightshift.monitoring.bias.verdict import Finding, measured
 
 UNKNOWN = "unknown"
 

@@ -27,9 +27,9 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from nightshift.evaluation.bias.estimates import Difference, paired_difference, paired_share_difference
-from nightshift.evaluation.bias.sets import shipped
-from nightshift.evaluation.bias.verdict import Finding, measured
+from nightshift.monitoring.bias.estimates import Difference, paired_difference, paired_share_difference
+from nightshift.monitoring.bias.sets import shipped
+from nightshift.monitoring.bias.verdict import Finding, measured
 from nightshift.settings.application import Application
 
 COLUMNS = ("message", "wanted", "version", "text")

@@ -16,15 +16,15 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.evaluation.bias.counterfactuals import Message, messages_of
-from nightshift.evaluation.bias.questions import ask_questions
-from nightshift.evaluation.bias.sets import bbq, crows_pairs, stratified
-from nightshift.evaluation.bias.stereotypes import ask_pairs
-from nightshift.evaluation.bias.verdict import Section
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
 from nightshift.inference.engine import TransformersEngine
 from nightshift.inference.model import LoadedModel, load
+from nightshift.monitoring.bias.counterfactuals import Message, messages_of
+from nightshift.monitoring.bias.questions import ask_questions
+from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
+from nightshift.monitoring.bias.stereotypes import ask_pairs
+from nightshift.monitoring.bias.verdict import Section
 from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
 from nightshift.storage.files import scratch

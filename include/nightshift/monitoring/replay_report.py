@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from nightshift.evaluation.gates import NAMES
 from nightshift.settings.application import Application
@@ -34,7 +34,11 @@ def render(
     drift: NightVerdict,
 ) -> str:
     """Return the page, which loads nothing. Reasons may quote what people typed: they are escaped."""
-    environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
+    places = [
+        PackageLoader("nightshift.monitoring", ""),
+        PackageLoader("nightshift.evaluation", ""),
+    ]  # the style is there
+    environment = Environment(loader=ChoiceLoader(places), autoescape=True)
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
     return environment.get_template("replay_report.html.jinja").render(
         application=application,

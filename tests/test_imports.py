@@ -1,0 +1,65 @@
+"""Imports point downward: no two packages need each other, and what is light stays light."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = PROJECT / "include" / "nightshift"
+# Scorers of a night are those of an evaluation, and an evaluation asks the engine of the nights.
+KNOW_EACH_OTHER = {frozenset({"evaluation", "inference"})}
+BELOW_ALL = {"errors", "verdict", "shown", "code_version"}
+ON_AIRFLOW = {"orchestration", "dashboard", "access", "stack", "alerts"}
+HEAVY = {"torch", "transformers", "deepspeed", "mlflow", "evidently", "great_expectations", "pandas", "numpy", "duckdb"}
+
+
+def imported(file, *, when="ever"):
+    """The names of the modules that a file imports, anywhere in it or (`when="loaded"`) at its top."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree) if when == "ever" else tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def uses():
+    """Which packages each package imports."""
+    found = defaultdict(set)
+    for file in PACKAGE.rglob("*.py"):
+        mine = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        own = (name.split(".")[1] for name in imported(file) if name.startswith("nightshift."))
+        found[mine] |= {name for name in own if name != mine}
+    return found
+
+
+def test_no_two_packages_import_each_other():
+    packages = uses()
+    both = {frozenset({one, other}) for one in packages for other in packages[one] if one in packages.get(other, ())}
+    assert both == KNOW_EACH_OTHER
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"), [("settings", set()), ("storage", {"settings"}), ("registry", {"settings", "training"})]
+)
+def test_what_lies_below_knows_nothing_of_what_is_built_on_it(package, allowed):
+    assert uses()[package] <= allowed | BELOW_ALL
+
+
+def test_only_what_runs_in_airflow_imports_it():
+    files = [file for file in PACKAGE.rglob("*.py") if any(name.split(".")[0] == "airflow" for name in imported(file))]
+    assert {file.relative_to(PACKAGE).parts[0] for file in files} <= ON_AIRFLOW
+
+
+def test_what_airflow_parses_and_runs_in_its_workers_loads_no_heavy_library():
+    light = [PROJECT / "dags", PROJECT / "plugins", *(PACKAGE / name for name in ("orchestration", "settings"))]
+    heavy = {
+        (file.name, name)
+        for folder in light
+        for file in folder.rglob("*.py")
+        for name in imported(file, when="loaded")
+        if name.split(".")[0] in HEAVY
+    }
+    assert not heavy
