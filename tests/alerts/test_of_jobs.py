@@ -133,6 +133,7 @@ def test_nights_are_told_each_with_its_own_and_the_last_word_ends_what_held():
     [
         ("cooldown", ["warning"]),
         ("weekly_hours", ["warning"]),
+        ("refused", ["warning"]),
         ("too_few_new_examples", ["warning"]),
         ("snoozed", ["info"]),
         ("open", []),

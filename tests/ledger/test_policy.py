@@ -7,6 +7,7 @@ import pytest
 from nightshift.ledger.policy import History, decide
 from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome, Snooze
 from nightshift.settings.policies import Retraining
+from nightshift.verdict import Verdict
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 CHAMPION, OLD = "c" * 64, "0" * 64
@@ -248,3 +249,40 @@ def test_a_reason_stays_a_sentence_however_many_nights_and_metrics_fail():
 def test_the_same_history_gives_the_same_decision():
     given = nights("FAIL", "PASS", "FAIL")
     assert decided(*given) == decided(*reversed(given))
+
+
+def refused(*verdicts, forced=0):
+    """Retrainings that ended a week apart, the last one a week ago, with what the gate said of each candidate."""
+    known = {"orders": {}, "claims": {}, "outcomes": {}}
+    for number, verdict in enumerate(verdicts, 1):
+        one = ended(number, days_ago=7.0 * (len(verdicts) + 1 - number))
+        one["outcomes"][number] = one["outcomes"][number].model_copy(update={"verdict": verdict and Verdict(verdict)})
+        if number == forced:
+            decision = one["orders"][number].decision.model_copy(update={"code": "forced"})
+            one["orders"][number] = one["orders"][number].model_copy(update={"decision": decision})
+        for kind, records in one.items():
+            known[kind] |= records
+    return known
+
+
+def test_after_three_refused_candidates_in_a_row_a_person_is_asked():
+    decision = decided(*nights("FAIL", "FAIL"), **refused("FAIL", "FAIL", "FAIL"))
+    assert (decision.action, decision.code) == ("none", "refused")
+    assert "the gate refused the last 3 candidates" in decision.reason
+    assert "force one in the DAG retraining" in decision.reason
+    assert decided(*nights("FAIL", "FAIL"), **refused("FAIL", "FAIL")).code == "tripped"
+    assert (
+        decided(*nights("FAIL", "FAIL"), policy=Retraining(max_refused=4), **refused(*["FAIL"] * 3)).code == "tripped"
+    )
+
+
+def test_a_candidate_that_passed_a_release_or_a_person_who_forces_one_begin_the_count_anew():
+    assert decided(*nights("FAIL", "FAIL"), **refused("FAIL", "PASS", "FAIL", "FAIL")).code == "tripped"
+    assert decided(*nights("FAIL", "FAIL"), **refused("FAIL", "FAIL", "FAIL", forced=3)).code == "tripped"
+    since = {"released": NOW - timedelta(days=10)}
+    assert decided(*nights("FAIL", "FAIL"), **since, **refused("FAIL", "FAIL", "FAIL")).code == "tripped"
+
+
+def test_trainings_that_gave_no_candidate_are_not_refusals():
+    known = refused("FAIL", "FAIL", None)
+    assert decided(*nights("FAIL", "FAIL"), **known).code == "tripped"

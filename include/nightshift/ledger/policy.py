@@ -182,6 +182,13 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
         against.append(("weekly_runs", text))
     if used_up := _hours_against(history, policy, numbers["hours_of_the_last"]):
         against.append(("weekly_hours", used_up))
+    refused = _refused_in_a_row(history)
+    if refused >= policy.max_refused:
+        text = (
+            f"the gate refused the last {refused} candidates; another is not likely to pass: look at their evaluations, "
+            "then force one in the DAG retraining"
+        )
+        against.append(("refused", text))
     if history.new_examples < policy.min_new_examples:
         text = f"{history.new_examples:,} training examples that the champion has not seen"
         against.append(("too_few_new_examples", f"{text}, {policy.min_new_examples:,} are asked for"))
@@ -209,3 +216,18 @@ def _hours_against(history: History, policy: Retraining, last: float) -> str | N
 def _hours(history: History, period: timedelta) -> float:
     """Hours of the trainings that ended in a period up to now."""
     return sum(outcome.hours for outcome in history.outcomes.values() if history.now - outcome.ended < period)
+
+
+def _refused_in_a_row(history: History) -> int:
+    """How many of the newest candidates the gate refused, since one passed, became champion, or was a person's wish."""
+    count = 0
+    for number in sorted(history.outcomes, reverse=True):
+        outcome, order = history.outcomes[number], history.orders.get(number)
+        if outcome.verdict is None:
+            continue
+        if outcome.verdict is Verdict.PASS or (history.released and outcome.ended < history.released):
+            break
+        if order and order.decision.code == "forced":
+            break
+        count += 1
+    return count

@@ -13,7 +13,7 @@ Monitor = Literal["drift", "bias"]
 Action = Literal["retrain", "none"]
 Code = Literal[
     "quiet", "too_few_nights", "no_data", "open", "snoozed", "cooldown", "weekly_runs", "weekly_hours",
-    "too_few_new_examples", "tripped", "forced",
+    "refused", "too_few_new_examples", "tripped", "forced",
 ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ class Outcome(Record):
     """How an order ended."""
 
     number: int
-    result: Literal["registered", "failed", "lost"]
+    result: Literal["registered", "failed", "cancelled", "lost"]
     explanation: str
     run_id: str = ""
     model: str | None = None  # URI

@@ -73,6 +73,9 @@ class Retraining(Model):
     cooldown_days: float = Field(3, ge=0, le=365, description="days after a retraining in which there is no other")
     max_a_week: int = Field(2, ge=0, le=100, description="retrainings in seven days")
     max_hours_a_week: float = Field(24, ge=0, description="hours of training in seven days, over all processes")
+    max_refused: int = Field(
+        3, ge=1, le=100, description="candidates in a row that the gate refused; then a person has to force the next"
+    )
     lost_after_hours: float = Field(
         48, gt=0, le=8760, description="a retraining without an outcome for so long is given up"
     )
