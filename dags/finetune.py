@@ -13,7 +13,8 @@ Trains a candidate on the accepted examples of an application, judges it, and re
 4. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
 5. **reference** keeps the profile of what the candidate was trained and judged on: what its nights are compared with.
 6. **register** makes a model version with the alias `candidate`, and tells who waits for one: the release.
-7. **close** writes into the ledger how the retraining ended and the hours that it took, also when a task failed.
+7. **close** writes into the ledger how the retraining ended and the hours that it took, also when a task failed or a person
+   marked the run as failed: that one counts as cancelled.
 
 Start it by hand with the form, or give the application a `retrain` schedule. The same inputs lead to the same model:
 a second run with nothing new finds it instead of training it again.
@@ -24,44 +25,22 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, task
 
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day, params_of, rendered
 from nightshift.orchestration.job import job, result_of
+from nightshift.orchestration.retraining import close, due
 from nightshift.settings.application import Training
 
 # When the ledger is asked although no event came: events may be lost.
 LOOK_AT_THE_LEDGER = "30 4 * * *"
 
-RUN = {"run_id": "{{ run_id }}"}
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
 MODEL = {"model": result_of("train", "model"), "model_digest": result_of("train", "digest")}
 EVALUATION = {"evaluation": result_of("evaluate", "evaluation"), "evaluation_digest": result_of("evaluate", "digest")}
-
-
-def whatever_came(task_id: str, field: str) -> str:
-    """Return a template for one field of a task's result that renders to nothing where the task has none."""
-    return f"{{{{ (ti.xcom_pull(task_ids='{task_id}') or {{}}).get('{field}') }}}}"
-
-
-FAILED = (
-    "{{ ti.get_task_states(dag_id=ti.dag_id, run_ids=[run_id]).get(run_id, {}).items()"
-    " | selectattr('1', 'equalto', 'failed') | map(attribute='0') | sort | join(', ') }}"
-)
-ENDED = {
-    "failed": FAILED,
-    "stopped": whatever_came("snapshot", "reason"),
-    "model": whatever_came("train", "model"),
-    "seconds": whatever_came("train", "seconds"),
-    # Those of all nodes; of a training that left no result only what the form asked for is known.
-    "processes": "{{ (ti.xcom_pull(task_ids='train') or {}).get('processes') or params.processes or '' }}",
-    "evaluation": whatever_came("evaluate", "evaluation"),
-    "version": whatever_came("register", "version"),
-    "gate": whatever_came("register", "verdict"),
-}
 
 
 @task
@@ -95,17 +74,7 @@ for app in applications_to_parse("finetune"):
         },
         doc_md=__doc__,
     ):
-        due = job(
-            "due",
-            app,
-            {
-                **RUN,
-                "dag_id": "{{ dag.dag_id }}",
-                "wanted": f"{{{{ dag_run.run_type not in {unasked} }}}}",
-                "by": "{{ dag_run.triggering_user_name or '' }}",
-            },
-            pool="nightshift_jobs",
-        )
+        claimed = due.override(pool="nightshift_jobs")(app.name, unasked)
         snapshot = job("snapshot", app, rendered(["until", "window_days", "min_examples"]), pool="nightshift_jobs")
         train = job(
             "train",
@@ -121,17 +90,12 @@ for app in applications_to_parse("finetune"):
             obey_verdict=False,
             pool="nightshift_jobs",
         )
-        close = job(
-            "close",
-            app,
-            {**RUN, "order": result_of("due", "order"), **ENDED},
-            pool="nightshift_jobs",
-            trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+        closed = close.override(pool="nightshift_jobs")(app.name).as_teardown(
+            setups=claimed, on_failure_fail_dagrun=True
         )
 
-        steps = [due, snapshot, train, evaluate, reference, register]
+        steps = [claimed, snapshot, train, evaluate, reference, register]
         for before, after in pairwise(steps):
             before >> after
-        # Not after announce, so that a failed step still fails the run.
-        steps >> close
+        steps >> closed
         announce.override(outlets=[candidate_asset(app)])(register.output)

@@ -3,7 +3,10 @@
 
 The form with which a person steps in; the reason is kept in the ledger and shown wherever the decision is.
 
-- **force** orders a retraining now, past cooldown, budgets and snooze. Only one is open at a time.
+- **force** orders a retraining now, past cooldown, budgets and snooze. Only one is open at a time: one that waits for
+  fine-tuning wakes it, one that is under way makes this run fail and is named.
+- **give up** ends the retraining that is open, without a model, so that another can be ordered. A run that trains for it
+  goes on until it is marked as failed, which gives its retraining up as well.
 - **snooze** keeps drift and bias from ordering one for some days. The nights are judged and reported all the same.
 - **wake** ends a snooze, and wakes the fine-tuning for an order that no run has taken up.
 
@@ -19,8 +22,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import retraining_asset
-from nightshift.orchestration.forms import rendered
-from nightshift.orchestration.job import job
+from nightshift.orchestration.retraining import step_in
 
 
 @task
@@ -35,15 +37,15 @@ for app in applications_to_parse("retraining"):
     with application_dag(
         app,
         "retraining",
-        "Force, snooze or wake a retraining, with a reason.",
+        "Force, give up, snooze or wake a retraining, with a reason.",
         schedule=None,
         params={
             "action": Param(
                 "force",
                 type="string",
-                enum=["force", "snooze", "wake"],
-                description="force: retrain now; snooze: none by itself for some days; wake: end a snooze, and take up "
-                "an order that waits",
+                enum=["force", "give up", "snooze", "wake"],
+                description="force: retrain now; give up: end the one that is open; snooze: none by itself for some days; "
+                "wake: end a snooze, and take up an order that waits",
             ),
             "reason": Param(
                 type="string",
@@ -56,13 +58,5 @@ for app in applications_to_parse("retraining"):
         },
         doc_md=__doc__,
     ):
-        order = job(
-            "order",
-            app,
-            {
-                "run_id": "{{ run_id }}",
-                "by": "{{ dag_run.triggering_user_name or '' }}",
-                **rendered(["action", "reason", "days"]),
-            },
-        )
-        wake.override(outlets=[retraining_asset(app)])(order.output)
+        asked = step_in(app.name)
+        wake.override(outlets=[retraining_asset(app)])(asked)

@@ -7,7 +7,7 @@ import pytest
 from told import application
 
 from nightshift.alerts.of_jobs import Told, alerts_of
-from nightshift.jobs import bias, close, drift, due, ingest, order, promote, release, validate
+from nightshift.jobs import bias, drift, ingest, promote, release, validate
 from nightshift.jobs.nights import NightResult, Ordered
 from nightshift.verdict import Verdict
 
@@ -26,7 +26,7 @@ DAY = SimpleNamespace(
 
 def said(job, result):
     """What a result says, through the same JSON that Airflow passes on."""
-    alerts = alerts_of(job, DAY, result.model_dump(mode="json"), TOLD)
+    alerts = alerts_of(job, DAY, result if isinstance(result, dict) else result.model_dump(mode="json"), TOLD)
     return [(alert.kind.value, "good" if alert.good else alert.severity.value, alert.condition) for alert in alerts]
 
 
@@ -157,18 +157,24 @@ def test_an_ordered_retraining_is_told_when_it_starts():
     ordered = Ordered(number=7, reason="2 of 3 nights", numbers={}, nights=[], reports=[])
     result = nights(night("FAIL"), decision="tripped", order=ordered)
     assert [kind for kind, _, _ in bad("drift", result)] == ["drift"]
-    started = due.Result(verdict="PASS", reason="2 of 3 nights failed", order=7)
+    started = {"reason": "2 of 3 nights failed", "order": 7}
     assert bad("due", started) == [("retraining_started", "info", "")]
-    assert said("due", due.Result(verdict="PASS", reason="ada asked for a training")) == []
+    assert said("due", {"reason": "ada asked for a training", "order": None}) == []
 
 
 def test_a_retraining_that_ends_says_how():
-    ended = close.Result(verdict="PASS", reason="version 8", order=7, outcome="registered", hours=1.5)
+    ended = {"reason": "version 8", "order": 7, "outcome": "registered", "hours": 1.5}
     assert bad("close", ended) == [("retraining_finished", "info", "")]
-    failed = close.Result(verdict="WARN", reason="train failed", order=7, outcome="failed", hours=0.2)
-    (alert,) = alerts_of("close", DAY, failed.model_dump(mode="json"), TOLD)
+    failed = {"reason": "train failed", "order": 7, "outcome": "failed", "hours": 0.2}
+    (alert,) = alerts_of("close", DAY, failed, TOLD)
     assert (alert.severity.value, alert.condition, alert.explains) == ("warning", "retraining failed", ["job_failed-1"])
-    assert said("close", close.Result(verdict="PASS", reason="no order")) == []
+    assert said("close", {"reason": "no order", "order": None, "outcome": "failed", "hours": 0.0}) == []
+
+
+def test_a_retraining_that_a_person_cancelled_is_no_trouble():
+    cancelled = {"reason": "marked as failed by hand", "order": 7, "outcome": "cancelled", "hours": 0.2}
+    (alert,) = alerts_of("close", DAY, cancelled, TOLD)
+    assert (alert.severity.value, alert.condition, alert.explains) == ("info", "", ["job_failed-1"])
 
 
 def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
@@ -190,8 +196,8 @@ def test_a_new_champion_ends_what_was_said_of_a_candidate():
     ]
 
 
-def test_jobs_that_say_nothing_say_nothing():
-    assert said("order", order.Result(verdict="PASS", reason="snoozed")) == []
+def test_what_is_no_news_says_nothing():
+    assert said("step_in", {"reason": "snoozed", "order": None}) == []
 
 
 def test_the_same_night_may_be_told_again_by_another_run_but_not_by_a_retry():

@@ -240,6 +240,17 @@ def _close(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
             todo=f"nothing: {told.application.name}_release decides whether it becomes the champion",
         )
         return
+    if outcome == "cancelled":
+        yield told.alert(
+            Kind.RETRAINING_FINISHED,
+            Severity.INFO,
+            f"retraining {number} was cancelled",
+            subject=f"retraining {number}",
+            facts=facts,
+            todo="nothing: the next night that asks for one orders another",
+            explains=[told.failure],
+        )
+        return
     yield told.alert(
         Kind.RETRAINING_FINISHED,
         Severity.WARNING,

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import rensa
 
-RULE = "character 5-grams, Jaccard >= 0.8, version 1"
 SIMILARITY = 0.8
 NGRAM = 5
 # 24 bands of 5 hashes: a pair at the threshold is found with probability 1 - (1 - 0.8^5)^24 > 0.9999.

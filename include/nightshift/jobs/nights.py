@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def decided(spec: NightlySpec, partition: UPath, manifest: Manifest) -> Decision
 
     decision = evaluate(spec.application, spec.storage, night_of(partition, manifest), datetime.now(UTC))
     log.info("%s: %s, %s: %s", manifest.facts["interval"], decision.action, decision.code, decision.reason)
-    mirror(spec.application.name, decision)
+    mirror(os.environ, spec.application.name, decision)
     return decision
 
 

@@ -124,8 +124,8 @@ def _answered(spec: Spec, request_id: str, ledger: Ledger) -> Answer:
     from nightshift.errors import BadInput
     from nightshift.ledger.approval import answered_with
     from nightshift.ledger.gate_records import record_approval
-    from nightshift.ledger.mirror import mirror_answers
     from nightshift.ledger.records import Answer
+    from nightshift.ledger.shown_answers import mirror_answers
 
     request = ledger.request(request_id)
     if request is None or request.model_digest != spec.model_digest:

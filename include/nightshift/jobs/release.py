@@ -63,7 +63,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.request import request_text
     from nightshift.ledger.approval import Wish, course, earlier_answer, sentence, withdraw_open
     from nightshift.ledger.gate_records import GateRecord, record
-    from nightshift.ledger.mirror import mirror_answers
+    from nightshift.ledger.shown_answers import mirror_answers
     from nightshift.ledger.store import Ledger
     from nightshift.registry import models
     from nightshift.storage.partition import digest_of, require_manifest

@@ -129,6 +129,36 @@ def close(ledger: Ledger, outcome: Outcome) -> Outcome:
     return earlier or outcome
 
 
+def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -> Outcome | None:
+    """End the open order because a person says so, and return how it ended; None where no order is open.
+
+    An order that no run has claimed is claimed first, so that none can begin to train for it in that moment. A run that
+    trains for it is not ended by this; a model that it registers later still counts.
+
+    :param wish: identifies the wish, so that a task that is tried again answers the same.
+    """
+    orders = ledger.orders()
+    ended = ledger.outcomes(orders)
+    if done := next((outcome for outcome in ended.values() if outcome.wish == wish), None):
+        return done
+    order = open_order(ledger)
+    if order is None:
+        return None
+    ledger.create(Claim(number=order.number, claimed=now))
+    taken = ledger.claim(order.number)
+    return close(
+        ledger,
+        Outcome(
+            number=order.number,
+            result="cancelled",
+            explanation=f"{by} gave it up: {reason}",
+            run_id=taken.run_id if taken else "",
+            wish=wish,
+            ended=now,
+        ),
+    )
+
+
 def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float) -> list[Outcome]:
     """Close orders that nobody claimed, and claimed ones that nobody closed, for longer than `lost_after_hours`.
 

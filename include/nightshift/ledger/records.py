@@ -87,6 +87,7 @@ class Outcome(Record):
     evaluation: str | None = None  # URI
     verdict: Verdict | None = None  # of the gate
     hours: float = 0.0  # of training, over all processes
+    wish: str = ""  # the run of the DAG retraining in which a person gave it up
     ended: datetime
 
 

@@ -54,7 +54,7 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
 
     :raises BadInput: the arguments do not fit the job, or the run was started with parameters that nobody declared.
     """
-    _refuse_unknown(context)
+    refuse_unknown(context)
     app = load_application(application)
     storage = storage_uri()
     try:
@@ -64,6 +64,17 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     ti = context["ti"]
     place = results_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
     return Attempt(job, spec, UPath(storage).joinpath(app.name, *place, f"try-{ti.try_number}"))
+
+
+def refuse_unknown(context: Mapping[str, Any]) -> None:
+    """Refuse undeclared keys of a run's conf: Airflow merges them into its params, and a typo would change nothing.
+
+    :raises BadInput: there are some.
+    """
+    conf = context["dag_run"].conf or {}
+    declared = set(context["dag"].params)
+    if unknown := sorted(set(conf) - declared):
+        raise BadInput(f"this run was started with unknown parameters {unknown}; known are {sorted(declared)}")
 
 
 def results_of(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> tuple[str, ...]:
@@ -150,14 +161,6 @@ def tracking_uri(connection: Connection) -> str:
         scheme = connection.schema or ("https" if connection.conn_type == "https" else "http")
         host = f"{scheme}://{host}"
     return host if connection.port is None else f"{host}:{connection.port}"
-
-
-def _refuse_unknown(context: Mapping[str, Any]) -> None:
-    """Airflow merges undeclared keys of a run's conf into its params without a word; a typo would change nothing."""
-    conf = context["dag_run"].conf or {}
-    declared = set(context["dag"].params)
-    if unknown := sorted(set(conf) - declared):
-        raise BadInput(f"this run was started with unknown parameters {unknown}; known are {sorted(declared)}")
 
 
 def _without_empty(value: Any) -> Any:

@@ -88,7 +88,7 @@ class JobTask(BaseOperator):
         self.links = links_of(self.application, ti.dag_id, ti.run_id, file.result)
         seconds = (file.ended - file.started).total_seconds()
         self.log.info("%s took %.1f s and at most %.2f GB", self.job, seconds, file.peak_memory_gb)
-        tell_of_result(spec.application, self.job, spec, file.result, context)
+        tell_of_result(spec.application, self.job, spec, file.result, context, spec.storage)
         if "verdict" not in file.result:
             return file.result
         verdict = Verdict(file.result["verdict"])

@@ -74,10 +74,18 @@ def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
     return news
 
 
-def tell_of_result(
-    app: Application, job: str, spec: JobSpec, result: Mapping[str, Any], context: Mapping[str, Any]
+def tell_of_result(  # noqa: PLR0917
+    app: Application,
+    task: str,
+    spec: JobSpec | None,
+    result: Mapping[str, Any],
+    context: Mapping[str, Any],
+    storage: str,
 ) -> None:
-    """Tell what follows for people from a job's result. Never raises."""
+    """Tell what follows for people from the result of a job, or of a task that decides. Never raises.
+
+    :param spec: of the job; None: it is none.
+    """
     try:
         from nightshift.alerts.of_jobs import Told, alerts_of
         from nightshift.alerts.of_runs import Run, failed
@@ -92,11 +100,11 @@ def tell_of_result(
             failure=failed(app.name, run, tasks=[], links={}, now=now).id,
             now=now,
         )
-        alerts = alerts_of(job, spec, result, told)
+        alerts = alerts_of(task, spec, result, told)
     except Exception:
-        log.exception("what the result of %s says to people could not be told", job)
+        log.exception("what the result of %s says to people could not be told", task)
         return
-    tell(app, alerts, spec.storage)
+    tell(app, alerts, storage)
 
 
 def telling_of_runs(app: Application, dag_id: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The names of all jobs, and which of them can use what a compute profile offers beyond one processor."""
 
 JOBS = (
-    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "due", "close",
-    "order", "reference", "drift", "generate", "score", "bias", "usage",
+    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "reference",
+    "drift", "generate", "score", "bias", "usage",
 )  # fmt: skip
 
 # They run a language model; the others would hold a GPU and not use it.

@@ -1,0 +1,48 @@
+"""What tasks have in common that only decide: they read and write the ledger in the worker, and import nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from nightshift.errors import JobError
+from nightshift.ledger.records import Decision, Outcome
+from nightshift.ledger.store import Ledger
+from nightshift.orchestration.attempt import refuse_unknown, storage_uri, tracking_environment
+from nightshift.orchestration.job_task import JobFailed, as_airflow
+from nightshift.orchestration.telling import tell_of_result
+from nightshift.settings.application import Application
+from nightshift.settings.applications import load_application
+
+
+@contextmanager
+def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[Application, Ledger]]:
+    """Yield an application and its ledger; what goes wrong becomes what Airflow tries again, or does not.
+
+    :raises AirflowFailException: the application's file, a record or the run's parameters are wrong; no retry can help.
+    :raises JobFailed: storage or MLflow cannot be reached.
+    """
+    try:
+        refuse_unknown(context)
+        app = load_application(application)
+        yield app, Ledger(storage_uri(), app.name)
+    except JobError as error:
+        raise as_airflow(error) from error
+    except OSError as error:
+        raise JobFailed(f"the storage of {application} cannot be read or written: {error}") from error
+
+
+def show(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:
+    """Show a decision in MLflow.
+
+    :raises BadEnvironment: MLflow cannot be reached; the ledger has the decision all the same.
+    """
+    from nightshift.ledger.mirror import mirror
+
+    mirror(tracking_environment(), app.name, decision, outcome)
+
+
+def tell(app: Application, task: str, result: Mapping[str, Any], context: Mapping[str, Any]) -> None:
+    """Tell people what follows from what a task decided. Never raises."""
+    tell_of_result(app, task, None, result, context, storage_uri())
