@@ -10,7 +10,8 @@ Says of every night whether groups of people were answered differently, and asks
    are in MLflow, too.
 2. **verdict** shows the verdict in its log. It fails when a night could not be judged or did not arrive at all: bias
    fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
-3. **retraining**, where `retraining.on` names bias, wakes finetune for the retraining that the ledger ordered.
+3. **retraining**, where `retraining.on` names bias, decides after the newest of these nights by the policy, and wakes
+   finetune for a retraining that nobody trains for yet.
 
 Woken by every night of interactions and by the clock, in case an event was lost or a night is missing. On the weekday
 `bias.full_weekday` the full sets are asked. By hand: choose a night to judge it again.
@@ -41,4 +42,4 @@ for app in applications_to_parse("nightly_bias"):
 
         verdict(bias.output)
         if "bias" in app.retraining.on:
-            retraining.override(outlets=[retraining_asset(app)])(bias.output)
+            retraining.override(outlets=[retraining_asset(app)])(app.name, "bias", bias.output)

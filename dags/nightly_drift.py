@@ -4,12 +4,12 @@
 Says of every night whether its traffic, its answers and their quality are still what the model was trained and judged on.
 
 1. **drift** finds the nights without a verdict from manifests, holds each against the reference of the model that
-   answered it, publishes the verdict with Evidently's report, and asks the ledger whether that leads to a retraining.
-   The numbers, the pages and the reasons are in MLflow, too.
+   answered it, and publishes the verdict with Evidently's report. The numbers, the pages and the reasons are in MLflow,
+   too.
 2. **verdict** shows the verdict in its log. It fails when a night could not be judged or did not arrive at all: drift
    fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
-3. **retraining** tells the finetune DAG when the ledger ordered a retraining that nobody trains for yet, with its reason
-   and its reports. Without one it is skipped and says why there is none.
+3. **retraining** decides after the newest of these nights by the policy, keeps the decision in the ledger, and tells the finetune
+   DAG of a retraining that nobody trains for yet, with its reason and its reports. Without one it is skipped and says why.
 
 Woken by every night of interactions and by the clock, in case an event was lost or a night is missing. By hand: choose a
 night to judge it again.
@@ -39,4 +39,4 @@ for app in applications_to_parse("nightly_drift"):
         drift = job("drift", app, NIGHT, obey_verdict=False)
 
         verdict(drift.output)
-        retraining.override(outlets=[retraining_asset(app)])(drift.output)
+        retraining.override(outlets=[retraining_asset(app)])(app.name, "drift", drift.output)

@@ -8,7 +8,7 @@ from told import application
 
 from nightshift.alerts.of_jobs import Told, alerts_of
 from nightshift.jobs import bias, drift, ingest, promote, release, validate
-from nightshift.jobs.nights import NightResult, Ordered
+from nightshift.jobs.nights import NightResult
 from nightshift.verdict import Verdict
 
 TOLD = Told(
@@ -38,12 +38,15 @@ def night(verdict, name="2026-11-21", **fields):
     return NightResult(night=name, verdict=verdict, reasons=["topics 0.31, 0.20 is FAIL"], rows=80, **fields)
 
 
-def nights(*judged, module=drift, missing=None, decision=None, **fields):
+def nights(*judged, module=drift, missing=None):
     worst = max((one.verdict for one in judged), key=list(Verdict).index, default=Verdict.INSUFFICIENT_DATA)
     reasons = [f"{one.night} {one.verdict}" for one in judged]
-    return module.Result(
-        verdict=worst, reasons=reasons, nights=list(judged), missing=missing, decision=decision, **fields
-    )
+    return module.Result(verdict=worst, reasons=reasons, nights=list(judged), missing=missing)
+
+
+def decided(code):
+    """What the ledger said after a night."""
+    return {"decision": code, "night": "2026-11-21", "reason": "because", "order": None}
 
 
 def test_a_normal_night_says_nothing_but_what_it_ends():
@@ -142,21 +145,17 @@ def test_nights_are_told_each_with_its_own_and_the_last_word_ends_what_held():
     ],
 )
 def test_a_refused_retraining_is_told_unless_one_is_under_way_or_none_is_due(code, expected):
-    result = nights(night("FAIL", failing=["topics"]), decision=code, why_not="because")
-    told = [one for one in bad("drift", result) if one[0] == "retraining_refused"]
-    assert [severity for _, severity, _ in told] == expected
+    told = bad("retraining", decided(code))
+    assert told == [("retraining_refused", severity, "retraining refused") for severity in expected]
 
 
 @pytest.mark.parametrize(("code", "over"), [("quiet", 1), ("open", 1), ("no_data", 0), (None, 0), ("snoozed", 0)])
 def test_a_refused_retraining_is_over_when_nothing_keeps_it_back_any_more(code, over):
-    result = nights(night("PASS"), decision=code)
-    assert said("drift", result).count(("retraining_refused", "good", "retraining refused")) == over
+    assert said("retraining", decided(code)).count(("retraining_refused", "good", "retraining refused")) == over
 
 
 def test_an_ordered_retraining_is_told_when_it_starts():
-    ordered = Ordered(number=7, reason="2 of 3 nights", numbers={}, nights=[], reports=[])
-    result = nights(night("FAIL"), decision="tripped", order=ordered)
-    assert [kind for kind, _, _ in bad("drift", result)] == ["drift"]
+    assert bad("retraining", decided("tripped")) == []
     started = {"reason": "2 of 3 nights failed", "order": 7}
     assert bad("due", started) == [("retraining_started", "info", "")]
     assert said("due", {"reason": "ada asked for a training", "order": None}) == []

@@ -132,8 +132,8 @@ def test_a_form_refuses_a_bad_value_and_takes_a_good_one(log_in, place):
     with operator(place) as api:
         wait_for(lambda: len(api.runs(dag)) == before + 1, "the run of the form")
         run = api.runs(dag)[0]["dag_run_id"]
-        wait_for(lambda: api.result(dag, run, "order").get("reason"), "what came of it")
-        assert "operator snoozed retraining" in api.result(dag, run, "order")["reason"]
+        wait_for(lambda: api.result(dag, run, "step_in").get("reason"), "what came of it")
+        assert "operator snoozed retraining" in api.result(dag, run, "step_in")["reason"]
     page.goto(f"/nightshift/apps/{APPLICATION}")
     expect(page.get_by_role("main")).to_contain_text("the new tariff is announced next week")
 

@@ -224,23 +224,3 @@ def test_a_damaged_night_is_an_error_of_its_own_and_stays_due(place):
     assert result.verdict is Verdict.ERROR
     assert [night.verdict is Verdict.ERROR for night in result.nights] == [True, False]
     assert [night.night for night in place.run().nights] == [DAY]
-
-
-def test_where_the_policy_is_on_bias_two_unfair_nights_order_one_retraining(place):
-    for day in (DAY, "2026-11-04"):
-        place.night(day, rows(worse=90))
-    policy = place.app.retraining.model_copy(update={"on": ["bias"]})
-    place.app = place.app.model_copy(update={"retraining": policy})
-    result = place.run()
-    assert [night.verdict for night in result.nights] == [Verdict.FAIL, Verdict.FAIL]
-    assert (result.order.number, result.decision) == (1, "tripped")
-    assert "outputs" in result.order.reason
-    assert place.run().order == result.order
-
-
-def test_where_the_policy_is_on_drift_alone_bias_reports_and_orders_nothing(place):
-    for day in (DAY, "2026-11-04"):
-        place.night(day, rows(worse=90))
-    result = place.run()
-    assert (result.verdict, result.order) == (Verdict.FAIL, None)
-    assert "not in `retraining.on`" in result.why_not

@@ -1,4 +1,4 @@
-"""From nights of interactions to verdicts, reports and one ordered retraining."""
+"""From nights of interactions to verdicts and reports."""
 
 import shutil
 from datetime import UTC, date, datetime
@@ -11,8 +11,6 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment
 from nightshift.jobs import drift, reference
-from nightshift.ledger.orders import claim
-from nightshift.ledger.store import Ledger
 from nightshift.monitoring.references import reference_partition
 from nightshift.registry.models import CHAMPION, DIGEST_TAG, with_alias
 from nightshift.storage.partition import partition_of, read_manifest
@@ -54,7 +52,7 @@ def place(storage, publish_day, wordless_model, progress, mlflow_store, built, t
     return Place(app, storage, built[1], progress)
 
 
-def test_quiet_nights_pass_and_nights_with_new_intents_fail_and_order_one_retraining(place):
+def test_quiet_nights_pass_and_nights_with_new_intents_fail(place):
     for day in ("2026-11-03", "2026-11-04"):
         place.night(day, answered(day))
     first = place.judge()
@@ -62,7 +60,7 @@ def test_quiet_nights_pass_and_nights_with_new_intents_fail_and_order_one_retrai
         ("2026-11-03", Verdict.PASS),
         ("2026-11-04", Verdict.PASS),
     ]
-    assert (first.verdict, first.decision, first.order) == (Verdict.PASS, "quiet", None)
+    assert first.verdict is Verdict.PASS
 
     for day in ("2026-11-08", "2026-11-09"):
         place.night(day, answered(day, right=0.5))
@@ -72,19 +70,10 @@ def test_quiet_nights_pass_and_nights_with_new_intents_fail_and_order_one_retrai
         ("2026-11-09", Verdict.FAIL),
     ]
     assert {"prompt_novelty", "exact_match"} <= set(second.nights[1].failing)
-    assert second.order.number == 1
-    assert second.decision == "tripped"
-    assert second.order.reports == [night.report for night in reversed(second.nights)]
 
     again = place.judge()
     assert again.nights == []
     assert (again.verdict, again.reasons) == (Verdict.INSUFFICIENT_DATA, ["no night is due"])
-    assert again.order == second.order  # nobody trains for it yet
-    claim(Ledger(place.storage, place.app.name), "finetune", "a run", datetime.now(UTC))
-    taken = place.judge()
-    assert taken.order is None
-    assert taken.why_not == "retraining 1 is the work of a run"
-    assert sorted(Ledger(place.storage, place.app.name).orders()) == [1]
 
 
 def test_a_report_with_its_numbers_is_in_mlflow(place, mlflow_store):
@@ -151,7 +140,7 @@ def test_without_a_champion_there_is_nothing_to_compare_with(storage, wordless_m
     spec = drift.Spec(application=application("uncrowned", wordless_model), storage=storage)
     result = drift.run(spec, progress)
     assert result.verdict is Verdict.INSUFFICIENT_DATA
-    assert "no champion" in result.why_not
+    assert "no champion" in result.reasons[0]
 
 
 def test_while_the_champions_version_is_deleted_nothing_is_judged_and_nothing_is_lost(place):
@@ -160,7 +149,7 @@ def test_while_the_champions_version_is_deleted_nothing_is_judged_and_nothing_is
     client.delete_model_version(place.app.name, with_alias(place.app.name, CHAMPION).version)
     result = place.judge()
     assert result.verdict is Verdict.INSUFFICIENT_DATA
-    assert "no champion" in result.why_not
+    assert "no champion" in result.reasons[0]
     version = client.create_model_version(place.app.name, "file:///gone", tags={DIGEST_TAG: place.champion})
     client.set_registered_model_alias(place.app.name, CHAMPION, version.version)
     assert [(night.night, night.verdict) for night in place.judge().nights] == [("2026-11-03", Verdict.PASS)]
@@ -178,23 +167,6 @@ def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
         with pytest.raises(BadEnvironment):
             place.judge()
     assert [one.verdict for one in place.judge().nights] == [Verdict.PASS]
-
-
-def test_stopped_before_the_ledger_was_asked_the_next_try_asks_it(place, monkeypatch):
-    for day in ("2026-11-08", "2026-11-09"):
-        place.night(day, answered(day))
-
-    def killed(*_arguments):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as broken:
-        broken.setattr("nightshift.ledger.orders.evaluate", killed)
-        for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                place.judge()
-    result = place.judge()
-    assert result.nights == []
-    assert result.order.number == 1
 
 
 def test_a_night_asked_for_by_hand_is_judged_once(place):
@@ -217,4 +189,3 @@ def test_few_rows_or_none_are_no_verdict(place):
     place.night("2026-11-04", [])
     result = place.judge()
     assert [night.verdict for night in result.nights] == [Verdict.INSUFFICIENT_DATA] * 2
-    assert result.decision == "no_data"

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nightshift.ledger import history, orders
-from nightshift.ledger.records import Night, Outcome
+from nightshift.ledger.records import Night, Outcome, Release
+from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application, Interval
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import digest_of, partition_of, publish
@@ -27,19 +28,19 @@ shared = pytest.mark.parametrize(
 )  # what several processes can reach
 
 
-def publish_night(storage, day, verdict, *, model=CHAMPION, version=1):
+def publish_night(storage, day, verdict, *, model=CHAMPION, version=1, application="app"):
     """A night as the drift job publishes it."""
     start = datetime(2026, 11, day, tzinfo=UTC)
     interval = Interval(start=start, end=start + timedelta(days=1))
     inputs = {"day": day, "model": model, "version": version}
-    partition = partition_of(storage, "app", "drift", interval.key, digest_of(inputs)[:16])
+    partition = partition_of(storage, application, "drift", interval.key, digest_of(inputs)[:16])
     folder = scratch(partition)
     (folder / "verdict.json").write_text(f'"{verdict} {version}"')
     manifest = publish(
         partition,
         folder,
         kind="drift",
-        application="app",
+        application=application,
         interval=interval,
         inputs=inputs,
         facts={
@@ -50,6 +51,11 @@ def publish_night(storage, day, verdict, *, model=CHAMPION, version=1):
     )  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     return history.night_of(partition, manifest)
+
+
+def crowned(storage, application):
+    """Write down that the champion became it before these nights."""
+    Ledger(storage, application).replace(Release(model_digest=CHAMPION, released=NOW - timedelta(days=20)))
 
 
 def planted(day, verdict, version=1):

@@ -1,17 +1,22 @@
-"""The DAG of the nightly drift: what it asks the job, and what becomes of the answer."""
+"""The DAG of the nightly drift: what it asks the job, and what follows from the answer."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 from jinja2 import Environment
+from ledger_nights import crowned, publish_night
+
+from nightshift.ledger.orders import claim
+from nightshift.ledger.store import Ledger
+from nightshift.settings.applications import applications_folder
 
 FILE = Path(__file__).parents[2] / "dags" / "nightly_drift.py"
-ORDER = {"number": 1, "reason": "2 of 3 nights failed", "numbers": {}, "nights": [], "reports": ["file:///report"]}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +37,11 @@ def arguments_of(dag, *, run_type="manual", logical_date=None, night=None):
     return {key: Environment(autoescape=True).from_string(text).render(context) for key, text in arguments.items()}
 
 
-def result(verdict="PASS", order=None, missing=None):
-    return {
-        "verdict": verdict, "reasons": ["as said"], "nights": [], "missing": missing, "order": order,
-        "why_not": "the nights were quiet",
-    }  # fmt: skip
+def result(verdict="PASS", missing=None, reports=()):
+    nights = [
+        {"night": "n", "verdict": verdict, "reasons": [], "run_url": None, "report": report} for report in reports
+    ]
+    return {"verdict": verdict, "reasons": ["as said"], "nights": nights, "missing": missing}
 
 
 def test_only_the_clock_misses_a_night_that_did_not_come(dag):
@@ -62,11 +67,68 @@ def test_drift_fails_no_task_but_a_blind_monitor_does(dag):
         verdict(result("INSUFFICIENT_DATA", missing="2026-11-05"))
 
 
-def test_an_order_is_announced_and_its_absence_is_explained(dag):
-    announced = dag.get_task("retraining")
-    (asset,) = announced.outlets
+@pytest.fixture
+def storage(tmp_path, monkeypatch, mlflow_server):
+    """Storage, with the application's policy changed: a retraining needs no new examples."""
+    place = (tmp_path / "storage").as_uri()
+    app = yaml.safe_load((applications_folder() / "banking_assistant.yaml").read_text())
+    (tmp_path / "banking_assistant.yaml").write_text(yaml.safe_dump({**app, "retraining": {"min_new_examples": 0}}))
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", place)
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", mlflow_server)
+    return place
+
+
+def follow(dag, *reports):
+    """What `retraining` says after these reports, and what it tells finetune; of one that was skipped, what it said."""
+    task, pushed = dag.get_task("retraining"), {}
+    (asset,) = task.outlets
     event = SimpleNamespace(extra=None)
-    announced.python_callable(result(order=ORDER), ti=SimpleNamespace(task=announced), outlet_events={asset: event})
-    assert event.extra == ORDER
-    with pytest.raises(AirflowSkipException, match="no retraining: the nights were quiet"):
-        announced.python_callable(result(), ti=SimpleNamespace(task=announced), outlet_events={})
+    context = {
+        "ti": SimpleNamespace(task=task, task_id="retraining", log_url="", xcom_push=pushed.__setitem__),
+        "dag": dag,
+        "dag_run": SimpleNamespace(dag_id=dag.dag_id, run_id="r", conf={}, state="running", queued_at=None,
+                                   start_date=None, end_date=None, run_after=None, data_interval_start=None,
+                                   data_interval_end=None),
+        "outlet_events": {asset: event},
+    }  # fmt: skip
+    try:
+        return task.python_callable("banking_assistant", "drift", result(reports=reports), **context), event.extra
+    except AirflowSkipException as skipped:
+        return {**pushed["return_value"], "skipped": str(skipped)}, event.extra
+
+
+def report(storage, day, verdict):
+    return publish_night(storage, day, verdict, application="banking_assistant").report
+
+
+@pytest.mark.slow
+def test_two_nights_that_fail_order_one_retraining_which_finetune_is_told_of_until_a_run_has_it(dag, storage):
+    crowned(storage, "banking_assistant")
+    said, told = follow(dag, report(storage, 21, "PASS"))
+    assert (said["decision"], told) == ("quiet", None)
+    assert said["skipped"].startswith("no retraining: 0 of the newest 1 nights with a verdict failed")
+    reports = [report(storage, day, "FAIL") for day in (22, 23)]
+    said, told = follow(dag, *reports)
+    assert (said["order"], said["decision"], said["night"]) == (1, "tripped", "2026-11-23")
+    assert (told["number"], told["reports"]) == (1, reports[::-1])
+    assert follow(dag) == (said, told)  # nobody trains for it yet
+    claim(Ledger(storage, "banking_assistant"), "finetune", "a run", datetime.now(UTC))
+    said, told = follow(dag)
+    assert (said["skipped"], told) == ("no retraining: retraining 1 is the work of a run", None)
+    assert sorted(Ledger(storage, "banking_assistant").orders()) == [1]
+
+
+@pytest.mark.slow
+def test_stopped_before_the_ledger_was_asked_the_next_try_asks_it(dag, storage):
+    crowned(storage, "banking_assistant")
+    for day in (22, 23):
+        report(storage, day, "FAIL")
+    said, told = follow(dag)
+    assert said["order"] == told["number"] == 1
+
+
+@pytest.mark.slow
+def test_before_any_night_was_judged_it_says_so(dag, storage):
+    said, told = follow(dag)
+    assert (said["skipped"], said["decision"], told) == ("no retraining: no night was judged", None, None)

@@ -108,7 +108,7 @@ def _validate(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
 
 
 def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
-    """What a monitor says of each night that it judged, of one that is missing, and of the retraining that follows."""
+    """What a monitor says of each night that it judged, and of one that is missing."""
     for night in result["nights"]:
         if night["night"] != result["missing"]:
             yield from _night(kind, night, told)
@@ -128,7 +128,6 @@ def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: Told) -> Ite
     elif judged := [night for night in result["nights"] if night["rows"]]:
         newest = judged[-1]["night"]
         yield told.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
-    yield from _refused(result, told)
 
 
 def _night(kind: Kind, night: Mapping[str, Any], told: Told) -> Iterator[Alert]:
@@ -182,9 +181,9 @@ def _cause(reasons: list[str]) -> str:
     return ", ".join(sorted({re.sub(r"\d[\d.,]*", "#", reason.partition(": ")[0]) for reason in reasons}))
 
 
-def _refused(result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
-    code, night = result["decision"], result["nights"][-1]["night"] if result["nights"] else None
-    if code is None or code == "no_data" or night is None:
+def _retraining(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+    code, night = result["decision"], result["night"]
+    if code is None or code == "no_data":
         return  # which says nothing about whether the nights fail
     if code not in REFUSED:
         title = f"nothing keeps a retraining back any more ({code.replace('_', ' ')})"
@@ -198,7 +197,7 @@ def _refused(result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
         subject="retraining",
         occurrence="",
         night=night,
-        facts=[result["why_not"]],
+        facts=[result["reason"]],
         todo=f"if it cannot wait, force one with the DAG {told.application.name}_retraining, or change the `retraining` policy",
         condition="retraining refused",
         cause=code,
@@ -302,6 +301,7 @@ SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], Told], Iterator[Alert]]] =
     "validate": _validate,
     "drift": _drift,
     "bias": _bias,
+    "retraining": _retraining,
     "due": _due,
     "close": _close,
     "release": _release,

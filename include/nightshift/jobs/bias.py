@@ -14,9 +14,6 @@ from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
-    decided,
-    following,
-    newest_report,
     published_night,
     said_of,
     unpublished_night,
@@ -39,11 +36,11 @@ class Spec(NightlySpec):
 
 
 class Result(NightlyResult):
-    """The worst verdict of the nights that were judged now, each of them, and the retraining that bias may order."""
+    """The worst verdict of the nights that were judged now, and each of them."""
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Publish and log the reports of the nights that are due, and evaluate the policy after each where it is on bias.
+    """Publish and log the reports of the nights that are due.
 
     A night that cannot be read is an ERROR of its own and stays due.
 
@@ -76,7 +73,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     missing = lacking(spec.expected_by, answered, broken, app)
     if missing:
         wanted.append(Due(missing, None, None, digests[0], inputs_of(None, *digests, app)))
-    orders, decisions = "bias" in app.retraining.on, []
     folder = scratch(UPath(spec.storage))
     try:
         bench = _bench(spec, champion, base, folder, progress) if wanted else None
@@ -89,16 +85,9 @@ def run(spec: Spec, progress: Progress) -> Result:
                 nights.append(unreadable_night(one.key, str(error)))
                 continue
             nights.append(published_night(*published))
-            if orders:
-                decisions.append(decided(spec, *published))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not orders:
-        return Result(**said_of(nights, missing), why_not="bias orders no retraining: it is not in `retraining.on`")
-    if not decisions and (newest := newest_report(reports, digests[0])):
-        # Perhaps an earlier try published this report and was stopped before it asked the ledger.
-        decisions.append(decided(spec, *newest))
-    return Result(**said_of(nights, missing), **following(spec, decisions))
+    return Result(**said_of(nights, missing))
 
 
 def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress) -> Bench:

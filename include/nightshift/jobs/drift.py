@@ -1,4 +1,4 @@
-"""The job `drift`: every night without a verdict gets one, and the ledger is asked what follows from it."""
+"""The job `drift`: every night without a verdict gets one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
     NightResult,
-    decided,
-    following,
-    newest_report,
     published_night,
     said_of,
     unpublished_night,
@@ -42,11 +39,11 @@ class Spec(NightlySpec):
 
 
 class Result(NightlyResult):
-    """The worst verdict of the nights that were judged now, each of them, and the retraining that is ordered."""
+    """The worst verdict of the nights that were judged now, and each of them."""
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Judge the nights that are due, publish and log their reports, and evaluate the policy after each.
+    """Judge the nights that are due, publish and log their reports.
 
     A night that cannot be read is an ERROR of its own and stays due.
 
@@ -60,7 +57,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     champion = with_alias(app.name, CHAMPION)
     if champion is None:
         reason = f"{app.name} has no champion yet; run finetune first"
-        return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason], why_not=reason)
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
     answered, broken = published_interactions(
         spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
     )
@@ -71,20 +68,13 @@ def run(spec: Spec, progress: Progress) -> Result:
             f"{unreadable[champion.digest]}: version {champion.version} cannot be compared with anything; run finetune "
             "again: the same model is found, and its reference made"
         )
-        return Result(verdict=Verdict.ERROR, reasons=[reason], nights=nights, why_not=reason)
+        return Result(verdict=Verdict.ERROR, reasons=[reason], nights=nights)
     verdicts = {night.key: reports_of(spec.storage, app.name, "drift", night.key) for night in answered}
     due = _due(spec, champion, references, answered, verdicts, nights)
     missing = lacking(spec.expected_by, answered, broken, app)
-    decisions = []
     if due or missing:  # Evidently takes seconds to import
-        for night, published in _judged(_Benches(spec, champion, references, answered, progress), due, missing):
-            nights.append(night)
-            if published:
-                decisions.append(decided(spec, *published))
-    if not decisions and (newest := newest_report(verdicts, champion.digest)):
-        # Perhaps an earlier try published this verdict and was stopped before it asked the ledger.
-        decisions.append(decided(spec, *newest))
-    return Result(**said_of(nights, missing), **following(spec, decisions))
+        nights += _judged(_Benches(spec, champion, references, answered, progress), due, missing)
+    return Result(**said_of(nights, missing))
 
 
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -167,10 +157,8 @@ class _Benches:
         return self.made[model]
 
 
-def _judged(
-    benches: _Benches, due: list[Due], missing: Interval | None
-) -> Iterator[tuple[NightResult, tuple[UPath, Manifest] | None]]:
-    """Judge one night after the other; what was published of it is None where it cannot be judged."""
+def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iterator[NightResult]:
+    """Judge one night after the other, and say what was published of it, or why it cannot be judged."""
     from nightshift.errors import BadInput
     from nightshift.monitoring.night import judge, missing_night
     from nightshift.storage.files import scratch
@@ -179,18 +167,14 @@ def _judged(
     try:
         for one in due:
             try:
-                published = judge(benches.of(one.model_digest, folder), one)
+                yield published_night(*judge(benches.of(one.model_digest, folder), one))
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.night.key, error)
-                yield unreadable_night(one.night.key, str(error)), None
-                continue
-            yield published_night(*published), published
+                yield unreadable_night(one.night.key, str(error))
         if missing:
             try:
-                published = missing_night(benches.of(benches.champion.digest, folder), missing)
+                yield published_night(*missing_night(benches.of(benches.champion.digest, folder), missing))
             except BadInput as error:
-                yield unreadable_night(missing.key, str(error)), None
-            else:
-                yield published_night(*published), published
+                yield unreadable_night(missing.key, str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from collections.abc import Iterable
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
@@ -16,13 +14,8 @@ from nightshift.verdict import Verdict, worst
 if TYPE_CHECKING:
     from upath import UPath
 
-    from nightshift.ledger.records import Decision
     from nightshift.settings.application import Interval
     from nightshift.storage.partition import Manifest
-
-    Published = tuple[UPath, Manifest]
-
-log = logging.getLogger(__name__)
 
 # Of a night that the result holds; the report has them all.
 MOST_REASONS, MOST_FAILING = 5, 20
@@ -51,26 +44,13 @@ class NightResult(BaseModel):
     run_url: str | None = None
 
 
-class Ordered(BaseModel):
-    """A retraining that waits for somebody to train."""
-
-    number: int
-    reason: str
-    numbers: dict[str, float]
-    nights: list[str]
-    reports: list[str]
-
-
 class NightlyResult(JobResult):
-    """The worst verdict of the nights that were judged now, each of them in order of time, and what follows from them."""
+    """The worst verdict of the nights that were judged now, and each of them in order of time."""
 
     verdict: Verdict
     reasons: list[str]
     nights: list[NightResult] = Field(default_factory=list)
     missing: str | None = None  # key of a night that did not arrive
-    decision: str | None = None  # its code in the ledger
-    order: Ordered | None = None
-    why_not: str = ""  # why no retraining waits
 
 
 def said_of(nights: Iterable[NightResult], missing: Interval | None) -> dict[str, Any]:
@@ -82,48 +62,6 @@ def said_of(nights: Iterable[NightResult], missing: Interval | None) -> dict[str
         "reasons": reasons or ["no night is due"],
         "nights": nights,
         "missing": missing.key if missing else None,
-    }
-
-
-def decided(spec: NightlySpec, partition: UPath, manifest: Manifest) -> Decision:
-    """Return what the ledger says after a report; the decision is shown in MLflow."""
-    from nightshift.ledger.history import night_of
-    from nightshift.ledger.mirror import mirror
-    from nightshift.ledger.orders import evaluate
-
-    decision = evaluate(spec.application, spec.storage, night_of(partition, manifest), datetime.now(UTC))
-    log.info("%s: %s, %s: %s", manifest.facts["interval"], decision.action, decision.code, decision.reason)
-    mirror(os.environ, spec.application.name, decision)
-    return decision
-
-
-def newest_report(reports: Mapping[str, list[Published]], champion: str) -> Published | None:
-    """Return the report about the newest night that the champion was judged by, of reports by the night's key."""
-    for key in sorted(reports, reverse=True):
-        for partition, manifest in reversed(reports[key]):
-            if manifest.facts.get("model_digest") == champion:
-                return partition, manifest
-    return None
-
-
-def following(spec: NightlySpec, decisions: list[Decision]) -> dict[str, Any]:
-    """Return what a :class:`NightlyResult` says about the retraining that waits now, after these decisions."""
-    from nightshift.ledger.orders import open_order
-    from nightshift.ledger.store import Ledger
-
-    ledger = Ledger(spec.storage, spec.application.name)
-    order = open_order(ledger)
-    last = decisions[-1] if decisions else None
-    said: dict[str, Any] = {"decision": last.code if last else None}
-    if order is None:
-        return {**said, "why_not": last.reason if last else "no night was judged"}
-    if claim := ledger.claim(order.number):
-        return {**said, "why_not": f"retraining {claim.number} is the work of {claim.run_id}"}
-    return {
-        **said,
-        "order": Ordered(
-            number=order.number, **order.decision.model_dump(include={"reason", "numbers", "nights", "reports"})
-        ),
     }
 
 

@@ -13,7 +13,7 @@ from nightshift.ledger.policy import History
 from nightshift.ledger.records import Monitor, Night
 from nightshift.ledger.store import Ledger
 from nightshift.storage.files import names_in
-from nightshift.storage.partition import Manifest, partition_of, read_manifest
+from nightshift.storage.partition import Manifest, partition_of, read_manifest, require_manifest
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,23 @@ def nights(storage: str, application: str) -> list[Night]:
                 if manifest:
                     found.append(night_of(partition, manifest))
     return _newest(found)
+
+
+def published(report: str) -> Night:
+    """Return what a report says, by its URI.
+
+    :raises BadInput: it is gone, or cannot be read.
+    """
+    partition = UPath(report)
+    return night_of(partition, require_manifest(partition))
+
+
+def newest_about_champion(storage: str, application: str, monitor: Monitor) -> list[Night]:
+    """Return what a monitor said of the newest interval that the champion was judged by; nothing where there is none."""
+    releases = Ledger(storage, application).releases()
+    champion = releases[-1].model_digest if releases else ""
+    about = [one for one in nights(storage, application) if one.monitor == monitor and one.model_digest == champion]
+    return about[-1:]
 
 
 def history(application: str, storage: str, night: Night, now: datetime) -> History:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from nightshift.ledger import orders
+from nightshift.ledger.history import newest_about_champion, published
+from nightshift.ledger.records import Monitor
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.deciding import deciding, show, tell
 from nightshift.verdict import Verdict
 
 NIGHT = {
@@ -34,10 +41,44 @@ def verdict(result: dict[str, Any]) -> None:
 
 
 @task
-def retraining(result: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
-    """Tell the finetune DAG of a retraining that waits for it."""
-    order = result["order"]
-    if order is None:
-        raise AirflowSkipException(f"no retraining: {result['why_not']}")
-    log.info("retraining %s: %s", order["number"], order["reason"])
-    outlet_events[ti.task.outlets[0]].extra = order
+def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **context: Any) -> dict[str, Any]:
+    """Ask the ledger what follows from the newest night that was judged, and tell finetune of a retraining that waits for it.
+
+    The policy looks at the nights before it, too. Where none was judged now, the newest report about the champion is asked
+    about again: an earlier try may have ended before it was. The same report always leads to the same decision.
+
+    :param judged: the result of the job that judged them.
+    :return: `decision` (its code; None: there was nothing to decide about), the `night`, `reason`, and `order`.
+    :raises AirflowSkipException: no retraining waits; the text says why.
+    """
+    with deciding(application, context) as (app, ledger):
+        reports = [night["report"] for night in judged["nights"] if night["report"]]
+        nights = [published(report) for report in reports] or newest_about_champion(storage_uri(), app.name, monitor)
+        night = max(nights, key=lambda one: one.interval, default=None)
+        decision = orders.evaluate(app, storage_uri(), night, datetime.now(UTC)) if night else None
+        if night and decision:
+            log.info("%s: %s, %s: %s", night.interval, decision.action, decision.code, decision.reason)
+            show(app, decision)
+        order = orders.open_order(ledger)
+        claim = ledger.claim(order.number) if order else None
+        if order is None:
+            reason = decision.reason if decision else "no night was judged"
+        else:
+            reason = f"retraining {order.number} is the work of {claim.run_id}" if claim else order.decision.reason
+        result = {
+            "decision": decision.code if decision else None,
+            "night": night.interval if night else None,
+            "reason": reason,
+            "order": order.number if order and claim is None else None,
+        }
+        tell(app, "retraining", result, context)
+        if order is None or claim:
+            context["ti"].xcom_push("return_value", result)
+            raise AirflowSkipException(f"no retraining: {reason}")
+        log.info("retraining %d: %s", order.number, reason)
+        (asset,) = context["ti"].task.outlets
+        context["outlet_events"][asset].extra = {
+            "number": order.number,
+            **order.decision.model_dump(include={"reason", "numbers", "nights", "reports"}),
+        }
+        return result
