@@ -19,7 +19,7 @@ from airflow.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
 for name in ("ran_finetune", "nightshift_usage", "nightshift_alerts", "nightshift_foreign"):
     with DAG(name, schedule=None):
-        EmptyOperator(task_id="snapshot") >> EmptyOperator(task_id="approve")
+        EmptyOperator(task_id="due") >> EmptyOperator(task_id="snapshot") >> EmptyOperator(task_id="approve")
 """
 
 
@@ -31,6 +31,7 @@ def in_airflow(airflow, tmp_path_factory):
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dag import DagModel
     from airflow.models.hitl import HITLDetail
+    from airflow.models.xcom import XComModel
     from airflow.utils.db import synchronize_log_template
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType
@@ -47,6 +48,8 @@ def in_airflow(airflow, tmp_path_factory):
         ended.state, ended.try_number = "success", 2
         ended.start_date, ended.end_date = datetime.now(UTC) - timedelta(seconds=30), datetime.now(UTC)
         asking.state = "awaiting_input"
+        said = {"order": 3, "reason": "2 of 3 nights <failed>", "reports": []}
+        XComModel.set("return_value", said, dag_id="ran_finetune", task_id="due", run_id=RUN, session=session)
         asked = {"subject": "ran: release version 2?", "assignees": [{"id": "2", "name": "alice"}]}
         session.add(HITLDetail(ti_id=asking.id, options=["Approve"], **asked))
         session.get(DagModel, "nightshift_usage").is_paused = True
@@ -86,6 +89,13 @@ def test_a_run_shows_its_tasks_with_what_their_newest_try_answered(visit, ran, t
     assert 'href="/nightshift/apps/ran/reports/evaluations/0123456789abcdef/report.html"' in page
     assert 'href="javascript' not in page
     assert '/dags/ran_finetune/runs/manual__2026-11-28T10%3A00%3A00%2B00%3A00/tasks/approve" target="_top"' in page
+
+
+def test_a_task_that_only_decides_shows_what_it_returned(visit, ran):
+    page = visit("/apps/ran/runs/ran_finetune/manual__2026-11-28T10%3A00%3A00%2B00%3A00").text
+    assert "2 of 3 nights &lt;failed&gt;" in page
+    assert "order 3" in page
+    assert "GB" not in page
 
 
 def test_a_run_shows_what_its_pods_used_and_how_to_look_at_them(visit, ran, tmp_path):

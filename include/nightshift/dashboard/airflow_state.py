@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +16,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
+from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
@@ -150,6 +153,18 @@ def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
     return sorted(tasks, key=lambda task: (task.started is None, task.started, task.task_id, task.map_index))
 
 
+def said_by_tasks(dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return what the tasks of a run returned, by task id and map index."""
+    with create_session(scoped=False) as session:
+        rows = session.execute(
+            select(XComModel.task_id, XComModel.map_index, XComModel.value).where(
+                XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.key == "return_value"
+            )
+        ).all()
+        values = ((task, index, _plain(value)) for task, index, value in rows)
+        return {(task, index): value for task, index, value in values if isinstance(value, dict)}
+
+
 def waiting_for_people(names: Iterable[str]) -> dict[str, list[Waiting]]:
     """Return the unanswered questions of each application that has some, the oldest first."""
     owner = {f"{name}_{kind}": name for name in names for kind in DAGS}
@@ -204,3 +219,11 @@ def _run(run: DagRun, tasks: tuple[str, ...]) -> Run:
 
 def _dags(name: str) -> list[str]:
     return [f"{name}_{kind}" for kind in DAGS]
+
+
+def _plain(value: Any) -> Any:
+    """A returned value as plain JSON: a page makes no object of a class that a task names."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value

@@ -28,16 +28,18 @@ LONGEST_VALUE = 80  # characters of a result's text that is no reason and no add
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task's newest try left: verdict and reasons, numbers by name, links to MLflow, and reports of ours."""
+    """What a task's newest try left: verdict and reasons, numbers by name, links to MLflow, and reports of ours.
 
-    job: str
+    What ran it is known of jobs alone.
+    """
+
     verdict: str
     reasons: Sequence[str]
     values: Mapping[str, float | int | str]
     links: Mapping[str, str]
     reports: Mapping[str, str]  # title -> path below the dashboard
-    seconds: float
-    memory_gb: float
+    seconds: float | None = None
+    memory_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | N
     if run is None:
         return None
     store = Store(storage, app.name)
-    tasks = [_done(store, run, task) for task in airflow_state.tasks_of(dag_id, run_id)]
+    said = airflow_state.said_by_tasks(dag_id, run_id)
+    tasks = [
+        _done(store, run, task, said.get((task.task_id, task.map_index)))
+        for task in airflow_state.tasks_of(dag_id, run_id)
+    ]
     trains = [one for one in tasks if one.task.task_id == "train" and one.task.started]
     return Page(
         run=run,
@@ -110,19 +116,20 @@ def _training(app: Application, done: Done) -> Training | None:
     return newest if newest and began and newest.started >= began else None
 
 
-def _done(store: Store, run: Run, task: TaskState) -> Done:
+def _done(store: Store, run: Run, task: TaskState, said: Mapping[str, Any] | None) -> Done:
+    """What a task left: the result of its job, or, where it ran none, what it returned."""
     folder = results_of(run.dag_id, run.run_id, task.task_id, task.map_index)
     try:
         for name in sorted(store.names(*folder), key=_try_number, reverse=True):
             if name.startswith("try-") and (file := store.model(ResultFile, *folder, name, "result.json")):
-                return Done(task, _answer(store, file))
+                seconds = (file.ended - file.started).total_seconds()
+                return Done(task, _answer(store, file.result, seconds=seconds, memory_gb=file.peak_memory_gb))
     except BadInput as error:
         return Done(task, None, str(error))
-    return Done(task, None)
+    return Done(task, _answer(store, said) if said else None)
 
 
-def _answer(store: Store, file: ResultFile) -> Answer:
-    result = file.result
+def _answer(store: Store, result: Mapping[str, Any], **work: float) -> Answer:
     links, reports, values = {}, {}, {}
     for name, value in _flat(result):
         title = name.replace("_", " ")
@@ -137,14 +144,12 @@ def _answer(store: Store, file: ResultFile) -> Answer:
             values[name] = value
     reasons = result.get("reasons") or ([result["reason"]] if result.get("reason") else [])
     return Answer(
-        job=file.job,
         verdict=str(result.get("verdict") or ""),
         reasons=[str(reason) for reason in reasons],
         values=values,
         links=links,
         reports=reports,
-        seconds=(file.ended - file.started).total_seconds(),
-        memory_gb=file.peak_memory_gb,
+        **work,
     )
 
 
