@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from nightshift import __version__
-from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError
+from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError, is_outage
 
 log = logging.getLogger("nightshift")
 
@@ -129,12 +129,18 @@ def _run_job(options: argparse.Namespace) -> None:
     except JobError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+        if is_outage(error):
             raise BadEnvironment(
-                f"{error.filename or 'the disk'}: {error.strerror}; what was published before is kept, and the next try goes on"
+                f"{_words(error)}; what was published before is kept, and the next try goes on"
             ) from error
         log.exception("%s failed", options.job)
         raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    return f"storage or a server cannot be reached: {type(error).__name__}: {error}"
 
 
 def _serve_forks(options: argparse.Namespace) -> None:

@@ -7,6 +7,29 @@ from enum import IntEnum
 
 # What a disk says that is full, read-only, over its quota, or not this user's.
 DISK_REFUSES = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EIO})
+# What a network, a share or an object store says that is down or busy.
+OUT_OF_REACH = frozenset(
+    {
+        errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH,
+        errno.ETIMEDOUT, errno.ESTALE, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO),
+    }
+)  # fmt: skip
+# The same from clients that have exceptions of their own; named, since whoever asks has imported none of them.
+CLIENTS_OUT_OF_REACH = frozenset(
+    {
+        "socket.gaierror",
+        "aiohttp.client_exceptions.ClientConnectionError",
+        "azure.core.exceptions.ServiceRequestError",
+        "azure.core.exceptions.ServiceResponseError",
+        "botocore.exceptions.ConnectionError",
+        "botocore.exceptions.HTTPClientError",
+        "fsspec.exceptions.FSTimeoutError",
+        "google.auth.exceptions.TransportError",
+        "httpx.TransportError",
+        "requests.exceptions.ConnectionError",
+        "requests.exceptions.Timeout",
+    }
+)
 
 
 class ExitCode(IntEnum):
@@ -41,6 +64,15 @@ class Preempted(JobError):
     """The job was asked to stop and saved what it had; a retry goes on from there."""
 
     exit_code = ExitCode.PREEMPTED
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether an error says that storage or a server cannot be used now, and nothing about the job itself."""
+    if isinstance(error, BadEnvironment):
+        return True
+    if isinstance(error, OSError) and error.errno in DISK_REFUSES | OUT_OF_REACH:
+        return True
+    return any(f"{kind.__module__}.{kind.__qualname__}" in CLIENTS_OUT_OF_REACH for kind in type(error).__mro__)
 
 
 def meaning(code: int) -> str:

@@ -26,7 +26,7 @@ def spec_file(folder: Path, **changes) -> Path:
     return path
 
 
-def run_job(spec: Path, result: Path, **kwargs) -> subprocess.CompletedProcess:
+def run_job(spec: Path, result: Path | str, **kwargs) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nightshift", "ingest", "--spec", str(spec), "--result", str(result)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{spec.parent}/mlflow.db"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **kwargs)
@@ -121,3 +121,17 @@ def test_storage_that_cannot_be_written_is_named_and_a_retry_may_help(tmp_path, 
     assert str(read_only) in line
     assert "Read-only file system" in line or "Permission denied" in line
     assert "Traceback" not in run.stderr
+
+
+def test_an_object_store_that_is_down_is_no_fault_of_the_job(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    down = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_MAX_ATTEMPTS": "1", "AWS_DEFAULT_REGION": "us-east-1"}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with pytest.MonkeyPatch.context() as environment:
+        for key, value in {**down, **keys}.items():
+            environment.setenv(key, value)
+        run = run_job(spec_file(tmp_path), "s3://nightshift/storage/result.json")
+    assert run.returncode == ExitCode.BAD_ENVIRONMENT, run.stderr
+    assert f"127.0.0.1:{port}" in run.stderr.splitlines()[-1]

@@ -13,7 +13,7 @@ from nightshift.errors import ExitCode
 from nightshift.jobs.contract import JobSpec, ResultFile, spec_digest
 from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.job_task import JobFailed
+from nightshift.orchestration.job_task import EnvironmentDown, JobFailed
 from nightshift.orchestration.local_job import LocalJob, _failure
 from nightshift.settings.applications import load_application
 from nightshift.storage.files import replace
@@ -87,7 +87,7 @@ def test_a_job_over_its_memory_is_told_how_much_it_used_and_what_to_do():
     ("code", "error", "text"),
     [
         (ExitCode.BAD_INPUT, AirflowFailException, "a retry cannot help"),
-        (ExitCode.BAD_ENVIRONMENT, JobFailed, "missing or down"),
+        (ExitCode.BAD_ENVIRONMENT, EnvironmentDown, "missing or down"),
         (ExitCode.PREEMPTED, JobFailed, "asked to stop"),
         (1, JobFailed, "it failed"),
         (42, JobFailed, "exit code 42"),

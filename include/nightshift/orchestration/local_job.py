@@ -16,7 +16,7 @@ from nightshift.errors import ExitCode, JobError, meaning
 from nightshift.jobs.forkserver import VARIABLE as FORKSERVER
 from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import job_environment
-from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
+from nightshift.orchestration.job_task import EnvironmentDown, JobFailed, JobTask, as_airflow
 from nightshift.orchestration.process_group import ProcessGroup
 from nightshift.settings.applications import load_compute
 from nightshift.settings.compute import LocalCompute
@@ -30,12 +30,16 @@ class LocalJob(JobTask):
         self._group: ProcessGroup | None = None
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Run the job to its end.
+        """Run the job to its end, and wait while something that it needs is down.
 
         :raises AirflowFailException: the input is wrong, or the verdict is FAIL or ERROR; no retry can help.
         :raises AirflowSkipException: the verdict is INSUFFICIENT_DATA.
         :raises JobFailed: anything else; Airflow's retries apply.
         """
+        with self.outlasting(context):
+            return self._run(context)
+
+    def _run(self, context: Any) -> dict[str, Any]:
         attempt = self.prepared(context)
         try:
             compute = load_compute(self.compute)
@@ -87,5 +91,6 @@ def _failure(job: str, code: int, group: ProcessGroup) -> AirflowException:
         )
     if code < 0:
         return JobFailed(f"{job} was ended by {signal.Signals(-code).name}; its log is above")
-    error = AirflowFailException if code == ExitCode.BAD_INPUT else JobFailed
+    errors = {ExitCode.BAD_INPUT: AirflowFailException, ExitCode.BAD_ENVIRONMENT: EnvironmentDown}
+    error = errors.get(code, JobFailed)  # type: ignore[call-overload]
     return error(f"{job} ended with exit code {code}: {meaning(code)}; the reason is in the log above")

@@ -19,6 +19,14 @@ SECRET = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIALS?)(_|$)|
 LOGIN = re.compile(r"://[^/@\s]+:[^/@\s]+@")
 OWN_PATHS = {"/scratch", "/tmp", "/dev/shm"}  # noqa: S108  (mounts of every pod)
 
+OutageHours = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=168,
+        description="longest wait of one try for storage, MLflow or a hub that is down; 0: Airflow's retries alone",
+    ),
+]
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 Launcher = Literal["job", "trainjob"]
@@ -46,6 +54,7 @@ class LocalCompute(Model):
     pass_environment: list[str] = Field(
         [], description="further environment variables that jobs may see; `*` at the end matches"
     )
+    outage_hours: OutageHours = 2
 
 
 class Volume(Model):
@@ -116,6 +125,7 @@ class KubernetesCompute(Model):
     schedule_minutes: float = Field(
         60, gt=0, le=10_080, description="longest wait for a cluster that is down or full, before the task fails"
     )
+    outage_hours: OutageHours = 2
     startup_minutes: float = Field(20, gt=0, le=600, description="longest wait for images and volumes of a placed pod")
     deadline_hours: float = Field(24, gt=0, le=720, description="a pod that runs longer is ended by the cluster")
     template: str | None = Field(

@@ -74,7 +74,7 @@ DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "Preemptio
     [
         (pod(terminated(0), phase="Succeeded"), "ok", "succeeded"),
         (pod(terminated(65), phase="Failed"), "hopeless", "exit code 65: bad input (a retry cannot help)"),
-        (pod(terminated(69), phase="Failed"), "", "missing or down"),
+        (pod(terminated(69), phase="Failed"), "outage", "missing or down"),
         (pod(terminated(1, message="ERROR disk"), phase="Failed"), "", "its last words: ERROR disk"),
         (pod(terminated(137, reason="OOMKilled"), phase="Failed"), "", "raise memory_gb"),
         (pod(terminated(137), phase="Failed"), "", "killed by signal 9"),
@@ -89,7 +89,8 @@ DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "Preemptio
 def test_every_ending_of_a_pod_has_words_and_a_consequence(ended, expected, text):
     ending = ending_of(ended, "train")
     assert text in ending.text
-    assert [name for name in ("ok", "taken_away", "hopeless") if getattr(ending, name)] == [expected][: bool(expected)]
+    consequences = ("ok", "taken_away", "hopeless", "outage")
+    assert [name for name in consequences if getattr(ending, name)] == [expected][: bool(expected)]
 
 
 def test_a_pod_is_accounted_by_its_containers_own_times():

@@ -224,9 +224,17 @@ def test_a_job_that_says_a_retry_cannot_help_fails_for_good_whatever_its_other_n
 
 def test_a_job_whose_nodes_failed_too_often_is_tried_again_by_airflow(world):
     task = started(world)
-    world.cluster.end("Failed", "BackoffLimitExceeded", 75, 69)
-    with pytest.raises(JobFailed, match="node-1 ended with exit code 69"):
+    world.cluster.end("Failed", "BackoffLimitExceeded", 75, 1)
+    with pytest.raises(JobFailed, match="node-1 ended with exit code 1"):
         task.come_back()
+
+
+def test_a_job_whose_nodes_found_mlflow_down_is_asked_for_again_and_that_counts_as_no_try(world):
+    task = started(world)
+    world.cluster.end("Failed", "BackoffLimitExceeded", 75, 69)
+    with pytest.raises(TaskDeferred) as left:
+        task.come_back()
+    assert left.value.method_name == "again"
 
 
 def test_a_complete_job_without_a_result_did_not_succeed(world):

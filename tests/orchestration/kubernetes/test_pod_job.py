@@ -154,6 +154,22 @@ def test_bad_input_is_not_tried_again(world):
         world.task().come_back()
 
 
+def test_a_pod_that_found_mlflow_down_is_followed_by_another_and_that_counts_as_no_try(world):
+    with pytest.raises(TaskDeferred):
+        world.task().run()
+    world.cluster.end(69)
+    with pytest.raises(TaskDeferred) as left:
+        world.task().come_back()
+    assert left.value.method_name == "again"
+    with pytest.raises(TaskDeferred) as left:
+        world.task().run()
+    assert left.value.method_name == "trigger_reentry"
+    assert len(world.cluster.pods) == 2
+    world.cluster.end(69)
+    with pytest.raises(JobFailed, match="missing or down"):
+        world.task(profile="outage_hours: 0\n").come_back()
+
+
 def test_a_pod_that_succeeded_without_a_result_did_not_succeed(world):
     with pytest.raises(TaskDeferred):
         world.task().run()

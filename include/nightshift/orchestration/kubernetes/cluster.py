@@ -88,12 +88,14 @@ class Ending:
     :param ok: its container ended with 0.
     :param taken_away: it was preempted, evicted or asked to stop: no fault of the job.
     :param hopeless: the job said that a retry cannot help.
+    :param outage: the job said that something which it needs is missing or down.
     """
 
     text: str
     ok: bool = False
     taken_away: bool = False
     hopeless: bool = False
+    outage: bool = False
 
 
 def ending_of(pod: Any, job: str) -> Ending:  # noqa: PLR0911  (one a cause)
@@ -125,7 +127,11 @@ def ending_of(pod: Any, job: str) -> Ending:  # noqa: PLR0911  (one a cause)
         return Ending(f"{job}: pod {name} was asked to stop and saved what it had (exit code 75)", taken_away=True)
     kind = f"killed by signal {code - 128}" if code > 128 else meaning(code)
     last = f"; its last words: {terminated.message.strip()[-500:]}" if terminated.message else ""
-    return Ending(f"{job}: pod {name} ended with exit code {code}: {kind}{last}", hopeless=code == ExitCode.BAD_INPUT)
+    return Ending(
+        f"{job}: pod {name} ended with exit code {code}: {kind}{last}",
+        hopeless=code == ExitCode.BAD_INPUT,
+        outage=code == ExitCode.BAD_ENVIRONMENT,
+    )
 
 
 def times_of(pod: Any) -> tuple[datetime, datetime] | None:

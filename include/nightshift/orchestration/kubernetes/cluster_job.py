@@ -13,9 +13,9 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from nightshift.errors import BadInput, JobError
+from nightshift.errors import BadInput, JobError, is_outage
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.job_task import JobFailed, JobTask, as_airflow
+from nightshift.orchestration.job_task import EnvironmentDown, JobFailed, JobTask, as_airflow
 from nightshift.orchestration.kubernetes.cluster import Ending, trouble
 from nightshift.orchestration.kubernetes.submission import Submission, record, recorded, submit, waiting
 from nightshift.orchestration.links import LINKS, PODS
@@ -78,7 +78,8 @@ class ClusterJob(JobTask):
         with self.in_reach("look for the pods of this task", before, context):
             submission = self._found(before, context)
         if submission is None:
-            attempt = self.prepared(context)
+            with self.outlasting(context):
+                attempt = self.prepared(context)
             self.submission = submission = submit(attempt, before, context)
             with self.in_reach(f"create {submission.name}", submission, context):
                 self.create(attempt, submission, context)
@@ -88,10 +89,6 @@ class ClusterJob(JobTask):
             submission = record(submission.model_copy(update={"waits_since": None}), context)
         with self.in_reach(f"look at {submission.name}", submission, context):
             return self.watch(submission, context)
-
-    def again(self, context: Any, event: Any = None) -> Any:
-        """Come back after a wait for the cluster."""
-        return self.execute(context)
 
     def _found(self, before: Submission | None, context: Any) -> Submission | None:
         if before is None:
@@ -112,6 +109,8 @@ class ClusterJob(JobTask):
             yield
         except TaskDeferred:
             raise
+        except EnvironmentDown as error:
+            self.wait_for_end(error, context)
         except BadInput as error:
             raise as_airflow(error) from error
         except Exception as error:
@@ -158,8 +157,10 @@ class ClusterJob(JobTask):
             spec = submission.spec
         except JobError as error:
             raise as_airflow(error) from error
-        except OSError as error:
-            raise JobFailed(f"the spec at {submission.spec_uri} cannot be read: {error}") from error
+        except Exception as error:
+            if is_outage(error):
+                raise EnvironmentDown(f"the spec at {submission.spec_uri} cannot be read: {error}") from error
+            raise
         return self.answer(spec, submission.result_uri, context)
 
     def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
@@ -167,6 +168,8 @@ class ClusterJob(JobTask):
         submission = record(submission.model_copy(update={"over": True}), context)
         if ending.hopeless:
             raise AirflowFailException(ending.text)
+        if ending.outage:
+            raise EnvironmentDown(ending.text)
         if not (ending.taken_away and self.profile.spot and submission.interruptions < MOST_INTERRUPTIONS):
             raise JobFailed(ending.text)
         count = submission.interruptions + 1

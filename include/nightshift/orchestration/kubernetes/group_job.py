@@ -198,4 +198,5 @@ def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
         f"{endings[0].text} ({why})",
         taken_away=endings[0].taken_away,
         hopeless=endings[0].hopeless,
+        outage=endings[0].outage,
     )
