@@ -57,7 +57,6 @@ for app in applications_to_parse("finetune"):
         app,
         "finetune",
         "Examples to a registered candidate.",
-        pool="nightshift_training",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(app.retrain or LOOK_AT_THE_LEDGER, timezone="UTC"),
             assets=retraining_asset(app),
@@ -74,8 +73,8 @@ for app in applications_to_parse("finetune"):
         },
         doc_md=__doc__,
     ):
-        claimed = due.override(pool="nightshift_jobs")(app.name, unasked)
-        snapshot = job("snapshot", app, rendered(["until", "window_days", "min_examples"]), pool="nightshift_jobs")
+        claimed = due(app.name, unasked)
+        snapshot = job("snapshot", app, rendered(["until", "window_days", "min_examples"]))
         train = job(
             "train",
             app,
@@ -88,11 +87,8 @@ for app in applications_to_parse("finetune"):
             app,
             {**MODEL, **EVALUATION, "order": CAUSE["order"]},
             obey_verdict=False,
-            pool="nightshift_jobs",
         )
-        closed = close.override(pool="nightshift_jobs")(app.name).as_teardown(
-            setups=claimed, on_failure_fail_dagrun=True
-        )
+        closed = close(app.name).as_teardown(setups=claimed, on_failure_fail_dagrun=True)
 
         steps = [claimed, snapshot, train, evaluate, reference, register]
         for before, after in pairwise(steps):

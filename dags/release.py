@@ -77,7 +77,6 @@ for app in applications_to_parse("release"):
             app,
             {"model_digest": result_of("promote", "model_digest")},
             obey_verdict=False,
-            pool="nightshift_training",
         )
 
         release >> approve >> promote >> replay

@@ -15,4 +15,4 @@ from nightshift.settings.applications import clusters
 if applications := {app.name: app for _, apps in clusters() for app in apps}:
     with housekeeping_dag("usage", "What pods used and cost.", "17 * * * *", doc_md=__doc__):
         for name, app in sorted(applications.items()):
-            job("usage", app, {}, task_id=f"usage_{name}", owner=app.owner)
+            job("usage", app, {}, task_id=f"usage_{name}", owner=app.owner, pool="default_pool")

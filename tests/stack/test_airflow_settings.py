@@ -41,6 +41,7 @@ def test_the_projects_own_settings_hold_what_the_dags_use() -> None:
 
     assert [item.conn_id for item in settings.connections] == ["nightshift_mlflow"]
     assert {pool.pool_name: (pool.pool_slot, pool.pool_include_deferred) for pool in settings.pools} == {
+        "nightshift_light": (4, False),
         "nightshift_jobs": (2, True),
         "nightshift_training": (1, True),
     }

@@ -12,6 +12,11 @@ from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.telling import telling_of_runs
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_application, readable_applications
+from nightshift.settings.pools import LIGHT_POOL
+
+# A task weighs as much as all that ran before it in its run: what is begun is finished before anything new is begun.
+# Airflow's own rule counts what comes after a task, so that ten trainings would come before the first evaluation.
+FINISH_FIRST = "upstream"
 
 # The interval of a daily run, or the day that a person gave.
 INTERVAL = {
@@ -35,15 +40,23 @@ def applications_to_parse(kind: str) -> list[Application]:
     return []
 
 
-def application_dag(
-    app: Application, name: str, summary: str, *, pool: str = "nightshift_jobs", **arguments: Any
-) -> DAG:
-    """Return the DAG `name` of an application, which one run at a time uses unless the `arguments` of DAG say more."""
+def application_dag(app: Application, name: str, summary: str, **arguments: Any) -> DAG:
+    """Return the DAG `name` of an application, which one run at a time uses unless the `arguments` of DAG say more.
+
+    Its tasks are light ones, but for the jobs, which have pools of their own.
+    """
     return DAG(
         dag_id=f"{app.name}_{name}",
         description=f"{summary} {app.description}",
         start_date=datetime.combine(app.start, time(), UTC),
-        default_args={"owner": app.owner, "retries": 2, "retry_delay": timedelta(seconds=30), "pool": pool},
+        default_args={
+            "owner": app.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "pool": LIGHT_POOL,
+            "priority_weight": app.priority,
+            "weight_rule": FINISH_FIRST,
+        },
         tags=["nightshift", app.name],
         **telling_of_runs(app, f"{app.name}_{name}"),
         **{"catchup": False, "max_active_runs": 1, **arguments},
@@ -62,7 +75,12 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
         # They only look after what others do; one that nobody unpaused would be missed when it is needed.
         is_paused_upon_creation=False,
         # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
-        default_args={"owner": "nightshift", "retries": 2, "retry_delay": timedelta(minutes=1)},
+        default_args={
+            "owner": "nightshift",
+            "retries": 2,
+            "retry_delay": timedelta(minutes=1),
+            "weight_rule": FINISH_FIRST,
+        },
         tags=["nightshift"],
         **arguments,
     )

@@ -12,10 +12,17 @@ from nightshift.settings.compute import KubernetesCompute
 
 
 def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any) -> JobTask:
-    """Return the task of one job of an application; its task id is the job's name unless another is given."""
+    """Return the task of one job of an application, in the pool that the application has for it.
+
+    Its task id is the job's name unless another is given.
+    """
     profile = app.profile_of(name)
     return operator_of(name, profile)(
-        **{"task_id": name, **kwargs}, application=app.name, job=name, arguments=arguments, compute=profile
+        **{"task_id": name, "pool": app.pools.of(name), **kwargs},
+        application=app.name,
+        job=name,
+        arguments=arguments,
+        compute=profile,
     )
 
 

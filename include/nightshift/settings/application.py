@@ -17,6 +17,7 @@ from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import Judge
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
+from nightshift.settings.pools import Pools
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
 
@@ -160,6 +161,10 @@ class Application(Model):
     compute: Annotated[dict[Name, Name], BeforeValidator(_for_every_job), WithJsonSchema(COMPUTE_SCHEMA)] = Field(
         {"default": "local"},
         description="compute profile, a file in compute/: one for all jobs, or `default` and those of single jobs",
+    )
+    pools: Pools = Field(Pools(), description="Airflow pools in which its jobs wait for a slot")
+    priority: int = Field(
+        1, ge=1, le=1000, description="weight against other applications for the slots of a pool: the higher goes first"
     )
     sources: list[Source] = Field(min_length=1, description="where rows come from")
     prompt: Prompt = Field(Prompt(), description="how the application speaks to its model")

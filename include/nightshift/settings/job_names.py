@@ -7,5 +7,7 @@ JOBS = (
 
 # They run a language model; the others would hold a GPU and not use it.
 ON_GPU = frozenset({"train", "evaluate", "reference", "generate", "bias", "replay"})
+# They train a model or judge it before and after its release, for hours where models are large.
+IN_TRAINING = frozenset({"train", "evaluate", "reference", "replay"})
 # They divide their work over the nodes of a profile; the others run on one.
 SPREAD = frozenset({"train", "generate", "score"})
