@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -276,6 +276,24 @@ def test_every_dag_is_the_same_on_a_cluster(dags, tmp_path, monkeypatch, nodes):
     assert operators == ({"PodJob"} if nodes == 1 else {"PodJob", "GroupJob"})
     for dag in clustered.values():
         DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
+def test_jobs_of_a_local_profile_go_to_the_workers_that_it_names_and_end_at_its_deadline(
+    similar_applications, tmp_path, monkeypatch
+):
+    (similar_applications / "returns.yaml").write_text(SECOND + "compute: {default: local, train: big}\n")
+    profiles = tmp_path / "compute"
+    profiles.mkdir()
+    (profiles / "local.yaml").write_text("backend: local\n")
+    (profiles / "big.yaml").write_text(
+        "backend: local\nqueue: big_machines\nexecutor: LocalExecutor\ndeadline_hours: 36\n"
+    )
+    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(profiles))
+    dag = DagBag(ROOT / "dags" / "finetune.py").dags["returns_finetune"]
+    placed = {task.task_id: (task.queue, task.executor, task.execution_timeout) for task in dag.tasks}
+    assert placed["train"] == ("big_machines", "LocalExecutor", timedelta(hours=36))
+    assert placed["snapshot"] == ("default", None, timedelta(hours=24))
+    assert placed["announce"] == ("default", None, None)
 
 
 def test_every_field_of_the_form_that_starts_a_training_reaches_a_job(dags):

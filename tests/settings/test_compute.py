@@ -62,6 +62,13 @@ def test_a_secret_does_not_go_into_a_file_for_everybody(write):
     assert load_compute("gpu").secrets == {"HF_TOKEN": "hub/token"}
 
 
+@pytest.mark.parametrize("setting", ["deadline_hours: 0", "queue: ''", "executor: my executor", "outage_hours: 1000"])
+def test_a_local_profile_out_of_bounds_says_which_setting_it_is(write, setting):
+    write(f"backend: local\n{setting}\n")
+    with pytest.raises(BadApplication, match=rf"gpu\.yaml:2: {setting.partition(':')[0]}"):
+        load_compute("gpu")
+
+
 @pytest.mark.parametrize("paths", [["/scratch"], ["/data", "/data"]])
 def test_two_things_are_not_mounted_at_one_path(write, paths):
     volumes = ", ".join(f"{{claim: one, path: {path}}}" for path in paths)

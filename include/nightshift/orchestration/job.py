@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from nightshift.orchestration.job_task import JobTask
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_compute
-from nightshift.settings.compute import KubernetesCompute
+from nightshift.settings.compute import KubernetesCompute, LocalCompute
 
 
 def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any) -> JobTask:
@@ -18,12 +19,27 @@ def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any
     """
     profile = app.profile_of(name)
     return operator_of(name, profile)(
-        **{"task_id": name, "pool": app.pools.of(name), **kwargs},
+        **{"task_id": name, "pool": app.pools.of(name), **_placed(profile), **kwargs},
         application=app.name,
         job=name,
         arguments=arguments,
         compute=profile,
     )
+
+
+def _placed(profile: str) -> dict[str, Any]:
+    """Which workers take a job of a local profile, and when it is ended. The time of pods is the cluster's to end."""
+    try:
+        compute = load_compute(profile)
+    except BadApplication:
+        return {}
+    if not isinstance(compute, LocalCompute):
+        return {}
+    placed = {"queue": compute.queue, "executor": compute.executor}
+    return {
+        "execution_timeout": timedelta(hours=compute.deadline_hours),
+        **{key: value for key, value in placed.items() if value},
+    }
 
 
 def operator_of(job: str, profile: str) -> type[JobTask]:

@@ -54,6 +54,20 @@ class LocalCompute(Model):
     pass_environment: list[str] = Field(
         [], description="further environment variables that jobs may see; `*` at the end matches"
     )
+    queue: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+$",
+        description="queue whose Airflow workers take the job (Celery); empty: Airflow's own",
+    )
+    executor: str | None = Field(
+        None, pattern=r"^[\w.:-]+$", description="which of Airflow's executors starts the job; empty: the first"
+    )
+    deadline_hours: float = Field(
+        24,
+        gt=0,
+        le=720,
+        description="a job that runs longer is ended, and uses a try; a training goes on from its checkpoint",
+    )
     outage_hours: OutageHours = 2
 
 
