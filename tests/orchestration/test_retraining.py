@@ -10,7 +10,7 @@ from nightshift.ledger import orders
 from nightshift.ledger.records import Night
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration import retraining
-from nightshift.orchestration.job_task import JobFailed
+from nightshift.orchestration.job_task import EnvironmentDown
 from nightshift.settings.applications import load_application
 from nightshift.shown import in_markdown
 
@@ -51,7 +51,7 @@ def context(run_id, *, results=None, states=None, user=None, run_type="manual", 
     """What Airflow gives a task, as far as these look at it; `pushed` is what a task said before it raised."""
     pushed = {}
     ti = SimpleNamespace(
-        dag_id="app_finetune", run_id=run_id, task_id="t", log_url="http://airflow/log",
+        dag_id="app_finetune", run_id=run_id, task_id="t", try_number=1, log_url="http://airflow/log",
         xcom_pull=lambda *, task_ids: (results or {}).get(task_ids),
         xcom_push=pushed.__setitem__,
         get_task_states=lambda dag_id, run_ids: {run_ids[0]: states or {}},
@@ -160,6 +160,20 @@ def test_a_parameter_that_nobody_declared_is_refused():
         retraining.due.function("app", UNASKED, **context("manual__1", conf={"epoch": 3}))
 
 
+@pytest.mark.usefixtures("storage")
+def test_a_fault_of_ours_is_tried_again_but_not_for_hours(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("never seen before")
+
+    monkeypatch.setattr(orders, "claim", broken)
+    given = context("manual__1")
+    with pytest.raises(RuntimeError, match="never seen before"):
+        retraining.due.function("app", UNASKED, **given)
+    given["ti"].try_number = 3
+    with pytest.raises(AirflowFailException, match="RuntimeError: never seen before"):
+        retraining.due.function("app", UNASKED, **given)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("shown")
 def test_a_registered_model_ends_the_order_with_its_gate_and_hours(storage, ledger):
@@ -245,7 +259,7 @@ def test_the_decision_and_its_outcome_are_shown_in_mlflow_with_all_numbers(stora
 @pytest.mark.slow
 def test_with_mlflow_down_the_outcome_is_kept_and_shown_by_the_next_try(storage, ledger, monkeypatch, request):
     decision = trip(storage)
-    with pytest.raises(JobFailed, match="does not answer"):
+    with pytest.raises(EnvironmentDown, match="does not answer"):
         end(1, **REGISTERED)
     assert ledger.outcome(1).result == "registered"
     server = request.getfixturevalue("mlflow_server")

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
-from nightshift.errors import JobError
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from nightshift.errors import JobError, is_outage
 from nightshift.ledger.records import Decision, Outcome
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import refuse_unknown, storage_uri, tracking_environment
-from nightshift.orchestration.job_task import JobFailed, as_airflow
+from nightshift.orchestration.job_task import EnvironmentDown, as_airflow
 from nightshift.orchestration.telling import tell_of_result
 from nightshift.settings.application import Application
 from nightshift.settings.applications import load_application
+
+TRIES = 3  # of what is no outage
+# Of a task that decides. Half a minute, doubled up to a quarter of an hour: an outage of six hours costs no decision.
+OUTLASTING: dict[str, Any] = {
+    "retries": 28,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=15),
+}
 
 
 @contextmanager
 def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[Application, Ledger]]:
     """Yield an application and its ledger; what goes wrong becomes what Airflow tries again, or does not.
 
-    :raises AirflowFailException: the application's file, a record or the run's parameters are wrong; no retry can help.
-    :raises JobFailed: storage or MLflow cannot be reached.
+    :raises AirflowFailException: the application's file, a record or the run's parameters are wrong, or something that is
+        no outage went wrong three times; no retry can help.
+    :raises EnvironmentDown: storage or MLflow cannot be reached.
     """
     try:
         refuse_unknown(context)
         app = load_application(application)
         yield app, Ledger(storage_uri(), app.name)
+    except AirflowException:
+        raise
     except JobError as error:
         raise as_airflow(error) from error
-    except OSError as error:
-        raise JobFailed(f"the storage of {application} cannot be read or written: {error}") from error
+    except Exception as error:
+        if is_outage(error):
+            raise EnvironmentDown(f"the storage of {application} cannot be read or written: {error}") from error
+        if context["ti"].try_number >= TRIES:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        raise
 
 
 def show(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:

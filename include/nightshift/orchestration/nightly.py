@@ -14,7 +14,7 @@ from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.deciding import deciding, show, tell
+from nightshift.orchestration.deciding import OUTLASTING, deciding, show, tell
 from nightshift.verdict import Verdict
 
 NIGHT = {
@@ -40,7 +40,7 @@ def verdict(result: dict[str, Any]) -> None:
         raise AirflowSkipException(said)
 
 
-@task
+@task(**OUTLASTING)
 def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Ask the ledger what follows from the newest night that was judged, and tell finetune of a retraining that waits for it.
 

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.ledger import orders
 from nightshift.ledger.records import Claim, Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
-from nightshift.orchestration.deciding import deciding, show, tell
+from nightshift.orchestration.deciding import OUTLASTING, deciding, show, tell
 from nightshift.storage.partition import digest_of
 
 NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
@@ -21,7 +21,7 @@ NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
 log = logging.getLogger(__name__)
 
 
-@task
+@task(**OUTLASTING)
 def due(application: str, unasked: Collection[str], **context: Any) -> dict[str, Any]:
     """Claim the open order for this run, or find that it has it already; without one, go on only where somebody asked.
 
@@ -47,7 +47,7 @@ def due(application: str, unasked: Collection[str], **context: Any) -> dict[str,
         return result
 
 
-@task
+@task(**OUTLASTING)
 def close(application: str, **context: Any) -> dict[str, Any]:
     """Write down how the retraining of this run ended, so that one that failed or was cancelled blocks nobody.
 
@@ -88,7 +88,7 @@ def close(application: str, **context: Any) -> dict[str, Any]:
         return result
 
 
-@task
+@task(**OUTLASTING)
 def step_in(application: str, **context: Any) -> dict[str, Any]:
     """Do what the person who started the run asks, and say what was done.
 
