@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
 from patience import wait_for
 from upath import UPath
 
+from nightshift.ledger.store import Ledger
 from nightshift.stack.place import this_place
 from nightshift.storage.partition import require_manifest
 
@@ -155,3 +157,17 @@ def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, a
     assert [result[name] for name in ("verdict", "reasons", "measures")] == [
         whole[name] for name in ("verdict", "reasons", "measures")
     ]
+
+
+def test_a_training_that_a_person_marks_as_failed_ends_so_and_its_order_is_cancelled(ingested, api, stack):
+    api.unpause("tiny_finetune")
+    start(api, "tiny_retraining", "forced", {"action": "force", "reason": "the new tariff is out"})
+    ledger = Ledger(UPath(this_place(stack).storage).as_uri(), "tiny")
+    claim = wait_for(lambda: ledger.claim(1), 180, "finetune to take up the order", every=0.5)
+    job = wait_for(lambda: running_job("train"), 180, "the train job")
+    api._call("PATCH", f"/api/v2/dags/tiny_finetune/dagRuns/{quote(claim.run_id, safe='')}", json={"state": "failed"})
+    outcome = wait_for(lambda: ledger.outcome(1), 120, "the end of the order", every=0.5)
+    assert (outcome.result, outcome.run_id) == ("cancelled", claim.run_id)
+    wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 60, "the job to end")
+    (state,) = {row["state"] for row in api.runs("tiny_finetune") if row["dag_run_id"] == claim.run_id}
+    assert state == "failed"
