@@ -11,6 +11,8 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment
 from nightshift.jobs import drift, reference
+from nightshift.ledger.records import Release
+from nightshift.ledger.store import Ledger
 from nightshift.monitoring.references import reference_partition
 from nightshift.registry.models import CHAMPION, DIGEST_TAG, with_alias
 from nightshift.storage.partition import partition_of, read_manifest
@@ -123,6 +125,15 @@ def test_a_damaged_night_hides_no_other_and_is_judged_when_it_is_whole_again(pla
     file.write_bytes(whole)
     shutil.rmtree(torn.path)
     assert [(night.night, night.verdict) for night in place.judge().nights] == [("2026-11-03", Verdict.PASS)]
+
+
+def test_while_the_alias_was_moved_by_hand_no_night_is_judged(place):
+    place.night("2026-11-03", answered("2026-11-03"))
+    ledger = Ledger(place.storage, place.app.name)
+    ledger.replace(Release(model_digest="b" * 64, version="7", released=datetime(2026, 11, 1, tzinfo=UTC)))
+    result = place.judge()
+    assert (result.verdict, result.nights) == (Verdict.ERROR, [])
+    assert "Set the alias back to version 7" in result.reasons[0]
 
 
 def test_without_a_reference_the_verdict_is_an_error_that_says_what_to_do(place):

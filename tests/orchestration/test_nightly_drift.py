@@ -14,6 +14,7 @@ from ledger_nights import crowned, publish_night
 
 from nightshift.ledger.orders import claim
 from nightshift.ledger.store import Ledger
+from nightshift.registry.rest import DIGEST_TAG
 from nightshift.settings.applications import applications_folder
 
 FILE = Path(__file__).parents[2] / "dags" / "nightly_drift.py"
@@ -132,3 +133,18 @@ def test_stopped_before_the_ledger_was_asked_the_next_try_asks_it(dag, storage):
 def test_before_any_night_was_judged_it_says_so(dag, storage):
     said, told = follow(dag)
     assert (said["skipped"], said["decision"], told) == ("no retraining: no night was judged", None, None)
+
+
+@pytest.mark.slow
+def test_while_the_alias_was_moved_by_hand_nothing_is_ordered(dag, storage):
+    from mlflow import MlflowClient
+
+    crowned(storage, "banking_assistant")
+    client = MlflowClient()
+    client.create_registered_model("banking_assistant")
+    version = client.create_model_version("banking_assistant", "s3://gone/model", tags={DIGEST_TAG: "d" * 64}).version
+    client.set_registered_model_alias("banking_assistant", "champion", version)
+    with pytest.raises(AirflowFailException, match="somebody moved it by hand"):
+        follow(dag, *(report(storage, day, "FAIL") for day in (22, 23)))
+    assert not Ledger(storage, "banking_assistant").orders()
+    client.delete_registered_model("banking_assistant")

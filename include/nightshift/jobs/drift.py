@@ -49,6 +49,8 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadEnvironment: MLflow or storage cannot be reached; what was published before is kept.
     """
+    from nightshift.ledger.releases import moved_by_hand
+    from nightshift.ledger.store import Ledger
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import CHAMPION, with_alias
@@ -58,6 +60,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     if champion is None:
         reason = f"{app.name} has no champion yet; run finetune first"
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
+    if moved := moved_by_hand(Ledger(spec.storage, app.name), app.name, champion.version, champion.digest):
+        return Result(verdict=Verdict.ERROR, reasons=[moved])
     answered, broken = published_interactions(
         spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
     )

@@ -62,6 +62,19 @@ def show(app: Application, decision: Decision, outcome: Outcome | None = None) -
     mirror(tracking_environment(), app.name, decision, outcome)
 
 
+def champion_moved(app: Application, ledger: Ledger) -> str | None:
+    """Say what is wrong where MLflow names another champion than the ledger.
+
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    from nightshift.ledger.releases import moved_by_hand
+    from nightshift.registry.rest import Mlflow
+
+    with Mlflow(tracking_environment()) as mlflow:
+        champion = mlflow.champion(app.name)
+    return moved_by_hand(ledger, app.name, *champion) if champion else None
+
+
 def tell(app: Application, task: str, result: Mapping[str, Any], context: Mapping[str, Any]) -> None:
     """Tell people what follows from what a task decided. Never raises."""
     tell_of_result(app, task, None, result, context, storage_uri())

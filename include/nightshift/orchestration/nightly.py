@@ -14,7 +14,7 @@ from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.deciding import OUTLASTING, deciding, show, tell
+from nightshift.orchestration.deciding import OUTLASTING, champion_moved, deciding, show, tell
 from nightshift.verdict import Verdict
 
 NIGHT = {
@@ -50,8 +50,11 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
     :param judged: the result of the job that judged them.
     :return: `decision` (its code; None: there was nothing to decide about), the `night`, `reason`, and `order`.
     :raises AirflowSkipException: no retraining waits; the text says why.
+    :raises AirflowFailException: somebody moved the champion's alias by hand: nobody knows what the nights speak about.
     """
     with deciding(application, context) as (app, ledger):
+        if moved := champion_moved(app, ledger):
+            raise AirflowFailException(moved)
         reports = [night["report"] for night in judged["nights"] if night["report"]]
         nights = [published(report) for report in reports] or newest_about_champion(storage_uri(), app.name, monitor)
         night = max(nights, key=lambda one: one.interval, default=None)

@@ -16,13 +16,12 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from nightshift.registry.rest import DIGEST_TAG, NO_SUCH
 from nightshift.registry.tracking import experiment_of, reachable
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 MODEL_TAG = "nightshift.model"  # URI of the model's partition
-DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest: the key of a version
 ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
-NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
 
 Package = Callable[[LoggedModel], Path]
 

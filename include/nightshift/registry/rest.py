@@ -13,6 +13,8 @@ from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment
 
 KEY_TAG = "nightshift.key"  # of a run: what it is found again by
+DIGEST_TAG = "nightshift.model_digest"  # of a version: digest of its model's manifest
+NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
 PATIENCE_SECONDS = 20.0  # for one answer
 AT_ONCE = 100  # tags that MLflow takes in one call
 
@@ -65,6 +67,16 @@ class Mlflow:
         # Last: a run that has not finished was not written whole.
         self._post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": moment})
         return f"{self.uri}/#/experiments/{experiment}/runs/{run}"
+
+    def champion(self, application: str) -> tuple[str, str] | None:
+        """Return version and model digest of what the alias `champion` names, or None where there is none."""
+        asked = {"name": application, "alias": "champion"}
+        found = self._ask("GET", "registered-models/alias", asked, but=NO_SUCH)
+        if found is None:
+            return None
+        version = found["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+        return str(version["version"]), tags.get(DIGEST_TAG, "")
 
     def _experiment(self, name: str) -> str:
         asked = {"experiment_name": name}

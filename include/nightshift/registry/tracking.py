@@ -28,8 +28,8 @@ from mlflow.exceptions import MlflowException
 
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment
+from nightshift.registry.rest import KEY_TAG
 
-KEY_TAG = "nightshift.key"
 BATCH = 100  # parameters or tags that MLflow takes in one call
 
 log = logging.getLogger(__name__)
