@@ -49,7 +49,7 @@ def test_the_story_of_a_retraining_is_told_with_who_and_why(storage):
     trip(storage, now=NOW)
     orders.claim(ledger, "app_finetune", "run-1", NOW + timedelta(minutes=1))
     orders.close(ledger, outcome(1, now=NOW + timedelta(minutes=2), run_id="run-1", model_version="3"))
-    ledger.replace(Release(model_digest="m" * 64, version="3", released=NOW + timedelta(minutes=3)))
+    ledger.create(Release(number=1, model_digest="m" * 64, version="3", released=NOW + timedelta(minutes=3)))
     collect(storage, chain)
     assert told(chain) == [
         ("policy", "ordered a retraining"),

@@ -89,8 +89,15 @@ class StoredApplication:
         )  # fmt: skip
         record(self.storage, decision)
         self.partition("reference", "references", [MODELS[version][:16]], {"sample.parquet": "rows"})
-        self.ledger.replace(
-            Release(model_digest=MODELS[version], version=version, evaluation=str(partition), released=released)
+        number = len(self.ledger.releases()) + 1
+        self.ledger.create(
+            Release(
+                number=number,
+                model_digest=MODELS[version],
+                version=version,
+                evaluation=str(partition),
+                released=released,
+            )
         )
 
     def evaluation(self, version, score, verdict="PASS"):

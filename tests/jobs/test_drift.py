@@ -130,7 +130,7 @@ def test_a_damaged_night_hides_no_other_and_is_judged_when_it_is_whole_again(pla
 def test_while_the_alias_was_moved_by_hand_no_night_is_judged(place):
     place.night("2026-11-03", answered("2026-11-03"))
     ledger = Ledger(place.storage, place.app.name)
-    ledger.replace(Release(model_digest="b" * 64, version="7", released=datetime(2026, 11, 1, tzinfo=UTC)))
+    ledger.create(Release(number=1, model_digest="b" * 64, version="7", released=datetime(2026, 11, 1, tzinfo=UTC)))
     result = place.judge()
     assert (result.verdict, result.nights) == (Verdict.ERROR, [])
     assert "Set the alias back to version 7" in result.reasons[0]

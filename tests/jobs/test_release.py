@@ -1,8 +1,7 @@
 """From a registered candidate to the champion, against a real MLflow server: decided once, moved once, never by itself."""
 
-from datetime import UTC, datetime
-
 import pytest
+from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
@@ -84,9 +83,12 @@ def test_a_candidate_judged_against_an_earlier_champion_is_not_released(judged, 
     assert champion(one) == "1"
 
 
-@pytest.mark.parametrize("killed_at", [(Ledger, "replace"), (models, "set_tags")], ids=["unrecorded", "recorded"])
-def test_a_kill_behind_the_alias_costs_nothing(judged, progress, monkeypatch, killed_at):
-    """Before the record of the release is there, and when it is."""
+@pytest.mark.parametrize(
+    ("killed_at", "written"),
+    [((Ledger, "create"), 0), ((models, "set_alias"), 1), ((models, "set_tags"), 1)],
+    ids=["unwritten", "unmoved", "moved"],
+)
+def test_a_release_that_was_killed_goes_on(judged, progress, monkeypatch, killed_at, written):
     spec = judged()
     register.run(spec, progress)
     common = {"application": spec.application, "storage": spec.storage}
@@ -96,23 +98,36 @@ def test_a_kill_behind_the_alias_costs_nothing(judged, progress, monkeypatch, ki
         kill.setattr(*killed_at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             promote.run(wanted, progress)
-    assert champion(spec) == "1"
-    assert len(Ledger(spec.storage, spec.application.name).releases()) == (killed_at[0] is models)
+    ledger = Ledger(spec.storage, spec.application.name)
+    assert (champion(spec), len(ledger.releases())) == ("1" if killed_at[1] == "set_tags" else None, written)
     assert promote.run(wanted, progress).verdict is Verdict.PASS
-    assert len(Ledger(spec.storage, spec.application.name).releases()) == 1
+    assert promote.run(wanted, progress).verdict is Verdict.PASS, "the task is cleared"
+    assert (champion(spec), len(ledger.releases())) == ("1", 1)
 
 
-def test_a_rollback_that_was_killed_after_the_alias_is_recorded_by_the_next_try(judged, progress):
+def test_a_release_whose_run_is_gone_is_carried_out_by_the_next_run(judged, progress, monkeypatch):
     spec = judged()
     register.run(spec, progress)
-    decision, _ = released(spec, progress)
-    ledger = Ledger(spec.storage, spec.application.name)
-    (first,) = ledger.releases()
-    ledger.replace(first.model_copy(update={"model_digest": "0" * 64, "version": "2", "released": datetime.now(UTC)}))
-    common = {"application": spec.application, "storage": spec.storage}
-    wanted = decision.model_dump(include={"released", "version", "model_digest"})
-    promote.run(promote.Spec(**common, **wanted), progress)
-    assert [entry.version for entry in ledger.releases()] == ["2", "1"]
+    with monkeypatch.context() as kill:
+        kill.setattr(models, "set_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            released(spec, progress)
+    decision, moved = released(spec, progress)
+    assert "was released as number 1; that is carried out now" in decision.reasons[0]
+    assert (moved.version, champion(spec), len(Ledger(spec.storage, spec.application.name).releases())) == ("1", "1", 1)
+
+
+def test_an_alias_that_a_person_moved_is_left_alone(judged, progress):
+    first, second = judged(seed=1), judged(seed=2)
+    register.run(first, progress)
+    decision, _ = released(first, progress)
+    register.run(second, progress)
+    models.set_alias(models.version_of(first.application.name, "2"), models.CHAMPION)
+    common = {"application": first.application, "storage": first.storage}
+    stale = promote.Spec(**common, **decision.model_dump(include={"released", "version", "model_digest"}))
+    with pytest.raises(BadInput, match="another champion"):
+        promote.run(stale, progress)
+    assert champion(first) == "2"
 
 
 def test_an_earlier_champion_comes_back_for_a_reason_and_stays(judged, progress):
@@ -124,7 +139,11 @@ def test_an_earlier_champion_comes_back_for_a_reason_and_stays(judged, progress)
     back = {"version": 2, "reason": "the first is rude"}
     ledger = Ledger(first.storage, first.application.name)
     (one,) = ledger.releases()
-    ledger.replace(one.model_copy(update={"model_digest": second.model_digest, "version": "2"}))
+    second_digest = {"model_digest": second.model_digest, "version": "2"}
+    # As if the second had been the champion before the first.
+    UPath(first.storage).joinpath(first.application.name, "ledger", "releases", "0001.json").unlink()
+    ledger.create(one.model_copy(update=second_digest))
+    ledger.create(one.model_copy(update={"number": 2, "ahead": False}))
     decision, moved = released(first, progress, **back)
     assert (decision.released, moved.version, champion(first)) == (True, "2", "2")
     again, _ = released(first, progress, version=1)
@@ -166,7 +185,7 @@ def test_a_reason_counts_once(doubtful, progress):
     released(doubtful, progress, **reason)
     released(doubtful, progress, version=1, reason="the second is rude", by="carol", run_id="run 2")
     # Somebody clears the first run, from its beginning.
-    with pytest.raises(BadInput, match=r"no release of version 2 .* later than"):
+    with pytest.raises(BadInput, match=r"no release of version 2 .* that still counts"):
         released(doubtful, progress, **reason)
     assert champion(doubtful) == "1"
 

@@ -55,7 +55,7 @@ def publish_night(storage, day, verdict, *, model=CHAMPION, version=1, applicati
 
 def crowned(storage, application):
     """Write down that the champion became it before these nights."""
-    Ledger(storage, application).replace(Release(model_digest=CHAMPION, released=NOW - timedelta(days=20)))
+    Ledger(storage, application).create(Release(number=1, model_digest=CHAMPION, released=NOW - timedelta(days=20)))
 
 
 def planted(day, verdict, version=1):

@@ -14,8 +14,9 @@ from nightshift.ledger.approval import (
     sentence,
     withdraw_open,
 )
-from nightshift.ledger.gate_records import record_approval, release_of
+from nightshift.ledger.gate_records import record_approval
 from nightshift.ledger.records import Answer, Release, Request
+from nightshift.ledger.releases import decided_next
 from nightshift.ledger.store import Ledger
 from nightshift.settings.people import Approval
 from nightshift.verdict import Verdict
@@ -106,18 +107,18 @@ def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_an
 @pytest.mark.parametrize("released", ["m", "x"])
 def test_an_approval_counts_until_the_next_release_of_whichever_model(tmp_path, released):
     ledger = Ledger(tmp_path.as_uri(), "app")
-    answered_with(ledger, said("approved", asked_with(ledger, asked()).id))
-    moment = timedelta(minutes=1)
-    ledger.replace(Release(model_digest="c" * 64, released=NOW - moment))
+    ledger.create(Release(number=1, model_digest="c" * 64, released=NOW))
+    answered_with(ledger, said("approved", asked_with(ledger, asked(after=1)).id))
     assert earlier_answer(ledger, "m" * 64, "e" * 64, None).answer == "approved"
-    ledger.replace(Release(model_digest=released * 64, released=NOW + moment))
+    # A day before by its own clock: of two machines, one is always behind.
+    ledger.create(Release(number=2, model_digest=released * 64, released=NOW - timedelta(days=1)))
     assert earlier_answer(ledger, "m" * 64, "e" * 64, None) is None
 
 
 def test_a_no_stands_through_every_release(tmp_path):
     ledger = Ledger(tmp_path.as_uri(), "app")
-    answered_with(ledger, said("rejected", asked_with(ledger, asked()).id))
-    ledger.replace(Release(model_digest="x" * 64, released=NOW + timedelta(days=1)))
+    answered_with(ledger, said("rejected", asked_with(ledger, asked(after=0)).id))
+    ledger.create(Release(number=1, model_digest="x" * 64, released=NOW + timedelta(days=1)))
     assert earlier_answer(ledger, "m" * 64, "e" * 64, None).answer == "rejected"
 
 
@@ -142,7 +143,8 @@ def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
 def test_an_answer_about_what_the_gate_never_put_to_people_releases_nothing(tmp_path):
     with pytest.raises(BadInput, match="no record of the gate about request"):
         record_approval(tmp_path.as_uri(), "app", asked(), said("approved", asked().id))
-    assert not release_of(tmp_path.as_uri(), "app", "m" * 64, None, None)
+    ledger = Ledger(tmp_path.as_uri(), "app")
+    assert decided_next(ledger, tmp_path.as_uri(), "app", "m" * 64, None) is None
 
 
 def test_what_a_person_wrote_is_one_line_of_text_in_a_log():

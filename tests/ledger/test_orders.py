@@ -75,7 +75,7 @@ def test_after_a_release_the_nights_before_it_count_for_nothing(storage):
     trip(storage)
     ledger = Ledger(storage, "app")
     orders.close(ledger, outcome(1))
-    ledger.replace(Release(model_digest="d" * 64, released=datetime.now(UTC)))
+    ledger.create(Release(number=1, model_digest="d" * 64, released=datetime.now(UTC)))
     decision = orders.evaluate(APP, storage, publish_night(storage, 24, "FAIL"), NOW)
     assert decision.code == "too_few_nights"
     assert "4 nights" not in decision.reason

@@ -67,7 +67,7 @@ def champion(store: Store) -> Model | None:
     ]
     if not releases:
         return None
-    newest = max(releases, key=lambda release: release.released)
+    newest = max(releases, key=lambda release: (release.number, release.released))
     address = (newest.evaluation or "").rpartition("/")[2]  # the same wherever storage has moved to
     evaluation = evaluation_at(store, address) if address else None
     scores = evaluation.scores.get("candidate", {}) if evaluation else {}

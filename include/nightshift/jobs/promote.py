@@ -15,6 +15,7 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.ledger.records import Answer
     from nightshift.ledger.store import Ledger
+    from nightshift.registry.models import Registered
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Result(JobResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Show what people answered, then move the alias, unless it is there.
+    """Show what people answered, write the release down, then move the alias, unless it is there.
 
     Results of tasks say what to do; whether it was decided, the ledger says, which nobody can write by Airflow's API. A
     decision moves the alias once: a release, or a "no", that came after it has spent it.
@@ -56,9 +57,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow cannot be reached; the answer is kept, and the next try goes on.
     """
     from nightshift.errors import BadInput
-    from nightshift.ledger.approval import sentence, spent_until
-    from nightshift.ledger.gate_records import release_of
-    from nightshift.ledger.store import Ledger, Release
+    from nightshift.ledger.approval import sentence
+    from nightshift.ledger.store import Ledger
     from nightshift.registry import models
 
     name = spec.application.name
@@ -80,31 +80,11 @@ def run(spec: Spec, progress: Progress) -> Result:
             f"version {spec.version} was released to replace another champion than version "
             f"{champion.version if champion else 'none'}; the next candidate is judged against that one"
         )
-    # Where the alias is there already, a try before this one may have been killed behind it.
-    since = None if now == spec.model_digest else spent_until(ledger, released.digest)
-    decision = release_of(spec.storage, name, released.digest, spec.champion_digest, since)
-    if decision is None:
-        later = f" later than {since:%Y-%m-%d %H:%M:%S} UTC, when what was decided before was spent" if since else ""
-        raise BadInput(
-            f"the ledger of {name} has no release of version {spec.version} in place of that champion{later}; to decide "
-            "anew, start this DAG with the number of the version"
-        )
+    number = _release(spec, released, now, ledger)
     if now != spec.model_digest:
         models.set_alias(released, models.CHAMPION)
         log.info("version %s of %s is the champion now", spec.version, name)
-    # The nights before a release say nothing about the model that replaced the one they were judged against.
-    newest = ledger.releases()[-1:]
-    if not any(entry.model_digest == released.digest and entry.released > decision.decided for entry in newest):
-        ledger.replace(
-            Release(
-                model_digest=released.digest,
-                model=released.model,
-                version=released.version,
-                evaluation=released.tags.get("nightshift.evaluation"),
-                released=datetime.now(UTC),
-            )
-        )
-    models.set_tags(released, {"nightshift.release": "released"})
+    models.set_tags(released, {"nightshift.release": "released", models.RELEASE_TAG: str(number)})
     return Result(
         verdict=Verdict.PASS,
         reasons=[f"version {spec.version} is the champion"],
@@ -113,6 +93,43 @@ def run(spec: Spec, progress: Progress) -> Result:
         replaced=champion.version if champion and now != spec.model_digest else None,
         model_url=released.url,
     )
+
+
+def _release(spec: Spec, version: Registered, champion: str | None, ledger: Ledger) -> int:
+    """Write the release down, before the alias moves, or find what a try before this one wrote; return its number.
+
+    The nights before it say nothing about the model that replaced the one they were judged against.
+
+    :param champion: digest of the model that has the alias.
+    """
+    from nightshift.errors import BadEnvironment, BadInput
+    from nightshift.ledger.records import Release
+    from nightshift.ledger.releases import decided_next, unfinished
+    from nightshift.registry import models
+
+    name, releases = spec.application.name, ledger.releases()
+    newest = releases[-1] if releases else None
+    if newest and newest.model_digest == version.digest:
+        carried_out = version.tags.get(models.RELEASE_TAG, "")
+        if champion == version.digest or unfinished(newest, version.digest, carried_out):
+            return newest.number
+    if decided_next(ledger, spec.storage, name, version.digest, spec.champion_digest) is None:
+        raise BadInput(
+            f"the ledger of {name} has no release of version {spec.version} in place of that champion that still counts: a "
+            'later release, or a "no", spends what was decided; to decide anew, start this DAG with the number of the version'
+        )
+    release = Release(
+        number=len(releases) + 1,
+        ahead=True,
+        model_digest=version.digest,
+        model=version.model,
+        version=version.version,
+        evaluation=version.tags.get("nightshift.evaluation"),
+        released=datetime.now(UTC),
+    )
+    if not ledger.create(release):
+        raise BadEnvironment(f"release {release.number} of {name} was taken in this moment; the next try looks again")
+    return release.number
 
 
 def _held(reason: str) -> Result:

@@ -35,7 +35,7 @@ class Result(JobResult):
     """The decision. Nothing has moved yet: the alias moves in the job `promote`.
 
     `ask` says whether people are to be asked: about `subject` and `body` (Markdown), as the request `request`. A request
-    without `ask` was approved before.
+    without `ask` was approved before. `after` is the number of the newest release then: the next one spends the decision.
     """
 
     verdict: Verdict
@@ -45,6 +45,7 @@ class Result(JobResult):
     model_digest: str | None = None
     champion_digest: str | None = None
     evaluation_digest: str | None = None
+    after: int | None = None
     ask: bool = False
     request: str | None = None
     subject: str = ""
@@ -63,6 +64,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.request import request_text
     from nightshift.ledger.approval import Wish, course, earlier_answer, sentence, withdraw_open
     from nightshift.ledger.gate_records import GateRecord, record
+    from nightshift.ledger.releases import unfinished
     from nightshift.ledger.shown_answers import mirror_answers
     from nightshift.ledger.store import Ledger
     from nightshift.registry import models
@@ -83,8 +85,19 @@ def run(spec: Spec, progress: Progress) -> Result:
     if champion and champion.digest == candidate.digest:
         return _nothing(f"version {candidate.version} is the champion already")
 
-    # A model that was replaced does not come back by itself: whoever took it back had a reason.
     releases = ledger.releases()
+    if releases and unfinished(releases[-1], candidate.digest, candidate.tags.get(models.RELEASE_TAG, "")):
+        return Result(
+            verdict=Verdict.PASS,
+            reasons=[
+                f"version {candidate.version} was released as number {releases[-1].number}; that is carried out now"
+            ],
+            released=True,
+            version=candidate.version,
+            model_digest=candidate.digest,
+            champion_digest=champion.digest if champion else None,
+        )
+    # A model that was replaced does not come back by itself: whoever took it back had a reason.
     back = candidate.digest in {known.model_digest for known in releases}
     if back and not (spec.version and spec.reason):
         return _nothing(
@@ -126,9 +139,9 @@ def run(spec: Spec, progress: Progress) -> Result:
             person=(spec.by or "somebody") if way.by_person else None,
             request=request,
             run_id=spec.run_id,
+            after=len(releases),
             decided=now,
         ),
-        releases[-1].released if releases else None,
     )
     tag = {"release": "released", "ask": "asked", "hold": "held"}[way.way]
     models.set_tags(candidate, {"nightshift.release": tag})
@@ -153,6 +166,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         model_digest=kept.model_digest,
         champion_digest=kept.champion_digest,
         evaluation_digest=kept.evaluation_digest,
+        after=kept.after,
         ask=way.way == "ask",
         request=request,
         subject=subject,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
 
-from nightshift.ledger.records import Answer, Request
+from nightshift.ledger.records import Answer, Release, Request
 from nightshift.ledger.store import Ledger
 from nightshift.settings.people import Approval
 from nightshift.shown import shown
@@ -92,31 +93,28 @@ def earlier_answer(
 ) -> Answer | None:
     """Return the newest answer about this candidate, as judged in this evaluation, in place of this champion.
 
-    A question that was withdrawn has none. An approval counts until it is spent, a "no" for good.
+    A question that was withdrawn has none. An approval counts until the next release, of whichever model, a "no" for good.
     """
-    same = [
-        request.id
-        for request in ledger.requests().values()
+    requests = {
+        name: request
+        for name, request in ledger.requests().items()
         if request.model_digest == model_digest
         and request.evaluation_digest == evaluation_digest
         and request.champion_digest == champion_digest
-    ]
-    given = [answer for answer in ledger.answers(same).values() if answer.answer != "withdrawn"]
+    }
+    given = [answer for answer in ledger.answers(requests).values() if answer.answer != "withdrawn"]
     newest = max(given, key=lambda answer: answer.id, default=None)
     if newest and newest.answer == "approved":
-        spent = spent_until(ledger, model_digest)
-        return newest if spent is None or newest.answered > spent else None
+        releases = ledger.releases()
+        return newest if asked_after(requests[newest.id], releases) == len(releases) else None
     return newest
 
 
-def spent_until(ledger: Ledger, model_digest: str) -> datetime | None:
-    """Return until when whatever was decided in favour of a model counts no more; None: all of it counts.
-
-    A decision is about the champion of its time. The next release, of whichever model, ends it; so does a "no" to the model.
-    """
-    about = [name for name, request in ledger.requests().items() if request.model_digest == model_digest]
-    noes = [answer.answered for answer in ledger.answers(about).values() if answer.answer in NO]
-    return max([*noes, *(release.released for release in ledger.releases())], default=None)
+def asked_after(request: Request, releases: Sequence[Release]) -> int:
+    """Return the number of the newest release when something was asked; of an earlier version's requests, by the clock."""
+    if request.after is not None:
+        return request.after
+    return sum(release.released <= request.asked for release in releases)
 
 
 def withdraw_open(ledger: Ledger, now: datetime) -> list[Answer]:

@@ -32,10 +32,11 @@ class GateRecord(BaseModel):
     person: str | None = None  # who released it, where a person did
     request: str | None = None  # where people were asked: the request of the ledger
     run_id: str = ""  # in which a person released it by a reason
+    after: int | None = None  # number of the newest release then; None: an earlier version decided
     decided: datetime
 
 
-def record(storage: str, decision: GateRecord, newest_release: datetime | None = None) -> GateRecord:
+def record(storage: str, decision: GateRecord) -> GateRecord:
     """Keep a decision and return it; where the same was decided before, return what was decided then.
 
     Another gate, another evaluation, another champion to replace, or a release since then makes another decision. A
@@ -45,8 +46,7 @@ def record(storage: str, decision: GateRecord, newest_release: datetime | None =
     if decision.person:
         who = decision.request or f"person-{digest_of([decision.run_id, decision.person, decision.by])[:12]}"
     else:
-        since = f"-{newest_release:%Y%m%dT%H%M%S%f}" if newest_release else ""
-        who = f"{'asked' if decision.request else 'gate'}{since}"
+        who = f"{'asked' if decision.request else 'gate'}-{decision.after or 0:04d}"
     parts = (
         decision.model_digest[:16], decision.evaluation_digest[:12], decision.policy[:8],
         (decision.champion_digest or "none")[:8], who,
@@ -79,24 +79,10 @@ def record_approval(storage: str, application: str, request: Request, answer: An
         "by": answer.reason or "approved without a reason",
         "person": answer.by,
         "request": request.id,
+        "after": request.after,  # the gate may have been asked again since
         "decided": answer.answered,
     }
     return record(storage, said[-1].model_copy(update=approval))
-
-
-def release_of(
-    storage: str, application: str, model_digest: str, champion_digest: str | None, since: datetime | None
-) -> GateRecord | None:
-    """Return the newest decision, after the moment `since` where one is given, that a model replaces a champion."""
-    found = [
-        decision
-        for decision in gate_records(storage, application)
-        if decision.released
-        and decision.model_digest == model_digest
-        and decision.champion_digest == champion_digest
-        and (since is None or decision.decided > since)
-    ]
-    return found[-1] if found else None
 
 
 def gate_records(storage: str, application: str) -> list[GateRecord]:

@@ -102,8 +102,10 @@ class Snooze(Record):
 
 
 class Release(Record):
-    """When a model became the champion; why is in the record of its gate."""
+    """That a model becomes the champion, as one after the other; why is in the record of its gate."""
 
+    number: int = 0
+    ahead: bool = False  # of the alias; an earlier version wrote it when the alias had moved
     model_digest: str
     model: str = ""  # URI
     version: str = ""
@@ -119,6 +121,7 @@ class Request(Record):
     model_digest: str
     evaluation_digest: str
     champion_digest: str | None  # who is in use
+    after: int | None = None  # number of the newest release then; None: an earlier version asked
     verdict: Verdict  # of the gate
     subject: str
     dag_id: str

@@ -1,8 +1,59 @@
-"""Whether MLflow and the ledger name the same champion: only a release may move the alias."""
+"""Releases, one after the other: each decision is about the next one, and spent by it, whichever model it is.
+
+So whether something was decided and not carried out yet is one comparison of numbers, and needs no clock.
+"""
 
 from __future__ import annotations
 
+from nightshift.ledger.approval import NO, asked_after
+from nightshift.ledger.gate_records import GateRecord, gate_records
+from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
+
+
+def decided_next(
+    ledger: Ledger, storage: str, application: str, model_digest: str, champion_digest: str | None
+) -> GateRecord | None:
+    """Return the decision that a model replaces a champion in the next release; None where there is none that counts.
+
+    The newest answer of people about the same speaks for itself: after a "no" nothing else does.
+    """
+    releases = ledger.releases()
+    about = {
+        name: request
+        for name, request in ledger.requests().items()
+        if request.model_digest == model_digest
+        and request.champion_digest == champion_digest
+        and asked_after(request, releases) == len(releases)
+    }
+    answers = [answer for answer in ledger.answers(about).values() if answer.answer != "withdrawn"]
+    newest = max(answers, key=lambda answer: answer.id, default=None)
+    if newest and newest.answer in NO:
+        return None
+    found = [
+        decision
+        for decision in gate_records(storage, application)
+        if decision.released
+        and decision.model_digest == model_digest
+        and decision.champion_digest == champion_digest
+        and decided_after(decision, releases) == len(releases)
+    ]
+    return found[-1] if found else None
+
+
+def unfinished(release: Release, model_digest: str, carried_out: str) -> bool:
+    """Return whether a release was written down, and killed before the alias had moved to its model.
+
+    :param model_digest: of a version, whose tag says which release of it was `carried_out` last.
+    """
+    return release.ahead and release.model_digest == model_digest and carried_out != str(release.number)
+
+
+def decided_after(decision: GateRecord, releases: list[Release]) -> int:
+    """Return the number of the newest release when something was decided; of an earlier version's, by the clock."""
+    if decision.after is not None:
+        return decision.after
+    return sum(release.released <= decision.decided for release in releases)
 
 
 def moved_by_hand(ledger: Ledger, application: str, version: str, digest: str) -> str | None:
@@ -12,10 +63,9 @@ def moved_by_hand(ledger: Ledger, application: str, version: str, digest: str) -
 
     :param version: that the alias names, with the digest of its model.
     """
-    releases = ledger.releases()
-    if not releases or releases[-1].model_digest == digest:
+    newest = ledger.newest_release()
+    if newest is None or newest.model_digest == digest:
         return None
-    newest = releases[-1]
     released = f"version {newest.version or 'unknown'}"
     return (
         f"the alias champion of {application} in MLflow names version {version}, but {released} was released last "

@@ -5,12 +5,12 @@
     claims/<number>.json                            the DAG run that trains for it
     outcomes/<number>.json                          how it ended
     snoozes/<id>.json                               until when nothing is ordered
-    releases/<digest of the model>.json             when a model became the champion
+    releases/<number>.json                          that a model becomes the champion
     requests/<id>.json                              a release that is put to people
     answers/<id>.json                               what they said
 
 What the gate said lies beside them (`gate_records.py`). Where it matters who is first, storage decides: of two writers of
-one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and releases may be replaced. Folders are listed
+one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and decisions may be replaced. Folders are listed
 and files read past every cache of the storage client, because other processes write them too.
 """
 
@@ -29,6 +29,7 @@ from nightshift.storage.partition import partition_of
 
 RECENT_ORDERS = 100  # as many as the policy allows in a week, the longest that it counts
 RECENT_REQUESTS = 100
+BY_MODEL = 16  # characters of the name of a release that an earlier version wrote: of its model's digest
 
 SomeRecord = TypeVar("SomeRecord", bound=Record)
 
@@ -78,8 +79,24 @@ class Ledger:
         return max(self._all("snoozes", Snooze), key=lambda snooze: snooze.created, default=None)
 
     def releases(self) -> list[Release]:
-        """Return the releases, in order of time; of a model that was released twice, the later one."""
-        return sorted(self._all("releases", Release), key=lambda release: release.released)
+        """Return the releases in order, the newest last.
+
+        An earlier version named them by the model that was released; these come first, numbered in order of time.
+        """
+        names = self._names("releases")
+        by_model = [
+            found for name in names if len(name) == BY_MODEL and (found := self._read("releases", name, Release))
+        ]
+        by_model.sort(key=lambda release: release.released)
+        numbered = [
+            found for name in names if len(name) != BY_MODEL and (found := self._read("releases", name, Release))
+        ]
+        earlier = [one.model_copy(update={"number": number}) for number, one in enumerate(by_model, start=1)]
+        return [*earlier, *sorted(numbered, key=lambda release: release.number)]
+
+    def newest_release(self) -> Release | None:
+        """Return the newest release, or None where there was none."""
+        return next(reversed(self.releases()), None)
 
     def requests(self) -> dict[str, Request]:
         """Return the newest 100 requests by id, in order of time."""
@@ -99,11 +116,11 @@ class Ledger:
         """Return the answer to a request."""
         return self._read("answers", request_id, Answer)
 
-    def create(self, record: Decision | Order | Claim | Outcome | Snooze | Request | Answer) -> bool:
+    def create(self, record: Decision | Order | Claim | Outcome | Snooze | Release | Request | Answer) -> bool:
         """Keep a record unless there is one of its name; return whether this call wrote it."""
         return create(self._path(record), _content(record))
 
-    def replace(self, record: Decision | Outcome | Release) -> None:
+    def replace(self, record: Decision | Outcome) -> None:
         """Keep a record in place of an earlier one."""
         replace(self._path(record), _content(record))
 
@@ -111,10 +128,8 @@ class Ledger:
         match record:
             case Decision() | Snooze() | Request() | Answer():
                 folder, name = f"{type(record).__name__.lower()}s", record.id
-            case Order() | Claim() | Outcome():
+            case Order() | Claim() | Outcome() | Release():
                 folder, name = f"{type(record).__name__.lower()}s", _name(record.number)
-            case Release():
-                folder, name = "releases", record.model_digest[:16]
             case _:
                 raise TypeError(f"the ledger does not keep {type(record).__name__}")
         return self._folder / folder / f"{name}.json"

@@ -155,6 +155,7 @@ class ApproveRelease(HITLOperator):
         request = Request(
             id=decision["request"],
             **{name: decision[name] for name in ("version", "model_digest", "evaluation_digest", "champion_digest")},
+            after=decision.get("after"),
             verdict=decision["verdict"],
             subject=decision["subject"],
             dag_id=ti.dag_id,

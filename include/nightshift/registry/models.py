@@ -21,6 +21,7 @@ from nightshift.registry.tracking import experiment_of, reachable
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 MODEL_TAG = "nightshift.model"  # URI of the model's partition
+RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
 ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
 
 Package = Callable[[LoggedModel], Path]
