@@ -52,6 +52,33 @@ def test_no_task_is_left_out_when_others_end_between_two_pages(rest, airflow):
     assert len(see(rest, ["bank"]).tasks["bank"]) == 150
 
 
+def test_an_airflow_that_is_shared_is_asked_for_our_dags_alone(rest, answers, airflow):
+    """More DAGs than one question names, and an application whose DAGs begin like a DAG of another."""
+    ours = [f"{app}_{kind}" for app in ("bank", "bank_ingest") for kind in range(50)] + ["bank_ingest"]
+    known = [dag(name, "nightshift", name.rpartition("_")[0]) for name in ours]
+    airflow["/api/v2/dags"] = {"dags": known, "next_cursor": None}
+    everything = [*ours, *(f"somebody_elses_{number}" for number in range(300))]
+
+    def asked_for(query):
+        prefixes = query.get("dag_id_prefix_pattern", [""])[0].split("|")
+        return [name for name in everything if name.startswith(tuple(prefixes))]
+
+    def runs(query):
+        found = [{"dag_id": name, "dag_run_id": "r", "state": "running"} for name in asked_for(query)]
+        return {"dag_runs": found, "next_cursor": None}
+
+    def tasks(query):
+        found = [{"dag_id": name, "dag_run_id": "r", "task_id": "t"} for name in asked_for(query)]
+        return {"task_instances": found, "next_cursor": None}
+
+    airflow["/api/v2/dags/~/dagRuns"], airflow["/api/v2/dags/~/dagRuns/~/taskInstances"] = runs, tasks
+    seen = see(rest, ["bank", "bank_ingest"])
+    asked = [path for path in answers.asked if "/dagRuns" in path]
+    assert [path for path in asked if "dag_id_prefix_pattern" not in path or len(path) > 4_000] == []
+    for found in (seen.failed, seen.unfinished, seen.tasks):
+        assert sorted(one.dag_id for things in found.values() for one in things) == sorted(ours)
+
+
 def test_housekeeping_fails_or_works_by_its_newest_run_however_old_it_is(rest, airflow):
     def audit(run, hour, state):
         ended = f"2020-11-21T{hour:02d}:00:00Z"
