@@ -4,8 +4,9 @@
 Looks every ten minutes for pods and what starts them (Jobs, TrainJobs, Services) in the namespaces of the compute profiles
 that belong to no task any more.
 
-Something active whose task is over is told at once, and deleted ten minutes after it was made: what a person ends is
-deleted at once, but for the second in which its task leaves the worker. A pod that ended stays a day for people to look at.
+Something active whose task is over is told at once, and deleted by the next look that finds it so, when it was made more
+than ten minutes ago: one wrong answer of Airflow costs no training. What a person ends is deleted at once, but for the
+second in which its task leaves the worker. A pod that ended stays a day for people to look at.
 What each pod used is written down, also when nobody was there to see it end; the DAG `nightshift_usage` logs it.
 
 Only what this Airflow asked for is touched. By hand: choose *report only* to see what would be deleted.

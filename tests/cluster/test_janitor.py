@@ -20,6 +20,7 @@ def here(stack, monkeypatch):
     for key in [key for key in stack if key.startswith(("AIRFLOW_CONN_", "NIGHTSHIFT_"))]:
         monkeypatch.setenv(key, stack[key])
     monkeypatch.setattr(janitor, "GRACE", janitor.timedelta(0))
+    monkeypatch.setattr(janitor, "AGAIN", janitor.timedelta(0))
 
 
 def sleeper(profile: str, name: str, owner: str) -> dict:
@@ -47,6 +48,8 @@ def test_what_nobody_waits_for_is_deleted_and_what_is_anothers_or_waited_for_is_
         return {fate: {thing.rpartition(" ")[0] for thing in things} for fate, things in told.items()}
 
     assert mine <= swept("deferred")["keep"]
+    assert mine <= swept(None, delete=False)["report"]
+    assert mine <= swept(None)["report"]
     assert mine <= swept(None, delete=False)["delete"]
     assert {pod.metadata.name for pod in core.list_namespaced_pod(namespace).items} >= {"orphan", "another-airflows"}
     assert mine <= swept("failed")["delete"]

@@ -138,6 +138,7 @@ def test_a_train_job_that_failed_is_not_gone_on_with_and_one_without_a_pod_is_no
 
 def test_the_janitor_takes_train_jobs_and_the_runtimes_that_belong_to_none(task, space, cluster, monkeypatch):
     monkeypatch.setattr(janitor, "GRACE", timedelta(0))
+    monkeypatch.setattr(janitor, "AGAIN", timedelta(0))
     task.complete(task.start(group()))
     task.offer(RUNTIMES, runtime_manifest(group("train-alone")))
 
@@ -147,6 +148,7 @@ def test_the_janitor_takes_train_jobs_and_the_runtimes_that_belong_to_none(task,
 
     mine = ["TrainJob train-example-0123456789-1", "TrainingRuntime train-alone"]
     assert swept("deferred") == {"keep": mine, "report": [], "delete": []}
+    assert swept(None) == {"keep": [], "report": mine, "delete": []}
     assert swept(None) == {"keep": [], "report": [], "delete": mine}
     for kind in (TRAIN_JOBS, RUNTIMES):
         wait_for(lambda kind=kind: not names(cluster, kind, space), 90, f"the {kind.plural} to go", every=1)

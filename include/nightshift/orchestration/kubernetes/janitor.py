@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
+from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.kubernetes.cluster import times_of
 from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS, Kind
 from nightshift.orchestration.kubernetes.labels import (
@@ -22,11 +23,14 @@ from nightshift.orchestration.kubernetes.labels import (
     TASK_ID,
     airflow_id,
 )
+from nightshift.orchestration.kubernetes.suspects import Suspects
 from nightshift.orchestration.kubernetes.usage import account
 from nightshift.settings.compute import KubernetesCompute
 
 # A task that is being started, cleared or moved has no state for a moment.
 GRACE = timedelta(minutes=10)
+# Between the two looks that find something without a task before it is deleted: one wrong answer costs nobody a training.
+AGAIN = timedelta(minutes=5)
 # How long people may look at a pod that ended.
 KEPT = timedelta(hours=24)
 LIVE = {
@@ -48,23 +52,50 @@ log = logging.getLogger(__name__)
 class Leftover:
     """A pod, Job, TrainJob, runtime or Service of ours, with the task that asked for it.
 
+    :param uid: of the cluster: another of the same name has another.
     :param ended: when it ended, or None while it is active.
     """
 
     kind: str
     name: str
+    uid: str
     created: datetime
     ended: datetime | None
     task: tuple[str, str, str, int]  # DAG, run, task, map index
 
 
-def fate_of(thing: Leftover, state: str | None, now: datetime) -> Fate:
-    """Return what happens to something whose task is in a state (None: there is no such task instance)."""
+def fate_of(thing: Leftover, state: str | None, suspected: datetime | None, now: datetime) -> Fate:
+    """Return what happens to something whose task is in a state (None: there is no such task instance).
+
+    :param suspected: when an earlier look first found it without a live task; None: it did not.
+    """
     if thing.ended:
         return "delete" if now - thing.ended > KEPT else "keep"
     if state in LIVE:
         return "keep"
-    return "delete" if now - thing.created > GRACE else "report"
+    confirmed = suspected is not None and now - suspected >= AGAIN
+    return "delete" if confirmed and now - thing.created > GRACE else "report"
+
+
+def judged(
+    things: Iterable[Leftover],
+    state_of: Callable[[str, str, str, int], str | None],
+    suspected: Mapping[str, datetime],
+    now: datetime,
+) -> tuple[list[tuple[Leftover, Fate, str | None]], dict[str, datetime]]:
+    """Return what happens to each thing and the state of its task, and what the next look is to know.
+
+    :param suspected: when earlier looks first found things without a live task, by uid.
+    """
+    found: list[tuple[Leftover, Fate, str | None]] = []
+    suspects = {}
+    for thing in things:
+        state = state_of(*thing.task)
+        fate = fate_of(thing, state, suspected.get(thing.uid), now)
+        found.append((thing, fate, state))
+        if not thing.ended and fate != "keep":
+            suspects[thing.uid] = suspected.get(thing.uid, now)
+    return found, suspects
 
 
 def sweep(
@@ -72,10 +103,11 @@ def sweep(
 ) -> dict[str, list[str]]:
     """Return what was kept, reported and deleted in the namespace of a profile, as texts, `kind name: task is state`.
 
-    Only what this Airflow asked for is looked at. What pods used that ended with nobody looking is written down.
+    Only what this Airflow asked for is looked at, and something active is deleted by the second look that finds it without a
+    live task. What pods used that ended with nobody looking is written down.
 
     :param state_of: the state of a task instance by DAG, run, task and map index.
-    :param delete: False: only tell.
+    :param delete: False: only tell, and count as no look.
     """  # fmt: skip
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
     from kubernetes.client import BatchV1Api, CoreV1Api, CustomObjectsApi
@@ -103,9 +135,11 @@ def sweep(
         "TrainJob": partial(_delete, custom, TRAIN_JOBS),
         "TrainingRuntime": partial(_delete, custom, RUNTIMES),
     }
-    for thing in _leftovers(pods, groups, theirs):
-        state = state_of(*thing.task)
-        fate = fate_of(thing, state, datetime.now(UTC))
+    suspects = Suspects(storage_uri(), compute.name)
+    found, suspected = judged(_leftovers(pods, groups, theirs), state_of, suspects.read(), datetime.now(UTC))
+    if delete:
+        suspects.keep(suspected)
+    for thing, fate, state in found:
         dag, run, task, _ = thing.task
         told[fate].append(f"{thing.kind} {thing.name}: {task} of {dag} in {run} is {state or 'gone'}")
         if fate == "delete" and delete:
@@ -132,6 +166,7 @@ def _shaped(thing: dict[str, Any]) -> Any:
     return SimpleNamespace(
         metadata=SimpleNamespace(
             name=known["name"],
+            uid=known["uid"],
             annotations=known.get("annotations"),
             creation_timestamp=datetime.fromisoformat(known["creationTimestamp"]),
         ),
@@ -175,6 +210,7 @@ def _leftover(kind: str, thing: Any, ended: datetime | None) -> Leftover:
     return Leftover(
         kind=kind,
         name=thing.metadata.name,
+        uid=thing.metadata.uid,
         created=thing.metadata.creation_timestamp,
         ended=ended,
         task=(known.get(DAG_ID, ""), known.get(RUN_ID, ""), known.get(TASK_ID, ""), int(known.get(MAP_INDEX, -1))),
