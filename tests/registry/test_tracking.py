@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from nightshift.errors import BadEnvironment
-from nightshift.registry.tracking import reachable
+from nightshift.registry.tracking import TrackingRun, reachable
 
 
 @pytest.fixture
@@ -63,3 +63,14 @@ def test_a_server_that_is_down_is_asked_after(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(BadEnvironment, match=r"Is the server running\?"), reachable():
         MlflowClient("http://127.0.0.1:9").get_experiment_by_name("shop")
+
+
+def test_a_number_sent_twice_is_there_once_with_its_timestamp_and_without_one_the_newest_is_shown(mlflow_store):
+    run = TrackingRun("shop", key="night-1", name="night")
+    for _ in range(2):
+        run.metrics({"loss": 0.5}, step=3, timestamp=1_700_000_000_000)
+        run.metrics({"rows": 20}, timestamp=None)
+    assert [one.value for one in mlflow_store.get_metric_history(run.run_id, "loss")] == [0.5]
+    assert [one.value for one in mlflow_store.get_metric_history(run.run_id, "rows")] == [20, 20]
+    run.metrics({"rows": 10})
+    assert mlflow_store.get_run(run.run_id).data.metrics == {"loss": 0.5, "rows": 10}

@@ -107,7 +107,11 @@ class TrackingRun:
                 self.client.log_batch(self.run_id, params=new[start : start + BATCH])
 
     def metrics(self, values: Mapping[str, float], step: int = 0, timestamp: int | None = None) -> None:
-        """Log numbers of one step; `timestamp` in milliseconds. Logging the same again changes nothing."""
+        """Log numbers of one step.
+
+        :param timestamp: of the measurement, in milliseconds: a number that is sent twice with its timestamp is there once.
+            None: now. A number that is sent again is then another point of the same step, and MLflow shows the newest.
+        """
         moment = timestamp or int(time.time() * 1000)
         with reachable():
             self.client.log_batch(self.run_id, metrics=[Metric(k, float(v), moment, step) for k, v in values.items()])
