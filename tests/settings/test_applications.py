@@ -115,6 +115,23 @@ def test_the_sample_reads_and_has_every_day_it_names():
         ),
         (("description:", "schedule: '@fortnightly'\ndescription:"), ["schedule: is no preset", "@daily, @weekly"]),
         (("description:", "retrain: 0 0 31 2 *\ndescription:"), ["retrain: is no cron expression", "next date"]),
+        (
+            ("description:", "schedule: 0 2 * * * *\ndescription:"),  # a sixth field is of seconds: 60 runs a day
+            [
+                "yaml:1: schedule: is no cron expression (minute hour",
+                "it has 6 fields, not 5",
+                "you wrote '0 2 * * * *'",
+            ],
+        ),
+        (
+            ("description:", "retrain: 0 2 * * * * 2026\ndescription:"),
+            ["yaml:1: retrain:", "it has 7 fields", "@daily"],
+        ),
+        (("description:", "schedule: 0 2 * *\ndescription:"), ["it has 4 fields, not 5", "such as `0 2 * * *`"]),
+        (
+            ("description:", "schedule: R R * * *\ndescription:"),  # another time at every look
+            ["yaml:1: schedule: is no cron", "filled in at random"],
+        ),
         (("returns/", "}/"), ["yaml:3: sources[0].uri: the data interval cannot be filled in: Single '}'"]),
         (("returns/", "{start:%Y/"), ["yaml:3: sources[0].uri"]),
         (("s3://", "s4://"), ["yaml:3: sources[0].uri: no storage is known as `s4://`"]),

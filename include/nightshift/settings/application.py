@@ -9,35 +9,16 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.fields import Model, Name, Share
-from nightshift.settings.intake import SAMPLE_DAY, Ingest, Source, Traffic, Validation
+from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import Judge
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
-
-PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
-
-
-def _comes_around(expression: str) -> str:
-    """Check a schedule as Airflow's timetables will, long before they do."""
-    from croniter import croniter
-
-    if expression in PRESETS:
-        return expression
-    if expression.startswith("@"):
-        raise ValueError(f"is no preset of Airflow; there are {', '.join(PRESETS)}")
-    try:
-        croniter(expression, SAMPLE_DAY).get_next()
-    except ValueError as error:
-        raise ValueError(f"is no cron expression (minute hour day month weekday) and no preset: {error}") from None
-    return expression
-
-
-Schedule = Annotated[str, AfterValidator(_comes_around)]
+from nightshift.settings.schedule import Schedule
 
 
 class Prompt(Model):
