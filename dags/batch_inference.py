@@ -63,7 +63,7 @@ for app in applications_to_parse("batch_inference"):
         app,
         "batch_inference",
         "A night's prompts to scored interactions.",
-        **daily(app, "Day to answer"),
+        **daily(app, "to answer"),
         doc_md=__doc__,
     ):
         part = "traffic" if app.traffic.sources else "examples"

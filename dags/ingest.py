@@ -35,7 +35,7 @@ def accept(partition: dict[str, Any], verdict: dict[str, Any], *, ti: Any, outle
 
 
 for app in applications_to_parse("ingest"):
-    with application_dag(app, "ingest", "Raw rows to examples.", **daily(app, "Day to ingest"), doc_md=__doc__):
+    with application_dag(app, "ingest", "Raw rows to examples.", **daily(app, "to ingest"), doc_md=__doc__):
         ingest = job("ingest", app, {"interval": INTERVAL})
         validate = job(
             "validate", app, {"examples": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationInfo, field_validator
+
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
@@ -19,10 +21,19 @@ VERSION = 2  # raised when the same raw rows would become other examples, so tha
 
 
 class Spec(JobSpec):
-    """Which interval of an application's sources to ingest."""
+    """Which interval of an application's sources to ingest: its `start` and `end`, or a `day` that stands for one."""
 
     interval: Interval
     part: Literal["examples", "traffic"] = "examples"
+
+    @field_validator("interval", mode="before")
+    @classmethod
+    def _is_of_the_schedule(cls, value: Any, info: ValidationInfo) -> Any:
+        # What a person typed. Any other bounds would make a second partition of the same rows.
+        application = info.data.get("application")
+        if application and isinstance(value, dict) and set(value) == {"day"}:
+            return application.interval_of(value["day"])
+        return value
 
 
 class Result(JobResult):

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, get_parsing_context
 
-from nightshift.orchestration.forms import optional_day
+from nightshift.orchestration.forms import optional_interval
 from nightshift.orchestration.telling import telling_of_runs
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_application, readable_applications
@@ -18,10 +18,11 @@ from nightshift.settings.pools import LIGHT_POOL
 # Airflow's own rule counts what comes after a task, so that ten trainings would come before the first evaluation.
 FINISH_FIRST = "upstream"
 
-# The interval of a daily run, or the day that a person gave.
+# The interval of a scheduled run, or the one that a person asked for.
 INTERVAL = {
-    "start": "{{ params.day or data_interval_start or '' }}",
-    "end": "{{ macros.ds_add(params.day, 1) if params.day else data_interval_end or '' }}",
+    "day": "{{ params.day or '' }}",
+    "start": "{{ '' if params.day else data_interval_start or '' }}",
+    "end": "{{ '' if params.day else data_interval_end or '' }}",
 }
 
 
@@ -89,12 +90,12 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
 def daily(app: Application, doing: str) -> dict[str, Any]:
     """Return the arguments of a DAG that works on one data interval after the other and can be backfilled.
 
-    :param doing: what the form says about the day, as in "Day to ingest".
+    :param doing: what the form says about the interval, as in "to ingest".
     """
     return {
         "schedule": CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
         "end_date": datetime.combine(app.end, time.max, UTC) if app.end else None,
         "catchup": app.catch_up,
         "max_active_runs": 2,
-        "params": {"day": optional_day(app, f"{doing} (UTC); empty: the run's own data interval")},
+        "params": {"day": optional_interval(app, doing)},
     }

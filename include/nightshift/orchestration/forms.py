@@ -9,6 +9,7 @@ from airflow.sdk import Param
 from pydantic import BaseModel
 
 from nightshift.settings.application import Application
+from nightshift.settings.schedule import at_most_once_a_day
 
 # What a JSON Schema of ours and a Param of Airflow's have in common.
 KEYWORDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "description")
@@ -30,10 +31,35 @@ def _schemas_of(model: type[BaseModel]) -> dict[str, Any]:
 
 def optional_day(app: Application, description: str) -> Param:
     """Return a param for a day that may be left empty; its text says which days the application has."""
+    return Param(None, type=["null", "string"], format="date", description=f"{description}. {_days_of(app)}")
+
+
+def optional_interval(app: Application, doing: str) -> Param:
+    """Return a param for the interval of the application's schedule to work on; its text says what to type.
+
+    :param doing: such as "to ingest".
+    """
+    schedule, kind = app.schedule, "date"
+    if schedule in {None, "@daily", "0 0 * * *"}:
+        asked = f"Day {doing} (UTC)"
+    elif at_most_once_a_day(schedule):
+        asked = (
+            f"Day {doing} (UTC): stands for the interval of `{schedule}` that begins on this day; a day within one means "
+            "it, too"
+        )
+    else:
+        kind = "date-time"
+        asked = (
+            f"Moment {doing}, such as {app.start}T05:30:00Z: stands for the interval of `{schedule}` that it lies in; for "
+            "all intervals of a day start a backfill"
+        )
+    description = f"{asked}; empty: the run's own data interval. {_days_of(app)}"
+    return Param(None, type=["null", "string"], format=kind, description=description)
+
+
+def _days_of(app: Application) -> str:
     days = f"from {app.start} to {app.end}" if app.end else f"from {app.start} on"
-    return Param(
-        None, type=["null", "string"], format="date", description=f"{description}. {app.name} has data {days}."
-    )
+    return f"{app.name} has data {days}."
 
 
 def rendered(names: list[str]) -> dict[str, str]:

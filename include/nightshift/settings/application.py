@@ -6,7 +6,7 @@ a dozen lines is complete. Reading the files, and saying what is wrong with them
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -18,7 +18,7 @@ from nightshift.settings.judging import Judge
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
-from nightshift.settings.schedule import Schedule
+from nightshift.settings.schedule import Schedule, interval_meant, next_end
 
 
 class Prompt(Model):
@@ -174,6 +174,28 @@ class Application(Model):
     def profile_of(self, job: str) -> str:
         """Return the name of the compute profile of a job."""
         return self.compute.get(job, self.compute["default"])
+
+    def interval_of(self, typed: str) -> Interval:
+        """Return the interval of the application's schedule that a day or a moment means, with the key of its scheduled run.
+
+        :raises ValueError: it is no day and no moment, means several intervals, or one outside of `start` and `end`.
+        """
+        start, end = interval_meant(typed, self.schedule, UTC)
+        interval = Interval(start=start, end=end)
+        if self.has_data(interval):
+            return interval
+        of = f"of `{self.schedule}` " if self.schedule else ""
+        first = self.start
+        if self.schedule:
+            midnight = datetime.combine(first, time(), UTC)
+            first = next_end(self.schedule, midnight - timedelta(seconds=1), UTC).date()
+        last = f", and the last on {self.end} or before (`end`)" if self.end else ""
+        raise ValueError(f"{typed} means an interval {of}without data: the first begins {first}{last}")
+
+    def has_data(self, interval: Interval) -> bool:
+        """Whether an interval begins on a day from `start` to `end`, as those of scheduled runs do."""
+        day = interval.start.date()
+        return self.start <= day and (self.end is None or day <= self.end)
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:

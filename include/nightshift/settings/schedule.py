@@ -1,8 +1,13 @@
-"""When an application's intervals end: a cron expression of five fields, or one of Airflow's presets."""
+"""When an application's intervals end: a cron expression of five fields, or one of Airflow's presets.
+
+The moments are those of Airflow's own timetables, so that an interval that a person asks for is the one that a scheduled
+run has. Airflow is not imported for them: jobs run where there is none.
+"""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -17,6 +22,7 @@ PRESETS = {
     "@quarterly": "0 0 1 */3 *",
     "@yearly": "0 0 1 1 *",
 }
+LONGEST_MOVE = timedelta(hours=3)  # of a clock that is put forward or back, and some more
 FIELDS = ("minute", "hour", "day", "month", "weekday")
 CHANCE = re.compile(r"(?:^|[\s,])[rh](?:[\s,/(]|$)", re.IGNORECASE)  # croniter's fields that a die fills in
 
@@ -52,3 +58,70 @@ def _why_not(expression: str) -> str | None:
 
 
 Schedule = Annotated[str, AfterValidator(_comes_around)]
+
+
+def next_end(schedule: str, moment: datetime, zone: tzinfo) -> datetime:
+    """Return the first end of an interval after a moment (UTC)."""
+    return _end(schedule, moment, zone, forward=True)
+
+
+def previous_end(schedule: str, moment: datetime, zone: tzinfo) -> datetime:
+    """Return the last end of an interval before a moment (UTC)."""
+    return _end(schedule, moment, zone, forward=False)
+
+
+def at_most_once_a_day(schedule: str) -> bool:
+    """Whether no day has two ends, so that a day is enough to name an interval."""
+    from croniter import croniter
+
+    minutes, hours = croniter(PRESETS.get(schedule, schedule)).expanded[:2]
+    return len(minutes) == len(hours) == 1 and "*" not in (minutes[0], hours[0])
+
+
+def interval_meant(typed: str, schedule: str | None, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return start and end (UTC) of the interval that a day (`2026-11-02`) or a moment (`2026-11-02T05:30`) stands for.
+
+    A moment means the interval that holds it. A day means the interval that begins on it, else the one that holds it;
+    without a schedule it means itself. A moment without an offset is of `zone`, and so are days.
+
+    :raises ValueError: it is neither, no schedule tells the interval, or several intervals begin on that day.
+    """
+    try:
+        day = date.fromisoformat(typed) if len(typed) == len("2026-11-02") else None
+        moment = datetime.combine(day, time(), zone) if day else datetime.fromisoformat(typed)
+    except ValueError:
+        raise ValueError(f"{typed!r} is no day such as 2026-11-02 and no moment such as 2026-11-02T05:30:00Z") from None
+    moment = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    over = datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC) if day else moment
+    if schedule is None:
+        if day is None:
+            raise ValueError(f"{typed} is a moment, and without a `schedule` intervals are days: give a day")
+        return moment, over
+    start, end = _holding(schedule, moment, zone)
+    begun = [begin for begin in (start, end, next_end(schedule, end, zone)) if day and moment <= begin < over]
+    if len(begun) > 1:
+        raise ValueError(
+            f"several intervals of `{schedule}` begin on {typed}: give a moment of the one you mean, such as "
+            f"{begun[0]:%Y-%m-%dT%H:%M:%SZ}, or start a backfill for all of them"
+        )
+    return (begun[0], next_end(schedule, begun[0], zone)) if begun else (start, end)
+
+
+def _holding(schedule: str, moment: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
+    """The interval that holds a moment; from end to end as Airflow goes, which is not the same way back where clocks move."""
+    start = previous_end(schedule, moment - LONGEST_MOVE, zone)
+    while (end := next_end(schedule, start, zone)) <= moment:
+        start = end
+    return start, end
+
+
+def _end(schedule: str, moment: datetime, zone: tzinfo, *, forward: bool) -> datetime:
+    from croniter import croniter
+
+    wall = moment.astimezone(zone).replace(tzinfo=None, fold=0)
+    cron = croniter(PRESETS.get(schedule, schedule), wall)
+    found: datetime = cron.get_next(datetime) if forward else cron.get_prev(datetime)
+    if cron.expanded[1] == ["*"]:  # in every hour, so also in one that the clock repeats
+        return moment.astimezone(UTC) + (found - wall)
+    # A time that the clock shows twice is the second one; one that it skips comes as much later.
+    return max(found.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
