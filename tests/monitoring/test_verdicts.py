@@ -103,6 +103,36 @@ def test_a_change_that_the_champion_was_retrained_for_fails_no_further_night_but
     assert more.failing == [Metric.PROMPT_TOPIC]
 
 
+@pytest.mark.parametrize("rows", [100, 200])
+def test_a_change_that_the_replay_did_not_show_is_never_taken_for_one_that_was_learned(messages, rows):
+    excused = failed = 0
+    for seed in range(12):
+        reference = drawn(messages, 1_500, 1_000 + seed)
+        quiet_replay = drawn(messages, rows, 2_000 + seed)
+        longer = drawn(messages, rows, 3_000 + seed, prompt_characters=lambda lengths: lengths + 0.5 * lengths.std())
+        night = judge_night(longer, reference, Drift(), learned=quiet_replay)
+        one = verdict_on(night, "prompt_characters")
+        excused += one.learned
+        failed += one.verdict is Verdict.FAIL
+    assert excused == 0
+    assert failed >= 9
+
+
+def test_a_change_that_fails_in_the_replay_is_excused_and_one_the_other_way_is_not(messages, reference):
+    def accuracy(right):
+        return lambda scores: (np.arange(len(scores)) % 100 < right).astype(float)
+
+    replay = drawn(messages, 300, 21, exact_match=accuracy(60))
+    same = judge_night(drawn(messages, 300, 22, exact_match=accuracy(60)), reference, Drift(), learned=replay)
+    assert verdict_on(same, "exact_match").learned
+    assert same.verdict is Verdict.WARN
+    worse = judge_night(drawn(messages, 300, 23, exact_match=accuracy(20)), reference, Drift(), learned=replay)
+    assert worse.failing == [Metric.EXACT_MATCH]
+    unlabelled = drawn(messages, 300, 24, exact_match=lambda scores: np.full(len(scores), np.nan))
+    unseen = judge_night(drawn(messages, 300, 25, exact_match=accuracy(60)), reference, Drift(), learned=unlabelled)
+    assert unseen.failing == [Metric.EXACT_MATCH]
+
+
 def test_answers_going_bad_with_inputs_unchanged_fail_the_night(messages, reference):
     wrong = drawn(messages, 400, 5, exact_match=lambda scores: scores * (np.arange(len(scores)) % 5 > 0))
     night = judge_night(wrong, reference, Drift())

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MOST_NIGHTS = 60  # of the newest that are looked at: a first run over years of traffic ends some time
 GRACE = timedelta(hours=4)  # from the end of an interval until its interactions must be there
 QUARTERLY = "0 0 1 */3 *"  # the one preset of Airflow that croniter does not know
-VERSION = 1  # of how nights are judged; another one judges them all again
+VERSION = 2  # of how nights are judged; another one judges them all again
 
 
 @dataclass(frozen=True)

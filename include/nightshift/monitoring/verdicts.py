@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from nightshift.monitoring.comparison import Comparison, compare
 from nightshift.monitoring.profiles import ALL_ROWS, Profile
@@ -90,9 +90,11 @@ def judge_night(
           it reaches the WARN floor, provided that its q-value is below `policy.significance`; else it is PASS. The
           floors are `policy.fail` and `policy.warn`; a metric with a FAIL floor of its own has half of that as its
           WARN floor.
-        - is WARN in place of FAIL where it would not FAIL against `learned`, the night that the champion was retrained
-          for, answered by it: its window still holds the weeks before, so a change that it has learned would order one
-          retraining after the other.
+        - is WARN in place of FAIL where the champion was retrained for this change. Its training window still holds
+          the weeks before, so a change that it has learned would order one retraining after the other. `learned` is
+          the night that it was retrained for, answered by it. The metric must be FAIL in that night too, against the
+          same reference, and must not be FAIL between the two nights: where few rows let both nights pass as equal,
+          a metric that was quiet then is not excused now.
 
     The night
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
@@ -104,8 +106,8 @@ def judge_night(
     """
     metrics = _judge(profile, reference, policy, [ALL_ROWS])[ALL_ROWS]
     if learned:
-        against = {one.metric: one.verdict for one in _judge(profile, learned, policy, [ALL_ROWS])[ALL_ROWS]}
-        metrics = sorted((_unless_learned(one, against) for one in metrics), key=_badness, reverse=True)
+        known = _learned_metrics(profile, reference, learned, policy)
+        metrics = sorted((_excused(one, known) for one in metrics), key=_badness, reverse=True)
     rows, reference_rows = profile.rows(), reference.rows()
     if min(rows, reference_rows) < policy.min_rows:
         verdict = Verdict.INSUFFICIENT_DATA
@@ -184,8 +186,18 @@ def _verdict(one: Comparison, policy: Drift, p_value: float, q_value: float | No
     )
 
 
-def _unless_learned(one: MetricVerdict, against: Mapping[Metric, Verdict]) -> MetricVerdict:
-    if one.verdict is Verdict.FAIL and against.get(one.metric) in {Verdict.PASS, Verdict.WARN}:
+def _learned_metrics(profile: Profile, reference: Profile, learned: Profile, policy: Drift) -> frozenset[Metric]:
+    """Return the metrics that are FAIL in the replayed night, and in which this night does not FAIL against that one."""
+    replayed = _judge(learned, reference, policy, [ALL_ROWS])[ALL_ROWS]
+    since = {one.metric: one.verdict for one in _judge(profile, learned, policy, [ALL_ROWS])[ALL_ROWS]}
+    unchanged = {Verdict.PASS, Verdict.WARN}
+    return frozenset(
+        one.metric for one in replayed if one.verdict is Verdict.FAIL and since.get(one.metric) in unchanged
+    )
+
+
+def _excused(one: MetricVerdict, learned: Collection[Metric]) -> MetricVerdict:
+    if one.verdict is Verdict.FAIL and one.metric in learned:
         return one.model_copy(update={"verdict": Verdict.WARN, "learned": True})
     return one
 
