@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import nightshift
 from nightshift.data.interactions import INTERACTION_SCHEMA
+from nightshift.evaluation import heads
 from nightshift.evaluation.scorers import Scorers
 from nightshift.settings.application import Application
 
@@ -48,9 +50,41 @@ def test_every_score_of_an_interaction_is_there_and_fits_its_column(scorers):
         assert field.nullable or pa.array(values, field.type).null_count == 0
 
 
-def test_what_cannot_be_told_is_none(scorers):
-    columns = score(scorers, ["card arrival"])
-    assert [columns[name] for name in ("groundedness", "judge", "exact_match", "rouge_l")] == [[None]] * 4
+def test_a_score_that_a_row_lacks_says_why(scorers):
+    columns = score(
+        scorers, ["card arrival", "of the"], contexts=["the card", "the card"], references=["card arrival", None]
+    )
+    assert (columns["judge"], columns["exact_match"]) == ([None, None], [1.0, None])
+    first, second = columns["unscored"]
+    assert {name: why for name, why in first.items() if why} == {"judge": "not_sampled"}
+    assert {name: why for name, why in second.items() if why} == {
+        "groundedness": "not_applicable",  # it has no content word
+        "judge": "not_sampled",
+        "exact_match": "not_applicable",
+        "rouge_l": "not_applicable",
+    }
+    assert all((columns[name][1] is None) == (why is not None) for name, why in second.items())
+
+
+def test_a_scorer_that_gives_no_number_failed(wordless_model, monkeypatch, tmp_path):
+    weights = load_file(heads.WEIGHTS)
+    weights["toxicity.weight"][:] = float("nan")
+    save_file(weights, tmp_path / "heads.safetensors")
+    monkeypatch.setattr(heads, "WEIGHTS", tmp_path / "heads.safetensors")
+    columns = score(Scorers(application(), wordless_model), ["Your card arrives on Monday.", "lost card"])
+    assert columns["toxicity"] == [None, None]
+    assert [row["toxicity"] for row in columns["unscored"]] == ["failed", "failed"]
+    assert None not in columns["refusal"]
+
+
+def test_a_judge_that_gives_no_score_failed_and_rows_out_of_its_sample_did_not(wordless_model, serve):
+    unclear = serve(lambda body: (200, "hm" if "lost" in str(body) else '{"score": 0.5}'))
+    scorers = Scorers(
+        application(judge={"url": unclear.url, "model": "judge-1", "rows_per_night": 2}), wordless_model, night_rows=2
+    )
+    columns = score(scorers, ["card arrival", "lost card", "top up"])
+    assert columns["judge"] == [0.5, None, None]
+    assert [row["judge"] for row in columns["unscored"]] == [None, "failed", "not_sampled"]
 
 
 def test_a_night_of_the_sample_scores_as_one_would_expect(scorers):

@@ -1,15 +1,19 @@
 """From nights of interactions to verdicts and reports."""
 
+import json
 import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from nights import answered, application, crown, publish_night, publish_reference
+from safetensors.numpy import load_file, save_file
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
+from nightshift.evaluation import heads
 from nightshift.jobs import drift, reference
 from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
@@ -178,6 +182,33 @@ def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
         with pytest.raises(BadEnvironment):
             place.judge()
     assert [one.verdict for one in place.judge().nights] == [Verdict.PASS]
+
+
+def test_a_night_whose_toxicity_scorer_is_dead_does_not_pass_and_says_so(place, monkeypatch, tmp_path):
+    weights = {name: np.full_like(values, np.nan) for name, values in load_file(heads.WEIGHTS).items()}
+    save_file(weights, tmp_path / "heads.safetensors")
+    with monkeypatch.context() as broken:
+        broken.setattr(heads, "WEIGHTS", tmp_path / "heads.safetensors")
+        place.night("2026-11-03", answered("2026-11-03"))
+    place.night("2026-11-04", answered("2026-11-04"))
+    dead, mended = place.judge().nights
+    assert (dead.verdict, mended.verdict) == (Verdict.WARN, Verdict.PASS)
+    assert any(reason.startswith("Toxicity: its scorer failed on 100 % of") for reason in dead.reasons)
+
+
+def test_a_reference_of_an_older_scorer_is_made_anew_and_never_compared_with(place):
+    place.night("2026-11-03", answered("2026-11-03"))
+    at = Path(reference_partition(place.storage, place.app.name, place.champion).path) / "manifest.json"
+    now = at.read_text()
+    content = json.loads(now)
+    content["inputs"] |= {"scores": 1}
+    at.write_text(json.dumps(content))
+    old = place.judge()
+    assert old.verdict is Verdict.ERROR
+    assert "older version" in old.reasons[0]
+    assert "run finetune again" in old.reasons[0]
+    at.write_text(now)
+    assert place.judge().verdict is Verdict.PASS
 
 
 def test_a_night_asked_for_by_hand_is_judged_once(place):

@@ -177,15 +177,29 @@ def test_what_neither_side_measured_is_left_out(messages, reference):
     assert Metric.JUDGE not in {one.metric for one in night.metrics}
 
 
-def test_what_only_the_reference_has_is_insufficient_and_does_not_count(messages, reference):
-    unlabelled = drawn(
-        messages, 300, 13, exact_match=lambda scores: np.where(np.arange(len(scores)) < 20, scores, np.nan)
-    )
-    night = judge_night(unlabelled, reference, Drift())
+def labelled(rows):
+    """Leave the score to the first rows only."""
+    return lambda scores: np.where(np.arange(len(scores)) < rows, scores, np.nan)
+
+
+def test_a_metric_that_the_reference_has_and_the_night_lost_is_a_warning_that_says_so(messages, reference):
+    night = judge_night(drawn(messages, 300, 13, exact_match=labelled(20)), reference, Drift())
     one = verdict_on(night, "exact_match")
-    assert (one.verdict, one.rows, one.reference_rows) == (Verdict.INSUFFICIENT_DATA, 20, 1_500)
+    assert (one.verdict, one.rows, one.reference_rows) == (Verdict.WARN, 20, 1_500)
+    assert (night.verdict, night.failing) == (Verdict.WARN, [])
+    assert night.reasons[0].startswith("Exact match: the night lost it, 20 of its rows and 1,500 of the reference have")
+    ignored = judge_night(
+        drawn(messages, 300, 13, exact_match=labelled(20)), reference, Drift(metrics={Metric.EXACT_MATCH: 0})
+    )
+    assert ignored.verdict is Verdict.PASS
+
+
+def test_a_metric_of_which_the_night_has_as_few_as_its_rows_let_expect_is_not_lost(messages):
+    rarely = drawn(messages, 1_500, 1, exact_match=labelled(300))  # a fifth
+    night = judge_night(drawn(messages, 300, 13, exact_match=labelled(60)), rarely, Drift())
+    assert verdict_on(night, "exact_match").verdict is Verdict.INSUFFICIENT_DATA
     assert night.verdict is Verdict.PASS
-    assert any(reason.startswith("Exact match was not judged: 20 rows of the night") for reason in night.reasons)
+    assert any(reason.startswith("Exact match was not judged: 60 rows of the night") for reason in night.reasons)
 
 
 def test_a_metric_may_have_its_own_floor_or_none(messages, reference):

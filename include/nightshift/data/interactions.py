@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import pyarrow as pa
 
 INTERACTIONS = "interactions.parquet"
+SCORES_VERSION = 2  # raised when the same responses would be scored in another way, so that they are scored again
+SCORES = ("valid", "refusal", "toxicity", "sentiment", "pii", "groundedness", "judge", "exact_match", "rouge_l")
+UNSCORED = "unscored"  # the column with the reasons
+
+
+class Unscored(StrEnum):
+    """Why a row has no value of a score."""
+
+    NOT_SAMPLED = "not_sampled"  # the judge is shown a sample, or there is none
+    NOT_APPLICABLE = "not_applicable"  # no context, no content word, or no reference answer
+    FAILED = "failed"  # the scorer was asked and gave no number
+
 
 INTERACTION_SCHEMA = pa.schema(
     [
@@ -28,15 +42,9 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("response_characters", pa.int32(), nullable=False),
         pa.field("response_tokens", pa.int32(), nullable=False),
         pa.field("response_language", pa.string(), nullable=False),
-        # The scores are those of monitoring.metrics.Metric; null: cannot be told for this row.
-        pa.field("valid", pa.float32(), nullable=False),
-        pa.field("refusal", pa.float32(), nullable=False),
-        pa.field("toxicity", pa.float32(), nullable=False),
-        pa.field("sentiment", pa.float32(), nullable=False),
-        pa.field("pii", pa.float32(), nullable=False),
-        pa.field("groundedness", pa.float32()),
-        pa.field("judge", pa.float32()),
-        pa.field("exact_match", pa.float32()),
-        pa.field("rouge_l", pa.float32()),
+        # The scores are those of settings.metrics.Metric; null: none, and `unscored` says why.
+        *(pa.field(score, pa.float32()) for score in SCORES),
+        # For each score that this row lacks, an Unscored; partitions of before scores version 2 lack this column.
+        pa.field(UNSCORED, pa.struct([(score, pa.string()) for score in SCORES])),
     ]
 )

@@ -7,6 +7,8 @@ what it was made of and how good it is.
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import re
 import time
 from collections import Counter, defaultdict
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from nightshift.data.interactions import SCORES, UNSCORED, Unscored
 from nightshift.data.measures import UNDETERMINED, TextMeasures
 from nightshift.data.pii import ORDER, redact
 from nightshift.evaluation.groundedness import groundedness
@@ -32,6 +35,16 @@ MIN_LANGUAGE_WORDS = 4
 # Thai, Lao, Burmese, Khmer, Chinese and Japanese write no spaces: each character counts as a word.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff]")
 SENTIMENT_CHARACTERS = 4_000  # of a response that are looked at: VADER's time grows faster than a text
+
+# Why a row lacks a score that its scorer does not give to every row.
+NOT_FOR_EVERY_ROW = {
+    "groundedness": Unscored.NOT_APPLICABLE,
+    "judge": Unscored.NOT_SAMPLED,
+    "exact_match": Unscored.NOT_APPLICABLE,
+    "rouge_l": Unscored.NOT_APPLICABLE,
+}
+
+log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -68,12 +81,13 @@ class Scorers:
         references: list[str | None],
         finish_reasons: list[str | None],
     ) -> dict[str, list[Any]]:
-        """Return every score as a column: one value for each row, None where it cannot be told.
+        """Return every score as a column: one value for each row, None where it has none.
 
-        All lists are of equal length. Equal texts are scored once.
+        The column `unscored` says for each row why: score -> an Unscored, None where the score is there. A number that
+        is not finite is no score: its scorer failed. All lists are of equal length. Equal texts are scored once.
         """
         columns = self.score_without_judge(prompts, responses, contexts, references, finish_reasons)
-        return columns | {"judge": self.ask_judge(prompts, responses, contexts, references)}
+        return self.with_judge(columns, prompts, responses, contexts, references)
 
     def score_without_judge(
         self,
@@ -83,7 +97,10 @@ class Scorers:
         references: list[str | None],
         finish_reasons: list[str | None],
     ) -> dict[str, list[Any]]:
-        """Return every score but the judge's, as :meth:`score` does; they depend on these rows alone."""
+        """Return every score but the judge's, as :meth:`score` does; they depend on these rows alone.
+
+        In `unscored`, the judge has sampled no row.
+        """
         measures = self._measures
         columns: dict[str, list[Any]] = {
             "prompt_characters": [len(prompt) for prompt in prompts],
@@ -112,17 +129,31 @@ class Scorers:
             columns["exact_match"] = _each(_if_given(exact_match), wanted)
         with self._timed("rouge_l"):
             columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
+        columns[UNSCORED] = _reasons(columns, len(responses))
         return columns
 
-    def ask_judge(
-        self, prompts: list[str], responses: list[str], contexts: list[str | None], references: list[str | None]
-    ) -> list[float | None]:
-        """Return the judge's score of the rows that are in its sample of the night, None for the others.
+    def with_judge(
+        self,
+        columns: dict[str, list[Any]],
+        prompts: list[str],
+        responses: list[str],
+        contexts: list[str | None],
+        references: list[str | None],
+    ) -> dict[str, list[Any]]:
+        """Return the columns of :meth:`score_without_judge` with the judge's score of the rows in its sample of the night.
 
         The sample ends after so many rows: a night's rows must come in their order, all of them to one object.
         """
         with self._timed("judge"):
-            return self._judgements(list(map(Question, prompts, responses, contexts, references)))
+            rows = list(map(Question, prompts, responses, contexts, references))
+            scores = self._judgements(rows)
+        judged = [scores.get(row) for row in rows]
+        reasons = [
+            None if score is not None else Unscored.FAILED if row in scores else Unscored.NOT_SAMPLED
+            for row, score in zip(rows, judged, strict=True)
+        ]
+        unscored = [row | {"judge": reason} for row, reason in zip(columns[UNSCORED], reasons, strict=True)]
+        return columns | {"judge": judged, UNSCORED: unscored}
 
     @contextmanager
     def _timed(self, scorer: str) -> Iterator[None]:
@@ -132,18 +163,17 @@ class Scorers:
         finally:
             self.seconds[scorer] += time.process_time() - start
 
-    def _judgements(self, rows: list[Question]) -> list[float | None]:
-        """The judge's score of the rows whose prompt is in the sample; equal rows are judged once.
+    def _judgements(self, rows: list[Question]) -> dict[Question, float | None]:
+        """The judge's score of the rows whose prompt is in the sample, None where it failed; equal rows are judged once.
 
         A prompt is in it by its digest: the same prompts are judged whichever model answered them.
         """
         if self.judge is None:
-            return [None] * len(rows)
+            return {}
         chosen = [row for row in dict.fromkeys(rows) if _fraction(row.message) < self._judged_share]
         chosen = chosen[: self._judged_rows]
         self._judged_rows -= len(chosen)
-        scores = dict(zip(chosen, self.judge.score(chosen), strict=True))
-        return [scores.get(row) for row in rows]
+        return dict(zip(chosen, self.judge.score(chosen), strict=True))
 
     def _response_language(self, response: str) -> str:
         words = len(response.split()) + len(UNSPACED.findall(response))
@@ -151,6 +181,24 @@ class Scorers:
 
     def _sentiment_of(self, response: str) -> float:
         return float(self._sentiment.polarity_scores(response[:SENTIMENT_CHARACTERS])["compound"])
+
+
+def _reasons(columns: dict[str, list[Any]], rows: int) -> list[dict[str, Unscored | None]]:
+    """Take numbers that are not finite out of the columns, and return why each row lacks each score."""
+    reasons: dict[str, list[Unscored | None]] = {}
+    for score in SCORES:
+        values = columns.get(score, [None] * rows)
+        lacks = NOT_FOR_EVERY_ROW.get(score, Unscored.FAILED)
+        broken = [value is not None and not math.isfinite(value) for value in values]
+        reasons[score] = [
+            Unscored.FAILED if failed else lacks if value is None else None
+            for value, failed in zip(values, broken, strict=True)
+        ]
+        if score in columns:
+            columns[score] = [None if failed else value for value, failed in zip(values, broken, strict=True)]
+        if failures := reasons[score].count(Unscored.FAILED):
+            log.warning("the scorer of %s gave no number for %s of %s rows", score, failures, rows)
+    return [dict(zip(SCORES, row, strict=True)) for row in zip(*reasons.values(), strict=True)]
 
 
 def _each(score: Callable[[Key], Value], rows: Sequence[Key]) -> list[Value]:

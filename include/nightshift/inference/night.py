@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.interactions import INTERACTION_SCHEMA
+from nightshift.data.interactions import INTERACTION_SCHEMA, SCORES, UNSCORED
 from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
 from nightshift.inference.prompts import Prompts
@@ -28,6 +28,7 @@ GROUP_ROWS, GROUP_BYTES = (
 REPETITIVE = [
     *("model", "model_digest", "prompt_version", "finish_reason", "prompt_language", "response_language", "reference"),
     *("valid", "pii", "exact_match", "metadata.key_value.key", "metadata.key_value.value"),
+    *(f"{UNSCORED}.{score}" for score in SCORES),
 ]
 ASKED = ["digest", "id", "timestamp", "metadata", "prompt", "answer", "context"]
 MEASURED = [field.name for field in INTERACTION_SCHEMA if field.name.endswith(("_characters", "_tokens"))] + [
@@ -101,6 +102,7 @@ class InteractionWriter:
         self._reasons: Counter[str] = Counter()
         self._sums = dict.fromkeys(MEASURED, 0.0)
         self._counts: Counter[str] = Counter()
+        self._unscored: dict[str, Counter[str]] = {score: Counter() for score in SCORES}
 
     def write(self, rows: pa.Table, scores: Mapping[str, list[Any]]) -> None:
         """Add rows (as :func:`answered` and :func:`served` yield them) with their scores by name."""
@@ -113,6 +115,10 @@ class InteractionWriter:
         for name in MEASURED:
             self._sums[name] += pc.sum(table[name].cast(pa.float64())).as_py() or 0.0
             self._counts[name] += table.num_rows - table[name].null_count
+        for row in scores[UNSCORED]:
+            for score, reason in row.items():
+                if reason:
+                    self._unscored[score][reason] += 1
         self._held.append(table)
         if sum(held.num_rows for held in self._held) >= GROUP_ROWS or sum(t.nbytes for t in self._held) >= GROUP_BYTES:
             self._flush()
@@ -126,6 +132,11 @@ class InteractionWriter:
     def means(self) -> dict[str, float]:
         """Mean of every measure and score over the rows that have one; what no row has is left out."""
         return {name: round(self._sums[name] / self._counts[name], 6) for name in MEASURED if self._counts[name]}
+
+    @property
+    def unscored(self) -> dict[str, dict[str, int]]:
+        """Rows without a score by why, of each score that some row lacks."""
+        return {score: dict(sorted(counts.items())) for score, counts in self._unscored.items() if counts}
 
     def _flush(self) -> None:
         if self._held:

@@ -43,6 +43,11 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
         {
             **{f"count/{name}": number for name, number in counts.items()},
             **{f"mean/{name}": mean for name, mean in facts["means"].items()},
+            **{
+                f"failed/{score}": reasons["failed"]
+                for score, reasons in facts.get("unscored", {}).items()
+                if "failed" in reasons
+            },
             **{f"cpu_seconds/{name}": spent for name, spent in facts["seconds"].items()},
             **{f"judge/{name}": number for name, number in (facts["judge"] or {}).items()},
             "generation_seconds": seconds,

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.data.interactions import INTERACTION_SCHEMA, UNSCORED
 from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.night import ROWS_AT_ONCE, answered, served
 from nightshift.inference.prompts import Prompts, parts_of
@@ -117,7 +118,9 @@ class SharedScores:
             report(rows)
         folder = scratch(UPath(self.storage))
         try:
-            pq.write_table(pa.table(columns), folder / SCORES, compression="zstd")
+            # Its type is given: where no row lacks a score, there is nothing to tell it by.
+            arrays = columns | {UNSCORED: pa.array(columns[UNSCORED], INTERACTION_SCHEMA.field(UNSCORED).type)}
+            pq.write_table(pa.table(arrays), folder / SCORES, compression="zstd")
             return publish(
                 self._address(stretch.rows),
                 folder,
@@ -151,7 +154,7 @@ class SharedScores:
             for rows in stretch.read(self.prompts, self.folder):
                 columns = scores.slice(start, rows.num_rows).to_pydict()
                 start += rows.num_rows
-                yield rows, columns | {"judge": scorers.ask_judge(*_lists(rows, JUDGED))}
+                yield rows, scorers.with_judge(columns, *_lists(rows, JUDGED))
 
     def drop(self) -> None:
         """Remove what all nodes left; what is gone is gone."""

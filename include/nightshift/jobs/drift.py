@@ -84,13 +84,12 @@ def run(spec: Spec, progress: Progress) -> Result:
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The digests of the models' references, and of those without one, why not."""
     from nightshift.errors import BadInput
-    from nightshift.monitoring.references import reference_partition
-    from nightshift.storage.partition import require_manifest
+    from nightshift.monitoring.references import require_reference
 
     found, lacking = {}, {}
     for model in sorted(models):
         try:
-            found[model] = require_manifest(reference_partition(spec.storage, spec.application.name, model)).digest
+            found[model] = require_reference(spec.storage, spec.application.name, model).digest
         except BadInput as error:
             lacking[model] = str(error)
     return found, lacking

@@ -15,7 +15,6 @@ from nightshift.jobs.progress import Progress
 if TYPE_CHECKING:
     from nightshift.storage.partition import Manifest
 
-VERSION = 1  # of what a reference holds; another one makes it anew
 BATCH_ROWS = 4_096
 
 
@@ -45,7 +44,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadInput: a partition is gone or damaged, or no prompt has a word.
     """
-    from nightshift.monitoring.references import reference_partition
+    from nightshift.monitoring.references import VERSIONS, reference_partition
     from nightshift.storage.partition import digest_of, find, require_manifest
 
     app, snapshot, evaluation = spec.application, UPath(spec.snapshot), UPath(spec.evaluation)
@@ -61,7 +60,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "response_format": app.inference.response_format,
         "segments": app.traffic.segments,
         "judge": app.judge.model_dump(mode="json") if app.judge else None,
-        "version": VERSION,
+        **VERSIONS,
     }
     partition = reference_partition(spec.storage, app.name, spec.model_digest)
     manifest = find(partition, inputs) or _make(spec, partition, inputs, progress)

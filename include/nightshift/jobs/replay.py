@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 REPORT, NUMBERS = "report.html", "replay.json"
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
-VERSION = 1  # of how a replay is judged
+VERSION = 2  # of how a replay is judged
 
 
 class Spec(JobSpec):
@@ -61,7 +61,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
-    from nightshift.monitoring.references import reference_partition
+    from nightshift.monitoring.references import require_reference
     from nightshift.registry.models import find_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import digest_of, find, partition_of, require_manifest
@@ -94,7 +94,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         ),
         progress,
     )
-    reference = require_manifest(reference_partition(spec.storage, name, spec.model_digest))
+    reference = require_reference(spec.storage, name, spec.model_digest)
     inputs = {
         "order": order.number,
         "before": answered.digest,

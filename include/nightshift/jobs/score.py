@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from nightshift.inference.scoring import Scored, SharedScores
     from nightshift.storage.partition import Manifest
 
-VERSION = 1  # raised when the same responses would be scored in another way, so that they are scored again
-
 
 class Spec(JobSpec):
     """The prompts of a night and who answered them.
@@ -153,6 +151,8 @@ def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
 
 
 def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
+    from nightshift.data.interactions import SCORES_VERSION
+
     application = spec.application
     return {
         "prompts": spec.digest,
@@ -162,7 +162,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
         "prompt": application.prompt.model_dump(mode="json"),
         "response_format": application.inference.response_format,
         "judge": application.judge.model_dump(mode="json") if application.judge else None,
-        "version": VERSION,
+        "version": SCORES_VERSION,
     }
 
 
@@ -279,6 +279,7 @@ def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress
             "replay": spec.replay,
             "seconds": {name: round(seconds, 3) for name, seconds in sorted(scorers.seconds.items())},
             "means": writer.means,
+            "unscored": writer.unscored,
             "tokens": sum(part.counts["tokens"] for _, part in parts),
             "generation_seconds": round(sum(part.facts["seconds"] for _, part in parts), 3),
             "engines": sorted({f"{part.facts['engine']} on {part.facts['device']}" for _, part in parts}),

@@ -153,10 +153,13 @@ def _heading(verdict: NightVerdict) -> str:
     """The night in one sentence."""
     if verdict.verdict is Verdict.INSUFFICIENT_DATA:
         return "There is too little to compare"
-    drifted = [one.metric.label for one in verdict.metrics if one.verdict is verdict.verdict]
+    moved = [one for one in verdict.metrics if one.verdict is verdict.verdict]
+    drifted = [one.metric.label for one in moved]
     if verdict.verdict is Verdict.PASS:
         return f"None of {len(verdict.metrics)} metrics left the reference"
     more = f" and {len(drifted) - 3} more" if len(drifted) > 3 else ""
+    if moved and all(one.missing for one in moved):
+        return f"Scores are missing: {', '.join(drifted[:3])}{more}"
     return f"Left the reference: {', '.join(drifted[:3])}{more}"
 
 

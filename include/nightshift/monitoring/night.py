@@ -18,7 +18,7 @@ from nightshift.data.interactions import INTERACTIONS
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
 from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
-from nightshift.monitoring.measured import SAMPLE, measure
+from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder
@@ -41,7 +41,6 @@ from nightshift.storage.partition import (
 from nightshift.verdict import Verdict
 
 NOVEL, VERDICT, REPORT, REPORT_JSON = "novel.parquet", "verdict.json", "report.html", "report.json"
-PROFILE_VERSION = 1  # of what is measured of a night; another one measures it anew
 
 log = logging.getLogger(__name__)
 

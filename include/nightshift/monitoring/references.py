@@ -9,10 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.monitoring.measured import SAMPLE
+from nightshift.data.interactions import SCORES_VERSION
+from nightshift.errors import BadInput
+from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE
 from nightshift.monitoring.profiles import PROFILE, Profile, read_profile
 from nightshift.monitoring.topics import TOPIC_NAMES, TOPIC_VECTORS, Topics, read_topics
 from nightshift.storage.partition import Manifest, fetch, partition_of, require_manifest
+
+VERSION = 1  # of what a reference holds
+# Another version of any of these makes a reference anew: numbers that were made in another way are not compared.
+VERSIONS = {"version": VERSION, "profile": PROFILE_VERSION, "scores": SCORES_VERSION}
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,23 @@ class Reference:
 def reference_partition(storage: str, application: str, model_digest: str) -> UPath:
     """Return the address of a model's reference."""
     return partition_of(storage, application, "references", model_digest[:16])
+
+
+def require_reference(storage: str, application: str, model_digest: str) -> Manifest:
+    """Return the manifest of a model's reference.
+
+    :raises BadInput: it is gone or damaged, or its profile was made by an older version of the scorers or of what is
+        measured.
+    """
+    partition = reference_partition(storage, application, model_digest)
+    manifest = require_manifest(partition)
+    made_by = {name: manifest.inputs.get(name) for name in VERSIONS}
+    if made_by != VERSIONS:
+        older = ", ".join(
+            f"{name} {made_by[name]}, not {VERSIONS[name]}" for name in VERSIONS if made_by[name] != VERSIONS[name]
+        )
+        raise BadInput(f"{partition}: this reference was made by an older version of Nightshift ({older})")
+    return manifest
 
 
 def read_reference(partition: UPath, digest: str, folder: Path) -> Reference:

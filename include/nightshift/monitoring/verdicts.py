@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from nightshift.monitoring.comparison import Comparison, compare
+from nightshift.monitoring.failures import missing_values
 from nightshift.monitoring.profiles import ALL_ROWS, Profile
 from nightshift.monitoring.significance import q_values
 from nightshift.monitoring.wording import clean, number
@@ -32,6 +33,7 @@ class MetricVerdict(Model):
     fail: float
     direction: str = ""  # what changed, in words
     learned: bool = False  # it would be FAIL, but the champion was retrained for this change
+    missing: str = ""  # which values are missing, in words, where that makes it a WARN
 
 
 class SegmentVerdict(Model):
@@ -96,6 +98,10 @@ def judge_night(
           same reference, and must not be FAIL between the two nights: where few rows let both nights pass as equal,
           a metric that was quiet then is not excused now.
 
+        - is WARN at least where its scorer failed on a larger share of the rows than in the reference, by the same floors
+          and significance (failures.py), or where the interval lost it: the reference has values enough, and its share
+          of rows with a value would give the interval enough. Never FAIL for this: no retraining mends a scorer.
+
     The night
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
           could be judged: no data is no pass;
@@ -113,6 +119,11 @@ def judge_night(
         verdict = Verdict.INSUFFICIENT_DATA
     else:
         verdict = worst(one.verdict for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA)
+    if verdict is not Verdict.INSUFFICIENT_DATA:
+        counted = {one.metric: (one.rows, one.reference_rows, one.warn) for one in metrics}
+        missing = missing_values(profile, reference, policy, counted)
+        metrics = sorted((_with_missing(one, missing.get(one.metric)) for one in metrics), key=_badness, reverse=True)
+        verdict = worst([verdict, *(Verdict.WARN for one in metrics if one.missing)])
     segments = _segments(profile, reference, policy)
     return NightVerdict(
         verdict=verdict,
@@ -202,6 +213,15 @@ def _excused(one: MetricVerdict, learned: Collection[Metric]) -> MetricVerdict:
     return one
 
 
+def _with_missing(one: MetricVerdict, missing: str | None) -> MetricVerdict:
+    """Raise a verdict to WARN where values are missing that should be there; what was FAIL stays so."""
+    if not missing:
+        return one
+    if one.verdict in _MOVED:
+        return one.model_copy(update={"missing": missing})
+    return one.model_copy(update={"verdict": Verdict.WARN, "missing": missing, "direction": missing})
+
+
 def _badness(one: MetricVerdict) -> tuple[int, float, str]:
     """Order verdicts on metrics: by verdict, those that were not judged last, then by excess in units of the floor."""
     order = [Verdict.INSUFFICIENT_DATA, Verdict.PASS, Verdict.WARN, Verdict.FAIL]
@@ -241,7 +261,11 @@ def _reasons(
         if count < policy.min_rows:
             reasons.append(f"{whose} has {count:,} rows; {policy.min_rows:,} are needed for a verdict.")
     moved = [one for one in metrics if one.verdict in _MOVED]
+    for one in (one for one in moved if one.missing):
+        reasons.append(f"{_name(one)}: {one.missing}.")
     for one in moved:
+        if one.q_value >= policy.significance or one.excess < one.warn:
+            continue  # only values are missing
         floor = one.fail if one.verdict is Verdict.FAIL else one.warn
         known = " The champion was retrained for this change." if one.learned else ""
         reasons.append(

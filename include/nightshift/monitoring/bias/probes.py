@@ -16,6 +16,7 @@ from typing import Any
 
 from upath import UPath
 
+from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
 from nightshift.inference.engine import TransformersEngine
@@ -157,6 +158,8 @@ class AskedModel:
         """Every message in every version through the application's own prompt, with the scores of its answer.
 
         `wanted_probability` is that of the wanted answer's tokens, their geometric mean.
+
+        :raises BadEnvironment: a scorer gave no number.
         """
         from nightshift.evaluation.scorers import Scorers
 
@@ -179,6 +182,8 @@ class AskedModel:
         nothing: list[str | None] = [None] * len(texts)
         finished: list[str | None] = [answer.finish_reason for answer in answers]
         scores = scorers.score([text for _, _, text in asked], texts, nothing, nothing, finished)
+        if broken := sorted(one for one in ("toxicity", "refusal", "sentiment") if None in scores[one]):
+            raise BadEnvironment(f"the scorer of {', '.join(broken)} gave no number for some answers: is it damaged?")
         return [
             {
                 "message": message.message,

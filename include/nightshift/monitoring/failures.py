@@ -1,0 +1,143 @@
+"""Scores that an interval should have and has not: how often a scorer failed, and which metrics were lost.
+
+Rows whose score failed are counted beside the scores, as `<score>/failed` in a profile. Rows that were not sampled, or to
+which a score does not apply, are no failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nightshift.data.interactions import SCORES, UNSCORED, Unscored
+from nightshift.monitoring.cells import Numbers, histogram
+from nightshift.monitoring.counting import ALL_ROWS
+from nightshift.monitoring.effects import SMALLEST_SCORE_DEVIATION
+from nightshift.monitoring.profiles import Profile, read_batches
+from nightshift.monitoring.significance import chance_of_numbers, q_values
+from nightshift.monitoring.wording import share
+from nightshift.settings.metrics import Metric
+from nightshift.settings.policies import Drift
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How often the scorer of one metric failed, against the reference; `scored` and `failed` rows were to be scored.
+
+    `excess` is the growth of the share of failed rows beyond chance, in the unit of a score's effect (effects.py), so that
+    one failure in a hundred, where there was none, is 0.1.
+    """
+
+    metric: Metric
+    scored: int
+    failed: int
+    reference_scored: int
+    reference_failed: int
+    excess: float
+    q_value: float
+
+    @property
+    def words(self) -> str:
+        """What happened, for people."""
+        return (
+            f"its scorer failed on {share(self.failed / (self.scored + self.failed))} of "
+            f"{self.scored + self.failed:,} rows, "
+            f"{share(self.reference_failed / (self.reference_scored + self.reference_failed))} in the reference"
+        )
+
+
+def missing_values(
+    profile: Profile, reference: Profile, policy: Drift, counted: Mapping[Metric, tuple[int, int, float]]
+) -> dict[Metric, str]:
+    """Return what is missing of the metrics that should have more values, in words for people.
+
+    :param counted: of each metric the rows of the interval and of the reference that have a value, and its WARN floor.
+    """
+    failures = _growing_failures(profile, reference, policy.min_rows)
+    missing = {}
+    for metric, (rows, reference_rows, warn) in counted.items():
+        said = []
+        found = failures.get(metric)
+        if found and found.q_value < policy.significance and found.excess >= warn:
+            said.append(found.words)
+        usual = min(reference_rows, _usual(profile, reference, metric, reference_rows))
+        if rows < policy.min_rows <= usual:
+            said.append(
+                f"the night lost it, {rows:,} of its rows and {reference_rows:,} of the reference have it, "
+                f"{policy.min_rows:,} of each are needed"
+            )
+        if said:
+            missing[metric] = "; ".join(said)
+    return missing
+
+
+def count_failures(file: Path) -> Profile:
+    """Return the rows of each score whose scorer failed, as a profile of `<score>/failed`; those without any are left out.
+
+    :param file: Parquet with the columns of INTERACTION_SCHEMA. One without the column `unscored` is of a time when no
+        reasons were kept: nothing is known to have failed.
+    :raises BadInput: the file cannot be read.
+    """
+    if UNSCORED not in pq.read_schema(file).names:
+        return Profile({})
+    failed = dict.fromkeys(SCORES, 0)
+    for batch in read_batches(file, [UNSCORED]):
+        for score in SCORES:
+            reasons = pc.struct_field(batch[UNSCORED], score)
+            if reasons.null_count < len(reasons):
+                failed[score] += pc.sum(pc.equal(reasons, pa.scalar(Unscored.FAILED.value))).as_py() or 0
+    one = histogram(np.ones(1, np.float32)).cells
+    return Profile(
+        {
+            (ALL_ROWS, f"{score}/{Unscored.FAILED}"): Numbers(one, np.array([rows], np.int64))
+            for score, rows in failed.items()
+            if rows
+        }
+    )
+
+
+def _growing_failures(profile: Profile, reference: Profile, min_rows: int) -> dict[Metric, Failures]:
+    """Return how much more often each scorer failed in the interval than in the reference.
+
+    Only where both sides have at least `min_rows` rows that were to be scored. All are corrected together, apart from
+    the metrics' own changes; a smaller share than in the reference has the p-value 1.
+    """
+    found, p_values, excesses = [], [], []
+    for metric in map(Metric, SCORES):
+        scored, failed = _rows(profile, metric), _rows(profile, f"{metric}/{Unscored.FAILED}")
+        before, failed_before = _rows(reference, metric), _rows(reference, f"{metric}/{Unscored.FAILED}")
+        rows, reference_rows = scored + failed, before + failed_before
+        if min(rows, reference_rows) < max(min_rows, 1):
+            continue
+        was = failed_before / reference_rows
+        unit = max((was * (1 - was)) ** 0.5, SMALLEST_SCORE_DEVIATION)
+        effect = (failed / rows - was) / unit
+        found.append((metric, scored, failed, before, failed_before))
+        if effect <= 0:
+            excesses.append(0.0)
+            p_values.append(1.0)
+            continue
+        counts = np.array([[scored, failed], [before, failed_before]], np.int64)
+        seed = f"{metric}/{Unscored.FAILED}/{rows}/{reference_rows}"
+        chance = chance_of_numbers(np.array([0.0, 1.0]), counts, unit, seed)
+        excesses.append(chance.excess(effect))
+        p_values.append(chance.p_value(effect))
+    corrected = zip(found, excesses, q_values(p_values), strict=True)
+    return {one[0]: Failures(*one, excess, q_value) for one, excess, q_value in corrected}
+
+
+def _usual(profile: Profile, reference: Profile, metric: Metric, reference_rows: int) -> float:
+    """Rows of the interval that would have a value, were it as often there as in the reference."""
+    found = reference.get(metric)
+    return profile.rows() * (reference_rows / max(found.rows + found.missing, 1) if found else 1.0)
+
+
+def _rows(profile: Profile, name: str) -> int:
+    found = profile.get(name)
+    return found.rows if found else 0
