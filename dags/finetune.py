@@ -34,9 +34,6 @@ from nightshift.orchestration.job import job, result_of
 from nightshift.orchestration.retraining import close, due
 from nightshift.settings.application import Training
 
-# When the ledger is asked although no event came: events may be lost.
-LOOK_AT_THE_LEDGER = "30 4 * * *"
-
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
 MODEL = {"model": result_of("train", "model"), "model_digest": result_of("train", "digest")}
@@ -57,8 +54,9 @@ for app in applications_to_parse("finetune"):
         app,
         "finetune",
         "Examples to a registered candidate.",
+        # The ledger is also asked by the clock: events may be lost.
         schedule=AssetOrTimeSchedule(
-            timetable=CronTriggerTimetable(app.retrain or LOOK_AT_THE_LEDGER, timezone="UTC"),
+            timetable=CronTriggerTimetable(app.retrain or app.look("finetune"), timezone=app.timezone),
             assets=retraining_asset(app),
         ),
         params={

@@ -33,9 +33,13 @@ for app in applications_to_parse("nightly_bias"):
         "nightly_bias",
         "Each night, group by group.",
         schedule=AssetOrTimeSchedule(
-            timetable=CronTriggerTimetable("0 6 * * *", timezone="UTC"), assets=interactions_asset(app)
+            timetable=CronTriggerTimetable(app.look("bias"), timezone=app.timezone), assets=interactions_asset(app)
         ),
-        params={"night": optional_day(app, "Night to judge again (UTC); empty: every night that has no report yet")},
+        params={
+            "night": optional_day(
+                app, f"Night to judge again ({app.timezone}); empty: every night that has no report yet"
+            )
+        },
         doc_md=__doc__,
     ):
         bias = job("bias", app, NIGHT, obey_verdict=False)

@@ -31,9 +31,13 @@ for app in applications_to_parse("nightly_drift"):
         "nightly_drift",
         "Each night against what the model knows.",
         schedule=AssetOrTimeSchedule(
-            timetable=CronTriggerTimetable("0 5 * * *", timezone="UTC"), assets=interactions_asset(app)
+            timetable=CronTriggerTimetable(app.look("drift"), timezone=app.timezone), assets=interactions_asset(app)
         ),
-        params={"night": optional_day(app, "Night to judge again (UTC); empty: every night that has no verdict yet")},
+        params={
+            "night": optional_day(
+                app, f"Night to judge again ({app.timezone}); empty: every night that has no verdict yet"
+            )
+        },
         doc_md=__doc__,
     ):
         drift = job("drift", app, NIGHT, obey_verdict=False)

@@ -39,7 +39,7 @@ for app in applications_to_parse("release"):
         "release",
         "Candidate to champion.",
         schedule=AssetOrTimeSchedule(
-            timetable=CronTriggerTimetable("30 5 * * *", timezone="UTC"), assets=candidate_asset(app)
+            timetable=CronTriggerTimetable(app.look("release"), timezone=app.timezone), assets=candidate_asset(app)
         ),
         params={
             "version": Param(

@@ -79,6 +79,13 @@ def test_the_same_rows_are_the_same_partition_wherever_they_lie(spec_of, progres
     assert second.digest == first.digest
 
 
+def test_a_source_is_named_by_the_day_of_the_applications_time_zone(spec_of, progress, mlflow_store):
+    application = spec_of().application.model_copy(update={"timezone": "Europe/Berlin"})
+    result = run(Spec(**{**dict(spec_of()), "application": application, "interval": {"day": "2026-11-02"}}), progress)
+    assert result.rows_in == 1_140  # those of 2026-11-02.csv, although the interval begins on the first, UTC
+    assert result.examples.endswith("/examples/2026-11-01T230000_2026-11-02T230000")
+
+
 def test_other_rows_replace_the_partition(spec_of, progress, mlflow_store, tmp_path):
     drop = tmp_path / "drop.csv"
     lines = (SAMPLE / "2026-11-02.csv").read_text().splitlines(keepends=True)

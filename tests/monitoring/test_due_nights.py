@@ -5,8 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from upath import UPath
 
-from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, inputs_of, lacking, trailing
+from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, expected_night, inputs_of, lacking, trailing
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.clock import Clock
 
 CHAMPION, OTHER = "c" * 64, "o" * 64
 REFERENCES = {CHAMPION: "reference of c", OTHER: "reference of o"}
@@ -108,6 +109,25 @@ def test_a_night_is_missing_when_the_schedule_has_one_and_it_did_not_come(schedu
     app = APP.model_copy(update={"schedule": schedule})
     found = lacking(by, [night(5)], set(), app)
     assert (found.key if found else None) == missing
+
+
+def test_a_night_whose_inference_takes_long_is_not_missing_before_the_applications_grace_is_over():
+    slow = APP.model_copy(update={"clock": Clock(grace_hours=9)})
+    assert lacking(at(7, 8), [night(5)], set(), slow) is None
+    assert lacking(at(7, 9), [night(5)], set(), slow).key == "2026-11-06"
+
+
+def test_a_night_whose_end_the_clock_skips_is_expected_as_airflow_schedules_it():
+    berlin = application(start=date(2026, 1, 1), timezone="Europe/Berlin", schedule="30 2 * * *")
+    skipped = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)  # in place of 02:30 the clock shows 03:30
+    assert expected_night(skipped + timedelta(hours=5), berlin).end == skipped
+    assert expected_night(skipped + timedelta(hours=28), berlin).start == skipped
+
+
+def test_a_night_ends_by_the_clock_of_the_applications_time_zone():
+    tokyo = APP.model_copy(update={"timezone": "Asia/Tokyo", "schedule": "0 6 * * *"})
+    expected = expected_night(at(7, 5), tokyo)  # 06:00 in Tokyo is 21:00 UTC
+    assert (expected.start, expected.end) == (at(5, 21), at(6, 21))
 
 
 def test_a_night_that_cannot_be_read_has_come():

@@ -127,3 +127,21 @@ def test_the_form_of_an_hourly_application_asks_for_a_moment_and_takes_no_day(da
 )
 def test_the_form_says_what_to_type(dag_of, schedule, says):
     assert says in dag_of(schedule).params.get_param("day").description
+
+
+def test_intervals_and_days_are_of_the_applications_time_zone(dag_of):
+    dag = dag_of("'@daily'\ntimezone: Europe/Berlin")
+    assert interval_of_run(dag, day="2026-11-04").key == scheduled(dag, datetime(2026, 11, 4, 12, tzinfo=UTC))
+    assert interval_of_run(dag, day="2026-11-04").start == datetime(2026, 11, 3, 23, tzinfo=UTC)
+    assert interval_of_run(dag, day="2026-10-01").start == datetime(2026, 9, 30, 22, tzinfo=UTC)
+    assert "(Europe/Berlin)" in dag.params.get_param("day").description
+
+
+@pytest.mark.parametrize(
+    ("kind", "minute"), [("finetune", 30), ("nightly_drift", 0), ("release", 30), ("nightly_bias", 0)]
+)
+def test_dags_that_look_by_the_clock_do_so_in_the_applications_zone_and_minute(dag_of, kind, minute):
+    dag_of("'@daily'\ntimezone: Europe/Berlin")
+    timetable = DagBag(FILE.with_name(f"{kind}.py")).dags[f"returns_helper_{kind}"].schedule.timetable
+    assert timetable.timezone == "Europe/Berlin"
+    assert minute < int(timetable.expression.split()[0]) < minute + 30

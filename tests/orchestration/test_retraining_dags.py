@@ -8,6 +8,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 
+from nightshift.settings.clock import Clock
+
 DAGS = Path(__file__).parents[2] / "dags"
 APP = """\
 description: Answers questions about returns.
@@ -47,7 +49,7 @@ def test_only_a_person_or_the_applications_own_schedule_trains_without_an_order(
 
 
 def test_finetune_wakes_for_an_order_and_looks_at_the_ledger_every_night(dags):
-    for name, cron in {"returns": "30 4 * * *", "weekly": "0 3 * * 0"}.items():
+    for name, cron in {"returns": Clock().cron("finetune", "returns"), "weekly": "0 3 * * 0"}.items():
         schedule = dags[f"{name}_finetune"].schedule
         assert schedule.asset_condition.name == f"{name}_retraining"
         assert schedule.timetable.expression == cron

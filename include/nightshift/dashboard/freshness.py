@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from nightshift.dashboard.nights import JudgedNight, start_of
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.records import Monitor
-from nightshift.monitoring.due_nights import GRACE, expected_night
+from nightshift.monitoring.due_nights import expected_night
 from nightshift.settings.application import Application
 from nightshift.storage.partition import Manifest
 
@@ -42,7 +42,7 @@ def freshness(
         late = bool(expected and (not newest or start_of(newest) < expected.start))
         stale = f"{expected.key} is expected and not there" if late and expected else ""
         found.append(Fresh(kind, newest, manifest.created if manifest else None, stale))
-    answered, _ = _newest(store, "interactions", now - GRACE)
+    answered, _ = _newest(store, "interactions", now - timedelta(hours=app.clock.grace_hours))
     for monitor, judged in nights.items():
         newest = judged[-1].interval if judged else ""
         stale = f"{answered} has interactions and no verdict" if answered > newest else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, tzinfo
 from typing import Any
 
 from upath import UPath
@@ -28,6 +28,7 @@ class Published:
     partition: UPath
     manifest: Manifest
     refused: str | None = None
+    zone: tzinfo = UTC
 
     @property
     def key(self) -> str:
@@ -36,9 +37,9 @@ class Published:
 
     @property
     def day(self) -> date:
-        """First day of the partition's data interval."""
+        """First day of the partition's data interval, in the application's time zone."""
         assert self.manifest.interval is not None  # noqa: S101  (every partition of examples has one)
-        return self.manifest.interval.start.date()
+        return self.manifest.interval.start.astimezone(self.zone).date()
 
     @property
     def parent(self) -> Parent:
@@ -66,10 +67,10 @@ class Selection:
         }
 
 
-def published_examples(storage: str, application: str) -> list[Published]:
-    """Return every published partition of examples, in order of time."""
+def published_examples(storage: str, application: str, zone: tzinfo = UTC) -> list[Published]:
+    """Return every published partition of examples, in order of time; their days are of `zone`."""
     found = [
-        Published(partition, manifest, why_not(partition, manifest))
+        Published(partition, manifest, why_not(partition, manifest), zone)
         for partition, manifest in _manifests(partition_of(storage, application, "examples"))
     ]
     return sorted(found, key=lambda published: (published.day, published.key))

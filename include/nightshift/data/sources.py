@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from upath import UPath
@@ -84,9 +85,10 @@ def mapped(columns: Columns) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
-def raw_files(source: Source, interval: Interval, folder: Path) -> list[RawFile]:
+def raw_files(source: Source, interval: Interval, folder: Path, zone: tzinfo = UTC) -> list[RawFile]:
     """Return the files of a source for an interval, in order of their names; copies go to `folder`.
 
+    :param zone: time zone of the interval in names of files; a query always gets UTC.
     :raises NoData: there is no such file.
     :raises BadInput: a name leads elsewhere, is no file, or tells no format; a query is wrong.
     :raises BadEnvironment: storage or database cannot be read.
@@ -94,7 +96,7 @@ def raw_files(source: Source, interval: Interval, folder: Path) -> list[RawFile]
     folder.mkdir(parents=True, exist_ok=True)
     if source.query is not None:
         return [_query(source, interval, folder)]
-    uri = source.uri_for(interval.start, interval.end)
+    uri = source.uri_for(interval.start.astimezone(zone), interval.end.astimezone(zone))
     target = _target(source, uri)
     # Below the folders that the pattern names, the path tells two files of one name apart.
     pattern = target.path if is_local(target) else uri

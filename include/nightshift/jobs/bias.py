@@ -64,7 +64,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     nights = [unreadable_night(key, said) for key, said in broken.items()]
     reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
     if spec.night:
-        wanted = [due_night(night, *digests, app) for night in answered if night.day == spec.night]
+        wanted = [due_night(night, *digests, app) for night in answered if app.day_of(night.interval) == spec.night]
         if not wanted and not any(key.startswith(spec.night.isoformat()) for key in broken):
             nights.append(unpublished_night(spec.night))
     else:

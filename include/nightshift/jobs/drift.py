@@ -110,7 +110,7 @@ def _due(  # noqa: PLR0917
         known = {key: [manifest.inputs for _, manifest in published] for key, published in verdicts.items()}
         return due(answered, known, champion.digest, references, spec.application)
     asked = []
-    for night in (one for one in answered if one.day == spec.night):
+    for night in (one for one in answered if spec.application.day_of(one.interval) == spec.night):
         model = night.model_digest or champion.digest
         if model in references:
             asked.append(Due(night, model, inputs_of(night.digest, references[model], spec.application)))

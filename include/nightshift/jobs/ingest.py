@@ -71,7 +71,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     work = scratch(UPath(spec.storage))
     try:
         try:
-            files = [file for source in sources for file in raw_files(source, interval, work / "sources" / source.name)]
+            files = [
+                file
+                for source in sources
+                for file in raw_files(source, interval, work / "sources" / source.name, application.zone)
+            ]
         except NoData as nothing:
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=str(nothing))
         inputs: dict[str, Any] = {

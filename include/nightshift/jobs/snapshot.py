@@ -51,7 +51,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     name, training = spec.application.name, spec.application.training
     selection = select(
-        published_examples(spec.storage, name),
+        published_examples(spec.storage, name, spec.application.zone),
         published_snapshots(spec.storage, name),
         spec.until,
         spec.window_days or training.window_days,

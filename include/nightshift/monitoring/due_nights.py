@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from croniter import croniter
 from upath import UPath
 
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.schedule import interval_holding
 from nightshift.storage.partition import Manifest, digest_of, partition_of
 
 log = logging.getLogger(__name__)
 
 MOST_NIGHTS = 60  # of the newest that are looked at: a first run over years of traffic ends some time
-GRACE = timedelta(hours=4)  # from the end of an interval until its interactions must be there
-QUARTERLY = "0 0 1 */3 *"  # the one preset of Airflow that croniter does not know
 VERSION = 2  # of how nights are judged; another one judges them all again
 
 
@@ -115,11 +113,11 @@ def expected_night(by: datetime, application: Application) -> Interval | None:
     """Return the newest interval of the application's schedule whose interactions must be there `by` then, if any."""
     if application.schedule is None:
         return None
-    ends = croniter(QUARTERLY if application.schedule == "@quarterly" else application.schedule, by - GRACE)
-    end, start = ends.get_prev(datetime), ends.get_prev(datetime)
-    if start.date() < application.start or (application.end and start.date() > application.end):
-        return None
-    return Interval(start=start, end=end)
+    schedule, zone = application.schedule, application.zone
+    last, _ = interval_holding(schedule, by - timedelta(hours=application.clock.grace_hours), zone)
+    start, end = interval_holding(schedule, last - timedelta(seconds=1), zone)
+    expected = Interval(start=start, end=end)
+    return expected if application.has_data(expected) else None
 
 
 def lacking(

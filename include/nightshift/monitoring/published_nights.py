@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 from upath import UPath
 
@@ -15,13 +15,15 @@ from nightshift.storage.partition import Manifest, partition_of, read_manifest
 def published_interactions(
     storage: str, application: str, newest: int, also: date | None = None
 ) -> tuple[list[Answered], dict[str, str]]:
-    """Return the `newest` nights of interactions and those of the day `also`, and what is wrong with unreadable ones.
+    """Return the `newest` nights of interactions and those around the day `also`, and what is wrong with unreadable ones.
 
     The second value says it by the night's key. Keys begin with their date, so names are enough to find the newest.
     """
     folder = partition_of(storage, application, "interactions")
     names = names_in(folder)
-    wanted = {*names[-newest:], *(name for name in names if also and name.startswith(also.isoformat()))}
+    # Keys are in UTC: the day of another time zone may begin on the day before or after.
+    near = tuple((also + timedelta(days=days)).isoformat() for days in (-1, 0, 1)) if also else ()
+    wanted = {*names[-newest:], *(name for name in names if near and name.startswith(near))}
     found, broken = [], {}
     for name in sorted(wanted):
         try:

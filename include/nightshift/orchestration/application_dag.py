@@ -49,7 +49,7 @@ def application_dag(app: Application, name: str, summary: str, **arguments: Any)
     return DAG(
         dag_id=f"{app.name}_{name}",
         description=f"{summary} {app.description}",
-        start_date=datetime.combine(app.start, time(), UTC),
+        start_date=datetime.combine(app.start, time(), app.zone).astimezone(UTC),
         default_args={
             "owner": app.owner,
             "retries": 2,
@@ -93,8 +93,8 @@ def daily(app: Application, doing: str) -> dict[str, Any]:
     :param doing: what the form says about the interval, as in "to ingest".
     """
     return {
-        "schedule": CronDataIntervalTimetable(app.schedule, timezone="UTC") if app.schedule else None,
-        "end_date": datetime.combine(app.end, time.max, UTC) if app.end else None,
+        "schedule": CronDataIntervalTimetable(app.schedule, timezone=app.timezone) if app.schedule else None,
+        "end_date": datetime.combine(app.end, time.max, app.zone).astimezone(UTC) if app.end else None,
         "catchup": app.catch_up,
         "max_active_runs": 2,
         "params": {"day": optional_interval(app, doing)},

@@ -41,11 +41,11 @@ def optional_interval(app: Application, doing: str) -> Param:
     """
     schedule, kind = app.schedule, "date"
     if schedule in {None, "@daily", "0 0 * * *"}:
-        asked = f"Day {doing} (UTC)"
+        asked = f"Day {doing} ({app.timezone})"
     elif at_most_once_a_day(schedule):
         asked = (
-            f"Day {doing} (UTC): stands for the interval of `{schedule}` that begins on this day; a day within one means "
-            "it, too"
+            f"Day {doing} ({app.timezone}): stands for the interval of `{schedule}` that begins on this day; a day "
+            "within one means it, too"
         )
     else:
         kind = "date-time"

@@ -6,11 +6,13 @@ a dozen lines is complete. Reading the files, and saying what is wrong with them
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.fields import Model, Name, Share
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
@@ -132,6 +134,11 @@ class Application(Model):
         "@daily",
         description="when a night ends, is ingested and answered: a cron expression or preset; null: by hand only",
     )
+    timezone: TimeZone = Field(
+        "UTC",
+        description="time zone, as Europe/Berlin, of `schedule`, `retrain`, `clock`, and of days and times in forms",
+    )
+    clock: Clock = Field(Clock(), description="when DAGs look without an event, and when a night counts as missing")
     start: date = Field(date(2026, 1, 1), description="first day with data")
     end: date | None = Field(None, description="last day with data; empty: it goes on")
     catch_up: bool = Field(True, description="ingest the days since `start` that were missed, once ingest is unpaused")
@@ -180,21 +187,35 @@ class Application(Model):
 
         :raises ValueError: it is no day and no moment, means several intervals, or one outside of `start` and `end`.
         """
-        start, end = interval_meant(typed, self.schedule, UTC)
+        start, end = interval_meant(typed, self.schedule, self.zone)
         interval = Interval(start=start, end=end)
         if self.has_data(interval):
             return interval
         of = f"of `{self.schedule}` " if self.schedule else ""
         first = self.start
         if self.schedule:
-            midnight = datetime.combine(first, time(), UTC)
-            first = next_end(self.schedule, midnight - timedelta(seconds=1), UTC).date()
+            midnight = datetime.combine(first, time(), self.zone)
+            begin = next_end(self.schedule, midnight - timedelta(seconds=1), self.zone)
+            first = begin.astimezone(self.zone).date()
         last = f", and the last on {self.end} or before (`end`)" if self.end else ""
         raise ValueError(f"{typed} means an interval {of}without data: the first begins {first}{last}")
 
+    @property
+    def zone(self) -> tzinfo:
+        """The application's time zone."""
+        return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
+
+    def look(self, look: Look) -> str:
+        """Return when a DAG looks although no event woke it: a cron expression in the application's time zone."""
+        return self.clock.cron(look, self.name)
+
+    def day_of(self, interval: Interval) -> date:
+        """Return the day, in the application's time zone, on which an interval begins."""
+        return interval.start.astimezone(self.zone).date()
+
     def has_data(self, interval: Interval) -> bool:
         """Whether an interval begins on a day from `start` to `end`, as those of scheduled runs do."""
-        day = interval.start.date()
+        day = self.day_of(interval)
         return self.start <= day and (self.end is None or day <= self.end)
 
     @model_validator(mode="after")

@@ -97,7 +97,7 @@ def interval_meant(typed: str, schedule: str | None, zone: tzinfo) -> tuple[date
         if day is None:
             raise ValueError(f"{typed} is a moment, and without a `schedule` intervals are days: give a day")
         return moment, over
-    start, end = _holding(schedule, moment, zone)
+    start, end = interval_holding(schedule, moment, zone)
     begun = [begin for begin in (start, end, next_end(schedule, end, zone)) if day and moment <= begin < over]
     if len(begun) > 1:
         raise ValueError(
@@ -107,8 +107,9 @@ def interval_meant(typed: str, schedule: str | None, zone: tzinfo) -> tuple[date
     return (begun[0], next_end(schedule, begun[0], zone)) if begun else (start, end)
 
 
-def _holding(schedule: str, moment: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
-    """The interval that holds a moment; from end to end as Airflow goes, which is not the same way back where clocks move."""
+def interval_holding(schedule: str, moment: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return start and end (UTC) of the interval that holds a moment."""
+    # From end to end as Airflow goes: where clocks are moved, the way back is another one.
     start = previous_end(schedule, moment - LONGEST_MOVE, zone)
     while (end := next_end(schedule, start, zone)) <= moment:
         start = end

@@ -1,0 +1,69 @@
+"""The clock of an application: its time zone, and when its DAGs look although no event woke them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from nightshift.settings.fields import Model
+
+Look = Literal["finetune", "drift", "release", "bias"]
+FIRST: dict[Look, tuple[int, int]] = {"finetune": (4, 30), "drift": (5, 0), "release": (5, 30), "bias": (6, 0)}
+SPREAD_MINUTES = 30  # over which applications that say nothing are spread
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        close = difflib.get_close_matches(name, available_timezones(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "write one such as Europe/Berlin"
+        raise ValueError(f"is no time zone of the tz database; {hint}") from None
+    return name
+
+
+def _time_of_day(value: Any) -> Any:
+    """Take what YAML 1.1 makes of an unquoted 12:30, a number to the base of sixty."""
+    text = f"{value // 60:02}:{value % 60:02}" if isinstance(value, int) and value >= 60 else str(value)
+    if value is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError("is no time of day such as 05:30")
+    return value if value is None else text
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
+TimeOfDay = Annotated[str | None, BeforeValidator(_time_of_day)]
+
+
+class Clock(Model):
+    """When an application's DAGs look on their own (in its time zone), and when a night counts as missing."""
+
+    finetune: TimeOfDay = Field(
+        None, description="when finetune looks for an order that no event told of; empty: from 04:30 to 04:59"
+    )
+    drift: TimeOfDay = Field(
+        None, description="when nightly_drift looks for missing nights; empty: from 05:00 to 05:29"
+    )
+    release: TimeOfDay = Field(
+        None, description="when release looks for a candidate that no event told of; empty: from 05:30 to 05:59"
+    )
+    bias: TimeOfDay = Field(None, description="when nightly_bias looks for missing nights; empty: from 06:00 to 06:29")
+    grace_hours: float = Field(
+        4,
+        ge=0,
+        le=720,
+        description="hours from the end of an interval until its interactions, then its verdict, are due",
+    )
+
+    def cron(self, look: Look, application: str) -> str:
+        """Return when a DAG looks, as a cron expression; without a setting it follows from the application's name."""
+        if time := getattr(self, look):
+            hour, minute = map(int, time.split(":"))
+        else:
+            hour, minute = FIRST[look]
+            minute += int(hashlib.sha256(application.encode()).hexdigest(), 16) % SPREAD_MINUTES
+        return f"{minute} {hour} * * *"
