@@ -4,8 +4,9 @@
 Answers what users asked in one data interval, and scores every answer: the interactions that drift and bias are
 measured on.
 
-1. **ingest** makes the prompts' partition: the application's `traffic.sources`, or, without any, the examples of the
-   interval, whose rows of the split `traffic` are replayed. What the ingest DAG made is found and not made again.
+1. **ingest** makes the prompts' partition of the application's `traffic.sources`. Without any it is **examples** in its
+   place: it waits for the examples of the interval, which the ingest DAG alone makes, and whose rows of the split
+   `traffic` are replayed. If none come the night is skipped, and says why.
 2. **generate** lets the champion answer, one task a shard. A killed task goes on with its next part. Without a champion
    the night is skipped. An application whose responses a serving system logged has no such task.
 3. **score** measures every interaction: length, language, format, refusal, toxicity, sentiment, personal data,
@@ -19,15 +20,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import task
+from airflow.sdk import BaseOperator, task
 
 from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import interactions_asset
+from nightshift.orchestration.examples_sensor import ExamplesSensor
 from nightshift.orchestration.job import job, result_of
 from nightshift.orchestration.job_task import JobTask
 from nightshift.settings.application import Application
-
-PROMPTS = {"prompts": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
 
 
 @task
@@ -40,18 +40,25 @@ def record(night: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
     }
 
 
-def shards_of(app: Application) -> list[JobTask]:
+def prompts_of(app: Application) -> BaseOperator:
+    """The task that has the prompts' partition; its result says which. Examples are made by the ingest DAG alone."""
+    if app.traffic.sources:
+        return job("ingest", app, {"interval": INTERVAL, "part": "traffic"})
+    return ExamplesSensor(task_id="examples", app=app, interval=INTERVAL)
+
+
+def shards_of(app: Application, prompts: dict[str, str]) -> list[JobTask]:
     """The tasks that generate; none where the responses are already there."""
     if app.traffic.served_elsewhere:
         return []
     count = app.inference.shards
     if count == 1:
-        return [job("generate", app, {**PROMPTS, "run": "{{ run_id }}"})]
+        return [job("generate", app, {**prompts, "run": "{{ run_id }}"})]
     return [
         job(
             "generate",
             app,
-            {**PROMPTS, "shard": shard, "shards": count, "run": "{{ run_id }}"},
+            {**prompts, "shard": shard, "shards": count, "run": "{{ run_id }}"},
             task_id=f"generate_{shard}",
         )
         for shard in range(count)
@@ -66,16 +73,16 @@ for app in applications_to_parse("batch_inference"):
         **daily(app, "to answer"),
         doc_md=__doc__,
     ):
-        part = "traffic" if app.traffic.sources else "examples"
-        ingest = job("ingest", app, {"interval": INTERVAL, "part": part})
-        shards = shards_of(app)
+        prompts = prompts_of(app)
+        where = {"prompts": result_of(prompts.task_id, "examples"), "digest": result_of(prompts.task_id, "digest")}
+        shards = shards_of(app, where)
         answers = {
             "responses": result_of(shards[0].task_id, "responses"),
             "model": result_of(shards[0].task_id, "model"),
             "model_digest": result_of(shards[0].task_id, "model_digest"),
         } if shards else {}  # fmt: skip
-        score = job("score", app, {**PROMPTS, **answers})
+        score = job("score", app, {**where, **answers})
 
-        ingest >> [*shards, score]
+        prompts >> [*shards, score]
         shards >> score
         record.override(outlets=[interactions_asset(app)])(score.output)

@@ -72,6 +72,8 @@ def test_a_training_whose_node_is_killed_in_the_middle_ends_with_the_weights_of_
 def test_a_night_is_answered_and_scored_by_two_nodes(ingested, api, start):
     # Unpaused, the DAG releases by itself what nobody asked for yet.
     assert ended(api, "pair_release", start("pair_release"), 900)["promote"]["state"] in {"success", "skipped"}
+    run = start("pair_ingest", day="2026-11-03")
+    assert ended(api, "pair_ingest", run, 600)["ingest"]["state"] == "success"
     run = start("pair_batch_inference", day="2026-11-03")
     tasks = ended(api, "pair_batch_inference", run, 900)
     assert (tasks["generate"]["state"], tasks["score"]["state"]) == ("success", "success")

@@ -59,6 +59,13 @@ class Clock(Model):
         description="hours from the end of an interval until its interactions, then its verdict, are due",
     )
 
+    wait_hours: float = Field(
+        4,
+        gt=0,
+        le=720,
+        description="hours that batch_inference waits for the examples of its interval (ingest makes them), before it is skipped",
+    )
+
     def cron(self, look: Look, application: str) -> str:
         """Return when a DAG looks, as a cron expression; without a setting it follows from the application's name."""
         if time := getattr(self, look):
