@@ -111,7 +111,7 @@ def test_a_slot_goes_to_the_evaluation_of_one_application_before_the_training_of
 def test_no_task_of_a_second_waits_for_a_job(dags):
     pools = {task.task_id: task.pool for dag in dags.values() for task in dag.tasks if dag.dag_id not in HOUSEKEEPING}
     deciding = {"due", "close", "step_in", "retraining"}
-    light = {"accept", "record", "announce", "wake", "verdict", "approve", *deciding}
+    light = {"accept", "record", "announce", "wake", "verdict", "approve", "examples", *deciding}
     assert {name for name, pool in pools.items() if pool == "nightshift_light"} == light
     trained = {"train", "evaluate", "reference", "replay"}
     assert {name for name, pool in pools.items() if pool == "nightshift_training"} == trained
