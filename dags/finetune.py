@@ -5,7 +5,8 @@ Trains a candidate on the accepted examples of an application, judges it, and re
 
 1. **due** asks the ledger whether a retraining is ordered, and claims it for this run. The reason and the reports that
    led to it are in its log. Whatever woke this DAG: without an order the run ends here, skipped with "nothing due",
-   unless a person or the application's own `retrain` schedule started it.
+   unless a person or the application's own `retrain` schedule started it. A model that the run before trained and could
+   not register is taken up and not trained again.
 2. **snapshot** gathers the training set from the manifests of the newest days, and the held-out rows that no training
    set holds.
 3. **train** fine-tunes the base model with DeepSpeed. Loss, learning rate, tokens per second and memory are live in
@@ -72,7 +73,11 @@ for app in applications_to_parse("finetune"):
         doc_md=__doc__,
     ):
         claimed = due(app.name, unasked)
-        snapshot = job("snapshot", app, rendered(["until", "window_days", "min_examples"]))
+        snapshot = job(
+            "snapshot",
+            app,
+            {**rendered(["until", "window_days", "min_examples"]), "of_model": result_of("due", "model")},
+        )
         train = job(
             "train",
             app,

@@ -16,7 +16,7 @@ from nightshift.errors import BadInput
 from nightshift.jobs.snapshot import Spec, run
 from nightshift.settings.application import Application, Training
 from nightshift.settings.intake import Source
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
 from nightshift.verdict import Verdict
 
 APPLICATION = Application(
@@ -53,6 +53,25 @@ QUESTIONS = [
     "A direct debit appeared in my statement that I never agreed to.",
     "What documents do you need before my identity is verified?",
 ]
+
+
+def test_a_model_that_was_trained_before_keeps_its_snapshot_when_newer_days_came(
+    publish_day, snapshot, storage, tmp_path
+):
+    rows = [(text, "a", "train") for text in QUESTIONS[:4]] + [(QUESTIONS[4], "a", "held_out")]
+    publish_day("2026-11-02", rows)
+    first = snapshot()
+    (tmp_path / "output").mkdir()
+    model = partition_of(storage, "app", "models", "m1")
+    parents = [Parent(uri=first.snapshot, digest=first.digest)]
+    publish(model, tmp_path / "output", kind="model", application="app", inputs={}, counts={}, parents=parents)
+    publish_day("2026-11-03", [("A question of the next day, which the model did not see", "b", "train")])
+
+    again = snapshot(of_model=str(model))
+
+    assert (again.snapshot, again.digest, again.days) == (first.snapshot, first.digest, ["2026-11-02"])
+    assert snapshot().digest != first.digest
+    assert snapshot(of_model=f"{model}-gone").digest == snapshot().digest
 
 
 def test_nothing_is_judged_on_a_row_that_any_day_trained_on(publish_day, snapshot, tmp_path):

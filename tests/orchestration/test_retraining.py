@@ -128,7 +128,7 @@ def test_an_order_is_due_once_with_its_reason_and_reports(storage):
     decision = trip(storage)
     result = ask()
     assert result == {
-        "order": 1, "decision": decision.id, "reports": ["memory://report/22"], "reason": decision.reason
+        "order": 1, "decision": decision.id, "reports": ["memory://report/22"], "reason": decision.reason, "model": None
     }  # fmt: skip
     # The event came twice, and the task was tried again.
     assert ask() == result
@@ -227,6 +227,61 @@ def test_a_run_that_a_person_marked_as_failed_ends_as_failed_and_blocks_nobody(s
     assert result["failed"] == "asset_triggered__1 was marked as failed by hand"
     assert ledger.outcome(1).result == "cancelled"
     assert trip(storage, day=23).order == 2
+
+
+MODEL = {"train": {"model": "memory://models/m1", "seconds": 60.0, "processes": 1}}
+UNREGISTERED = states(register="failed")
+
+
+@pytest.fixture
+def unregistered(shown, storage):
+    """An order whose model was trained by the first run and could not be registered."""
+    trip(storage)
+    ask()
+    end(1, states=UNREGISTERED, **MODEL)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unregistered")
+def test_the_next_run_registers_a_model_that_was_trained_and_not_registered(ledger):
+    taken_up = ask("scheduled__next")
+    assert (taken_up["order"], taken_up["model"]) == (1, "memory://models/m1")
+    assert "was not registered" in taken_up["reason"]
+    end(1, "scheduled__next", states=states(register="success"), register={"version": "7", "verdict": "PASS"}, **MODEL)
+    assert ledger.outcome(1).result == "registered"
+    assert "skipped" in ask("scheduled__later")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unregistered")
+def test_a_newer_order_for_drift_takes_that_model_and_one_by_a_person_trains_anew(storage):
+    trip(storage, 23)
+    second = ask("asset_triggered__2")
+    assert (second["order"], second["model"]) == (2, "memory://models/m1")
+    end(2, "asset_triggered__2", states=UNREGISTERED, **MODEL)
+    wish("force")
+    forced = ask("asset_triggered__3")
+    assert (forced["order"], forced["model"]) == (3, None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unregistered")
+def test_a_training_that_a_person_asks_for_is_of_the_newest_rows():
+    by_hand = ask("manual__1", user="ana")
+    assert (by_hand["order"], by_hand["model"]) == (None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unregistered")
+def test_a_model_that_nobody_registered_for_days_is_given_up(storage, ledger):
+    outcome = ledger.outcome(1)
+    ledger.replace(outcome.model_copy(update={"ended": outcome.ended - timedelta(hours=49)}))
+    assert "skipped" in ask("scheduled__next")
+    # Another order that failed with it does not begin the days anew.
+    trip(storage, 23)
+    assert ask("asset_triggered__2")["model"] is None
+    end(2, "asset_triggered__2", states=UNREGISTERED, **MODEL)
+    assert "skipped" in ask("scheduled__last")
 
 
 @pytest.mark.slow

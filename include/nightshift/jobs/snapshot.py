@@ -27,6 +27,9 @@ class Spec(JobSpec):
     until: date | None = Field(None, description="last day of examples, included; empty: the newest accepted")
     window_days: int | None = Field(None, ge=1, le=3650, description="days up to `until`; empty: the application's")
     min_examples: int | None = Field(None, ge=1, description="training examples asked for; empty: the application's")
+    of_model: str | None = Field(
+        None, description="URI of a model that is trained already: its own snapshot, whatever days came since"
+    )
 
 
 class Result(JobResult):
@@ -42,7 +45,7 @@ class Result(JobResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Publish the snapshot of the newest accepted days, or find it.
+    """Publish the snapshot of the newest accepted days, or find it; or find that of a model which is trained already.
 
     :raises BadInput: a partition is damaged.
     """
@@ -50,6 +53,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.storage.partition import digest_of, find, partition_of
 
     name, training = spec.application.name, spec.application.training
+    if spec.of_model and (known := _snapshot_of(spec.of_model)):
+        return known
     selection = select(
         published_examples(spec.storage, name, spec.application.zone),
         published_snapshots(spec.storage, name),
@@ -80,6 +85,32 @@ def run(spec: Spec, progress: Progress) -> Result:
         reason=reason,
         snapshot=str(partition) if enough else None,
         digest=manifest.digest if enough else None,
+        train_examples=train,
+        held_out_examples=held_out,
+        days=days,
+    )
+
+
+def _snapshot_of(model: str) -> Result | None:
+    """What a model was trained on; None where the model or its snapshot is gone."""
+    from nightshift.errors import BadInput
+    from nightshift.storage.partition import require_manifest
+
+    try:
+        trained = require_manifest(UPath(model))
+        if not trained.parents:
+            return None
+        partition = UPath(trained.parents[0].uri)
+        manifest = require_manifest(partition, trained.parents[0].digest)
+    except BadInput as error:
+        log.warning("%s is not taken up: %s", model, error)
+        return None
+    train, held_out, days = manifest.counts["train"], manifest.counts["held_out"], manifest.facts["days"]
+    return Result(
+        verdict=Verdict.PASS,
+        reason=f"{train:,} training and {held_out:,} held-out examples, on which {model} was trained",
+        snapshot=str(partition),
+        digest=manifest.digest,
         train_examples=train,
         held_out_examples=held_out,
         days=days,

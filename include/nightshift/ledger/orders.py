@@ -112,6 +112,22 @@ def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Orde
     return None, "no retraining is ordered"
 
 
+def unregistered(ledger: Ledger, now: datetime, within: timedelta) -> tuple[Order, Outcome] | None:
+    """Return the newest order that ended, when its model was trained and could not be registered, not long ago.
+
+    :param within: how long ago the first order with this model may have failed: one that can never be registered is given up.
+    """
+    orders = ledger.orders()
+    ended = ledger.outcomes(orders)
+    if not ended:
+        return None
+    outcome = ended[max(ended)]
+    if outcome.result != "failed" or not outcome.model:
+        return None
+    first = min(one.ended for one in ended.values() if one.model == outcome.model)
+    return (orders[outcome.number], outcome) if now - first < within else None
+
+
 def close(ledger: Ledger, outcome: Outcome) -> Outcome:
     """Keep how an order ended, and return what is kept.
 

@@ -25,24 +25,36 @@ log = logging.getLogger(__name__)
 def due(application: str, unasked: Collection[str], **context: Any) -> dict[str, Any]:
     """Claim the open order for this run, or find that it has it already; without one, go on only where somebody asked.
 
+    A model that the run before trained and could not register is taken up, for its own order or for the next one that drift
+    led to. A person who asks for a training gets one of the newest rows.
+
     :param unasked: the types of runs that nobody asked for: they train only for an order.
-    :return: `order` and `decision` (None: it trains without one), `reason`, and `reports`, the URIs that led to it.
+    :return: `order` and `decision` (None: it trains without one), `reason`, `reports`, the URIs that led to it, and `model`,
+        the URI of one that is trained already.
     :raises AirflowSkipException: nothing is due.
     """
     ti, dag_run = context["ti"], context["dag_run"]
     with deciding(application, context) as (app, ledger):
-        order, told = orders.claim(ledger, ti.dag_id, ti.run_id, datetime.now(UTC))
+        now, person = datetime.now(UTC), dag_run.triggering_user_name
+        order, told = orders.claim(ledger, ti.dag_id, ti.run_id, now)
+        within = timedelta(hours=app.retraining.lost_after_hours)
+        left, model = None if person else orders.unregistered(ledger, now, within), None
+        if left and (order is None or order.number == left[0].number or order.decision.code != "forced"):
+            order, model = order or left[0], left[1].model
+            told = (
+                f"{order.decision.reason}; {model} was trained for retraining {left[0].number} and was not registered"
+            )
         if order is None and dag_run.run_type in unasked:
             reason = f"nothing due: {told}"
-            ti.xcom_push("return_value", {**NOTHING, "reason": reason})
+            ti.xcom_push("return_value", {**NOTHING, "reason": reason, "model": None})
             raise AirflowSkipException(reason)
         if order is None:
             log.info("%s", told)
-            return {**NOTHING, "reason": f"{dag_run.triggering_user_name or 'the schedule'} asked for a training"}
+            return {**NOTHING, "reason": f"{person or 'the schedule'} asked for a training", "model": None}
         log.info("retraining %d, ordered %s: %s", order.number, f"{order.created:%Y-%m-%d %H:%M} UTC", told)
         for report in order.decision.reports:
             log.info("report: %s", report)
-        result = _ordered(order, told)
+        result = {**_ordered(order, told), "model": model}
         tell(app, "due", result, context)
         return result
 
