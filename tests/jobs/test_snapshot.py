@@ -210,7 +210,7 @@ def test_nothing_is_left_in_scratch_by_success_or_by_a_damaged_day(publish_day, 
 
 DIE_AT = """
 import os, signal, sys
-from nightshift.data import partition
+from nightshift.storage import partition
 from nightshift.jobs.contract import perform, read_spec
 from nightshift.jobs.progress import Progress
 
