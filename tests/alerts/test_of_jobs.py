@@ -56,6 +56,20 @@ def test_a_normal_night_says_nothing_but_what_it_ends():
     assert said("drift", nights()) == []  # a look that found nothing to judge
 
 
+def test_an_alert_of_drift_names_its_kind_and_one_of_a_night_without_kinds_does_not():
+    concept = night("FAIL", failing=["exact_match"], worst="exact_match", kinds=["concept drift"])
+    titles = []
+    for result in (nights(concept), nights(concept.model_copy(update={"kinds": []}))):
+        (alert,) = (
+            one for one in alerts_of("drift", DAY, result.model_dump(mode="json"), TOLD) if not one.good and one.night
+        )
+        titles.append(alert.title)
+    assert titles == [
+        "concept drift in the night 2026-11-21, worst in exact_match",
+        "drift in the night 2026-11-21, worst in exact_match",
+    ]
+
+
 def test_rejected_data_says_why_and_leaves_nothing_to_say_of_the_failed_run():
     result = validate.Result(verdict="FAIL", reasons=["12 % empty"], measures={}, data_docs="d", run_url="")
     (alert,) = alerts_of("validate", DAY, result.model_dump(mode="json"), TOLD)

@@ -66,6 +66,11 @@ def test_two_of_the_three_newest_nights_failing_lead_to_a_retraining_that_says_w
     assert decision.numbers["nights_failed"] == 2
 
 
+def test_a_retraining_says_what_kind_of_drift_led_to_it():
+    failed = [one.model_copy(update={"kinds": ["concept drift"]}) for one in nights("FAIL", "FAIL")]
+    assert "2026-11-23 by concept drift in exact_match; 2026-11-22 by" in decided(*failed).reason
+
+
 @pytest.mark.parametrize(
     ("verdicts", "code"),
     [

@@ -131,7 +131,7 @@ def test_a_drifted_night_says_what_left_the_reference_and_shows_what_is_new(comp
     report = report_of(compared)
     assert compared.verdict.verdict is Verdict.FAIL
     read = section_of(report.html)
-    assert "Left the reference: " in read.text
+    assert "Data drift: " in read.text
     assert "bitcoin" in read.text
     assert "prompts lie farther from every topic than 95% of the reference do (5% by chance)" in " ".join(
         read.text.split()

@@ -84,7 +84,8 @@ def test_a_metric_that_drifted_keeps_its_fail_where_its_scorer_fails_too(profile
     )
     night = judge_night(low, profiled(14), Drift())
     assert night.failing == [Metric.TOXICITY]
-    assert len([reason for reason in night.reasons if reason.startswith("Toxicity: ")]) == 2
+    assert night.reasons[0].startswith("Toxicity: its scorer failed on 50 % of 1,000 rows")
+    assert night.reasons[1].startswith("Output drift: toxicity, mean 0.")
 
 
 def test_a_night_that_was_scored_before_reasons_were_kept_is_read_and_has_no_failures(profiled):

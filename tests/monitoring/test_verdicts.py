@@ -11,7 +11,7 @@ import pytest
 from nightshift.monitoring.cells import Numbers
 from nightshift.monitoring.profiles import ALL_ROWS, Profile, merge, profile_of
 from nightshift.monitoring.verdicts import NightVerdict, judge_night
-from nightshift.settings.metrics import Metric
+from nightshift.settings.metrics import DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
 
@@ -88,7 +88,19 @@ def test_new_topics_fail_the_night_and_are_named(messages, reference):
     assert night.verdict is Verdict.FAIL
     assert night.worst is Metric.PROMPT_TOPIC
     assert night.failing == [Metric.PROMPT_TOPIC]
-    assert "crypto wallets 0 % → 25 %" in night.reasons[0]
+    assert night.kinds == [DriftKind.DATA]
+    assert night.reasons[0].startswith("Data drift: prompt topic, crypto wallets 0 % → 25 %")
+
+
+def test_longer_answers_are_output_drift_and_a_quiet_night_has_no_kind(messages, reference):
+    longer = drawn(messages, 400, 31, response_characters=lambda lengths: lengths + lengths.std())
+    assert judge_night(longer, reference, Drift()).kinds == [DriftKind.OUTPUT]
+    assert judge_night(drawn(messages, 400, 32), reference, Drift()).kinds == []
+
+
+def test_a_verdict_that_was_kept_before_kinds_were_named_is_read(messages, reference):
+    kept = judge_night(drawn(messages, 300, 4), reference, Drift()).model_dump(mode="json", exclude={"kinds"})
+    assert NightVerdict.model_validate(kept).kinds == []
 
 
 def test_a_change_that_the_champion_was_retrained_for_fails_no_further_night_but_a_new_one_does(messages, reference):
@@ -137,6 +149,9 @@ def test_answers_going_bad_with_inputs_unchanged_fail_the_night(messages, refere
     wrong = drawn(messages, 400, 5, exact_match=lambda scores: scores * (np.arange(len(scores)) % 5 > 0))
     night = judge_night(wrong, reference, Drift())
     assert night.failing == [Metric.EXACT_MATCH]
+    assert night.kinds == [DriftKind.CONCEPT]
+    assert night.reasons[0].startswith("Concept drift: exact match, mean 0.")
+    assert "while the inputs are unchanged" in night.reasons[0]
     assert verdict_on(night, "prompt_characters").verdict is Verdict.PASS
 
 

@@ -137,10 +137,11 @@ def _night(kind: Kind, night: Mapping[str, Any], told: Told) -> Iterator[Alert]:
     common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": night["reasons"], "links": links}
     if verdict == Verdict.FAIL:
         worst = f", worst in {night['worst']}" if night["worst"] else ""
+        what = " and ".join(night.get("kinds", [])) or kind
         yield told.alert(
             kind,
             Severity.CRITICAL if kind is Kind.BIAS else Severity.WARNING,
-            f"{kind} in the night {name}{worst}",
+            f"{what} in the night {name}{worst}",
             todo="read the report: what moved, and since when. The ledger says whether a retraining follows; the DAG "
             f"{told.application.name}_retraining forces or snoozes one",
             condition=failing,

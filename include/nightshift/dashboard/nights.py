@@ -34,6 +34,7 @@ class JudgedNight:
     model_version: str
     rows: int
     failing: tuple[str, ...]
+    kinds: tuple[str, ...]  # of drift; verdicts of before have none
     worst: str
     worst_segment: str
     reasons: tuple[str, ...]
@@ -190,6 +191,7 @@ def _night(store: Store, monitor: Monitor, interval: str, address: str) -> Judge
         model_version=str(facts.get("model_version") or ""),
         rows=int(facts.get("rows") or 0),
         failing=tuple(map(str, facts.get("failing") or ())),
+        kinds=tuple(map(str, facts.get("kinds") or ())),
         worst=str(facts.get("worst") or ""),
         worst_segment=str(facts.get("worst_segment") or ""),
         reasons=tuple(map(str, facts.get("reasons") or ())),

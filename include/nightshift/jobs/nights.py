@@ -39,6 +39,7 @@ class NightResult(BaseModel):
     reasons: list[str]
     rows: int = 0
     failing: list[str] = []
+    kinds: list[str] = []  # of drift
     worst: str | None = None  # metric
     report: str | None = None
     run_url: str | None = None
@@ -74,6 +75,7 @@ def published_night(partition: UPath, manifest: Manifest) -> NightResult:
         reasons=facts["reasons"][:MOST_REASONS],
         rows=facts["rows"],
         failing=facts["failing"][:MOST_FAILING],
+        kinds=facts.get("kinds", []),
         worst=facts.get("worst"),
         report=str(partition),
         run_url=facts.get("run_url"),

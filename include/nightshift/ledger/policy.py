@@ -96,11 +96,13 @@ class _Judged(BaseModel):
     interval: str
     verdict: Verdict
     failing: list[str]
+    kinds: list[str]
     reasons: list[str]
     reports: list[str]
 
     def __str__(self) -> str:
-        return f"{self.interval} in {_shortened(self.failing, ', ')}" if self.failing else self.interval
+        kinds = f" by {' and '.join(self.kinds)}" if self.kinds else ""
+        return f"{self.interval}{kinds} in {_shortened(self.failing, ', ')}" if self.failing else self.interval
 
 
 def _counted(history: History, policy: Retraining) -> list[_Judged]:
@@ -125,6 +127,7 @@ def _together(interval: str, nights: list[Night]) -> _Judged:
         interval=interval,
         verdict=Verdict.FAIL if failed else told[0],
         failing=[metric for night in failed for metric in night.failing],
+        kinds=list(dict.fromkeys(kind for night in failed for kind in night.kinds)),
         reasons=[reason for night in failed for reason in night.reasons],
         reports=[night.report for night in failed],
     )

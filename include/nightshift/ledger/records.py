@@ -33,6 +33,7 @@ class Night(Record):
     model_version: str = ""
     rows: int = 0
     failing: list[str] = []  # metrics
+    kinds: list[str] = []  # of drift, as `concept drift`; records of before have none
     worst: str | None = None  # metric
     worst_segment: str | None = None
     reasons: list[str] = []

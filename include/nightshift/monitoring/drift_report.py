@@ -160,7 +160,8 @@ def _heading(verdict: NightVerdict) -> str:
     more = f" and {len(drifted) - 3} more" if len(drifted) > 3 else ""
     if moved and all(one.missing for one in moved):
         return f"Scores are missing: {', '.join(drifted[:3])}{more}"
-    return f"Left the reference: {', '.join(drifted[:3])}{more}"
+    what = " and ".join(verdict.kinds).capitalize() or "Left the reference"
+    return f"{what}: {', '.join(drifted[:3])}{more}"
 
 
 def _rows(metrics: Iterable[MetricVerdict]) -> list[dict[str, Any]]:

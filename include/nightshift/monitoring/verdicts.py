@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from pydantic import Field
+
 from nightshift.monitoring.comparison import Comparison, compare
+from nightshift.monitoring.drift_kinds import kinds_of
 from nightshift.monitoring.failures import missing_values
 from nightshift.monitoring.profiles import ALL_ROWS, Profile
 from nightshift.monitoring.significance import q_values
 from nightshift.monitoring.wording import clean, number
 from nightshift.settings.fields import Model
-from nightshift.settings.metrics import Metric
+from nightshift.settings.metrics import DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict, worst
 
@@ -57,6 +60,7 @@ class NightVerdict(Model):
     trailing: list[MetricVerdict]  # the same metrics against the trailing nights; informative
     trailing_rows: int
     reasons: list[str]  # sentences for people, the most important first
+    kinds: list[DriftKind] = Field([])  # of what made it WARN or FAIL, the worst first; verdicts of before had none
 
     @property
     def failing(self) -> list[Metric]:
@@ -125,6 +129,7 @@ def judge_night(
         metrics = sorted((_with_missing(one, missing.get(one.metric)) for one in metrics), key=_badness, reverse=True)
         verdict = worst([verdict, *(Verdict.WARN for one in metrics if one.missing)])
     segments = _segments(profile, reference, policy)
+    kinds = kinds_of({one.metric: Verdict.PASS if _only_missing(one, policy) else one.verdict for one in metrics})
     return NightVerdict(
         verdict=verdict,
         rows=rows,
@@ -133,7 +138,10 @@ def judge_night(
         segments=segments,
         trailing=_judge(profile, trailing, policy, [ALL_ROWS])[ALL_ROWS] if trailing else [],
         trailing_rows=trailing.rows() if trailing else 0,
-        reasons=_reasons(rows, reference_rows, policy, metrics, segments),
+        reasons=_reasons(rows, reference_rows, policy, metrics, segments, kinds),
+        kinds=list(
+            dict.fromkeys(kinds[one.metric] for one in metrics if one.verdict is verdict and one.metric in kinds)
+        ),
     )
 
 
@@ -222,6 +230,11 @@ def _with_missing(one: MetricVerdict, missing: str | None) -> MetricVerdict:
     return one.model_copy(update={"verdict": Verdict.WARN, "missing": missing, "direction": missing})
 
 
+def _only_missing(one: MetricVerdict, policy: Drift) -> bool:
+    """Whether a metric is WARN for its missing values alone: those that are there did not move."""
+    return bool(one.missing) and (one.q_value >= policy.significance or one.excess < one.warn)
+
+
 def _badness(one: MetricVerdict) -> tuple[int, float, str]:
     """Order verdicts on metrics: by verdict, those that were not judged last, then by excess in units of the floor."""
     order = [Verdict.INSUFFICIENT_DATA, Verdict.PASS, Verdict.WARN, Verdict.FAIL]
@@ -252,8 +265,13 @@ def _segments(profile: Profile, reference: Profile, policy: Drift) -> list[Segme
     return sorted(found, key=lambda one: _badness(one.metrics[0]) if one.metrics else (0, 0.0, ""), reverse=True)
 
 
-def _reasons(
-    rows: int, reference_rows: int, policy: Drift, metrics: list[MetricVerdict], segments: list[SegmentVerdict]
+def _reasons(  # noqa: PLR0917
+    rows: int,
+    reference_rows: int,
+    policy: Drift,
+    metrics: list[MetricVerdict],
+    segments: list[SegmentVerdict],
+    kinds: dict[Metric, DriftKind],
 ) -> list[str]:
     """Return sentences for people: what keeps the night from being judged, what moved, where, and what was left out."""
     reasons = []
@@ -264,13 +282,15 @@ def _reasons(
     for one in (one for one in moved if one.missing):
         reasons.append(f"{_name(one)}: {one.missing}.")
     for one in moved:
-        if one.q_value >= policy.significance or one.excess < one.warn:
-            continue  # only values are missing
+        if _only_missing(one, policy):
+            continue
         floor = one.fail if one.verdict is Verdict.FAIL else one.warn
         known = " The champion was retrained for this change." if one.learned else ""
+        unchanged = ", while the inputs are unchanged" if kinds[one.metric] is DriftKind.CONCEPT else ""
         reasons.append(
-            f"{_name(one)}: {one.direction}. Effect {number(one.effect)}, of which chance explains "
-            f"{number(one.expected_by_chance)}; {one.verdict} from {number(floor)} beyond chance.{known}"
+            f"{kinds[one.metric].capitalize()}: {one.metric.label}, {one.direction}{unchanged}. "
+            f"Effect {number(one.effect)}, of which chance explains {number(one.expected_by_chance)}; {one.verdict} from "
+            f"{number(floor)} beyond chance.{known}"
         )
     first = segments[0] if segments else None
     if first and first.metrics:

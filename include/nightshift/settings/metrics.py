@@ -45,4 +45,12 @@ class Metric(StrEnum):
         return {Metric.PII: "PII items", Metric.ROUGE_L: "ROUGE-L"}.get(self, self.replace("_", " "))
 
 
+class DriftKind(StrEnum):
+    """What changed: the inputs, the outputs, or the quality of outputs while the inputs did not (monitoring/drift_kinds.py)."""
+
+    DATA = "data drift"
+    OUTPUT = "output drift"
+    CONCEPT = "concept drift"
+
+
 CATEGORICAL = frozenset({Metric.PROMPT_LANGUAGE, Metric.PROMPT_TOPIC, Metric.RESPONSE_LANGUAGE, Metric.FINISH_REASON})
