@@ -79,6 +79,22 @@ def test_the_mean_of_effects_is_taken_to_vary_as_much_as_each():
     assert mean_of(chances).effects.std() == pytest.approx(chances[0].effects.std(), rel=0.01)
 
 
+def test_the_p_value_of_a_mean_is_not_too_small_where_effects_replace_each_other_in_the_tail():
+    # Two exponential effects: together up to their upper fiftieth, and in it the one is small where the other is large.
+    tail = 0.02
+    shares = (np.arange(200_000) + 0.5) / 200_000
+    in_tail = shares < tail
+    one, other = -np.log(shares), -np.log(np.where(in_tail, tail - shares, shares))
+    assert np.sort(other) == pytest.approx(np.sort(one), rel=1e-3)  # the same distribution
+    mean = (one + other) / 2
+    effect = float(mean[in_tail].min())
+    true = float((mean >= effect).mean())
+    rising_together = float((one >= effect).mean())
+    assert (true, rising_together) == (pytest.approx(0.02, abs=1e-4), pytest.approx(0.01, abs=1e-4))
+    drawn = Chance(-np.log((np.arange(400) + 0.5) / 400))
+    assert true <= mean_of([drawn, drawn]).p_value(effect) < 2 * true
+
+
 def test_q_values_are_those_of_benjamini_and_hochberg():
     assert q_values([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.04 * 4 / 3, 0.04 * 4 / 3, 0.5])
     assert q_values([]) == []

@@ -24,9 +24,13 @@ _COUNTED = 10  # draws above an effect from which their share is the p-value; wi
 
 @dataclass(frozen=True)
 class Chance:
-    """Effects that were drawn under the null hypothesis."""
+    """Effects that were drawn under the null hypothesis.
+
+    :param dependence: what a p-value is multiplied by, for what is not known of how the effects depend on each other.
+    """
 
     effects: Floats
+    dependence: float = 1.0
 
     @property
     def expected(self) -> float:
@@ -43,8 +47,11 @@ class Chance:
         With ten or more of the draws above it, their share, (above + 1) / (draws + 1), which is never 0 (Phipson and
         Smyth, 2010). With fewer, the tail of a gamma distribution that has the draws' mean, variance and skewness
         (Pearson type III; for permutation tests Kazi-Aoual and others, 1995): hundreds of draws cannot count what a
-        correction for twenty metrics asks for.
+        correction for twenty metrics asks for. Times `dependence`, 1 at most.
         """
+        return min(1.0, self.dependence * self._p_value(effect))
+
+    def _p_value(self, effect: float) -> float:
         above = int((self.effects >= effect * (1 - 1e-12)).sum())
         counted = (above + 1) / (len(self.effects) + 1)
         mean, deviation = float(self.effects.mean()), float(self.effects.std(ddof=1))
@@ -79,14 +86,23 @@ def chance_of_categories(counts: Counts, seed: str) -> Chance:
 def mean_of(chances: list[Chance]) -> Chance:
     """Return what chance does to the mean of several effects of the same rows.
 
-    Whether these effects rise and fall together is not known from their histograms. They are taken to do so entirely,
-    which spreads the mean most: a p-value may be too large by that, never too small.
+    Whether these effects rise and fall together is not known from their histograms. They are taken to do so entirely:
+    of all dependences this spreads the mean most, so that `expected` is not too small. Far out it is not the worst one.
+    Where effects replace each other in the tail, their mean is as large more often, up to e times: the mean of the
+    largest share p of a sum is at most the sum of the parts' (expected shortfall is subadditive), and that of a part is
+    at most its quantile at p/e, if the part's hazard rate does not fall, as that of a normal or an exponential
+    distribution. So the p-value is e times that of effects that rise together. Where a hazard rate falls, as in a tail
+    heavier than an exponential's, this is no bound.
     """
-    return Chance(np.mean([np.sort(chance.effects) for chance in chances], axis=0))
+    together = np.mean([np.sort(chance.effects) for chance in chances], axis=0)
+    return Chance(together, dependence=float(np.e) if len(chances) > 1 else 1.0)
 
 
 def q_values(p_values: list[float]) -> list[float]:
-    """Return the smallest false discovery rate at which each would be named (Benjamini and Hochberg, 1995)."""
+    """Return the smallest false discovery rate at which each would be named (Benjamini and Hochberg, 1995).
+
+    It holds for tests that are independent or depend on each other positively (Benjamini and Yekutieli, 2001).
+    """
     ordered = np.argsort(p_values)
     scaled = np.array(p_values)[ordered] * len(p_values) / np.arange(1, len(p_values) + 1)
     adjusted = np.empty(len(p_values))
