@@ -206,13 +206,14 @@ def _verdict(one: Comparison, policy: Drift, p_value: float, q_value: float | No
 
 
 def _learned_metrics(profile: Profile, reference: Profile, learned: Profile, policy: Drift) -> frozenset[Metric]:
-    """Return the metrics that are FAIL in the replayed night, and in which this night does not FAIL against that one."""
+    """Return the metrics that had moved in the replayed night, and in which this night does not FAIL against that one.
+
+    One that moved and stayed below its FAIL floor counts, too: of the same change, chance alone puts some nights above it.
+    """
     replayed = _judge(learned, reference, policy, [ALL_ROWS])[ALL_ROWS]
     since = {one.metric: one.verdict for one in _judge(profile, learned, policy, [ALL_ROWS])[ALL_ROWS]}
     unchanged = {Verdict.PASS, Verdict.WARN}
-    return frozenset(
-        one.metric for one in replayed if one.verdict is Verdict.FAIL and since.get(one.metric) in unchanged
-    )
+    return frozenset(one.metric for one in replayed if one.verdict in _MOVED and since.get(one.metric) in unchanged)
 
 
 def _excused(one: MetricVerdict, learned: Collection[Metric]) -> MetricVerdict:
