@@ -8,7 +8,6 @@ import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -82,49 +81,6 @@ def test_every_pool_that_a_task_waits_for_is_in_the_settings(dags):
     pools = {pool["pool_name"] for pool in settings["pools"]}
     # Housekeeping waits in the pool that every Airflow has.
     assert {task.pool for dag in dags.values() for task in dag.tasks} <= {*pools, "default_pool"}
-
-
-@pytest.fixture
-def priorities():
-    """A function that returns what the scheduler sorts the tasks of a DAG by, from the DAG as it is stored."""
-
-    def of(dag) -> dict[str, int]:
-        stored = DagSerialization.from_json(DagSerialization.to_json(dag))
-        tasks = {task.task_id: task for task in stored.tasks}
-        return {name: task.weight_rule.get_weight(SimpleNamespace(task=task)) for name, task in tasks.items()}
-
-    return of
-
-
-def test_what_is_begun_is_finished_before_anything_new_is_begun(dags, priorities):
-    for dag in dags.values():
-        weights = priorities(dag)
-        later = [(task.task_id, after) for task in dag.tasks for after in task.downstream_task_ids]
-        assert [(before, after) for before, after in later if weights[after] < weights[before]] == [], dag.dag_id
-
-
-def test_a_slot_goes_to_the_evaluation_of_one_application_before_the_training_of_another(dags, priorities):
-    weights = priorities(dags["banking_assistant_finetune"])
-    assert weights["train"] < weights["evaluate"] < weights["reference"]
-
-
-def test_no_task_of_a_second_waits_for_a_job(dags):
-    pools = {task.task_id: task.pool for dag in dags.values() for task in dag.tasks if dag.dag_id not in HOUSEKEEPING}
-    deciding = {"due", "close", "step_in", "retraining"}
-    light = {"accept", "record", "announce", "wake", "verdict", "approve", "examples", *deciding}
-    assert {name for name, pool in pools.items() if pool == "nightshift_light"} == light
-    trained = {"train", "evaluate", "reference", "replay"}
-    assert {name for name, pool in pools.items() if pool == "nightshift_training"} == trained
-    assert {pool for name, pool in pools.items() if name not in light | trained} == {"nightshift_jobs"}
-
-
-def test_an_application_may_have_pools_and_a_priority_of_its_own(similar_applications, priorities):
-    own = "pools: {jobs: returns_jobs, training: returns_gpus}\npriority: 5\n"
-    (similar_applications / "returns.yaml").write_text(SECOND + own)
-    dags = DagBag(ROOT / "dags" / "finetune.py").dags
-    mine, other = dags["returns_finetune"], dags["nightshift_finetune"]
-    assert {task.pool for task in mine.tasks} == {"returns_jobs", "returns_gpus", "nightshift_light"}
-    assert priorities(mine) == {name: 5 * weight for name, weight in priorities(other).items()}
 
 
 def test_the_dag_files_import_no_heavy_library():
