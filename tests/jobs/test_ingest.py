@@ -138,7 +138,8 @@ KILLED_AT = {
 KILL = """
 import os, signal, sys
 from pathlib import Path
-from nightshift.data import ingestion, partition
+from nightshift.data import ingestion
+from nightshift.storage import partition
 from nightshift.jobs.ingest import Spec, run
 from nightshift.jobs.progress import Progress
 module, name = sys.argv[2].rsplit(".", 1)

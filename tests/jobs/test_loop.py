@@ -1,4 +1,4 @@
-"""The whole loop as jobs, without Airflow: from raw rows to a drift, one retraining, its release, and its replay."""
+"""The whole loop without Airflow, as jobs and what the ledger decides: a drift, one retraining, its release, its replay."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,9 +8,7 @@ from upath import UPath
 
 import nightshift
 from nightshift.jobs import (
-    close,
     drift,
-    due,
     evaluate,
     generate,
     ingest,
@@ -24,6 +22,9 @@ from nightshift.jobs import (
     train,
     validate,
 )
+from nightshift.ledger import orders
+from nightshift.ledger.history import published
+from nightshift.ledger.records import Outcome
 from nightshift.ledger.store import Ledger
 from nightshift.registry.models import CHAMPION, with_alias
 from nightshift.settings.application import Application
@@ -54,10 +55,18 @@ class Loop:
         said = self.run(generate, **prompts)
         return self.run(score, **prompts, responses=said.responses, model=said.model, model_digest=said.model_digest)
 
-    def finetuned(self, run_id, wanted):
-        cause = self.run(due, dag_id="finetune", run_id=run_id, wanted=wanted)
-        if cause.verdict is not Verdict.PASS:
-            return cause, None
+    def decided(self):
+        """The job `drift`, and what the ledger decides after the newest night that it judged."""
+        judged = self.run(drift)
+        return judged, orders.evaluate(self.app, self.storage, published(judged.nights[-1].report), datetime.now(UTC))
+
+    def finetuned(self, run_id, wanted=False):
+        """The order that a run trains for, why or why not, and the version that it registers."""
+        ledger = Ledger(self.storage, self.app.name)
+        order, told = orders.claim(ledger, "finetune", run_id, datetime.now(UTC))
+        if order is None and not wanted:
+            return None, told, None
+        number = order.number if order else None
         made = self.run(snapshot)
         rows = {"snapshot": made.snapshot, "digest": made.digest}
         trained = self.run(
@@ -65,19 +74,24 @@ class Loop:
             **rows,
             base_model=self.app.base_model,
             training=self.app.training,
-            order=cause.order,
-            reason=cause.reason,
+            order=number,
+            reason=told,
         )
         model = {"model": trained.model, "model_digest": trained.digest}
         judged = self.run(evaluate, **rows, **model, base_model=self.app.base_model)
         evaluation = {"evaluation": judged.evaluation, "evaluation_digest": judged.digest}
         self.run(reference, **rows, **model, **evaluation)
-        version = self.run(register, **model, **evaluation, order=cause.order)
-        self.run(
-            close, run_id=run_id, order=cause.order, model=trained.model, seconds=trained.seconds,
-            evaluation=judged.evaluation, version=version.version, gate=version.verdict,
-        )  # fmt: skip
-        return cause, version
+        version = self.run(register, **model, **evaluation, order=number)
+        if order:
+            ended = {"model": trained.model, "evaluation": judged.evaluation, "verdict": version.verdict}
+            orders.close(
+                ledger,
+                Outcome(
+                    number=order.number, result="registered", explanation="as it went", run_id=run_id,
+                    model_version=version.version, ended=datetime.now(UTC), **ended,
+                ),
+            )  # fmt: skip
+        return number, told, version
 
     def released(self):
         decision = self.run(release)
@@ -110,23 +124,22 @@ def loop(storage, progress, tiny_models, mlflow_store):
 def test_a_drift_orders_one_retraining_whose_model_is_released_and_answers_the_night_again(loop):
     for day in ("2026-11-02", "2026-11-03"):
         loop.ingested(day)
-    cause, first = loop.finetuned("by hand", wanted=True)
-    assert (cause.order, first.version) == (None, "1")
+    order, _, first = loop.finetuned("by hand", wanted=True)
+    assert (order, first.version) == (None, "1")
     assert loop.released().version == "1"
 
     quiet = loop.answered("2026-11-04")
     assert quiet.rows > 300
-    assert loop.run(drift).order is None
-    assert loop.finetuned("woken for nothing", wanted=False)[0].reason.startswith("nothing due")
+    assert loop.decided()[1].order is None
+    assert loop.finetuned("woken for nothing") == (None, "no retraining is ordered", None)
 
     drifted = loop.answered("2026-11-09")
-    judged = loop.run(drift)
-    assert judged.verdict is Verdict.FAIL
-    assert judged.order.number == 1
+    judged, decision = loop.decided()
+    assert (judged.verdict, decision.order) == (Verdict.FAIL, 1)
     assert loop.run(drift).nights == []
-    cause, second = loop.finetuned("ordered", wanted=False)
-    assert (cause.order, second.version) == (1, "2")
-    assert loop.finetuned("ordered twice", wanted=False)[1] is None
+    order, reason, second = loop.finetuned("ordered")
+    assert (order, reason, second.version) == (1, decision.reason, "2")
+    assert loop.finetuned("ordered twice")[2] is None
     assert Ledger(loop.storage, "loop").outcome(1).result == "registered"
 
     moved = loop.released()
