@@ -15,8 +15,9 @@ from nightshift.dashboard.panels import Panel
 from nightshift.dashboard.state import Word
 from nightshift.data.snapshot import published_examples, published_snapshots
 from nightshift.ledger import approval, history, orders
-from nightshift.ledger.gate_records import gate_records, record_approval, release_of
+from nightshift.ledger.gate_records import gate_records, record_approval
 from nightshift.ledger.records import Answer, Outcome
+from nightshift.ledger.releases import decided_next
 from nightshift.ledger.store import Ledger
 from nightshift.monitoring.published_nights import published_interactions
 from nightshift.monitoring.references import read_reference, reference_partition
@@ -89,8 +90,7 @@ def test_the_request_that_waits_can_be_approved_and_the_earlier_answer_stands(st
     given = Answer(id=second.id, answer="approved", by="approver", answered=second.asked + timedelta(hours=1))
     assert approval.answered_with(ledger, given) == given == approval.earlier_answer(ledger, *about)
     released = record_approval(storage, "helper", second, given)
-    since = ledger.releases()[-1].released
-    assert release_of(storage, "helper", second.model_digest, second.champion_digest, since) == released
+    assert decided_next(ledger, storage, "helper", second.model_digest, second.champion_digest) == released
 
 
 def test_the_policy_sees_the_nights_the_release_and_what_is_new_since(storage, ledger):
