@@ -1,4 +1,4 @@
-"""Airflow's REST API as far as the look asks it: answers that a test chooses, over HTTP."""
+"""Airflow's REST API as far as the look asks it (answers that a test chooses, over HTTP), and an application with a ledger."""
 
 import json
 import threading
@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration.airflow_rest import AirflowRest
 
 
@@ -51,3 +52,34 @@ def answers():
 def rest(answers):
     with httpx.Client(base_url=answers.url, trust_env=False) as client:
         yield AirflowRest(client)
+
+
+APP = """\
+sources:
+  - uri: /data/*.csv
+    columns: {prompt: text}
+retraining: {nights: 1, of_nights: 1, min_new_examples: 0, cooldown_days: 0}
+"""
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    """The storage of the application `app`, whose decisions nobody shows: nothing listens where MLflow should be."""
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "apps" / "app.yaml").write_text(APP)
+    place = (tmp_path / "storage").as_uri()
+    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", place)
+    return place
+
+
+@pytest.fixture
+def shown(storage, mlflow_server, monkeypatch):
+    """The same with an MLflow server, whose URI it is."""
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", mlflow_server)
+    return mlflow_server
+
+
+@pytest.fixture
+def ledger(storage):
+    return Ledger(storage, "app")
