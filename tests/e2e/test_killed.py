@@ -43,11 +43,12 @@ def kill_scheduler(environment: dict[str, str]) -> None:
     os.kill(record["pid"], signal.SIGKILL)
 
 
-def finish(api, dag: str, run: str) -> list[dict]:
-    def state() -> str:
-        return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
+def state_of(api, dag: str, run: str) -> str:
+    return next(row["state"] for row in api.runs(dag) if row["dag_run_id"] == run)
 
-    wait_for(lambda: state() in {"success", "failed"}, 900, f"{dag} {run}", every=0.5)
+
+def finish(api, dag: str, run: str) -> list[dict]:
+    wait_for(lambda: state_of(api, dag, run) in {"success", "failed"}, 900, f"{dag} {run}", every=0.5)
     tasks = api.tasks(dag, run)
     assert {task["state"] for task in tasks} == {"success"}, tasks
     return tasks
@@ -169,5 +170,4 @@ def test_a_training_that_a_person_marks_as_failed_ends_so_and_its_order_is_cance
     outcome = wait_for(lambda: ledger.outcome(1), 120, "the end of the order", every=0.5)
     assert (outcome.result, outcome.run_id) == ("cancelled", claim.run_id)
     wait_for(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 60, "the job to end")
-    (state,) = {row["state"] for row in api.runs("tiny_finetune") if row["dag_run_id"] == claim.run_id}
-    assert state == "failed"
+    wait_for(lambda: state_of(api, "tiny_finetune", claim.run_id) == "failed", 60, "the end of its run", every=0.5)
