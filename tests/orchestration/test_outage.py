@@ -39,7 +39,10 @@ def ingest(compute: str = "local") -> LocalJob:
 
 @pytest.fixture
 def nobody_listens(monkeypatch):
-    """An object store that is down: its port is closed."""
+    """An object store that is down: its port is closed. Its client is forgotten before and after: other tests have a store."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -49,6 +52,8 @@ def nobody_listens(monkeypatch):
     }.items():  # fmt: skip
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "s3://nightshift/storage")
+    yield
+    S3FileSystem.clear_instance_cache()
 
 
 def test_a_task_whose_storage_is_down_leaves_its_worker_and_uses_no_try(nobody_listens):
