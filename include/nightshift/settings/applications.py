@@ -19,8 +19,8 @@ from nightshift.errors import BadInput
 from nightshift.settings.application import Application
 from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
+from nightshift.settings.project import project_folder
 
-PACKAGE = Path(__file__).parents[1]
 FileModel = TypeVar("FileModel", bound=BaseModel)
 
 
@@ -29,8 +29,8 @@ class BadApplication(BadInput):
 
 
 def applications_folder() -> Path:
-    """The folder with the application files: `$NIGHTSHIFT_APPS`, or the one in the package."""
-    return Path(os.environ.get("NIGHTSHIFT_APPS", PACKAGE / "apps"))
+    """The folder with the application files: `$NIGHTSHIFT_APPS`, or the one in the project."""
+    return Path(os.environ.get("NIGHTSHIFT_APPS", project_folder() / "apps"))
 
 
 def application_names() -> list[str]:
@@ -117,8 +117,8 @@ def clusters() -> list[tuple[KubernetesCompute, list[Application]]]:
 
 
 def compute_folder() -> Path:
-    """The folder with the compute profiles: `$NIGHTSHIFT_COMPUTE`, or the one in the package."""
-    return Path(os.environ.get("NIGHTSHIFT_COMPUTE", PACKAGE / "compute"))
+    """The folder with the compute profiles: `$NIGHTSHIFT_COMPUTE`, or the one in the project."""
+    return Path(os.environ.get("NIGHTSHIFT_COMPUTE", project_folder() / "compute"))
 
 
 class _Loader(Composer, yaml.CSafeLoader):
