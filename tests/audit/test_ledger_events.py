@@ -14,8 +14,8 @@ from nightshift.audit.ledger_events import all_ledger_deeds, ledger_deeds
 from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
 from nightshift.ledger import orders
-from nightshift.ledger.gate_records import GateRecord, record
-from nightshift.ledger.records import Answer, Release, Request, Snooze
+from nightshift.ledger.gate_records import record
+from nightshift.ledger.records import Answer, GateRecord, Release, Request, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
@@ -74,7 +74,7 @@ def test_what_people_decide_carries_their_names_and_reasons(storage):
         )
     )  # fmt: skip
     ledger.create(Answer(id="20261124T060000-m", answer="approved", by="carol", reason="looks right", answered=NOW))
-    record(storage, gate("looks right", True, person="carol"))
+    record(Ledger(storage, "app"), gate("looks right", True, person="carol"))
     collect(storage, chain)
     entries = {entry["did"]: entry for entry in chain.entries()}
     assert entries["forced a retraining"]["who"] == "alice"
@@ -87,7 +87,7 @@ def test_what_people_decide_carries_their_names_and_reasons(storage):
 
 
 def test_what_the_gate_alone_holds_back_is_nobodys_deed(storage):
-    record(storage, gate("gate", False))
+    record(Ledger(storage, "app"), gate("gate", False))
     assert list(ledger_deeds(storage, "app", None)) == []
 
 

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from nightshift.ledger.gate_records import GateRecord, record
-from nightshift.ledger.records import Claim, Decision, Order, Outcome, Release, Snooze
+from nightshift.ledger.gate_records import record
+from nightshift.ledger.records import Claim, Decision, GateRecord, Order, Outcome, Release, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Interval
 from nightshift.storage.files import scratch
@@ -87,7 +87,7 @@ class StoredApplication:
             reasons=[f"exact match of the candidate is {score:.1%}"], numbers={"candidate": score}, released=True, by="gate",
             decided=released,
         )  # fmt: skip
-        record(self.storage, decision)
+        record(self.ledger, decision)
         self.partition("reference", "references", [MODELS[version][:16]], {"sample.parquet": "rows"})
         number = len(self.ledger.releases()) + 1
         self.ledger.create(

@@ -23,9 +23,11 @@ def stale(tmp_path):
     app = Application(name="app", description="A.", schedule="@daily", sources=[SOURCE], start="2026-01-01")
 
     def after(hours, since=newest.created):
-        store = Store(stored.storage, "app")
-        judged, _ = last_nights(store, 3)
-        found = freshness(store, app, {"drift": judged["drift"]}, "", since + timedelta(hours=hours))
+        index = stored.ledger.index()
+        judged, _ = last_nights(index, 3)
+        found = freshness(
+            Store(stored.storage, "app"), index, app, {"drift": judged["drift"]}, "", since + timedelta(hours=hours)
+        )
         return {one.kind: (one.interval, one.stale) for one in found}
 
     return after

@@ -22,7 +22,7 @@ def test_the_newest_nights_are_found_in_order(app):
     for day in days(4):
         app.drift(day, "FAIL" if day == LAST else "PASS", excess=0.6)
     store = Store(app.storage, "app")
-    judged, broken = nights.judged_nights(store, "drift", 3)
+    judged, broken = nights.judged_nights(app.ledger.index(), "drift", 3)
     assert [night.interval for night in judged] == ["2026-11-25", "2026-11-26", "2026-11-27"]
     assert [night.verdict for night in judged] == ["PASS", "PASS", "FAIL"]
     assert broken == []
@@ -33,30 +33,30 @@ def test_the_newest_nights_are_found_in_order(app):
 def test_of_two_verdicts_about_one_night_the_newer_counts(app):
     app.drift(LAST, "FAIL")
     app.drift(LAST, "PASS", version="2")
-    judged, _ = nights.judged_nights(Store(app.storage, "app"), "drift", 5)
+    judged, _ = nights.judged_nights(app.ledger.index(), "drift", 5)
     assert [(night.verdict, night.model_version) for night in judged] == [("PASS", "2")]
 
 
 def test_a_verdict_that_comes_later_is_seen(app):
-    store = Store(app.storage, "app")
-    assert nights.judged_nights(store, "bias", 5) == ([], [])
+    records = app.ledger
+    assert nights.judged_nights(records.index(), "bias", 5) == ([], [])
     app.bias(LAST)
-    assert len(nights.judged_nights(store, "bias", 5)[0]) == 1
+    assert len(nights.judged_nights(records.index(), "bias", 5)[0]) == 1
 
 
 def test_a_whole_retraining_is_read_back(app):
     app.champion()
     app.retraining(1, LAST)
-    store = Store(app.storage, "app")
-    known = ledger.retrainings(store)
+    store, records = Store(app.storage, "app"), app.ledger
+    known = ledger.retrainings(records)
     assert known[0].doing == "registered: version 2, its gate says PASS"
     assert ledger.open_retraining(known) is None
-    story = ledger.story(store, known, models.gate_records(store), [], [])
+    story = ledger.story(store, records, known, [])
     assert [entry.what for entry in story.entries] == [
         "order 1 registered", "claim of order 1", "order 1", "night 2026-11-27: retrain", "release of version 1",
         "version 1 released",
     ]  # fmt: skip
-    assert models.champion(store).scores["exact_match"].value == 0.87
+    assert models.champion(store, records).scores["exact_match"].value == 0.87
 
 
 def test_a_file_that_is_no_record_says_which_and_what_is_wrong(app):
@@ -65,4 +65,4 @@ def test_a_file_that_is_no_record_says_which_and_what_is_wrong(app):
     name = store.names("ledger", "releases")[0]
     (store.place / "ledger" / "releases" / name).write_text("{}")
     with pytest.raises(BadInput, match=r"releases/.*\.json cannot be read: \d errors"):
-        models.champion(store)
+        models.champion(store, app.ledger)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nightshift.settings.applications import PACKAGE
+from nightshift.settings.project import PACKAGE
 
 DROPS = sorted((PACKAGE / "samples" / "banking77").glob("*.csv"))
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_sample.py"

@@ -18,7 +18,6 @@ from nightshift.alerts.outbox import Outbox
 from nightshift.data.examples import digest_of_messages
 from nightshift.jobs import evaluate, register
 from nightshift.jobs.progress import Progress
-from nightshift.ledger.gate_records import gate_records
 from nightshift.ledger.store import Ledger
 from nightshift.settings.applications import load_application
 from nightshift.stack.airflow_api import AirflowApi
@@ -145,7 +144,7 @@ def test_only_an_approver_answers_whatever_the_form_holds_and_a_second_run_waits
     assert (answer.answer, answer.by, answer.reason) == ("approved", "approver", str(["read", HOSTILE]))
     tags = office.tags("asked", request.version)
     assert (tags["nightshift.approval_by"], tags["nightshift.approval_reason"]) == ("approver", answer.reason)
-    (released,) = [record for record in gate_records(office.place.storage, "asked") if record.released]
+    (released,) = [record for record in Ledger(office.place.storage, "asked").gate_records() if record.released]
     assert (released.person, released.request) == ("approver", request.id)
     wait_for(lambda: state(api, "asked", "second", "promote") in DONE, PATIENCE, "the second run", every=1)
     assert (state(api, "asked", "second"), state(api, "asked", "second", "promote")) == ("skipped", "skipped")

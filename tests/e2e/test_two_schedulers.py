@@ -200,7 +200,9 @@ def fail_a_night(place, app_folder, day: int):
         monitor="drift", interval=f"2026-11-{day:02d}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime.now(UTC),
     )  # fmt: skip
-    return orders.evaluate(read_application(app_folder / "tiny.yaml"), place.storage, night, datetime.now(UTC))
+    return orders.evaluate(
+        read_application(app_folder / "tiny.yaml"), Ledger(place.storage, "tiny"), night, datetime.now(UTC)
+    )
 
 
 def trainings(api) -> tuple[list[str], list[str]]:

@@ -11,7 +11,6 @@ from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
 from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.ledger.approval import answered_with, asked_with
-from nightshift.ledger.gate_records import gate_records
 from nightshift.ledger.records import Answer, Claim, Decision, Order, Request
 from nightshift.ledger.store import Ledger
 from nightshift.registry import models
@@ -78,7 +77,7 @@ def test_a_candidate_that_passes_waits_for_a_person_who_is_named_wherever_the_re
     assert (moved.verdict, moved.version, desk.champion) == (Verdict.PASS, "1", "1")
     answer = desk.records.answer(decision.request)
     assert (answer.answer, answer.by, answer.reason, answer.answered) == ("approved", *ALICE.values())
-    kept = {record.person: record for record in gate_records(desk.storage, desk.name)}
+    kept = {record.person: record for record in desk.records.gate_records()}
     gate, person = kept[None], kept["alice"]
     assert (gate.released, gate.by) == (False, "gate")
     assert (person.released, person.by) == (True, ALICE["reason"])
@@ -114,7 +113,7 @@ def test_a_rejected_candidate_is_not_asked_about_again_until_somebody_names_it(d
     assert again.ask
     later = {**ALICE, "answered": NOW + timedelta(hours=1)}
     assert desk.promote(again, "approved", **later).version == "1"
-    assert [record.released for record in gate_records(desk.storage, desk.name) if record.person] == [True]
+    assert [record.released for record in desk.records.gate_records() if record.person] == [True]
 
 
 def test_a_no_stays_a_no_when_people_are_not_asked_any_more(desk):
@@ -175,7 +174,7 @@ def test_after_an_answer_a_kill_costs_nothing(desk, monkeypatch, killed_at):
     # Whatever a second task says, the first answer counts; here it even says the opposite.
     assert desk.promote(decision, "rejected", by="mallory", answered=NOW).version == "1"
     assert (desk.champion, desk.tags("1")["approval_by"]) == ("1", "alice")
-    people = [record.person for record in gate_records(desk.storage, desk.name) if record.person]
+    people = [record.person for record in desk.records.gate_records() if record.person]
     assert (people, len(desk.records.releases())) == (["alice"], 1)
 
 

@@ -14,7 +14,7 @@ from nightshift.data.ingestion import Ingestion
 from nightshift.errors import BadEnvironment
 from nightshift.jobs.ingest import Spec, run
 from nightshift.settings.application import Application
-from nightshift.settings.applications import PACKAGE
+from nightshift.settings.project import PACKAGE
 from nightshift.storage.partition import read_manifest, require_manifest
 from nightshift.verdict import Verdict
 

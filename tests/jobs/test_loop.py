@@ -58,7 +58,9 @@ class Loop:
     def decided(self):
         """The job `drift`, and what the ledger decides after the newest night that it judged."""
         judged = self.run(drift)
-        return judged, orders.evaluate(self.app, self.storage, published(judged.nights[-1].report), datetime.now(UTC))
+        return judged, orders.evaluate(
+            self.app, Ledger(self.storage, self.app.name), published(judged.nights[-1].report), datetime.now(UTC)
+        )
 
     def finetuned(self, run_id, wanted=False):
         """The order that a run trains for, why or why not, and the version that it registers."""

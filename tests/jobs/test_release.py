@@ -5,7 +5,6 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
-from nightshift.ledger.gate_records import gate_records
 from nightshift.ledger.store import Ledger
 from nightshift.registry import models
 from nightshift.registry.models import CHAMPION, with_alias
@@ -34,7 +33,7 @@ def test_the_first_candidate_that_passes_becomes_champion_through_a_release_alon
     decision, moved = released(spec, progress)
     assert (decision.verdict, decision.released, moved.version) == (Verdict.PASS, True, "1")
     assert champion(spec) == "1"
-    (kept,) = gate_records(spec.storage, spec.application.name)
+    (kept,) = Ledger(spec.storage, spec.application.name).gate_records()
     assert kept.numbers["examples"] == 20
     assert [entry.version for entry in Ledger(spec.storage, spec.application.name).releases()] == ["1"]
 
@@ -66,7 +65,7 @@ def test_a_doubtful_candidate_waits_until_a_person_says_why(judged, progress):
     assert (held.verdict, held.released, champion(spec)) == (Verdict.WARN, False, None)
     by_person, _ = released(spec, progress, reason="reviewed twenty answers by hand")
     assert (by_person.released, champion(spec)) == (True, "1")
-    assert [entry.by for entry in gate_records(spec.storage, spec.application.name)] == [
+    assert [entry.by for entry in Ledger(spec.storage, spec.application.name).gate_records()] == [
         "gate",
         "reviewed twenty answers by hand",
     ]
@@ -174,7 +173,9 @@ def test_each_release_by_a_reason_is_its_givers(doubtful, progress):
     released(doubtful, progress, version=1, reason="the second is rude", by="carol", run_id="run 4")
     assert champion(doubtful) == "1"
     people = [
-        (kept.person, kept.by) for kept in gate_records(doubtful.storage, doubtful.application.name) if kept.person
+        (kept.person, kept.by)
+        for kept in Ledger(doubtful.storage, doubtful.application.name).gate_records()
+        if kept.person
     ]
     carol = ("carol", "the second is rude")
     assert people[1:] == [("alice", "reviewed"), carol, ("bob", "not that rude"), carol]
@@ -195,7 +196,7 @@ def test_a_reason_is_one_decision_however_often_its_job_is_tried(doubtful, progr
     spec = release.Spec(**common, reason="reviewed", by="alice", run_id="run 1")
     first, second = release.run(spec, progress), release.run(spec, progress)
     assert first == second
-    people = [kept.person for kept in gate_records(doubtful.storage, doubtful.application.name) if kept.person]
+    people = [kept.person for kept in Ledger(doubtful.storage, doubtful.application.name).gate_records() if kept.person]
     assert people == ["alice", "alice"]  # that of the fixture, and this one
 
 

@@ -68,8 +68,8 @@ def planted(day, verdict, version=1):
 
 def trip(storage, first=22, now=NOW):
     """Two failing nights; the decision after the second."""
-    orders.evaluate(APP, storage, publish_night(storage, first, "FAIL"), now)
-    return orders.evaluate(APP, storage, publish_night(storage, first + 1, "FAIL"), now)
+    orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, first, "FAIL"), now)
+    return orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, first + 1, "FAIL"), now)
 
 
 def outcome(number, result="registered", now=NOW, **fields):

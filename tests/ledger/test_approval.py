@@ -141,10 +141,10 @@ def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
 
 
 def test_an_answer_about_what_the_gate_never_put_to_people_releases_nothing(tmp_path):
-    with pytest.raises(BadInput, match="no record of the gate about request"):
-        record_approval(tmp_path.as_uri(), "app", asked(), said("approved", asked().id))
     ledger = Ledger(tmp_path.as_uri(), "app")
-    assert decided_next(ledger, tmp_path.as_uri(), "app", "m" * 64, None) is None
+    with pytest.raises(BadInput, match="no record of the gate about request"):
+        record_approval(ledger, asked(), said("approved", asked().id))
+    assert decided_next(ledger, "m" * 64, None) is None
 
 
 def test_what_a_person_wrote_is_one_line_of_text_in_a_log():

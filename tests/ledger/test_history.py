@@ -3,11 +3,13 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 
-from ledger_nights import CHAMPION, publish_night
+from ledger_nights import publish_night
 from upath import UPath
 
 from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import history
+from nightshift.ledger.records import Release
+from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Interval
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Parent, partition_of, publish
@@ -24,7 +26,7 @@ def publish_examples(storage, day, train, verdict=Verdict.PASS):
         kind="examples",
         application="app",
         interval=interval,
-        inputs={"day": day},
+        inputs={"day": day, "rows": train},
         facts={"splits": {"train": train, "traffic": 50}},
     )
     record_acceptance(partition, manifest.digest, verdict, [])
@@ -35,7 +37,8 @@ def test_new_examples_are_the_accepted_days_after_the_champions_snapshot(tmp_pat
     storage = tmp_path.as_uri()
     days = {day: publish_examples(storage, day, train=day) for day in (1, 2, 3, 4, 5)}
     publish_examples(storage, 6, train=1_000, verdict=Verdict.FAIL)
-    assert history.new_examples(storage, "app", CHAMPION) == 1 + 2 + 3 + 4 + 5
+    ledger = Ledger(storage, "app")
+    assert history.new_examples(ledger, None) == 1 + 2 + 3 + 4 + 5
     snapshot = partition_of(storage, "app", "snapshots", "s")
     held = publish(
         snapshot, scratch(snapshot), kind="snapshot", application="app", inputs={}, parents=[days[2], days[3]]
@@ -49,14 +52,17 @@ def test_new_examples_are_the_accepted_days_after_the_champions_snapshot(tmp_pat
         inputs={},
         parents=[Parent(uri=str(snapshot), digest=held.digest)],
     )
+    release = Release(
+        number=1, model=str(model), model_digest=trained.digest, released=datetime(2026, 11, 6, tzinfo=UTC)
+    )
     # The first day was left out on purpose, the sixth was refused.
-    assert history.new_examples(storage, "app", trained.digest) == 4 + 5
+    assert history.new_examples(ledger, release) == 4 + 5
     shutil.rmtree(UPath(snapshot).path)
-    assert history.new_examples(storage, "app", trained.digest) == 1 + 2 + 3 + 4 + 5
+    assert history.new_examples(ledger, release) == 1 + 2 + 3 + 4 + 5
 
 
 def test_a_report_that_cannot_be_read_hides_no_other(tmp_path):
     storage = tmp_path.as_uri()
     damaged, whole = (publish_night(storage, day, "FAIL") for day in (21, 22))
     (UPath(damaged.report) / "manifest.json").write_text("{}")
-    assert history.nights(storage, "app") == [whole]
+    assert history.nights(Ledger(storage, "app")) == [whole]

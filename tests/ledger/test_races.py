@@ -12,7 +12,7 @@ from nightshift.ledger.store import Ledger
 
 def _evaluate(storage, night, barrier, answers):
     barrier.wait()
-    answers.append(orders.evaluate(APP, storage, night, NOW))
+    answers.append(orders.evaluate(APP, Ledger(storage, "app"), night, NOW))
 
 
 def race(target, argument_lists):
@@ -67,8 +67,8 @@ def test_of_many_processes_that_claim_at_once_one_trains(storage):
 def _evaluate_and_train(storage, run, queue):
     """What one scheduler of two does for a night: decide, be woken, claim, train, close; and be woken once more."""
     ledger, trained = Ledger(storage, "app"), []
-    orders.evaluate(APP, storage, planted(22, "FAIL"), NOW)
-    orders.evaluate(APP, storage, planted(23, "FAIL"), NOW)
+    orders.evaluate(APP, Ledger(storage, "app"), planted(22, "FAIL"), NOW)
+    orders.evaluate(APP, Ledger(storage, "app"), planted(23, "FAIL"), NOW)
     for wake in range(3):
         order, _ = orders.claim(ledger, "app_finetune", f"{run}-{wake}", NOW)
         if order:
@@ -100,7 +100,7 @@ def test_giving_up_an_order_and_claiming_it_at_once_never_both_succeed(storage):
     late = NOW
     publish_night(storage, 21, "FAIL")
     for round_number in range(3):
-        orders.evaluate(APP, storage, publish_night(storage, 22 + round_number, "FAIL"), late)
+        orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 22 + round_number, "FAIL"), late)
         number = max(ledger.orders())
         late += timedelta(hours=49)
         barrier, given, lost = threading.Barrier(2), [], []

@@ -15,7 +15,7 @@ from nightshift.dashboard.panels import Panel
 from nightshift.dashboard.state import Word
 from nightshift.data.snapshot import published_examples, published_snapshots
 from nightshift.ledger import approval, history, orders
-from nightshift.ledger.gate_records import gate_records, record_approval
+from nightshift.ledger.gate_records import record_approval
 from nightshift.ledger.records import Answer, Outcome
 from nightshift.ledger.releases import decided_next
 from nightshift.ledger.store import Ledger
@@ -51,13 +51,13 @@ def test_what_was_decided_ordered_and_released_is_read_with_its_reasons(storage,
     quiet, tripped = ledger.decisions()
     assert (quiet.code, tripped.code, tripped.by) == ("quiet", "tripped", "policy")
     order = orders.open_order(ledger)
-    assert (order.number, order.decision, ledger.claims(ledger.orders())) == (1, tripped, {})
+    assert (order.number, order.decision, ledger.index().claims) == (1, tripped, {})
     assert tripped.reason.startswith("1 of the newest 1 nights with a verdict failed")
     assert "2026-11-05 in prompt_tokens" in tripped.reason
     assert tripped.numbers["new_examples"] > 0
     (release,) = ledger.releases()
     assert (release.version, release.model_digest) == ("1", tripped.model_digest)
-    assert [(one.version, one.released, one.person) for one in gate_records(storage, "helper")] == [
+    assert [(one.version, one.released, one.person) for one in Ledger(storage, "helper").gate_records()] == [
         ("1", False, None), ("1", True, "approver"), ("2", False, None),
     ]  # fmt: skip
 
@@ -70,10 +70,10 @@ def test_a_claim_of_the_open_order_holds_and_its_close_is_kept(storage, ledger):
     assert (taken, told) == (None, "retraining 1 is the work of after")
     ended = Outcome(number=1, result="registered", explanation="version 3", run_id="after", hours=0.1, ended=now)
     assert orders.close(ledger, ended) == ended
-    assert (orders.open_order(ledger), ledger.outcomes(ledger.orders())) == (None, {1: ended})
+    assert (orders.open_order(ledger), ledger.index().outcomes) == (None, {1: ended})
     # The night that led to it, asked about again, leads to the decision of then and to no second order.
-    night = history.nights(storage, "helper")[-1]
-    decided = orders.evaluate(load_application("helper"), storage, night, now)
+    night = history.nights(Ledger(storage, "helper"))[-1]
+    decided = orders.evaluate(load_application("helper"), Ledger(storage, "helper"), night, now)
     assert (decided, list(ledger.orders())) == (order.decision, [1])
 
 
@@ -89,20 +89,20 @@ def test_the_request_that_waits_can_be_approved_and_the_earlier_answer_stands(st
     assert approval.earlier_answer(ledger, *about) is None
     given = Answer(id=second.id, answer="approved", by="approver", answered=second.asked + timedelta(hours=1))
     assert approval.answered_with(ledger, given) == given == approval.earlier_answer(ledger, *about)
-    released = record_approval(storage, "helper", second, given)
-    assert decided_next(ledger, storage, "helper", second.model_digest, second.champion_digest) == released
+    released = record_approval(ledger, second, given)
+    assert decided_next(ledger, second.model_digest, second.champion_digest) == released
 
 
 def test_the_policy_sees_the_nights_the_release_and_what_is_new_since(storage, ledger):
-    nights = history.nights(storage, "helper")
+    nights = history.nights(Ledger(storage, "helper"))
     assert [(one.monitor, one.interval, one.verdict) for one in nights] == [
         ("drift", "2026-11-04", "PASS"), ("drift", "2026-11-05", "FAIL"),
     ]  # fmt: skip
     tripped = ledger.decisions()[-1]
     assert orders.decision_id(nights[-1]) == tripped.id
     assert history.published(tripped.reports[0]) == nights[-1]
-    assert history.newest_about_champion(storage, "helper", "drift") == nights[-1:]
-    known = history.history("helper", storage, nights[-1], tripped.decided)
+    assert history.newest_about_champion(Ledger(storage, "helper"), "drift") == nights[-1:]
+    known = history.history(Ledger(storage, "helper"), nights[-1], tripped.decided)
     assert (known.champion, known.nights, known.released) == (
         tripped.model_digest, nights, ledger.releases()[-1].released,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from nightshift.ledger import orders
 from nightshift.ledger.records import Night
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration import retraining
 from nightshift.settings.applications import load_application
 
@@ -61,7 +62,7 @@ def trip(storage, day=22, decided=None):
         monitor="drift", interval=f"2026-11-{day}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime(2026, 11, day, tzinfo=UTC),
     )  # fmt: skip
-    return orders.evaluate(load_application("app"), storage, night, decided or datetime.now(UTC))
+    return orders.evaluate(load_application("app"), Ledger(storage, "app"), night, decided or datetime.now(UTC))
 
 
 def states(**given):

@@ -125,7 +125,7 @@ def test_people_are_told_once_where_they_can_answer(asking):
 
     asking()
     asking()
-    (told,) = Outbox(str(asking.records._folder.parent.parent), "asked").open()
+    (told,) = Outbox(str(asking.records.home.parent), "asked").open()
     assert told.title == DECISION["subject"]
     answer = "http://airflow.test/dags/asked_release/runs/manual__1/tasks/approve/required_actions?map_index=-1"
     assert told.links["Answer"] == answer
@@ -141,7 +141,7 @@ def test_a_task_that_is_tried_again_puts_the_same_request_for_what_is_left_of_it
 
 def test_a_task_that_is_tried_again_after_its_time_asks_for_a_moment_only(asking):
     asking()
-    (path,) = asking.records._folder.glob("requests/*.json")
+    (path,) = asking.records.home.glob("ledger/requests/*.json")
     late = json.loads(path.read_text()) | {"until": "2026-01-01T00:00:00Z"}
     path.write_text(json.dumps(late))
     assert asking().timeout == timedelta(seconds=1)
@@ -231,9 +231,9 @@ def test_an_answer_waits_for_storage_that_does_not_take_it(task, monkeypatch, tm
 def test_people_are_told_again_when_their_answer_was_lost(asking, monkeypatch):
     from nightshift.alerts.outbox import Outbox
 
-    outbox = Outbox(str(asking.records._folder.parent.parent), "asked")
+    outbox = Outbox(str(asking.records.home.parent), "asked")
     asking()
-    answers = asking.records._folder / "answers"
+    answers = asking.records.home / "ledger" / "answers"
     answers.write_text("in the way of the folder")
     monkeypatch.setattr("nightshift.orchestration.approval.KEEP_TRYING", timedelta(0))
     with DAG("asked_release"):

@@ -4,7 +4,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 
-from nightshift.settings.applications import PACKAGE
+from nightshift.settings.project import PACKAGE
 
 FILE = PACKAGE.parents[1] / "dags" / "batch_inference.py"
 APPLICATION = """\

@@ -8,7 +8,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from upath import UPath
 
-from nightshift.settings.applications import PACKAGE
+from nightshift.settings.project import PACKAGE
 from nightshift.storage.partition import partition_of, publish
 
 DAGS = PACKAGE.parents[1] / "dags"

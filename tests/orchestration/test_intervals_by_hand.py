@@ -13,7 +13,7 @@ from pendulum import instance
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.attempt import new_attempt
-from nightshift.settings.applications import PACKAGE
+from nightshift.settings.project import PACKAGE
 
 FILE = PACKAGE.parents[1] / "dags" / "ingest.py"
 APPLICATION = """\

@@ -13,7 +13,7 @@ from nightshift.alerts.of_runs import Run
 from nightshift.alerts.outbox import Outbox
 from nightshift.alerts.watch import Dag, Task
 from nightshift.jobs.usage import PodUsage, usage_address
-from nightshift.ledger.records import Answer, Outcome, Request
+from nightshift.ledger.records import Answer, Decision, Order, Outcome, Request
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.heartbeat import beat
 from nightshift.orchestration.seen import Seen
@@ -147,7 +147,7 @@ def test_a_look_reads_no_account_and_no_answered_request_again(look, tmp_path, r
     account(tmp_path.as_uri(), "new00000", 0, hours=0.1)
     look()
     assert sum("/usage/" in path for path in reads) == 2  # the sums and the new one
-    assert not [path for path in reads if "/ledger/" in path]
+    assert {path.rpartition("/")[2] for path in reads if "/ledger/" in path} == {"index.json"}
 
 
 def asked(hours_ago):
@@ -189,8 +189,10 @@ def test_a_question_that_was_just_asked_is_not_over_because_the_look_is_older(lo
 
 
 def test_a_retraining_that_the_ledger_gave_up_is_told_once(look, box, tmp_path):
-    outcome = Outcome(number=7, result="lost", explanation="no run claimed it", ended=NOW)
-    Ledger(tmp_path.as_uri(), "bank").create(outcome)
+    ledger = Ledger(tmp_path.as_uri(), "bank")
+    decision = Decision(action="retrain", code="tripped", reason="two nights failed", decided=NOW)
+    ledger.create(Order(number=7, decision=decision, created=NOW))
+    ledger.create(Outcome(number=7, result="lost", explanation="no run claimed it", ended=NOW))
     assert (look(), look()) == (1, 0)
     assert [alert.title for alert in box.open()] == ["retraining 7 is given up for lost"]
 

@@ -8,7 +8,6 @@ import yaml
 
 from nightshift.cli import main
 from nightshift.settings.applications import (
-    PACKAGE,
     BadApplication,
     application_names,
     application_schema,
@@ -17,6 +16,7 @@ from nightshift.settings.applications import (
     read_application,
     readable_applications,
 )
+from nightshift.settings.project import PACKAGE
 
 SMALLEST = """\
 description: Answers questions about returns.

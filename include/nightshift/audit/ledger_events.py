@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from nightshift.audit.entry import Deed
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
 from nightshift.errors import BadEnvironment
-from nightshift.ledger.gate_records import GateRecord
-from nightshift.ledger.records import Answer, Claim, Order, Outcome, Release, Request, Snooze
+from nightshift.ledger.records import Answer, Claim, GateRecord, Order, Outcome, Release, Request, Snooze
 from nightshift.storage.partition import partition_of
 
 # The folders that are read. Every order holds its decision, so those that led to nothing are left out.

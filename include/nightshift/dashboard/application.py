@@ -20,7 +20,9 @@ from nightshift.dashboard.stored import Store, read_each, readers
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.jobs.usage import PodUsage, total
+from nightshift.ledger.index import Index
 from nightshift.ledger.records import Monitor, Snooze
+from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
@@ -107,16 +109,16 @@ class Page:
 
 def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     """Return what is known of an application now."""
-    now, store = datetime.now(UTC), Store(storage, app.name)
+    now, store, records = datetime.now(UTC), Store(storage, app.name), Ledger(storage, app.name)
     with ThreadPoolExecutor(readers(storage) + 1, "nightshift-page") as pool:  # one of them waits for MLflow
 
         def later(read: Callable[[], Any]) -> Future[Panel[Any]]:
             return pool.submit(panel, read)
 
         training = later(lambda: Mlflow(airflow_state.mlflow_connection()).newest_training(app.name))
-        trend = later(lambda: _trend(store))
-        found = later(lambda: _models(store))
-        decisions = later(lambda: _decisions(store, now))
+        trend = later(lambda: _trend(store, records.index()))
+        found = later(lambda: _models(store, records))
+        decisions = later(lambda: _decisions(store, records, now))
         told = later(lambda: _told(storage, app))
         pods = later(lambda: spending.week_of_pods(store, now))
         reports = later(lambda: _reports(store))
@@ -124,10 +126,10 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         waiting = (
             later(lambda: airflow_state.waiting_for_people([app.name]).get(app.name, [])) if may_see_runs else None
         )
-        judged = panel(lambda: nights.last_nights(store, TREND)[0])
-        champion = panel(lambda: models.champion(store))
+        judged = panel(lambda: nights.last_nights(records.index(), TREND)[0])
+        champion = panel(lambda: models.champion(store, records))
         digest = champion.shown.digest if champion.shown else ""
-        fresh = later(lambda: freshness(store, app, judged.shown or {}, digest, now))
+        fresh = later(lambda: freshness(store, records.index(), app, judged.shown or {}, digest, now))
         said = later(lambda: why(store, (judged.shown or {}).get("drift", [])))
     known: Panel[Decisions] = decisions.result()
     retrainings = list(known.shown.retrainings) if known.shown else []
@@ -164,26 +166,25 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     )
 
 
-def _models(store: Store) -> Models:
-    current = models.champion(store)
-    return Models(current, models.candidate(store, current, models.gate_records(store)))
+def _models(store: Store, records: Ledger) -> Models:
+    current = models.champion(store, records)
+    return Models(current, models.candidate(store, current, records.gate_records()))
 
 
-def _trend(store: Store) -> Trend:
-    judged, unreadable = nights.last_nights(store, TREND)
+def _trend(store: Store, index: Index) -> Trend:
+    judged, unreadable = nights.last_nights(index, TREND)
     every = [night for own in judged.values() for night in own]
     found = read_each(store.storage, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
     unreadable += [one.trouble for one in found if one.trouble]
-    answered = nights.answered_nights(store, TREND)
+    answered = nights.answered_nights(store, index, TREND)
     effects = {night: one.shown for night, one in zip(every, found, strict=True)}
     return Trend(judged, effects, answered, nights.quality_shown(answered), unreadable)
 
 
-def _decisions(store: Store, now: datetime) -> Decisions:
-    retrainings, asleep, asked = ledger.retrainings(store), ledger.snoozes(store), ledger.requests(store)
-    gates = models.gate_records(store)
-    told = ledger.story(store, retrainings, gates, asleep, asked)
-    return Decisions(told, retrainings, asked, ledger.snoozed(asleep, now))
+def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
+    retrainings, asked = ledger.retrainings(records), ledger.requests(records)
+    told = ledger.story(store, records, retrainings, asked)
+    return Decisions(told, retrainings, asked, ledger.snoozed(records, now))
 
 
 def _told(storage: str, app: Application) -> Told:
@@ -192,18 +193,16 @@ def _told(storage: str, app: Application) -> Told:
 
 
 def _reports(store: Store) -> Reports:
-    days = store.names("data_docs")
-    docs = store.names("data_docs", days[-1]) if days else []
-    return Reports((days[-1], docs[-1]) if docs else (), _replay(store))
+    return Reports(store.newest("data_docs"), _replay(store))
 
 
 def _replay(store: Store) -> Replay | None:
-    replays = store.newest("replay_reports", most=1)
-    manifest = store.manifest("replay_reports", *replays[-1]) if replays else None
+    newest = store.newest("replay_reports")
+    manifest = store.manifest("replay_reports", *newest) if newest else None
     if manifest is None:
         return None
     try:
-        return Replay(replays[-1], Verdict(manifest.facts["verdict"]), list(map(str, manifest.facts["reasons"])))
+        return Replay(newest, Verdict(manifest.facts["verdict"]), list(map(str, manifest.facts["reasons"])))
     except (LookupError, TypeError, ValueError) as error:
-        place = store.address("replay_reports", *replays[-1])
+        place = store.address("replay_reports", *newest)
         raise BadInput(f"{place}: its manifest names no verdict with reasons") from error

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from nightshift.dashboard.nights import JudgedNight, start_of
 from nightshift.dashboard.stored import Store
+from nightshift.ledger.index import Index
 from nightshift.ledger.records import Monitor
 from nightshift.monitoring.due_nights import expected_night
 from nightshift.settings.application import Application
-from nightshift.storage.partition import Manifest
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,13 @@ class Fresh:
     stale: str
 
 
-def freshness(
-    store: Store, app: Application, nights: Mapping[Monitor, Sequence[JudgedNight]], champion: str, now: datetime
+def freshness(  # noqa: PLR0917
+    store: Store,
+    index: Index,
+    app: Application,
+    nights: Mapping[Monitor, Sequence[JudgedNight]],
+    champion: str,
+    now: datetime,
 ) -> list[Fresh]:
     """Return the newest partition of examples, interactions, drift, bias and references.
 
@@ -37,12 +42,16 @@ def freshness(
     """
     expected = expected_night(now, app)
     found = []
-    for kind in ("examples", "interactions"):
-        newest, manifest = _newest(store, kind, now)
+    published = {
+        "examples": {key: day.created for key, day in index.examples.items()},
+        "interactions": index.interactions,
+    }
+    for kind, partitions in published.items():
+        newest = _newest(partitions, now)
         late = bool(expected and (not newest or start_of(newest) < expected.start))
         stale = f"{expected.key} is expected and not there" if late and expected else ""
-        found.append(Fresh(kind, newest, manifest.created if manifest else None, stale))
-    answered, _ = _newest(store, "interactions", now - timedelta(hours=app.clock.grace_hours))
+        found.append(Fresh(kind, newest, partitions.get(newest), stale))
+    answered = _newest(index.interactions, now - timedelta(hours=app.clock.grace_hours))
     for monitor, judged in nights.items():
         newest = judged[-1].interval if judged else ""
         stale = f"{answered} has interactions and no verdict" if answered > newest else ""
@@ -54,10 +63,6 @@ def freshness(
     return found
 
 
-def _newest(store: Store, kind: str, by: datetime) -> tuple[str, Manifest | None]:
-    """The newest interval that was published `by` then, with its manifest; "" and None where there is none."""
-    for interval in reversed(store.names(kind)):
-        manifest = store.manifest(kind, interval)
-        if manifest and manifest.created <= by:
-            return interval, manifest
-    return "", None
+def _newest(partitions: Mapping[str, datetime], by: datetime) -> str:
+    """The newest interval that was published `by` then; "" where there is none."""
+    return max((key for key, created in partitions.items() if created <= by), default="")

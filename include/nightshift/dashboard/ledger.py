@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 
-from nightshift.dashboard.stored import Store, numbers
-from nightshift.ledger.gate_records import GateRecord
+from nightshift.dashboard.stored import Store
+from nightshift.ledger.index import NUMBERED
 from nightshift.ledger.policy import WEEK
-from nightshift.ledger.records import Answer, Claim, Decision, Order, Outcome, Release, Request, Snooze
+from nightshift.ledger.records import Answer, Claim, Decision, GateRecord, Order, Outcome, Request, Snooze
+from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
 SHOWN = 60  # newest entries of the story
@@ -63,22 +63,17 @@ class Story:
     decisions: int
 
 
-def retrainings(store: Store, most: int = NEWEST_ORDERS) -> list[Retraining]:
-    """Return the newest retrainings, in order. An order and a claim never change, an outcome may.
+def retrainings(records: Ledger, most: int = NEWEST_ORDERS) -> list[Retraining]:
+    """Return the newest retrainings, in order.
 
     :raises BadInput: a record cannot be read.
     """
-    wanted = sorted(numbers(store.names("ledger", "orders")))[-most:]
-    claimed, ended = (set(numbers(store.names("ledger", folder))) for folder in ("claims", "outcomes"))
-    found = []
-    for number in wanted:
-        name = f"{number:04d}.json"
-        order = _kept(store, Order, "ledger", "orders", name)
-        if order:
-            claim = _kept(store, Claim, "ledger", "claims", name) if number in claimed else None
-            outcome = store.model(Outcome, "ledger", "outcomes", name) if number in ended else None
-            found.append(Retraining(order, claim, outcome))
-    return found
+    known = records.index(*NUMBERED)
+    found = [
+        Retraining(order, known.claims.get(number), known.outcomes.get(number))
+        for number, order in known.orders.items()
+    ]
+    return found[-most:]
 
 
 def open_retraining(known: list[Retraining]) -> Retraining | None:
@@ -93,54 +88,40 @@ def this_week(known: list[Retraining], now: datetime) -> tuple[int, float]:
     return started, hours
 
 
-def snoozes(store: Store) -> list[Snooze]:
-    """Return every snooze, in order of time. There are as many as people asked for."""
-    found = [
-        snooze
-        for name in store.names("ledger", "snoozes")
-        if (snooze := _kept(store, Snooze, "ledger", "snoozes", name))
-    ]
-    return sorted(found, key=lambda snooze: snooze.created)
-
-
-def snoozed(known: list[Snooze], now: datetime) -> Snooze | None:
+def snoozed(records: Ledger, now: datetime) -> Snooze | None:
     """Return the snooze that holds now, if there is one."""
-    return known[-1] if known and known[-1].until > now else None
+    newest = records.snooze()
+    return newest if newest and newest.until > now else None
 
 
-def requests(store: Store) -> list[Asked]:
+def requests(records: Ledger) -> list[Asked]:
     """Return the newest requests to people, in order of time.
 
     :raises BadInput: a record cannot be read.
     """
-    answered = set(store.names("ledger", "answers"))
-    found = []
-    for name in store.names("ledger", "requests")[-NEWEST_REQUESTS:]:
-        if request := _kept(store, Request, "ledger", "requests", name):
-            found.append(Asked(request, _kept(store, Answer, "ledger", "answers", name) if name in answered else None))
-    return found
+    asked = records.requests()
+    answers = records.answers(asked)
+    return [Asked(request, answers.get(name)) for name, request in asked.items()][-NEWEST_REQUESTS:]
 
 
-def story(
-    store: Store, known: list[Retraining], gates: list[GateRecord], asleep: list[Snooze], asked: list[Asked]
-) -> Story:
+def story(store: Store, records: Ledger, known: list[Retraining], asked: list[Asked]) -> Story:
     """Return what was decided lately, the newest first.
 
     :raises BadInput: a record cannot be read.
     """
     names = [name for name in store.names("ledger", "decisions") if name[0].isdigit()]  # forced ones are in their order
     decisions = [kept for name in names[-SHOWN:] if (kept := store.model(Decision, "ledger", "decisions", name))]
-    releases = [
-        one for name in store.names("ledger", "releases") if (one := store.model(Release, "ledger", "releases", name))
-    ]
     # Of what has one time the consequence comes first, as everything else that is newer does.
     entries = [
-        *(Entry(one.released, f"release of version {one.version}", "release", "is the champion") for one in releases),
+        *(
+            Entry(one.released, f"release of version {one.version}", "release", "is the champion")
+            for one in records.releases()
+        ),
         *(entry for one in asked for entry in reversed(_asked(one))),
-        *(_gate(record) for record in gates),
+        *(_gate(record) for record in records.gate_records()),
         *(entry for one in known for entry in reversed(_retraining(one))),
         *(_decided(decision) for decision in decisions),
-        *(_asleep(one) for one in asleep),
+        *(_asleep(one) for one in records.snoozes()),
     ]
     entries.sort(key=lambda entry: entry.when, reverse=True)
     return Story(entries[:SHOWN], len(names))
@@ -202,7 +183,3 @@ def _asked(one: Asked) -> list[Entry]:
                   answer.reason or "no reason given", run=run)
         )  # fmt: skip
     return entries
-
-
-# What the ledger holds under a name never changes, so it is read once.
-_kept = lru_cache(maxsize=25_000)(Store.model)

@@ -10,8 +10,8 @@ from typing import Any
 
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.ledger.gate_records import GateRecord
-from nightshift.ledger.records import Release
+from nightshift.ledger.records import GateRecord
+from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
@@ -57,17 +57,14 @@ class Model:
         return self.scores.get(application.gate.metric)
 
 
-def champion(store: Store) -> Model | None:
+def champion(store: Store, records: Ledger) -> Model | None:
     """Return the model of the newest release, or None before the first.
 
     :raises BadInput: a record cannot be read.
     """
-    releases = [
-        release for name in store.names("ledger", "releases") if (release := store.model(Release, *_release(name)))
-    ]
-    if not releases:
+    newest = records.newest_release()
+    if newest is None:
         return None
-    newest = max(releases, key=lambda release: (release.number, release.released))
     address = (newest.evaluation or "").rpartition("/")[2]  # the same wherever storage has moved to
     evaluation = evaluation_at(store, address) if address else None
     scores = evaluation.scores.get("candidate", {}) if evaluation else {}
@@ -106,20 +103,6 @@ def evaluation_at(store: Store, address: str) -> Evaluation | None:
         return None
 
 
-def gate_records(store: Store) -> list[GateRecord]:
-    """Return what the gate and people said about candidates, in order of time.
-
-    :raises BadInput: a record cannot be read.
-    """
-    found = [record for name in store.names("ledger", "gate") if (record := _gate_record(store, name))]
-    return sorted(found, key=lambda record: (record.decided, record.version))
-
-
-@lru_cache(maxsize=5_000)
-def _gate_record(store: Store, name: str) -> GateRecord | None:
-    return store.model(GateRecord, "ledger", "gate", name)
-
-
 @lru_cache(maxsize=2_000)
 def _evaluation(store: Store, address: str) -> Evaluation:
     """:raises LookupError: nothing is published there yet, which is not kept."""
@@ -150,7 +133,3 @@ def _by_role(scores: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str
         role: {metric: Score(*(float(one[key]) for key in ("value", "low", "high"))) for metric, one in own.items()}
         for role, own in scores.items()
     }
-
-
-def _release(name: str) -> tuple[str, str, str]:
-    return "ledger", "releases", name

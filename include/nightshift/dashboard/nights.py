@@ -11,8 +11,8 @@ from typing import Any
 
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.ledger.history import MONITORS
-from nightshift.ledger.records import Monitor
+from nightshift.ledger.index import MONITORS, Index
+from nightshift.ledger.records import Monitor, Night
 from nightshift.verdict import Verdict
 
 STRIP = 14  # nights in a row of the overview
@@ -68,39 +68,39 @@ class Answered:
     model_version: str
 
 
-def judged_nights(store: Store, monitor: Monitor, most: int) -> tuple[list[JudgedNight], list[str]]:
+def judged_nights(index: Index, monitor: Monitor, most: int) -> tuple[list[JudgedNight], list[str]]:
     """Return what a monitor said about its newest `most` nights, in order, and what of it cannot be read.
 
     Of several verdicts on a night the newest counts, whichever model it was about.
     """
     newest: dict[str, JudgedNight] = {}
-    broken = []
-    for interval, address in store.newest(monitor, most=most):
-        try:
-            night = _night(store, monitor, interval, address)
-        except LookupError:  # half-written: its time will come
-            continue
-        except BadInput as error:
-            broken.append(str(error))
-            continue
-        if interval not in newest or newest[interval].created <= night.created:
-            newest[interval] = night
-    return [newest[key] for key in sorted(newest)], broken
+    for name, night in index.nights.items():
+        known = newest.get(night.interval)
+        if night.monitor == monitor and (known is None or known.created <= night.created):
+            newest[night.interval] = _judged(name, night)
+    shown = sorted(newest)[-most:] if most else []
+    first = shown[0] if shown else ""
+    broken = [
+        said
+        for path, said in index.unreadable.items()
+        if path.startswith(f"{monitor}/") and path.split("/")[1] >= first
+    ]
+    return [newest[key] for key in shown], broken
 
 
-def last_nights(store: Store, most: int) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
+def last_nights(index: Index, most: int) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
     """Return :func:`judged_nights` of every monitor by its name, and what cannot be read of any."""
     found, broken = {}, []
     for monitor in MONITORS:
-        found[monitor], unreadable = judged_nights(store, monitor, most)
+        found[monitor], unreadable = judged_nights(index, monitor, most)
         broken += unreadable
     return found, broken
 
 
-def answered_nights(store: Store, most: int) -> list[Answered]:
+def answered_nights(store: Store, index: Index, most: int) -> list[Answered]:
     """Return the newest nights of interactions that can be read, in order. A night may be written again."""
     found = []
-    for interval in store.names("interactions")[-most:]:
+    for interval in sorted(index.interactions)[-most:]:
         try:
             manifest = store.manifest("interactions", interval)
         except BadInput:
@@ -171,33 +171,24 @@ def start_of(interval: str) -> datetime:
     return datetime.fromtimestamp(0, UTC)
 
 
-@lru_cache(maxsize=KEPT)
-def _night(store: Store, monitor: Monitor, interval: str, address: str) -> JudgedNight:
-    """:raises LookupError: nothing is published there yet, which is not kept."""
-    manifest = store.manifest(monitor, interval, address)
-    if manifest is None:
-        raise LookupError(address)
-    facts = manifest.facts
-    try:
-        verdict = Verdict(facts["verdict"])
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"{store.address(monitor, interval, address)}: its manifest names no verdict") from error
+def _judged(name: str, night: Night) -> JudgedNight:
+    """A night of the index, which is called by its address there."""
     return JudgedNight(
-        monitor=monitor,
-        interval=interval,
-        address=address,
-        verdict=verdict,
-        model_digest=str(facts.get("model_digest") or ""),
-        model_version=str(facts.get("model_version") or ""),
-        rows=int(facts.get("rows") or 0),
-        failing=tuple(map(str, facts.get("failing") or ())),
-        kinds=tuple(map(str, facts.get("kinds") or ())),
-        worst=str(facts.get("worst") or ""),
-        worst_segment=str(facts.get("worst_segment") or ""),
-        reasons=tuple(map(str, facts.get("reasons") or ())),
-        run_url=str(facts.get("run_url") or ""),
-        files=tuple(file.name for file in manifest.files),
-        created=manifest.created,
+        monitor=night.monitor,
+        interval=night.interval,
+        address=name.rpartition("/")[2],
+        verdict=night.verdict,
+        model_digest=night.model_digest,
+        model_version=night.model_version,
+        rows=night.rows,
+        failing=tuple(night.failing),
+        kinds=tuple(night.kinds),
+        worst=night.worst or "",
+        worst_segment=night.worst_segment or "",
+        reasons=tuple(night.reasons),
+        run_url=night.run_url or "",
+        files=tuple(night.files),
+        created=night.created,
     )
 
 

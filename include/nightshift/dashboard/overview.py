@@ -16,6 +16,7 @@ from nightshift.dashboard.state import Facts, State, Word, beside, state_of
 from nightshift.dashboard.stored import Store, read_each
 from nightshift.jobs.usage import total
 from nightshift.ledger.records import Monitor
+from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 
 
@@ -65,13 +66,15 @@ def row(known: Known, storage: str, running: int | None, waiting: Sequence[airfl
 
 def _row(app: Application, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
     now, store, outbox = datetime.now(UTC), Store(storage, app.name), Outbox(storage, app.name)
-    judged, _ = nights.last_nights(store, nights.STRIP)
-    champion = models.champion(store)
-    retrainings = ledger.retrainings(store, app.retraining.max_a_week + 2)
+    records = Ledger(storage, app.name)
+    index = records.index()
+    judged, _ = nights.last_nights(index, nights.STRIP)
+    champion = models.champion(store, records)
+    retrainings = ledger.retrainings(records, app.retraining.max_a_week + 2)
     waits = [one.subject for one in waiting]
     alerts = beside(outbox.open(), waits)
     used = total(spending.week_of_pods(store, now))
-    stale = [one for one in freshness(store, app, judged, champion.digest if champion else "", now) if one.stale]
+    stale = [one for one in freshness(store, index, app, judged, champion.digest if champion else "", now) if one.stale]
     return Row(
         name=app.name,
         state=state_of(

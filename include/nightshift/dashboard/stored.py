@@ -7,7 +7,7 @@ time), and what lies below an address that its inputs determine is kept, because
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -56,23 +56,12 @@ class Store:
             return []
         return sorted(name for name in found if name and not name.startswith("."))
 
-    def newest(self, *parts: str, most: int) -> list[tuple[str, str]]:
-        """Return the partitions `<folder>/<interval>/<address>` of the newest `most` intervals, as pairs in order.
-
-        A half-written one may be among them. An object store is asked once for all, not once for each interval.
-        """
-        if is_local(self.place):
-            intervals = self.names(*parts)[-most:] if most else []
-            return [(interval, address) for interval in intervals for address in self.names(*parts, interval)]
-        root = self._path(parts)
-        self.place.fs.invalidate_cache(root)
-        try:
-            found = self.place.fs.find(root)
-        except ABSENT:
-            return []
-        pairs = sorted({tuple(path.split("/")[-3:-1]) for path in map(str, found) if path.endswith(f"/{MANIFEST}")})
-        kept = sorted({interval for interval, _ in pairs})[-most:] if most else []
-        return [(interval, address) for interval, address in pairs if interval in kept]
+    def newest(self, folder: str) -> tuple[str, ...]:
+        """Return interval and address of the newest partition in a folder, () where there is none. It may be half-written."""
+        for interval in reversed(self.names(folder)):
+            if addresses := self.names(folder, interval):
+                return interval, addresses[-1]
+        return ()
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, or None where there is none."""
@@ -127,11 +116,6 @@ def read_each(storage: str, read: Callable[[Item], Found], items: Sequence[Item]
         return [read(item) for item in items]
     with ThreadPoolExecutor(readers(storage), "nightshift-read") as pool:
         return list(pool.map(read, items))
-
-
-def numbers(names: list[str]) -> Iterator[int]:
-    """Yield the numbers of records that are called by one, as `0007.json`."""
-    return (int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit())
 
 
 def _first(error: ValidationError) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from upath import UPath
 
 from nightshift.code_version import code_version
 from nightshift.errors import BadInput
+from nightshift.storage.arrivals import announce
 from nightshift.storage.files import replace
 from nightshift.storage.partition import Manifest
 from nightshift.verdict import Verdict
@@ -40,7 +41,9 @@ def record_acceptance(partition: UPath, digest: str, verdict: Verdict, reasons: 
     acceptance = Acceptance(
         digest=digest, verdict=verdict, reasons=list(reasons), code_version=code_version(), decided=datetime.now(UTC)
     )
-    replace(partition / ACCEPTANCE, acceptance.model_dump_json(indent=1).encode())
+    content = acceptance.model_dump_json(indent=1).encode()
+    announce(partition.parents[1], "/".join([*partition.parts[-2:], ACCEPTANCE]), content)
+    replace(partition / ACCEPTANCE, content)
     return acceptance
 
 

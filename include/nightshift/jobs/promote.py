@@ -113,7 +113,7 @@ def _release(spec: Spec, version: Registered, champion: str | None, ledger: Ledg
         carried_out = version.tags.get(models.RELEASE_TAG, "")
         if champion == version.digest or unfinished(newest, version.digest, carried_out):
             return newest.number
-    if decided_next(ledger, spec.storage, name, version.digest, spec.champion_digest) is None:
+    if decided_next(ledger, version.digest, spec.champion_digest) is None:
         raise BadInput(
             f"the ledger of {name} has no release of version {spec.version} in place of that champion that still counts: a "
             'later release, or a "no", spends what was decided; to decide anew, start this DAG with the number of the version'
@@ -152,6 +152,6 @@ def _answered(spec: Spec, request_id: str, ledger: Ledger) -> Answer:
     none = Answer(id=request_id, answer="withdrawn", reason=ended, answered=datetime.now(UTC))
     answer = answered_with(ledger, none)
     if answer.answer == "approved":
-        record_approval(spec.storage, spec.application.name, request, answer)
+        record_approval(ledger, request, answer)
     mirror_answers(spec.application.name, ledger)
     return answer

@@ -63,7 +63,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.gates import gate
     from nightshift.jobs.request import request_text
     from nightshift.ledger.approval import Wish, course, earlier_answer, sentence, withdraw_open
-    from nightshift.ledger.gate_records import GateRecord, record
+    from nightshift.ledger.gate_records import record
+    from nightshift.ledger.records import GateRecord
     from nightshift.ledger.releases import unfinished
     from nightshift.ledger.shown_answers import mirror_answers
     from nightshift.ledger.store import Ledger
@@ -122,7 +123,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
     request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if way.way == "ask" else way.request
     kept = record(
-        spec.storage,
+        ledger,
         GateRecord(
             application=name,
             version=candidate.version,

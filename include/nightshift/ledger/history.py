@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterable
 from datetime import datetime
 
 from upath import UPath
 
-from nightshift.data.snapshot import published_examples
-from nightshift.errors import BadInput
+from nightshift.ledger.index import NUMBERED, night_of
 from nightshift.ledger.policy import History
-from nightshift.ledger.records import Monitor, Night
+from nightshift.ledger.records import Monitor, Night, Release
 from nightshift.ledger.store import Ledger
-from nightshift.storage.files import names_in
-from nightshift.storage.partition import Manifest, partition_of, read_manifest, require_manifest
-
-log = logging.getLogger(__name__)
-
-MONITORS: tuple[Monitor, ...] = ("drift", "bias")
-LOOK_BACK = 90  # newest intervals of a monitor; older nights say nothing about today
+from nightshift.storage.partition import read_manifest, require_manifest
 
 
-def night_of(partition: UPath, manifest: Manifest) -> Night:
-    """Return a published partition of drift or bias as the policy sees it."""
-    return Night.model_validate(
-        {
-            **manifest.facts,
-            "report": str(partition),
-            "report_digest": manifest.digest,
-            "created": manifest.created,
-        }
-    )
-
-
-def nights(storage: str, application: str) -> list[Night]:
+def nights(ledger: Ledger) -> list[Night]:
     """Return what the monitors said about the newest 90 intervals, in order of time.
 
     Of several partitions for one monitor, interval and model the newest counts.
     """
-    found = []
-    for monitor in MONITORS:
-        folder = partition_of(storage, application, monitor)
-        for interval in names_in(folder)[-LOOK_BACK:]:
-            for address in names_in(folder / interval):
-                partition = folder / interval / address
-                try:
-                    manifest = read_manifest(partition)
-                except BadInput as error:
-                    log.warning("a report that cannot be read does not count: %s", error)
-                    continue
-                if manifest:
-                    found.append(night_of(partition, manifest))
-    return _newest(found)
+    return _newest(ledger.index().nights.values())
 
 
 def published(report: str) -> Night:
@@ -63,37 +31,39 @@ def published(report: str) -> Night:
     return night_of(partition, require_manifest(partition))
 
 
-def newest_about_champion(storage: str, application: str, monitor: Monitor) -> list[Night]:
+def newest_about_champion(ledger: Ledger, monitor: Monitor) -> list[Night]:
     """Return what a monitor said of the newest interval that the champion was judged by; nothing where there is none."""
-    releases = Ledger(storage, application).releases()
-    champion = releases[-1].model_digest if releases else ""
-    about = [one for one in nights(storage, application) if one.monitor == monitor and one.model_digest == champion]
+    champion = ledger.newest_release()
+    about = [
+        one
+        for one in nights(ledger)
+        if champion and one.monitor == monitor and one.model_digest == champion.model_digest
+    ]
     return about[-1:]
 
 
-def history(application: str, storage: str, night: Night, now: datetime) -> History:
+def history(ledger: Ledger, night: Night, now: datetime) -> History:
     """Return what is known after `night`, which was judged in this moment and may not be among the listed ones yet.
 
     The champion is the model of the newest release; where none was ever written down, that of the night.
     """
-    ledger = Ledger(storage, application)
-    releases = ledger.releases()
-    champion = releases[-1].model_digest if releases else night.model_digest
-    orders = ledger.orders()
+    release, snooze = ledger.newest_release(), ledger.snooze()
+    champion = release.model_digest if release else night.model_digest
+    known = ledger.index(*NUMBERED)
     return History(
         now=now,
         champion=champion,
-        released=releases[-1].released if releases else None,
-        nights=_newest([*nights(storage, application), night]),
-        orders=orders,
-        claims=ledger.claims(orders),
-        outcomes=ledger.outcomes(orders),
-        snooze=ledger.snooze(),
-        new_examples=new_examples(storage, application, champion),
+        released=release.released if release else None,
+        nights=_newest([*known.nights.values(), night]),
+        orders=known.orders,
+        claims=known.claims,
+        outcomes=known.outcomes,
+        snooze=snooze,
+        new_examples=new_examples(ledger, release),
     )
 
 
-def _newest(found: list[Night]) -> list[Night]:
+def _newest(found: Iterable[Night]) -> list[Night]:
     newest: dict[tuple[str, str, str], Night] = {}
     for night in found:
         key = (night.interval, night.monitor, night.model_digest)
@@ -102,26 +72,23 @@ def _newest(found: list[Night]) -> list[Night]:
     return [newest[key] for key in sorted(newest)]
 
 
-def new_examples(storage: str, application: str, model_digest: str) -> int:
-    """Count the training examples of accepted days that a model's snapshot does not have, from manifests alone.
+def new_examples(ledger: Ledger, release: Release | None) -> int:
+    """Count the training examples of accepted days that the snapshot of the released model does not have.
 
-    Days before the snapshot's first are not new: it left them out on purpose. Where the model or its snapshot is gone,
-    every accepted day counts.
+    Days before the snapshot's first are not new: it left them out on purpose. Where nothing was released, or the model or its
+    snapshot is gone, every accepted day counts.
     """
-    known = _days_of(storage, application, model_digest)
+    known = _days_of(ledger.home, release) if release else set()
+    first = min(known, default="")
     return sum(
-        int(published.manifest.facts.get("splits", {}).get("train", 0))
-        for published in published_examples(storage, application)
-        if published.refused is None and published.key not in known and published.key >= min(known, default="")
+        day.train for key, day in ledger.index().examples.items() if day.accepted and key not in known and key >= first
     )
 
 
-def _days_of(storage: str, application: str, model_digest: str) -> set[str]:
-    """The interval keys of the snapshot that a model was trained on."""
-    models = partition_of(storage, application, "models")
-    for address in names_in(models):
-        manifest = read_manifest(models / address)
-        if manifest and manifest.digest == model_digest and manifest.parents:
-            snapshot = read_manifest(UPath(manifest.parents[0].uri))
-            return {UPath(parent.uri).name for parent in snapshot.parents} if snapshot else set()
-    return set()
+def _days_of(home: UPath, release: Release) -> set[str]:
+    """The interval keys of the snapshot that a released model was trained on, wherever storage has moved to since."""
+    model = read_manifest(home / "models" / UPath(release.model).name) if release.model else None
+    if model is None or model.digest != release.model_digest or not model.parents:
+        return set()
+    snapshot = read_manifest(home / "snapshots" / UPath(model.parents[0].uri).name)
+    return {UPath(parent.uri).name for parent in snapshot.parents} if snapshot else set()

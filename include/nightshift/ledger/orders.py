@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from nightshift.errors import BadInput
 from nightshift.ledger.history import history
+from nightshift.ledger.index import NUMBERED
 from nightshift.ledger.policy import History, decide
 from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
 from nightshift.ledger.store import Ledger
@@ -22,7 +23,7 @@ def decision_id(night: Night) -> str:
     return f"{night.interval}-{night.report_digest[:12]}"
 
 
-def evaluate(application: Application, storage: str, night: Night, now: datetime) -> Decision:
+def evaluate(application: Application, ledger: Ledger, night: Night, now: datetime) -> Decision:
     """Decide after a night about a retraining, order it where the policy says so, and keep the decision.
 
     The same report about the same night always leads to the same decision, also after a kill between the order and the
@@ -31,13 +32,12 @@ def evaluate(application: Application, storage: str, night: Night, now: datetime
     :raises BadInput: a record or a manifest cannot be read.
     :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
     """
-    ledger = Ledger(storage, application.name)
     wanted = decision_id(night)
     close_lost(ledger, now, application.retraining.lost_after_hours)
     if decision := ledger.decision(wanted):
         return decision
     while True:
-        known = history(application.name, storage, night, now)
+        known = history(ledger, night, now)
         # Another process may have ordered for this night since the first look; its order is in this history.
         if decision := _ordered(known, wanted):
             return _keep(ledger, decision)
@@ -56,11 +56,11 @@ def force(ledger: Ledger, order_id: str, *, reason: str, by: str, now: datetime)
     releases = ledger.releases()
     champion = releases[-1].model_digest if releases else ""
     while True:
-        orders = ledger.orders()
-        known = History(now=now, champion=champion, orders=orders, outcomes=ledger.outcomes(orders))
+        read = ledger.index(*NUMBERED)
+        known = History(now=now, champion=champion, orders=read.orders, outcomes=read.outcomes)
         if decision := ledger.decision(order_id) or _ordered(known, order_id):
             return _keep(ledger, decision)
-        if set(orders) - set(known.outcomes):
+        if set(known.orders) - set(known.outcomes):
             return None
         decision = Decision(
             id=order_id,
@@ -77,9 +77,8 @@ def force(ledger: Ledger, order_id: str, *, reason: str, by: str, now: datetime)
 
 def open_order(ledger: Ledger) -> Order | None:
     """Return the order that has no outcome yet, if there is one."""
-    orders = ledger.orders()
-    ended = ledger.outcomes(orders)
-    return next((order for number, order in orders.items() if number not in ended), None)
+    known = ledger.index(*NUMBERED)
+    return next((order for number, order in known.orders.items() if number not in known.outcomes), None)
 
 
 def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Order | None, str]:
@@ -88,8 +87,8 @@ def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Orde
     Of many runs that ask, one gets an order, and gets it again when it asks again. A run that a person started over
     after its training failed trains for its order again; one whose model was registered has nothing left to do.
     """
-    orders = ledger.orders()
-    claims, ended = ledger.claims(orders), ledger.outcomes(orders)
+    known = ledger.index(*NUMBERED)
+    orders, claims, ended = known.orders, known.claims, known.outcomes
     for number, order in reversed(orders.items()):
         mine = claims.get(number)
         if mine and (mine.dag_id, mine.run_id) == (dag_id, run_id):
@@ -117,8 +116,8 @@ def unregistered(ledger: Ledger, now: datetime, within: timedelta) -> tuple[Orde
 
     :param within: how long ago the first order with this model may have failed: one that can never be registered is given up.
     """
-    orders = ledger.orders()
-    ended = ledger.outcomes(orders)
+    known = ledger.index(*NUMBERED)
+    orders, ended = known.orders, known.outcomes
     if not ended:
         return None
     outcome = ended[max(ended)]
@@ -153,9 +152,8 @@ def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -
 
     :param wish: identifies the wish, so that a task that is tried again answers the same.
     """
-    orders = ledger.orders()
-    ended = ledger.outcomes(orders)
-    if done := next((outcome for outcome in ended.values() if outcome.wish == wish), None):
+    ended = ledger.index(*NUMBERED).outcomes.values()
+    if done := next((outcome for outcome in ended if outcome.wish == wish), None):
         return done
     order = open_order(ledger)
     if order is None:
@@ -181,8 +179,8 @@ def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float) -> list[O
     Whoever gives up an unclaimed order claims it first, so that no run can begin to train for it in that moment.
     """
     limit = timedelta(hours=lost_after_hours)
-    orders = ledger.orders()
-    claims, ended = ledger.claims(orders), ledger.outcomes(orders)
+    known = ledger.index(*NUMBERED)
+    orders, claims, ended = known.orders, known.claims, known.outcomes
     lost = []
     for number, order in orders.items():
         if number in ended:

@@ -40,6 +40,8 @@ class Night(Record):
     interactions: str = ""  # URI
     report: str  # URI of the partition with the report
     report_digest: str  # of its manifest
+    files: list[str] = []  # of that partition
+    run_url: str | None = None  # in MLflow
     created: datetime  # when it was judged
 
 
@@ -142,3 +144,26 @@ class Answer(Record):
     by: str = ""  # name of the person
     reason: str = ""
     answered: datetime
+
+
+class GateRecord(Record):
+    """What the gate said about one candidate, or a person after it, with the numbers that it saw. `id` is the ledger's."""
+
+    id: str = ""
+    application: str
+    version: str
+    model_digest: str
+    champion_digest: str | None  # who was in use then
+    evaluation: str
+    evaluation_digest: str
+    policy: str  # digest of the gate that decided
+    verdict: Verdict
+    reasons: list[str]
+    numbers: dict[str, float]
+    released: bool
+    by: str  # "gate", or what the person who released it gave as a reason
+    person: str | None = None  # who released it, where a person did
+    request: str | None = None  # where people were asked: the request of the ledger
+    run_id: str = ""  # in which a person released it by a reason
+    after: int | None = None  # number of the newest release then; None: an earlier version decided
+    decided: datetime

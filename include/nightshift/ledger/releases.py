@@ -6,14 +6,11 @@ So whether something was decided and not carried out yet is one comparison of nu
 from __future__ import annotations
 
 from nightshift.ledger.approval import NO, asked_after
-from nightshift.ledger.gate_records import GateRecord, gate_records
-from nightshift.ledger.records import Release
+from nightshift.ledger.records import GateRecord, Release
 from nightshift.ledger.store import Ledger
 
 
-def decided_next(
-    ledger: Ledger, storage: str, application: str, model_digest: str, champion_digest: str | None
-) -> GateRecord | None:
+def decided_next(ledger: Ledger, model_digest: str, champion_digest: str | None) -> GateRecord | None:
     """Return the decision that a model replaces a champion in the next release; None where there is none that counts.
 
     The newest answer of people about the same speaks for itself: after a "no" nothing else does.
@@ -32,7 +29,7 @@ def decided_next(
         return None
     found = [
         decision
-        for decision in gate_records(storage, application)
+        for decision in ledger.gate_records()
         if decision.released
         and decision.model_digest == model_digest
         and decision.champion_digest == champion_digest

@@ -8,40 +8,63 @@
     releases/<number>.json                          that a model becomes the champion
     requests/<id>.json                              a release that is put to people
     answers/<id>.json                               what they said
+    gate/<id>.json                                  what the gate said about a candidate, or a person after it
 
-What the gate said lies beside them (`gate_records.py`). Where it matters who is first, storage decides: of two writers of
-one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and decisions may be replaced. Folders are listed
-and files read past every cache of the storage client, because other processes write them too.
+All but the decisions are read through the index (`index.py`), and announced before they are written. Where it matters who
+is first, storage decides: of two writers of one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and
+decisions may be replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable
 
-from pydantic import ValidationError
 from upath import UPath
 
-from nightshift.errors import BadInput
-from nightshift.ledger.records import Answer, Claim, Decision, Order, Outcome, Record, Release, Request, Snooze
-from nightshift.storage.files import create, names_in, replace
+from nightshift.ledger.index import Index, SomeRecord, keep_index, read_arrivals, read_index, record_of
+from nightshift.ledger.records import (
+    Answer,
+    Claim,
+    Decision,
+    GateRecord,
+    Order,
+    Outcome,
+    Record,
+    Release,
+    Request,
+    Snooze,
+)  # fmt: skip
+from nightshift.storage.arrivals import announce
+from nightshift.storage.files import create, names_in, read_bytes, replace
 from nightshift.storage.partition import partition_of
 
-RECENT_ORDERS = 100  # as many as the policy allows in a week, the longest that it counts
-RECENT_REQUESTS = 100
 BY_MODEL = 16  # characters of the name of a release that an earlier version wrote: of its model's digest
-
-SomeRecord = TypeVar("SomeRecord", bound=Record)
 
 
 class Ledger:
-    """The records of one application.
+    """The records of one application, whose folder in storage is `home`.
 
     :raises BadInput: a record cannot be read (every method that reads).
     """
 
     def __init__(self, storage: str, application: str) -> None:
-        self._folder = partition_of(storage, application, "ledger")
+        self.home = partition_of(storage, application)
+        self._read_before: Index | None = None
+
+    def index(self, *folders: str) -> Index:
+        """Return what is known now: one call of storage where nothing arrived since the last time.
+
+        :param folders: of which every record must be readable.
+        :raises BadInput: one is not.
+        """
+        before = self._read_before
+        self._read_before = read_arrivals(self.home, before) if before else read_index(self.home)
+        self._read_before.require(*folders)
+        return self._read_before
+
+    def keep_index(self) -> None:
+        """Write the index down, where that spares readers more than a few calls."""
+        keep_index(self.home, self.index())
 
     def decision(self, decision_id: str) -> Decision | None:
         """Return the decision with this id."""
@@ -49,22 +72,13 @@ class Ledger:
 
     def decisions(self) -> list[Decision]:
         """Return every decision, in order of time."""
-        return sorted(self._all("decisions", Decision), key=lambda decision: decision.decided)
+        names = [name.removesuffix(".json") for name in names_in(self.home / "ledger" / "decisions")]
+        found = [decision for name in names if (decision := self._read("decisions", name, Decision))]
+        return sorted(found, key=lambda decision: decision.decided)
 
     def orders(self) -> dict[int, Order]:
         """Return the newest 100 orders by number; those before have long ended."""
-        numbers = sorted(_numbers(self._names("orders")))[-RECENT_ORDERS:]
-        return {number: order for number in numbers if (order := self._read("orders", _name(number), Order))}
-
-    def claims(self, orders: dict[int, Order]) -> dict[int, Claim]:
-        """Return the claims on these orders."""
-        known = set(orders) & set(_numbers(self._names("claims")))
-        return {number: claim for number in sorted(known) if (claim := self._read("claims", _name(number), Claim))}
-
-    def outcomes(self, orders: dict[int, Order]) -> dict[int, Outcome]:
-        """Return the outcomes of these orders."""
-        known = set(orders) & set(_numbers(self._names("outcomes")))
-        return {number: end for number in sorted(known) if (end := self._read("outcomes", _name(number), Outcome))}
+        return self.index("orders").orders
 
     def claim(self, number: int) -> Claim | None:
         """Return the claim on an order."""
@@ -74,25 +88,23 @@ class Ledger:
         """Return how an order ended."""
         return self._read("outcomes", _name(number), Outcome)
 
+    def snoozes(self) -> list[Snooze]:
+        """Return the newest 100 snoozes in order of time."""
+        return sorted(self.index("snoozes").snoozes.values(), key=lambda snooze: snooze.created)
+
     def snooze(self) -> Snooze | None:
         """Return the newest snooze, whether it is over or not."""
-        return max(self._all("snoozes", Snooze), key=lambda snooze: snooze.created, default=None)
+        return next(reversed(self.snoozes()), None)
 
     def releases(self) -> list[Release]:
         """Return the releases in order, the newest last.
 
         An earlier version named them by the model that was released; these come first, numbered in order of time.
         """
-        names = self._names("releases")
-        by_model = [
-            found for name in names if len(name) == BY_MODEL and (found := self._read("releases", name, Release))
-        ]
-        by_model.sort(key=lambda release: release.released)
-        numbered = [
-            found for name in names if len(name) != BY_MODEL and (found := self._read("releases", name, Release))
-        ]
-        earlier = [one.model_copy(update={"number": number}) for number, one in enumerate(by_model, start=1)]
-        return [*earlier, *sorted(numbered, key=lambda release: release.number)]
+        known = self.index("releases").releases
+        by_model = sorted((one for name, one in known.items() if len(name) == BY_MODEL), key=lambda one: one.released)
+        numbered = sorted((one for name, one in known.items() if len(name) != BY_MODEL), key=lambda one: one.number)
+        return [*(one.model_copy(update={"number": number}) for number, one in enumerate(by_model, start=1)), *numbered]
 
     def newest_release(self) -> Release | None:
         """Return the newest release, or None where there was none."""
@@ -100,13 +112,11 @@ class Ledger:
 
     def requests(self) -> dict[str, Request]:
         """Return the newest 100 requests by id, in order of time."""
-        names = self._names("requests")[-RECENT_REQUESTS:]
-        return {name: found for name in names if (found := self._read("requests", name, Request))}
+        return dict(sorted(self.index("requests").requests.items()))
 
     def answers(self, requests: Iterable[str]) -> dict[str, Answer]:
         """Return the answers to these requests, by id."""
-        known = set(requests) & set(self._names("answers"))
-        return {name: found for name in sorted(known) if (found := self._read("answers", name, Answer))}
+        return {name: answer for name, answer in sorted(self.index("answers").answers.items()) if name in requests}
 
     def request(self, request_id: str) -> Request | None:
         """Return the request with this id."""
@@ -116,42 +126,44 @@ class Ledger:
         """Return the answer to a request."""
         return self._read("answers", request_id, Answer)
 
-    def create(self, record: Decision | Order | Claim | Outcome | Snooze | Release | Request | Answer) -> bool:
+    def gate_record(self, record_id: str) -> GateRecord | None:
+        """Return what was said under this id about a candidate."""
+        return self._read("gate", record_id, GateRecord)
+
+    def gate_records(self) -> list[GateRecord]:
+        """Return the newest 100 of what the gate and people said about candidates, in order of time."""
+        return sorted(self.index("gate").gate.values(), key=lambda record: (record.decided, record.version))
+
+    def create(self, record: Record) -> bool:
         """Keep a record unless there is one of its name; return whether this call wrote it."""
-        return create(self._path(record), _content(record))
+        path = self._announced(record)
+        return create(path, _content(record))
 
     def replace(self, record: Decision | Outcome) -> None:
         """Keep a record in place of an earlier one."""
-        replace(self._path(record), _content(record))
+        path = self._announced(record, _content(record))
+        replace(path, _content(record))
 
-    def _path(self, record: Record) -> UPath:
+    def _announced(self, record: Record, content: bytes | None = None) -> UPath:
+        """Say that a record is about to be written, and return where."""
         match record:
-            case Decision() | Snooze() | Request() | Answer():
+            case Decision():
+                return self.home / "ledger" / "decisions" / f"{record.id}.json"
+            case Snooze() | Request() | Answer():
                 folder, name = f"{type(record).__name__.lower()}s", record.id
             case Order() | Claim() | Outcome() | Release():
                 folder, name = f"{type(record).__name__.lower()}s", _name(record.number)
+            case GateRecord():
+                folder, name = "gate", record.id
             case _:
                 raise TypeError(f"the ledger does not keep {type(record).__name__}")
-        return self._folder / folder / f"{name}.json"
-
-    def _names(self, folder: str) -> list[str]:
-        return [name.removesuffix(".json") for name in names_in(self._folder / folder) if name.endswith(".json")]
-
-    def _all(self, folder: str, model: type[SomeRecord]) -> Iterator[SomeRecord]:
-        for name in self._names(folder):
-            if record := self._read(folder, name, model):
-                yield record
+        announce(self.home, f"ledger/{folder}/{name}.json", content)
+        return self.home / "ledger" / folder / f"{name}.json"
 
     def _read(self, folder: str, name: str, model: type[SomeRecord]) -> SomeRecord | None:
-        path = self._folder / folder / f"{name}.json"
-        try:
-            content = path.fs.cat_file(path.path)
-        except FileNotFoundError:
-            return None
-        try:
-            return model.model_validate_json(content)
-        except ValidationError as error:
-            raise BadInput(f"{path}: not a record of the ledger: {error}") from error
+        path = self.home / "ledger" / folder / f"{name}.json"
+        content = read_bytes(path)
+        return record_of(path, content, model) if content is not None else None
 
 
 def _content(record: Record) -> bytes:
@@ -160,7 +172,3 @@ def _content(record: Record) -> bytes:
 
 def _name(number: int) -> str:
     return f"{number:04d}"
-
-
-def _numbers(names: list[str]) -> Iterator[int]:
-    return (int(name) for name in names if name.isdigit())

@@ -39,7 +39,9 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
     try:
         refuse_unknown(context)
         app = load_application(application)
-        yield app, Ledger(storage_uri(), app.name)
+        ledger = Ledger(storage_uri(), app.name)
+        yield app, ledger
+        ledger.keep_index()
     except AirflowException:
         raise
     except JobError as error:

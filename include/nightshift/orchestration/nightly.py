@@ -13,7 +13,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
-from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, champion_moved, deciding, show, tell
 from nightshift.verdict import Verdict
 
@@ -56,9 +55,9 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
         if moved := champion_moved(app, ledger):
             raise AirflowFailException(moved)
         reports = [night["report"] for night in judged["nights"] if night["report"]]
-        nights = [published(report) for report in reports] or newest_about_champion(storage_uri(), app.name, monitor)
+        nights = [published(report) for report in reports] or newest_about_champion(ledger, monitor)
         night = max(nights, key=lambda one: one.interval, default=None)
-        decision = orders.evaluate(app, storage_uri(), night, datetime.now(UTC)) if night else None
+        decision = orders.evaluate(app, ledger, night, datetime.now(UTC)) if night else None
         if night and decision:
             log.info("%s: %s, %s: %s", night.interval, decision.action, decision.code, decision.reason)
             show(app, decision)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from upath import UPath
-
 from nightshift.alerts import watch, watch_people
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open
@@ -16,14 +14,13 @@ from nightshift.alerts.everybody import paused, unkept, unreadable
 from nightshift.alerts.of_runs import failed, late, no_longer_failed
 from nightshift.alerts.outbox import Outbox
 from nightshift.ledger.records import Answer
-from nightshift.ledger.store import RECENT_REQUESTS, Ledger
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration.airflow_rest import AirflowRest
 from nightshift.orchestration.links import run_links
 from nightshift.orchestration.seen import CALLBACK_TIME, LOOKED_BACK, Seen, failed_tasks, newest_runs, run_now
 from nightshift.orchestration.telling import keep, late_after
 from nightshift.orchestration.week_of_pods import week_of_pods
 from nightshift.settings.application import Application
-from nightshift.storage.files import names_in
 
 
 def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) -> int:
@@ -31,15 +28,16 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
 
     :raises OSError: storage cannot be read or written.
     """
-    outbox, now = Outbox(storage, app.name), seen.began
+    outbox, ledger, now = Outbox(storage, app.name), Ledger(storage, app.name), seen.began
     held = outbox.held()
     watched = watch.told_anew(_of_airflow(app, seen), held, outbox.knows, now=now)
     watched += _of_budget(app, storage, now)
-    waiting, reminders = _of_approvals(app, storage, seen)
+    waiting, reminders = _of_approvals(app, ledger, seen)
     still = {alert.condition for alert in watched} | waiting
-    over = watch.over(held, still, _answers(Ledger(storage, app.name), held, still), now=now)
-    told = [*_failures(app, outbox, rest, seen), *_lost(app, storage, now)]
+    over = watch.over(held, still, _answers(ledger, held, still), now=now)
+    told = [*_failures(app, outbox, rest, seen), *_lost(app, ledger, now)]
     news = keep(outbox, [*told, *watched, *reminders, *over, *_recoveries(app, rest, held, now)])
+    ledger.keep_index()
     outbox.looked(datetime.now(UTC))
     return news
 
@@ -115,16 +113,13 @@ def _of_budget(app: Application, storage: str, now: datetime) -> list[Alert]:
     return watch_people.spent(app, gpu_hours=used.gpu_hours, cost=used.cost, now=now)
 
 
-def _of_approvals(app: Application, storage: str, seen: Seen) -> tuple[set[str], list[Alert]]:
-    """The conditions of requests that wait, and reminders that are due; only what has no answer is read."""
-    ledger, folder = Ledger(storage, app.name), UPath(storage) / app.name / "ledger"
-    answered = set(names_in(folder / "answers"))
+def _of_approvals(app: Application, ledger: Ledger, seen: Seen) -> tuple[set[str], list[Alert]]:
+    """The conditions of requests that wait, and reminders that are due."""
+    requests = ledger.requests()
+    answered = ledger.answers(requests)
     waiting_tasks = {(task.dag_id, task.run_id, task.task_id) for task in seen.tasks[app.name]}
     waiting, reminders = set(), []
-    for name in names_in(folder / "requests")[-RECENT_REQUESTS:]:
-        request = None if name in answered else ledger.request(name.removesuffix(".json"))
-        if request is None:
-            continue
+    for request in (request for name, request in requests.items() if name not in answered):
         # One that was asked while we looked is in no list of tasks yet.
         new = seen.began - request.asked < CALLBACK_TIME
         if not (new or (request.dag_id, request.run_id, request.task_id) in waiting_tasks):
@@ -143,13 +138,10 @@ def _answers(ledger: Ledger, held: list[Open], still: set[str]) -> dict[str, Ans
     return {name: answer for name in ids if (answer := ledger.answer(name))}
 
 
-def _lost(app: Application, storage: str, now: datetime) -> list[Alert]:
+def _lost(app: Application, ledger: Ledger, now: datetime) -> list[Alert]:
     """Retrainings that the ledger gave up lately; their alerts are few, and each is told once."""
-    ledger = Ledger(storage, app.name)
-    numbers = [name.removesuffix(".json") for name in names_in(UPath(storage) / app.name / "ledger" / "outcomes")][-3:]
-    outcomes = [ledger.outcome(int(number)) for number in numbers if number.isdigit()]
     return [
         watch_people.lost(app, outcome, now=now)
-        for outcome in outcomes
-        if outcome and outcome.result == "lost" and now - outcome.ended < LOOKED_BACK
+        for outcome in ledger.index("outcomes").outcomes.values()
+        if outcome.result == "lost" and now - outcome.ended < LOOKED_BACK
     ]

@@ -78,6 +78,14 @@ def replace(path: UPath, content: bytes) -> None:
         path.fs.pipe_file(path.path, content)
 
 
+def read_bytes(path: UPath) -> bytes | None:
+    """Return what a file holds, past the storage client's cache; None where there is none."""
+    try:
+        return bytes(path.fs.cat_file(path.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def put(source: Path, target: UPath) -> None:
     """Move the local file `source` to `target` (a rename where both are on one disk, else a copy)."""
     if is_local(target):

@@ -21,10 +21,13 @@ from upath import UPath
 from nightshift.code_version import code_version
 from nightshift.errors import BadInput
 from nightshift.settings.application import Interval
-from nightshift.storage.files import create, is_local, local_copy, put, replace, sha256_of
+from nightshift.storage.arrivals import announce
+from nightshift.storage.files import create, is_local, local_copy, put, read_bytes, replace, sha256_of
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+# Kinds that decisions and pages look for: how many folders they lie below the application's.
+ANNOUNCED = {"examples": 2, "interactions": 2, "drift": 3, "bias": 3}
 
 
 class DataFile(BaseModel):
@@ -100,18 +103,21 @@ def read_manifest(partition: UPath) -> Manifest | None:
 
     :raises BadInput: the manifest cannot be read, or another version of Nightshift wrote it.
     """
-    try:
-        content = (partition / MANIFEST).read_bytes()
-    except FileNotFoundError:
-        return None
+    content = read_bytes(partition / MANIFEST)
+    return None if content is None else manifest_of(partition / MANIFEST, content)
+
+
+def manifest_of(path: UPath, content: bytes) -> Manifest:
+    """Return the manifest that a file holds.
+
+    :raises BadInput: it is none, or another version of Nightshift wrote it.
+    """
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise BadInput(f"{partition / MANIFEST}: not a manifest: {error}") from error
+        raise BadInput(f"{path}: not a manifest: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
-        raise BadInput(
-            f"{partition / MANIFEST} has schema version {manifest.schema_version}, this code reads {SCHEMA_VERSION}"
-        )
+        raise BadInput(f"{path} has schema version {manifest.schema_version}, this code reads {SCHEMA_VERSION}")
     return manifest
 
 
@@ -231,6 +237,9 @@ def publish_uploaded(
         }
     )
     content = manifest.model_dump_json(indent=1).encode()
+    if kind in ANNOUNCED:
+        depth = ANNOUNCED[kind]
+        announce(partition.parents[depth - 1], "/".join([*partition.parts[-depth:], MANIFEST]), content)
     if not create(partition / MANIFEST, content):
         winner = require_manifest(partition)
         if winner.inputs_digest == manifest.inputs_digest:

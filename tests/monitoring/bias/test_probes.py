@@ -24,9 +24,10 @@ from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
 from nightshift.monitoring.bias.stereotypes import ask_pairs, stereotype_findings
 from nightshift.monitoring.bias.verdict import judge
 from nightshift.settings.application import Application
-from nightshift.settings.applications import PACKAGE, read_application
+from nightshift.settings.applications import read_application
 from nightshift.settings.intake import Source
 from nightshift.settings.policies import Bias
+from nightshift.settings.project import PACKAGE
 from nightshift.verdict import Verdict
 
 APP = Application(name="app", sources=[Source(uri="rows.jsonl", columns={"prompt": "text"})])
