@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from nightshift.orchestration.kubernetes.kinds import JOBS, RUNTIMES, TRAIN_JOBS
-from nightshift.stack.place import PROJECT
+from nightshift.stack.place import CHECKOUT
 
-FOLDER = PROJECT / "deploy/kubernetes"
+FOLDER = CHECKOUT / "deploy/kubernetes"
 FILES = sorted(path for path in FOLDER.glob("**/*.yaml") if path.name != "airflow-values.yaml")
 RELEASES = ["1.36", "1.37"]
 # Kinds that an extension or a client brings, with schemas of their own.
@@ -119,7 +119,7 @@ def test_airflow_may_do_what_its_operators_do_and_nothing_else() -> None:
 def test_every_request_of_our_own_operators_is_allowed() -> None:
     rules = [rule for role in of_kind("Role") for rule in role["rules"]]
     allowed = {(verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"]}
-    code = "".join(path.read_text() for path in (PROJECT / "include/nightshift/orchestration/kubernetes").glob("*.py"))
+    code = "".join(path.read_text() for path in (CHECKOUT / "include/nightshift/orchestration/kubernetes").glob("*.py"))
     requests = set(re.findall(r"\b(read|get|list|create|delete|patch)_namespaced_(\w+)", code))
 
     assert {("create", "pod"), ("create", "custom_object")} <= requests
@@ -207,6 +207,6 @@ def test_the_charts_values_point_at_what_the_base_makes() -> None:
     assert connection["host"] == name
     assert [port["port"] for port in service["spec"]["ports"]] == [connection["port"]]
     assert f"{name}:{connection['port']}" in allowed
-    assert VALUES["airflowVersion"] in (PROJECT / "docker/airflow/Dockerfile").read_text()
+    assert VALUES["airflowVersion"] in (CHECKOUT / "docker/airflow/Dockerfile").read_text()
     assert VALUES["triggerer"]["enabled"]
     assert {"AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "NIGHTSHIFT_IMAGE"} <= environment.keys()

@@ -135,12 +135,12 @@ def place(tmp_path_factory, database, app_folder, mlflow_server, unused_port):
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",
     }
     prepared = subprocess.run(
-        [sys.executable, "-m", "nightshift.stack.prepare"], env=environment, cwd=place.project, capture_output=True,
+        [sys.executable, "-m", "nightshift.stack.prepare"], env=environment, cwd=place.checkout, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     commands = {name: [sys.executable, "-m", "airflow", *command] for name, command in AIRFLOW.items()}
-    with running(commands, place.logs, env=environment, cwd=place.project):
+    with running(commands, place.logs, env=environment, cwd=place.checkout):
         yield place
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from nightshift.errors import BadInput
 from nightshift.stack.airflow_settings import read_airflow_settings
-from nightshift.stack.place import PROJECT
+from nightshift.stack.place import CHECKOUT
 
 ASTRO_TEMPLATE = """
 airflow:
@@ -37,7 +37,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_projects_own_settings_hold_what_the_dags_use() -> None:
-    settings = read_airflow_settings(PROJECT / "airflow_settings.yaml")
+    settings = read_airflow_settings(CHECKOUT / "airflow_settings.yaml")
 
     assert [item.conn_id for item in settings.connections] == ["nightshift_mlflow"]
     assert {pool.pool_name: (pool.pool_slot, pool.pool_include_deferred) for pool in settings.pools} == {

@@ -10,13 +10,13 @@ import yaml
 from bootstrap import UV
 from lock import CUDA_ONLY
 
-from nightshift.stack.place import PROJECT
+from nightshift.stack.place import CHECKOUT
 
-AIRFLOW, TRAINER = PROJECT / "docker/airflow/Dockerfile", PROJECT / "docker/trainer/Dockerfile"
-DOCKERFILES = [PROJECT / "Dockerfile", AIRFLOW, TRAINER]
+AIRFLOW, TRAINER = CHECKOUT / "docker/airflow/Dockerfile", CHECKOUT / "docker/trainer/Dockerfile"
+DOCKERFILES = [CHECKOUT / "Dockerfile", AIRFLOW, TRAINER]
 OURS = [AIRFLOW, TRAINER]
-LOCK, CUDA_LOCK = PROJECT / "requirements.lock", PROJECT / "docker/trainer/cuda.lock"
-BUILD, CHECK = PROJECT / "docker/build.py", PROJECT / "docker/check_installed.py"
+LOCK, CUDA_LOCK = CHECKOUT / "requirements.lock", CHECKOUT / "docker/trainer/cuda.lock"
+BUILD, CHECK = CHECKOUT / "docker/build.py", CHECKOUT / "docker/check_installed.py"
 
 
 def folder(path):
@@ -48,16 +48,16 @@ def build(*arguments, path=None):
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=folder)
 def test_what_an_image_copies_is_in_the_repository_and_reaches_the_build(dockerfile):
-    listing = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    listing = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     tracked = listing.stdout.split()
-    sent = [line[1:] for line in (PROJECT / ".dockerignore").read_text().split() if line.startswith("!")]
+    sent = [line[1:] for line in (CHECKOUT / ".dockerignore").read_text().split() if line.startswith("!")]
     for source in copied(dockerfile):
         assert source == "." or any(file == source or file.startswith(f"{source}/") for file in tracked), source
         assert source == "." or any(source == one or source.startswith(f"{one}/") for one in sent), source
 
 
 def test_nothing_reaches_a_build_that_is_not_named():
-    lines = [line for line in (PROJECT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    lines = [line for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
 
     assert lines[0] == "*"
     assert lines[-2:] == ["**/__pycache__", "**/*.egg-info"]
@@ -123,7 +123,7 @@ def test_the_stage_of_the_base_model_copies_all_that_makes_it(tmp_path):
             *sources, target = line.split()[1:]
             (tmp_path / target).mkdir(parents=True, exist_ok=True)
             for source in sources:
-                (tmp_path / target / source.rpartition("/")[2]).write_bytes((PROJECT / source).read_bytes())
+                (tmp_path / target / source.rpartition("/")[2]).write_bytes((CHECKOUT / source).read_bytes())
     program = (
         "import sys, nightshift.training.base_model\n"
         "print([it.__file__ for name, it in sys.modules.items() if name.startswith('nightshift')])"
@@ -133,7 +133,7 @@ def test_the_stage_of_the_base_model_copies_all_that_makes_it(tmp_path):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stderr
-    assert str(PROJECT / "include") not in run.stdout
+    assert str(CHECKOUT / "include") not in run.stdout
 
 
 @pytest.mark.parametrize("dockerfile", OURS, ids=folder)
@@ -147,7 +147,7 @@ def test_an_image_says_what_it_was_built_of(dockerfile):
 
 
 def test_the_check_finds_what_a_lock_does_not_say(tmp_path):
-    lock = (PROJECT / "requirements-dev.lock").read_text()
+    lock = (CHECKOUT / "requirements-dev.lock").read_text()
     (tmp_path / "other.lock").write_text(
         re.sub(r"^pandas==.*$", "pandas==0.1", lock, flags=re.MULTILINE) + "lost==1.0\n"
     )
@@ -175,7 +175,7 @@ def test_one_command_builds_every_image_with_every_engine(engine):
     assert ["VARIANT=cuda" in command for command in commands] == [False, False, True]
     for command in commands:
         named = set(re.findall(r"--build-arg=(\w+)=", command))
-        dockerfile = PROJECT / re.search(r"--file=(\S+)", command)[1]
+        dockerfile = CHECKOUT / re.search(r"--file=(\S+)", command)[1]
         assert named <= set(re.findall(r"^ARG (\w+)", dockerfile.read_text(), re.MULTILINE))
 
 
@@ -203,7 +203,7 @@ def test_it_says_what_is_missing(tmp_path):
 
 
 def test_compose_builds_the_image_of_airflow():
-    compose = yaml.safe_load((PROJECT / "docker/compose.yaml").read_text())["x-airflow"]
+    compose = yaml.safe_load((CHECKOUT / "docker/compose.yaml").read_text())["x-airflow"]
     named = set(compose["build"]["args"])
 
     assert compose["build"]["dockerfile"] == "docker/airflow/Dockerfile"

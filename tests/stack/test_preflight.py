@@ -64,4 +64,4 @@ def test_both_servers_on_one_port_are_refused() -> None:
 
 def test_outside_a_checkout_the_stack_says_that_it_needs_one(tmp_path: Path) -> None:
     with pytest.raises(BadEnvironment, match="checkout"):
-        this_place({}, project=tmp_path)
+        this_place({}, checkout=tmp_path)

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from nightshift.stack.credentials import USERS
-from nightshift.stack.place import PROJECT
+from nightshift.stack.place import CHECKOUT
 
 
 def test_every_deployment_has_the_users_of_the_local_stack():
-    compose = yaml.safe_load((PROJECT / "docker/compose.yaml").read_text())["x-airflow"]["environment"]
-    values = yaml.safe_load((PROJECT / "deploy/kubernetes/airflow-values.yaml").read_text())["config"]["core"]
+    compose = yaml.safe_load((CHECKOUT / "docker/compose.yaml").read_text())["x-airflow"]["environment"]
+    values = yaml.safe_load((CHECKOUT / "deploy/kubernetes/airflow-values.yaml").read_text())["config"]["core"]
 
     users = ",".join(f"{user}:{role}" for user, role in USERS.items())
     assert compose["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == users

@@ -11,17 +11,22 @@ import pytest
 import yaml
 from lock import for_every_build
 
-from nightshift.stack.place import PROJECT
+from nightshift.stack.place import CHECKOUT
 
 DOCUMENTS = sorted(
-    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob(".github/workflows/*"), PROJECT / ".ci/run"]
+    [
+        *CHECKOUT.glob("*.md"),
+        *CHECKOUT.glob("docs/**/*.md"),
+        *CHECKOUT.glob(".github/workflows/*"),
+        CHECKOUT / ".ci/run",
+    ]
 )
-WORKFLOWS = sorted(PROJECT.glob(".github/workflows/*"))
+WORKFLOWS = sorted(CHECKOUT.glob(".github/workflows/*"))
 
 
 def pins_of(name: str) -> dict[str, str]:
     """Name and version of what a lock file pins."""
-    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", (PROJECT / name).read_text(), re.MULTILINE)
+    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", (CHECKOUT / name).read_text(), re.MULTILINE)
     return {_normal(package): version for package, version in pins}
 
 
@@ -30,7 +35,7 @@ def _normal(name: str) -> str:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -41,7 +46,7 @@ def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
 
 
 def test_the_help_lists_what_a_user_calls() -> None:
-    text = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["make", "help"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
 
     assert {
         "run",
@@ -70,18 +75,18 @@ def test_a_workflow_runs_no_action_but_by_its_digest_and_may_change_nothing(work
 
 
 def test_the_workflow_of_a_commit_runs_what_the_local_one_runs_beside_each_other() -> None:
-    job = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]
+    job = yaml.safe_load((CHECKOUT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]
     targets = job["strategy"]["matrix"]["target"]
-    tiers = re.search(r"^test: .*\n\t@\$\(RUN_TESTS\) ([a-z0-9 ]+) ", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    tiers = re.search(r"^test: .*\n\t@\$\(RUN_TESTS\) ([a-z0-9 ]+) ", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 
     assert set(targets) <= make_targets()
     assert set(targets) == {"lint", *(f"test-{tier}" for tier in tiers[1].split())}
-    assert set(re.findall(r"make (\w+) PYTHON", (PROJECT / ".ci/run").read_text())) == {"lint", "test"}
+    assert set(re.findall(r"make (\w+) PYTHON", (CHECKOUT / ".ci/run").read_text())) == {"lint", "test"}
     assert {"run": 'make "$TARGET"', "env": {"TARGET": "${{ matrix.target }}"}} in job["steps"]
 
 
 def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
-    override = yaml.safe_load((PROJECT / "docker-compose.override.yml").read_text())["services"]
+    override = yaml.safe_load((CHECKOUT / "docker-compose.override.yml").read_text())["services"]
     for name in ("scheduler", "triggerer", "dag-processor", "api-server"):
         connection = json.loads(override[name]["environment"]["AIRFLOW_CONN_NIGHTSHIFT_MLFLOW"])
         assert connection["host"] in override
@@ -90,14 +95,14 @@ def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
 
 
 def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
-    text = (PROJECT / "docker/compose.yaml").read_text()
+    text = (CHECKOUT / "docker/compose.yaml").read_text()
     compose = yaml.safe_load(text)
     services, volumes = compose["services"], compose["volumes"]
     for name, service in services.items():
         assert set(service.get("depends_on", {})) <= set(services), name
         assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(volumes), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
-    make_env = [sys.executable, PROJECT / "docker/make_env.py"]
+    make_env = [sys.executable, CHECKOUT / "docker/make_env.py"]
     subprocess.run(make_env, cwd=tmp_path, check=True)
     written = tmp_path / ".env"
     required = set(re.findall(r"\${([A-Z_]+):\?", text))
@@ -120,7 +125,7 @@ def test_the_locks_hold_the_direct_pins_and_the_development_lock_holds_the_runti
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
 def test_a_lock_names_no_host_and_no_build_that_only_some_indexes_have(name: str) -> None:
-    text = (PROJECT / name).read_text()
+    text = (CHECKOUT / name).read_text()
 
     assert "://" not in text
     assert "--" not in text.replace("---", "")

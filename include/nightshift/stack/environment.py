@@ -21,8 +21,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
     """
     keys = stack_keys(place)
     settings = {
-        "CORE__DAGS_FOLDER": str(place.project / "dags"),
-        "CORE__PLUGINS_FOLDER": str(place.project / "plugins"),
+        "CORE__DAGS_FOLDER": str(place.checkout / "dags"),
+        "CORE__PLUGINS_FOLDER": str(place.checkout / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nightshift.errors import BadEnvironment
 
-PROJECT = Path(__file__).resolve().parents[3]
+CHECKOUT = Path(__file__).resolve().parents[3]
 AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
 MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
 # An address of this machine that pods reach, where jobs run in a cluster; otherwise nothing listens beyond loopback.
@@ -17,8 +17,8 @@ MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
 LOOPBACK = "127.0.0.1"
 # A stack of its own, whose one application is the full sample under the name of the quick one.
 FULL_SAMPLE = {
-    "NIGHTSHIFT_HOME": str(PROJECT / ".nightshift" / "full"),
-    "NIGHTSHIFT_APPS": str(PROJECT / "include" / "nightshift" / "samples" / "full"),
+    "NIGHTSHIFT_HOME": str(CHECKOUT / ".nightshift" / "full"),
+    "NIGHTSHIFT_APPS": str(CHECKOUT / "include" / "nightshift" / "samples" / "full"),
 }
 
 
@@ -26,7 +26,7 @@ FULL_SAMPLE = {
 class Place:
     """One local stack. Everything it writes is below `home`, but for data when `NIGHTSHIFT_STORAGE` names a place."""
 
-    project: Path
+    checkout: Path
     home: Path
     airflow_port: int
     mlflow_port: int
@@ -55,7 +55,7 @@ class Place:
 
     @property
     def settings(self) -> Path:
-        return self.project / "airflow_settings.yaml"
+        return self.checkout / "airflow_settings.yaml"
 
     @property
     def airflow_url(self) -> str:
@@ -66,23 +66,23 @@ class Place:
         return f"http://{self.mlflow_host}:{self.mlflow_port}"
 
 
-def this_place(environment: Mapping[str, str] | None = None, project: Path = PROJECT) -> Place:
+def this_place(environment: Mapping[str, str] | None = None, checkout: Path = CHECKOUT) -> Place:
     """Return the stack that `NIGHTSHIFT_HOME`, the ports, `NIGHTSHIFT_MLFLOW_HOST` and `NIGHTSHIFT_STORAGE` describe.
 
-    :raises BadEnvironment: a port is not a port, or this is not a checkout of the project.
+    :raises BadEnvironment: a port is not a port, or this is not a checkout of Nightshift.
     """
     variables = os.environ if environment is None else environment
-    if not (project / "dags").is_dir():
+    if not (checkout / "dags").is_dir():
         raise BadEnvironment(
-            f"{project} holds no dags folder: the local stack runs from a checkout of the project (git clone, make up)"
+            f"{checkout} holds no dags folder: the local stack runs from a checkout of Nightshift (git clone, make up)"
         )
-    home = Path(variables.get("NIGHTSHIFT_HOME") or project / ".nightshift").expanduser().absolute()
+    home = Path(variables.get("NIGHTSHIFT_HOME") or checkout / ".nightshift").expanduser().absolute()
     airflow_port = _port(variables, AIRFLOW_PORT, 8080)
     mlflow_port = _port(variables, MLFLOW_PORT, 5000)
     if airflow_port == mlflow_port:
         raise BadEnvironment(f"{AIRFLOW_PORT} and {MLFLOW_PORT} are both {airflow_port}; give them different ports")
     return Place(
-        project=project,
+        checkout=checkout,
         home=home,
         airflow_port=airflow_port,
         mlflow_port=mlflow_port,

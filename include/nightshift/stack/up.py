@@ -145,7 +145,7 @@ def _start_part(place: Place, name: str) -> None:
     if name == FORKSERVER:
         command = [sys.executable, "-m", "nightshift", "forkserver", str(place.forkserver)]
         environment = server_environment(allowed(airflow_environment(place)))
-        components(place)[name].start(command, environment, place.project)
+        components(place)[name].start(command, environment, place.checkout)
         return
     module = ["airflow", *AIRFLOW[name]] if name in AIRFLOW else ["nightshift.stack.watch"]
     # With these `this_place()` is this stack in whatever a part starts, in any folder.
@@ -157,7 +157,7 @@ def _start_part(place: Place, name: str) -> None:
         MLFLOW_HOST: place.mlflow_host,
     }
     environment = api_server_environment(place) if name == API_SERVER else airflow_environment(place)
-    components(place)[name].start([sys.executable, "-m", *module], {**environment, **here}, place.project)
+    components(place)[name].start([sys.executable, "-m", *module], {**environment, **here}, place.checkout)
 
 
 def _heal(place: Place, say: Callable[[str], None]) -> bool:
@@ -217,7 +217,7 @@ def _prepare(place: Place, environment: dict[str, str]) -> None:
     with log.open("wb") as file:
         command = [sys.executable, "-m", "nightshift.stack.prepare"]
         code = subprocess.run(
-            command, env=environment, cwd=place.project, stdout=file, stderr=subprocess.STDOUT, check=False
+            command, env=environment, cwd=place.checkout, stdout=file, stderr=subprocess.STDOUT, check=False
         ).returncode
     if code:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
