@@ -61,19 +61,18 @@ def main(archive: Path) -> None:
     host, port = server.get_host_and_port()
     os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ |= {"AWS_ACCESS_KEY_ID": "state", "AWS_SECRET_ACCESS_KEY": "state"}
-    os.environ |= {f"NIGHTSHIFT_{name.upper()}": str(home / name) for name in ("home", "apps", "cache")}
+    os.environ |= {f"NIGHTSHIFT_{name.upper()}": str(home / name) for name in ("home", "cache")}
+    os.environ["NIGHTSHIFT_PROJECT"] = str(home)
     os.environ["NIGHTSHIFT_STORAGE"] = f"s3://nightshift/{state}/storage"
     write_inputs(home / "inputs")
     s3 = fsspec.filesystem("s3")
     s3.mkdir("nightshift")
     s3.put(f"{home}/inputs/", f"nightshift/{state}/", recursive=True)
     (home / "apps").mkdir()
-    for name in ("helper", "banking_assistant"):  # whose base model `up` fetches
-        (home / "apps" / f"{name}.yaml").write_text(HELPER.replace("STATE", state))
+    (home / "apps" / "helper.yaml").write_text(HELPER.replace("STATE", state))
     nightshift = [sys.executable, "-m", "nightshift"]
     try:
         subprocess.run([*nightshift, "up"], check=True)
-        (home / "apps" / "banking_assistant.yaml").unlink()
         with AirflowApi(this_place()) as operator, AirflowApi(this_place(), "approver") as approver:
             work(operator, approver)
     finally:

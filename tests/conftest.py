@@ -23,6 +23,7 @@ from _pytest.mark.expression import Expression
 HOME = tempfile.mkdtemp(prefix="nightshift-airflow-")
 for key in [key for key in os.environ if key.startswith("AIRFLOW_")]:
     del os.environ[key]
+os.environ.pop("NIGHTSHIFT_PROJECT", None)  # that of whoever runs the tests
 os.environ.update(
     AIRFLOW_HOME=HOME,
     AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parents[1] / "dags"),
@@ -216,3 +217,23 @@ def storage(request, tmp_path):
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
     return tmp_path.as_uri() if request.param == "file" else f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder without applications and profiles, which `$NIGHTSHIFT_PROJECT` names."""
+    folder = tmp_path / "project"
+    for name in ("apps", "compute"):
+        (folder / name).mkdir(parents=True)
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(folder))
+    return folder
+
+
+@pytest.fixture
+def sample_project(project):
+    """The same with the sample's application, which reads the package's rows."""
+    from nightshift.settings.project import PACKAGE
+
+    file = PACKAGE / "apps" / "banking_assistant.yaml"
+    (project / "apps" / file.name).write_text(file.read_text().replace("../samples", str(PACKAGE / "samples")))
+    return project

@@ -69,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     compute.add_parser("schema", help="print the JSON Schema of a Kubernetes profile").set_defaults(run=_compute_schema)
 
     model = commands.add_parser("model", help="base models").add_subparsers(required=True)
-    fetch = model.add_parser("fetch", help="fetch a base model into the cache")
-    fetch.add_argument("base_model", nargs="?", default="smollm2-135m-instruct")
-    fetch.set_defaults(run=_fetch_model)
+    fetch = model.add_parser("fetch", help="fetch base models into the cache")
+    fetch.add_argument("base_models", nargs="*", metavar="base_model", default=["smollm2-135m-instruct"])
+    fetch.set_defaults(run=_fetch_models)
 
     roles = commands.add_parser("roles", help="who may do what: FAB's roles of each application").add_subparsers(
         required=True
@@ -217,10 +217,11 @@ def _compute_schema(_options: argparse.Namespace) -> None:
     print(json.dumps(KubernetesCompute.model_json_schema(), indent=2))
 
 
-def _fetch_model(options: argparse.Namespace) -> None:
+def _fetch_models(options: argparse.Namespace) -> None:
     from nightshift.training.base_model import resolve_base_model
 
-    print(resolve_base_model(options.base_model))
+    for name in options.base_models:
+        print(resolve_base_model(name))
 
 
 def _roles(options: argparse.Namespace) -> None:
@@ -266,5 +267,6 @@ def _stack(options: argparse.Namespace) -> int:
     if options.full:
         from nightshift.stack.place import FULL_SAMPLE
 
-        os.environ.update({name: value for name, value in FULL_SAMPLE.items() if name not in os.environ})
+        home = os.environ.get("NIGHTSHIFT_HOME", FULL_SAMPLE["NIGHTSHIFT_HOME"])
+        os.environ.update({**FULL_SAMPLE, "NIGHTSHIFT_HOME": home})
     return int(importlib.import_module(f"nightshift.stack.{options.stack}").main())

@@ -88,7 +88,7 @@ def apps(tables, tmp_path, monkeypatch):
     from sqlalchemy import delete, select
 
     two_applications(tmp_path / "apps")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     yield tmp_path / "apps"
     with create_session() as now:
         for role in now.scalars(select(Role)).unique():

@@ -13,7 +13,7 @@ from nightshift.cli import main
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     two_applications(tmp_path / "apps")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     return tmp_path / "apps"
 
 

@@ -46,7 +46,7 @@ def airflow_environment(manager: str, place: Path, port: int) -> dict[str, str]:
         **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         "AIRFLOW_HOME": str(place),
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": (place / "storage").as_uri(),
-        "NIGHTSHIFT_APPS": str(place / "apps"),
+        "NIGHTSHIFT_PROJECT": str(place),
     }
 
 

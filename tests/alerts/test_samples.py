@@ -19,13 +19,12 @@ alerts: {{routes: {routes}}}
 
 
 @pytest.fixture
-def bank(tmp_path, monkeypatch):
+def bank(project, tmp_path, monkeypatch):
     """A function that writes the file of an application with these routes."""
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
     levels = [(handler, handler.level) for handler in logging.getLogger().handlers]
-    yield lambda routes: (tmp_path / "bank.yaml").write_text(FILE.format(routes=routes))
+    yield lambda routes: (project / "apps" / "bank.yaml").write_text(FILE.format(routes=routes))
     for handler, level in levels:
         handler.setLevel(level)
 

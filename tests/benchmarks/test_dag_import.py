@@ -46,11 +46,11 @@ def dag_of_a_task(file: Path) -> str:
     return f"app_0_{file.stem}" if "application_dag(" in text else ""
 
 
-def costs(folder: Path, parses: list[tuple[str, str]]) -> list[float]:
+def costs(project: Path, parses: list[tuple[str, str]]) -> list[float]:
     """Return the CPU-seconds of each parse of a file, by the DAG processor or for the DAG of a task."""
     run = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(parses)],
-        env={**os.environ, "NIGHTSHIFT_APPS": str(folder)},
+        env={**os.environ, "NIGHTSHIFT_PROJECT": str(project)},
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -63,11 +63,11 @@ def test_a_task_pays_for_its_own_dag_and_the_dag_processor_little_for_each_appli
     tasks = [(str(file), dag) for file in files if (dag := dag_of_a_task(file))]
     whole, task = {}, {}
     for count in (FEW, MANY):
-        folder = tmp_path / str(count)
-        folder.mkdir()
+        project = tmp_path / str(count)
+        (project / "apps").mkdir(parents=True)
         for number in range(count):
-            (folder / f"app_{number}.yaml").write_text(SAMPLE.read_text())
-        spent = costs(folder, [*((str(file), "") for file in files), *tasks])
+            (project / "apps" / f"app_{number}.yaml").write_text(SAMPLE.read_text())
+        spent = costs(project, [*((str(file), "") for file in files), *tasks])
         whole[count] = dict(zip([file.stem for file in files], spent, strict=False))
         task[count] = dict(zip([Path(path).stem for path, _ in tasks], spent[len(files) :], strict=True))
     total = {count: sum(whole[count].values()) for count in (FEW, MANY)}

@@ -92,7 +92,7 @@ def main(page: str, folder: Path) -> None:
         "AIRFLOW__API_AUTH__JWT_SECRET": "secret-of-the-tests" * 4,
         "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": "http://127.0.0.1:1",
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": (folder / "storage").as_uri(),
-        "NIGHTSHIFT_APPS": str(folder / "apps"),
+        "NIGHTSHIFT_PROJECT": str(folder),
     }
     from airflow import settings
     from airflow.api_fastapi.app import create_auth_manager

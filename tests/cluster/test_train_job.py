@@ -41,15 +41,14 @@ namespace: {namespace}
 
 
 @pytest.fixture
-def space(cluster, kubeconfig, tmp_path, monkeypatch):
+def space(cluster, kubeconfig, project, monkeypatch):
     """A namespace of its own where the cluster has TrainJobs, and a profile that uses it."""
     name, core = f"nightshift-trainjob-{uuid.uuid4().hex[:6]}", cluster.CoreV1Api()
     try:
         cluster.CustomObjectsApi().list_namespaced_custom_object(**TRAIN_JOBS.objects_of("default"))
     except ApiException as error:
         pytest.skip(f"the cluster has no TrainJob to be seen ({error.status}): install Kubeflow Trainer 2.0 or newer")
-    (tmp_path / "trainer.yaml").write_text(PROFILE.format(namespace=name))
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+    (project / "compute" / "trainer.yaml").write_text(PROFILE.format(namespace=name))
     described = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(described))
     core.create_namespace({"metadata": {"name": name}})

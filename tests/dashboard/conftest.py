@@ -45,11 +45,9 @@ def airflow():
 
 
 @pytest.fixture
-def applications(tmp_path, monkeypatch):
+def applications(project, tmp_path, monkeypatch):
     """A function that writes an application's file and returns its part of an empty storage."""
-    folder = tmp_path / "apps"
-    folder.mkdir()
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(folder))
+    folder = project / "apps"
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
 
     def write(name, description="Answers questions.", more=""):

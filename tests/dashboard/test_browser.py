@@ -57,7 +57,7 @@ def served(tmp_path_factory):
         "AIRFLOW_HOME": str(place / "airflow"),
         "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": "http://127.0.0.1:1",
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": (place / "storage").as_uri(),
-        "NIGHTSHIFT_APPS": str(place / "apps"),
+        "NIGHTSHIFT_PROJECT": str(place),
         "PYTHONPATH": str(HERE),
     }
     made = subprocess.run(

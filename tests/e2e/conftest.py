@@ -109,7 +109,7 @@ def stack(tmp_path_factory, receiver):
     environment = {
         **os.environ,
         "NIGHTSHIFT_HOME": str(home / "nightshift"),
-        "NIGHTSHIFT_APPS": str(apps),
+        "NIGHTSHIFT_PROJECT": str(home),
         "NIGHTSHIFT_AIRFLOW_PORT": str(free_port()),
         "NIGHTSHIFT_MLFLOW_PORT": str(free_port()),
         "AIRFLOW_CONN_NIGHTSHIFT_HEARTBEAT": f"http://127.0.0.1:{receiver.server_address[1]}/alive",

@@ -97,7 +97,7 @@ def look(api, run):
 def evening(told_api, told_stack, time_passes, task_process):
     """All that goes wrong in one evening: a task that is killed in each of its tries, a run that a person marks as failed, and
     an application file that is wrong."""
-    wrong = Path(told_stack["NIGHTSHIFT_APPS"]) / "wrong.yaml"
+    wrong = Path(told_stack["NIGHTSHIFT_PROJECT"]) / "apps" / "wrong.yaml"
     wrong.write_text("schedule: never\n")
     told_api.trigger("told_ingest", "silent", {"day": "2026-11-03"})
     wait_for(lambda: state_of(told_api, "told_ingest", "silent") == "running", 120, "the run", every=0.5)

@@ -98,7 +98,7 @@ def office(running_stack, tmp_path_factory):
     place, stdout = this_place(running_stack), os.dup(1)
     with AirflowApi(place) as api, pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", place.mlflow_url)
-        environment.setenv("NIGHTSHIFT_APPS", running_stack["NIGHTSHIFT_APPS"])
+        environment.setenv("NIGHTSHIFT_PROJECT", running_stack["NIGHTSHIFT_PROJECT"])
         office = Office(place, model)
         for name in APPLICATIONS:
             office.register(name)

@@ -18,7 +18,7 @@ def full(tmp_path_factory, nightshift, unused_port):
     environment = {
         **os.environ,
         "NIGHTSHIFT_HOME": str(tmp_path_factory.mktemp("full")),
-        "NIGHTSHIFT_APPS": FULL_SAMPLE["NIGHTSHIFT_APPS"],
+        "NIGHTSHIFT_PROJECT": FULL_SAMPLE["NIGHTSHIFT_PROJECT"],
         "NIGHTSHIFT_AIRFLOW_PORT": str(unused_port()),
         "NIGHTSHIFT_MLFLOW_PORT": str(unused_port()),
     }

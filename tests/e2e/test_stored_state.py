@@ -27,16 +27,15 @@ def place(request, tmp_path_factory, bucket, unused_port, nightshift):
     """The started stack."""
     state = unpack(request.param, tmp_path_factory.mktemp("state"))
     state.give_back()
-    home, apps = state.folder / "nightshift", state.folder / "apps"
+    home = state.folder / "nightshift"
     (home / "airflow").mkdir(parents=True)
     for kept, at in (("airflow.db", "airflow/airflow.db"), ("mlflow.db", "mlflow.db"), ("artifacts", "artifacts")):
         shutil.move(state.folder / kept, home / at)
-    shutil.copy(apps / "helper.yaml", apps / "banking_assistant.yaml")  # whose base model `up` fetches
     as_if_no_time_had_passed(home / "airflow" / "airflow.db")
     environment = {
         **os.environ,
         "NIGHTSHIFT_HOME": str(home),
-        "NIGHTSHIFT_APPS": str(apps),
+        "NIGHTSHIFT_PROJECT": str(state.folder),
         "NIGHTSHIFT_STORAGE": state.storage,
         "NIGHTSHIFT_CACHE": str(state.folder / "cache"),
         "NIGHTSHIFT_AIRFLOW_PORT": str(unused_port()),

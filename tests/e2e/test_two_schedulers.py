@@ -108,20 +108,22 @@ def database(tmp_path_factory, unused_port):
 
 
 @pytest.fixture(scope="module")
-def app_folder(tmp_path_factory, tiny_application):
-    """A folder with the tiny application alone; one failing night orders a retraining of it."""
-    folder = tmp_path_factory.mktemp("two-schedulers-apps")
+def project(tmp_path_factory, tiny_application):
+    """A project with the tiny application alone; one failing night orders a retraining of it."""
+    folder = tmp_path_factory.mktemp("two-schedulers-project")
     policy = "retraining: {nights: 1, of_nights: 1, cooldown_days: 0, max_a_week: 10}\n"
     few_steps = tiny_application(tmp_path_factory.mktemp("tiny-model")).replace("rows_per_step: 4", "rows_per_step: 64")
-    (folder / "tiny.yaml").write_text(few_steps + policy)
+    (folder / "apps").mkdir()
+    (folder / "apps" / "tiny.yaml").write_text(few_steps + policy)
     return folder
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, database, app_folder, mlflow_server, unused_port):
+def place(tmp_path_factory, database, project, mlflow_server, unused_port):
     """Airflow with two schedulers."""
     own = {
         "NIGHTSHIFT_HOME": str(tmp_path_factory.mktemp("two-schedulers")),
+        "NIGHTSHIFT_PROJECT": str(project),
         "NIGHTSHIFT_AIRFLOW_PORT": str(unused_port()),
         "NIGHTSHIFT_MLFLOW_PORT": mlflow_server.rpartition(":")[2],
     }
@@ -130,7 +132,6 @@ def place(tmp_path_factory, database, app_folder, mlflow_server, unused_port):
     environment = {
         **airflow_environment(place),
         **own,
-        "NIGHTSHIFT_APPS": str(app_folder),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.replace("postgresql", "postgresql+psycopg2"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",
     }
@@ -195,14 +196,13 @@ def emit(api, asset: str, times: int) -> None:
         thread.join()
 
 
-def fail_a_night(place, app_folder, day: int):
+def fail_a_night(place, project, day: int):
     night = Night(
         monitor="drift", interval=f"2026-11-{day:02d}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime.now(UTC),
     )  # fmt: skip
-    return orders.evaluate(
-        read_application(app_folder / "tiny.yaml"), Ledger(place.storage, "tiny"), night, datetime.now(UTC)
-    )
+    tiny = read_application(project / "apps" / "tiny.yaml")
+    return orders.evaluate(tiny, Ledger(place.storage, "tiny"), night, datetime.now(UTC))
 
 
 def trainings(api) -> tuple[list[str], list[str]]:
@@ -221,13 +221,13 @@ def trainings(api) -> tuple[list[str], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def first(place, api, app_folder):
+def first(place, api, project):
     """An order whose event came six times, by way of two schedulers."""
     api.trigger("tiny_ingest", "day", {"day": "2026-11-02"})
     assert ended(api, "tiny_ingest", "day") == "success"
     alive = api._call("GET", "/api/v2/jobs", params={"job_type": "SchedulerJob", "is_alive": "true"})
     assert alive["total_entries"] == 2
-    decision = fail_a_night(place, app_folder, 3)
+    decision = fail_a_night(place, project, 3)
     assert decision.order == 1
     emit(api, "tiny_retraining", 3)
     time.sleep(3)
@@ -262,8 +262,8 @@ def test_an_event_that_comes_late_finds_nothing_due(first, api):
 
 
 @pytest.mark.nightly
-def test_an_order_whose_event_was_lost_is_taken_up_when_somebody_wakes_finetune(first, place, api, app_folder):
-    assert fail_a_night(place, app_folder, 4).order == 2
+def test_an_order_whose_event_was_lost_is_taken_up_when_somebody_wakes_finetune(first, place, api, project):
+    assert fail_a_night(place, project, 4).order == 2
     before = trainings(api)[0]
     api.trigger(RETRAINING, "wake", {"action": "wake", "reason": "the event was lost"})
     assert ended(api, RETRAINING, "wake") == "success"

@@ -99,10 +99,9 @@ def test_judging_again_changes_nothing_and_another_policy_is_another_judgement(j
     assert read_acceptance(UPath(spec.examples)).verdict is Verdict.INSUFFICIENT_DATA
 
 
-def test_a_hand_written_suite_has_a_say_and_a_page(judge, tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
-    (tmp_path / "apps" / "suites").mkdir(parents=True)
-    (tmp_path / "apps" / "suites" / "words.json").write_text(json.dumps({"expectations": [WORDS]}))
+def test_a_hand_written_suite_has_a_say_and_a_page(judge, project):
+    (project / "suites").mkdir()
+    (project / "suites" / "words.json").write_text(json.dumps({"expectations": [WORDS]}))
     _, result = judge(suites=["words"])
     assert result.verdict is Verdict.WARN
     assert "60 of 60 rows do not" in result.reasons[0]

@@ -38,7 +38,7 @@ def state(request, tmp_path_factory, bucket):
 def storage(state, monkeypatch):
     """The URI of the storage, with the ledger as it was left: it is all that the tests write to."""
     state.give_back("storage/helper/ledger/")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(state.folder / "apps"))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(state.folder))
     return state.storage
 
 

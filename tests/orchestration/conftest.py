@@ -68,7 +68,7 @@ def storage(tmp_path, monkeypatch):
     (tmp_path / "apps").mkdir()
     (tmp_path / "apps" / "app.yaml").write_text(APP)
     place = (tmp_path / "storage").as_uri()
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", place)
     return place
 

@@ -30,10 +30,9 @@ DECISION = {
 
 
 @pytest.fixture
-def asking(tmp_path, monkeypatch):
+def asking(project, tmp_path, monkeypatch):
     """A function that executes the task for a decision, and the questions that reached Airflow."""
-    (tmp_path / "asked.yaml").write_text(APP)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    (project / "apps" / "asked.yaml").write_text(APP)
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
     simple = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
     monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", simple)

@@ -23,12 +23,11 @@ traffic:
 
 
 @pytest.fixture
-def dag_of(tmp_path, monkeypatch):
+def dag_of(project):
     """A function that returns the DAG of an application with more lines in its file."""
 
     def dag(more=""):
-        (tmp_path / "returns_helper.yaml").write_text(APPLICATION + more)
-        monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+        (project / "apps" / "returns_helper.yaml").write_text(APPLICATION + more)
         bag = DagBag(FILE)
         assert bag.import_errors == {}
         return bag.dags["returns_helper_batch_inference"]

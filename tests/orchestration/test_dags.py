@@ -127,15 +127,14 @@ SIMILAR = ("returns", "returns_finetune", "finetune", "nightshift")
 
 
 @pytest.fixture
-def similar_applications(tmp_path, monkeypatch):
+def similar_applications(project, monkeypatch):
     for name in SIMILAR:
-        (tmp_path / f"{name}.yaml").write_text(SECOND)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+        (project / "apps" / f"{name}.yaml").write_text(SECOND)
     # Airflow's own context manager leaves the variables behind.
     for variable in ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID"):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
-    return tmp_path
+    return project
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +156,7 @@ def test_a_task_of_another_dag_builds_none_of_this_file(similar_applications, mo
 
 
 def test_a_task_whose_application_cannot_be_read_any_more_finds_no_dag(similar_applications, monkeypatch):
-    (similar_applications / "returns.yaml").write_text("sources: 3\n")
+    (similar_applications / "apps" / "returns.yaml").write_text("sources: 3\n")
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "returns_finetune")
     bag = DagBag(ROOT / "dags" / "finetune.py")
     assert (bag.dags, bag.import_errors) == ({}, {})
@@ -219,9 +218,8 @@ def task_structure(task) -> tuple:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_every_dag_is_the_same_on_a_cluster(dags, tmp_path, monkeypatch, nodes):
-    (tmp_path / "local.yaml").write_text(KUBERNETES.format(nodes=nodes))
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+def test_every_dag_is_the_same_on_a_cluster(dags, sample_project, nodes):
+    (sample_project / "compute" / "local.yaml").write_text(KUBERNETES.format(nodes=nodes))
     bag = dagbag()
     assert bag.import_errors == {}
     assert set(bag.dags) - set(dags) == {"nightshift_janitor", "nightshift_usage"}
@@ -235,17 +233,13 @@ def test_every_dag_is_the_same_on_a_cluster(dags, tmp_path, monkeypatch, nodes):
         DagSerialization.from_dict(DagSerialization.to_dict(dag))
 
 
-def test_jobs_of_a_local_profile_go_to_the_workers_that_it_names_and_end_at_its_deadline(
-    similar_applications, tmp_path, monkeypatch
-):
-    (similar_applications / "returns.yaml").write_text(SECOND + "compute: {default: local, train: big}\n")
-    profiles = tmp_path / "compute"
-    profiles.mkdir()
+def test_jobs_of_a_local_profile_go_to_the_workers_that_it_names_and_end_at_its_deadline(similar_applications):
+    (similar_applications / "apps" / "returns.yaml").write_text(SECOND + "compute: {default: local, train: big}\n")
+    profiles = similar_applications / "compute"
     (profiles / "local.yaml").write_text("backend: local\n")
     (profiles / "big.yaml").write_text(
         "backend: local\nqueue: big_machines\nexecutor: LocalExecutor\ndeadline_hours: 36\n"
     )
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(profiles))
     dag = DagBag(ROOT / "dags" / "finetune.py").dags["returns_finetune"]
     placed = {task.task_id: (task.queue, task.executor, task.execution_timeout) for task in dag.tasks}
     assert placed["train"] == ("big_machines", "LocalExecutor", timedelta(hours=36))
@@ -265,14 +259,13 @@ def test_no_dag_file_makes_a_new_version_at_every_parse(file):
     assert not check_dag_file_stability(str(ROOT / "dags" / file)).warnings
 
 
-def test_a_second_application_is_one_file_and_a_bad_one_breaks_only_its_own_dags(tmp_path, monkeypatch):
-    (tmp_path / "returns_helper.yaml").write_text(SECOND)
-    (tmp_path / "broken.yaml").write_text("sources: 3\n")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+def test_a_second_application_is_one_file_and_a_bad_one_breaks_only_its_own_dags(project):
+    (project / "apps" / "returns_helper.yaml").write_text(SECOND)
+    (project / "apps" / "broken.yaml").write_text("sources: 3\n")
     bag = dagbag()
     assert set(bag.dags) == HOUSEKEEPING | {f"returns_helper_{kind}" for kind in KINDS}
     (error,) = bag.import_errors.values()
-    assert f"{tmp_path / 'broken.yaml'}:1: sources" in error
+    assert f"{project / 'apps' / 'broken.yaml'}:1: sources" in error
 
 
 def test_the_question_to_approvers_takes_no_words_from_the_form_of_the_run(dags):

@@ -36,7 +36,7 @@ def dags_of(tmp_path, monkeypatch):
     def dags(more=""):
         (tmp_path / "apps").mkdir(exist_ok=True)
         (tmp_path / "apps" / "shop.yaml").write_text(APPLICATION + more)
-        monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
+        monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
         monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
         return [DagBag(DAGS / f"{kind}.py").dags[f"shop_{kind}"] for kind in ("ingest", "batch_inference")]
 

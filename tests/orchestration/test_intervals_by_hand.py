@@ -27,12 +27,11 @@ sources:
 
 
 @pytest.fixture
-def dag_of(tmp_path, monkeypatch):
+def dag_of(project, tmp_path, monkeypatch):
     """A function that returns the DAG `ingest` of an application with this schedule."""
 
     def dag(schedule):
-        (tmp_path / "returns_helper.yaml").write_text(f"schedule: {schedule}\n{APPLICATION}")
-        monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+        (project / "apps" / "returns_helper.yaml").write_text(f"schedule: {schedule}\n{APPLICATION}")
         monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
         bag = DagBag(FILE)
         assert bag.import_errors == {}

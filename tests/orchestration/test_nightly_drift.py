@@ -15,7 +15,7 @@ from ledger_nights import crowned, publish_night
 from nightshift.ledger.orders import claim
 from nightshift.ledger.store import Ledger
 from nightshift.registry.rest import DIGEST_TAG
-from nightshift.settings.applications import applications_folder
+from nightshift.settings.project import PACKAGE
 
 FILE = Path(__file__).parents[2] / "dags" / "nightly_drift.py"
 
@@ -69,12 +69,12 @@ def test_drift_fails_no_task_but_a_blind_monitor_does(dag):
 
 
 @pytest.fixture
-def storage(tmp_path, monkeypatch, mlflow_server):
+def storage(project, tmp_path, monkeypatch, mlflow_server):
     """Storage, with the application's policy changed: a retraining needs no new examples."""
     place = (tmp_path / "storage").as_uri()
-    app = yaml.safe_load((applications_folder() / "banking_assistant.yaml").read_text())
-    (tmp_path / "banking_assistant.yaml").write_text(yaml.safe_dump({**app, "retraining": {"min_new_examples": 0}}))
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    app = yaml.safe_load((PACKAGE / "apps" / "banking_assistant.yaml").read_text())
+    changed = yaml.safe_dump({**app, "retraining": {"min_new_examples": 0}})
+    (project / "apps" / "banking_assistant.yaml").write_text(changed)
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", place)
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", mlflow_server)
     return place

@@ -74,9 +74,8 @@ def test_a_task_goes_on_when_its_storage_is_back(nobody_listens, tmp_path, monke
     assert task.again(context, {})["rows_in"] == 0
 
 
-def test_an_outage_longer_than_the_profile_allows_uses_a_try(nobody_listens, tmp_path, monkeypatch):
-    (tmp_path / "impatient.yaml").write_text("backend: local\noutage_hours: 0\n")
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+def test_an_outage_longer_than_the_profile_allows_uses_a_try(nobody_listens, sample_project):
+    (sample_project / "compute" / "impatient.yaml").write_text("backend: local\noutage_hours: 0\n")
     with pytest.raises(JobFailed, match="cannot be written"):
         ingest("impatient").execute(context_of(Store()))
 

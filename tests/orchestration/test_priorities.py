@@ -55,11 +55,10 @@ def test_no_task_of_a_second_waits_for_a_job(dags):
     assert {pool for name, pool in pools.items() if name not in light | trained} == {"nightshift_jobs"}
 
 
-def test_an_application_may_have_pools_and_a_priority_of_its_own(tmp_path, monkeypatch, priorities):
+def test_an_application_may_have_pools_and_a_priority_of_its_own(project, priorities):
     own = "pools: {jobs: returns_jobs, training: returns_gpus}\npriority: 5\n"
-    (tmp_path / "returns.yaml").write_text(SOURCES + own)
-    (tmp_path / "other.yaml").write_text(SOURCES)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    (project / "apps" / "returns.yaml").write_text(SOURCES + own)
+    (project / "apps" / "other.yaml").write_text(SOURCES)
     dags = DagBag(ROOT / "dags" / "finetune.py").dags
     mine, other = dags["returns_finetune"], dags["other_finetune"]
     assert {task.pool for task in mine.tasks} == {"returns_jobs", "returns_gpus", "nightshift_light"}

@@ -22,11 +22,13 @@ sources:
 @pytest.fixture(scope="module")
 def dags(tmp_path_factory):
     """The DAGs of an application without a retrain schedule of its own, and of one with."""
-    apps = tmp_path_factory.mktemp("apps")
+    project = tmp_path_factory.mktemp("project")
+    apps = project / "apps"
+    apps.mkdir()
     (apps / "returns.yaml").write_text(APP)
     (apps / "weekly.yaml").write_text(APP + "retrain: 0 3 * * 0\n")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("NIGHTSHIFT_APPS", str(apps))
+        environment.setenv("NIGHTSHIFT_PROJECT", str(project))
         bags = [DagBag(DAGS / file) for file in ("finetune.py", "retraining.py")]
     return {name: dag for bag in bags for name, dag in bag.dags.items()}
 

@@ -30,10 +30,9 @@ NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 
 
 @pytest.fixture
-def app(tmp_path, monkeypatch):
+def app(project, tmp_path, monkeypatch):
     """An application whose only route is dead, and whose storage is a folder."""
-    (tmp_path / "bank.yaml").write_text(FILE)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    (project / "apps" / "bank.yaml").write_text(FILE)
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", hook_connection(unused_port()))
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/x/")

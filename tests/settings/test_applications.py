@@ -156,14 +156,14 @@ def test_a_file_whose_name_is_no_name_is_told_why_and_what_would_be_one(tmp_path
         read_application(write(tmp_path, SMALLEST, name))
 
 
-def test_a_yml_file_is_not_passed_over_silently(tmp_path, monkeypatch, capsys):
-    write(tmp_path, SMALLEST, "good")
-    (tmp_path / "other.yml").write_text(SMALLEST)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+def test_a_yml_file_is_not_passed_over_silently(project, capsys):
+    write(project / "apps", SMALLEST, "good")
+    other = project / "apps" / "other.yml"
+    other.write_text(SMALLEST)
     assert application_names() == ["good", "other"]
     assert [app.name for app in readable_applications()] == ["good"]
     assert main(["apps", "check"]) == 65
-    assert main(["apps", "check", str(tmp_path / "other.yml")]) == 65
+    assert main(["apps", "check", str(other)]) == 65
     assert capsys.readouterr().err.count("other.yml: only `.yaml` is read; call it other.yaml") == 2
 
 
@@ -195,16 +195,14 @@ def test_a_file_that_is_nested_far_too_deep_is_refused_and_ends_no_process(tmp_p
     assert "nested too deep" in complaint(tmp_path, f"description: {'[' * depth}{']' * depth}\n{SMALLEST}")
 
 
-def test_an_unreadable_application_leaves_the_others_alone(tmp_path, monkeypatch):
-    write(tmp_path, SMALLEST, "good")
-    write(tmp_path, "nonsense: 1", "bad")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+def test_an_unreadable_application_leaves_the_others_alone(project):
+    write(project / "apps", SMALLEST, "good")
+    write(project / "apps", "nonsense: 1", "bad")
     assert [app.name for app in readable_applications()] == ["good"]
 
 
-def test_a_missing_application_names_those_that_are_there(tmp_path, monkeypatch):
-    write(tmp_path, SMALLEST, "good")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+def test_a_missing_application_names_those_that_are_there(project):
+    write(project / "apps", SMALLEST, "good")
     with pytest.raises(BadApplication, match=r"there is no such file.*good"):
         load_application("goood")
 
@@ -241,8 +239,7 @@ def test_editors_get_a_schema_that_accepts_the_sample_and_refuses_a_typo(tmp_pat
 
 
 @pytest.mark.parametrize("text", ["- cpus: 2\n", "words\n", "name: other\n"])
-def test_a_compute_profile_that_is_none_is_refused_and_not_a_traceback(tmp_path, monkeypatch, text):
-    (tmp_path / "odd.yaml").write_text(text)
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+def test_a_compute_profile_that_is_none_is_refused_and_not_a_traceback(project, text):
+    (project / "compute" / "odd.yaml").write_text(text)
     with pytest.raises(BadApplication, match=r"odd\.yaml:1: "):
         load_compute("odd")

@@ -9,11 +9,9 @@ DIGEST = "sha256:" + "0" * 64
 
 
 @pytest.fixture
-def write(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
-
+def write(project):
     def write(text: str, name: str = "gpu") -> None:
-        (tmp_path / f"{name}.yaml").write_text(text)
+        (project / "compute" / f"{name}.yaml").write_text(text)
 
     return write
 
@@ -91,9 +89,8 @@ def test_only_jobs_that_run_a_model_hold_a_gpu_and_only_those_that_divide_their_
     assert (compute.gpus_of("ingest"), compute.nodes_of("ingest")) == (0, 1)
 
 
-def test_an_application_names_one_profile_for_all_jobs_or_others_for_some(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
-    file, rest = tmp_path / "helper.yaml", "sources: [{uri: /data/x.jsonl, columns: {prompt: q, answer: a}}]\n"
+def test_an_application_names_one_profile_for_all_jobs_or_others_for_some(project):
+    file, rest = project / "apps" / "helper.yaml", "sources: [{uri: /data/x.jsonl, columns: {prompt: q, answer: a}}]\n"
     file.write_text("compute: kubernetes\n" + rest)
     assert load_application("helper").profile_of("train") == "kubernetes"
     file.write_text("compute: {train: gpu}\n" + rest)

@@ -1,17 +1,21 @@
 """Airflow's processes get the stack's own settings and secrets, and nothing of another Airflow."""
 
 import json
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
-from nightshift.errors import BadEnvironment
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.jobs.environment import allowed
+from nightshift.settings.project import PACKAGE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import USERS, passwords, stack_keys
 from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
-from nightshift.stack.place import Place, this_place
-from nightshift.stack.up import where
+from nightshift.stack.place import CHECKOUT, FULL_SAMPLE, Place, this_place
+from nightshift.stack.run import main as run
+from nightshift.stack.up import models_to_prepare, where
 
 
 @pytest.fixture
@@ -27,7 +31,6 @@ def test_the_settings_of_another_airflow_in_the_shell_do_not_reach_the_stack(
     monkeypatch.setenv("AIRFLOW_CONFIG", "/production/airflow.cfg")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://production")
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", "postgresql://warehouse")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", "/my/apps")
 
     environment = airflow_environment(place)
 
@@ -35,7 +38,6 @@ def test_the_settings_of_another_airflow_in_the_shell_do_not_reach_the_stack(
     assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
     assert not any("production" in value for value in {**environment, **mlflow_environment()}.values())
     assert environment["AIRFLOW_CONN_WAREHOUSE"] == "postgresql://warehouse"
-    assert environment["NIGHTSHIFT_APPS"] == "/my/apps"
 
 
 def test_the_api_server_gives_up_a_database_in_use_long_before_the_others(place: Place) -> None:
@@ -100,3 +102,42 @@ def test_everything_listens_on_this_machine_only(place: Place) -> None:
     assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
     assert environment["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:18099"
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:18099/execution/"
+
+
+def test_a_project_has_a_stack_of_its_own_in_its_folder(project: Path) -> None:
+    sample, full, own = this_place({}), this_place(FULL_SAMPLE), this_place({"NIGHTSHIFT_PROJECT": str(project)})
+
+    assert (sample.project, sample.home) == (PACKAGE, CHECKOUT / ".nightshift")
+    assert (own.project, own.home) == (project, project / ".nightshift")
+    assert own.checkout == CHECKOUT
+    assert [re.search("stop it with `(.*)`", where(one))[1] for one in (sample, full, own)] == [
+        "make down",
+        "make down SAMPLE=full",
+        f"NIGHTSHIFT_PROJECT={project} nightshift down",
+    ]
+
+
+def test_airflows_processes_and_jobs_find_the_project_wherever_they_are_started(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.parent)
+    own = this_place({"NIGHTSHIFT_PROJECT": project.name})
+    own.home.mkdir()
+
+    environment = airflow_environment(own)
+
+    assert environment["NIGHTSHIFT_PROJECT"] == str(project)
+    assert allowed(environment)["NIGHTSHIFT_PROJECT"] == str(project)
+
+
+def test_only_base_models_that_are_prepared_here_are_fetched_before_a_job_needs_them(project: Path) -> None:
+    for name, model in (("one", "smollm2-135m-instruct"), ("two", "s3://models/seven-billion")):
+        text = f"base_model: {model}\nsources: [{{uri: /data/x.csv, columns: {{prompt: text}}}}]\n"
+        (project / "apps" / f"{name}.yaml").write_text(text)
+
+    assert models_to_prepare() == ["smollm2-135m-instruct"]
+
+
+def test_the_story_of_the_sample_is_not_run_on_another_project(project: Path) -> None:
+    with pytest.raises(BadInput, match=r"has no banking_assistant: unset NIGHTSHIFT_PROJECT"):
+        run()

@@ -13,7 +13,7 @@ PASSED = (
     "PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*",
-    "NVPL_*", "NIGHTSHIFT_APPS", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_COMPUTE", "NIGHTSHIFT_GIT_SHA", "NIGHTSHIFT_MODELS",
+    "NVPL_*", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_GIT_SHA", "NIGHTSHIFT_MODELS", "NIGHTSHIFT_PROJECT",
 )  # fmt: skip
 
 # And of those that open an object store, only where its data lies there: by the protocol of storage and sources.

@@ -47,14 +47,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.examples import EXAMPLES
     from nightshift.data.expectations import check, decide, failures, profile_suite, read_suite, suite_rows
     from nightshift.data.profile import profile
-    from nightshift.settings.applications import applications_folder
+    from nightshift.settings.project import project_folder
     from nightshift.storage.files import replace, scratch
     from nightshift.storage.partition import digest_of, fetch, partition_of, require_manifest
 
     application, policy = spec.application, spec.application.validation
     partition = UPath(spec.examples)
     manifest = require_manifest(partition, spec.digest)
-    suites = [read_suite(applications_folder() / "suites" / f"{name}.json") for name in policy.suites]
+    suites = [read_suite(project_folder() / "suites" / f"{name}.json") for name in policy.suites]
     work = scratch(UPath(spec.storage))
     try:
         examples = fetch(partition, manifest, EXAMPLES, work)

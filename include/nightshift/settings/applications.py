@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ from nightshift.errors import BadInput
 from nightshift.settings.application import Application
 from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
-from nightshift.settings.project import project_folder
+from nightshift.settings.project import PACKAGE, project_folder
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
 
@@ -28,9 +27,13 @@ class BadApplication(BadInput):
     """A file that cannot be read as what it should be; the text lists every problem, one a line."""
 
 
+class NoSuchFile(BadApplication):
+    """There is no file of this name; the text lists those that there are."""
+
+
 def applications_folder() -> Path:
-    """The folder with the application files: `$NIGHTSHIFT_APPS`, or the one in the project."""
-    return Path(os.environ.get("NIGHTSHIFT_APPS", project_folder() / "apps"))
+    """Return the folder with the project's application files."""
+    return project_folder() / "apps"
 
 
 def application_names() -> list[str]:
@@ -67,14 +70,16 @@ def load_application(name: str) -> Application:
 
 
 def read_application(path: Path) -> Application:
-    """Return the application in the file `path`; relative source URIs start at its folder.
+    """Return the application in the file `path`; relative paths start at its folder.
 
     :raises BadApplication: the file is missing or wrong.
     """
     application = _check(Application, path, _read(path))
-    traffic = application.traffic
+    model, traffic = application.base_model, application.traffic
     return application.model_copy(
         update={
+            # Anything else without a scheme is the id of a model of the hub.
+            "base_model": _absolute(model, path.parent) if model.startswith(("../", "./")) else model,
             "sources": _from_folder(application.sources, path.parent),
             "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
         }
@@ -83,24 +88,40 @@ def read_application(path: Path) -> Application:
 
 def _from_folder(sources: list[Source], folder: Path) -> list[Source]:
     return [
-        source.model_copy(update={"uri": str((folder / source.uri).resolve())})
+        source.model_copy(update={"uri": _absolute(source.uri, folder)})
         if source.uri and "://" not in source.uri and not source.uri.startswith("/")
         else source
         for source in sources
     ]
 
 
+def _absolute(path: str, folder: Path) -> str:
+    return str((folder / path).resolve())
+
+
 def load_compute(name: str) -> Compute:
-    """Return the compute profile `name`.
+    """Return the compute profile `name`: the project's own, or else the one that comes with the package.
+
+    A relative path of a template starts at the profile's folder.
 
     :raises BadApplication: the file is missing or wrong.
     """
-    path = compute_folder() / f"{name}.yaml"
-    fields = _read(path) or {}
+    path = project_folder() / "compute" / f"{name}.yaml"
+    try:
+        fields = _read(path)
+    except NoSuchFile:
+        path = PACKAGE / "compute" / path.name
+        if not path.exists():
+            raise
+        fields = _read(path)
+    fields = fields or {}
     backend = fields.get("backend", "local") if isinstance(fields, dict) else "local"
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise BadApplication(f"{path}: backend: there are {', '.join(BACKENDS)}; you wrote {backend!r}")
-    return _check(BACKENDS[backend], path, fields)
+    compute = _check(BACKENDS[backend], path, fields)
+    if isinstance(compute, KubernetesCompute) and compute.template:
+        return compute.model_copy(update={"template": str(path.parent / compute.template)})
+    return compute
 
 
 def clusters() -> list[tuple[KubernetesCompute, list[Application]]]:
@@ -114,11 +135,6 @@ def clusters() -> list[tuple[KubernetesCompute, list[Application]]]:
                     place = (compute.connection, compute.namespace)
                     found.setdefault(place, (compute, {}))[1][app.name] = app
     return [(compute, list(apps.values())) for compute, apps in found.values()]
-
-
-def compute_folder() -> Path:
-    """The folder with the compute profiles: `$NIGHTSHIFT_COMPUTE`, or the one in the project."""
-    return Path(os.environ.get("NIGHTSHIFT_COMPUTE", project_folder() / "compute"))
 
 
 class _Loader(Composer, yaml.CSafeLoader):
@@ -164,7 +180,7 @@ def _read(path: Path) -> Any:
         return _contents(path, (stamp.st_mtime_ns, stamp.st_ctime_ns, stamp.st_size))
     except FileNotFoundError:
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
-        raise BadApplication(f"{path}: there is no such file (in {path.parent}: {known})") from None
+        raise NoSuchFile(f"{path}: there is no such file (in {path.parent}: {known})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadApplication(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

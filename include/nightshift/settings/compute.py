@@ -143,7 +143,8 @@ class KubernetesCompute(Model):
     startup_minutes: float = Field(20, gt=0, le=600, description="longest wait for images and volumes of a placed pod")
     deadline_hours: float = Field(24, gt=0, le=720, description="a pod that runs longer is ended by the cluster")
     template: str | None = Field(
-        None, description="file with a pod (YAML) that is the base of every pod; a relative path starts at this folder"
+        None,
+        description="file with a pod (YAML) that is the base of every pod; a relative path starts at the profile's folder",
     )
 
     @field_validator("environment")

@@ -171,7 +171,7 @@ class Validation(Model):
         description="bounds on the measures of a partition",
     )
     suites: list[Name] = Field(
-        [], description="hand-written Great Expectations suites: files in apps/suites/<name>.json"
+        [], description="hand-written Great Expectations suites: files suites/<name>.json of the project"
     )
 
     @field_validator("suites")

@@ -1,13 +1,34 @@
-"""The project folder: a team's applications, compute profiles and own modules, outside of the package."""
+"""The project folder: a team's applications, compute profiles and what they refer to, outside of the package."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]  # holds the sample's application and profiles, where no project is named
+from nightshift.errors import BadInput
+
+VARIABLE = "NIGHTSHIFT_PROJECT"
+PACKAGE = Path(__file__).parents[1]  # the project of the sample, where no other is named
+REPLACED = ("NIGHTSHIFT_APPS", "NIGHTSHIFT_COMPUTE")  # by which earlier versions named two folders of a project
 
 
-def project_folder() -> Path:
-    """The folder of the team's project: `$NIGHTSHIFT_PROJECT`, or the package with its sample."""
-    return Path(os.environ.get("NIGHTSHIFT_PROJECT") or PACKAGE)
+def project_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Return the folder that `$NIGHTSHIFT_PROJECT` names, or the package, which holds the sample.
+
+    :raises BadInput: there is no such folder, or a variable is set that is no longer read.
+    """
+    variables = os.environ if environment is None else environment
+    for name in REPLACED:
+        if name in variables:
+            raise BadInput(
+                f"{name} is set and no longer read: name the folder that holds apps/ and compute/ in {VARIABLE}, "
+                f"and unset {name}"
+            )
+    named = variables.get(VARIABLE)
+    if not named:
+        return PACKAGE
+    folder = Path(named).expanduser().absolute()
+    if not folder.is_dir():
+        raise BadInput(f"{VARIABLE}={named}: there is no folder {folder} here")
+    return folder

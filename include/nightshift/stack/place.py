@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightshift.errors import BadEnvironment
+from nightshift.settings.project import PACKAGE, VARIABLE, project_folder
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
@@ -15,18 +16,19 @@ MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
 # An address of this machine that pods reach, where jobs run in a cluster; otherwise nothing listens beyond loopback.
 MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
 LOOPBACK = "127.0.0.1"
-# A stack of its own, whose one application is the full sample under the name of the quick one.
-FULL_SAMPLE = {
-    "NIGHTSHIFT_HOME": str(CHECKOUT / ".nightshift" / "full"),
-    "NIGHTSHIFT_APPS": str(CHECKOUT / "include" / "nightshift" / "samples" / "full"),
-}
+# The full sample is a project of its own, whose one application has the name of the quick one.
+FULL_SAMPLE = {"NIGHTSHIFT_HOME": str(CHECKOUT / ".nightshift" / "full"), VARIABLE: str(PACKAGE / "samples" / "full")}
 
 
 @dataclass(frozen=True)
 class Place:
-    """One local stack. Everything it writes is below `home`, but for data when `NIGHTSHIFT_STORAGE` names a place."""
+    """One local stack, which serves one project.
+
+    Everything it writes is below `home`, but for data when `NIGHTSHIFT_STORAGE` names a place.
+    """
 
     checkout: Path
+    project: Path
     home: Path
     airflow_port: int
     mlflow_port: int
@@ -67,22 +69,27 @@ class Place:
 
 
 def this_place(environment: Mapping[str, str] | None = None, checkout: Path = CHECKOUT) -> Place:
-    """Return the stack that `NIGHTSHIFT_HOME`, the ports, `NIGHTSHIFT_MLFLOW_HOST` and `NIGHTSHIFT_STORAGE` describe.
+    """Return the stack that `NIGHTSHIFT_PROJECT`, `NIGHTSHIFT_HOME`, `NIGHTSHIFT_STORAGE`, `NIGHTSHIFT_MLFLOW_HOST` and the
+    ports describe. Without a home of its own the stack of a project is in that project's folder.
 
     :raises BadEnvironment: a port is not a port, or this is not a checkout of Nightshift.
+    :raises BadInput: there is no such project.
     """
     variables = os.environ if environment is None else environment
     if not (checkout / "dags").is_dir():
         raise BadEnvironment(
             f"{checkout} holds no dags folder: the local stack runs from a checkout of Nightshift (git clone, make up)"
         )
-    home = Path(variables.get("NIGHTSHIFT_HOME") or checkout / ".nightshift").expanduser().absolute()
+    project = project_folder(variables)
+    own = checkout if project == PACKAGE else project
+    home = Path(variables.get("NIGHTSHIFT_HOME") or own / ".nightshift").expanduser().absolute()
     airflow_port = _port(variables, AIRFLOW_PORT, 8080)
     mlflow_port = _port(variables, MLFLOW_PORT, 5000)
     if airflow_port == mlflow_port:
         raise BadEnvironment(f"{AIRFLOW_PORT} and {MLFLOW_PORT} are both {airflow_port}; give them different ports")
     return Place(
         checkout=checkout,
+        project=project,
         home=home,
         airflow_port=airflow_port,
         mlflow_port=mlflow_port,

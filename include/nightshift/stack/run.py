@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from nightshift.errors import BadEnvironment
-from nightshift.settings.applications import load_application
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.settings.applications import application_names, load_application
+from nightshift.settings.project import VARIABLE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.follow import Follower, Say
 from nightshift.stack.place import this_place
@@ -19,9 +20,17 @@ PARSED_SECONDS = 180
 
 
 def main() -> int:
-    """Run the sample to its end. Ctrl-C leaves the stack and its runs up."""
+    """Run the sample to its end. Ctrl-C leaves the stack and its runs up.
+
+    :raises BadInput: the project has other applications, or its file of the sample is wrong.
+    """
     begun = datetime.now(UTC)
     place = this_place()
+    if APPLICATION not in application_names():
+        raise BadInput(
+            f"`nightshift run` runs the sample, and the project {place.project} has no {APPLICATION}: unset {VARIABLE}, or "
+            "start the project with `nightshift up` and its DAGs in Airflow"
+        )
     load_application(APPLICATION)
     try:
         start(place)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 
 from nightshift.errors import BadEnvironment
 from nightshift.jobs.environment import NO_GPU, allowed
 from nightshift.jobs.forkserver import server_environment
+from nightshift.settings.applications import readable_applications
+from nightshift.settings.project import PACKAGE
+from nightshift.settings.project import VARIABLE as PROJECT
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
 from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
-from nightshift.stack.place import AIRFLOW_PORT, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
+from nightshift.stack.place import AIRFLOW_PORT, FULL_SAMPLE, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
 from nightshift.stack.prepare import is_prepared
 from nightshift.stack.processes import Component, start_lock, stop
 from nightshift.stack.stuck import as_text, end_scheduler, still_stuck_tasks
+from nightshift.training.built_in import PREPARED
 
 API_SERVER, SCHEDULER = "api-server", "scheduler"
 AIRFLOW = {
@@ -95,6 +101,8 @@ def restart_if_stuck(
 
 def where(place: Place) -> str:
     """Say where a person looks."""
+    ours = {PACKAGE: "make down", Path(FULL_SAMPLE[PROJECT]): "make down SAMPLE=full"}
+    down = ours.get(place.project, f"{PROJECT}={shlex.quote(str(place.project))} nightshift down")
     return (
         f"  dashboard    {place.airflow_url}/nightshift/   (Nightshift in Airflow's menu)\n"
         f"  Airflow      {place.airflow_url}   users admin, operator, approver, viewer\n"
@@ -102,8 +110,14 @@ def where(place: Place) -> str:
         f"  passwords    {place.passwords}\n"
         f"  logs         {place.logs}\n"
         f"  storage      {place.storage}\n"
-        "  stop it with `make down`"
+        f"  project      {place.project}\n"
+        f"  stop it with `{down}`"
     )
+
+
+def models_to_prepare() -> list[str]:
+    """Return the prepared base models of the project's applications. A job that needs another one fetches it itself."""
+    return sorted({app.base_model for app in readable_applications()} & {*PREPARED})
 
 
 class Steps:
@@ -118,7 +132,7 @@ class Steps:
 
 def _start_missing(place: Place, parts: dict[str, Component], down: list[str], say: Callable[[str], None]) -> None:
     _check(place, parts, down)
-    model = _fetch_model(place)
+    models = _fetch_models(place)
     try:
         if MLFLOW in down:
             say(f"starting MLflow on port {place.mlflow_port}")
@@ -132,12 +146,13 @@ def _start_missing(place: Place, parts: dict[str, Component], down: list[str], s
         for name in airflow_down:
             _start_part(place, name)
         _wait_until_ready(place, parts, say)
-        if model.poll() is None:
-            say("fetching the base model (once)")
-        _wait_for_model(model, place)
+        if models:
+            if models.poll() is None:
+                say("fetching the base model (once)")
+            _wait_for_models(models, place)
     finally:
-        if model.poll() is None:
-            model.terminate()
+        if models and models.poll() is None:
+            models.terminate()
 
 
 def _start_part(place: Place, name: str) -> None:
@@ -191,20 +206,19 @@ def _mlflow_command(place: Place) -> list[str]:
     ]
 
 
-def _fetch_model(place: Place) -> subprocess.Popen[bytes]:
-    """Start fetching the sample's base model beside the rest."""
-    from nightshift.settings.applications import load_application
-
-    name = load_application("banking_assistant").base_model
+def _fetch_models(place: Place) -> subprocess.Popen[bytes] | None:
+    """Start fetching the base models that are prepared here, beside the rest, where the project has such."""
+    if not (names := models_to_prepare()):
+        return None
     with (place.logs / "model.log").open("wb") as log:
-        command = [sys.executable, "-m", "nightshift", "model", "fetch", name]
+        command = [sys.executable, "-m", "nightshift", "model", "fetch", *names]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
 
-def _wait_for_model(model: subprocess.Popen[bytes], place: Place) -> None:
+def _wait_for_models(models: subprocess.Popen[bytes], place: Place) -> None:
     with suppress(subprocess.TimeoutExpired):
-        model.wait(MODEL_SECONDS)
-    if model.returncode != 0:
+        models.wait(MODEL_SECONDS)
+    if models.returncode != 0:
         tail = "\n".join((place.logs / "model.log").read_text(errors="replace").splitlines()[-5:])
         raise BadEnvironment(
             f"the base model could not be fetched:\n{tail}\nThe stack runs, but its jobs need the model. "

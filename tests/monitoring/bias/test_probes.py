@@ -89,7 +89,7 @@ def test_a_sample_is_the_same_every_night_and_spread_over_the_strata():
     assert len(stratified(pairs, 5_000, lambda pair: pair.bias_type, lambda pair: pair.more)) == 1508
 
 
-@pytest.mark.parametrize("file", ["apps/banking_assistant.yaml", "samples/full/banking_assistant.yaml"])
+@pytest.mark.parametrize("file", ["apps/banking_assistant.yaml", "samples/full/apps/banking_assistant.yaml"])
 def test_no_sample_trains_on_the_messages_that_it_is_asked_about(file):
     app = read_application(PACKAGE / file)
     messages = messages_of(app, [], 400)

@@ -99,10 +99,9 @@ def launcher(request) -> str:
 
 
 @pytest.fixture
-def world(launcher, tmp_path, monkeypatch):
+def world(launcher, sample_project, monkeypatch):
     """A task, its Airflow and its cluster; `jobs` are what starts the nodes there."""
-    (tmp_path / "pair.yaml").write_text(PROFILE.format(launcher=launcher))
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+    (sample_project / "compute" / "pair.yaml").write_text(PROFILE.format(launcher=launcher))
     monkeypatch.setenv("NIGHTSHIFT_IMAGE", "trainer:1")
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", "http://mlflow:5000")
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "memory://group-jobs")

@@ -132,8 +132,7 @@ def test_a_queue_admits_the_group_as_a_whole_and_a_single_pod_by_itself():
     assert pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "trainings"
 
 
-def test_what_the_profile_has_no_word_for_comes_from_a_template(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+def test_what_the_profile_has_no_word_for_comes_from_a_template(tmp_path):
     template = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -141,7 +140,7 @@ def test_what_the_profile_has_no_word_for_comes_from_a_template(tmp_path, monkey
         "spec": {"schedulerName": "volcano", "dnsPolicy": "Default", "containers": [{"name": "base", "image": "x:1"}]},
     }
     (tmp_path / "pod.yaml").write_text(yaml.safe_dump(template))
-    (pod,) = rendered(profile(template="pod.yaml"), "train")
+    (pod,) = rendered(profile(template=str(tmp_path / "pod.yaml")), "train")
     assert pod["spec"]["schedulerName"] == "volcano"
     assert container_of(pod)["image"] == "trainer:1"
     assert pod["metadata"]["labels"]["team"] == "bank"
@@ -151,12 +150,11 @@ def test_what_the_profile_has_no_word_for_comes_from_a_template(tmp_path, monkey
 
 
 @pytest.mark.parametrize(("text", "said"), [("kind: Job", "is a Pod"), ("a: [", "cannot be read"), (None, "cannot be")])
-def test_a_template_that_is_none_is_named(tmp_path, monkeypatch, text, said):
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path))
+def test_a_template_that_is_none_is_named(tmp_path, text, said):
     if text:
         (tmp_path / "pod.yaml").write_text(text)
     with pytest.raises(BadInput, match=said):
-        rendered(profile(template="pod.yaml"), "train")
+        rendered(profile(template=str(tmp_path / "pod.yaml")), "train")
 
 
 def test_the_image_is_the_profiles_or_else_that_of_airflows_environment(monkeypatch):

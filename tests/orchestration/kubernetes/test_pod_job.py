@@ -72,11 +72,8 @@ class Store(dict):
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(sample_project, tmp_path, monkeypatch):
     """A task, its Airflow and its cluster."""
-    compute = tmp_path / "compute"
-    compute.mkdir()
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(compute))
     monkeypatch.setenv("NIGHTSHIFT_IMAGE", "trainer:1")
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", "http://mlflow:5000")
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", f"file://{tmp_path}/storage")
@@ -84,7 +81,7 @@ def world(tmp_path, monkeypatch):
     cluster, store = Cluster(), Store()
 
     def task(*, attempt: int = 1, max_tries: int = 2, profile: str = "") -> SimpleNamespace:
-        (compute / "pod.yaml").write_text(f"backend: kubernetes\n{volume}{profile}")
+        (sample_project / "compute" / "pod.yaml").write_text(f"backend: kubernetes\n{volume}{profile}")
         dag = DAG("banking_assistant_ingest")
         pushed: dict = {}
         operator = PodJob(
@@ -116,6 +113,17 @@ def test_a_task_asks_for_a_pod_and_leaves_its_worker(world):
     assert left.value.trigger.config_dict is None
     (name,) = world.cluster.pods
     assert world.store[KEY]["name"] == name
+
+
+def test_a_pod_looks_for_the_project_where_airflow_has_it_unless_the_profile_says_otherwise(world, sample_project):
+    for profile, place in (("", str(sample_project)), ("environment: {NIGHTSHIFT_PROJECT: /project}\n", "/project")):
+        world.cluster.pods.clear()
+        world.store.clear()
+        with pytest.raises(TaskDeferred):
+            world.task(profile=profile).run()
+        (pod,) = world.cluster.pods.values()
+        variables = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
+        assert variables["NIGHTSHIFT_PROJECT"] == place
 
 
 def test_a_retry_goes_on_with_the_pod_of_the_try_before(world):

@@ -8,6 +8,8 @@ from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import JUDGING, MLFLOW_CONNECTION, mlflow_connection, sources_of, tracking_uri
 from nightshift.settings.compute import KubernetesCompute
+from nightshift.settings.project import PACKAGE, project_folder
+from nightshift.settings.project import VARIABLE as PROJECT
 
 LOOPBACK = re.compile(r"//(localhost|127\.|\[::1\]|0\.0\.0\.0)")
 
@@ -38,10 +40,12 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
             f"compute profile {compute.name!r} gives its pods no {wanted}: put it into a Secret of the namespace "
             f"{compute.namespace} and name that in `secrets` or `secret_sets`"
         )
+    project = project_folder()
     return {
         "MLFLOW_TRACKING_URI": uri,
         "NIGHTSHIFT_PROGRESS": "text",
         "OMP_NUM_THREADS": str(max(1, int(compute.cpus))),
+        **({PROJECT: str(project)} if project != PACKAGE else {}),
     }
 
 

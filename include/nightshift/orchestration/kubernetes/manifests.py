@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from nightshift.errors import BadInput, ExitCode
-from nightshift.settings.applications import compute_folder
 from nightshift.settings.compute import KubernetesCompute, Launcher, pinned_image
 
 CONTAINER = "base"
@@ -279,7 +278,7 @@ def _on_template(compute: KubernetesCompute, pod: dict[str, Any]) -> dict[str, A
     from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
     from kubernetes.client import ApiClient
 
-    path = Path(compute_folder(), compute.template)
+    path = Path(compute.template)
     try:
         template = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
