@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     forkserver.add_argument("socket", type=Path, help="path of the Unix socket at which Airflow's workers ask for jobs")
     forkserver.set_defaults(run=_serve_forks)
 
+    init = commands.add_parser("init", help="make a project folder with an application to fill in")
+    init.add_argument("folder", type=Path)
+    init.add_argument("--application", default="assistant", metavar="NAME", help="default: assistant")
+    init.set_defaults(run=_init)
+
     apps = commands.add_parser("apps", help="check application files, print their JSON Schema").add_subparsers(
         required=True
     )
@@ -88,18 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("application")
     test.set_defaults(run=_test_alerts)
 
-    audit = commands.add_parser("audit", help="who did what: check the log, print it").add_subparsers(required=True)
-    verify = audit.add_parser("verify", help="say whether the log is what was written, and where it is not")
-    verify.add_argument("--mlflow", help="where it is anchored (default: $MLFLOW_TRACKING_URI, or the local stack's)")
-    verify.add_argument("--anchor", help="URI of the place that the Airflow variable nightshift_audit_anchor names")
-    verify.set_defaults(run=_verify_audit)
-    export = audit.add_parser("export", help="print the log as JSON lines")
-    export.add_argument("--since", help="from this time on, as 2026-11-28 (UTC)")
-    export.add_argument("--until", help="before this time")
-    export.add_argument("--application", help="only what was done to this one")
-    export.set_defaults(run=_export_audit)
-    for command in (verify, export):
-        command.add_argument("--storage", help="URI (default: the local stack's, or $NIGHTSHIFT_STORAGE)")
+    _add_audit(commands)
 
     for name, text in {
         "up": "start MLflow and Airflow on this machine",
@@ -112,6 +107,21 @@ def _parser() -> argparse.ArgumentParser:
         )
         stack.set_defaults(run=_stack, stack=name)
     return parser
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audit = commands.add_parser("audit", help="who did what: check the log, print it").add_subparsers(required=True)
+    verify = audit.add_parser("verify", help="say whether the log is what was written, and where it is not")
+    verify.add_argument("--mlflow", help="where it is anchored (default: $MLFLOW_TRACKING_URI, or the local stack's)")
+    verify.add_argument("--anchor", help="URI of the place that the Airflow variable nightshift_audit_anchor names")
+    verify.set_defaults(run=_verify_audit)
+    export = audit.add_parser("export", help="print the log as JSON lines")
+    export.add_argument("--since", help="from this time on, as 2026-11-28 (UTC)")
+    export.add_argument("--until", help="before this time")
+    export.add_argument("--application", help="only what was done to this one")
+    export.set_defaults(run=_export_audit)
+    for command in (verify, export):
+        command.add_argument("--storage", help="URI (default: the local stack's, or $NIGHTSHIFT_STORAGE)")
 
 
 def _run_job(options: argparse.Namespace) -> None:
@@ -165,6 +175,21 @@ def _restart_with(environment: dict[str, str]) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "nightshift", *sys.argv[1:]])  # noqa: S606
 
 
+def _init(options: argparse.Namespace) -> None:
+    from nightshift.new_project import make_project
+    from nightshift.settings.project import VARIABLE
+
+    folder = options.folder.expanduser().absolute()
+    written, kept = make_project(folder, options.application)
+    print(*(f"wrote {path}" for path in written), *(f"kept  {path}, which was there" for path in kept), sep="\n")
+    print(
+        f"\nFill in {folder / 'apps' / options.application}.yaml, then:\n"
+        f"  export {VARIABLE}={shlex.quote(str(folder))}\n"
+        "  nightshift apps check\n"
+        "  nightshift up"
+    )
+
+
 def _check_applications(options: argparse.Namespace) -> ExitCode:
     from nightshift.settings.applications import (
         BadApplication,
@@ -175,6 +200,8 @@ def _check_applications(options: argparse.Namespace) -> ExitCode:
     )
 
     files = options.files or [applications_folder() / f"{name}.yaml" for name in application_names()]
+    if not files:
+        raise BadInput(f"there is no application file in {applications_folder()}")
     wrong = 0
     for file in files:
         try:

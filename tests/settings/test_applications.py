@@ -216,6 +216,11 @@ def test_apps_check_says_which_files_are_well_formed_and_fails_for_the_rest(tmp_
     assert f"{bad}:1: nonsense: unknown key" in shown.err
 
 
+def test_apps_check_fails_where_there_is_nothing_to_check(project, capsys):
+    assert main(["apps", "check"]) == 65
+    assert f"there is no application file in {project}/apps" in capsys.readouterr().err
+
+
 def test_apps_check_looks_for_the_compute_profile_too(tmp_path, capsys):
     file = write(tmp_path, "compute: big_gpu\n" + SMALLEST)
     assert main(["apps", "check", str(file)]) == 65

@@ -63,7 +63,7 @@ def test_a_project_is_the_same_folder_for_whatever_is_started_elsewhere(project,
 
 
 def test_a_project_that_is_not_there_is_an_error_and_not_the_sample(tmp_path):
-    with pytest.raises(BadInput, match=r"NIGHTSHIFT_PROJECT=.*gone: there is no folder .*gone here"):
+    with pytest.raises(BadInput, match=r"NIGHTSHIFT_PROJECT=.*gone: there is no folder .*`nightshift init FOLDER`"):
         project_folder({"NIGHTSHIFT_PROJECT": str(tmp_path / "gone")})
 
 

@@ -30,5 +30,7 @@ def project_folder(environment: Mapping[str, str] | None = None) -> Path:
         return PACKAGE
     folder = Path(named).expanduser().absolute()
     if not folder.is_dir():
-        raise BadInput(f"{VARIABLE}={named}: there is no folder {folder} here")
+        raise BadInput(
+            f"{VARIABLE}={named}: there is no folder {folder} here; `nightshift init FOLDER` makes a project"
+        )
     return folder
