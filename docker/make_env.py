@@ -19,6 +19,7 @@ JWT_SECRET={secrets.token_urlsafe(64)}
 # AIRFLOW_PORT=8080
 # MLFLOW_PORT=5000
 # NIGHTSHIFT_STORAGE=s3://bucket/nightshift
+# NIGHTSHIFT_PROJECT=/srv/returns
 """
 try:
     path.touch(mode=0o600, exist_ok=False)

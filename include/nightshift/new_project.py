@@ -16,6 +16,7 @@ from nightshift.settings.fields import Name
 from nightshift.settings.project import PACKAGE
 
 TEMPLATE = PACKAGE / "samples" / "project"
+HIDDEN = ("dockerignore", "gitignore")  # in a project with a dot, which a package would not hold
 
 
 def make_project(folder: Path, application: str) -> tuple[list[Path], list[Path]]:
@@ -52,9 +53,10 @@ def make_project(folder: Path, application: str) -> tuple[list[Path], list[Path]
 def _files(application: str) -> Iterator[tuple[str, str]]:
     """The files of a new project, by their path in it."""
     start = f"{date.today():%Y-%m-%d}"
+    names = {"apps/application.yaml": f"apps/{application}.yaml", **{name: f".{name}" for name in HIDDEN}}
     for path in sorted(file for file in TEMPLATE.rglob("*") if file.is_file()):
         name = path.relative_to(TEMPLATE).as_posix()
-        name = {"apps/application.yaml": f"apps/{application}.yaml", "gitignore": ".gitignore"}.get(name, name)
+        name = names.get(name, name)
         yield name, path.read_text(encoding="utf-8").replace("APPLICATION", application).replace("START", start)
     schemas = {"application": application_schema(), "compute": KubernetesCompute.model_json_schema()}
     for name, schema in schemas.items():

@@ -12,7 +12,7 @@ from nightshift.orchestration.kubernetes.kinds import JOBS, RUNTIMES, TRAIN_JOBS
 from nightshift.stack.place import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy/kubernetes"
-FILES = sorted(path for path in FOLDER.glob("**/*.yaml") if path.name != "airflow-values.yaml")
+FILES = sorted(path for path in FOLDER.glob("**/*.yaml") if not path.name.endswith("-values.yaml"))
 RELEASES = ["1.36", "1.37"]
 # Kinds that an extension or a client brings, with schemas of their own.
 ELSEWHERE = {"kueue.x-k8s.io", "kustomize.config.k8s.io"}
@@ -25,6 +25,7 @@ def documents(path: Path) -> list[dict]:
 ALL = [(path, document) for path in FILES for document in documents(path)]
 NAMES = [f"{path.stem}-{document['kind']}" for path, document in ALL]
 VALUES = yaml.safe_load((FOLDER / "airflow-values.yaml").read_text())
+PROJECT = yaml.safe_load((FOLDER / "project-from-git-values.yaml").read_text())
 
 
 def of_kind(kind: str, path: Path | None = None) -> list[dict]:
@@ -178,7 +179,7 @@ def test_job_pods_reach_nothing_by_default_and_https_only_where_storage_or_a_lab
 
 def test_the_base_names_every_file_beside_it_and_no_choice_of_the_team() -> None:
     (base,) = of_kind("Kustomization")
-    beside = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml", "airflow-values.yaml"}
+    beside = {path.name for path in FOLDER.glob("*.yaml") if path in FILES} - {"kustomization.yaml"}
 
     assert set(base["resources"]) == beside
 
@@ -210,3 +211,36 @@ def test_the_charts_values_point_at_what_the_base_makes() -> None:
     assert VALUES["airflowVersion"] in (CHECKOUT / "docker/airflow/Dockerfile").read_text()
     assert VALUES["triggerer"]["enabled"]
     assert {"AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "NIGHTSHIFT_IMAGE"} <= environment.keys()
+
+
+@pytest.mark.parametrize("part", ["scheduler", "apiServer", "dagProcessor", "triggerer"])
+def test_every_part_of_airflow_that_reads_a_project_has_it_from_git_before_it_starts(part: str) -> None:
+    (mount,) = PROJECT["volumeMounts"]
+    (variable,) = yaml.safe_load(PROJECT["extraEnv"])
+    (first,), (then,) = PROJECT[part]["extraInitContainers"], PROJECT[part]["extraContainers"]
+    settings = {one["name"]: one["value"] for one in first["env"]}
+    container = {"name": "airflow", "image": "airflow:1", "env": [variable], "volumeMounts": [mount]}
+    spec = {"initContainers": [first], "containers": [container, then], "volumes": PROJECT["volumes"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": part}, "spec": spec}
+
+    kubernetes_validate.validate(json.loads(json.dumps(pod)), RELEASES[0], strict=True)
+    assert (variable["name"], variable["value"]) == (
+        "NIGHTSHIFT_PROJECT",
+        f"{mount['mountPath']}/{settings['GITSYNC_LINK']}",
+    )
+    assert (
+        first["volumeMounts"]
+        == then["volumeMounts"]
+        == [{"name": mount["name"], "mountPath": settings["GITSYNC_ROOT"]}]
+    )
+    assert first["args"] == ["--one-time"]
+    assert "args" not in then
+    assert then["env"] == first["env"]
+    assert re.fullmatch(r"\S+:v\d+\.\d+\.\d+", first["image"])
+
+
+def test_the_values_of_a_project_change_no_other_value() -> None:
+    both = {key for key in PROJECT if isinstance(VALUES.get(key), dict) and set(PROJECT[key]) & set(VALUES[key])}
+
+    assert not both
+    assert not {"env", "volumes", "volumeMounts", "extraEnv"} & set(PROJECT) & set(VALUES)

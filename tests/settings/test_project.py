@@ -33,6 +33,14 @@ def test_a_projects_applications_replace_the_sample_and_their_paths_start_at_the
     assert app.base_model == f"{project}/models/returns"
 
 
+def test_a_source_is_found_through_the_link_to_a_project_that_is_synchronised(project, monkeypatch):
+    (project / "apps" / "returns.yaml").write_text(APPLICATION)
+    link = project.parent / "current"
+    link.symlink_to(project)
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(link))
+    assert load_application("returns").sources[0].uri == f"{link}/drops/*.jsonl"
+
+
 def test_the_id_of_a_model_of_the_hub_is_no_path(project):
     (project / "apps" / "returns.yaml").write_text(f"base_model: Qwen/Qwen2.5-0.5B-Instruct\n{APPLICATION}")
     assert load_application("returns").base_model == "Qwen/Qwen2.5-0.5B-Instruct"

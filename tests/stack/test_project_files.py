@@ -11,6 +11,7 @@ import pytest
 import yaml
 from lock import for_every_build
 
+from nightshift.settings.project import PACKAGE
 from nightshift.stack.place import CHECKOUT
 
 DOCUMENTS = sorted(
@@ -94,13 +95,22 @@ def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
     assert override["mlflow"]["image"].endswith(f":v{pins_of('requirements.lock')['mlflow']}")
 
 
+def test_the_place_of_a_project_for_astro_is_in_a_folder_that_astro_shows_to_airflow() -> None:
+    named = re.search(
+        r"NIGHTSHIFT_PROJECT=(\S+)/include/project` in `\.env`", (CHECKOUT / "docs/project.md").read_text()
+    )
+
+    assert f"PYTHONPATH={named[1]}/include:" in (CHECKOUT / "Dockerfile").read_text()
+
+
 def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     text = (CHECKOUT / "docker/compose.yaml").read_text()
     compose = yaml.safe_load(text)
     services, volumes = compose["services"], compose["volumes"]
     for name, service in services.items():
         assert set(service.get("depends_on", {})) <= set(services), name
-        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(volumes), name
+        named = [volume for volume in service.get("volumes", []) if isinstance(volume, str)]
+        assert {volume.split(":")[0] for volume in named} <= set(volumes), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
     make_env = [sys.executable, CHECKOUT / "docker/make_env.py"]
     subprocess.run(make_env, cwd=tmp_path, check=True)
@@ -113,6 +123,18 @@ def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     again = subprocess.run(make_env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "is there already and stays" in again.stderr
     assert written.read_text() == before
+
+
+def test_compose_shows_a_named_project_to_every_part_of_airflow_and_lets_none_change_it() -> None:
+    text = (CHECKOUT / "docker/compose.yaml").read_text()
+    airflow = yaml.safe_load(text)["x-airflow"]
+    (bind,) = [volume for volume in airflow["volumes"] if isinstance(volume, dict)]
+    named = re.fullmatch(r"\$\{NIGHTSHIFT_PROJECT:\+(\S+)\}", airflow["environment"]["NIGHTSHIFT_PROJECT"])
+    source = re.fullmatch(r"\$\{NIGHTSHIFT_PROJECT:-(\S+)\}", bind["source"])
+
+    assert bind == {"type": "bind", "source": source[0], "target": named[1], "read_only": True}
+    assert (CHECKOUT / "docker" / source[1]).resolve() == PACKAGE
+    assert f"ARG FOLDER={named[1]}\n" in (PACKAGE / "samples/project/Dockerfile").read_text()
 
 
 def test_the_locks_hold_the_direct_pins_and_the_development_lock_holds_the_runtime_lock() -> None:

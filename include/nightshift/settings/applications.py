@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -96,7 +97,8 @@ def _from_folder(sources: list[Source], folder: Path) -> list[Source]:
 
 
 def _absolute(path: str, folder: Path) -> str:
-    return str((folder / path).resolve())
+    """The path from a folder on. A link stays in it: what synchronises a repository moves one, and removes what it led to."""
+    return os.path.normpath(folder / path)
 
 
 def load_compute(name: str) -> Compute:
