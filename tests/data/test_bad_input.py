@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from nightshift.data.quarantine import RAW_CHARACTERS, Reason
-from nightshift.data.sources import NoData
+from nightshift.data.source_files import NoData
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.intake import Columns, Ingest, Source
 

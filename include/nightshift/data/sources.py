@@ -6,7 +6,6 @@ is exactly what is then read.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -23,6 +22,7 @@ from nightshift.data.readers import (
     read_parquet,
     require_columns,
 )
+from nightshift.data.source_files import files_at, uri_of
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Source
@@ -37,10 +37,6 @@ FORMATS = {
     ".pq": "parquet",
 }
 COMPRESSIONS = {".gz", ".zst", ".zstd"}
-
-
-class NoData(Exception):
-    """There is nothing (yet) for this interval: not an error, and not a success either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,58 +92,19 @@ def raw_files(source: Source, interval: Interval, folder: Path, zone: tzinfo = U
     folder.mkdir(parents=True, exist_ok=True)
     if source.query is not None:
         return [_query(source, interval, folder)]
-    uri = source.uri_for(interval.start.astimezone(zone), interval.end.astimezone(zone))
-    target = _target(source, uri)
+    uri = uri_of(source, interval, zone)
+    target, paths = files_at(source, uri)
     # Below the folders that the pattern names, the path tells two files of one name apart.
     pattern = target.path if is_local(target) else uri
     fixed = len(pattern.partition("*")[0].rpartition("/")[0]) + 1 if "*" in uri else 0
     files = []
-    for number, path in enumerate(_matches(source, uri, target)):
+    for number, path in enumerate(paths):
         # A name that is not UTF-8 is shown with its bytes: `caf\xe9.csv`.
         label = (path.path if is_local(path) else str(path)).encode("utf-8", "surrogateescape")
         label = label.decode("utf-8", "backslashreplace")
         name = label[fixed:] if fixed else label.rpartition("/")[2]
         files.append(_raw_file(source, path, label, name, folder / f"{number:06}"))
     return files
-
-
-def _target(source: Source, uri: str) -> UPath:
-    try:
-        target = UPath(uri)
-    except (ValueError, ImportError) as error:
-        raise BadInput(f"source {source.name!r}: {uri} cannot be opened: {error}") from error
-    if "::" in uri.rpartition("://")[2] and "://" in uri:
-        raise BadInput(f"source {source.name!r}: {uri}: `::` in a URI chains file systems; rename the file or folder")
-    return target
-
-
-def _matches(source: Source, uri: str, target: UPath) -> list[UPath]:
-    try:
-        if "*" not in uri:
-            found = [target] if target.exists() else []
-        else:
-            paths = target.fs.glob(target.path)
-            if is_local(target):
-                found = sorted((UPath(path) for path in paths), key=str)
-            else:
-                if chained := [path for path in paths if "::" in path]:
-                    raise BadInput(f"source {source.name!r}: {chained[0]}: `::` chains file systems; rename the file")
-                found = sorted(
-                    (UPath(target.fs.unstrip_protocol(path), **target.storage_options) for path in paths), key=str
-                )
-            found = [path for path in found if not path.is_dir()]
-            if is_local(target):
-                root = Path(os.path.realpath(target.path.split("*")[0].rpartition("/")[0]))
-                for path in found:
-                    if not Path(os.path.realpath(path.path)).is_relative_to(root):
-                        raise BadInput(
-                            f"{path.path}: source {source.name!r} matches it, but it is a link out of {root}"
-                        )
-    except OSError as error:
-        raise BadEnvironment(f"source {source.name!r}: {uri} cannot be listed: {error}") from error
-    if not found:
-        raise NoData(f"source {source.name!r}: there is no file {uri}")
-    return found
 
 
 def _raw_file(source: Source, path: UPath, label: str, name: str, copy: Path) -> RawFile:

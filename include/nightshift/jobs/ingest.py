@@ -59,7 +59,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from upath import UPath
 
     from nightshift.data.measures import TextMeasures, tokenizer_file
-    from nightshift.data.sources import NoData, raw_files
+    from nightshift.data.source_files import NoData
+    from nightshift.data.sources import raw_files
     from nightshift.storage.files import scratch, sha256_of
     from nightshift.storage.partition import find, partition_of, publish
     from nightshift.training.base_model import resolve_base_model
