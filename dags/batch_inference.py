@@ -4,9 +4,9 @@
 Answers what users asked in one data interval, and scores every answer: the interactions that drift and bias are
 measured on.
 
-1. **ingest** makes the prompts' partition of the application's `traffic.sources`. Without any it is **examples** in its
-   place: it waits for the examples of the interval, which the ingest DAG alone makes, and whose rows of the split
-   `traffic` are replayed. If none come the night is skipped, and says why.
+1. **ingest** makes the prompts' partition of the application's `traffic.sources`, after **arrival** waited for their data.
+   Without any it is **examples** in its place: it waits for the examples of the interval, which the ingest DAG alone
+   makes, and whose rows of the split `traffic` are replayed. If none come the night is skipped, and says why.
 2. **generate** lets the champion answer, one task a shard. A killed task goes on with its next part. Without a champion
    the night is skipped. An application whose responses a serving system logged has no such task.
 3. **score** measures every interaction: length, language, format, refusal, toxicity, sentiment, personal data,
@@ -27,6 +27,7 @@ from nightshift.orchestration.assets import interactions_asset
 from nightshift.orchestration.examples_sensor import ExamplesSensor
 from nightshift.orchestration.job import job, result_of
 from nightshift.orchestration.job_task import JobTask
+from nightshift.orchestration.sources_sensor import SourcesSensor
 from nightshift.settings.application import Application
 
 
@@ -43,7 +44,9 @@ def record(night: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
 def prompts_of(app: Application) -> BaseOperator:
     """The task that has the prompts' partition; its result says which. Examples are made by the ingest DAG alone."""
     if app.traffic.sources:
-        return job("ingest", app, {"interval": INTERVAL, "part": "traffic"})
+        ingest = job("ingest", app, {"interval": INTERVAL, "part": "traffic"})
+        SourcesSensor(task_id="arrival", app=app, part="traffic", interval=INTERVAL) >> ingest
+        return ingest
     return ExamplesSensor(task_id="examples", app=app, interval=INTERVAL)
 
 

@@ -3,11 +3,13 @@
 
 Turns the raw rows of one data interval into examples that a model can be trained and judged on.
 
-1. **ingest** reads the application's sources, normalises, removes duplicates and personal data, counts tokens, and
+1. **arrival** waits for the data: a file of each source, or a row of its query, until `clock.arrival_hours` after the
+   interval's end. What is missing then, **ingest** tells people.
+2. **ingest** reads the application's sources, normalises, removes duplicates and personal data, counts tokens, and
    splits the rows into train, traffic and held-out. What cannot be used lands in quarantine with its reason.
-2. **validate** measures the partition and checks it with Great Expectations. A failed critical expectation stops the
+3. **validate** measures the partition and checks it with Great Expectations. A failed critical expectation stops the
    flow here; too little data is its own verdict, never a pass.
-3. **accept** tells the asset of the application's examples, with the URI and digest of the manifest.
+4. **accept** tells the asset of the application's examples, with the URI and digest of the manifest.
 
 Runs daily, catches up and can be backfilled: the same interval and the same sources give the same partition.
 """
@@ -21,6 +23,7 @@ from airflow.sdk import task
 from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import examples_asset
 from nightshift.orchestration.job import job, result_of
+from nightshift.orchestration.sources_sensor import SourcesSensor
 
 
 @task
@@ -36,10 +39,11 @@ def accept(partition: dict[str, Any], verdict: dict[str, Any], *, ti: Any, outle
 
 for app in applications_to_parse("ingest"):
     with application_dag(app, "ingest", "Raw rows to examples.", **daily(app, "to ingest"), doc_md=__doc__):
+        arrival = SourcesSensor(task_id="arrival", app=app, part="examples", interval=INTERVAL)
         ingest = job("ingest", app, {"interval": INTERVAL})
         validate = job(
             "validate", app, {"examples": result_of("ingest", "examples"), "digest": result_of("ingest", "digest")}
         )
 
-        ingest >> validate
+        arrival >> ingest >> validate
         accept.override(outlets=[examples_asset(app)])(ingest.output, validate.output)

@@ -57,7 +57,7 @@ def test_shards_are_tasks_of_their_own_that_agree_on_a_champion(dag_of):
 
 def test_what_was_served_elsewhere_is_only_scored(dag_of):
     dag = dag_of(SERVED)
-    assert [task.task_id for task in dag.topological_sort()] == ["ingest", "score", "record"]
+    assert [task.task_id for task in dag.topological_sort()] == ["arrival", "ingest", "score", "record"]
     assert dag.get_task("ingest").arguments["part"] == "traffic"
     assert set(dag.get_task("score").arguments) == {"prompts", "digest"}
 

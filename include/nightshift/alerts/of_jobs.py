@@ -67,7 +67,8 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
             subject=spec.part,
             night=night,
             facts=[result["reason"]],
-            todo="look whether the source delivered, and clear the task when it did; without it the night stays empty",
+            todo="look whether the source delivered; when it did, clear the task ingest and what follows. Without it the night "
+            "stays empty. Where data often comes late, raise `clock.arrival_hours`",
             condition=condition,
         )
     else:

@@ -6,12 +6,14 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy import URL, CursorResult, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from nightshift.errors import BadEnvironment, BadInput
@@ -28,14 +30,14 @@ QUERY_BATCH = 1_000  # rows
 DRIVER_NAMES = {"MySQLdb": "mysqldb", "sqlite3": "pysqlite"}
 
 
-def database_url(connection: str) -> URL:
-    """Return the SQLAlchemy URL of an Airflow connection.
+def database_url(connection: str, environment: Mapping[str, str] = os.environ) -> URL:
+    """Return the SQLAlchemy URL of an Airflow connection, which is a variable of the environment.
 
     :raises BadEnvironment: the connection is not given to this job, or no driver for it is installed.
     :raises BadInput: the connection cannot be read, or is of a kind that is not a known database.
     """
     variable = f"AIRFLOW_CONN_{connection.upper()}"
-    text = os.environ.get(variable)
+    text = environment.get(variable)
     if not text:
         raise BadEnvironment(f"the connection {connection!r} is not known here: {variable} is not set for this job")
     fields = _from_json(text, variable) if text.lstrip().startswith("{") else _from_uri(text, variable)
@@ -66,13 +68,36 @@ def write_query(connection: str, query: str, interval: Interval, label: str, pat
     :raises BadInput: the query is wrong.
     :raises BadEnvironment: the database does not answer.
     """
-    url = database_url(connection)
+    with _answer(database_url(connection), query, interval, label) as result:
+        return _write_rows(result, path)
+
+
+def has_rows(url: URL, query: str, interval: Interval, label: str) -> bool:
+    """Whether a query finds a row.
+
+    :raises BadInput: the query is wrong.
+    :raises BadEnvironment: the database does not answer.
+    """
+    with _answer(url, query, interval, label) as result:
+        return result.first() is not None
+
+
+@contextmanager
+def _answer(url: URL, query: str, interval: Interval, label: str) -> Iterator[CursorResult[Any]]:
+    """Yield the rows of a query, streaming."""
     if url.drivername == "sqlite" and not Path(url.database or "").is_file():
         raise BadEnvironment(f"{label}: there is no database file {url.database}")
     engine = create_engine(url)
     try:
         with engine.connect() as database:
-            return _write_rows(database, query, interval, path)
+            # A database without time zones compares texts or local times: it gets UTC without an offset.
+            zone = UTC if database.dialect.name == "postgresql" else None
+            moments = {"start": interval.start.replace(tzinfo=zone), "end": interval.end.replace(tzinfo=zone)}
+            statement = text(query)
+            used = {name: moments[name] for name in statement.compile().params if name in moments}
+            streaming = database.execution_options(stream_results=True, yield_per=QUERY_BATCH)
+            with streaming.execute(statement, used) as result:
+                yield result
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         # SQLite calls a wrong query an operational error too, and has no server that could be down.
@@ -83,15 +108,9 @@ def write_query(connection: str, query: str, interval: Interval, label: str, pat
         engine.dispose()
 
 
-def _write_rows(database: Connection, query: str, interval: Interval, path: Path) -> tuple[str, list[str]]:
-    # A database without time zones compares texts or local times: it gets UTC without an offset.
-    zone = UTC if database.dialect.name == "postgresql" else None
-    moments = {"start": interval.start.replace(tzinfo=zone), "end": interval.end.replace(tzinfo=zone)}
-    statement = text(query)
-    used = {name: moments[name] for name in statement.compile().params if name in moments}
-    streaming = database.execution_options(stream_results=True, yield_per=QUERY_BATCH)
+def _write_rows(result: CursorResult[Any], path: Path) -> tuple[str, list[str]]:
     digest = hashlib.sha256()
-    with streaming.execute(statement, used) as result, path.open("wb") as file:
+    with path.open("wb") as file:
         names = list(result.keys())
         for row in result:
             line = json.dumps(dict(zip(names, row, strict=True)), default=_as_json).encode() + b"\n"

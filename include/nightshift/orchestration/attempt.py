@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,15 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             log.warning("%s", error)
         else:
             environment["NIGHTSHIFT_JUDGE_KEY"] = key or ""
+    return environment | source_environment(sources)
+
+
+def source_environment(sources: Iterable[Source]) -> dict[str, str]:
+    """Return the Airflow connections that sources name, as variables of an environment.
+
+    :raises BadInput: there is no such connection.
+    """
+    environment = {}
     for source in sources:
         if source.connection:
             connection = _connection(

@@ -22,7 +22,7 @@ class ExamplesSensor(BaseSensorOperator):
     """A task that returns URI and digest of an interval's examples (`examples`, `digest`) once they are published.
 
     It holds no worker between two looks. Where none come, it skips what follows: after the application's
-    `clock.wait_hours`, or as soon as the ingest run of the same logical date has ended without any.
+    `clock.arrival_hours` and `wait_hours`, or as soon as the ingest run of the same logical date has ended without any.
 
     :param app: the application whose examples they are.
     :param interval: the interval as the job `ingest` takes it (templated).
@@ -32,7 +32,8 @@ class ExamplesSensor(BaseSensorOperator):
     ui_color = "#e3ecf7"
 
     def __init__(self, *, app: Application, interval: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(mode="reschedule", poke_interval=LOOK_EVERY, timeout=app.clock.wait_hours * 3600, **kwargs)
+        hours = app.clock.arrival_hours + app.clock.wait_hours
+        super().__init__(mode="reschedule", poke_interval=LOOK_EVERY, timeout=3600 * hours, **kwargs)
         self.application = app.name
         self.interval = interval
 
@@ -47,7 +48,7 @@ class ExamplesSensor(BaseSensorOperator):
             return super().execute(context)
         except AirflowSensorTimeout:
             raise AirflowSkipException(
-                f"no examples came in {self.timeout / 3600:g} hours (clock.wait_hours); {self._advice}"
+                f"no examples came in {self.timeout / 3600:g} hours (clock.arrival_hours and wait_hours); {self._advice}"
             ) from None
 
     def poke(self, context: Any) -> PokeReturnValue | bool:

@@ -19,7 +19,7 @@ def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any
     """
     profile = app.profile_of(name)
     return operator_of(name, profile)(
-        **{"task_id": name, "pool": app.pools.of(name), **_placed(profile), **kwargs},
+        **{"task_id": name, "pool": app.pools.of(name), **workers_of(profile), **_limits(profile), **kwargs},
         application=app.name,
         job=name,
         arguments=arguments,
@@ -27,19 +27,25 @@ def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any
     )
 
 
-def _placed(profile: str) -> dict[str, Any]:
-    """Which workers take a job of a local profile, and when it is ended. The time of pods is the cluster's to end."""
+def workers_of(profile: str) -> dict[str, Any]:
+    """Return the arguments with which a task runs on the workers that take the jobs of a profile; pods have none."""
+    compute = _local(profile)
+    placed = {"queue": compute.queue, "executor": compute.executor} if compute else {}
+    return {key: value for key, value in placed.items() if value}
+
+
+def _limits(profile: str) -> dict[str, Any]:
+    """When a job of a local profile is ended. The time of pods is the cluster's to end."""
+    compute = _local(profile)
+    return {"execution_timeout": timedelta(hours=compute.deadline_hours)} if compute else {}
+
+
+def _local(profile: str) -> LocalCompute | None:
     try:
         compute = load_compute(profile)
     except BadApplication:
-        return {}
-    if not isinstance(compute, LocalCompute):
-        return {}
-    placed = {"queue": compute.queue, "executor": compute.executor}
-    return {
-        "execution_timeout": timedelta(hours=compute.deadline_hours),
-        **{key: value for key, value in placed.items() if value},
-    }
+        return None
+    return compute if isinstance(compute, LocalCompute) else None
 
 
 def operator_of(job: str, profile: str) -> type[JobTask]:

@@ -59,11 +59,19 @@ class Clock(Model):
         description="hours from the end of an interval until its interactions, then its verdict, are due",
     )
 
+    arrival_hours: float = Field(
+        2,
+        ge=0,
+        le=720,
+        description="hours from the end of an interval in which its data may still arrive: ingest waits for a file of each "
+        "source, or a row of its query, then says that there is none",
+    )
     wait_hours: float = Field(
         4,
         gt=0,
         le=720,
-        description="hours that batch_inference waits for the examples of its interval (ingest makes them), before it is skipped",
+        description="hours beyond arrival_hours that batch_inference waits for the examples of its interval (ingest makes them), "
+        "before it is skipped",
     )
 
     def cron(self, look: Look, application: str) -> str:
