@@ -151,6 +151,21 @@ def test_an_order_is_not_lost_while_its_run_may_still_train(storage):
     assert orders.close(ledger, outcome(1)).result == "registered"
 
 
+@pytest.mark.parametrize("claimed", [True, False])
+def test_an_order_whose_run_waits_for_a_slot_is_not_lost(storage, claimed):
+    ledger = Ledger(storage, "app")
+    trip(storage)
+    if claimed:
+        orders.claim(ledger, "f", "a", NOW)
+    waits = {"lives": lambda claim: (claim is not None and claim.run_id == "a") == claimed}
+    night, late = publish_night(storage, 24, "FAIL"), NOW + timedelta(days=6)
+    assert orders.evaluate(APP, Ledger(storage, "app"), night, late, **waits).code == "open"
+    assert ledger.outcome(1) is None
+    night = publish_night(storage, 25, "FAIL")
+    assert orders.evaluate(APP, Ledger(storage, "app"), night, late, lives=lambda _: False).order == 2
+    assert ledger.outcome(1).result == "lost"
+
+
 def test_a_person_forces_one_retraining_past_the_snooze_but_not_a_second_open_one(storage):
     ledger = Ledger(storage, "app")
     ledger.create(Snooze(id="s", until=NOW + timedelta(days=3), reason="holidays", by="ana", created=NOW))

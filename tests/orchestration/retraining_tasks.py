@@ -15,14 +15,18 @@ UNASKED = ["asset_triggered", "scheduled"]
 STEPS = ("due", "snapshot", "train", "evaluate", "reference", "register")
 
 
-def context(run_id, *, results=None, states=None, user=None, run_type="manual", conf=None, params=None):
-    """What Airflow gives a task, as far as these look at it; `pushed` is what a task said before it raised."""
+def context(run_id, *, results=None, states=None, user=None, run_type="manual", conf=None, params=None, living=()):
+    """What Airflow gives a task, as far as these look at it; `pushed` is what a task said before it raised.
+
+    :param living: ids of the runs of finetune that are queued or running.
+    """
     pushed = {}
     ti = SimpleNamespace(
         dag_id="app_finetune", run_id=run_id, task_id="t", try_number=1, log_url="http://airflow/log",
         xcom_pull=lambda *, task_ids: (results or {}).get(task_ids),
         xcom_push=pushed.__setitem__,
         get_task_states=lambda dag_id, run_ids: {run_ids[0]: states or {}},
+        get_dr_count=lambda dag_id, states, run_ids=living: len({*living} & {*run_ids}) * (dag_id == "app_finetune"),
     )  # fmt: skip
     params = params or {}
     run = SimpleNamespace(
@@ -51,9 +55,9 @@ def end(order, run_id="asset_triggered__1", states=None, **results):
         return {**given["pushed"]["return_value"], "failed": str(failed)}
 
 
-def wish(action, run_id="manual__1", reason="the new tariff is out", days=7):
+def wish(action, run_id="manual__1", reason="the new tariff is out", days=7, living=()):
     params = {"action": action, "reason": reason, "days": days}
-    return retraining.step_in.function("app", **context(run_id, user="ana", params=params))
+    return retraining.step_in.function("app", **context(run_id, user="ana", params=params, living=living))
 
 
 def trip(storage, day=22, decided=None):

@@ -45,6 +45,17 @@ def test_a_retraining_whose_run_is_gone_blocks_no_person(storage, ledger):
     assert ledger.outcome(1).result == "lost"
 
 
+def test_a_retraining_whose_run_still_waits_for_a_slot_is_no_lost_one(storage, ledger):
+    long_ago = datetime.now(UTC) - timedelta(days=6)
+    trip(storage, decided=long_ago)
+    # Finetune works on a run of before; the order is next.
+    assert wish("force", living=["manual__train"])["reason"].startswith("retraining 1 waits already")
+    orders.claim(ledger, "app_finetune", "waits", long_ago)
+    with pytest.raises(AirflowFailException, match="retraining 1 is the work of waits"):
+        wish("force", living=["waits"])
+    assert ledger.outcome(1) is None
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("shown")
 def test_a_person_gives_up_a_retraining_and_another_can_be_ordered(storage, ledger):

@@ -7,6 +7,7 @@ claimed by one DAG run, which trains for it, and is closed whatever came out. Ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from nightshift.errors import BadInput
@@ -23,7 +24,18 @@ def decision_id(night: Night) -> str:
     return f"{night.interval}-{night.report_digest[:12]}"
 
 
-def evaluate(application: Application, ledger: Ledger, night: Night, now: datetime) -> Decision:
+# Whether the run of a claim is queued or running; of None, any run of the DAG that claims orders.
+Lives = Callable[[Claim | None], bool]
+
+
+def no_run_lives(_claim: Claim | None) -> bool:
+    """The answer where no Airflow can be asked: only the hours tell that an order is lost."""
+    return False
+
+
+def evaluate(
+    application: Application, ledger: Ledger, night: Night, now: datetime, lives: Lives = no_run_lives
+) -> Decision:
     """Decide after a night about a retraining, order it where the policy says so, and keep the decision.
 
     The same report about the same night always leads to the same decision, also after a kill between the order and the
@@ -33,7 +45,7 @@ def evaluate(application: Application, ledger: Ledger, night: Night, now: dateti
     :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
     """
     wanted = decision_id(night)
-    close_lost(ledger, now, application.retraining.lost_after_hours)
+    close_lost(ledger, now, application.retraining.lost_after_hours, lives)
     if decision := ledger.decision(wanted):
         return decision
     while True:
@@ -173,8 +185,11 @@ def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -
     )
 
 
-def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float) -> list[Outcome]:
+def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float, lives: Lives = no_run_lives) -> list[Outcome]:
     """Close orders that nobody claimed, and claimed ones that nobody closed, for longer than `lost_after_hours`.
+
+    None is lost while a run lives that trains for it, or that has to end before another can claim it: it may wait for days
+    until a pool has a slot for its training.
 
     Whoever gives up an unclaimed order claims it first, so that no run can begin to train for it in that moment.
     """
@@ -187,6 +202,8 @@ def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float) -> list[O
             continue
         taken = claims.get(number)
         if now - (taken.claimed if taken and taken.run_id else order.created) < limit:
+            continue
+        if lives(taken):
             continue
         if taken is None and not ledger.create(Claim(number=number, claimed=now)):
             continue

@@ -10,7 +10,8 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from nightshift.errors import JobError, is_outage
-from nightshift.ledger.records import Decision, Outcome
+from nightshift.ledger.orders import Lives
+from nightshift.ledger.records import Claim, Decision, Outcome
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import refuse_unknown, storage_uri, tracking_environment
 from nightshift.orchestration.job_task import EnvironmentDown, as_airflow
@@ -52,6 +53,18 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
         if context["ti"].try_number >= TRIES:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
+
+
+def runs_of_finetune(app: Application, context: Mapping[str, Any]) -> Lives:
+    """Return what says whether runs of finetune are queued or running, as Airflow knows it: that of a claim, or any."""
+
+    def live(claim: Claim | None) -> bool:
+        if claim and not claim.run_id:
+            return False
+        runs = {"run_ids": [claim.run_id]} if claim else {}
+        return bool(context["ti"].get_dr_count(dag_id=f"{app.name}_finetune", states=["queued", "running"], **runs))
+
+    return live
 
 
 def show(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:

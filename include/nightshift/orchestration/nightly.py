@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
-from nightshift.orchestration.deciding import OUTLASTING, champion_moved, deciding, show, tell
+from nightshift.orchestration.deciding import OUTLASTING, champion_moved, deciding, runs_of_finetune, show, tell
 from nightshift.verdict import Verdict
 
 NIGHT = {
@@ -57,7 +57,8 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
         reports = [night["report"] for night in judged["nights"] if night["report"]]
         nights = [published(report) for report in reports] or newest_about_champion(ledger, monitor)
         night = max(nights, key=lambda one: one.interval, default=None)
-        decision = orders.evaluate(app, ledger, night, datetime.now(UTC)) if night else None
+        lives = runs_of_finetune(app, context)
+        decision = orders.evaluate(app, ledger, night, datetime.now(UTC), lives) if night else None
         if night and decision:
             log.info("%s: %s, %s: %s", night.interval, decision.action, decision.code, decision.reason)
             show(app, decision)

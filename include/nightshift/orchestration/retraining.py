@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.ledger import orders
 from nightshift.ledger.records import Claim, Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
-from nightshift.orchestration.deciding import OUTLASTING, deciding, show, tell
+from nightshift.orchestration.deciding import OUTLASTING, deciding, runs_of_finetune, show, tell
 from nightshift.storage.partition import digest_of
 
 NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
@@ -115,7 +115,7 @@ def step_in(application: str, **context: Any) -> dict[str, Any]:
     with deciding(application, context) as (app, ledger):
         now, reason = datetime.now(UTC), params["reason"].strip()
         by = context["dag_run"].triggering_user_name or "somebody"
-        orders.close_lost(ledger, now, app.retraining.lost_after_hours)
+        orders.close_lost(ledger, now, app.retraining.lost_after_hours, runs_of_finetune(app, context))
         match params["action"]:
             case "force":
                 wish = f"forced-{_of_run(ti, 'force')}"

@@ -77,7 +77,10 @@ class Retraining(Model):
         3, ge=1, le=100, description="candidates in a row that the gate refused; then a person has to force the next"
     )
     lost_after_hours: float = Field(
-        48, gt=0, le=8760, description="a retraining without an outcome for so long is given up"
+        48,
+        gt=0,
+        le=8760,
+        description="a retraining without an outcome for so long is given up, unless a run of finetune may still train for it",
     )
 
     @model_validator(mode="after")
