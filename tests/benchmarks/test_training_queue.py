@@ -200,9 +200,10 @@ class Cluster:
 def cluster(storage, tmp_path, monkeypatch):
     """Twenty applications at the beginning of their first night."""
     kinds = [kind for kind, (count, _) in KINDS.items() for _ in range(count)]
+    (tmp_path / "apps").mkdir()
     for number, kind in enumerate(kinds):
-        (tmp_path / f"app_{number:02d}.yaml").write_text(f"{LINES}{KINDS[kind][1]}\n")
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+        (tmp_path / "apps" / f"app_{number:02d}.yaml").write_text(f"{LINES}{KINDS[kind][1]}\n")
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     dags = {kind: DagBag(ROOT / "dags" / f"{kind}.py").dags for kind in ("finetune", "release")}
     chance, apps = np.random.default_rng(2), []
     for number, kind in enumerate(kinds):
@@ -241,7 +242,7 @@ def weights_of(dag) -> dict[str, int]:
 @pytest.mark.parametrize("storage", ["memory"], indirect=True)
 def test_a_slot_that_many_wait_for_loses_no_retraining_and_starves_nobody(cluster):
     cluster.run(START + timedelta(days=NIGHTS + 1))
-    ended = {app.settings.name: list(app.ledger.outcomes(app.ledger.orders()).values()) for app in cluster.apps}
+    ended = {app.settings.name: list(app.ledger.index().outcomes.values()) for app in cluster.apps}
     results = [outcome.result for outcomes in ended.values() for outcome in outcomes]
     calm = [app for app in cluster.apps if len(app.drifts) == 2]
     (restless,) = set(cluster.apps) - set(calm)

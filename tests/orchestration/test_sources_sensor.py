@@ -28,7 +28,7 @@ def arrival(tmp_path, monkeypatch):
         (tmp_path / "apps").mkdir(exist_ok=True)
         lines = f"start: 2026-01-01\nclock: {{{{arrival_hours: {HOURS_SINCE + hours}}}}}\n{more}\nsources:\n{sources}\n"
         (tmp_path / "apps" / "shop.yaml").write_text(lines.format(folder=tmp_path))
-        monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path / "apps"))
+        monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
         monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
         dag = DagBag(DAGS / f"{kind}.py").dags[f"shop_{kind}"]
         task = dag.get_task("arrival")
@@ -104,10 +104,9 @@ def test_a_query_is_waited_for_until_it_finds_a_row_of_the_interval(arrival, tmp
         (FILES, "compute: cluster"),  # its pods see other files than this worker
     ],
 )
-def test_where_this_worker_cannot_look_nothing_is_waited_for(arrival, tmp_path, monkeypatch, sources, more):
+def test_where_this_worker_cannot_look_nothing_is_waited_for(arrival, tmp_path, sources, more):
     (tmp_path / "compute").mkdir()
     (tmp_path / "compute" / "cluster.yaml").write_text("backend: kubernetes\nimage: registry/nightshift:1\n")
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path / "compute"))
     if sources == BOTH:
         deliver(tmp_path)
     assert arrival(sources, more)
@@ -122,11 +121,11 @@ def test_production_traffic_is_waited_for_as_well(arrival, tmp_path):
 
 
 def test_the_look_is_left_to_the_workers_that_run_ingest(tmp_path, monkeypatch):
-    (tmp_path / "shop.yaml").write_text(f"compute: far\nsources:\n{FILES.format(folder=tmp_path)}\n")
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "apps" / "shop.yaml").write_text(f"compute: far\nsources:\n{FILES.format(folder=tmp_path)}\n")
     (tmp_path / "compute").mkdir()
     (tmp_path / "compute" / "far.yaml").write_text("backend: local\nqueue: far\n")
-    monkeypatch.setenv("NIGHTSHIFT_COMPUTE", str(tmp_path / "compute"))
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     dag = DagBag(DAGS / "ingest.py").dags["shop_ingest"]
     assert [dag.get_task(name).queue for name in ("arrival", "ingest")] == ["far", "far"]
     assert dag.get_task("validate").upstream_task_ids == {"ingest"}
