@@ -28,6 +28,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.applications import load_application
 from nightshift.settings.policies import Retraining
+from nightshift.storage.arrivals import announce
 from nightshift.storage.files import create
 from nightshift.storage.partition import MANIFEST, Manifest, digest_of, partition_of
 
@@ -147,7 +148,9 @@ class Cluster:
             kind="drift", application=name, interval=interval, inputs=inputs, inputs_digest=digest_of(inputs), files=[],
             facts=facts, code_version="", created=self.now,
         )  # fmt: skip
-        partition = partition_of(self.storage, name, "drift", interval.key, digest_of(inputs)[:16])
+        home, address = partition_of(self.storage, name), f"drift/{interval.key}/{digest_of(inputs)[:16]}"
+        partition = home / address
+        announce(home, f"{address}/{MANIFEST}")
         assert create(partition / MANIFEST, manifest.model_dump_json().encode())
         orders.evaluate(app.settings, app.ledger, night_of(partition, manifest), self.now, app.lives)
         if (order := orders.open_order(app.ledger)) and app.ledger.claim(order.number) is None:
