@@ -177,14 +177,14 @@ def _restart_with(environment: dict[str, str]) -> None:
 
 def _init(options: argparse.Namespace) -> None:
     from nightshift.new_project import make_project
-    from nightshift.settings.project import VARIABLE
+    from nightshift.settings.project import PROJECT_VARIABLE
 
     folder = options.folder.expanduser().absolute()
     written, kept = make_project(folder, options.application)
     print(*(f"wrote {path}" for path in written), *(f"kept  {path}, which was there" for path in kept), sep="\n")
     print(
         f"\nFill in {folder / 'apps' / options.application}.yaml, then:\n"
-        f"  export {VARIABLE}={shlex.quote(str(folder))}\n"
+        f"  export {PROJECT_VARIABLE}={shlex.quote(str(folder))}\n"
         "  nightshift apps check\n"
         "  nightshift up"
     )
@@ -239,9 +239,9 @@ def _render_compute(options: argparse.Namespace) -> None:
 
 
 def _compute_schema(_options: argparse.Namespace) -> None:
-    from nightshift.settings.compute import KubernetesCompute
+    from nightshift.settings.applications import compute_schema
 
-    print(json.dumps(KubernetesCompute.model_json_schema(), indent=2))
+    print(json.dumps(compute_schema(), indent=2))
 
 
 def _fetch_models(options: argparse.Namespace) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.applications import application_schema
-from nightshift.settings.compute import KubernetesCompute
+from nightshift.settings.applications import application_schema, compute_schema
 from nightshift.settings.fields import Name
 from nightshift.settings.project import PACKAGE
 
@@ -58,6 +57,6 @@ def _files(application: str) -> Iterator[tuple[str, str]]:
         name = path.relative_to(TEMPLATE).as_posix()
         name = names.get(name, name)
         yield name, path.read_text(encoding="utf-8").replace("APPLICATION", application).replace("START", start)
-    schemas = {"application": application_schema(), "compute": KubernetesCompute.model_json_schema()}
+    schemas = {"application": application_schema(), "compute": compute_schema()}
     for name, schema in schemas.items():
         yield f"schemas/{name}.json", json.dumps(schema, indent=2) + "\n"

@@ -164,7 +164,6 @@ def stack(namespace, object_store, base_model, host, tmp_path_factory) -> Iterat
     apps, compute = home / "apps", home / "compute"
     apps.mkdir()
     compute.mkdir()
-    (compute / "local.yaml").write_text("backend: local\n")
     for name, own in PROFILES.items():
         fields = {**PROFILE, "namespace": namespace, **own}
         if own.get("namespace"):
@@ -173,8 +172,6 @@ def stack(namespace, object_store, base_model, host, tmp_path_factory) -> Iterat
         write_application(apps, name, base_model, compute=name)
     write_application(apps, "pair_calm", base_model, compute="pair")
     write_application(apps, "wrong", base_model, compute="pod", prompt="no_such_column")
-    sample = Path(sys.modules["nightshift"].__file__).parent / "apps/banking_assistant.yaml"
-    (apps / sample.name).write_text(sample.read_text().replace("../samples", str(sample.parents[1] / "samples")))
     environment = {
         **os.environ,
         **object_store,

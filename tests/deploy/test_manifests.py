@@ -25,7 +25,7 @@ def documents(path: Path) -> list[dict]:
 ALL = [(path, document) for path in FILES for document in documents(path)]
 NAMES = [f"{path.stem}-{document['kind']}" for path, document in ALL]
 VALUES = yaml.safe_load((FOLDER / "airflow-values.yaml").read_text())
-PROJECT = yaml.safe_load((FOLDER / "project-from-git-values.yaml").read_text())
+FROM_GIT = yaml.safe_load((FOLDER / "project-from-git-values.yaml").read_text())
 
 
 def of_kind(kind: str, path: Path | None = None) -> list[dict]:
@@ -215,12 +215,12 @@ def test_the_charts_values_point_at_what_the_base_makes() -> None:
 
 @pytest.mark.parametrize("part", ["scheduler", "apiServer", "dagProcessor", "triggerer"])
 def test_every_part_of_airflow_that_reads_a_project_has_it_from_git_before_it_starts(part: str) -> None:
-    (mount,) = PROJECT["volumeMounts"]
-    (variable,) = yaml.safe_load(PROJECT["extraEnv"])
-    (first,), (then,) = PROJECT[part]["extraInitContainers"], PROJECT[part]["extraContainers"]
+    (mount,) = FROM_GIT["volumeMounts"]
+    (variable,) = yaml.safe_load(FROM_GIT["extraEnv"])
+    (first,), (then,) = FROM_GIT[part]["extraInitContainers"], FROM_GIT[part]["extraContainers"]
     settings = {one["name"]: one["value"] for one in first["env"]}
     container = {"name": "airflow", "image": "airflow:1", "env": [variable], "volumeMounts": [mount]}
-    spec = {"initContainers": [first], "containers": [container, then], "volumes": PROJECT["volumes"]}
+    spec = {"initContainers": [first], "containers": [container, then], "volumes": FROM_GIT["volumes"]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": part}, "spec": spec}
 
     kubernetes_validate.validate(json.loads(json.dumps(pod)), RELEASES[0], strict=True)
@@ -240,7 +240,7 @@ def test_every_part_of_airflow_that_reads_a_project_has_it_from_git_before_it_st
 
 
 def test_the_values_of_a_project_change_no_other_value() -> None:
-    both = {key for key in PROJECT if isinstance(VALUES.get(key), dict) and set(PROJECT[key]) & set(VALUES[key])}
+    both = {key for key in FROM_GIT if isinstance(VALUES.get(key), dict) and set(FROM_GIT[key]) & set(VALUES[key])}
 
     assert not both
-    assert not {"env", "volumes", "volumeMounts", "extraEnv"} & set(PROJECT) & set(VALUES)
+    assert not {"env", "volumes", "volumeMounts", "extraEnv"} & set(FROM_GIT) & set(VALUES)

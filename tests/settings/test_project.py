@@ -70,9 +70,12 @@ def test_a_project_is_the_same_folder_for_whatever_is_started_elsewhere(project,
         assert project_folder({"NIGHTSHIFT_PROJECT": named}) == project
 
 
-def test_a_project_that_is_not_there_is_an_error_and_not_the_sample(tmp_path):
-    with pytest.raises(BadInput, match=r"NIGHTSHIFT_PROJECT=.*gone: there is no folder .*`nightshift init FOLDER`"):
-        project_folder({"NIGHTSHIFT_PROJECT": str(tmp_path / "gone")})
+def test_a_project_that_is_not_there_or_is_none_is_an_error_and_not_the_sample(project):
+    for named in (project.parent / "gone", project / "compute"):
+        with pytest.raises(
+            BadInput, match=rf"NIGHTSHIFT_PROJECT={named}: there is no folder {named}/apps here; `nightshift init"
+        ):
+            project_folder({"NIGHTSHIFT_PROJECT": str(named)})
 
 
 @pytest.mark.parametrize("name", ["NIGHTSHIFT_APPS", "NIGHTSHIFT_COMPUTE"])

@@ -278,7 +278,17 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def application_schema() -> dict[str, Any]:
     """Return the JSON Schema of an application file, for editors."""
-    schema = Application.model_json_schema()
+    return _file_schema(Application, "Nightshift application")
+
+
+def compute_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a Kubernetes profile, for editors."""
+    return _file_schema(KubernetesCompute, "Nightshift compute profile")
+
+
+def _file_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The schema of a file that gives a model all but its name."""
+    schema = model.model_json_schema()
     schema["properties"].pop("name")
     schema["required"].remove("name")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Nightshift application", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nightshift.jobs.environment import NO_GPU
 from nightshift.jobs.forkserver import VARIABLE as FORKSERVER
-from nightshift.settings.project import VARIABLE as PROJECT
+from nightshift.settings.project import PROJECT_VARIABLE
 from nightshift.stack.credentials import HOUSEKEEPING, USERS, passwords, stack_keys
 from nightshift.stack.place import Place
 
@@ -63,7 +63,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
         **_without_another_airflow(),
         **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         "AIRFLOW_HOME": str(place.airflow_home),
-        PROJECT: str(place.project),
+        PROJECT_VARIABLE: str(place.project),
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": place.storage,
         "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": json.dumps(
             {"conn_type": "http", "host": place.mlflow_host, "port": place.mlflow_port}

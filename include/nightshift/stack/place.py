@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightshift.errors import BadEnvironment
-from nightshift.settings.project import PACKAGE, VARIABLE, project_folder
+from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
@@ -17,7 +17,10 @@ MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
 MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
 LOOPBACK = "127.0.0.1"
 # The full sample is a project of its own, whose one application has the name of the quick one.
-FULL_SAMPLE = {"NIGHTSHIFT_HOME": str(CHECKOUT / ".nightshift" / "full"), VARIABLE: str(PACKAGE / "samples" / "full")}
+FULL_SAMPLE = {
+    "NIGHTSHIFT_HOME": str(CHECKOUT / ".nightshift" / "full"),
+    PROJECT_VARIABLE: str(PACKAGE / "samples" / "full"),
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.applications import application_names, load_application
-from nightshift.settings.project import VARIABLE
+from nightshift.settings.project import PROJECT_VARIABLE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.follow import Follower, Say
 from nightshift.stack.place import this_place
@@ -28,8 +28,8 @@ def main() -> int:
     place = this_place()
     if APPLICATION not in application_names():
         raise BadInput(
-            f"`nightshift run` runs the sample, and the project {place.project} has no {APPLICATION}: unset {VARIABLE}, or "
-            "start the project with `nightshift up` and its DAGs in Airflow"
+            f"`nightshift run` runs the sample, and the project {place.project} has no {APPLICATION}: "
+            f"unset {PROJECT_VARIABLE}, or start the project with `nightshift up` and its DAGs in Airflow"
         )
     load_application(APPLICATION)
     try:

@@ -16,8 +16,7 @@ from nightshift.errors import BadEnvironment
 from nightshift.jobs.environment import NO_GPU, allowed
 from nightshift.jobs.forkserver import server_environment
 from nightshift.settings.applications import readable_applications
-from nightshift.settings.project import PACKAGE
-from nightshift.settings.project import VARIABLE as PROJECT
+from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
 from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
@@ -101,8 +100,8 @@ def restart_if_stuck(
 
 def where(place: Place) -> str:
     """Say where a person looks."""
-    ours = {PACKAGE: "make down", Path(FULL_SAMPLE[PROJECT]): "make down SAMPLE=full"}
-    down = ours.get(place.project, f"{PROJECT}={shlex.quote(str(place.project))} nightshift down")
+    ours = {PACKAGE: "make down", Path(FULL_SAMPLE[PROJECT_VARIABLE]): "make down SAMPLE=full"}
+    down = ours.get(place.project, f"{PROJECT_VARIABLE}={shlex.quote(str(place.project))} nightshift down")
     return (
         f"  dashboard    {place.airflow_url}/nightshift/   (Nightshift in Airflow's menu)\n"
         f"  Airflow      {place.airflow_url}   users admin, operator, approver, viewer\n"

@@ -8,8 +8,7 @@ from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import JUDGING, MLFLOW_CONNECTION, mlflow_connection, sources_of, tracking_uri
 from nightshift.settings.compute import KubernetesCompute
-from nightshift.settings.project import PACKAGE, project_folder
-from nightshift.settings.project import VARIABLE as PROJECT
+from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
 
 LOOPBACK = re.compile(r"//(localhost|127\.|\[::1\]|0\.0\.0\.0)")
 
@@ -45,7 +44,7 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
         "MLFLOW_TRACKING_URI": uri,
         "NIGHTSHIFT_PROGRESS": "text",
         "OMP_NUM_THREADS": str(max(1, int(compute.cpus))),
-        **({PROJECT: str(project)} if project != PACKAGE else {}),
+        **({PROJECT_VARIABLE: str(project)} if project != PACKAGE else {}),
     }
 
 
