@@ -16,7 +16,7 @@ from nightshift.dashboard.known import Known
 from nightshift.dashboard.overview import row
 from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import orders
-from nightshift.ledger.history import night_of
+from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Outcome, Release
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application, Interval

@@ -22,7 +22,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
 from nightshift.ledger import orders
-from nightshift.ledger.history import night_of
+from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Claim, Outcome, Release
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application, Interval

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightshift.ledger import history, orders
+from nightshift.ledger import orders
+from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Night, Outcome, Release
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application, Interval
@@ -50,7 +51,7 @@ def publish_night(storage, day, verdict, *, model=CHAMPION, version=1, applicati
         },
     )  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
-    return history.night_of(partition, manifest)
+    return night_of(partition, manifest)
 
 
 def crowned(storage, application):

@@ -9,7 +9,8 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.ledger import history, orders
-from nightshift.ledger.index import GIVEN_UP, Index, keep_index, read_index
+from nightshift.ledger.index import Index, stored_index, write_index
+from nightshift.ledger.index_files import A_DAY
 from nightshift.ledger.records import Release, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.storage.arrivals import announce
@@ -43,18 +44,18 @@ def test_an_index_that_is_gone_is_made_anew_from_the_records(storage):
     ledger.create(Snooze(id="s", until=NOW, reason="a fair", by="ana", created=NOW))
     ledger.keep_index()
     place = UPath(storage) / "app/ledger/index.json"
-    before = read_index(UPath(storage) / "app")
+    before = Ledger(storage, "app").index().model_dump(exclude={"anew"})
     place.fs.rm_file(place.path)
-    assert read_index(UPath(storage) / "app") == before
+    assert Ledger(storage, "app").index().model_dump(exclude={"anew"}) == before
     place.fs.pipe_file(place.path, b'{"version": 0}')
-    assert read_index(UPath(storage) / "app") == before
+    assert Ledger(storage, "app").index().model_dump(exclude={"anew"}) == before
 
 
 def test_a_state_of_before_the_index_is_read_whole_also_when_that_was_killed_halfway(tmp_path):
     storage = tmp_path.as_uri()
     crowned(storage, "app")
     trip(storage)
-    whole = read_index(UPath(storage) / "app")
+    whole = Ledger(storage, "app").index()
     for file in (tmp_path / "app/arrivals").iterdir():  # an earlier version wrote none
         file.unlink()
     ledger = Ledger(storage, "app")
@@ -63,7 +64,7 @@ def test_a_state_of_before_the_index_is_read_whole_also_when_that_was_killed_hal
     publish_night(storage, 24, "FAIL")
     ledger.keep_index()
     publish_night(storage, 25, "FAIL")
-    now = read_index(UPath(storage) / "app")
+    now = Ledger(storage, "app").index()
     assert set(whole.nights) < set(now.nights)
     assert sorted(night.interval for night in now.nights.values()) == [f"2026-11-{day}" for day in (22, 23, 24, 25)]
 
@@ -73,10 +74,10 @@ def test_a_writer_that_was_killed_before_its_file_is_waited_for(tmp_path):
     manifest = UPath(night.report) / MANIFEST
     content = manifest.read_bytes()
     manifest.unlink()
-    keep_index(home, read_index(home))
+    Ledger(tmp_path.as_uri(), "app").keep_index()
     assert (kept(tmp_path).nights, len(kept(tmp_path).pending)) == ({}, 1)
     manifest.write_bytes(content)
-    known = read_index(home)
+    known = Ledger(home.parent.as_uri(), home.name).index()
     assert ([one.interval for one in known.nights.values()], known.pending) == (["2026-11-22"], [])
 
 
@@ -84,9 +85,9 @@ def test_what_was_announced_long_ago_and_never_written_is_given_up(tmp_path):
     home = UPath(tmp_path) / "app"
     announce(home, "drift/2026-11-22/gone/manifest.json")
     arrival = tmp_path / "app/arrivals/00000001.json"
-    old = datetime.now(UTC) - GIVEN_UP - timedelta(hours=1)
+    old = datetime.now(UTC) - A_DAY - timedelta(hours=1)
     arrival.write_text(json.dumps({**json.loads(arrival.read_text()), "at": old.isoformat()}))
-    assert read_index(home).pending == []
+    assert Ledger(home.parent.as_uri(), home.name).index().pending == []
 
 
 def test_a_partition_that_is_written_again_replaces_what_was_known_of_it(tmp_path):
@@ -106,7 +107,7 @@ def test_a_partition_that_is_written_again_replaces_what_was_known_of_it(tmp_pat
 def test_of_two_who_write_the_index_the_older_may_win(tmp_path):
     storage, home = tmp_path.as_uri(), UPath(tmp_path) / "app"
     crowned(storage, "app")
-    old = read_index(home)
+    old = Ledger(home.parent.as_uri(), home.name).index()
     trip(storage)
     Ledger(storage, "app").keep_index()
     (tmp_path / "app/ledger/index.json").write_text(old.model_dump_json())
@@ -136,20 +137,63 @@ def test_a_release_that_cannot_be_read_stops_what_needs_it_and_nothing_else(tmp_
     with pytest.raises(BadInput, match=r"releases/0001\.json cannot be read"):
         orders.evaluate(APP, ledger, publish_night(storage, 25, "FAIL"), NOW)
     assert list(ledger.orders()) == [1]
-    ledger.create(Release(number=1, model_digest=CHAMPION, released=NOW))  # it is there already
-    (tmp_path / "app/ledger/releases/0001.json").write_text(
-        Release(number=1, model_digest=CHAMPION, released=NOW).model_dump_json()
-    )
-    announce(UPath(tmp_path) / "app", "ledger/releases/0001.json")
-    assert ledger.newest_release().model_digest == CHAMPION
+    ledger.keep_index()
+    release = Release(number=1, model_digest=CHAMPION, released=NOW)
+    (tmp_path / "app/ledger/releases/0001.json").write_text(release.model_dump_json())  # a person put it right
+    assert Ledger(storage, "app").newest_release() == release
 
 
-@pytest.mark.parametrize("path", ["../other/ledger/orders/0001.json", "ledger//0001.json", "elsewhere/x.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../app/ledger/orders/0001.json", "ledger//0001.json", "ledger/orders/0001 (copy).json", "elsewhere/x.json",
+        f"drift/{'x' * 300}/y/manifest.json", "drift/a\0/y/manifest.json", "drift/folder/y/manifest.json",
+    ],
+)  # fmt: skip
 def test_an_arrival_reads_nothing_but_what_an_index_holds(tmp_path, path):
     trip(tmp_path.as_uri(), first=22)
     home = UPath(tmp_path) / "new"
+    (tmp_path / "new/drift/folder/y/manifest.json").mkdir(parents=True)
     announce(home, path)
-    assert read_index(home).orders == {}
+    assert Ledger(home.parent.as_uri(), home.name).index().orders == {}
+
+
+def test_what_an_earlier_version_wrote_after_the_update_is_found_a_day_later(tmp_path):
+    storage = tmp_path.as_uri()
+    trip(storage)
+    Ledger(storage, "app").keep_index()
+    night = publish_night(storage, 25, "FAIL")
+    (tmp_path / "app/arrivals/newest").unlink()
+    max((tmp_path / "app/arrivals").iterdir()).unlink()  # as a job of before that was still running
+    ledger = Ledger(storage, "app")
+    assert night not in history.nights(ledger)
+    home = UPath(storage) / "app"
+    write_index(home, stored_index(home).model_copy(update={"anew": NOW}))
+    later = Ledger(storage, "app")
+    assert night in history.nights(later)
+    later.keep_index()
+    assert stored_index(home).anew is None
+
+
+def test_a_night_is_where_storage_is_now(tmp_path):
+    trip((tmp_path / "before").as_uri())
+    Ledger((tmp_path / "before").as_uri(), "app").keep_index()
+    (tmp_path / "before").rename(tmp_path / "after")
+    reports = [night.report for night in history.nights(Ledger((tmp_path / "after").as_uri(), "app"))]
+    assert all(UPath(report).joinpath(MANIFEST).exists() for report in reports)
+
+
+def test_of_two_who_write_one_partition_at_once_the_one_whose_file_stays_is_known(tmp_path):
+    night = publish_night(tmp_path.as_uri(), 22, "FAIL")
+    manifest = UPath(night.report) / MANIFEST
+    content = manifest.read_bytes()
+    path = "/".join(manifest.parts[-4:])
+    announce(UPath(tmp_path) / "app", path, content.replace(b'"FAIL"', b'"PASS"'))
+    manifest.write_bytes(content.replace(b'"FAIL"', b'"PASS"'))
+    ledger = Ledger(tmp_path.as_uri(), "app")
+    assert [one.verdict for one in history.nights(ledger)] == ["PASS"]
+    manifest.write_bytes(content)  # the first writer was slow
+    assert [one.verdict for one in history.nights(ledger)] == ["FAIL"]
 
 
 def test_an_index_keeps_what_matters_today(tmp_path):
@@ -157,6 +201,6 @@ def test_an_index_keeps_what_matters_today(tmp_path):
     for number in range(1, 131):
         decision = orders.force(ledger, f"forced-{number}", reason="because", by="ana", now=NOW)
         orders.close(ledger, outcome(decision.order))
-    known = read_index(UPath(storage) / "app")
+    known = Ledger(storage, "app").index()
     assert list(known.orders) == list(range(31, 131))
     assert set(known.claims) <= set(known.orders) == set(known.outcomes)

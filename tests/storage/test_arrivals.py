@@ -5,7 +5,6 @@ import threading
 import pytest
 from upath import UPath
 
-from nightshift.errors import BadInput
 from nightshift.storage.arrivals import announce, arrivals_after, has_arrival, newest_arrival
 from nightshift.storage.files import read_bytes
 
@@ -67,9 +66,20 @@ def test_storage_without_an_arrival_that_there_was_is_told_apart(tmp_path):
     assert (has_arrival(home, 0), has_arrival(home, 1), has_arrival(home, 2)) == (True, True, False)
 
 
-def test_an_arrival_that_is_none_is_an_error_that_names_its_file(tmp_path):
+def test_an_arrival_that_is_none_stops_nobody(tmp_path, caplog):
     home = UPath(tmp_path) / "app"
-    announce(home, "a")
-    (tmp_path / "app" / "arrivals" / "00000001.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"00000001\.json: not an arrival"):
-        paths(home)
+    for name in "abc":
+        announce(home, name)
+    (tmp_path / "app" / "arrivals" / "00000002.json").write_text("{}")
+    assert paths(home) == ["a", "c"]
+    assert "00000002.json is not an arrival" in caplog.text
+
+
+def test_a_hint_that_is_ahead_leaves_no_gap(tmp_path):
+    """As in a copy of a storage that was written to in the meantime."""
+    home = UPath(tmp_path) / "app"
+    for name in "abc":
+        announce(home, name)
+    (tmp_path / "app" / "arrivals" / "newest").write_text("5")
+    announce(home, "d")
+    assert (paths(home), newest_arrival(home)) == (["a", "b", "c", "d"], 4)

@@ -16,7 +16,7 @@ from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.nights import TREND, JudgedNight
 from nightshift.dashboard.panels import Panel, panel
 from nightshift.dashboard.state import Facts, State, beside, state_of
-from nightshift.dashboard.stored import Store, read_each, readers
+from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.jobs.usage import PodUsage, total
@@ -24,6 +24,7 @@ from nightshift.ledger.index import Index
 from nightshift.ledger.records import Monitor, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
+from nightshift.storage.files import read_each, readers
 from nightshift.verdict import Verdict
 
 
@@ -110,7 +111,7 @@ class Page:
 def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     """Return what is known of an application now."""
     now, store, records = datetime.now(UTC), Store(storage, app.name), Ledger(storage, app.name)
-    with ThreadPoolExecutor(readers(storage) + 1, "nightshift-page") as pool:  # one of them waits for MLflow
+    with ThreadPoolExecutor(readers(store.place) + 1, "nightshift-page") as pool:  # one of them waits for MLflow
 
         def later(read: Callable[[], Any]) -> Future[Panel[Any]]:
             return pool.submit(panel, read)
@@ -174,7 +175,7 @@ def _models(store: Store, records: Ledger) -> Models:
 def _trend(store: Store, index: Index) -> Trend:
     judged, unreadable = nights.last_nights(index, TREND)
     every = [night for own in judged.values() for night in own]
-    found = read_each(store.storage, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
+    found = read_each(store.place, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
     unreadable += [one.trouble for one in found if one.trouble]
     answered = nights.answered_nights(store, index, TREND)
     effects = {night: one.shown for night, one in zip(every, found, strict=True)}

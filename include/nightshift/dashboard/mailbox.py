@@ -10,6 +10,7 @@ from datetime import datetime
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
+from upath import UPath
 
 from nightshift.alerts.everybody import EVERYBODY
 from nightshift.alerts.message import Message
@@ -21,7 +22,7 @@ from nightshift.dashboard.known import Known
 from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import render
 from nightshift.dashboard.panels import Panel, panel
-from nightshift.dashboard.stored import read_each
+from nightshift.storage.files import read_each
 
 NEWEST = 100  # messages on the page
 OF_ONE = 200  # newest messages of an application among which one is looked for
@@ -46,7 +47,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
     if known and not application:
         known = [*known, Known(EVERYBODY, None)]
     storage = storage_uri()
-    found = read_each(storage, lambda one: (one.name, panel(lambda: _box(storage, one))), known)
+    found = read_each(UPath(storage), lambda one: (one.name, panel(lambda: _box(storage, one))), known)
     boxes: list[Box] = [one.shown for _, one in found if one.shown]
     messages = sorted((one for box in boxes for one in box.messages), key=_sent, reverse=True)[:NEWEST]
     return render(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from upath import UPath
+
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
@@ -13,11 +15,12 @@ from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.known import Known
 from nightshift.dashboard.panels import panel
 from nightshift.dashboard.state import Facts, State, Word, beside, state_of
-from nightshift.dashboard.stored import Store, read_each
+from nightshift.dashboard.stored import Store
 from nightshift.jobs.usage import total
 from nightshift.ledger.records import Monitor
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
+from nightshift.storage.files import read_each
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def rows(applications: list[Known], storage: str, may_see_runs: Mapping[str, boo
         seen = may_see_runs[known.name]
         return row(known, storage, running.get(known.name, 0) if seen else None, waiting.get(known.name, []))
 
-    return sorted(read_each(storage, one, applications), key=lambda row: row.order)
+    return sorted(read_each(UPath(storage), one, applications), key=lambda row: row.order)
 
 
 def row(known: Known, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:

@@ -7,8 +7,6 @@ time), and what lies below an address that its inputs determine is kept, because
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,9 +18,6 @@ from nightshift.storage.files import is_local
 from nightshift.storage.partition import MANIFEST, Manifest
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
-Item = TypeVar("Item")
-Found = TypeVar("Found")
-REMOTE_READERS = 16
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -103,19 +98,6 @@ class Store:
 
     def _path(self, parts: tuple[str, ...]) -> str:
         return "/".join((self.root, *parts))
-
-
-def readers(storage: str) -> int:
-    """Return how many threads read at once: many where each answer takes its time; on a disk they only wait for Python."""
-    return 1 if is_local(UPath(storage)) else REMOTE_READERS
-
-
-def read_each(storage: str, read: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
-    """Return what `read` gives for each item, in order."""
-    if readers(storage) == 1:
-        return [read(item) for item in items]
-    with ThreadPoolExecutor(readers(storage), "nightshift-read") as pool:
-        return list(pool.map(read, items))
 
 
 def _first(error: ValidationError) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from upath import UPath
 from nightshift.code_version import code_version
 from nightshift.errors import BadInput
 from nightshift.storage.arrivals import announce
-from nightshift.storage.files import replace
+from nightshift.storage.files import read_bytes, replace
 from nightshift.storage.partition import Manifest
 from nightshift.verdict import Verdict
 
@@ -52,17 +52,27 @@ def read_acceptance(partition: UPath) -> Acceptance | None:
 
     :raises BadInput: the file is there and cannot be read.
     """
+    return acceptance_of(partition, read_bytes(partition / ACCEPTANCE))
+
+
+def acceptance_of(partition: UPath, content: bytes | None) -> Acceptance | None:
+    """Return the verdict that the file of a partition holds, or None where there is none.
+
+    :raises BadInput: it holds something else.
+    """
     try:
-        return Acceptance.model_validate_json((partition / ACCEPTANCE).read_bytes())
-    except FileNotFoundError:
-        return None
+        return None if content is None else Acceptance.model_validate_json(content)
     except ValidationError as error:
         raise BadInput(f"{partition / ACCEPTANCE}: not a verdict of a validation: {error}") from error
 
 
 def why_not(partition: UPath, manifest: Manifest) -> str | None:
     """Return why what a partition holds now may not be trained on, or None where it may."""
-    acceptance = read_acceptance(partition)
+    return refusal(read_acceptance(partition), manifest)
+
+
+def refusal(acceptance: Acceptance | None, manifest: Manifest) -> str | None:
+    """Return why what a manifest lists may not be trained on by a verdict on its partition, or None where it may."""
     if acceptance is None:
         return "it was not validated"
     if acceptance.digest != manifest.digest:

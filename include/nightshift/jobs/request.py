@@ -76,7 +76,7 @@ def _cause(order: Order | None) -> str:
 def _nights(order: Order | None) -> list[FailedNight]:
     """The nights whose reports led to the order."""
     from nightshift.evaluation.request import FailedNight
-    from nightshift.ledger.history import night_of
+    from nightshift.ledger.index_files import night_of
 
     found = []
     for report in order.decision.reports if order else []:

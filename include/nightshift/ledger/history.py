@@ -7,7 +7,8 @@ from datetime import datetime
 
 from upath import UPath
 
-from nightshift.ledger.index import NUMBERED, night_of
+from nightshift.ledger.index import NUMBERED, Index
+from nightshift.ledger.index_files import night_of
 from nightshift.ledger.policy import History
 from nightshift.ledger.records import Monitor, Night, Release
 from nightshift.ledger.store import Ledger
@@ -19,7 +20,7 @@ def nights(ledger: Ledger) -> list[Night]:
 
     Of several partitions for one monitor, interval and model the newest counts.
     """
-    return _newest(ledger.index().nights.values())
+    return _newest(_nights(ledger.home, ledger.index()))
 
 
 def published(report: str) -> Night:
@@ -54,13 +55,18 @@ def history(ledger: Ledger, night: Night, now: datetime) -> History:
         now=now,
         champion=champion,
         released=release.released if release else None,
-        nights=_newest([*known.nights.values(), night]),
+        nights=_newest([*_nights(ledger.home, known), night]),
         orders=known.orders,
         claims=known.claims,
         outcomes=known.outcomes,
         snooze=snooze,
         new_examples=new_examples(ledger, release),
     )
+
+
+def _nights(home: UPath, index: Index) -> list[Night]:
+    """The nights of an index, with their reports where storage is now."""
+    return [night.model_copy(update={"report": str(home / name)}) for name, night in index.nights.items()]
 
 
 def _newest(found: Iterable[Night]) -> list[Night]:

@@ -10,18 +10,20 @@
     answers/<id>.json                               what they said
     gate/<id>.json                                  what the gate said about a candidate, or a person after it
 
-All but the decisions are read through the index (`index.py`), and announced before they are written. Where it matters who
-is first, storage decides: of two writers of one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and
+Lists of all but the decisions come from the index (`index.py`): records are announced before they are written. Where it matters
+who is first, storage decides: of two writers of one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and
 decisions may be replaced.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from upath import UPath
 
-from nightshift.ledger.index import Index, SomeRecord, keep_index, read_arrivals, read_index, record_of
+from nightshift.ledger.index import Index, write_index
+from nightshift.ledger.index_files import SomeRecord, read_arrivals, read_index, record_of
 from nightshift.ledger.records import (
     Answer,
     Claim,
@@ -49,7 +51,9 @@ class Ledger:
 
     def __init__(self, storage: str, application: str) -> None:
         self.home = partition_of(storage, application)
-        self._read_before: Index | None = None
+        self._written: Index | None = None
+        self._known: Index | None = None
+        self._reading = threading.Lock()  # pages read in several threads
 
     def index(self, *folders: str) -> Index:
         """Return what is known now: one call of storage where nothing arrived since the last time.
@@ -57,14 +61,21 @@ class Ledger:
         :param folders: of which every record must be readable.
         :raises BadInput: one is not.
         """
-        before = self._read_before
-        self._read_before = read_arrivals(self.home, before) if before else read_index(self.home)
-        self._read_before.require(*folders)
-        return self._read_before
+        with self._reading:
+            if self._known is None:
+                self._written, self._known = read_index(self.home)
+            else:
+                self._known = read_arrivals(self.home, self._known)
+            known = self._known
+        known.require(*folders)
+        return known
 
     def keep_index(self) -> None:
-        """Write the index down, where that spares readers more than a few calls."""
-        keep_index(self.home, self.index())
+        """Write the index down where it is news, so that readers have less to read."""
+        known = self.index()
+        if known is not self._written:
+            write_index(self.home, known)
+            self._written = known
 
     def decision(self, decision_id: str) -> Decision | None:
         """Return the decision with this id."""

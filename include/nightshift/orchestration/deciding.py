@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from nightshift.errors import JobError, is_outage
 from nightshift.ledger.orders import Lives
@@ -18,6 +19,8 @@ from nightshift.orchestration.job_task import EnvironmentDown, as_airflow
 from nightshift.orchestration.telling import tell_of_result
 from nightshift.settings.application import Application
 from nightshift.settings.applications import load_application
+
+log = logging.getLogger(__name__)
 
 TRIES = 3  # of what is no outage
 # Of a task that decides. Half a minute, doubled up to a quarter of an hour: an outage of six hours costs no decision.
@@ -41,8 +44,12 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
         refuse_unknown(context)
         app = load_application(application)
         ledger = Ledger(storage_uri(), app.name)
-        yield app, ledger
-        ledger.keep_index()
+        try:
+            yield app, ledger
+        except AirflowSkipException:
+            _keep_index(ledger)
+            raise
+        _keep_index(ledger)
     except AirflowException:
         raise
     except JobError as error:
@@ -65,6 +72,14 @@ def runs_of_finetune(app: Application, context: Mapping[str, Any]) -> Lives:
         return bool(context["ti"].get_dr_count(dag_id=f"{app.name}_finetune", states=["queued", "running"], **runs))
 
     return live
+
+
+def _keep_index(ledger: Ledger) -> None:
+    """It only spares calls: what was decided stands without it."""
+    try:
+        ledger.keep_index()
+    except Exception as error:  # each object store has errors of its own
+        log.warning("the index of %s could not be written: %s", ledger.home, error)
 
 
 def show(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:

@@ -10,14 +10,16 @@ Numbers are taken by create-if-absent and leave no gap.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
-from nightshift.errors import BadInput
 from nightshift.storage.files import create, read_bytes, replace
+
+log = logging.getLogger(__name__)
 
 
 class Arrival(BaseModel):
@@ -43,30 +45,29 @@ def announce(home: UPath, path: str, content: bytes | None = None) -> None:
     number = _hint(home) + 1
     while not create(_path(home, number), arrival.model_dump_json().encode()):
         number = _last_from(home, number) + 1
-    replace(home / "arrivals" / "newest", str(number).encode())
+    try:
+        replace(home / "arrivals" / "newest", str(number).encode())
+    except Exception as error:  # each object store has errors of its own, as one of a file that is written too often
+        log.warning("%s: the hint could not be written, and the next writer looks a little longer: %s", home, error)
 
 
 def arrivals_after(home: UPath, number: int) -> Iterator[tuple[int, Arrival]]:
-    """Yield the arrivals after one, each with its number.
-
-    :raises BadInput: one cannot be read.
-    """
+    """Yield the arrivals after one, each with its number; one that cannot be read is left out."""
     while (content := read_bytes(_path(home, number + 1))) is not None:
         number += 1
-        try:
-            yield number, Arrival.model_validate_json(content)
-        except ValidationError as error:
-            raise BadInput(f"{_path(home, number)}: not an arrival: {error}") from error
+        if arrival := _arrival(home, number, content):
+            yield number, arrival
 
 
 def arrivals_since(home: UPath, moment: datetime) -> list[Arrival]:
     """Return the arrivals since a moment, by the clocks of their writers."""
     found: list[Arrival] = []
     for number in range(newest_arrival(home), 0, -1):
-        _, arrival = next(arrivals_after(home, number - 1))
-        if arrival.at < moment:
+        content = read_bytes(_path(home, number))
+        arrival = _arrival(home, number, content) if content else None
+        if arrival and arrival.at < moment:
             break
-        found.append(arrival)
+        found += [arrival] if arrival else []
     return found[::-1]
 
 
@@ -95,7 +96,17 @@ def _last_from(home: UPath, known: int) -> int:
 
 def _hint(home: UPath) -> int:
     content = read_bytes(home / "arrivals" / "newest") or b""
-    return int(content) if content.isdigit() else 0
+    number = int(content) if content.isdigit() else 0
+    # A copy of a storage that is written to may have the hint of a moment later: numbers would leave a gap.
+    return number if has_arrival(home, number) else 0
+
+
+def _arrival(home: UPath, number: int, content: bytes) -> Arrival | None:
+    try:
+        return Arrival.model_validate_json(content)
+    except ValidationError as error:
+        log.warning("%s is not an arrival and is left out: %s", _path(home, number), error)
+        return None
 
 
 def _path(home: UPath, number: int) -> UPath:

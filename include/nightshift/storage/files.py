@@ -13,14 +13,20 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+REMOTE_READERS = 16
 LOCAL = {"", "file", "local"}
 CREATE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "s3": {"mode": "create"},
@@ -82,8 +88,21 @@ def read_bytes(path: UPath) -> bytes | None:
     """Return what a file holds, past the storage client's cache; None where there is none."""
     try:
         return bytes(path.fs.cat_file(path.path))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+
+
+def readers(place: UPath) -> int:
+    """Return how many threads read at once: many where each answer takes its time; on a disk they only wait for Python."""
+    return 1 if is_local(place) else REMOTE_READERS
+
+
+def read_each(place: UPath, read: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
+    """Return what `read` gives for each item, in order."""
+    if readers(place) == 1 or len(items) < 2:
+        return [read(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), REMOTE_READERS), "nightshift-read") as pool:
+        return list(pool.map(read, items))
 
 
 def put(source: Path, target: UPath) -> None:
