@@ -46,9 +46,9 @@ def ask(run_id="asset_triggered__1", **fields):
         return {**given["pushed"]["return_value"], "skipped": str(skipped)}
 
 
-def end(order, run_id="asset_triggered__1", states=None, **results):
+def end(order, run_id="asset_triggered__1", states=None, params=None, **results):
     """What `close` answers at the end of a DAG run; of one that was cancelled, what it said."""
-    given = context(run_id, results={"due": {"order": order}, **results}, states=states)
+    given = context(run_id, results={"due": {"order": order}, **results}, states=states, params=params)
     try:
         return retraining.close.function("app", **given)
     except AirflowFailException as failed:

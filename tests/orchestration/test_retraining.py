@@ -1,10 +1,13 @@
 """Around a retraining: due claims it, close ends it, and a person forces one, gives it up, snoozes it or wakes finetune."""
 
-from datetime import timedelta
+import os
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from retraining_tasks import FAILED, REGISTERED, UNASKED, ask, context, end, states, trip, wish
+from upath import UPath
 
 from nightshift.ledger import orders
 from nightshift.orchestration import retraining
@@ -110,8 +113,20 @@ def test_a_failed_training_leaves_an_explanation_and_blocks_nobody(storage, ledg
     ask()
     assert end(1, states=given, **results)["outcome"] == "failed"
     assert ledger.outcome(1).explanation == text
-    assert 0 < ledger.outcome(1).hours < 0.1
+    assert ledger.outcome(1).hours == 0
     assert trip(storage, day=23).order == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shown")
+def test_the_hours_of_a_failed_training_leave_out_how_long_it_waited_for_a_slot(storage, ledger):
+    trip(storage)
+    orders.claim(ledger, "app_finetune", "asset_triggered__1", datetime.now(UTC) - timedelta(days=5))
+    spec = UPath(storage) / "app/results/app_finetune/asset_triggered__1/train/try-1/spec.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text("{}")
+    os.utime(spec.path, (time.time() - 3600, time.time() - 3600))
+    assert end(1, states=FAILED, params={"processes": 8})["hours"] == pytest.approx(8, abs=0.1)
 
 
 @pytest.mark.slow

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from upath import UPath
 
 from nightshift.ledger import orders
-from nightshift.ledger.records import Claim, Order, Outcome, Snooze
+from nightshift.ledger.records import Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
+from nightshift.orchestration.attempt import results_of, storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding, runs_of_finetune, show, tell
 from nightshift.storage.partition import digest_of
 
@@ -64,7 +66,7 @@ def close(application: str, **context: Any) -> dict[str, Any]:
     """Write down how the retraining of this run ended, so that one that failed or was cancelled blocks nobody.
 
     It is a teardown: it runs whatever came before, also when a person marks the run as failed. The hours are those of all
-    processes. Of a training that left no result they are counted from the claim on, which is the most that they can be.
+    processes. Of a training that left no result they are counted from when it began, which is the most that they can be.
 
     :return: `order` (None: the run trained for none), `outcome`, `reason` and `hours`.
     :raises AirflowFailException: a person cancelled the run; so it ends as failed, which Airflow would forget.
@@ -83,7 +85,7 @@ def close(application: str, **context: Any) -> dict[str, Any]:
                 Outcome(
                     number=number,
                     **ended,
-                    hours=_seconds(ledger.claim(number), got["train"], context["params"]) / 3600,
+                    hours=_hours(_began(app.name, ti), got["train"], context["params"]),
                     run_id=ti.run_id,
                     ended=datetime.now(UTC),
                 ),
@@ -177,11 +179,21 @@ def _ended(run_id: str, states: Mapping[str, str], got: Mapping[str, Mapping[str
     return {"result": how, "explanation": why, **kept}
 
 
-def _seconds(claim: Claim | None, trained: Mapping[str, Any], params: Mapping[str, Any]) -> float:
-    """Seconds of training over all processes. Of one that left no result only what the form asked for is known."""
+def _hours(began: datetime | None, trained: Mapping[str, Any], params: Mapping[str, Any]) -> float:
+    """Hours of training over all processes. Of one that left no result only what the form asked for is known."""
     processes = trained.get("processes") or params.get("processes") or 1
-    since_claim = (datetime.now(UTC) - claim.claimed).total_seconds() if claim else 0.0
-    return float(processes * trained.get("seconds", since_claim))
+    most = (datetime.now(UTC) - began).total_seconds() if began else 0.0
+    return float(processes * trained.get("seconds", most)) / 3600
+
+
+def _began(application: str, ti: Any) -> datetime | None:
+    """When the training of a run began, after it got a slot; None: it never did. Each try begins with its spec."""
+    place = results_of(ti.dag_id, ti.run_id, "train", None)
+    spec = UPath(storage_uri()).joinpath(application, *place, "try-1", "spec.json")
+    try:
+        return cast(datetime, spec.fs.modified(spec.path))
+    except FileNotFoundError:
+        return None
 
 
 def _instead(ledger: Ledger) -> dict[str, Any]:
