@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from upath import UPath
@@ -74,3 +75,10 @@ def due_night(night: Answered, champion: str, base: str, application: Applicatio
     """Return a night as one to judge."""
     inputs = inputs_of(night.digest, champion, base, application)
     return Due(night.interval, night.partition, night.digest, night.model_digest or champion, inputs)
+
+
+def is_full(application: Application, interval: Interval) -> bool:
+    """Whether a night is asked all pairs and questions: it begins on the day for that, or is longer and holds it."""
+    days = max(1, round((interval.end - interval.start) / timedelta(days=1)))
+    first = application.day_of(interval).weekday()
+    return application.bias.full_weekday in {(first + day) % 7 for day in range(days)}

@@ -16,7 +16,7 @@ from upath import UPath
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.errors import BadInput
 from nightshift.monitoring.bias.counterfactuals import counterfactual_findings, pair_tests
-from nightshift.monitoring.bias.due import Due
+from nightshift.monitoring.bias.due import Due, is_full
 from nightshift.monitoring.bias.groups import group_findings
 from nightshift.monitoring.bias.probes import AskedModel, Probed, sets_of
 from nightshift.monitoring.bias.questions import question_findings
@@ -99,7 +99,7 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
         page = Page(
             application=app,
             night=due.key,
-            full=_is_full(app, due.interval),
+            full=is_full(app, due.interval),
             verdict=verdict,
             reasons=reasons,
             rows=rows,
@@ -153,10 +153,6 @@ def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding]]:
     return int(manifest.file(INTERACTIONS).rows or 0), findings
 
 
-def _is_full(application: Application, interval: Interval) -> bool:
-    return interval.start.weekday() == application.bias.full_weekday
-
-
 def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:
     """The answers of champion and base model to every set that the policy asks for, by role."""
     asked = [one for one in (bench.champion, bench.base) if one]
@@ -164,7 +160,7 @@ def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:
         return {}
     app = bench.application
     held_out = bench.held_out() if app.bias.counterfactual_pairs else []
-    sets = sets_of(app, held_out, full=_is_full(app, interval))
+    sets = sets_of(app, held_out, full=is_full(app, interval))
     found: dict[str, list[Probed]] = {}
     for one in asked:
         role = one.under_test.role
