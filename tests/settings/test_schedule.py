@@ -7,6 +7,7 @@ import pytest
 from airflow.timetables.interval import CronDataIntervalTimetable
 from pendulum import instance
 
+from nightshift.settings.application import Application
 from nightshift.settings.schedule import PRESETS, at_most_once_a_day, interval_meant, next_end, previous_end
 
 SCHEDULES = ["30 2 * * *", "15 */2 * * *", "*/20 * * * *", "0 6,18 * * 1-5", "@hourly", "@daily"]
@@ -73,3 +74,27 @@ def test_what_means_no_single_interval_is_refused_with_what_to_type(typed, sched
 def test_a_day_names_an_interval_only_where_no_two_begin_on_it():
     assert all(at_most_once_a_day(one) for one in ("@daily", "0 2 * * *", "@weekly", "@yearly", "30 4 1 * *"))
     assert not any(at_most_once_a_day(one) for one in ("@hourly", "0 6,18 * * *", "*/15 2 * * *", "0 */12 * * 1"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "uri", "allowed"),
+    [
+        ("@hourly", "Europe/Berlin", "{start:%Y-%m-%dT%H}.csv", False),
+        ("*/15 * * * *", "America/New_York", "{end:%Y/%m/%d/%H%M}.csv", False),
+        ("@hourly", "Europe/Berlin", "{start:%Y-%m-%dT%H%z}.csv", True),
+        ("@hourly", "UTC", "{start:%Y-%m-%dT%H}.csv", True),
+        ("@hourly", "Asia/Kolkata", "{start:%Y-%m-%dT%H}.csv", True),  # which never moves its clocks
+        ("0 6,18 * * *", "Europe/Berlin", "{start:%Y-%m-%dT%H}.csv", True),
+        ("@daily", "Europe/Berlin", "{start:%Y-%m-%d}.csv", True),
+        ("@weekly", "Europe/Berlin", "{start:%Y-%m}/*.csv", True),
+        ("@hourly", "Europe/Berlin", "always/*.csv", True),
+    ],
+)
+def test_two_intervals_never_read_one_file_because_clocks_were_put_back(schedule, zone, uri, allowed):
+    source = {"uri": uri, "columns": {"prompt": "text"}}
+    fields = {"name": "app", "schedule": schedule, "timezone": zone, "start": "2026-03-01", "sources": [source]}
+    if allowed:
+        Application(**fields)
+        return
+    with pytest.raises(ValueError, match=r"two intervals would read .* as in \{start:%Y-%m-%dT%H%z\}"):
+        Application(**fields)

@@ -20,7 +20,7 @@ from nightshift.settings.judging import Judge
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
-from nightshift.settings.schedule import Schedule, interval_meant, next_end
+from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 
 
 class Prompt(Model):
@@ -224,6 +224,23 @@ class Application(Model):
             raise ValueError(f"end {self.end} is before start {self.start}")
         if len({source.name for source in self.sources}) != len(self.sources):
             raise ValueError("two sources have the same name; give each a `name` of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _names_no_file_for_two_intervals(self) -> Self:
+        if self.schedule is None or self.timezone == "UTC":
+            return self
+        twice = shown_twice(self.schedule, datetime.combine(self.start, time(), UTC), self.zone)
+        for source in [*self.sources, *self.traffic.sources] if twice else ():
+            # The hour before says whether the name is of an hour at all.
+            before = [moment - (twice[1][0] - twice[0][0]) for moment in twice[0]]
+            *same, other = (source.uri_for(*(one.astimezone(self.zone) for one in ends)) for ends in (*twice, before))
+            if same[0] == same[1] != other:
+                raise ValueError(
+                    f"source {source.name!r}: when clocks are put back on {twice[1][0]:%Y-%m-%d}, two intervals would read "
+                    f"{same[0]}: those from {twice[0][0]:%H:%M} and {twice[1][0]:%H:%M} UTC; put the offset from UTC into "
+                    "the name, as in {start:%Y-%m-%dT%H%z}"
+                )
         return self
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -114,6 +115,23 @@ def interval_holding(schedule: str, moment: datetime, zone: tzinfo) -> tuple[dat
     while (end := next_end(schedule, start, zone)) <= moment:
         start = end
     return start, end
+
+
+def shown_twice(schedule: str, since: datetime, zone: tzinfo) -> tuple[tuple[datetime, datetime], ...]:
+    """Return two intervals (UTC) that begin at one time of the clock, which is put back in the year after a moment, if any."""
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.astimezone(zone).utcoffset() or timedelta(0)
+
+    days = (since + timedelta(days=day) for day in range(367))
+    day = next((before for before, after in pairwise(days) if offset(after) < offset(before)), None)
+    if day is None:
+        return ()
+    moment = next(half for number in range(1, 49) if offset(half := day + number * timedelta(minutes=30)) < offset(day))
+    second = interval_holding(schedule, moment, zone)
+    first = interval_holding(schedule, second[0] - (offset(day) - offset(moment)), zone)
+    on_the_clock = {start.astimezone(zone).replace(tzinfo=None, fold=0) for start, _ in (first, second)}
+    return (first, second) if first != second and len(on_the_clock) == 1 else ()
 
 
 def _end(schedule: str, moment: datetime, zone: tzinfo, *, forward: bool) -> datetime:
