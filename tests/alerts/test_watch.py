@@ -43,6 +43,14 @@ def test_a_task_hangs_when_no_pool_or_worker_takes_it_or_it_runs_far_longer_than
     assert hangs(task(state, hours, longest), NOW) is expected
 
 
+@pytest.mark.parametrize("state", ["running", "up_for_reschedule"])
+def test_a_task_that_waits_for_late_data_does_not_hang_however_short_it_was_before(state):
+    waits = task(state, 2, longest=0.01).model_copy(update={"operator": "SourcesSensor"})
+    assert not hangs(waits, NOW)
+    assert hangs(waits.model_copy(update={"operator": "LocalJob"}), NOW)
+    assert hangs(waits.model_copy(update={"state": "queued", "queued_when": ago(2)}), NOW)
+
+
 def test_a_hanging_task_says_for_how_long_and_how_long_it_took_before():
     alert = stuck("bank", task("running", 7, 2), links={}, now=NOW)
     assert alert.title == "bank_finetune: train has run for 7.0 hours"

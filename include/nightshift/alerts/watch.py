@@ -38,12 +38,18 @@ class Task(BaseModel):
     scheduled_when: AwareDatetime | None = None
     queued_when: AwareDatetime | None = None
     pool: str = ""
+    operator: str | None = None  # name of its class
     longest: timedelta | None = None
 
     @property
     def waits(self) -> bool:
         """Whether no worker has it yet: it waits for a slot of its pool (scheduled), or for a worker (queued)."""
         return self.state in {"scheduled", "queued"}
+
+    @property
+    def waits_by_design(self) -> bool:
+        """Whether it is there to wait for something, and says itself when that does not come."""
+        return (self.operator or "").endswith("Sensor")
 
     @property
     def since(self) -> datetime | None:
@@ -67,11 +73,11 @@ class Dag(BaseModel):
 
 
 def hangs(task: Task, now: datetime) -> bool:
-    """Whether a task waits for hours, or runs far longer than it ever did."""
+    """Whether a task waits for a slot or a worker for hours, or runs far longer than it ever did."""
     lasts = task.lasts(now)
     if task.waits:
         return lasts > WAITS_TOO_LONG
-    return lasts > LONG and task.longest is not None and lasts > FAR_BEYOND * task.longest
+    return not task.waits_by_design and lasts > LONG and task.longest is not None and lasts > FAR_BEYOND * task.longest
 
 
 def stuck(application: str, task: Task, *, links: Mapping[str, str], now: datetime) -> Alert:

@@ -118,7 +118,7 @@ def _see_whether_it_works(rest: AirflowRest, dag_id: str, seen: Seen) -> None:
 
 def _with_history(rest: AirflowRest, task: Task, now: datetime) -> Task:
     """A task that runs long, with how long it ever took."""
-    if task.waits or task.state == "awaiting_input" or task.lasts(now) < LONG:
+    if task.waits or task.waits_by_design or task.state == "awaiting_input" or task.lasts(now) < LONG:
         return task
     query = {"task_id": task.task_id, "state": "success", "order_by": "-start_date", "limit": NEWEST}
     tries = rest.get(f"{_runs(task.dag_id)}/~/taskInstances", **query)["task_instances"]
