@@ -28,7 +28,7 @@ def stale(tmp_path):
         found = freshness(
             Store(stored.storage, "app"), index, app, {"drift": judged["drift"]}, "", since + timedelta(hours=hours)
         )
-        return {one.kind: (one.interval, one.stale) for one in found}
+        return {one.kind: (one.name, one.stale) for one in found}
 
     return after
 

@@ -18,8 +18,8 @@ CHAMPION = Model("3", "c" * 64, {}, None, NOW - timedelta(days=5))
 
 def night(verdict="PASS", monitor="drift", model="c" * 64, created=NOW):
     return JudgedNight(
-        monitor=monitor, interval="2026-11-27", address="a", verdict=Verdict(verdict), model_digest=model, model_version="3",
-        rows=400, failing=(), kinds=(),
+        monitor=monitor, interval="2026-11-27", name="2026-11-27", address="a", verdict=Verdict(verdict), model_digest=model,
+        model_version="3", rows=400, failing=(), kinds=(),
         worst="", worst_segment="", reasons=(f"it is {verdict}",), run_url="", files=(), created=created,
     )  # fmt: skip
 

@@ -1,5 +1,8 @@
 """Reading storage: the same from a disk and from an object store, and nothing half-written."""
 
+from datetime import UTC
+from zoneinfo import ZoneInfo
+
 import pytest
 from stored_application import LAST, StoredApplication, days
 
@@ -28,6 +31,15 @@ def test_the_newest_nights_are_found_in_order(app):
     assert broken == []
     effect = nights.largest_effect(store, judged[-1])
     assert (effect.name, effect.value, effect.fail) == ("exact_match", 0.6, 0.2)
+
+
+def test_a_night_is_named_by_the_time_zone_of_the_application_also_when_that_changes(app):
+    app.drift(LAST, "PASS")
+    names = []
+    for zone in (UTC, ZoneInfo("Europe/Berlin")):
+        (judged,), _ = nights.judged_nights(app.ledger.index(), "drift", 1, zone)
+        names.append(judged.name)
+    assert names == ["2026-11-27", "2026-11-27 01:00 CET to 2026-11-28 01:00 CET"]
 
 
 def test_of_two_verdicts_about_one_night_the_newer_counts(app):

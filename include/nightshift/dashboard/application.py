@@ -110,7 +110,7 @@ class Page:
 
 def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     """Return what is known of an application now."""
-    now, store, records = datetime.now(UTC), Store(storage, app.name), Ledger(storage, app.name)
+    now, store, records = datetime.now(UTC), Store(storage, app.name, app.zone), Ledger(storage, app.name)
     with ThreadPoolExecutor(readers(store.place) + 1, "nightshift-page") as pool:  # one of them waits for MLflow
 
         def later(read: Callable[[], Any]) -> Future[Panel[Any]]:
@@ -127,7 +127,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         waiting = (
             later(lambda: airflow_state.waiting_for_people([app.name]).get(app.name, [])) if may_see_runs else None
         )
-        judged = panel(lambda: nights.last_nights(records.index(), TREND)[0])
+        judged = panel(lambda: nights.last_nights(records.index(), TREND, app.zone)[0])
         champion = panel(lambda: models.champion(store, records))
         digest = champion.shown.digest if champion.shown else ""
         fresh = later(lambda: freshness(store, records.index(), app, judged.shown or {}, digest, now))
@@ -173,7 +173,7 @@ def _models(store: Store, records: Ledger) -> Models:
 
 
 def _trend(store: Store, index: Index) -> Trend:
-    judged, unreadable = nights.last_nights(index, TREND)
+    judged, unreadable = nights.last_nights(index, TREND, store.zone)
     every = [night for own in judged.values() for night in own]
     found = read_each(store.place, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
     unreadable += [one.trouble for one in found if one.trouble]

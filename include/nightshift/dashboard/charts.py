@@ -46,7 +46,7 @@ def effects(trend: Trend, monitor: Monitor) -> list[Row]:
         answered = trend.answered_by(night)
         mark = f"version {answered}" if answered not in {"", version} and rows else ""
         version = answered or version
-        rows.append(Row(night.starts.timestamp(), night.interval, cells, shown(mark, 20), night.verdict.value))
+        rows.append(Row(night.starts.timestamp(), night.name, cells, shown(mark, 20), night.verdict.value))
     return rows
 
 
@@ -57,14 +57,14 @@ def means(trend: Trend) -> list[Row]:
     for night in trend.answered:
         mean = night.means.get(name)
         words = f"{mean * 100:.1f} %" if mean is not None else "unknown"
-        found.append(Row(start_of(night.interval).timestamp(), night.interval, [(mean and mean * 100, words)]))
+        found.append(Row(start_of(night.interval).timestamp(), night.name, [(mean and mean * 100, words)]))
     return found
 
 
 def counts(trend: Trend) -> list[Row]:
     """Return the rows of each night."""
     return [
-        Row(start_of(night.interval).timestamp(), night.interval, [(float(night.rows), f"{night.rows:,}")])
+        Row(start_of(night.interval).timestamp(), night.name, [(float(night.rows), f"{night.rows:,}")])
         for night in trend.answered
     ]
 

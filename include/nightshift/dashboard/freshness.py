@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nightshift.dashboard.nights import JudgedNight, start_of
+from nightshift.dashboard.nights import JudgedNight, named, start_of
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.index import Index
 from nightshift.ledger.records import Monitor
@@ -16,10 +16,10 @@ from nightshift.settings.application import Application
 
 @dataclass(frozen=True)
 class Fresh:
-    """The newest partition of a kind; `stale` says what is wrong with its age, "" where nothing is."""
+    """The newest partition of a kind by its name for people; `stale` says what is wrong with its age, "" where nothing is."""
 
     kind: str
-    interval: str
+    name: str
     written: datetime | None
     stale: str
 
@@ -49,13 +49,13 @@ def freshness(  # noqa: PLR0917
     for kind, partitions in published.items():
         newest = _newest(partitions, now)
         late = bool(expected and (not newest or start_of(newest) < expected.start))
-        stale = f"{expected.key} is expected and not there" if late and expected else ""
-        found.append(Fresh(kind, newest, partitions.get(newest), stale))
+        stale = f"{named(expected.key, app.zone)} is expected and not there" if late and expected else ""
+        found.append(Fresh(kind, named(newest, app.zone), partitions.get(newest), stale))
     answered = _newest(index.interactions, now - timedelta(hours=app.clock.grace_hours))
     for monitor, judged in nights.items():
         newest = judged[-1].interval if judged else ""
-        stale = f"{answered} has interactions and no verdict" if answered > newest else ""
-        found.append(Fresh(monitor, newest, judged[-1].created if judged else None, stale))
+        stale = f"{named(answered, app.zone)} has interactions and no verdict" if answered > newest else ""
+        found.append(Fresh(monitor, named(newest, app.zone), judged[-1].created if judged else None, stale))
     address = champion[:16]
     reference = store.manifest("references", address) if champion else None
     stale = "" if reference or not champion else "the champion has none: nothing can be compared; run finetune again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ class JudgedNight:
 
     monitor: Monitor
     interval: str
+    name: str  # of the interval, for people
     address: str
     verdict: Verdict
     model_digest: str
@@ -63,12 +64,13 @@ class Answered:
     """What is known of a night's interactions: rows, and the mean of each score that they have."""
 
     interval: str
+    name: str
     rows: int
     means: dict[str, float]
     model_version: str
 
 
-def judged_nights(index: Index, monitor: Monitor, most: int) -> tuple[list[JudgedNight], list[str]]:
+def judged_nights(index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC) -> tuple[list[JudgedNight], list[str]]:
     """Return what a monitor said about its newest `most` nights, in order, and what of it cannot be read.
 
     Of several verdicts on a night the newest counts, whichever model it was about.
@@ -77,7 +79,7 @@ def judged_nights(index: Index, monitor: Monitor, most: int) -> tuple[list[Judge
     for name, night in index.nights.items():
         known = newest.get(night.interval)
         if night.monitor == monitor and (known is None or known.created <= night.created):
-            newest[night.interval] = _judged(name, night)
+            newest[night.interval] = _judged(name, night, zone)
     shown = sorted(newest)[-most:] if most else []
     first = shown[0] if shown else ""
     broken = [
@@ -88,11 +90,11 @@ def judged_nights(index: Index, monitor: Monitor, most: int) -> tuple[list[Judge
     return [newest[key] for key in shown], broken
 
 
-def last_nights(index: Index, most: int) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
+def last_nights(index: Index, most: int, zone: tzinfo = UTC) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
     """Return :func:`judged_nights` of every monitor by its name, and what cannot be read of any."""
     found, broken = {}, []
     for monitor in MONITORS:
-        found[monitor], unreadable = judged_nights(index, monitor, most)
+        found[monitor], unreadable = judged_nights(index, monitor, most, zone)
         broken += unreadable
     return found, broken
 
@@ -107,9 +109,8 @@ def answered_nights(store: Store, index: Index, most: int) -> list[Answered]:
             continue
         if manifest:
             means = {str(name): float(value) for name, value in manifest.facts.get("means", {}).items()}
-            found.append(
-                Answered(interval, manifest.counts.get("rows", 0), means, str(manifest.facts.get("model", "")))
-            )
+            rows, model = manifest.counts.get("rows", 0), str(manifest.facts.get("model", ""))
+            found.append(Answered(interval, named(interval, store.zone), rows, means, model))
     return found
 
 
@@ -162,20 +163,45 @@ def verdict_file(store: Store, night: JudgedNight) -> dict[str, Any]:
 
 def start_of(interval: str) -> datetime:
     """Return when an interval begins, of its key; a key that is none counts as the beginning of time."""
-    text = interval.partition("_")[0]
+    return _moment(interval.partition("_")[0]) or datetime.fromtimestamp(0, UTC)
+
+
+def named(interval: str, zone: tzinfo) -> str:
+    """Return what people call an interval, of its key: its day or days in their time zone, or when it begins and ends.
+
+    One of less than a day is called by its beginning; a key that is none stays as it is.
+    """
+    key, _, until = interval.partition("_")
+    start = _moment(key)
+    try:
+        end = _moment(until) if until else start and start + timedelta(days=1)
+        if not start or not end:
+            return interval
+        first, after = start.astimezone(zone), end.astimezone(zone)
+    except OverflowError:  # a day at the edge of the calendar, which no schedule has
+        return interval
+    if first.time() == after.time() == time():
+        last = after.date() - timedelta(days=1)
+        return f"{first:%Y-%m-%d}" if first.date() == last else f"{first:%Y-%m-%d} to {last}"
+    begins = f"{first:%Y-%m-%d %H:%M %Z}"
+    return begins if end - start < timedelta(hours=23) else f"{begins} to {after:%Y-%m-%d %H:%M %Z}"
+
+
+def _moment(key: str) -> datetime | None:
     for form in ("%Y-%m-%d", "%Y-%m-%dT%H%M%S"):
         try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC)
+            return datetime.strptime(key, form).replace(tzinfo=UTC)
         except ValueError:
             continue
-    return datetime.fromtimestamp(0, UTC)
+    return None
 
 
-def _judged(name: str, night: Night) -> JudgedNight:
+def _judged(name: str, night: Night, zone: tzinfo) -> JudgedNight:
     """A night of the index, which is called by its address there."""
     return JudgedNight(
         monitor=night.monitor,
         interval=night.interval,
+        name=named(night.interval, zone),
         address=name.rpartition("/")[2],
         verdict=night.verdict,
         model_digest=night.model_digest,

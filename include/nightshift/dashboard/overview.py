@@ -68,10 +68,10 @@ def row(known: Known, storage: str, running: int | None, waiting: Sequence[airfl
 
 
 def _row(app: Application, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
-    now, store, outbox = datetime.now(UTC), Store(storage, app.name), Outbox(storage, app.name)
+    now, store, outbox = datetime.now(UTC), Store(storage, app.name, app.zone), Outbox(storage, app.name)
     records = Ledger(storage, app.name)
     index = records.index()
-    judged, _ = nights.last_nights(index, nights.STRIP)
+    judged, _ = nights.last_nights(index, nights.STRIP, app.zone)
     champion = models.champion(store, records)
     retrainings = ledger.retrainings(records, app.retraining.max_a_week + 2)
     waits = [one.subject for one in waiting]

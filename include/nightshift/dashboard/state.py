@@ -92,9 +92,7 @@ def _states(facts: Facts) -> Iterator[State]:
         yield State(Word.WATCH, _replaced(monitor, night, facts.champion))
     for _, title in facts.alerts:
         yield State(Word.WATCH, title)
-    yield State(
-        Word.WELL, "; ".join(f"{monitor} of {night.interval} {night.verdict}" for monitor, night in last.items())
-    )
+    yield State(Word.WELL, "; ".join(f"{monitor} of {night.name} {night.verdict}" for monitor, night in last.items()))
 
 
 def _is_before(night: JudgedNight, champion: Model | None) -> bool:
@@ -105,7 +103,7 @@ def _replaced(monitor: Monitor, night: JudgedNight, champion: Model | None) -> s
     assert champion is not None  # noqa: S101  (else nothing was replaced)
     return (
         f"version {champion.version} is the champion since {champion.since:%Y-%m-%d %H:%M} UTC, and no night of it has a "
-        f"verdict on {monitor} yet; {night.interval} was {night.verdict} with version {night.model_version}"
+        f"verdict on {monitor} yet; {night.name} was {night.verdict} with version {night.model_version}"
     )
 
 
@@ -113,4 +111,4 @@ def _nights_that(last: Mapping[Monitor, JudgedNight], verdicts: set[Verdict], wo
     for monitor, night in last.items():
         if night.verdict in verdicts:
             reason = night.reasons[0] if night.reasons else "no reason was written down"
-            yield State(word, f"{monitor} of {night.interval} {night.verdict}: {reason}")
+            yield State(word, f"{monitor} of {night.name} {night.verdict}: {reason}")

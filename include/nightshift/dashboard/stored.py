@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -23,13 +24,14 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 
 @dataclass(frozen=True)
 class Store:
-    """What one application has in storage. Two stores of one place are equal.
+    """What one application has in storage, and the time zone in which people name its nights. Two stores of one place are equal.
 
     :raises OSError: storage cannot be reached or read; object stores have errors of their own (every method).
     """
 
     storage: str
     application: str
+    zone: tzinfo = UTC
     place: UPath = field(init=False, compare=False, repr=False)
     root: str = field(init=False, compare=False, repr=False)  # of the place, in its file system
 
