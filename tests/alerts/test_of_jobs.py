@@ -113,6 +113,12 @@ def test_no_rows_is_told_and_the_next_rows_end_it():
         ("no_data", "warning", "no data: examples")
     ]
     assert said("ingest", ingest.Result(verdict="PASS", reason="ok")) == [("no_data", "good", "no data: examples")]
+    (alert,) = alerts_of(
+        "ingest", DAY, {"verdict": "INSUFFICIENT_DATA", "reason": "there is no file s3://drops/*.csv"}, TOLD
+    )
+    assert alert.title == "no data arrived: no rows of bank for 2026-11-21"
+    assert alert.facts == ["there is no file s3://drops/*.csv"]
+    assert "clock.arrival_hours" in alert.todo
 
 
 @pytest.mark.parametrize(("job", "module", "severity"), [("drift", drift, "warning"), ("bias", bias, "critical")])

@@ -101,7 +101,7 @@ class Cluster:
         self.chance = np.random.default_rng(3)
         self.count = itertools.count()
         self.events: list[tuple[datetime, int, Callable[[], None]]] = []
-        self.waiting: list[tuple[int, float, int, datetime, float, Callable[[], None]]] = []
+        self.waiting: list[tuple[int, float, int, Callable[[], None]]] = []
         self.taken = False
         self.waits: list[float] = []  # hours from an order to its training
 

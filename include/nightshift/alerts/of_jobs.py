@@ -63,7 +63,7 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
         yield told.alert(
             Kind.NO_DATA,
             Severity.WARNING,
-            f"no {what} for {night}",
+            f"no data arrived: no {what} for {night}",
             subject=spec.part,
             night=night,
             facts=[result["reason"]],
