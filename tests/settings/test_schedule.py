@@ -7,7 +7,7 @@ import pytest
 from airflow.timetables.interval import CronDataIntervalTimetable
 from pendulum import instance
 
-from nightshift.settings.application import Application
+from nightshift.settings.application import Application, Interval
 from nightshift.settings.schedule import PRESETS, at_most_once_a_day, interval_meant, next_end, previous_end
 
 SCHEDULES = ["30 2 * * *", "15 */2 * * *", "*/20 * * * *", "0 6,18 * * 1-5", "@hourly", "@daily"]
@@ -98,3 +98,15 @@ def test_two_intervals_never_read_one_file_because_clocks_were_put_back(schedule
         return
     with pytest.raises(ValueError, match=r"two intervals would read .* as in \{start:%Y-%m-%dT%H%z\}"):
         Application(**fields)
+
+
+@pytest.mark.parametrize("schedule", ["@hourly", "@daily", "@weekly", "0 2 * * *"])
+def test_an_interval_is_found_by_its_key(schedule):
+    for zone in (UTC, *map(ZoneInfo, ZONES)):
+        interval = Interval(start=(start := next_end(schedule, MOVED[0], zone)), end=next_end(schedule, start, zone))
+        assert Interval.of_key(interval.key) == interval
+
+
+@pytest.mark.parametrize("key", ["", "left-over", "2026-13-01", "9999-12-31", "2026-11-02T010000_2026-11-02T000000"])
+def test_what_is_no_key_is_no_interval(key):
+    assert Interval.of_key(key) is None

@@ -13,6 +13,7 @@ from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.ledger.index import MONITORS, Index
 from nightshift.ledger.records import Monitor, Night
+from nightshift.settings.application import Interval
 from nightshift.verdict import Verdict
 
 STRIP = 14  # nights in a row of the overview
@@ -163,7 +164,8 @@ def verdict_file(store: Store, night: JudgedNight) -> dict[str, Any]:
 
 def start_of(interval: str) -> datetime:
     """Return when an interval begins, of its key; a key that is none counts as the beginning of time."""
-    return _moment(interval.partition("_")[0]) or datetime.fromtimestamp(0, UTC)
+    known = Interval.of_key(interval)
+    return known.start if known else datetime.fromtimestamp(0, UTC)
 
 
 def named(interval: str, zone: tzinfo) -> str:
@@ -171,29 +173,18 @@ def named(interval: str, zone: tzinfo) -> str:
 
     One of less than a day is called by its beginning; a key that is none stays as it is.
     """
-    key, _, until = interval.partition("_")
-    start = _moment(key)
+    known = Interval.of_key(interval)
+    if known is None:
+        return interval
     try:
-        end = _moment(until) if until else start and start + timedelta(days=1)
-        if not start or not end:
-            return interval
-        first, after = start.astimezone(zone), end.astimezone(zone)
+        first, after = known.start.astimezone(zone), known.end.astimezone(zone)
     except OverflowError:  # a day at the edge of the calendar, which no schedule has
         return interval
     if first.time() == after.time() == time():
         last = after.date() - timedelta(days=1)
         return f"{first:%Y-%m-%d}" if first.date() == last else f"{first:%Y-%m-%d} to {last}"
     begins = f"{first:%Y-%m-%d %H:%M %Z}"
-    return begins if end - start < timedelta(hours=23) else f"{begins} to {after:%Y-%m-%d %H:%M %Z}"
-
-
-def _moment(key: str) -> datetime | None:
-    for form in ("%Y-%m-%d", "%Y-%m-%dT%H%M%S"):
-        try:
-            return datetime.strptime(key, form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-    return None
+    return begins if known.end - known.start < timedelta(hours=23) else f"{begins} to {after:%Y-%m-%d %H:%M %Z}"
 
 
 def _judged(name: str, night: Night, zone: tzinfo) -> JudgedNight:

@@ -65,7 +65,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
     if spec.night:
         wanted = [due_night(night, *digests, app) for night in answered if app.day_of(night.interval) == spec.night]
-        if not wanted and not any(key.startswith(spec.night.isoformat()) for key in broken):
+        if not wanted and not spec.asks_for(broken):
             nights.append(unpublished_night(spec.night))
     else:
         known = {key: [manifest.inputs for _, manifest in published] for key, published in reports.items()}

@@ -117,7 +117,7 @@ def _due(  # noqa: PLR0917
         else:
             reason = f"the model that answered it ({model[:12]}) has no reference"
             nights.append(unreadable_night(night.key, reason))
-    if not asked and not any(night.night.startswith(spec.night.isoformat()) for night in nights):
+    if not asked and not spec.asks_for(night.night for night in nights):
         nights.append(unpublished_night(spec.night))
     return asked
 

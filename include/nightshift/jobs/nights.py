@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.settings.application import Interval
 from nightshift.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from upath import UPath
 
-    from nightshift.settings.application import Interval
     from nightshift.storage.partition import Manifest
 
 # Of a night that the result holds; the report has them all.
@@ -29,6 +29,11 @@ class NightlySpec(JobSpec):
         None,
         description="moment (UTC) by which the last night of the schedule must have arrived; empty: none is missed",
     )
+
+    def asks_for(self, keys: Iterable[str]) -> bool:
+        """Whether one of these nights is of the day that is asked for, in the application's time zone."""
+        intervals = filter(None, map(Interval.of_key, keys))
+        return any(self.application.day_of(interval) == self.night for interval in intervals)
 
 
 class NightResult(BaseModel):

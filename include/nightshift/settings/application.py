@@ -268,6 +268,17 @@ class Interval(Model):
     def _in_utc(cls, value: datetime) -> datetime:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+    @classmethod
+    def of_key(cls, key: str) -> Interval | None:
+        """Return the interval that has this key, None where none has."""
+        start, _, end = key.partition("_")
+        form = "%Y-%m-%dT%H%M%S" if end else "%Y-%m-%d"
+        try:
+            first = datetime.strptime(start, form).replace(tzinfo=UTC)
+            return cls(start=first, end=datetime.strptime(end, form) if end else first + timedelta(days=1))
+        except (ValueError, OverflowError):
+            return None
+
     @property
     def key(self) -> str:
         """The interval as a folder name: `2026-11-02` for a whole day, else both ends to the second."""
