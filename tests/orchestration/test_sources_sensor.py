@@ -26,7 +26,8 @@ def arrival(tmp_path, monkeypatch):
 
     def look(sources=FILES, more="", *, hours=1.0, kind="ingest", run_type="scheduled", night=NIGHT):
         (tmp_path / "apps").mkdir(exist_ok=True)
-        lines = f"start: 2026-01-01\nclock: {{{{arrival_hours: {HOURS_SINCE + hours}}}}}\n{more}\nsources:\n{sources}\n"
+        clock = f"{{{{arrival_hours: {HOURS_SINCE + hours}, grace_hours: 99}}}}"
+        lines = f"start: 2026-01-01\nclock: {clock}\n{more}\nsources:\n{sources}\n"
         (tmp_path / "apps" / "shop.yaml").write_text(lines.format(folder=tmp_path))
         monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
         monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
@@ -110,6 +111,42 @@ def test_where_this_worker_cannot_look_nothing_is_waited_for(arrival, tmp_path, 
     if sources == BOTH:
         deliver(tmp_path)
     assert arrival(sources, more)
+
+
+def test_a_source_that_cannot_be_looked_at_from_here_ends_the_wait_for_no_other(arrival, tmp_path, caplog):
+    assert not arrival(BOTH)  # nobody added the connection of the query; the file is late
+    deliver(tmp_path)
+    assert arrival(BOTH)
+    assert "source 'tickets' is not waited for" in caplog.text
+
+
+def test_storage_that_is_down_is_waited_for(arrival, tmp_path, monkeypatch, capsys):
+    import errno
+
+    from fsspec.implementations.local import LocalFileSystem
+
+    def down(self, path, **_):
+        raise OSError(errno.ENETUNREACH, "network is unreachable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "glob", down)
+        assert not arrival()
+    assert "cannot be listed" in capsys.readouterr().out
+    deliver(tmp_path)
+    assert arrival()
+
+
+def test_hours_whose_data_is_late_keep_no_later_hour_from_coming(tmp_path, monkeypatch):
+    (tmp_path / "apps").mkdir()
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
+    at_once = {}
+    for name, schedule in (("daily", "@daily"), ("hourly", "@hourly"), ("often", "*/5 * * * *")):
+        lines = f"schedule: '{schedule}'\nsources:\n{FILES.format(folder=tmp_path)}\n".replace(
+            "%Y-%m-%d", "%Y-%m-%dT%H%M%z"
+        )
+        (tmp_path / "apps" / f"{name}.yaml").write_text(lines)
+        at_once[name] = DagBag(DAGS / "ingest.py").dags[f"{name}_ingest"].max_active_runs
+    assert at_once == {"daily": 2, "hourly": 4, "often": 18}
 
 
 def test_production_traffic_is_waited_for_as_well(arrival, tmp_path):

@@ -1,9 +1,11 @@
 """When an application's DAGs look on their own: staggered by default, as written where it is written, in its zone."""
 
 import pytest
+from pydantic import ValidationError
 
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, read_application
+from nightshift.settings.clock import Clock
 
 SOURCE = {"uri": "x.csv", "columns": {"prompt": "text"}}
 TEXT = "sources:\n- uri: x.csv\n  columns: {prompt: text}\n"
@@ -54,3 +56,9 @@ def test_a_time_needs_no_quotes_in_a_file(tmp_path, written):
 def test_what_is_no_time_and_no_zone_is_refused(tmp_path, lines, said):
     with pytest.raises(BadApplication, match=said):
         read(tmp_path, lines)
+
+
+def test_a_night_is_not_due_while_its_data_may_still_arrive():
+    with pytest.raises(ValidationError, match=r"grace_hours \(4\) is shorter than arrival_hours \(12\)"):
+        Clock(arrival_hours=12)
+    assert Clock(arrival_hours=12, grace_hours=14).arrival_hours == 12

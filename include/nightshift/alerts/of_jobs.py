@@ -68,7 +68,7 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
             night=night,
             facts=[result["reason"]],
             todo="look whether the source delivered; when it did, clear the task ingest and what follows. Without it the night "
-            "stays empty. Where data often comes late, raise `clock.arrival_hours`",
+            "stays empty. Where data often comes late, raise `clock.arrival_hours` and `clock.grace_hours`",
             condition=condition,
         )
     else:

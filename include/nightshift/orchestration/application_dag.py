@@ -13,10 +13,12 @@ from nightshift.orchestration.telling import telling_of_runs
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_application, readable_applications
 from nightshift.settings.pools import LIGHT_POOL
+from nightshift.settings.schedule import interval_holding
 
 # A task weighs as much as all that ran before it in its run: what is begun is finished before anything new is begun.
 # Airflow's own rule counts what comes after a task, so that ten trainings would come before the first evaluation.
 FINISH_FIRST = "upstream"
+MOST_WAITING = 16  # runs of one DAG whose data may still arrive
 
 # The interval of a scheduled run, or the one that a person asked for.
 INTERVAL = {
@@ -87,6 +89,14 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
     )
 
 
+def _intervals_that_wait(app: Application) -> int:
+    """How many intervals end within the hours in which data may arrive: none of a daily application that waits for two."""
+    if not app.schedule:
+        return 0
+    start, end = interval_holding(app.schedule, datetime.combine(app.start, time(12), UTC), app.zone)
+    return min(MOST_WAITING, int(timedelta(hours=app.clock.arrival_hours) / (end - start)))
+
+
 def daily(app: Application, doing: str) -> dict[str, Any]:
     """Return the arguments of a DAG that works on one data interval after the other and can be backfilled.
 
@@ -96,6 +106,7 @@ def daily(app: Application, doing: str) -> dict[str, Any]:
         "schedule": CronDataIntervalTimetable(app.schedule, timezone=app.timezone) if app.schedule else None,
         "end_date": datetime.combine(app.end, time.max, app.zone).astimezone(UTC) if app.end else None,
         "catchup": app.catch_up,
-        "max_active_runs": 2,
+        # One run works; those whose data may still arrive wait beside it, and keep no later one from coming.
+        "max_active_runs": 2 + _intervals_that_wait(app),
         "params": {"day": optional_interval(app, doing)},
     }

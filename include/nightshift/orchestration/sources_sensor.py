@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from airflow.sdk import BaseSensorOperator
 from upath import UPath
 
 from nightshift.data.source_files import NoData, files_at, uri_of
+from nightshift.errors import BadEnvironment, JobError, is_outage
 from nightshift.orchestration.attempt import new_attempt, source_environment
 from nightshift.orchestration.job import workers_of
 from nightshift.settings.application import Application, Interval
@@ -17,6 +19,8 @@ from nightshift.settings.applications import load_compute
 from nightshift.settings.compute import LocalCompute
 from nightshift.settings.intake import Source
 from nightshift.storage.files import is_local
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY = timedelta(minutes=5)
 
@@ -39,21 +43,18 @@ class SourcesSensor(BaseSensorOperator):
     def __init__(self, *, app: Application, part: str, interval: Mapping[str, str], **kwargs: Any) -> None:
         # From the workers that read the sources: others may not see their files.
         kwargs = {**workers_of(app.profile_of("ingest")), **kwargs}
-        wait = timedelta(hours=app.clock.arrival_hours)
-        super().__init__(mode="reschedule", poke_interval=LOOK_EVERY, timeout=wait, **kwargs)
+        # The hours are over by the interval's end; the task's own time only ends one that cannot look any more.
+        longest = timedelta(hours=app.clock.arrival_hours + 1)
+        super().__init__(mode="reschedule", poke_interval=LOOK_EVERY, timeout=longest, **kwargs)
         self.application = app.name
         self.part = part
         self.interval = interval
 
     def poke(self, context: Any) -> bool:
         """Return whether `ingest` may begin."""
-        try:
-            arguments = {"interval": self.interval, "part": self.part}
-            spec: Any = new_attempt("ingest", self.application, arguments, context).spec
-            lacking = list(_lacking(spec.application, self.part, spec.interval))
-        except Exception as error:
-            self.log.warning("whether the data is there cannot be seen from here; ingest looks for it now: %s", error)
-            return True
+        arguments = {"interval": self.interval, "part": self.part}
+        spec: Any = new_attempt("ingest", self.application, arguments, context).spec
+        lacking = list(_lacking(spec.application, self.part, spec.interval))
         if not lacking:
             return True
         hours = spec.application.clock.arrival_hours
@@ -69,25 +70,47 @@ class SourcesSensor(BaseSensorOperator):
 
 
 def _lacking(app: Application, part: str, interval: Interval) -> Iterator[str]:
-    """What there is not yet, a sentence for each source."""
+    """What there is not yet, a sentence for each source. A query is asked when all files are there."""
     sources = app.traffic.sources if part == "traffic" else app.sources
-    in_pods = not isinstance(load_compute(app.profile_of("ingest")), LocalCompute)
-    for source in sources:
-        if source.query is not None:
-            if not _has_rows(source, interval):
-                yield f"source {source.name!r}: its query finds no row"
-            continue
-        uri = uri_of(source, interval, app.zone)
-        if in_pods and is_local(UPath(uri)):
-            continue  # a path of the pods
-        try:
-            files_at(source, uri)
-        except NoData as nothing:
-            yield str(nothing)
+    files = [source for source in sources if source.query is None]
+    missing = [said for source in files if (said := _said(source, lambda one: _look_for_file(one, app, interval)))]
+    yield from missing
+    if not missing:
+        queries = [source for source in sources if source.query is not None]
+        yield from filter(None, (_said(source, lambda one: _look_for_row(one, interval)) for source in queries))
 
 
-def _has_rows(source: Source, interval: Interval) -> bool:
+def _said(source: Source, look: Callable[[Source], None]) -> str | None:
+    """What is to be waited for; None where there is something, or where that cannot be seen from this worker."""
+    try:
+        look(source)
+    except NoData as nothing:
+        return str(nothing)
+    except Exception as error:
+        if _is_down(error):
+            return str(error)
+        log.warning("source %r is not waited for, as it cannot be looked at from here: %s", source.name, error)
+    return None
+
+
+def _is_down(error: Exception) -> bool:
+    """Whether a source cannot be reached now. A missing key, driver or connection of this worker does not pass by itself."""
+    if isinstance(error, JobError):
+        cause = error.__cause__
+        return isinstance(error, BadEnvironment) and cause is not None and not isinstance(cause, PermissionError)
+    return is_outage(error)
+
+
+def _look_for_file(source: Source, app: Application, interval: Interval) -> None:
+    uri = uri_of(source, interval, app.zone)
+    if is_local(UPath(uri)) and not isinstance(load_compute(app.profile_of("ingest")), LocalCompute):
+        return  # a path of the pods
+    files_at(source, uri)
+
+
+def _look_for_row(source: Source, interval: Interval) -> None:
     from nightshift.data.database import database_url, has_rows
 
     url = database_url(source.connection or "", source_environment([source]))
-    return has_rows(url, source.query or "", interval, f"query of source {source.name!r}")
+    if not has_rows(url, source.query or "", interval, f"query of source {source.name!r}"):
+        raise NoData(f"source {source.name!r}: its query finds no row")

@@ -144,9 +144,13 @@ def _keep_late(application: str, answer: Mapping[str, Any]) -> None:
 
 
 def late_after(app: Application, dag_id: str) -> float:
-    """Return how many hours a run of a DAG may take; people who are asked have their own time."""
-    asks = app.approval.required != "never" and dag_id == f"{app.name}_release"
-    return app.alerts.late_after_hours + (app.approval.timeout_hours if asks else 0)
+    """Return how many hours a run of a DAG may take; people who are asked, and data that arrives, have their own time."""
+    own = {
+        f"{app.name}_release": app.approval.timeout_hours if app.approval.required != "never" else 0,
+        f"{app.name}_ingest": app.clock.arrival_hours,
+        f"{app.name}_batch_inference": app.clock.arrival_hours + app.clock.wait_hours,
+    }
+    return app.alerts.late_after_hours + own.get(dag_id, 0)
 
 
 def run_of(answer: Mapping[str, Any]) -> Run:

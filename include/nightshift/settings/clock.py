@@ -8,7 +8,7 @@ import re
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nightshift.settings.fields import Model
 
@@ -73,6 +73,15 @@ class Clock(Model):
         description="hours beyond arrival_hours that batch_inference waits for the examples of its interval (ingest makes them), "
         "before it is skipped",
     )
+
+    @model_validator(mode="after")
+    def _due_after_arrival(self) -> Clock:
+        if self.grace_hours < self.arrival_hours:
+            raise ValueError(
+                f"grace_hours ({self.grace_hours:g}) is shorter than arrival_hours ({self.arrival_hours:g}): a night would be "
+                "told as missing while its data may still arrive"
+            )
+        return self
 
     def cron(self, look: Look, application: str) -> str:
         """Return when a DAG looks, as a cron expression; without a setting it follows from the application's name."""
