@@ -136,7 +136,7 @@ def late(**fields):
 def test_a_late_run_is_kept_and_sent_by_the_dag_because_the_triggerer_waits_for_nobody(app, box):
     late()
     (alert,) = box.undelivered()
-    assert (alert.kind, alert.title) == ("deadline_missed", "bank_ingest is not done after 2 hours")
+    assert (alert.kind, alert.title) == ("deadline_missed", "bank_ingest is not done after 4 hours")
     assert box.messages(10) == []
 
 
@@ -153,10 +153,11 @@ def test_a_late_run_that_fails_is_told_as_failed_and_as_nothing_else(app, box):
     assert [alert.kind for alert in box.open()] == ["job_failed"]
 
 
-def test_people_who_are_asked_have_their_own_time(app):
+def test_people_who_are_asked_and_data_that_arrives_have_their_own_time(app):
     asking = app.model_copy(update={"approval": app.approval.model_copy(update={"required": "always"})})
-    hours = [late_after(one, dag) for one in (app, asking) for dag in ("bank_release", "bank_ingest")]
+    hours = [late_after(one, dag) for one in (app, asking) for dag in ("bank_release", "bank_finetune")]
     assert hours == [2, 2, 26, 2]
+    assert (late_after(app, "bank_ingest"), late_after(app, "bank_batch_inference")) == (2 + 2, 2 + 2 + 4)
 
 
 def test_the_event_loop_of_the_triggerer_goes_on_while_a_slow_storage_is_written(monkeypatch):
