@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.gates import gate
-from nightshift.evaluation.scores import Comparison, Estimate
 from nightshift.settings.application import Gate
 from nightshift.verdict import Verdict
 

@@ -5,10 +5,11 @@ from functools import cache
 import pytest
 from markdown_it import MarkdownIt
 
-from nightshift.evaluation.comparison import ScoreFile
 from nightshift.evaluation.gates import gate
 from nightshift.evaluation.request import Cost, Facts, FailedNight, compose, subject_of
+from nightshift.evaluation.score_file import ScoreFile
 from nightshift.evaluation.scores import Answers, compare
+from nightshift.evaluation.side_by_side import side_by_side
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
@@ -58,8 +59,12 @@ def facts(**given):
     return Facts(**{**known, **given})
 
 
+def with_examples(file, answers, against="champion"):
+    return file.model_copy(update={"examples": side_by_side(answers, against)})
+
+
 def text(answers=None, given=None, **kwargs):
-    return compose(APP, given or facts(**kwargs), scores(), list(answers or rows()))
+    return compose(APP, given or facts(**kwargs), with_examples(scores(), answers or rows()))
 
 
 def page(markdown):
@@ -93,9 +98,9 @@ def test_examples_that_only_one_gets_right_stand_side_by_side_with_how_many_ther
 
 
 def test_without_a_champion_the_base_model_is_what_it_is_held_against():
-    lone = scores(with_champion=False)
     answers = [{**row, "role": row["role"].replace("champion", "base")} for row in rows()]
-    shown = page(compose(APP, facts(champion=None), lone, answers))
+    lone = with_examples(scores(with_champion=False), answers, "base")
+    shown = page(compose(APP, facts(champion=None), lone))
     assert "Candidate against base" in shown
     assert "there is no champion" in shown
     assert "Only the base is right" in shown
@@ -139,7 +144,7 @@ def test_whatever_users_and_models_wrote_is_text(where):
         "wanted": rows(wanted=[HOSTILE] * 60),
         "words": rows(),
     }[where]
-    written = text(list(answers), nights=[night], **words)
+    written = text(answers, nights=[night], **words)
     shown = page(written)
     assert "<a " not in shown
     assert "<img" not in shown
@@ -154,8 +159,14 @@ def test_it_stays_short_whatever_there_is_to_say():
     long = "word " * 5_000
     night = FailedNight(night=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long)
     answers = rows(prompt=long, champion=[long] * 60, candidate=[long + "x"] * 60)
-    assert len(text(list(answers), cause=long, reasons=[long] * 4, wish=(long, long), nights=[night] * 100)) < 16_000
+    assert len(text(answers, cause=long, reasons=[long] * 4, wish=(long, long), nights=[night] * 100)) < 16_000
 
 
 def test_two_models_that_miss_nothing_leave_nothing_to_show():
-    assert "Both answer every example right." in text(list(rows(champion=WANTED, candidate=WANTED)))
+    assert "Both answer every example right." in text(rows(champion=WANTED, candidate=WANTED))
+
+
+def test_an_evaluation_of_an_earlier_version_has_none_to_show_and_says_where_they_are():
+    shown = page(compose(APP, facts(), scores()))
+    assert "the report of its evaluation shows them" in shown
+    assert "<td><code>" not in shown

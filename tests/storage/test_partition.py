@@ -8,7 +8,16 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.settings.application import Interval
-from nightshift.storage.partition import MANIFEST, fetch, fetch_folder, find, publish, read_manifest, require_manifest
+from nightshift.storage.partition import (
+    MANIFEST,
+    fetch,
+    fetch_folder,
+    find,
+    publish,
+    read_file,
+    read_manifest,
+    require_manifest,
+)
 
 DAY = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
 
@@ -45,6 +54,7 @@ def test_what_was_published_can_be_found_by_its_inputs_and_read_back(partition, 
     assert found == published
     assert find(partition, {"source": "source-2"}) is None
     assert fetch(partition, found, "examples.parquet", tmp_path).read_bytes() == b"rows"
+    assert read_file(partition, found, "examples.parquet") == b"rows"
     folder = fetch_folder(partition, found, tmp_path / "copy")
     assert (folder / "sub" / "quarantine.parquet").read_bytes() == b"none"
 
@@ -115,6 +125,11 @@ def test_a_file_that_changed_after_it_was_written_is_refused(tmp_path):
     (partition / manifest.files[0].path).write_bytes(b"rowz")
     with pytest.raises(BadInput, match="SHA-256"):
         fetch(partition, manifest, "examples.parquet", tmp_path)
+    with pytest.raises(BadInput, match="SHA-256"):
+        read_file(partition, manifest, "examples.parquet")
+    (partition / manifest.files[0].path).unlink()
+    with pytest.raises(BadInput, match="it is gone"):
+        read_file(partition, manifest, "examples.parquet")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "other"}'])

@@ -8,31 +8,21 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.evaluation.gates import KNOWN, NEW, Decision, gate
+from nightshift.evaluation.estimates import Comparison
+from nightshift.evaluation.gates import KNOWN, NEW, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
 from nightshift.evaluation.report import render
-from nightshift.evaluation.scores import Comparison, compare
+from nightshift.evaluation.score_file import SCORES, ScoreFile, read_scores
+from nightshift.evaluation.scores import compare
+from nightshift.evaluation.side_by_side import COLUMNS, side_by_side
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.storage.partition import Manifest, Parent, digest_of, find, partition_of, publish
 
-SCORES, REPORT = "scores.json", "report.html"
-VERSION = 2  # of scores and page; another one makes them anew
-
-
-class ScoreFile(BaseModel):
-    """What `scores.json` holds."""
-
-    application: str
-    snapshot: str  # digest
-    days: list[str]
-    models: dict[str, str]  # role -> digest
-    comparison: Comparison
-    slices: dict[str, Comparison] = {}  # known and new to the champion, where there is one
-    decision: Decision
+REPORT = "report.html"
+VERSION = 3  # of scores and page; another one makes them anew
 
 
 @dataclass(frozen=True)
@@ -81,6 +71,8 @@ def evaluation_of(
 
     comparison = compare({one.under_test.role: one.answers for one in judged})
     slices = _slices(judged, known) if known else {}
+    table = _answers(judged)
+    against = "champion" if any(one.under_test.role == "champion" for one in judged) else "base"
     file = ScoreFile(
         application=application.name,
         snapshot=snapshot_manifest.digest,
@@ -88,12 +80,12 @@ def evaluation_of(
         models=inputs["models"],
         comparison=comparison,
         slices=slices,
+        examples=side_by_side(table.select(COLUMNS).to_pylist(), against),
         decision=gate(comparison, application.gate, slices),
     )
     folder = scratch(UPath(storage))
     try:
-        (folder / SCORES).write_text(file.model_dump_json(indent=1))
-        table = _side_by_side(judged)
+        (folder / SCORES).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         pq.write_table(table, folder / ANSWERS, compression="zstd")
         page = render(application, file, judged, snapshot_manifest)
         (folder / REPORT).write_text(page, encoding="utf-8")
@@ -116,18 +108,6 @@ def evaluation_of(
     return Evaluated(partition, manifest, file)
 
 
-def read_scores(partition: UPath, manifest: Manifest) -> ScoreFile:
-    """Return the scores of a published evaluation.
-
-    :raises BadInput: the file is missing, or not what the manifest says.
-    """
-    folder = scratch(partition.parent)
-    try:
-        return ScoreFile.model_validate_json(fetch(partition, manifest, SCORES, folder).read_bytes())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _slices(judged: list[Judged], known: Set[str]) -> dict[str, Comparison]:
     """The comparison on the examples that the champion was judged on, and on those that it could not be."""
     seen = [digest in known for digest in judged[0].table["digest"].to_pylist()]
@@ -148,7 +128,7 @@ def _flat(comparison: Comparison) -> dict[str, float]:
     return flat
 
 
-def _side_by_side(judged: list[Judged]) -> pa.Table:
+def _answers(judged: list[Judged]) -> pa.Table:
     """One row per model and held-out example: the answers' columns with the model's role in front."""
     return pa.concat_tables(
         one.table.add_column(0, pa.field("role", pa.string()), pa.array([one.under_test.role] * one.table.num_rows))

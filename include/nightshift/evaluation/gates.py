@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from nightshift.evaluation.scores import Comparison, Estimate
+from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.settings.application import Gate
 from nightshift.verdict import Verdict, worst
 
 NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "chrf": "chrF"}
+TITLES = {**NAMES, "bleu": "BLEU", "loss": "loss", "perplexity": "perplexity"}
 KNOWN, NEW = "known", "new"  # held-out examples that the champion was judged on, and those that came after it
 Condition = tuple[str, Mapping[str, Estimate] | None, float]
 

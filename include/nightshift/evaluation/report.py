@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.evaluation.gates import NAMES
+from nightshift.evaluation.estimates import LOWER_IS_BETTER
+from nightshift.evaluation.gates import TITLES
 from nightshift.evaluation.judge import Judged
-from nightshift.evaluation.scores import LOWER_IS_BETTER
 from nightshift.settings.application import Application
 from nightshift.storage.partition import Manifest
 
 if TYPE_CHECKING:
-    from nightshift.evaluation.comparison import ScoreFile
+    from nightshift.evaluation.score_file import ScoreFile
 
 SHOWN = 25  # examples in each list
 HARDEST = 12  # wanted answers in the table of what goes wrong
-TITLES = {**NAMES, "bleu": "BLEU", "loss": "loss", "perplexity": "perplexity"}
 
 
 def render(application: Application, scores: ScoreFile, judged: list[Judged], snapshot: Manifest) -> str:

@@ -6,20 +6,17 @@ Whatever users, models and sources wrote stands in code spans or is escaped: it 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel
 
-from nightshift.evaluation.comparison import ScoreFile
-from nightshift.evaluation.gates import NAMES
-from nightshift.evaluation.report import TITLES
-from nightshift.evaluation.scores import LOWER_IS_BETTER, Estimate, Scores
+from nightshift.evaluation.estimates import LOWER_IS_BETTER, Estimate, Scores
+from nightshift.evaluation.gates import NAMES, TITLES
+from nightshift.evaluation.score_file import ScoreFile
 from nightshift.settings.application import Application
 from nightshift.shown import in_markdown, shown
 from nightshift.verdict import Verdict
 
-ROWS = 3  # examples of each kind
 CELL = 140  # characters of a message or an answer
 SENTENCE = 600  # characters of a reason
 NIGHTS = 5
@@ -76,11 +73,8 @@ def subject_of(application: Application, facts: Facts) -> str:
     return f"{application.name}: release version {facts.version} {place}? The gate says {facts.verdict}"
 
 
-def compose(application: Application, facts: Facts, scores: ScoreFile, answers: list[dict[str, Any]]) -> str:
-    """Return the request as Markdown, some 16,000 characters at most.
-
-    :param answers: rows of the evaluation's `answers.parquet`.
-    """
+def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
+    """Return the request as Markdown, some 16,000 characters at most."""
     environment = Environment(  # noqa: S701  (Markdown: `plain` and `code` escape)
         loader=PackageLoader("nightshift.evaluation", ""), trim_blocks=True, lstrip_blocks=True
     )
@@ -91,7 +85,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile, answers: 
     return environment.get_template("request.md.jinja").render(
         application=application,
         facts=facts,
-        examples=scores.comparison.examples,
+        judged=scores.comparison.examples,
         days=scores.days,
         roles=roles,
         against=against,
@@ -102,7 +96,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile, answers: 
             for name, part in scores.slices.items()
             if metric in part.differences.get(against, {})
         },
-        samples=_samples(answers, against),
+        side_by_side=scores.examples,
         nights=facts.nights[:NIGHTS],
     )
 
@@ -148,28 +142,3 @@ def _estimate(metric: str, estimate: Estimate | None, *, signed: bool = False) -
         f"{number:{'+' if signed else ''},.{digits}f}".replace("-", "\N{MINUS SIGN}") for number in numbers
     )
     return f"{value} \\[{low}, {high}\\]"
-
-
-def _samples(answers: list[dict[str, Any]], against: str) -> list[tuple[str, int, list[dict[str, str]]]]:
-    """Examples that only one of the two gets right, and that neither does: a title, how many there are, and a few."""
-    by_role: dict[str, dict[str, dict[str, Any]]] = {against: {}, "candidate": {}}
-    for row in answers:
-        if row["role"] in by_role:
-            by_role[row["role"]][row["digest"]] = row
-    pairs = [(by_role[against][key], row) for key, row in by_role["candidate"].items() if key in by_role[against]]
-    kinds = {
-        f"Only the {against} is right": (True, False),
-        "Only the candidate is right": (False, True),
-        "Both are wrong": (False, False),
-    }
-    found = []
-    for title, right in kinds.items():
-        same = [pair for pair in pairs if tuple(row["exact_match"] == 1 for row in pair) == right]
-        # The candidate's worst first; digests keep the order of equals.
-        same.sort(key=lambda pair: (pair[1]["chrf"], pair[1]["digest"]))
-        shown_rows = [
-            {"prompt": row["prompt"], "wanted": row["wanted"], "other": other["answer"], "candidate": row["answer"]}
-            for other, row in same[:ROWS]
-        ]
-        found.append((title, len(same), shown_rows))
-    return found

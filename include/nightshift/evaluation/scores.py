@@ -17,28 +17,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from sacrebleu.metrics import BLEU, CHRF
 
+from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
 
 RESAMPLES = 2_000
 SEED = 17
 METRICS = ("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity")
-LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
-
-
-class Estimate(BaseModel):
-    """A number with its 95 % interval. A model that fell apart has no finite loss; JSON says so in words."""
-
-    model_config = ConfigDict(ser_json_inf_nan="strings")
-
-    value: float
-    low: float
-    high: float
-
-
-Scores = dict[str, Estimate]
 
 
 class Answers(BaseModel):
@@ -52,14 +39,6 @@ class Answers(BaseModel):
     wanted: list[str]
     loss_sum: list[float] = []
     answer_tokens: list[int] = []
-
-
-class Comparison(BaseModel):
-    """What was measured: scores by role, and candidate minus other by the other's role."""
-
-    examples: int
-    scores: dict[str, Scores]
-    differences: dict[str, Scores]
 
 
 def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from mlflow.entities import LoggedModel
 
-    from nightshift.evaluation.comparison import ScoreFile
     from nightshift.evaluation.gates import Decision
+    from nightshift.evaluation.score_file import ScoreFile
     from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from mlflow import MlflowClient
 
     from nightshift.errors import BadInput
-    from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
+    from nightshift.evaluation.score_file import read_scores
     from nightshift.registry import models
     from nightshift.registry.tracking import experiment_of, find_run, reachable
     from nightshift.storage.files import scratch

@@ -59,8 +59,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow or storage cannot be reached.
     """
     from nightshift.errors import BadInput
-    from nightshift.evaluation.comparison import read_scores
     from nightshift.evaluation.gates import gate
+    from nightshift.evaluation.score_file import read_scores
     from nightshift.jobs.request import request_text
     from nightshift.ledger.approval import Wish, course, earlier_answer, sentence, withdraw_open
     from nightshift.ledger.gate_records import record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,8 @@ from nightshift.ledger.records import Claim, Order
 from nightshift.ledger.store import Ledger
 
 if TYPE_CHECKING:
-    from nightshift.evaluation.comparison import ScoreFile
     from nightshift.evaluation.request import Cost, FailedNight
+    from nightshift.evaluation.score_file import ScoreFile
     from nightshift.registry.models import Registered
     from nightshift.settings.application import Application
     from nightshift.storage.partition import Manifest
@@ -38,7 +37,6 @@ def request_text(
     """Return headline and Markdown of a request. What is not known is said to be unknown.
 
     :param said: verdict, reasons, returns and wish, as in :class:`nightshift.evaluation.request.Facts`.
-    :raises BadInput: the evaluation is gone or damaged.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     from nightshift.evaluation.request import Facts, compose, subject_of
@@ -53,8 +51,7 @@ def request_text(
         links=_links(application.name, candidate),
         **said,
     )
-    answers = _answers(candidate.tags["nightshift.evaluation"], storage)
-    return subject_of(application, facts), compose(application, facts, scores, answers)
+    return subject_of(application, facts), compose(application, facts, scores)
 
 
 def _order_of(storage: str, application: str, candidate: Registered) -> tuple[Order | None, Claim | None]:
@@ -151,22 +148,6 @@ def _links(application: str, candidate: Registered) -> dict[str, str]:
     if run := runs["training"]:
         links["Run of the training"] = f"{pages}/{run.info.run_id}"
     return {**links, f"Version {candidate.version}": candidate.url}
-
-
-def _answers(evaluation: str, storage: str) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    from nightshift.evaluation.judge import ANSWERS
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import fetch, require_manifest
-
-    partition, folder = UPath(evaluation), scratch(UPath(storage))
-    columns = ["role", "digest", "prompt", "wanted", "answer", "exact_match", "chrf"]
-    try:
-        path = fetch(partition, require_manifest(partition), ANSWERS, folder)
-        return list(pq.read_table(path, columns=columns).to_pylist())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _manifest(partition: str) -> Manifest | None:

@@ -17,9 +17,10 @@ from upath import UPath
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.leakage import HeldOut, asked_of
 from nightshift.data.snapshot import TRAIN, published_snapshots
+from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.likeness import normalised
-from nightshift.evaluation.scores import Answers, Comparison, compare
+from nightshift.evaluation.scores import Answers, compare
 from nightshift.settings.application import Gate
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, fetch, read_manifest, require_manifest

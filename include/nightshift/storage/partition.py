@@ -263,10 +263,33 @@ def fetch(partition: UPath, manifest: Manifest, name: str, folder: Path) -> Path
         path = local_copy(source, target)
         digest = sha256_of(path)
     except FileNotFoundError as error:
-        raise BadInput(f"{source}: the manifest lists this file, but it is gone") from error
+        raise _gone(source) from error
+    _require_same(source, digest, file)
+    return path
+
+
+def read_file(partition: UPath, manifest: Manifest, name: str) -> bytes:
+    """Return the content of one small file of a partition, checked against its digest. Nothing is written anywhere.
+
+    :raises BadInput: the file is missing, or not what the manifest says.
+    """
+    file = manifest.file(name)
+    source = partition / file.path
+    try:
+        content: bytes = source.fs.cat_file(source.path)
+    except FileNotFoundError as error:
+        raise _gone(source) from error
+    _require_same(source, hashlib.sha256(content).hexdigest(), file)
+    return content
+
+
+def _gone(source: UPath) -> BadInput:
+    return BadInput(f"{source}: the manifest lists this file, but it is gone")
+
+
+def _require_same(source: UPath, digest: str, file: DataFile) -> None:
     if digest != file.sha256:
         raise BadInput(f"{source}: SHA-256 is {digest[:12]}…, the manifest says {file.sha256[:12]}…")
-    return path
 
 
 def fetch_folder(partition: UPath, manifest: Manifest, folder: Path) -> Path:
