@@ -270,7 +270,8 @@ def application(request, tiny_models):
 @pytest.fixture
 def champion(application, publish_model, tiny_models, mlflow_server):
     """A function that registers the trained tiny model as the champion, under another digest for another seed."""
-    from nightshift.registry.models import CHAMPION, register, set_alias
+    from nightshift.registry.models import register, set_alias
+    from nightshift.registry.versions import CHAMPION
 
     def crown(seed=1, folder=tiny_models.trained):
         partition, manifest = publish_model(folder, application=application.name, seed=seed)

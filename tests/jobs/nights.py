@@ -14,7 +14,7 @@ from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
 from nightshift.evaluation.judge import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.scorers import Scorers
 from nightshift.jobs import reference, snapshot
-from nightshift.registry.models import CHAMPION, DIGEST_TAG, MODEL_TAG
+from nightshift.registry.versions import CHAMPION, DIGEST_TAG, MODEL_TAG
 from nightshift.settings.application import Application, Drift, Interval, Retraining
 from nightshift.settings.intake import Source, Traffic
 from nightshift.storage.files import scratch

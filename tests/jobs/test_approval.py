@@ -13,7 +13,7 @@ from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.ledger.approval import answered_with, asked_with
 from nightshift.ledger.records import Answer, Claim, Decision, Order, Request
 from nightshift.ledger.store import Ledger
-from nightshift.registry import models
+from nightshift.registry import models, versions
 from nightshift.settings.people import Approval
 from nightshift.storage.partition import MANIFEST, require_manifest
 from nightshift.verdict import Verdict
@@ -53,7 +53,7 @@ class Desk:
 
     @property
     def champion(self):
-        found = models.with_alias(self.name, models.CHAMPION)
+        found = models.with_alias(self.name, versions.CHAMPION)
         return found.version if found else None
 
     def tags(self, version):
@@ -277,7 +277,7 @@ def test_an_approval_does_not_outlive_the_release_after_it_although_it_was_never
     register.run(judged(seed=2), progress)
     spent = desk.ask()
     answered_with(desk.records, Answer(id=spent.request, answer="approved", **yes()))
-    models.set_alias(models.version_of(desk.name, "2"), models.CHAMPION)
+    models.set_alias(models.version_of(desk.name, "2"), versions.CHAMPION)
     desk.promote(desk.ask(version=1, reason="the second is rude"), "approved", **yes())
     assert desk.ask().ask, "the next run carried the approval out again"
     with pytest.raises(BadInput, match=r"no release of version 2 .* that still counts"):

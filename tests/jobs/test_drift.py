@@ -18,7 +18,8 @@ from nightshift.jobs import drift, reference
 from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
 from nightshift.monitoring.references import reference_partition
-from nightshift.registry.models import CHAMPION, DIGEST_TAG, with_alias
+from nightshift.registry.models import with_alias
+from nightshift.registry.versions import CHAMPION, DIGEST_TAG
 from nightshift.storage.partition import partition_of, read_manifest
 from nightshift.verdict import Verdict
 

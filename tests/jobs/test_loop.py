@@ -26,7 +26,8 @@ from nightshift.ledger import orders
 from nightshift.ledger.history import published
 from nightshift.ledger.records import Outcome
 from nightshift.ledger.store import Ledger
-from nightshift.registry.models import CHAMPION, with_alias
+from nightshift.registry.models import with_alias
+from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
 from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict

@@ -9,7 +9,8 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import register
-from nightshift.registry.models import CHAMPION, with_alias
+from nightshift.registry.models import with_alias
+from nightshift.registry.versions import CHAMPION
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

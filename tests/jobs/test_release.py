@@ -6,8 +6,9 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
 from nightshift.ledger.store import Ledger
-from nightshift.registry import models
-from nightshift.registry.models import CHAMPION, with_alias
+from nightshift.registry import models, versions
+from nightshift.registry.models import with_alias
+from nightshift.registry.versions import CHAMPION
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -121,7 +122,7 @@ def test_an_alias_that_a_person_moved_is_left_alone(judged, progress):
     register.run(first, progress)
     decision, _ = released(first, progress)
     register.run(second, progress)
-    models.set_alias(models.version_of(first.application.name, "2"), models.CHAMPION)
+    models.set_alias(models.version_of(first.application.name, "2"), versions.CHAMPION)
     common = {"application": first.application, "storage": first.storage}
     stale = promote.Spec(**common, **decision.model_dump(include={"released", "version", "model_digest"}))
     with pytest.raises(BadInput, match="another champion"):

@@ -14,7 +14,7 @@ from ledger_nights import crowned, publish_night
 
 from nightshift.ledger.orders import claim
 from nightshift.ledger.store import Ledger
-from nightshift.registry.rest import DIGEST_TAG
+from nightshift.registry.versions import DIGEST_TAG
 from nightshift.settings.project import PACKAGE
 
 FILE = Path(__file__).parents[2] / "dags" / "nightly_drift.py"

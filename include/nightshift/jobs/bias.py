@@ -23,7 +23,7 @@ from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
     from nightshift.monitoring.bias.night import Bench
-    from nightshift.registry.models import Registered
+    from nightshift.registry.versions import Registered
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -52,7 +52,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.monitoring.bias.night import judge_bias
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
     from nightshift.monitoring.published_nights import published_interactions, reports_of
-    from nightshift.registry.models import CHAMPION, with_alias
+    from nightshift.registry.models import with_alias
+    from nightshift.registry.versions import CHAMPION
     from nightshift.storage.files import scratch
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 

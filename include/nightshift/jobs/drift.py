@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import Bench
-    from nightshift.registry.models import Registered
+    from nightshift.registry.versions import Registered
     from nightshift.settings.application import Interval
     from nightshift.storage.partition import Manifest
 
@@ -53,7 +53,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
     from nightshift.monitoring.published_nights import published_interactions, reports_of
-    from nightshift.registry.models import CHAMPION, with_alias
+    from nightshift.registry.models import with_alias
+    from nightshift.registry.versions import CHAMPION
 
     app = spec.application
     champion = with_alias(app.name, CHAMPION)

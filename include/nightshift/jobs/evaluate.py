@@ -105,7 +105,8 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
 def _models(spec: Spec) -> list[UnderTest]:
     """Base, champion and candidate. A candidate that is the champion by now is only itself."""
     from nightshift.evaluation.judge import UnderTest
-    from nightshift.registry.models import CHAMPION, with_alias
+    from nightshift.registry.models import with_alias
+    from nightshift.registry.versions import CHAMPION
     from nightshift.storage.partition import require_manifest
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 

@@ -20,7 +20,7 @@ from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.inference.answering import Answering
-    from nightshift.registry.models import Registered
+    from nightshift.registry.versions import Registered
     from nightshift.storage.partition import Manifest
 
 VERSION = 1  # raised when the same prompts would be given to the model, or answered, in another way
@@ -180,7 +180,8 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
 
 def _model(spec: Spec, node: Nodes) -> Registered | None:
     """The version that answers. Shards and nodes of one run agree on a champion by the first one's record of it."""
-    from nightshift.registry.models import CHAMPION, version_of, with_alias
+    from nightshift.registry.models import version_of, with_alias
+    from nightshift.registry.versions import CHAMPION
     from nightshift.storage.files import create
     from nightshift.storage.partition import digest_of, partition_of
 

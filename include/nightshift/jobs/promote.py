@@ -15,7 +15,7 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.ledger.records import Answer
     from nightshift.ledger.store import Ledger
-    from nightshift.registry.models import Registered
+    from nightshift.registry.versions import Registered
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.ledger.approval import sentence
     from nightshift.ledger.store import Ledger
-    from nightshift.registry import models
+    from nightshift.registry import models, versions
 
     name = spec.application.name
     if spec.version is None or not (spec.released or spec.request):
@@ -73,7 +73,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         if answer.answer != "approved":
             models.set_tags(released, {"nightshift.release": "held"})
             return _held(f"version {spec.version}: {sentence(answer)}; the champion stays")
-    champion = models.with_alias(name, models.CHAMPION)
+    champion = models.with_alias(name, versions.CHAMPION)
     now = champion.digest if champion else None
     if now not in {spec.champion_digest, spec.model_digest}:
         raise BadInput(
@@ -82,9 +82,9 @@ def run(spec: Spec, progress: Progress) -> Result:
         )
     number = _release(spec, released, now, ledger)
     if now != spec.model_digest:
-        models.set_alias(released, models.CHAMPION)
+        models.set_alias(released, versions.CHAMPION)
         log.info("version %s of %s is the champion now", spec.version, name)
-    models.set_tags(released, {"nightshift.release": "released", models.RELEASE_TAG: str(number)})
+    models.set_tags(released, {"nightshift.release": "released", versions.RELEASE_TAG: str(number)})
     return Result(
         verdict=Verdict.PASS,
         reasons=[f"version {spec.version} is the champion"],
@@ -105,12 +105,12 @@ def _release(spec: Spec, version: Registered, champion: str | None, ledger: Ledg
     from nightshift.errors import BadEnvironment, BadInput
     from nightshift.ledger.records import Release
     from nightshift.ledger.releases import decided_next, unfinished
-    from nightshift.registry import models
+    from nightshift.registry import versions
 
     name, releases = spec.application.name, ledger.releases()
     newest = releases[-1] if releases else None
     if newest and newest.model_digest == version.digest:
-        carried_out = version.tags.get(models.RELEASE_TAG, "")
+        carried_out = version.tags.get(versions.RELEASE_TAG, "")
         if champion == version.digest or unfinished(newest, version.digest, carried_out):
             return newest.number
     if decided_next(ledger, version.digest, spec.champion_digest) is None:

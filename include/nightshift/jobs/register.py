@@ -58,7 +58,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
-    from nightshift.registry import models
+    from nightshift.registry import models, versions
     from nightshift.registry.tracking import experiment_of, find_run, reachable
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import require_manifest
@@ -90,7 +90,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     progress.report(1, 2, unit="steps")
-    models.set_alias(version, models.CANDIDATE)
+    models.set_alias(version, versions.CANDIDATE)
     progress.report(2, 2, unit="steps")
     run_url = f"{client.tracking_uri}/#/experiments/{experiment}/runs/{training.info.run_id}" if training else ""
     return Result(
@@ -134,17 +134,17 @@ def _card(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision)
 
 
 def _tags(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision) -> dict[str, str]:
-    from nightshift.registry.models import ORDER_TAG
+    from nightshift.registry import versions
 
     return {
         "nightshift.application": spec.application.name,
         "nightshift.snapshot_digest": scores.snapshot,
         "nightshift.base_model": _base_model(spec, manifest),
         "nightshift.code_version": manifest.code_version,
-        "nightshift.evaluation": spec.evaluation,
-        "nightshift.evaluation_digest": spec.evaluation_digest,
+        versions.EVALUATION_TAG: spec.evaluation,
+        versions.EVALUATION_DIGEST_TAG: spec.evaluation_digest,
         "nightshift.verdict": decision.verdict.value,
-        **({ORDER_TAG: str(spec.order)} if spec.order else {}),
+        **({versions.ORDER_TAG: str(spec.order)} if spec.order else {}),
     }
 
 

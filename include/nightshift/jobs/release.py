@@ -68,7 +68,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.ledger.releases import unfinished
     from nightshift.ledger.shown_answers import mirror_answers
     from nightshift.ledger.store import Ledger
-    from nightshift.registry import models
+    from nightshift.registry import models, versions
     from nightshift.storage.partition import digest_of, require_manifest
 
     name, now = spec.application.name, datetime.now(UTC)
@@ -80,14 +80,14 @@ def run(spec: Spec, progress: Progress) -> Result:
         candidate = models.version_of(name, str(spec.version))
         if candidate is None:
             raise BadInput(f"{name} has no version {spec.version} in the registry")
-    elif (candidate := models.with_alias(name, models.CANDIDATE)) is None:
+    elif (candidate := models.with_alias(name, versions.CANDIDATE)) is None:
         return _nothing("there is no candidate yet; finetune registers one")
-    champion = models.with_alias(name, models.CHAMPION)
+    champion = models.with_alias(name, versions.CHAMPION)
     if champion and champion.digest == candidate.digest:
         return _nothing(f"version {candidate.version} is the champion already")
 
     releases = ledger.releases()
-    if releases and unfinished(releases[-1], candidate.digest, candidate.tags.get(models.RELEASE_TAG, "")):
+    if releases and unfinished(releases[-1], candidate.digest, candidate.tags.get(versions.RELEASE_TAG, "")):
         return Result(
             verdict=Verdict.PASS,
             reasons=[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nightshift.ledger.records import Order
     from nightshift.monitoring.replay import Replayed
     from nightshift.monitoring.verdicts import NightVerdict
-    from nightshift.registry.models import Registered
+    from nightshift.registry.versions import Registered
     from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 def _order_of(spec: Spec, version: Registered) -> Order | None:
     """The order that the version was trained for, or None where nobody ordered it."""
     from nightshift.ledger.store import Ledger
-    from nightshift.registry.models import ORDER_TAG
+    from nightshift.registry.versions import ORDER_TAG
 
     number = version.tags.get(ORDER_TAG)
     return Ledger(spec.storage, spec.application.name).orders().get(int(number)) if number else None

@@ -17,7 +17,7 @@ from nightshift.ledger.store import Ledger
 if TYPE_CHECKING:
     from nightshift.evaluation.request import Cost, FailedNight
     from nightshift.evaluation.score_file import ScoreFile
-    from nightshift.registry.models import Registered
+    from nightshift.registry.versions import Registered
     from nightshift.settings.application import Application
     from nightshift.storage.partition import Manifest
 
@@ -56,7 +56,7 @@ def request_text(
 
 def _order_of(storage: str, application: str, candidate: Registered) -> tuple[Order | None, Claim | None]:
     """The retraining that the candidate was trained for, and the run that took it."""
-    from nightshift.registry.models import ORDER_TAG
+    from nightshift.registry.versions import ORDER_TAG
 
     number = candidate.tags.get(ORDER_TAG, "")
     ledger = Ledger(storage, application)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from nightshift.ledger.records import Decision, Outcome
 from nightshift.registry.rest import Mlflow
 from nightshift.shown import in_markdown
 
 
-def mirror(environment: Mapping[str, str], application: str, decision: Decision, outcome: Outcome | None = None) -> str:
+def mirror(mlflow: Mlflow, application: str, decision: Decision, outcome: Outcome | None = None) -> str:
     """Log a decision, with the outcome of its order where there is one, and return the address of its page.
 
-    :param environment: what says where MLflow is.
     :raises BadEnvironment: MLflow cannot be reached; the ledger has the decision all the same.
     """
     notes = [decision.reason, *(f"Report: {report}" for report in decision.reports)]
@@ -29,5 +26,4 @@ def mirror(environment: Mapping[str, str], application: str, decision: Decision,
         **({"nightshift.outcome": outcome.result} if outcome else {}),
     }
     numbers = {**decision.numbers, **({"hours": outcome.hours} if outcome else {})}
-    with Mlflow(environment) as mlflow:
-        return mlflow.show(application, f"decision-{decision.id}", f"decision {decision.id}", tags, numbers)
+    return mlflow.show(application, f"decision-{decision.id}", f"decision {decision.id}", tags, numbers)

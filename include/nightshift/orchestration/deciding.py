@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
@@ -19,6 +19,9 @@ from nightshift.orchestration.job_task import EnvironmentDown, as_airflow
 from nightshift.orchestration.telling import tell_of_result
 from nightshift.settings.application import Application
 from nightshift.settings.applications import load_application
+
+if TYPE_CHECKING:
+    from nightshift.registry.rest import Mlflow
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,17 @@ def _keep_index(ledger: Ledger) -> None:
         log.warning("the index of %s could not be written: %s", ledger.home, error)
 
 
+def mlflow() -> Mlflow:
+    """Return the tracking server, to be closed by whoever asks for it.
+
+    :raises BadInput: there is no connection to it.
+    :raises BadEnvironment: the connection names no server.
+    """
+    from nightshift.registry.rest import Mlflow
+
+    return Mlflow(tracking_environment())
+
+
 def show(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:
     """Show a decision in MLflow.
 
@@ -89,7 +103,8 @@ def show(app: Application, decision: Decision, outcome: Outcome | None = None) -
     """
     from nightshift.ledger.mirror import mirror
 
-    mirror(tracking_environment(), app.name, decision, outcome)
+    with mlflow() as server:
+        mirror(server, app.name, decision, outcome)
 
 
 def champion_moved(app: Application, ledger: Ledger) -> str | None:
@@ -98,11 +113,11 @@ def champion_moved(app: Application, ledger: Ledger) -> str | None:
     :raises BadEnvironment: MLflow cannot be reached.
     """
     from nightshift.ledger.releases import moved_by_hand
-    from nightshift.registry.rest import Mlflow
+    from nightshift.registry.versions import CHAMPION
 
-    with Mlflow(tracking_environment()) as mlflow:
-        champion = mlflow.champion(app.name)
-    return moved_by_hand(ledger, app.name, *champion) if champion else None
+    with mlflow() as server:
+        champion = server.with_alias(app.name, CHAMPION)
+    return moved_by_hand(ledger, app.name, champion.version, champion.digest) if champion else None
 
 
 def tell(app: Application, task: str, result: Mapping[str, Any], context: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ Every function raises BadEnvironment where MLflow cannot be reached.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -16,31 +15,11 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from nightshift.registry.rest import DIGEST_TAG, NO_SUCH
+from nightshift.registry.rest import NO_SUCH
 from nightshift.registry.tracking import experiment_of, reachable
-
-CANDIDATE, CHAMPION = "candidate", "champion"
-MODEL_TAG = "nightshift.model"  # URI of the model's partition
-RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
-ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
+from nightshift.registry.versions import DIGEST_TAG, MODEL_TAG, Registered
 
 Package = Callable[[LoggedModel], Path]
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A version in the registry and the partition that it was made from."""
-
-    name: str
-    version: str
-    model: str
-    digest: str
-    tags: Mapping[str, str]
-
-    @property
-    def url(self) -> str:
-        """Where a person sees this version in MLflow's pages."""
-        return f"{MlflowClient().tracking_uri}/#/models/{self.name}/versions/{self.version}"
 
 
 def with_alias(name: str, alias: str) -> Registered | None:
@@ -130,8 +109,7 @@ def aliases_of(registered: Registered) -> list[str]:
 
 
 def _registered(version: ModelVersion) -> Registered:
-    tags = dict(version.tags)
-    return Registered(version.name, str(version.version), tags.get(MODEL_TAG, ""), tags.get(DIGEST_TAG, ""), tags)
+    return Registered.of(MlflowClient().tracking_uri, version.name, version.version, dict(version.tags))
 
 
 def _logged_model(client: MlflowClient, name: str, digest: str, package: Package, run_id: str | None) -> LoggedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,12 +12,27 @@ import httpx
 
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment
+from nightshift.registry.versions import Registered
 
 KEY_TAG = "nightshift.key"  # of a run: what it is found again by
-DIGEST_TAG = "nightshift.model_digest"  # of a version: digest of its model's manifest
 NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
 PATIENCE_SECONDS = 20.0  # for one answer
 AT_ONCE = 100  # tags that MLflow takes in one call
+NEWEST = 1_000  # runs that one search returns at most
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of MLflow.
+
+    :param page: the address where a person sees it.
+    :param finished: it was written whole.
+    """
+
+    id: str
+    page: str
+    finished: bool
+    tags: Mapping[str, str]
 
 
 class Mlflow:
@@ -51,32 +67,61 @@ class Mlflow:
         self._client.close()
 
     def show(self, application: str, key: str, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-        """Write a run that has ended, or write it again where there is one for `key`; return the address of its page."""
+        """Write a run that has ended, or write it again where there is one for `key`; return the address of its page.
+
+        Metrics come before tags: what a tag says of them is true.
+        """
         experiment = self._experiment(application)
-        run = self._find(experiment, key) or self._create(application, experiment, key, name)
-        every = {"mlflow.runName": name, **tags}
-        pairs = [{"key": key, "value": value} for key, value in every.items()]
-        moment = int(time.time() * 1000)
+        known = self._find(experiment, key)
+        run = known.id if known else self._create(application, experiment, key, name)
+        self.log_metrics(run, metrics)
+        pairs = _pairs({"mlflow.runName": name, **tags})
         for start in range(0, len(pairs), AT_ONCE):
             self._post("runs/log-batch", {"run_id": run, "tags": pairs[start : start + AT_ONCE]})
-        numbers = [
-            {"key": key, "value": float(value), "timestamp": moment, "step": 0} for key, value in metrics.items()
-        ]
-        if numbers:
-            self._post("runs/log-batch", {"run_id": run, "metrics": numbers})
         # Last: a run that has not finished was not written whole.
-        self._post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": moment})
-        return f"{self.uri}/#/experiments/{experiment}/runs/{run}"
+        self._post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": _milliseconds()})
+        return self._page(experiment, run)
 
-    def champion(self, application: str) -> tuple[str, str] | None:
-        """Return version and model digest of what the alias `champion` names, or None where there is none."""
-        asked = {"name": application, "alias": "champion"}
-        found = self._ask("GET", "registered-models/alias", asked, but=NO_SUCH)
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log numbers of a run, as of now."""
+        now = _milliseconds()
+        numbers = [{"key": key, "value": float(value), "timestamp": now, "step": 0} for key, value in metrics.items()]
+        if numbers:
+            self._post("runs/log-batch", {"run_id": run_id, "metrics": numbers})
+
+    def run_of(self, application: str, key: str) -> Run | None:
+        """Return the run that was made for `key`, or None where there is none."""
+        return self._find(self._experiment(application), key)
+
+    def shown(self, application: str, job: str) -> set[str]:
+        """Return the keys of the newest 1,000 runs that a job, or what only decides, wrote whole."""
+        wanted = f"tags.`nightshift.job` = '{job}' and attributes.status = 'FINISHED'"
+        runs = self._runs(self._experiment(application), wanted, "attributes.start_time DESC", NEWEST)
+        return {run.tags.get(KEY_TAG, "") for run in runs}
+
+    def with_alias(self, application: str, alias: str) -> Registered | None:
+        """Return the version that has an alias, or None where there is none."""
+        return self._version("registered-models/alias", {"name": application, "alias": alias})
+
+    def version_of(self, application: str, version: str) -> Registered | None:
+        """Return a version by its number, or None where there is none."""
+        return self._version("model-versions/get", {"name": application, "version": version})
+
+    def set_alias(self, registered: Registered, alias: str) -> None:
+        """Point an alias at a version, away from wherever it was."""
+        self._post("registered-models/alias", {"name": registered.name, "alias": alias, "version": registered.version})
+
+    def set_tags(self, registered: Registered, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        for pair in _pairs(tags):
+            self._post("model-versions/set-tag", {"name": registered.name, "version": registered.version, **pair})
+
+    def _version(self, path: str, asked: Mapping[str, str]) -> Registered | None:
+        found = self._ask("GET", path, asked, but=NO_SUCH)
         if found is None:
             return None
         version = found["model_version"]
-        tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-        return str(version["version"]), tags.get(DIGEST_TAG, "")
+        return Registered.of(self.uri, version["name"], version["version"], _mapping(version.get("tags", [])))
 
     def _experiment(self, name: str) -> str:
         asked = {"experiment_name": name}
@@ -87,15 +132,24 @@ class Mlflow:
             found = self._ask("GET", "experiments/get-by-name", asked) or {}
         return str(found["experiment"]["experiment_id"])
 
-    def _find(self, experiment: str, key: str) -> str | None:
-        search = {
-            "experiment_ids": [experiment],
-            "filter": f"tags.`{KEY_TAG}` = '{key}'",
-            "order_by": ["attributes.start_time ASC"],
-            "max_results": 1,
-        }
-        runs = self._post("runs/search", search).get("runs") or []
-        return str(runs[0]["info"]["run_id"]) if runs else None
+    def _find(self, experiment: str, key: str) -> Run | None:
+        wanted = f"tags.`{KEY_TAG}` = '{key}'"
+        return next(iter(self._runs(experiment, wanted, "attributes.start_time ASC", 1)), None)
+
+    def _runs(self, experiment: str, wanted: str, order: str, most: int) -> list[Run]:
+        search = {"experiment_ids": [experiment], "filter": wanted, "order_by": [order], "max_results": most}
+        return [
+            Run(
+                id=run["info"]["run_id"],
+                page=self._page(experiment, run["info"]["run_id"]),
+                finished=run["info"]["status"] == "FINISHED",
+                tags=_mapping(run["data"].get("tags", [])),
+            )
+            for run in self._post("runs/search", search).get("runs") or []
+        ]
+
+    def _page(self, experiment: str, run: str) -> str:
+        return f"{self.uri}/#/experiments/{experiment}/runs/{run}"
 
     def _create(self, application: str, experiment: str, key: str, name: str) -> str:
         tags = {KEY_TAG: key, "nightshift.application": application, "nightshift.code_version": code_version()}
@@ -104,8 +158,8 @@ class Mlflow:
             {
                 "experiment_id": experiment,
                 "run_name": name,
-                "start_time": int(time.time() * 1000),
-                "tags": [{"key": key, "value": value} for key, value in tags.items()],
+                "start_time": _milliseconds(),
+                "tags": _pairs(tags),
             },
         )
         return str(run["run"]["info"]["run_id"])
@@ -140,3 +194,15 @@ class Mlflow:
         else:
             advice = "its own log says more"
         raise BadEnvironment(f"MLflow at {self.uri} answers {answer.status_code}, {said.get('message', '')}: {advice}")
+
+
+def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _mapping(pairs: Collection[Mapping[str, str]]) -> dict[str, str]:
+    return {pair["key"]: pair.get("value", "") for pair in pairs}
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

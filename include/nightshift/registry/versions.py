@@ -1,0 +1,37 @@
+"""A version of an application's model, as the registry keeps it; its aliases, and the tags that a release reads and sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+MODEL_TAG = "nightshift.model"  # URI of the model's partition
+DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest
+EVALUATION_TAG = "nightshift.evaluation"  # URI of the evaluation that it was registered with
+EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"
+ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
+STATE_TAG = "nightshift.release"  # "held", "asked" or "released"
+RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry and the partition that it was made from.
+
+    :param url: where a person sees it in MLflow's pages.
+    """
+
+    name: str
+    version: str
+    model: str
+    digest: str
+    tags: Mapping[str, str]
+    url: str
+
+    @classmethod
+    def of(cls, server: str, name: str, version: str, tags: Mapping[str, str]) -> Self:
+        """Return a version of the registry at the address `server`, with what its tags say."""
+        url = f"{server}/#/models/{name}/versions/{version}"
+        return cls(name, str(version), tags.get(MODEL_TAG, ""), tags.get(DIGEST_TAG, ""), tags, url)
