@@ -9,10 +9,10 @@ that Airflow's tasks and the janitor keep in storage; the same account is never 
 from __future__ import annotations
 
 from nightshift.orchestration.application_dag import housekeeping_dag
-from nightshift.orchestration.job import job
+from nightshift.orchestration.pod_usage import usage
 from nightshift.settings.applications import clusters
 
 if applications := {app.name: app for _, apps in clusters() for app in apps}:
     with housekeeping_dag("usage", "What pods used and cost.", "17 * * * *", doc_md=__doc__):
         for name, app in sorted(applications.items()):
-            job("usage", app, {}, task_id=f"usage_{name}", owner=app.owner, pool="default_pool")
+            usage.override(task_id=f"usage_{name}", owner=app.owner)(name)

@@ -9,7 +9,7 @@ import pytest
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
 from nightshift.jobs.contract import ResultFile
-from nightshift.jobs.usage import PodUsage, usage_address
+from nightshift.ledger.pod_accounts import PodUsage, usage_address
 from nightshift.ledger.records import Request
 from nightshift.orchestration.attempt import results_of
 

@@ -9,8 +9,8 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs import promote, register, release
-from nightshift.jobs.usage import PodUsage, usage_address
 from nightshift.ledger.approval import answered_with, asked_with
+from nightshift.ledger.pod_accounts import PodUsage, usage_address
 from nightshift.ledger.records import Answer, Claim, Decision, Order, Request
 from nightshift.ledger.store import Ledger
 from nightshift.registry import models, versions

@@ -12,7 +12,7 @@ from nightshift.alerts.everybody import EVERYBODY, Unkept, everybody
 from nightshift.alerts.of_runs import Run
 from nightshift.alerts.outbox import Outbox
 from nightshift.alerts.watch import Dag, Task
-from nightshift.jobs.usage import PodUsage, usage_address
+from nightshift.ledger.pod_accounts import PodUsage, usage_address
 from nightshift.ledger.records import Answer, Decision, Order, Outcome, Request
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.heartbeat import beat

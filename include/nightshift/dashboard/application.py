@@ -19,8 +19,8 @@ from nightshift.dashboard.state import Facts, State, beside, state_of
 from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
-from nightshift.jobs.usage import PodUsage, total
 from nightshift.ledger.index import Index
+from nightshift.ledger.pod_accounts import PodUsage, total
 from nightshift.ledger.records import Monitor, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application

@@ -16,7 +16,7 @@ from nightshift.dashboard.known import Known
 from nightshift.dashboard.panels import panel
 from nightshift.dashboard.state import Facts, State, Word, beside, state_of
 from nightshift.dashboard.stored import Store
-from nightshift.jobs.usage import total
+from nightshift.ledger.pod_accounts import total
 from nightshift.ledger.records import Monitor
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application

@@ -16,7 +16,7 @@ from nightshift.dashboard.spending import account
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import ResultFile
-from nightshift.jobs.usage import PodUsage, run_key
+from nightshift.ledger.pod_accounts import PodUsage, run_key
 from nightshift.orchestration.attempt import results_of
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_compute

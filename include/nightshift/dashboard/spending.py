@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.jobs.usage import PodUsage, Used
+from nightshift.ledger.pod_accounts import PodUsage, Used
 from nightshift.ledger.policy import WEEK
 from nightshift.settings.application import Application
 

@@ -6,11 +6,10 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.jobs.usage import PodUsage, run_key, total
+from nightshift.ledger.pod_accounts import pods_of_run, run_key, total
 from nightshift.ledger.records import Claim, Order
 from nightshift.ledger.store import Ledger
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from nightshift.settings.application import Application
     from nightshift.storage.partition import Manifest
 
-MOST_DAYS = 31  # of accounts that are looked at
+MOST_DAYS = timedelta(days=31)  # of accounts that are looked at
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,11 @@ def _cost(storage: str, application: str, model: Manifest | None, claim: Claim |
     if not fitted:
         return None
     processes = int(fitted.get("processes", 1))
-    pods = _pods(storage, application, claim) if claim else []
+    pods = []
+    if claim:
+        key, first = run_key(claim.dag_id, claim.run_id), claim.claimed
+        last = min(datetime.now(UTC), first + MOST_DAYS)
+        pods = [pod for pod in pods_of_run(storage, application, key, first.date(), last.date()) if pod.job == "train"]
     used = total(pods)
     return Cost(
         hours=float(fitted.get("seconds", 0)) * processes / 3600,
@@ -110,22 +113,6 @@ def _cost(storage: str, application: str, model: Manifest | None, claim: Claim |
         gpu_hours=used.gpu_hours if pods else None,
         cost=used.cost if pods else None,
     )
-
-
-def _pods(storage: str, application: str, claim: Claim) -> list[PodUsage]:
-    """The accounts of the pods that trained in the run of a claim."""
-    key = run_key(claim.dag_id, claim.run_id)
-    root, first, found = UPath(storage) / application / "usage", claim.claimed.date(), []
-    for after in range(min((datetime.now(UTC).date() - first).days, MOST_DAYS) + 1):
-        day = root / (first + timedelta(days=after)).isoformat()
-        for path in sorted(day.iterdir(), key=str) if day.exists() else []:
-            if not path.name.startswith(f"{key}-"):
-                continue
-            try:
-                found.append(PodUsage.model_validate_json(path.read_bytes()))
-            except ValidationError as error:
-                log.warning("%s is no account of a pod and is left out: %s", path, error)
-    return [pod for pod in found if pod.job == "train"]
 
 
 def _links(application: str, candidate: Registered) -> dict[str, str]:

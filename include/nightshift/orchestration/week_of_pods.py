@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
 
-from nightshift.jobs.usage import PodUsage, Used, total
+from nightshift.ledger.pod_accounts import PodUsage, Used, total
 from nightshift.storage.files import names_in, replace
 
 WEEK = timedelta(days=7)

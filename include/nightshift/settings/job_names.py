@@ -2,7 +2,7 @@
 
 JOBS = (
     "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "reference",
-    "drift", "generate", "score", "bias", "usage",
+    "drift", "generate", "score", "bias",
 )  # fmt: skip
 
 # They run a language model; the others would hold a GPU and not use it.

@@ -7,7 +7,7 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.jobs.usage import PodUsage, usage_address
+from nightshift.ledger.pod_accounts import PodUsage, usage_address
 from nightshift.orchestration.kubernetes.cluster import times_of
 from nightshift.orchestration.kubernetes.labels import APPLICATION, DAG_ID, GPUS, JOB, PRICE, RESULT, RUN_ID, TASK_ID
 from nightshift.storage.files import replace

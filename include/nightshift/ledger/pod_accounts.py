@@ -1,0 +1,120 @@
+"""The accounts of pods, one file for each pod that ended: what it used and cost, by the times of its node.
+
+<storage>/<app>/usage/<day>/<DAG run>-<pod>-<uid>.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, timedelta
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
+from upath import UPath
+
+from nightshift.storage.files import names_in
+
+log = logging.getLogger(__name__)
+
+
+class PodUsage(BaseModel):
+    """One pod that ended.
+
+    :param uid: the cluster's id of the pod: two pods of one name are two.
+    :param node: where it ran; empty, as its namespace, in accounts that an earlier version wrote.
+    :param result_uri: where the job left its result, if it did.
+    :param price_per_hour: of the whole pod, as the compute profile says.
+    """
+
+    pod: str
+    uid: str
+    namespace: str = ""
+    node: str = ""
+    job: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    result_uri: str = ""
+    started: AwareDatetime
+    ended: AwareDatetime
+    gpus: int
+    price_per_hour: float
+
+    @property
+    def run_key(self) -> str:
+        """What the accounts of one DAG run have in common."""
+        return run_key(self.dag_id, self.run_id)
+
+    @property
+    def hours(self) -> float:
+        """How long its container ran."""
+        return max(0.0, (self.ended - self.started).total_seconds() / 3600)
+
+
+class Used(BaseModel):
+    """Sums over pods; `cost` in the currency of the compute profiles' prices."""
+
+    pods: int = 0
+    pod_hours: float = 0.0
+    gpu_hours: float = 0.0
+    cost: float = 0.0
+
+
+def run_key(dag_id: str, run_id: str) -> str:
+    """Return what the names of the accounts of one DAG run begin with."""
+    return hashlib.sha256(f"{dag_id}|{run_id}".encode()).hexdigest()[:12]
+
+
+def usage_address(storage: UPath, application: str, used: PodUsage) -> UPath:
+    """Return where the account of a pod lies: in the folder of the day (UTC) on which it ended, by its DAG run."""
+    day = used.ended.astimezone(UTC).date().isoformat()
+    return storage / application / "usage" / day / f"{used.run_key}-{used.pod}-{used.uid[:8]}.json"
+
+
+def total(pods: Sequence[PodUsage]) -> Used:
+    """Return what pods used together."""
+    return Used(
+        pods=len(pods),
+        pod_hours=sum(pod.hours for pod in pods),
+        gpu_hours=sum(pod.hours * pod.gpus for pod in pods),
+        cost=sum(pod.hours * pod.price_per_hour for pod in pods),
+    )
+
+
+def pods_of_runs(storage: str, application: str, today: date, *, days: int, longest: int) -> list[list[PodUsage]]:
+    """Return the accounts of every DAG run that has one of the last `days` days, also those of up to `longest` days."""
+    runs: dict[str, list[PodUsage]] = defaultdict(list)
+    for back in range(longest + 1):
+        for path in _accounts(storage, application, today - timedelta(days=back)):
+            key = path.name.partition("-")[0]
+            if back > days and key not in runs:
+                continue
+            pods = runs[key]
+            if pod := _read(path):
+                pods.append(pod)
+    return [pods for _, pods in sorted(runs.items()) if pods]
+
+
+def pods_of_run(storage: str, application: str, key: str, first: date, last: date) -> list[PodUsage]:
+    """Return the accounts of one DAG run.
+
+    :param key: the run's, as :func:`run_key` says.
+    """
+    days = (first + timedelta(days=after) for after in range((last - first).days + 1))
+    found = (path for day in days for path in _accounts(storage, application, day))
+    return [pod for path in found if path.name.startswith(f"{key}-") and (pod := _read(path))]
+
+
+def _accounts(storage: str, application: str, day: date) -> Iterator[UPath]:
+    folder = UPath(storage) / application / "usage" / day.isoformat()
+    return (folder / name for name in names_in(folder))
+
+
+def _read(path: UPath) -> PodUsage | None:
+    try:
+        return PodUsage.model_validate_json(path.fs.cat_file(path.path))
+    except ValidationError as error:
+        log.warning("%s is no account of a pod and is left out: %s", path, error)
+        return None
