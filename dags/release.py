@@ -26,12 +26,9 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, Trigge
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.approval import ApproveRelease
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.forms import rendered
 from nightshift.orchestration.job import job, result_of
-
-RELEASED = {
-    name: result_of("release", name) for name in ("released", "version", "model_digest", "champion_digest", "request")
-}
+from nightshift.orchestration.promote import promote
+from nightshift.orchestration.release import release
 
 for app in applications_to_parse("release"):
     with application_dag(
@@ -60,18 +57,10 @@ for app in applications_to_parse("release"):
         },
         doc_md=__doc__,
     ):
-        release = job(
-            "release",
-            app,
-            {
-                **rendered(["version", "reason", "ask"]),
-                "by": "{{ dag_run.triggering_user_name or '' }}",
-                "run_id": "{{ run_id }}",
-            },
-            obey_verdict=False,
-        )
+        decided = release(app.name)
         approve = ApproveRelease(task_id="approve", app=app)
-        promote = job("promote", app, RELEASED, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+        # Whether or not people are asked, and never past a decision that failed.
+        promoted = promote.override(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)(app.name, decided)
         replay = job(
             "replay",
             app,
@@ -79,5 +68,4 @@ for app in applications_to_parse("release"):
             obey_verdict=False,
         )
 
-        release >> approve >> promote >> replay
-        release >> promote
+        decided >> approve >> promoted >> replay

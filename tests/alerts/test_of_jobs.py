@@ -7,8 +7,9 @@ import pytest
 from told import application
 
 from nightshift.alerts.of_jobs import Told, alerts_of
-from nightshift.jobs import bias, drift, ingest, promote, release, validate
+from nightshift.jobs import bias, drift, ingest, validate
 from nightshift.jobs.nights import NightResult
+from nightshift.orchestration.release import ReleaseDecision
 from nightshift.verdict import Verdict
 
 TOLD = Told(
@@ -197,7 +198,7 @@ def test_a_retraining_that_a_person_cancelled_is_no_trouble():
 
 
 def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
-    held = release.Result(verdict="FAIL", reasons=["worse than the champion"], version="8")
+    held = ReleaseDecision(verdict="FAIL", reasons=["worse than the champion"], version="8")
     assert bad("release", held) == [("gate_failed", "warning", "gate failed")]
     ids = {
         alerts_of("release", DAY, held.model_dump(mode="json"), TOLD)[0].id,
@@ -206,11 +207,11 @@ def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
     assert len(ids) == 1
     assert said("release", held.model_copy(update={"ask": True})) == []
     assert said("release", held.model_copy(update={"released": True})) == []
-    assert said("release", release.Result(verdict="INSUFFICIENT_DATA", reasons=["there is no candidate yet"])) == []
+    assert said("release", ReleaseDecision(verdict="INSUFFICIENT_DATA", reasons=["there is no candidate yet"])) == []
 
 
 def test_a_new_champion_ends_what_was_said_of_a_candidate():
-    assert said("promote", promote.Result(verdict="PASS", reasons=[], version="8")) == [
+    assert said("promote", {"verdict": "PASS", "reasons": [], "version": "8"}) == [
         ("gate_failed", "good", "gate failed")
     ]
 

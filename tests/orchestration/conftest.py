@@ -5,11 +5,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
+import candidates
 import httpx
 import pytest
 
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.airflow_rest import AirflowRest
+
+judged, progress, tiny_models = candidates.judged, candidates.progress, candidates.tiny_models
+publish_day, publish_model = candidates.publish_day, candidates.publish_model
 
 
 class Answers(ThreadingHTTPServer):

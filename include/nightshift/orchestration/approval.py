@@ -17,7 +17,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from nightshift.access.users import USERS_VARIABLE
 from nightshift.errors import JobError
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.job import result_of
 from nightshift.orchestration.job_task import as_airflow
 from nightshift.orchestration.links import application_page
 from nightshift.settings.application import Application
@@ -57,12 +56,10 @@ class ApproveRelease(HITLOperator):
     """
 
     ui_color = "#f6ecd9"
-    body: str
 
     def __init__(self, *, app: Application, decided: str = "release", **kwargs: Any) -> None:
         super().__init__(
-            subject=result_of(decided, "subject"),
-            body=result_of(decided, "body"),
+            subject=f"Release a candidate of {app.name}?",  # until the decision says more
             options=[APPROVE, REJECT],
             defaults=[REJECT],
             response_timeout=timedelta(hours=app.approval.timeout_hours),
@@ -90,7 +87,8 @@ class ApproveRelease(HITLOperator):
             request = self._kept(app, decision, context)
         except JobError as error:
             raise as_airflow(error) from error
-        self.body = f"{self.body}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
+        self.subject = request.subject
+        self.body = f"{decision['body']}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
         self.response_timeout = max(request.until - datetime.now(UTC), SHORTEST_WAIT)
         try:
             return super().execute(context)

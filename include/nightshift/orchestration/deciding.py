@@ -101,10 +101,10 @@ def show(app: Application, decision: Decision, outcome: Outcome | None = None) -
 
     :raises BadEnvironment: MLflow cannot be reached; the ledger has the decision all the same.
     """
-    from nightshift.ledger.mirror import mirror
+    from nightshift.ledger.mirror import mirror_decision
 
     with mlflow() as server:
-        mirror(server, app.name, decision, outcome)
+        mirror_decision(server, app.name, decision, outcome)
 
 
 def champion_moved(app: Application, ledger: Ledger) -> str | None:

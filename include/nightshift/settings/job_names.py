@@ -1,7 +1,7 @@
 """The names of all jobs, and which of them can use what a compute profile offers beyond one processor."""
 
 JOBS = (
-    "ingest", "validate", "snapshot", "train", "evaluate", "register", "release", "promote", "replay", "reference",
+    "ingest", "validate", "snapshot", "train", "evaluate", "register", "replay", "reference",
     "drift", "generate", "score", "bias",
 )  # fmt: skip
 

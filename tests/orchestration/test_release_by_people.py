@@ -1,72 +1,33 @@
 """A release that people decide about, against a real MLflow server: asked once, answered once, and written down everywhere."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from mlflow import MlflowClient
+from release_tasks import NOW, Releases, registered
 from upath import UPath
 
-from nightshift.errors import BadInput
-from nightshift.jobs import promote, register, release
-from nightshift.ledger.approval import answered_with, asked_with
+from nightshift.evaluation.score_file import SCORES
+from nightshift.jobs import register
+from nightshift.ledger.approval import answered_with
 from nightshift.ledger.pod_accounts import PodUsage, usage_address
-from nightshift.ledger.records import Answer, Claim, Decision, Order, Request
-from nightshift.ledger.store import Ledger
-from nightshift.registry import models, versions
-from nightshift.settings.people import Approval
+from nightshift.ledger.records import Answer, Claim, Decision, Order
+from nightshift.registry import models
+from nightshift.registry.rest import Mlflow
+from nightshift.registry.versions import CHAMPION
 from nightshift.storage.partition import MANIFEST, require_manifest
 from nightshift.verdict import Verdict
 
-pytestmark = pytest.mark.slow
-NOW = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
-PASSED_ON = {"released", "version", "model_digest", "champion_digest", "request"}
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shown")]
 ALICE = {"by": "alice", "reason": "read twenty answers", "answered": NOW}
-
-
-class Desk:
-    """An application whose releases are put to people: what its jobs say, as its DAG calls them."""
-
-    def __init__(self, spec, progress, required="always"):
-        self.approval = Approval(required=required, approvers=["alice"])
-        self.application = spec.application.model_copy(update={"approval": self.approval})
-        self.storage, self.progress, self.name = spec.storage, progress, spec.application.name
-        self.records = Ledger(self.storage, self.name)
-
-    def ask(self, **given):
-        """The job `release`, and what the task `approve` keeps where it asks."""
-        common = {"application": self.application, "storage": self.storage}
-        decision = release.run(release.Spec(**common, **given), self.progress)
-        if decision.ask:
-            told = decision.model_dump(exclude={"reasons", "released", "ask", "request", "body"})
-            place = {"dag_id": "app_release", "run_id": "run", "task_id": "approve"}
-            times = {"asked": NOW, "until": NOW + timedelta(hours=24)}
-            asked_with(self.records, Request(id=decision.request, approvers=["alice"], **told, **place, **times))
-        return decision
-
-    def promote(self, decision, answer=None, **given):
-        """The job `promote`, after the task `approve` kept an answer where there is one."""
-        if answer:
-            answered_with(self.records, Answer(id=decision.request, answer=answer, **given))
-        passed = decision.model_dump(include=PASSED_ON)
-        return promote.run(promote.Spec(application=self.application, storage=self.storage, **passed), self.progress)
-
-    @property
-    def champion(self):
-        found = models.with_alias(self.name, versions.CHAMPION)
-        return found.version if found else None
-
-    def tags(self, version):
-        return {
-            key.removeprefix("nightshift."): value for key, value in models.version_of(self.name, version).tags.items()
-        }
 
 
 @pytest.fixture
 def desk(judged, progress):
-    spec = judged()
-    register.run(spec, progress)
-    return Desk(spec, progress)
+    return registered(judged(), progress, "always")
 
 
 def test_a_candidate_that_passes_waits_for_a_person_who_is_named_wherever_the_release_is(desk):
@@ -74,10 +35,10 @@ def test_a_candidate_that_passes_waits_for_a_person_who_is_named_wherever_the_re
     assert (decision.verdict, decision.ask, decision.released) == (Verdict.PASS, True, False)
     assert desk.tags("1")["release"] == "asked"
     moved = desk.promote(decision, "approved", **ALICE)
-    assert (moved.verdict, moved.version, desk.champion) == (Verdict.PASS, "1", "1")
-    answer = desk.records.answer(decision.request)
+    assert (moved["verdict"], moved["version"], desk.champion) == ("PASS", "1", "1")
+    answer = desk.ledger.answer(decision.request)
     assert (answer.answer, answer.by, answer.reason, answer.answered) == ("approved", *ALICE.values())
-    kept = {record.person: record for record in desk.records.gate_records()}
+    kept = {record.person: record for record in desk.gate_records()}
     gate, person = kept[None], kept["alice"]
     assert (gate.released, gate.by) == (False, "gate")
     assert (person.released, person.by) == (True, ALICE["reason"])
@@ -102,23 +63,23 @@ def test_the_request_shows_the_candidate_as_it_was_judged(desk):
 def test_a_rejected_candidate_is_not_asked_about_again_until_somebody_names_it(desk):
     decision = desk.ask()
     held = desk.promote(decision, "rejected", **{**ALICE, "reason": "it is rude"})
-    assert (held.verdict, desk.champion) == (Verdict.INSUFFICIENT_DATA, None)
-    assert "alice rejected it on 2026-11-28 10:00 UTC: it is rude" in held.reasons[0]
+    assert (held["version"], desk.champion) == (None, None)
+    assert "alice rejected it on 2026-11-28 10:00 UTC: it is rude" in held["reasons"][0]
     assert desk.tags("1")["approval"] == "rejected"
     next_day = desk.ask()
     assert (next_day.ask, next_day.released, next_day.request) == (False, False, None)
     assert "it is rude" in next_day.reasons[-1]
-    assert desk.promote(next_day).verdict is Verdict.INSUFFICIENT_DATA
+    assert desk.promote(next_day)["version"] is None
     again = desk.ask(version=1)
     assert again.ask
     later = {**ALICE, "answered": NOW + timedelta(hours=1)}
-    assert desk.promote(again, "approved", **later).version == "1"
-    assert [record.released for record in desk.records.gate_records() if record.person] == [True]
+    assert desk.promote(again, "approved", **later)["version"] == "1"
+    assert [record.released for record in desk.gate_records() if record.person] == [True]
 
 
 def test_a_no_stays_a_no_when_people_are_not_asked_any_more(desk):
     desk.promote(desk.ask(), "rejected", **ALICE)
-    desk.application = desk.application.model_copy(update={"approval": Approval()})
+    desk.require("never")
     assert not desk.ask().released
     assert desk.champion is None
 
@@ -126,8 +87,8 @@ def test_a_no_stays_a_no_when_people_are_not_asked_any_more(desk):
 def test_no_answer_in_time_leaves_everything_as_it_is(desk):
     decision = desk.ask()
     held = desk.promote(decision, "timeout", answered=NOW)
-    assert (held.verdict, desk.champion) == (Verdict.INSUFFICIENT_DATA, None)
-    assert "nobody answered until 2026-11-28 10:00 UTC" in held.reasons[0]
+    assert (held["version"], desk.champion) == (None, None)
+    assert "nobody answered until 2026-11-28 10:00 UTC" in held["reasons"][0]
     assert (desk.tags("1")["approval"], desk.tags("1")["approval_by"]) == ("timeout", "nobody")
     assert not desk.ask().ask
 
@@ -142,7 +103,7 @@ def test_a_reason_in_the_form_does_not_stand_in_for_the_approvers(desk):
     decision = desk.ask(version=1, reason="I want it now", by="operator")
     assert (decision.ask, decision.released) == (True, False)
     assert "` operator ` started this run and wrote: I want it now" in decision.body
-    assert desk.promote(decision).verdict is Verdict.INSUFFICIENT_DATA
+    assert desk.promote(decision)["version"] is None
     assert desk.champion is None
 
 
@@ -150,7 +111,7 @@ def test_an_approval_task_that_somebody_only_marked_as_done_releases_nothing(des
     decision = desk.ask()
     desk.promote(decision)
     assert desk.champion is None
-    assert desk.records.answer(decision.request).answer == "withdrawn"
+    assert desk.ledger.answer(decision.request).answer == "withdrawn"
     assert desk.ask().ask
 
 
@@ -158,36 +119,40 @@ def test_a_request_whose_run_was_ended_is_withdrawn_and_asked_again(desk):
     first = desk.ask()
     second = desk.ask(ask=True)
     assert second.ask
-    assert desk.records.answer(first.request).answer == "withdrawn"
+    assert desk.ledger.answer(first.request).answer == "withdrawn"
     late = desk.promote(first, "approved", **ALICE)
-    assert (late.verdict, desk.champion) == (Verdict.INSUFFICIENT_DATA, None)
+    assert (late["version"], desk.champion) == (None, None)
+
+
+def killed(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("killed_at", ["set_tags", "set_alias"])
 def test_after_an_answer_a_kill_costs_nothing(desk, monkeypatch, killed_at):
     decision = desk.ask()
     with monkeypatch.context() as kill:
-        kill.setattr(models, killed_at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        kill.setattr(Mlflow, killed_at, killed)
         with pytest.raises(KeyboardInterrupt):
             desk.promote(decision, "approved", **ALICE)
     assert desk.champion is None
     # Whatever a second task says, the first answer counts; here it even says the opposite.
-    assert desk.promote(decision, "rejected", by="mallory", answered=NOW).version == "1"
+    assert desk.promote(decision, "rejected", by="mallory", answered=NOW)["version"] == "1"
     assert (desk.champion, desk.tags("1")["approval_by"]) == ("1", "alice")
-    people = [record.person for record in desk.records.gate_records() if record.person]
-    assert (people, len(desk.records.releases())) == (["alice"], 1)
+    people = [record.person for record in desk.gate_records() if record.person]
+    assert (people, desk.released) == (["alice"], ["1"])
 
 
 def test_an_approval_whose_run_died_before_the_alias_moved_is_carried_out_by_the_next_run(desk, monkeypatch):
     decision = desk.ask()
     with monkeypatch.context() as kill:
-        kill.setattr(models, "set_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        kill.setattr(Mlflow, "set_alias", killed)
         with pytest.raises(KeyboardInterrupt):
             desk.promote(decision, "approved", **ALICE)
     next_day = desk.ask()
     assert (next_day.ask, next_day.released) == (False, True)
     assert "was released as number 1; that is carried out now" in next_day.reasons[0]
-    assert desk.promote(next_day).version == "1"
+    assert desk.promote(next_day)["version"] == "1"
     assert desk.champion == "1"
 
 
@@ -222,7 +187,7 @@ def test_a_question_that_was_withdrawn_is_shown_in_mlflow(desk):
 def test_a_no_that_mlflow_missed_is_sent_later(desk, monkeypatch, answer):
     decision = desk.ask()
     with monkeypatch.context() as kill:
-        kill.setattr(models, "set_tags", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        kill.setattr(Mlflow, "set_tags", killed)
         with pytest.raises(KeyboardInterrupt):
             desk.promote(decision, answer, **ALICE)
     assert "approval" not in desk.tags("1")
@@ -234,9 +199,7 @@ def test_a_no_that_mlflow_missed_is_sent_later(desk, monkeypatch, answer):
 @pytest.fixture
 def replaced(judged, progress):
     """Version 1 is in use again after version 2, which people had approved in its place; and what they had approved."""
-    first = judged(seed=1)
-    register.run(first, progress)
-    desk = Desk(first, progress)
+    desk = registered(judged(seed=1), progress, "always")
     desk.promote(desk.ask(), "approved", **yes())
     register.run(judged(seed=2), progress)
     spent = desk.ask()
@@ -256,10 +219,10 @@ def test_a_spent_approval_brings_nothing_back(replaced, forged):
     """Who may clear a task of an old run, or write what it returned, is none who may approve."""
     desk, spent = replaced
     tags = desk.tags("1")
-    with pytest.raises(BadInput, match=r"no release of version 2 .* that still counts"):
+    with pytest.raises(AirflowFailException, match=r"no release of version 2 .* that still counts"):
         desk.promote(spent.model_copy(update=forged))
     assert (desk.champion, desk.tags("1")) == ("1", tags)
-    assert [release.version for release in desk.records.releases()] == ["1", "2", "1"]
+    assert desk.released == ["1", "2", "1"]
 
 
 def test_people_who_approve_the_same_version_again_release_it_again(replaced):
@@ -267,7 +230,7 @@ def test_people_who_approve_the_same_version_again_release_it_again(replaced):
     assert not desk.ask().released, "it came back by itself"
     again = desk.ask(version=2, reason="it was not that rude")
     assert again.ask
-    assert desk.promote(again, "approved", **yes()).version == "2"
+    assert desk.promote(again, "approved", **yes())["version"] == "2"
     assert desk.champion == "2"
 
 
@@ -276,21 +239,21 @@ def test_an_approval_does_not_outlive_the_release_after_it_although_it_was_never
     desk.promote(desk.ask(), "approved", **yes())
     register.run(judged(seed=2), progress)
     spent = desk.ask()
-    answered_with(desk.records, Answer(id=spent.request, answer="approved", **yes()))
-    models.set_alias(models.version_of(desk.name, "2"), versions.CHAMPION)
+    answered_with(desk.ledger, Answer(id=spent.request, answer="approved", **yes()))
+    models.set_alias(models.version_of(desk.name, "2"), CHAMPION)
     desk.promote(desk.ask(version=1, reason="the second is rude"), "approved", **yes())
     assert desk.ask().ask, "the next run carried the approval out again"
-    with pytest.raises(BadInput, match=r"no release of version 2 .* that still counts"):
+    with pytest.raises(AirflowFailException, match=r"no release of version 2 .* that still counts"):
         desk.promote(spent)
     assert desk.champion == "1"
 
 
 def test_a_no_ends_an_approval_that_was_not_carried_out(desk):
     before = desk.ask()
-    answered_with(desk.records, Answer(id=before.request, answer="approved", **yes()))
+    answered_with(desk.ledger, Answer(id=before.request, answer="approved", **yes()))
     asked_again = desk.ask(version=1)
     desk.promote(asked_again, "rejected", **yes())
-    with pytest.raises(BadInput, match="no release of version 1"):
+    with pytest.raises(AirflowFailException, match="no release of version 1"):
         desk.promote(before)
     assert desk.champion is None
 
@@ -299,7 +262,7 @@ def test_a_result_that_somebody_wrote_into_airflow_moves_nothing(desk):
     """Who may run DAGs may also write what tasks return; the ledger he cannot write."""
     decision = desk.ask()
     forged = decision.model_copy(update={"released": True, "request": None})
-    with pytest.raises(BadInput, match="no release of version 1"):
+    with pytest.raises(AirflowFailException, match="no release of version 1"):
         desk.promote(forged)
     assert desk.champion is None
 
@@ -309,27 +272,25 @@ def test_an_approval_of_another_model_moves_nothing(desk, judged, progress):
     register.run(judged(seed=2), progress)
     other = models.version_of(desk.name, "2")
     forged = decision.model_copy(update={"version": "2", "model_digest": other.digest})
-    with pytest.raises(BadInput, match="is not about version 2"):
+    with pytest.raises(AirflowFailException, match="is not about version 2"):
         desk.promote(forged, "approved", **ALICE)
     assert desk.champion is None
 
 
 def test_a_doubtful_candidate_is_put_to_people_and_one_that_passes_is_not(judged, progress):
-    spec = judged(other_answers=2, min_score=0.35)
-    register.run(spec, progress)
-    doubtful = Desk(spec, progress, required="warn")
+    doubtful = registered(judged(other_answers=2, min_score=0.35), progress, "warn")
     decision = doubtful.ask()
     assert (decision.verdict, decision.ask) == (Verdict.WARN, True)
-    assert doubtful.promote(decision, "approved", **ALICE).version == "1"
+    assert doubtful.promote(decision, "approved", **ALICE)["version"] == "1"
 
 
 def test_the_request_names_the_retraining_its_nights_and_what_its_pods_cost(judged, progress):
     spec = judged()
-    desk = Desk(spec, progress)
+    desk = Releases(spec, "always")
     decision = Decision(id="d", action="retrain", code="tripped", reason="2 of 3 nights failed", order=1, decided=NOW)
     claimed = datetime.now(UTC)
-    desk.records.create(Order(number=1, decision=decision, created=NOW))
-    desk.records.create(Claim(number=1, dag_id=f"{desk.name}_finetune", run_id="run", claimed=claimed))
+    desk.ledger.create(Order(number=1, decision=decision, created=NOW))
+    desk.ledger.create(Claim(number=1, dag_id=f"{desk.name}_finetune", run_id="run", claimed=claimed))
     pod = PodUsage(
         pod="train-0", uid="0123456789", job="train", dag_id=f"{desk.name}_finetune", run_id="run", task_id="train",
         started=claimed - timedelta(hours=2), ended=claimed, gpus=4, price_per_hour=10,
@@ -344,3 +305,32 @@ def test_the_request_names_the_retraining_its_nights_and_what_its_pods_cost(judg
     body = desk.ask().body
     assert "Retraining 1 of 2026-11-28 10:00 UTC: 2 of 3 nights failed" in body
     assert "2.50 hours of training in 2 processes; its pods used 8.00 GPU-hours and cost 20.00" in body
+
+
+def test_a_candidate_that_an_earlier_version_judged_is_asked_about_without_examples(desk):
+    tags = desk.tags("1")
+    partition = UPath(tags["evaluation"])
+    manifest = require_manifest(partition)
+    path = partition / manifest.file(SCORES).path
+    content = json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "examples"})
+    path.write_text(content)
+    earlier = [
+        file.model_copy(update={"sha256": hashlib.sha256(content.encode()).hexdigest()})
+        if file.name == SCORES
+        else file
+        for file in manifest.files
+    ]
+    manifest = manifest.model_copy(update={"files": earlier})
+    (partition / MANIFEST).write_text(manifest.model_dump_json())
+    client = MlflowClient()
+    client.set_model_version_tag(desk.name, "1", "nightshift.evaluation_digest", manifest.digest)
+    body = desk.ask().body
+    assert "judged by an earlier version, which kept none for this page" in body
+    assert "| exact match | 0.0 \\[0.0, 0.0\\] | 100.0 \\[100.0, 100.0\\] |" in body
+
+
+def test_a_result_that_is_no_decision_is_refused_and_opens_no_file(desk):
+    decision = desk.ask()
+    forged = decision.model_copy(update={"request": "../../other/ledger/requests/1"})
+    with pytest.raises(AirflowFailException, match="no decision about a release"):
+        desk.promote(forged)

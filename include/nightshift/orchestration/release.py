@@ -1,0 +1,232 @@
+"""The task `release`: decides whether a candidate may replace the champion, or whether people are asked, with its numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from airflow.sdk import task
+from pydantic import BaseModel, Field
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.registry import versions
+from nightshift.settings.application import Application
+from nightshift.storage.partition import digest_of, require_manifest
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.ledger.store import Ledger
+    from nightshift.registry.rest import Mlflow
+    from nightshift.registry.versions import Registered
+
+RequestId = Annotated[str, Field(pattern=r"^[\w-]+$", max_length=80)]  # part of a file's name
+
+log = logging.getLogger(__name__)
+
+
+class Form(BaseModel):
+    """What the person who started the run wants; of a run that nobody started, nothing.
+
+    Where nobody else is to be asked, a reason turns a WARN, or an earlier champion, into a release that its giver answers
+    for. Where people are asked, it is part of the question.
+
+    :param version: number in the registry; None: the newest candidate.
+    :param ask: have a person decide, whatever the application says.
+    :param run_id: a reason that is given in another DAG run is another decision.
+    """
+
+    version: int | None = None
+    reason: str = ""
+    ask: bool = False
+    by: str = ""
+    run_id: str
+
+    @classmethod
+    def of(cls, context: Mapping[str, Any]) -> Form:
+        """Return what the form of a DAG run says."""
+        params, run = context["params"], context["dag_run"]
+        return cls(
+            version=params["version"],
+            reason=(params["reason"] or "").strip(),
+            ask=params["ask"],
+            by=run.triggering_user_name or "",
+            run_id=run.run_id,
+        )
+
+
+class ReleaseDecision(BaseModel):
+    """The decision. Nothing has moved yet: the alias moves in the task `promote`.
+
+    `ask` says whether people are to be asked: about `subject` and `body` (Markdown), as the request `request`. A request
+    without `ask` was approved before. `after` is the number of the newest release then: the next one spends the decision.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+    released: bool = False
+    version: str | None = None
+    model_digest: str | None = None
+    champion_digest: str | None = None
+    evaluation_digest: str | None = None
+    after: int | None = None
+    ask: bool = False
+    request: RequestId | None = None
+    subject: str = ""
+    body: str = ""
+
+
+@task(**OUTLASTING)
+def release(application: str, **context: Any) -> dict[str, Any]:
+    """Decide about the candidate by the gate, from the evaluation that it was registered with, and keep the decision.
+
+    :return: a :class:`ReleaseDecision`.
+    :raises AirflowFailException: there is no such version, or its evaluation is gone or damaged.
+    """
+    with deciding(application, context) as (app, ledger), mlflow() as server:
+        decision = _decide(app, ledger, server, Form.of(context))
+        log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
+        result = decision.model_dump(mode="json")
+        tell(app, "release", result, context)
+        return result
+
+
+def _decide(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> ReleaseDecision:
+    """Find the candidate, and decide about it unless something before its evaluation says what follows."""
+    from nightshift.ledger.approval import sentence, withdraw_open
+    from nightshift.ledger.mirror import mirror_answers
+    from nightshift.ledger.releases import unfinished
+
+    for answer in withdraw_open(ledger, datetime.now(UTC)):
+        log.info("request %s: %s", answer.id, sentence(answer))
+    mirror_answers(server, app.name, ledger)
+    candidate = _candidate(server, app.name, form.version)
+    if candidate is None:
+        return _nothing("there is no candidate yet; finetune registers one")
+    champion = server.with_alias(app.name, versions.CHAMPION)
+    if champion and champion.digest == candidate.digest:
+        return _nothing(f"version {candidate.version} is the champion already")
+    releases = ledger.releases()
+    if releases and unfinished(releases[-1], candidate.digest, candidate.tags.get(versions.RELEASE_TAG, "")):
+        said = f"version {candidate.version} was released as number {releases[-1].number}; that is carried out now"
+        return ReleaseDecision(verdict=Verdict.PASS, reasons=[said], released=True, **_about(candidate, champion))
+    # A model that was replaced does not come back by itself: whoever took it back had a reason.
+    returns = candidate.digest in {known.model_digest for known in releases}
+    if returns and not (form.version and form.reason):
+        return _nothing(
+            f"version {candidate.version} was the champion before; to bring it back, give its number and a reason in the form"
+        )
+    return _judge(
+        app, ledger, server, form, candidate=candidate, champion=champion, returns=returns, after=len(releases)
+    )
+
+
+def _judge(
+    app: Application,
+    ledger: Ledger,
+    server: Mlflow,
+    form: Form,
+    *,
+    candidate: Registered,
+    champion: Registered | None,
+    returns: bool,
+    after: int,
+) -> ReleaseDecision:
+    """Decide by the gate and the application's approval, keep the decision, and write the question where people are asked.
+
+    :param returns: the candidate was the champion before.
+    :param after: number of the newest release.
+    """
+    from nightshift.evaluation.gates import gate
+    from nightshift.evaluation.score_file import read_scores
+    from nightshift.ledger.approval import Wish, course, earlier_answer
+    from nightshift.ledger.gate_records import record
+    from nightshift.ledger.records import GateRecord
+
+    now, about = datetime.now(UTC), _about(candidate, champion)
+    evaluation = UPath(candidate.tags.get(versions.EVALUATION_TAG, ""))
+    digest = candidate.tags.get(versions.EVALUATION_DIGEST_TAG, "")
+    scores = read_scores(evaluation, require_manifest(evaluation, digest))
+    if not returns and scores.models.get("champion") != about["champion_digest"]:
+        return _nothing(
+            f"version {candidate.version} was not judged against version {champion.version if champion else 'none'}, "
+            "which is the champion by now; finetune again judges it anew"
+        )
+    decision = gate(scores.comparison, app.gate, scores.slices)
+    way = course(
+        decision.verdict,
+        app.approval,
+        Wish(again=bool(form.version or form.ask), ask=form.ask, reason=bool(form.reason)),
+        earlier=earlier_answer(ledger, candidate.digest, digest, about["champion_digest"]),
+        returns=returns,
+    )
+    request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if way.way == "ask" else way.request
+    kept = record(
+        ledger,
+        GateRecord(
+            application=app.name,
+            **about,
+            evaluation=str(evaluation),
+            evaluation_digest=digest,
+            policy=digest_of(app.gate.model_dump(mode="json")),
+            verdict=decision.verdict,
+            reasons=decision.reasons,
+            numbers=decision.numbers,
+            released=way.way == "release" and request is None,
+            by=form.reason if way.by_person else "gate",
+            person=(form.by or "somebody") if way.by_person else None,
+            request=request,
+            run_id=form.run_id,
+            after=after,
+            decided=now,
+        ),
+    )
+    state = {"release": "released", "ask": "asked", "hold": "held"}[way.way]
+    server.set_tags(candidate, {versions.STATE_TAG: state})
+    decided = ReleaseDecision(
+        verdict=kept.verdict,
+        reasons=[*kept.reasons, *filter(None, [way.why])],
+        released=way.way == "release",
+        **about,
+        evaluation_digest=digest,
+        after=kept.after,
+        ask=way.way == "ask",
+        request=request,
+    )
+    if decided.ask:
+        from nightshift.orchestration.release_request import request_text
+
+        said = {"verdict": kept.verdict, "reasons": kept.reasons, "returns": returns}
+        wish = (form.by, form.reason) if form.reason else None
+        decided.subject, decided.body = request_text(
+            app, ledger, server, scores, candidate=candidate, champion=champion, wish=wish, **said
+        )
+    return decided
+
+
+def _candidate(server: Mlflow, name: str, version: int | None) -> Registered | None:
+    """The version that the form names, or the newest candidate; None where there is none yet.
+
+    :raises BadInput: there is no such version.
+    """
+    if version is None:
+        return server.with_alias(name, versions.CANDIDATE)
+    found = server.version_of(name, str(version))
+    if found is None:
+        raise BadInput(f"{name} has no version {version} in the registry")
+    return found
+
+
+def _about(candidate: Registered, champion: Registered | None) -> dict[str, Any]:
+    return {
+        "version": candidate.version,
+        "model_digest": candidate.digest,
+        "champion_digest": champion.digest if champion else None,
+    }
+
+
+def _nothing(reason: str) -> ReleaseDecision:
+    return ReleaseDecision(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])

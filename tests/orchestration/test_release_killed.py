@@ -1,0 +1,83 @@
+"""A release that is killed before or after any of its writes, to storage or to MLflow, ends as if it had not been."""
+
+from datetime import UTC, datetime
+
+import pytest
+from mlflow import MlflowClient
+from release_tasks import registered
+from upath import UPath
+
+from nightshift.ledger import gate_records as records_of_gates
+from nightshift.ledger import store
+from nightshift.registry.rest import Mlflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shown")]
+MOST_WRITES = 60
+
+
+class Killer:
+    """Kills at the n-th write: `before` it, or else when it has been done; counts the writes."""
+
+    def __init__(self, monkeypatch):
+        self.left, self.before, self.count = 0, False, 0
+        self._around(monkeypatch, Mlflow, "_post")
+        self._around(monkeypatch, store, "create")
+        self._around(monkeypatch, records_of_gates, "create")
+
+    def _around(self, monkeypatch, place, name):
+        write = getattr(place, name)
+
+        def written(*given):
+            self.count += 1
+            self.left -= 1
+            if self.left == 0 and self.before:
+                raise KeyboardInterrupt
+            done = write(*given)
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return done
+
+        monkeypatch.setattr(place, name, written)
+
+
+def start_over(app):
+    """As before the first release: no ledger, and no alias."""
+    ledger, client = UPath(app.storage).joinpath(app.name, "ledger"), MlflowClient()
+    if ledger.exists():
+        ledger.fs.rm(ledger.path, recursive=True)
+    client.delete_registered_model_alias(app.name, "champion")
+    for tag in ("release", "release_number", "approval"):
+        if tag in app.tags("1"):
+            client.delete_model_version_tag(app.name, "1", f"nightshift.{tag}")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("required", ["never", "always"])
+def test_killed_at_any_write_it_goes_on(judged, progress, monkeypatch, required, before):
+    app = registered(judged(), progress, required)
+    killer = Killer(monkeypatch)
+    for number in range(1, MOST_WRITES):
+        killer.left, killer.before, killer.count = number, before, 0
+        decision, kills = None, 0
+        while True:
+            try:
+                decision = decision or app.ask()
+                answer = {"answer": "approved", "by": "alice", "answered": datetime.now(UTC)} if decision.ask else {}
+                moved = app.promote(decision, **answer)
+                break
+            except KeyboardInterrupt:
+                kills += 1
+        assert (moved["version"], app.champion, app.released) == ("1", "1", ["1"]), f"killed at write {number}"
+        tags = app.tags("1")
+        assert (tags["release"], tags["release_number"]) == ("released", "1")
+        released = [record.person for record in app.gate_records() if record.released]
+        assert released == ([None] if required == "never" else ["alice"])
+        if required == "always":
+            assert tags["approval"] == "approved"
+            assert [one.answer for one in app.ledger.answers(app.ledger.requests()).values()].count("approved") == 1
+        if not kills:
+            break
+        start_over(app)
+    assert not kills, "it has more writes than the test expects"
+    assert number > 6
