@@ -12,6 +12,7 @@ PACKAGE = PROJECT / "include" / "nightshift"
 KNOW_EACH_OTHER = {frozenset({"evaluation", "inference"})}
 BELOW_ALL = {"errors", "verdict", "shown", "code_version"}
 ON_AIRFLOW = {"orchestration", "dashboard", "access", "stack", "alerts"}
+BELOW_JOBS = ("training", "inference", "evaluation", "monitoring", "data", "registry", "storage", "settings")
 HEAVY = {"torch", "transformers", "deepspeed", "mlflow", "evidently", "great_expectations", "pandas", "numpy", "duckdb"}
 
 
@@ -63,3 +64,30 @@ def test_what_airflow_parses_and_runs_in_its_workers_loads_no_heavy_library():
         if name.split(".")[0] in HEAVY
     }
     assert not heavy
+
+
+def test_jobs_and_what_they_are_made_of_only_read_the_ledger_and_know_nothing_of_the_audit_log():
+    """Light tasks of the worker write both; so the identity of jobs needs no right to."""
+    reads = {"nightshift.ledger.store": {"Ledger"}, "nightshift.ledger.releases": {"moved_by_hand"}}
+    files = [file for name in ("jobs", *BELOW_JOBS) for file in (PACKAGE / name).rglob("*.py")]
+    assert len(files) > 100
+    found = {(file.name, one) for file in files for one in _of_the_ledger(file, reads)}
+    assert not found
+
+
+def _of_the_ledger(file, reads):
+    """What a file imports of the ledger and the audit log beside records and what reads, and its writes to a ledger."""
+    tree = ast.parse(file.read_text())
+    knows = False
+    for node in ast.walk(tree):
+        module = node.module if isinstance(node, ast.ImportFrom) and node.module else ""
+        if module.startswith("nightshift.audit"):
+            yield module
+        if module.startswith("nightshift.ledger") and module != "nightshift.ledger.records":
+            knows = True
+            yield from (f"{module}.{name.name}" for name in node.names if name.name not in reads.get(module, ()))
+    if knows:
+        calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+        yield from (
+            call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in {"create", "replace"}
+        )

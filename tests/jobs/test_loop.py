@@ -43,7 +43,17 @@ class Loop:
         self.releases = Releases(self)
 
     def run(self, job, **arguments):
-        return job.run(job.Spec(application=self.application, storage=self.storage, **arguments), self._progress)
+        """Run a job, which leaves the ledger and the audit log as they are."""
+        before = self.written_by_tasks()
+        result = job.run(job.Spec(application=self.application, storage=self.storage, **arguments), self._progress)
+        assert self.written_by_tasks() == before, f"{job.__name__} wrote what only tasks in the worker write"
+        return result
+
+    def written_by_tasks(self):
+        """When each record of the ledger and file of the audit log was written."""
+        root = Path(UPath(self.storage).path)
+        found = (path for pattern in ("audit/**/*", "*/ledger/**/*") for path in root.glob(pattern))
+        return {path: path.stat().st_mtime_ns for path in found}
 
     def ingested(self, day):
         start = datetime.fromisoformat(day).replace(tzinfo=UTC)
