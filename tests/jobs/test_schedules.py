@@ -84,7 +84,7 @@ class Place:
         self.run(score, **prompts, responses=said.responses, model=said.model, model_digest=said.model_digest)
         (judged,) = self.run(drift).nights
         night = history.published(judged.report)
-        return made, judged, orders.evaluate(self.app, self.storage, night, datetime.now(UTC))
+        return made, judged, orders.evaluate(self.app, Ledger(self.storage, self.app.name), night, datetime.now(UTC))
 
 
 @pytest.fixture(params=[HOURLY, WEEKLY], ids=["hourly", "weekly"])
@@ -94,7 +94,7 @@ def place(request, storage, tmp_path, progress, tiny_models, mlflow_store, monke
     apps.mkdir()
     lines = APPLICATION.format(schedule=schedule, start=start, model=tiny_models.random, folder=tmp_path)
     (apps / f"{name}.yaml").write_text(lines)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(apps))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     intervals = list(islice(scheduled(DagBag(DAG).dags[f"{name}_ingest"]), len(lengths)))
     assert [(interval.end - interval.start) / timedelta(hours=1) for interval in intervals] == lengths
     return Place(load_application(name), intervals, storage, tmp_path, progress)
@@ -124,7 +124,7 @@ def test_every_interval_is_answered_once_and_the_policy_counts_intervals(place, 
         place.deliver(interval)
         made.append(place.ingest(interval))
     champion = first_champion(place, publish_model, tiny_models)
-    assert history.new_examples(place.storage, place.app.name, champion) == 0
+    assert history.new_examples(place.ledger, champion) == 0
 
     answered = [place.answer(interval, new=number >= QUIET_ONES) for number, interval in enumerate(intervals[LEARNED:])]
     made += [one[0] for one in answered]
@@ -154,7 +154,7 @@ def test_every_interval_is_answered_once_and_the_policy_counts_intervals(place, 
 
 
 def first_champion(place, publish_model, tiny_models):
-    """Judge a model that learned nothing, and make it the champion; returns its digest."""
+    """Judge a model that learned nothing, and make it the champion; returns its release."""
     made = place.run(snapshot)
     at = {"snapshot": made.snapshot, "digest": made.digest}
     parent = Parent(uri=made.snapshot, digest=made.digest)
@@ -163,5 +163,8 @@ def first_champion(place, publish_model, tiny_models):
     judged = place.run(evaluate, **at, **model, base_model=place.app.base_model)
     crown(place.app.name, manifest.digest, str(partition))
     place.run(reference, **at, **model, evaluation=judged.evaluation, evaluation_digest=judged.digest)
-    place.ledger.create(Release(number=1, model_digest=manifest.digest, version="1", released=datetime.now(UTC)))
-    return manifest.digest
+    release = Release(
+        number=1, model_digest=manifest.digest, model=str(partition), version="1", released=datetime.now(UTC)
+    )
+    place.ledger.create(release)
+    return release

@@ -7,8 +7,8 @@ from mlflow import MlflowClient
 from release_tasks import registered
 from upath import UPath
 
-from nightshift.ledger import gate_records as records_of_gates
 from nightshift.ledger import store
+from nightshift.ledger.store import Ledger
 from nightshift.registry.rest import Mlflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shown")]
@@ -22,7 +22,7 @@ class Killer:
         self.left, self.before, self.count = 0, False, 0
         self._around(monkeypatch, Mlflow, "_post")
         self._around(monkeypatch, store, "create")
-        self._around(monkeypatch, records_of_gates, "create")
+        self._around(monkeypatch, store, "announce")
 
     def _around(self, monkeypatch, place, name):
         write = getattr(place, name)
@@ -45,6 +45,7 @@ def start_over(app):
     ledger, client = UPath(app.storage).joinpath(app.name, "ledger"), MlflowClient()
     if ledger.exists():
         ledger.fs.rm(ledger.path, recursive=True)
+    app.ledger = Ledger(app.storage, app.name)  # the one before remembers
     client.delete_registered_model_alias(app.name, "champion")
     for tag in ("release", "release_number", "approval"):
         if tag in app.tags("1"):
