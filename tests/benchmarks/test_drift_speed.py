@@ -116,7 +116,7 @@ def judge_arrays(folder, rows):
     from scipy.spatial.distance import jensenshannon
     from scipy.stats import wasserstein_distance
 
-    from nightshift.monitoring.effects import SMALLEST_SCORE_DEVIATION
+    from nightshift.settings.metrics import SMALLEST_SCORE_DEVIATION
 
     yield
     effects = {}

@@ -38,7 +38,7 @@ def test_the_distance_of_counts_is_exact():
 def test_a_shift_of_the_mean_by_a_fifth_of_the_deviation_is_a_fifth():
     reference = np.random.default_rng(6).normal(50, 10, 50_000)
     one = histogram(reference)
-    assert distance(reference + 2, reference) / unit("prompt_characters", one) == pytest.approx(0.2, abs=0.002)
+    assert distance(reference + 2, reference) / unit(Metric.PROMPT_CHARACTERS, one) == pytest.approx(0.2, abs=0.002)
 
 
 def test_the_distance_of_categories_is_that_of_scipy():
@@ -59,11 +59,11 @@ def test_nothing_in_common_is_one_and_the_same_is_nought():
 
 def test_a_column_that_was_constant_and_changes_is_a_large_effect():
     reference = histogram(np.full(1_000, 12.0))
-    assert distance(np.full(300, 13.0), np.full(1_000, 12.0)) / unit("prompt_tokens", reference) > 5
+    assert distance(np.full(300, 13.0), np.full(1_000, 12.0)) / unit(Metric.PROMPT_TOKENS, reference) > 5
 
 
 def test_one_invalid_answer_in_a_hundred_is_no_large_effect():
     reference, night = np.ones(1_000), np.repeat([0.0, 1.0], [1, 99])
     assert distance(night, reference) / unit(Metric.VALID, histogram(reference)) == pytest.approx(0.1)
     # Directions of an embedding have small units of their own.
-    assert unit("prompt_embedding/3", histogram(np.random.default_rng(8).normal(0, 0.01, 1_000))) < 0.02
+    assert unit(Metric.PROMPT_EMBEDDING, histogram(np.random.default_rng(8).normal(0, 0.01, 1_000))) < 0.02

@@ -10,7 +10,7 @@ from nightshift.dashboard.mlflow_rest import thinned
 from nightshift.dashboard.nights import Effect, JudgedNight, start_of
 from nightshift.ledger.records import Monitor
 from nightshift.monitoring.wording import number
-from nightshift.settings.metrics import Metric
+from nightshift.settings.metrics import BUILT_IN
 from nightshift.shown import shown
 
 POINTS = 120  # of a curve: as many as a line on a page can show
@@ -76,7 +76,7 @@ def points(curve: Sequence[tuple[int, float]]) -> list[Row]:
 
 def metric_label(name: str) -> str:
     """Return what a metric is called on pages; a bias measure is called what it is."""
-    return Metric(name).label if name in set(Metric) else name.replace("_", " ")
+    return next((metric.label for metric in BUILT_IN if metric == name), name.replace("_", " "))
 
 
 def _drift_cells(night: JudgedNight, effect: Effect | None) -> list[Cell]:

@@ -40,7 +40,7 @@ def compare(
     :param least_effect: below this effect it is not asked what chance gives, which takes most of the time.
     """
     names = [str(metric)]
-    if metric is Metric.PROMPT_EMBEDDING:
+    if metric == Metric.PROMPT_EMBEDDING:
         names = [name for name in reference.metrics(segment) if name.startswith(f"{metric}/")]
     pairs = [(profile.get(name, segment), reference.get(name, segment)) for name in names]
     rows = min((_rows(night) for night, _ in pairs), default=0)
@@ -48,7 +48,7 @@ def compare(
     if min(rows, reference_rows) < max(min_rows, 1):
         return Comparison(metric, rows, reference_rows)
     seed = f"{segment}/{metric}/{rows}/{reference_rows}"
-    found = [_Distance.between(name, night, other) for name, (night, other) in zip(names, pairs, strict=True)]
+    found = [_Distance.between(metric, night, other) for night, other in pairs]
     effect = sum(one.effect for one in found) / len(found)
     chance = None
     if effect >= least_effect:
@@ -73,17 +73,17 @@ class _Distance:
     words: str
 
     @classmethod
-    def between(cls, name: str, night: Distribution | None, reference: Distribution | None) -> _Distance:
+    def between(cls, metric: Metric, night: Distribution | None, reference: Distribution | None) -> _Distance:
         if isinstance(night, Numbers) and isinstance(reference, Numbers):
             values, counts = side_by_side(night, reference)
-            scale = unit(name, reference)
+            scale = unit(metric, reference)
             effect = float(wasserstein(values, counts[0], counts[1])) / scale
             return cls(effect, counts, values, scale, numbers_in_words(night, reference))
         if isinstance(night, Categories) and isinstance(reference, Categories):
             _, counts = named_side_by_side(night, reference)
             effect = float(jensen_shannon(counts[0], counts[1]))
             return cls(effect, counts, None, 1.0, categories_in_words(night, reference))
-        raise TypeError(f"{name}: numbers on one side and categories on the other cannot be compared")
+        raise TypeError(f"{metric}: numbers on one side and categories on the other cannot be compared")
 
     def chance(self, seed: str) -> Chance:
         if self.values is None:

@@ -18,18 +18,14 @@ from nightshift.monitoring.cells import Counts, Floats, Numbers, centres, tally
 from nightshift.monitoring.counting import Categories
 from nightshift.settings.metrics import Metric
 
-# Shares, probabilities and scores: a reference whose values hardly differ must not make a trifle look large. With a
-# hundredth of the answers invalid, where all were valid, the effect is 0.1.
-SMALLEST_SCORE_DEVIATION = 0.1
 SMALLEST_DEVIATION_TO_MEAN = 0.01
 _TINY = 1e-9
-_SCORES = frozenset(metric for metric in Metric if metric.group in {"scores", "quality"})
 
 
-def unit(metric: str, reference: Numbers) -> float:
+def unit(metric: Metric, reference: Numbers) -> float:
     """Return what the distance of a metric is divided by: the reference's standard deviation, kept off zero."""
-    if metric in _SCORES:
-        return max(reference.deviation, SMALLEST_SCORE_DEVIATION)
+    if metric.smallest_deviation:
+        return max(reference.deviation, metric.smallest_deviation)
     return max(reference.deviation, SMALLEST_DEVIATION_TO_MEAN * abs(reference.mean), _TINY)
 
 

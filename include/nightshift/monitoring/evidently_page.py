@@ -21,7 +21,7 @@ import pyarrow as pa
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from nightshift.settings.metrics import CATEGORICAL, Metric
+from nightshift.settings.metrics import Metric
 from nightshift.settings.policies import Drift
 from nightshift.shown import shown
 
@@ -49,7 +49,7 @@ def compare_samples(
     columns = [name for name in frames[0] if _tells(*(frame[name].dropna().unique() for frame in frames))]
     if not columns:
         raise ValueError("night and reference share no column that differs between rows")
-    categorical = [metric.label for metric in CATEGORICAL if metric.label in columns]
+    categorical = [metric.label for metric in metrics if metric.categorical and metric.label in columns]
     definition = DataDefinition(
         numerical_columns=[name for name in columns if name not in categorical], categorical_columns=categorical
     )
@@ -87,7 +87,7 @@ def _frame(table: pa.Table, metrics: list[Metric]) -> pd.DataFrame:
     columns = {}
     for metric in metrics:
         values = table[metric].to_pandas()
-        if metric in CATEGORICAL:
+        if metric.categorical:
             columns[metric.label] = values.map(
                 lambda value: None if value is None else shown(value, CATEGORY_CHARACTERS).translate(_HARMLESS)
             )

@@ -18,11 +18,10 @@ import pyarrow.parquet as pq
 from nightshift.data.interactions import SCORES, UNSCORED, Unscored
 from nightshift.monitoring.cells import Numbers, histogram
 from nightshift.monitoring.counting import ALL_ROWS
-from nightshift.monitoring.effects import SMALLEST_SCORE_DEVIATION
 from nightshift.monitoring.profiles import Profile, read_batches
 from nightshift.monitoring.significance import chance_of_numbers, q_values
 from nightshift.monitoring.wording import share
-from nightshift.settings.metrics import Metric
+from nightshift.settings.metrics import BUILT_IN, SMALLEST_SCORE_DEVIATION, Metric
 from nightshift.settings.policies import Drift
 
 
@@ -109,7 +108,7 @@ def _growing_failures(profile: Profile, reference: Profile, min_rows: int) -> di
     the metrics' own changes; a smaller share than in the reference has the p-value 1.
     """
     found, p_values, excesses = [], [], []
-    for metric in map(Metric, SCORES):
+    for metric in (metric for metric in BUILT_IN if metric in SCORES):
         scored, failed = _rows(profile, metric), _rows(profile, f"{metric}/{Unscored.FAILED}")
         before, failed_before = _rows(reference, metric), _rows(reference, f"{metric}/{Unscored.FAILED}")
         rows, reference_rows = scored + failed, before + failed_before

@@ -20,7 +20,7 @@ from nightshift.data.interactions import INTERACTION_SCHEMA
 from nightshift.monitoring.failures import count_failures
 from nightshift.monitoring.profiles import Profile, merge, profile_of, read_batches
 from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics
-from nightshift.settings.metrics import Metric
+from nightshift.settings.metrics import BUILT_IN, Metric
 
 SAMPLE = "sample.parquet"
 PROFILE_VERSION = 2  # of what is measured of a partition; another one measures it anew
@@ -30,7 +30,7 @@ NOVEL_ROWS = 200  # with the largest novelty that are kept to be shown
 SHOWN_CHARACTERS = 1_000  # of a prompt or response that samples keep
 BATCH_ROWS = 8_192  # with their texts in memory at once
 
-COLUMNS = [metric for metric in Metric if metric in INTERACTION_SCHEMA.names]
+COLUMNS = [metric for metric in BUILT_IN if metric in INTERACTION_SCHEMA.names]
 INPUTS = [metric for metric in COLUMNS if metric.group == "inputs"]
 OUTPUTS = [metric for metric in COLUMNS if metric.group != "inputs"]
 EMBEDDING = [f"{Metric.PROMPT_EMBEDDING}/{direction}" for direction in range(DIRECTIONS)]

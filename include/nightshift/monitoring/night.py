@@ -112,13 +112,13 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
         facts = {
             **_facts(bench, due.night.key, verdict.verdict, verdict.reasons),
             "rows": profile.rows(),
-            "failing": [metric.value for metric in verdict.failing],
+            "failing": list(map(str, verdict.failing)),
             "kinds": [kind.value for kind in verdict.kinds],
-            "worst": verdict.worst.value if verdict.worst else None,
+            "worst": str(verdict.worst) if verdict.worst else None,
             "worst_segment": phrase(verdict.worst_segment) if verdict.worst_segment else None,
             "interactions": str(due.night.partition),
         }
-        effects = {f"effect/{one.metric.value}": one.effect for one in verdict.metrics}
+        effects = {f"effect/{one.metric}": one.effect for one in verdict.metrics}
         facts["run_url"] = _log(bench, partition, facts, effects, folder)
         manifest = publish(
             partition,

@@ -13,7 +13,7 @@ from nightshift.monitoring.profiles import ALL_ROWS, Profile
 from nightshift.monitoring.significance import q_values
 from nightshift.monitoring.wording import clean, number
 from nightshift.settings.fields import Model
-from nightshift.settings.metrics import DriftKind, Metric
+from nightshift.settings.metrics import BUILT_IN, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict, worst
 
@@ -166,7 +166,7 @@ def _judge(
             min_rows=policy.min_rows, least_effect=floors(policy, metric)[0] if quick else 0.0,
         ))
         for segment in segments
-        for metric in Metric
+        for metric in BUILT_IN
         if policy.metrics.get(metric) != 0
     ]  # fmt: skip
     enough = [min(one.rows, one.reference_rows) >= policy.min_rows for _, one in compared]

@@ -10,17 +10,19 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.fields import Model, Name, Share
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import Judge
+from nightshift.settings.metrics import Metric
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
+from nightshift.settings.scorers import Scorers, wrong_names
 
 
 class Prompt(Model):
@@ -164,6 +166,7 @@ class Application(Model):
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
+    scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
@@ -199,6 +202,16 @@ class Application(Model):
             first = begin.astimezone(self.zone).date()
         last = f", and the last on {self.end} or before (`end`)" if self.end else ""
         raise ValueError(f"{typed} means an interval {of}without data: the first begins {first}{last}")
+
+    @property
+    def own_metrics(self) -> list[Metric]:
+        """The metrics of the team's own scorers."""
+        return [scorer.metric(name) for name, scorer in self.scorers.items()]
+
+    @property
+    def made_by_own_scorers(self) -> dict[str, Any]:
+        """What determines the values of own scorers, as an input of what is made with them; empty without any."""
+        return {"scorers": {name: scorer.made_by for name, scorer in self.scorers.items()}} if self.scorers else {}
 
     @property
     def zone(self) -> tzinfo:
@@ -241,6 +254,12 @@ class Application(Model):
                     f"{same[0]}: those from {twice[0][0]:%H:%M} and {twice[1][0]:%H:%M} UTC; put the offset from UTC into "
                     "the name, as in {start:%Y-%m-%dT%H%z}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _names_metrics_that_are_there(self) -> Self:
+        if problems := wrong_names(self.scorers, self.drift.metrics):
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self
 
 

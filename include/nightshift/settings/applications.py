@@ -20,6 +20,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
 from nightshift.settings.project import PACKAGE, project_folder
+from nightshift.settings.scorers import PROJECT
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
 
@@ -205,7 +206,7 @@ def _check(model: type[FileModel], path: Path, fields: Any) -> FileModel:
     if isinstance(fields, dict):
         fields = {**fields, "name": path.stem}
     try:
-        checked = model.model_validate(fields)
+        checked = model.model_validate(fields, context={PROJECT: project_folder()})
         errors = []
     except ValidationError as error:
         errors = error.errors()

@@ -1,48 +1,113 @@
-"""The names of what is measured each night: one enum for profiles, verdicts, policies, alerts and pages."""
+"""What is measured each night: names with their groups and labels, for profiles, verdicts, policies, alerts and pages."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from pydantic_core import core_schema
+
+Group = Literal["inputs", "outputs", "scores", "quality"]
+
+# A reference whose scores hardly differ must not make a trifle look large. With a hundredth of the answers invalid, where
+# all were valid, the effect is 0.1.
+SMALLEST_SCORE_DEVIATION = 0.1
 
 
-class Metric(StrEnum):
-    """A measured column. Where an interactions partition has a column of this name, it is that column."""
+class Metric(str):
+    """A measured column, equal to its name: one of `BUILT_IN`, or that of a team's own scorer (scorers.py).
 
-    PROMPT_CHARACTERS = "prompt_characters"
-    PROMPT_TOKENS = "prompt_tokens"
-    PROMPT_LANGUAGE = "prompt_language"
-    PROMPT_TOPIC = "prompt_topic"  # of the reference's topics, the nearest
-    PROMPT_NOVELTY = "prompt_novelty"  # distance to that topic's centre: 0 (the same) to 2
-    PROMPT_EMBEDDING = "prompt_embedding"  # all directions of the embedding space
-    RESPONSE_CHARACTERS = "response_characters"
-    RESPONSE_TOKENS = "response_tokens"
-    RESPONSE_LANGUAGE = "response_language"
-    FINISH_REASON = "finish_reason"
-    VALID = "valid"  # 0 or 1: the response has the format that the application asks for
-    REFUSAL = "refusal"  # probability, 0 to 1
-    TOXICITY = "toxicity"  # probability, 0 to 1
-    SENTIMENT = "sentiment"  # -1 to 1
-    PII = "pii"  # items of personal data in the response
-    GROUNDEDNESS = "groundedness"  # share of the response's content words that the context has, 0 to 1
-    JUDGE = "judge"  # an LLM judge's score, 0 to 1
-    EXACT_MATCH = "exact_match"  # 0 or 1, where a reference answer is known
-    ROUGE_L = "rouge_l"  # 0 to 1, where a reference answer is known
+    Where an interactions partition has a column of this name, it is that column.
 
-    @property
-    def group(self) -> str:
-        """Where a person looks for it: inputs, outputs, scores or quality."""
-        if self.startswith("prompt_"):
-            return "inputs"
-        if self in {Metric.EXACT_MATCH, Metric.ROUGE_L, Metric.JUDGE}:
-            return "quality"
-        if self.startswith("response_") or self is Metric.FINISH_REASON:
-            return "outputs"
-        return "scores"
+    :param group: where a person looks for it, and which kind of drift its moves are (monitoring/drift_kinds.py).
+    :param label: as a person reads it; "": the name with spaces.
+    :param categorical: its values are names, not numbers.
+    :param smallest_deviation: what the reference's standard deviation counts as at least, when effects are in units of it.
+    """
 
-    @property
-    def label(self) -> str:
-        """As a person reads it: `prompt characters`, `exact match`, `PII items`."""
-        return {Metric.PII: "PII items", Metric.ROUGE_L: "ROUGE-L"}.get(self, self.replace("_", " "))
+    __slots__ = ("categorical", "group", "label", "smallest_deviation")
+    group: Group
+    label: str
+    categorical: bool
+    smallest_deviation: float
+
+    PROMPT_CHARACTERS: ClassVar[Metric]
+    PROMPT_TOKENS: ClassVar[Metric]
+    PROMPT_LANGUAGE: ClassVar[Metric]
+    PROMPT_TOPIC: ClassVar[Metric]  # of the reference's topics, the nearest
+    PROMPT_NOVELTY: ClassVar[Metric]  # distance to that topic's centre: 0 (the same) to 2
+    PROMPT_EMBEDDING: ClassVar[Metric]  # all directions of the embedding space
+    RESPONSE_CHARACTERS: ClassVar[Metric]
+    RESPONSE_TOKENS: ClassVar[Metric]
+    RESPONSE_LANGUAGE: ClassVar[Metric]
+    FINISH_REASON: ClassVar[Metric]
+    VALID: ClassVar[Metric]  # 0 or 1: the response has the format that the application asks for
+    REFUSAL: ClassVar[Metric]  # probability, 0 to 1
+    TOXICITY: ClassVar[Metric]  # probability, 0 to 1
+    SENTIMENT: ClassVar[Metric]  # -1 to 1
+    PII: ClassVar[Metric]  # items of personal data in the response
+    GROUNDEDNESS: ClassVar[Metric]  # share of the response's content words that the context has, 0 to 1
+    JUDGE: ClassVar[Metric]  # an LLM judge's score, 0 to 1
+    EXACT_MATCH: ClassVar[Metric]  # 0 or 1, where a reference answer is known
+    ROUGE_L: ClassVar[Metric]  # 0 to 1, where a reference answer is known
+
+    def __new__(
+        cls,
+        name: str,
+        group: Group = "scores",
+        label: str = "",
+        *,
+        categorical: bool = False,
+        smallest_deviation: float = 0.0,
+    ) -> Metric:
+        metric = super().__new__(cls, name)
+        metric.group = group
+        metric.label = label or name.replace("_", " ")
+        metric.categorical = categorical
+        metric.smallest_deviation = smallest_deviation
+        return metric
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._of_name)
+
+    @classmethod
+    def _of_name(cls, value: Any) -> Metric:
+        """A metric that was stored by its name; of an own one, only its application's file knows the group and label."""
+        if isinstance(value, Metric):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("is no name of a metric")  # noqa: TRY004  (pydantic reports ValueErrors)
+        return next((metric for metric in BUILT_IN if metric == value), cls(value))
+
+
+def _score(name: str, group: Group = "scores", label: str = "") -> Metric:
+    return Metric(name, group, label, smallest_deviation=SMALLEST_SCORE_DEVIATION)
+
+
+BUILT_IN = (
+    Metric("prompt_characters", "inputs"),
+    Metric("prompt_tokens", "inputs"),
+    Metric("prompt_language", "inputs", categorical=True),
+    Metric("prompt_topic", "inputs", categorical=True),
+    Metric("prompt_novelty", "inputs"),
+    Metric("prompt_embedding", "inputs"),
+    Metric("response_characters", "outputs"),
+    Metric("response_tokens", "outputs"),
+    Metric("response_language", "outputs", categorical=True),
+    Metric("finish_reason", "outputs", categorical=True),
+    _score("valid"),
+    _score("refusal"),
+    _score("toxicity"),
+    _score("sentiment"),
+    _score("pii", label="PII items"),
+    _score("groundedness"),
+    _score("judge", "quality"),
+    _score("exact_match", "quality"),
+    _score("rouge_l", "quality", "ROUGE-L"),
+)
+for _metric in BUILT_IN:
+    setattr(Metric, _metric.upper(), _metric)
 
 
 class DriftKind(StrEnum):
@@ -53,4 +118,4 @@ class DriftKind(StrEnum):
     CONCEPT = "concept drift"
 
 
-CATEGORICAL = frozenset({Metric.PROMPT_LANGUAGE, Metric.PROMPT_TOPIC, Metric.RESPONSE_LANGUAGE, Metric.FINISH_REASON})
+CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)

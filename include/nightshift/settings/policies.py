@@ -7,7 +7,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from nightshift.settings.fields import Model, Share
-from nightshift.settings.metrics import Metric
 
 
 class Inference(Model):
@@ -37,7 +36,9 @@ class Drift(Model):
     min_rows: int = Field(100, ge=20, description="fewer rows than this: INSUFFICIENT_DATA")
     warn: float = Field(0.1, gt=0, description="effect size from which a metric is WARN")
     fail: float = Field(0.2, gt=0, description="effect size from which a metric is FAIL")
-    metrics: dict[Metric, float] = Field({}, description="another `fail` floor for single metrics; 0 ignores a metric")
+    metrics: dict[str, float] = Field(
+        {}, description="another `fail` floor for single metrics, also of own scorers; 0 ignores a metric"
+    )
     significance: float = Field(
         0.01, gt=0, le=0.2, description="false discovery rate over all metrics of a night (Benjamini-Hochberg)"
     )

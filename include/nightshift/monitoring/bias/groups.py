@@ -59,7 +59,7 @@ def group_findings(file: Path, segments: Sequence[str], min_group: int) -> list[
             if not own.n:
                 continue
             finding = Finding(
-                section="outputs", dimension=group.dimension, group=group.name, other=group.other, metric=metric.value,
+                section="outputs", dimension=group.dimension, group=group.name, other=group.other, metric=metric,
                 n=own.n, n_other=others.n,
             )  # fmt: skip
             if min(own.n, others.n) >= min_group:
@@ -74,7 +74,7 @@ def _groups(file: Path, segments: Sequence[str]) -> Iterator[Group]:
     ranks = _ranks(file)
     values: dict[tuple[str, str], dict[Metric, Sums]] = defaultdict(dict)
     named: dict[tuple[str, str], tuple[dict[Metric, Sums], dict[Metric, Sums]]] = defaultdict(lambda: ({}, {}))
-    columns = ["metadata", "prompt", "prompt_language", *(metric.value for metric in MEASURED)]
+    columns = ["metadata", "prompt", "prompt_language", *MEASURED]
     for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=columns):
         scores = {metric: _scores(batch, metric, ranks) for metric in MEASURED}
         for dimension, column in _segments(batch, segments):
@@ -110,8 +110,8 @@ def _segment_groups(dimension: str, groups: dict[str, dict[Metric, Sums]]) -> It
 def _segments(batch: pa.RecordBatch, segments: Sequence[str]) -> Iterator[tuple[str, pa.Array]]:
     for key in segments:
         yield key, pc.map_lookup(batch.column("metadata"), pa.scalar(key), "first")
-    if Metric.PROMPT_LANGUAGE.value not in segments:
-        yield Metric.PROMPT_LANGUAGE.value, batch.column("prompt_language")
+    if Metric.PROMPT_LANGUAGE not in segments:
+        yield Metric.PROMPT_LANGUAGE, batch.column("prompt_language")
 
 
 def _add_values(
@@ -139,7 +139,7 @@ def _add(sums: dict[Metric, Sums], scores: dict[Metric, Values], mask: np.ndarra
 
 def _scores(batch: pa.RecordBatch, metric: Metric, ranks: Values) -> Values:
     """A metric's values between 0 and 1; NaN where it is not known."""
-    column = batch.column(metric.value)
+    column = batch.column(metric)
     if metric is LENGTH:
         return np.asarray(ranks[column.to_numpy(zero_copy_only=False)], np.float64)
     numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -149,7 +149,7 @@ def _scores(batch: pa.RecordBatch, metric: Metric, ranks: Values) -> Values:
 def _ranks(file: Path) -> Values:
     """For each length in characters, the share of the night's responses that are shorter, and half of those as long."""
     counts = np.zeros(1, np.int64)
-    for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=[LENGTH.value]):
+    for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=[LENGTH]):
         new = np.bincount(batch.column(0).to_numpy(zero_copy_only=False))
         if len(new) > len(counts):
             counts, new = new, counts
