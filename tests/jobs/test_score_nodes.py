@@ -10,12 +10,21 @@ from nightshift.errors import BadEnvironment, Preempted
 from nightshift.inference import night, scoring, sharing
 from nightshift.jobs import ingest, score
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.module_file import function_digest
 from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow
 NODES = 3
 ROWS = 115
 JUDGED_ROWS = 30
+OWN_SCORERS = """\
+def opening(rows):
+    return [row["response"].split()[0] for row in rows]
+
+
+def page(rows):
+    return [1 / (int(row["context"].split()[-1]) % 9) if row["reference"] else None for row in rows]  # one in nine fails
+"""
 
 
 def opinion(body):
@@ -26,7 +35,7 @@ def opinion(body):
 
 @pytest.fixture
 def spec(storage, progress, tmp_path, mlflow_store, wordless_model, serve, monkeypatch):  # noqa: PLR0917
-    """A night that was served elsewhere and has a judge; it is read in batches and written in row groups of few rows."""
+    """A night that was served elsewhere, with a judge and own scorers; batches and row groups are of few rows."""
     for module in (night, scoring):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 10)
     monkeypatch.setattr(night, "GROUP_ROWS", 25)
@@ -39,12 +48,20 @@ def spec(storage, progress, tmp_path, mlflow_store, wordless_model, serve, monke
     (tmp_path / "night.csv").write_text("\n".join(["text,said,known,page", *rows]) + "\n")
     columns = {"prompt": "text", "response": "said", "answer": "known", "context": "page"}
     judge = serve(opinion)
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "own.py").write_text(OWN_SCORERS)
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
+    digest = function_digest("own:page", tmp_path)
     application = Application(
         name="shared_" + tmp_path.name.replace("-", "_")[-30:],
         base_model=str(wordless_model),
         sources=[{"uri": "none.csv", "columns": {"prompt": "text"}}],
         traffic={"sources": [{"uri": str(tmp_path / "night.csv"), "columns": columns}]},
         judge={"url": judge.url, "model": "judge-1", "rows_per_night": JUDGED_ROWS, "requests_at_once": 1},
+        scorers={
+            "opening": {"function": "own:opening", "kind": "category", "digest": digest},
+            "page": {"function": "own:page", "digest": digest},
+        },
     )
     interval = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
     common = {"application": application, "storage": storage}

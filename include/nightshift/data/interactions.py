@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import pyarrow as pa
+
+from nightshift.settings.metrics import Metric
 
 INTERACTIONS = "interactions.parquet"
 SCORES_VERSION = 2  # raised when the same responses would be scored in another way, so that they are scored again
@@ -16,8 +19,8 @@ class Unscored(StrEnum):
     """Why a row has no value of a score."""
 
     NOT_SAMPLED = "not_sampled"  # the judge is shown a sample, or there is none
-    NOT_APPLICABLE = "not_applicable"  # no context, no content word, or no reference answer
-    FAILED = "failed"  # the scorer was asked and gave no number
+    NOT_APPLICABLE = "not_applicable"  # no context, no content word, no reference answer, or an own scorer gave None
+    FAILED = "failed"  # the scorer was asked and gave nothing that is a value of it
 
 
 INTERACTION_SCHEMA = pa.schema(
@@ -42,9 +45,17 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("response_characters", pa.int32(), nullable=False),
         pa.field("response_tokens", pa.int32(), nullable=False),
         pa.field("response_language", pa.string(), nullable=False),
-        # The scores are those of settings.metrics.Metric; null: none, and `unscored` says why.
+        # The scores are those of settings.metrics; null: none, and `unscored` says why.
         *(pa.field(score, pa.float32()) for score in SCORES),
         # For each score that this row lacks, an Unscored; partitions of before scores version 2 lack this column.
         pa.field(UNSCORED, pa.struct([(score, pa.string()) for score in SCORES])),
     ]
 )
+
+
+def interaction_schema(own: Sequence[Metric]) -> pa.Schema:
+    """Return INTERACTION_SCHEMA with the columns of an application's own scorers, before the reasons, and theirs among them."""
+    *fields, reasons = INTERACTION_SCHEMA
+    values = [pa.field(metric, pa.string() if metric.categorical else pa.float32()) for metric in own]
+    why = pa.struct([*reasons.type, *(pa.field(metric, pa.string()) for metric in own)])
+    return pa.schema([*fields, *values, pa.field(UNSCORED, why)])

@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +26,10 @@ from nightshift.evaluation.groundedness import groundedness
 from nightshift.evaluation.heads import Heads
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.llm_judge import LlmJudge, Question
+from nightshift.evaluation.own_scorers import load_own_scorers
 from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
+from nightshift.settings.project import project_folder
 
 # A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
 # recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4).
@@ -43,6 +45,7 @@ NOT_FOR_EVERY_ROW = {
     "exact_match": Unscored.NOT_APPLICABLE,
     "rouge_l": Unscored.NOT_APPLICABLE,
 }
+OWN_SCORERS_SEE = ("prompt", "response", "context", "reference", "metadata")  # keys of their rows
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +54,14 @@ Value = TypeVar("Value")
 
 
 class Scorers:
-    """All scorers of one application, loaded once.
+    """All scorers of one application, ours and its own, loaded once.
 
     `seconds` holds the processor seconds of each scorer so far, over all threads; refusal and toxicity share theirs, as
     `heads`. `judge` is the LLM judge with its counts, None where the application has none.
 
     :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
     :param night_rows: rows of the whole night, of which the judge is shown a sample; None: its first rows.
-    :raises BadInput: it holds no tokenizer.
+    :raises BadInput: it holds no tokenizer, or a scorer of the application's own cannot be loaded.
     :raises BadEnvironment: the embedder's network does not load.
     """
 
@@ -72,30 +75,35 @@ class Scorers:
         self._format = application.inference.response_format
         self._measures = TextMeasures(tokenizer_folder / "tokenizer.json")
         self._sentiment = SentimentIntensityAnalyzer()
+        self._own = load_own_scorers(application.scorers, project_folder()) if application.scorers else {}
 
-    def score(
+    def score(  # noqa: PLR0917
         self,
         prompts: list[str],
         responses: list[str],
         contexts: list[str | None],
         references: list[str | None],
         finish_reasons: list[str | None],
+        metadata: Sequence[Mapping[str, str] | list[tuple[str, str]]] = (),
     ) -> dict[str, list[Any]]:
         """Return every score as a column: one value for each row, None where it has none.
 
         The column `unscored` says for each row why: score -> an Unscored, None where the score is there. A number that
         is not finite is no score: its scorer failed. All lists are of equal length. Equal texts are scored once.
+
+        :param metadata: of each row, for the application's own scorers; left out: none.
         """
-        columns = self.score_without_judge(prompts, responses, contexts, references, finish_reasons)
+        columns = self.score_without_judge(prompts, responses, contexts, references, finish_reasons, metadata)
         return self.with_judge(columns, prompts, responses, contexts, references)
 
-    def score_without_judge(
+    def score_without_judge(  # noqa: PLR0917
         self,
         prompts: list[str],
         responses: list[str],
         contexts: list[str | None],
         references: list[str | None],
         finish_reasons: list[str | None],
+        metadata: Sequence[Mapping[str, str] | list[tuple[str, str]]] = (),
     ) -> dict[str, list[Any]]:
         """Return every score but the judge's, as :meth:`score` does; they depend on these rows alone.
 
@@ -130,6 +138,8 @@ class Scorers:
         with self._timed("rouge_l"):
             columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
         columns[UNSCORED] = _reasons(columns, len(responses))
+        if self._own:
+            self._add_own(columns, (prompts, responses, contexts, references, metadata or [{}] * len(responses)))
         return columns
 
     def with_judge(
@@ -154,6 +164,15 @@ class Scorers:
         ]
         unscored = [row | {"judge": reason} for row, reason in zip(columns[UNSCORED], reasons, strict=True)]
         return columns | {"judge": judged, UNSCORED: unscored}
+
+    def _add_own(self, columns: dict[str, list[Any]], lists: Sequence[Sequence[Any]]) -> None:
+        """Add the values of the application's own scorers, and why rows have none."""
+        rows = [dict(zip(OWN_SCORERS_SEE, row, strict=True)) for row in zip(*lists, strict=True)]
+        for name, scorer in self._own.items():
+            with self._timed(name):
+                columns[name], reasons = scorer.score(rows)
+            for row, reason in zip(columns[UNSCORED], reasons, strict=True):
+                row[name] = reason
 
     @contextmanager
     def _timed(self, scorer: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.interactions import INTERACTION_SCHEMA, SCORES, UNSCORED
+from nightshift.data.interactions import INTERACTION_SCHEMA, SCORES, UNSCORED, interaction_schema
 from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
 from nightshift.inference.prompts import Prompts
+from nightshift.settings.metrics import Metric
 from nightshift.storage.partition import Manifest, fetch
 
 ROWS_AT_ONCE = 2_000  # read, scored and held
@@ -90,29 +91,32 @@ class InteractionWriter:
     """Writes interactions in row groups that read fast, and counts and averages what goes through.
 
     :param identity: the columns that are the same in every row: who answered, and with which prompt.
+    :param own: the metrics of the application's own scorers.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, str], own: Sequence[Metric] = ()) -> None:
         self.rows = 0
+        self._schema = interaction_schema(own)
+        repetitive = [*REPETITIVE, *map(str, own), *(f"{UNSCORED}.{metric}" for metric in own)]
         self._writer = pq.ParquetWriter(
-            path, INTERACTION_SCHEMA, compression="zstd", use_dictionary=REPETITIVE, write_statistics=["row"]
+            path, self._schema, compression="zstd", use_dictionary=repetitive, write_statistics=["row"]
         )
         self._identity = identity
         self._held: list[pa.Table] = []
         self._reasons: Counter[str] = Counter()
-        self._sums = dict.fromkeys(MEASURED, 0.0)
+        self._sums = dict.fromkeys([*MEASURED, *(str(metric) for metric in own if not metric.categorical)], 0.0)
         self._counts: Counter[str] = Counter()
-        self._unscored: dict[str, Counter[str]] = {score: Counter() for score in SCORES}
+        self._unscored: dict[str, Counter[str]] = {score: Counter() for score in (*SCORES, *map(str, own))}
 
     def write(self, rows: pa.Table, scores: Mapping[str, list[Any]]) -> None:
         """Add rows (as :func:`answered` and :func:`served` yield them) with their scores by name."""
         columns = {name: rows[name] for name in rows.column_names}
         columns |= {name: pa.repeat(value, rows.num_rows) for name, value in self._identity.items()}
         columns |= dict(scores)
-        table = pa.table([_typed(columns[field.name], field.type) for field in INTERACTION_SCHEMA], INTERACTION_SCHEMA)
+        table = pa.table([_typed(columns[field.name], field.type) for field in self._schema], self._schema)
         self.rows += table.num_rows
         self._reasons.update(reason for reason in table["finish_reason"].to_pylist() if reason)
-        for name in MEASURED:
+        for name in self._sums:
             self._sums[name] += pc.sum(table[name].cast(pa.float64())).as_py() or 0.0
             self._counts[name] += table.num_rows - table[name].null_count
         for row in scores[UNSCORED]:
@@ -131,7 +135,7 @@ class InteractionWriter:
     @property
     def means(self) -> dict[str, float]:
         """Mean of every measure and score over the rows that have one; what no row has is left out."""
-        return {name: round(self._sums[name] / self._counts[name], 6) for name in MEASURED if self._counts[name]}
+        return {name: round(total / self._counts[name], 6) for name, total in self._sums.items() if self._counts[name]}
 
     @property
     def unscored(self) -> dict[str, dict[str, int]]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.interactions import INTERACTION_SCHEMA, UNSCORED
+from nightshift.data.interactions import UNSCORED, interaction_schema
 from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.night import ROWS_AT_ONCE, answered, served
 from nightshift.inference.prompts import Prompts, parts_of
@@ -31,7 +31,7 @@ from nightshift.storage.partition import find as find_partition
 SCORES = "scores.parquet"
 # What the scorers are given of a row, in their order; the judge is not told how a response ended.
 JUDGED = ("prompt", "response", "context", "reference")
-SCORED = (*JUDGED, "finish_reason")
+SCORED = (*JUDGED, "finish_reason", "metadata")
 
 Scored = tuple[pa.Table, dict[str, list[Any]]]
 
@@ -119,7 +119,8 @@ class SharedScores:
         folder = scratch(UPath(self.storage))
         try:
             # Its type is given: where no row lacks a score, there is nothing to tell it by.
-            arrays = columns | {UNSCORED: pa.array(columns[UNSCORED], INTERACTION_SCHEMA.field(UNSCORED).type)}
+            reasons = interaction_schema(self.application.own_metrics).field(UNSCORED).type
+            arrays = columns | {UNSCORED: pa.array(columns[UNSCORED], reasons)}
             pq.write_table(pa.table(arrays), folder / SCORES, compression="zstd")
             return publish(
                 self._address(stretch.rows),

@@ -235,6 +235,7 @@ def _score(rows: list[dict[str, Any]], scorers: Any) -> None:
         [None] * len(rows),
         [row["reference"] for row in rows],
         [row["finish_reason"] for row in rows],
+        [row["metadata"] for row in rows],
     )
     for name, values in columns.items():
         for row, value in zip(rows, values, strict=True):

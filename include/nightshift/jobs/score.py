@@ -163,6 +163,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
         "response_format": application.inference.response_format,
         "judge": application.judge.model_dump(mode="json") if application.judge else None,
         "version": SCORES_VERSION,
+        **application.made_by_own_scorers,
     }
 
 
@@ -256,7 +257,7 @@ def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress
     }
     judged: list[float | None] = []
     known: list[float | None] = []
-    with InteractionWriter(output / INTERACTIONS, identity) as writer:
+    with InteractionWriter(output / INTERACTIONS, identity, spec.application.own_metrics) as writer:
         for rows, columns in scored:
             writer.write(rows, columns)
             if scorers.judge:

@@ -1,0 +1,177 @@
+"""Runs a team's own scorers: functions of its project folder that give each response a value.
+
+The module is the team's code and runs with the rights of the job, as its DAGs do with those of Airflow. Only the file
+whose digest the application names is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nightshift.data.interactions import Unscored
+from nightshift.errors import BadInput, JobError
+from nightshift.settings.module_file import module_file
+from nightshift.settings.scorers import Scorer
+from nightshift.shown import shown
+
+LARGEST = 3.4028234e38  # that float32, in which scores are kept, holds
+LONGEST_CATEGORY = 200  # characters, as profiles keep them
+REASON_CHARACTERS = 300
+
+log = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+Value = float | str
+
+
+class OwnScorer:
+    """One scorer of an application, with its function loaded."""
+
+    def __init__(self, name: str, settings: Scorer, function: Callable[[list[dict[str, Any]]], Any]) -> None:
+        self._name, self._settings, self._function = name, settings, function
+
+    def score(self, rows: Sequence[Row]) -> tuple[list[Value | None], list[Unscored | None]]:
+        """Return the value of each row, None where it has none, and why it has none.
+
+        Where the function fails for the whole batch it is asked for each row alone, so that one bad row fails alone.
+
+        :param rows: with `prompt`, `response`, `context`, `reference` and `metadata`.
+        """
+        if not rows:
+            return [], []
+        try:
+            given = self._ask(rows)
+        except JobError:  # SIGTERM raises one, wherever the job is
+            raise
+        except (Exception, SystemExit):
+            given = [self._ask_alone(row) for row in rows]
+        values: list[Value | None] = []
+        reasons: list[Unscored | None] = []
+        failures = []
+        for outcome in map(self._outcome, given):
+            if isinstance(outcome, BaseException):
+                failures.append(outcome)
+                values.append(None)
+                reasons.append(Unscored.FAILED)
+            else:
+                values.append(outcome)
+                reasons.append(Unscored.NOT_APPLICABLE if outcome is None else None)
+        if failures:
+            said = shown(f"{type(failures[0]).__name__}: {failures[0]}", REASON_CHARACTERS)
+            log.warning(
+                "the scorer %s failed on %s of %s rows; on the first: %s", self._name, len(failures), len(rows), said
+            )
+        return values, reasons
+
+    def _ask(self, rows: Sequence[Row]) -> list[Any]:
+        # The function has rows of its own: what it does to them changes nothing for another scorer or try.
+        given = self._function([{**row, "metadata": dict(row["metadata"])} for row in rows])
+        if hasattr(given, "tolist"):  # numpy, pandas
+            given = given.tolist()
+        if not isinstance(given, list | tuple):
+            raise TypeError(f"it returned {type(given).__name__}, not a list")
+        if len(given) != len(rows):
+            raise ValueError(f"it returned {len(given)} values for {len(rows)} rows")
+        return list(given)
+
+    def _ask_alone(self, row: Row) -> Any:
+        try:
+            return self._ask([row])[0]
+        except JobError:
+            raise
+        except (Exception, SystemExit) as error:
+            return error
+
+    def _outcome(self, given: Any) -> Value | BaseException | None:
+        """What the function gave for a row, as it is kept, or how it failed."""
+        if given is None or isinstance(given, BaseException):
+            return given
+        try:
+            return self._checked(given)
+        except (TypeError, ValueError, OverflowError) as error:
+            return error
+
+    def _checked(self, value: Any) -> Value:
+        """The value as it is kept.
+
+        :raises TypeError: it is of another type than the scorer's kind.
+        :raises ValueError: it is outside of the scorer's bounds.
+        """
+        kind, low, high = self._settings.kind, self._settings.min, self._settings.max
+        if kind == "category":
+            if not isinstance(value, str):
+                raise TypeError(f"a string is asked for, not {type(value).__name__}")
+            if not 0 < len(value) <= LONGEST_CATEGORY:
+                raise ValueError(f"a category has 1 to {LONGEST_CATEGORY} characters, not {len(value)}")
+            value.encode()  # half a surrogate pair could not be written
+            return value
+        if not isinstance(value, Real):
+            raise TypeError(f"a number is asked for, not {type(value).__name__}")
+        number = float(value)
+        if kind == "share" and number not in {0.0, 1.0}:
+            raise ValueError(f"a share is of rows with 0 or 1, not {number:g}")
+        if not abs(number) <= LARGEST:
+            raise ValueError(f"{number:g} is no finite number of 32 bits")
+        if (low is not None and number < low) or (high is not None and number > high):
+            raise ValueError(f"{number:g} is outside of the bounds min: {low}, max: {high}")
+        return number
+
+
+def load_own_scorers(scorers: Mapping[str, Scorer], folder: Path) -> dict[str, OwnScorer]:
+    """Return an application's own scorers by name. Each module is run once.
+
+    :param folder: the project folder.
+    :raises BadInput: a module is missing, is another one than the application was read with, or cannot be imported.
+    """
+    modules: dict[tuple[str, str], ModuleType] = {}
+    loaded = {}
+    for name, settings in scorers.items():
+        module, _, function = settings.function.partition(":")
+        key = module, settings.digest
+        modules[key] = modules.get(key) or _module(name, settings, folder)
+        found = getattr(modules[key], function, None)
+        if not callable(found):
+            raise BadInput(f"the scorer {name}: {settings.function} is no function once its module is imported")
+        loaded[name] = OwnScorer(name, settings, found)
+    return loaded
+
+
+def _module(name: str, settings: Scorer, folder: Path) -> ModuleType:
+    try:
+        file = module_file(settings.function, folder)
+        source = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"the scorer {name}: {error}; this job needs the same project folder as Airflow (docs/kubernetes.md)"
+        ) from None
+    digest = hashlib.sha256(source).hexdigest()
+    if digest != settings.digest:
+        raise BadInput(
+            f"the scorer {name}: {file} has the SHA-256 {digest[:12]}…, but the application was read with "
+            f"{settings.digest[:12] or 'none'}…: this job and Airflow have different versions of the project folder; "
+            "bring both to the same one and clear the task"
+        )
+    module = ModuleType(f"nightshift_project.{settings.function.partition(':')[0]}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look there
+    try:
+        # What was read and compared, not what an import would read once more.
+        exec(compile(source, str(file), "exec"), module.__dict__)  # noqa: S102
+    except JobError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        said = shown(f"{type(error).__name__}: {error}", REASON_CHARACTERS)
+        raise BadInput(
+            f"the scorer {name}: {file}:{lines[-1] if lines else 1} cannot be imported: {said}; correct it, or install "
+            "what it imports where the jobs run"
+        ) from error
+    return module

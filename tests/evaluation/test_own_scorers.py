@@ -1,0 +1,145 @@
+"""A team's own scorers at work: their values, and every way to fail, which takes no other row along."""
+
+import pytest
+
+from nightshift.errors import BadInput, Preempted
+from nightshift.evaluation.own_scorers import load_own_scorers
+from nightshift.evaluation.scorers import Scorers
+from nightshift.settings.applications import read_application
+
+ROWS = [
+    {"prompt": prompt, "response": response, "context": None, "reference": None, "metadata": [("tier", "gold")]}
+    for prompt, response in (
+        ("where is my card", "Please wait, it is on its way."),
+        ("crash", "No."),
+        ("is it lost", "Sorry, please ask again."),
+    )
+]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A function that writes the module of a project and reads an application with one scorer of it."""
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
+    (tmp_path / "apps").mkdir()
+
+    def write(body, settings="", head=""):
+        (tmp_path / "tone.py").write_text(f"{head}\ndef measured(rows):\n    {body}\n")
+        file = tmp_path / "apps/shop.yaml"
+        file.write_text(
+            "sources: [{uri: rows.csv, columns: {prompt: question}}]\n"
+            f"scorers: {{measured: {{function: 'tone:measured', {settings}}}}}\n"
+        )
+        return read_application(file)
+
+    write.folder = tmp_path
+    return write
+
+
+@pytest.fixture
+def score(project):
+    """A function that scores the rows by a function with the given body."""
+
+    def scored(body, settings="", head=""):
+        app = project(body, settings, head)
+        return load_own_scorers(app.scorers, project.folder)["measured"].score(ROWS)
+
+    return scored
+
+
+def test_every_row_has_the_value_that_the_function_gives_it(score):
+    values = score("return [row['response'].lower().count('please') for row in rows]")
+    assert values == ([1.0, 0.0, 1.0], [None] * 3)
+    assert score("return ['polite' if 'lease' in row['response'] else 'curt' for row in rows]", "kind: category") == (
+        ["polite", "curt", "polite"],
+        [None] * 3,
+    )
+
+
+def test_a_function_sees_metadata_by_name_and_may_return_an_array(score):
+    assert score("return [len(row['metadata']['tier']) for row in rows]")[0] == [4.0] * 3
+    body = "return np.array(['lease' in row['response'] for row in rows])"
+    assert score(body, "kind: share", "import numpy as np")[0] == [1.0, 0.0, 1.0]
+
+
+def test_none_says_that_a_score_does_not_apply(score):
+    body = "return [None if row['prompt'] == 'crash' else 1 for row in rows]"
+    assert score(body) == ([1.0, None, 1.0], [None, "not_applicable", None])
+
+
+def test_a_row_that_the_function_fails_on_fails_alone_and_the_log_says_how(score, caplog):
+    body = "return [1 / ('crash' not in row['prompt']) for row in rows]"
+    assert score(body) == ([1.0, None, 1.0], [None, "failed", None])
+    assert "the scorer measured failed on 1 of 3 rows; on the first: ZeroDivisionError: division by zero" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "settings", "said"),
+    [
+        ("return [0.5]", "", ""),  # each row asked alone gets one
+        ("return [0.5] * 7", "", "it returned 7 values for 1 rows"),
+        ("return None", "", "it returned NoneType, not a list"),
+        ("return 'abc'", "", "it returned str, not a list"),
+        ("return ['0.5' for _ in rows]", "", "a number is asked for, not str"),
+        ("return [float('nan') for _ in rows]", "", "nan is no finite number"),
+        ("return [float('inf') for _ in rows]", "", "inf is no finite number"),
+        ("return [1e39 for _ in rows]", "", "1e+39 is no finite number of 32 bits"),
+        ("return [10 ** 400 for _ in rows]", "", "OverflowError"),
+        ("return [0.5 for _ in rows]", "kind: share", "a share is of rows with 0 or 1, not 0.5"),
+        ("return [1.5 for _ in rows]", "min: 0, max: 1", "1.5 is outside of the bounds min: 0.0, max: 1.0"),
+        ("return [1 for _ in rows]", "kind: category", "a string is asked for, not int"),
+        ("return ['' for _ in rows]", "kind: category", "a category has 1 to 200 characters, not 0"),
+        ("return ['x' * 201 for _ in rows]", "kind: category", "not 201"),
+        (r"return ['\ud800' for _ in rows]", "kind: category", "UnicodeEncodeError"),
+        ("raise SystemExit", "", "SystemExit"),
+        ("raise ValueError('\\x1b[31m red')", "", "ValueError: ⟨U+001B⟩[31m red"),
+    ],
+)
+def test_what_is_no_value_is_a_failure_with_its_reason(score, caplog, body, settings, said):
+    values, reasons = score(body, settings)
+    assert (values, reasons) == (([None] * 3, ["failed"] * 3) if said else ([0.5] * 3, [None] * 3))
+    assert said in caplog.text
+
+
+def test_what_a_function_does_to_its_rows_changes_none_of_another(score):
+    body = "return [len(row.pop('response')) + row['metadata'].update(tier='x') for row in rows]"  # None: fails
+    assert score(body)[1] == ["failed"] * 3
+    assert ROWS[0]["response"].startswith("Please")
+    assert ROWS[0]["metadata"] == [("tier", "gold")]
+
+
+def test_own_scores_stand_beside_ours_with_their_cost(project, wordless_model):
+    app = project("return [None if 'crash' in row['prompt'] else row['metadata'].get('n', 0) for row in rows]")
+    scorers = Scorers(app, wordless_model)
+    columns = scorers.score(["a", "crash"], ["b", "c"], [None] * 2, [None] * 2, ["stop"] * 2, [{"n": 3}, {}])
+    assert columns["measured"] == [3.0, None]
+    assert [row["measured"] for row in columns["unscored"]] == [None, "not_applicable"]
+    assert columns["valid"] == [1.0, 1.0]
+    assert "measured" in scorers.seconds
+    assert scorers.score([], [], [], [], [])["measured"] == []
+
+
+def test_another_version_of_the_module_than_the_application_was_read_with_is_not_run(project):
+    app = project("return [1 for _ in rows]")
+    (project.folder / "tone.py").write_text("raise AssertionError('it was run')\ndef measured(rows): ...\n")
+    with pytest.raises(BadInput, match=r"the scorer measured: .*tone\.py has the SHA-256 .* different versions of the"):
+        load_own_scorers(app.scorers, project.folder)
+    (project.folder / "tone.py").unlink()
+    with pytest.raises(BadInput, match=r"there is no file .*tone\.py.*needs the same project folder as Airflow"):
+        load_own_scorers(app.scorers, project.folder)
+
+
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(project):
+    app = project("return [1 for _ in rows]", head="import json\nimport no_such_package")
+    with pytest.raises(BadInput, match=r"tone\.py:2 cannot be imported: ModuleNotFoundError: .*no_such_package"):
+        load_own_scorers(app.scorers, project.folder)
+
+
+def test_a_job_that_is_told_to_stop_while_a_function_runs_stops(score):
+    with pytest.raises(Preempted):
+        score("raise Preempted('stopped by SIGTERM')", head="from nightshift.errors import Preempted")
+
+
+def test_a_module_may_hold_what_modules_hold(score):
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Word:\n    text: str\n"
+    assert score("return [len(Word(row['prompt']).text) for row in rows]", head=head)[0] == [16.0, 5.0, 10.0]
