@@ -41,21 +41,31 @@ class StoredApplication:
         shutil.rmtree(work, ignore_errors=True)
         return partition, manifest
 
-    def interactions(self, day, exact_match=0.9, rows=480, version="1"):
-        """A night as the job `score` publishes it."""
-        facts = {"means": {"exact_match": exact_match}, "model": version, "model_digest": MODELS[version]}
+    def interactions(self, day, exact_match=0.9, rows=480, version="1", means=None):
+        """A night as the job `score` publishes it; the means are those of exact match, unless others are given."""
+        facts = {"means": means or {"exact_match": exact_match}, "model": version, "model_digest": MODELS[version]}
         return self.partition(
             "interactions", "interactions", [day.isoformat()], {"interactions.parquet": "rows"}, interval=of(day),
             facts=facts, counts={"rows": rows},
         )  # fmt: skip
 
-    def drift(self, day, verdict="PASS", *, excess=0.05, version="1", reason="none of six metrics moved", new=()):
-        """A night as the job `drift` publishes it."""
+    def drift(
+        self,
+        day,
+        verdict="PASS",
+        *,
+        excess=0.05,
+        version="1",
+        reason="none of six metrics moved",
+        new=(),
+        moved=METRICS[0],
+    ):
+        """A night as the job `drift` publishes it; what moved most is `moved`."""
         metrics = [
             {"metric": metric, "verdict": verdict if place == 0 else "PASS", "excess": excess / (place + 1),
              "effect": excess + 0.02, "expected_by_chance": 0.02, "warn": 0.1, "fail": 0.2, "direction": "mean 0.9 → 0.4",
              "rows": 480, "reference_rows": 1800, "p_value": 0.001, "q_value": 0.001, "learned": False}
-            for place, metric in enumerate(METRICS)
+            for place, metric in enumerate((moved, *METRICS[1:]))
         ]  # fmt: skip
         content = {"verdict": verdict, "rows": 480, "metrics": metrics, "segments": [], "reasons": [reason]}
         files = {
@@ -63,9 +73,7 @@ class StoredApplication:
             "report.html": PAGE,
             "report.json": json.dumps({"new": [{"prompt": text, "response": "?", "novelty": "0.9"} for text in new]}),
         }
-        return self._verdict(
-            "drift", day, verdict, version, reason, files, "exact_match" if verdict == "FAIL" else None
-        )
+        return self._verdict("drift", day, verdict, version, reason, files, moved if verdict == "FAIL" else None)
 
     def bias(self, day, verdict="PASS", *, gap=0.04, version="1", reason="all 27 gaps are within ±10%"):
         """A night as the job `bias` publishes it."""

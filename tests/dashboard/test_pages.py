@@ -52,6 +52,22 @@ def test_an_application_page_shows_every_night_with_its_floors_in_a_table(visit,
     assert "40.0 %" in quality
 
 
+def test_own_scorers_are_drawn_and_named_as_their_application_calls_them(visit, applications, project):
+    (project / "tone.py").write_text("def polite(rows): ...\n")
+    own = "scorers: {polite: {function: 'tone:polite', kind: share, group: quality, label: kind words}}\n"
+    app = applications("helper", more=own)
+    app.interactions(LAST, means={"polite": 0.75, "toxicity": 0.1})
+    app.drift(LAST, "FAIL", excess=0.6, moved="polite")
+    page = visit("/apps/helper").text
+    quality = re.search(r"<figure.*?Mean kind words of the responses.*?</figure>", page, re.S)[0]
+    assert "75.0 %" in quality
+    chart = re.search(r"<figure.*?Drift: what moved most.*?</figure>", page, re.S)[0]
+    assert "FAIL: kind words 0.6 beyond chance" in chart
+    assert "Worst: kind words" in page
+    assert '<th scope="row" role="rowheader">kind words</th>' in page
+    assert "2026-11-27 FAIL · kind words" in visit("/").text
+
+
 def test_an_application_page_says_why(visit, helper):
     page = visit("/apps/helper").text
     assert "What changed on 2026-11-27" in page

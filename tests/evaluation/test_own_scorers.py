@@ -1,5 +1,8 @@
 """A team's own scorers at work: their values, and every way to fail, which takes no other row along."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from nightshift.errors import BadInput, Preempted
@@ -138,6 +141,21 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_line(project):
 def test_a_job_that_is_told_to_stop_while_a_function_runs_stops(score):
     with pytest.raises(Preempted):
         score("raise Preempted('stopped by SIGTERM')", head="from nightshift.errors import Preempted")
+
+
+def test_the_example_of_the_documentation_scores(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs/scorers.md").read_text(encoding="utf-8")
+    section = text[text.index("## Your own scorers") :]
+    module, settings = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("python", "yaml"))
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "tone.py").write_text(module)
+    file = tmp_path / "apps/returns_helper.yaml"
+    file.write_text(f"sources: [{{uri: rows.csv, columns: {{prompt: question}}}}]\n{settings}")
+    scorers = load_own_scorers(read_application(file).scorers, tmp_path)
+    said = [{**ROWS[0], "response": text} for text in ("Hello, sorry to hear that", "No.", "")]
+    assert scorers["politeness"].score(said) == ([0.2, 0.0, None], [None, None, "not_applicable"])
+    assert scorers["opening"].score(said)[0] == ["greeting", "other", "other"]
 
 
 def test_a_module_may_hold_what_modules_hold(score):

@@ -117,7 +117,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
             return pool.submit(panel, read)
 
         training = later(lambda: Mlflow(airflow_state.mlflow_connection()).newest_training(app.name))
-        trend = later(lambda: _trend(store, records.index()))
+        trend = later(lambda: _trend(store, records.index(), app))
         found = later(lambda: _models(store, records))
         decisions = later(lambda: _decisions(store, records, now))
         told = later(lambda: _told(storage, app))
@@ -172,14 +172,15 @@ def _models(store: Store, records: Ledger) -> Models:
     return Models(current, models.candidate(store, current, records.gate_records()))
 
 
-def _trend(store: Store, index: Index) -> Trend:
+def _trend(store: Store, index: Index, app: Application) -> Trend:
     judged, unreadable = nights.last_nights(index, TREND, store.zone)
     every = [night for own in judged.values() for night in own]
     found = read_each(store.place, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
     unreadable += [one.trouble for one in found if one.trouble]
     answered = nights.answered_nights(store, index, TREND)
     effects = {night: one.shown for night, one in zip(every, found, strict=True)}
-    return Trend(judged, effects, answered, nights.quality_shown(answered), unreadable)
+    own = [name for name, scorer in app.scorers.items() if (scorer.kind, scorer.group) == ("share", "quality")]
+    return Trend(judged, effects, answered, nights.quality_shown(answered, own), unreadable)
 
 
 def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:

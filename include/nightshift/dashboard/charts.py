@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nightshift.dashboard.application import Trend
@@ -10,7 +10,7 @@ from nightshift.dashboard.mlflow_rest import thinned
 from nightshift.dashboard.nights import Effect, JudgedNight, start_of
 from nightshift.ledger.records import Monitor
 from nightshift.monitoring.wording import number
-from nightshift.settings.metrics import BUILT_IN
+from nightshift.settings.metrics import BUILT_IN, Metric
 from nightshift.shown import shown
 
 POINTS = 120  # of a curve: as many as a line on a page can show
@@ -36,13 +36,16 @@ class Row:
     state: str = ""
 
 
-def effects(trend: Trend, monitor: Monitor) -> list[Row]:
-    """Return what moved most in each night: drift as a share of its FAIL floor, bias as the gap; then the floors."""
+def effects(trend: Trend, monitor: Monitor, own: Sequence[Metric] = ()) -> list[Row]:
+    """Return what moved most in each night: drift as a share of its FAIL floor, bias as the gap; then the floors.
+
+    :param own: metrics of the application's own scorers.
+    """
     rows: list[Row] = []
     version = ""
     for night in trend.judged.get(monitor, ()):
         effect = trend.effects.get(night)
-        cells = _drift_cells(night, effect) if monitor == "drift" else _bias_cells(night, effect)
+        cells = _drift_cells(night, effect, own) if monitor == "drift" else _bias_cells(night, effect)
         answered = trend.answered_by(night)
         mark = f"version {answered}" if answered not in {"", version} and rows else ""
         version = answered or version
@@ -74,15 +77,15 @@ def points(curve: Sequence[tuple[int, float]]) -> list[Row]:
     return [Row(step, str(step), [(value, number(value))]) for step, value in thinned(curve, POINTS)]
 
 
-def metric_label(name: str) -> str:
-    """Return what a metric is called on pages; a bias measure is called what it is."""
-    return next((metric.label for metric in BUILT_IN if metric == name), name.replace("_", " "))
+def metric_label(name: str, own: Iterable[Metric] = ()) -> str:
+    """Return what a metric is called on pages, one of an own scorer as its application says; a bias measure its name."""
+    return next((metric.label for metric in (*BUILT_IN, *own) if metric == name), name.replace("_", " "))
 
 
-def _drift_cells(night: JudgedNight, effect: Effect | None) -> list[Cell]:
+def _drift_cells(night: JudgedNight, effect: Effect | None, own: Sequence[Metric]) -> list[Cell]:
     if effect is None:
         return [(None, f"{night.verdict}: nothing was measured"), (None, ""), (None, "")]
-    words = f"{night.verdict}: {metric_label(effect.name)} {number(effect.value)} beyond chance"
+    words = f"{night.verdict}: {metric_label(effect.name, own)} {number(effect.value)} beyond chance"
     warn, fail = effect.warn / effect.fail * 100, 100.0
     return [(effect.value / effect.fail * 100, words), (warn, number(effect.warn)), (fail, number(effect.fail))]
 

@@ -115,10 +115,13 @@ def answered_nights(store: Store, index: Index, most: int) -> list[Answered]:
     return found
 
 
-def quality_shown(nights: Sequence[Answered]) -> str | None:
-    """Return the name of the score to show a trend of: the most telling one that the newest night has."""
+def quality_shown(nights: Sequence[Answered], own: Sequence[str] = ()) -> str | None:
+    """Return the name of the score to show a trend of: the most telling one that the newest night has.
+
+    :param own: names of own scorers that give a share as a measure of quality; they come after ours.
+    """
     known = nights[-1].means if nights else {}
-    return next((name for name in MEANS if name in known), None)
+    return next((name for name in (*MEANS, *own) if name in known), None)
 
 
 @lru_cache(maxsize=KEPT)

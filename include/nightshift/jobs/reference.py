@@ -60,6 +60,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "response_format": app.inference.response_format,
         "segments": app.traffic.segments,
         "judge": app.judge.model_dump(mode="json") if app.judge else None,
+        **app.made_by_own_scorers,
         **VERSIONS,
     }
     partition = reference_partition(spec.storage, app.name, spec.model_digest)
@@ -105,6 +106,7 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
             embedder,
             spec.application.traffic.segments,
             lambda done, of: progress.report(done, of, unit="prompts"),
+            spec.application.own_metrics,
         )
         topics.write(folder)
         write_profile(measured.profile, folder / PROFILE)
@@ -176,13 +178,13 @@ def _write_rows(target: Path, files: list[tuple[Path, bool]], answers: dict[str,
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from nightshift.data.interactions import INTERACTION_SCHEMA
+    from nightshift.data.interactions import interaction_schema
     from nightshift.evaluation.scorers import Scorers
     from nightshift.training.base_model import resolve_base_model
 
     # As a night is scored: also where another base model was chosen for this training.
     scorers = Scorers(spec.application, resolve_base_model(spec.application.base_model), night_rows=len(answers))
-    schema = pa.schema([field.with_nullable(True) for field in INTERACTION_SCHEMA])
+    schema = pa.schema([field.with_nullable(True) for field in interaction_schema(spec.application.own_metrics)])
     rows = answered = 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for file, fitted in files:

@@ -217,6 +217,7 @@ def _answers_of(spec: Spec, model_digest: str) -> frozenset[str]:
 def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress: Progress) -> NightVerdict:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.monitoring.measured import measure
+    from nightshift.monitoring.own_metrics import measured_alike, own_metrics
     from nightshift.monitoring.references import read_reference, reference_partition
     from nightshift.monitoring.topics import Embedder
     from nightshift.monitoring.verdicts import judge_night
@@ -230,8 +231,10 @@ def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress:
         Embedder(),
         spec.application.traffic.segments,
         lambda done, of: progress.report(done, of, unit="prompts"),
+        measured_alike(manifest, reference.manifest),
     )
-    return judge_night(measured.profile, reference.profile, spec.application.drift, None)
+    own = own_metrics(spec.application, manifest, reference.manifest)
+    return judge_night(measured.profile, reference.profile, spec.application.drift, own=own)
 
 
 def _parts(spec: Spec, measured: Replayed) -> dict[str, dict[str, float]]:

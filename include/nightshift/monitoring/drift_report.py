@@ -40,6 +40,7 @@ class Compared:
     """A judged night and what its report shows of it.
 
     :param places: what the verdict was made from and where that lies.
+    :param own: metrics of own scorers that both samples have.
     """
 
     application: Application
@@ -52,6 +53,7 @@ class Compared:
     model_version: str
     trailing_nights: int
     places: Sequence[tuple[str, str]]
+    own: Sequence[Metric] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def report_of(compared: Compared) -> Report:
     night, reference = compared.sample, compared.reference.sample
     numbers: dict[str, Any] = {}
     try:
-        page, numbers = compare_samples(night, reference, DRAWN, compared.application.drift)
+        page, numbers = compare_samples(night, reference, [*DRAWN, *compared.own], compared.application.drift)
         said = (
             f"{night.num_rows:,} interactions of the night and {reference.num_rows:,} rows of the reference, the same "
             "every time. Evidently judges these samples by distance alone; what counts is said above."

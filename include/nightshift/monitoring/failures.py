@@ -6,7 +6,7 @@ which a score does not apply, are no failures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.interactions import SCORES, UNSCORED, Unscored
+from nightshift.data.interactions import UNSCORED, Unscored
 from nightshift.monitoring.cells import Numbers, histogram
 from nightshift.monitoring.counting import ALL_ROWS
 from nightshift.monitoring.profiles import Profile, read_batches
 from nightshift.monitoring.significance import chance_of_numbers, q_values
 from nightshift.monitoring.wording import share
-from nightshift.settings.metrics import BUILT_IN, SMALLEST_SCORE_DEVIATION, Metric
+from nightshift.settings.metrics import SMALLEST_SCORE_DEVIATION, Metric
 from nightshift.settings.policies import Drift
 
 
@@ -52,13 +52,18 @@ class Failures:
 
 
 def missing_values(
-    profile: Profile, reference: Profile, policy: Drift, counted: Mapping[Metric, tuple[int, int, float]]
+    profile: Profile,
+    reference: Profile,
+    policy: Drift,
+    scores: Sequence[Metric],
+    counted: Mapping[Metric, tuple[int, int, float]],
 ) -> dict[Metric, str]:
     """Return what is missing of the metrics that should have more values, in words for people.
 
+    :param scores: the metrics that scorers give, whose failures are looked for.
     :param counted: of each metric the rows of the interval and of the reference that have a value, and its WARN floor.
     """
-    failures = _growing_failures(profile, reference, policy.min_rows)
+    failures = _growing_failures(profile, reference, scores, policy.min_rows)
     missing = {}
     for metric, (rows, reference_rows, warn) in counted.items():
         said = []
@@ -71,6 +76,9 @@ def missing_values(
                 f"the night lost it, {rows:,} of its rows and {reference_rows:,} of the reference have it, "
                 f"{policy.min_rows:,} of each are needed"
             )
+        dead = _rows(profile, f"{metric}/{Unscored.FAILED}")
+        if dead and not (rows or said):
+            said.append(f"its scorer failed on all of {dead:,} rows, in the reference as well")
         if said:
             missing[metric] = "; ".join(said)
     return missing
@@ -79,15 +87,16 @@ def missing_values(
 def count_failures(file: Path) -> Profile:
     """Return the rows of each score whose scorer failed, as a profile of `<score>/failed`; those without any are left out.
 
-    :param file: Parquet with the columns of INTERACTION_SCHEMA. One without the column `unscored` is of a time when no
+    :param file: Parquet with the columns of `interaction_schema`. One without the column `unscored` is of a time when no
         reasons were kept: nothing is known to have failed.
     :raises BadInput: the file cannot be read.
     """
-    if UNSCORED not in pq.read_schema(file).names:
+    schema = pq.read_schema(file)
+    if UNSCORED not in schema.names:
         return Profile({})
-    failed = dict.fromkeys(SCORES, 0)
+    failed = dict.fromkeys((field.name for field in schema.field(UNSCORED).type), 0)
     for batch in read_batches(file, [UNSCORED]):
-        for score in SCORES:
+        for score in failed:
             reasons = pc.struct_field(batch[UNSCORED], score)
             if reasons.null_count < len(reasons):
                 failed[score] += pc.sum(pc.equal(reasons, pa.scalar(Unscored.FAILED.value))).as_py() or 0
@@ -101,14 +110,16 @@ def count_failures(file: Path) -> Profile:
     )
 
 
-def _growing_failures(profile: Profile, reference: Profile, min_rows: int) -> dict[Metric, Failures]:
+def _growing_failures(
+    profile: Profile, reference: Profile, scores: Sequence[Metric], min_rows: int
+) -> dict[Metric, Failures]:
     """Return how much more often each scorer failed in the interval than in the reference.
 
     Only where both sides have at least `min_rows` rows that were to be scored. All are corrected together, apart from
     the metrics' own changes; a smaller share than in the reference has the p-value 1.
     """
     found, p_values, excesses = [], [], []
-    for metric in (metric for metric in BUILT_IN if metric in SCORES):
+    for metric in scores:
         scored, failed = _rows(profile, metric), _rows(profile, f"{metric}/{Unscored.FAILED}")
         before, failed_before = _rows(reference, metric), _rows(reference, f"{metric}/{Unscored.FAILED}")
         rows, reference_rows = scored + failed, before + failed_before

@@ -6,7 +6,7 @@ spread evenly over it, so that a night of ten million rows costs no more than it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.interactions import INTERACTION_SCHEMA
+from nightshift.data.interactions import INTERACTION_SCHEMA, interaction_schema
 from nightshift.monitoring.failures import count_failures
 from nightshift.monitoring.profiles import Profile, merge, profile_of, read_batches
 from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics
-from nightshift.settings.metrics import BUILT_IN, Metric
+from nightshift.settings.metrics import BUILT_IN, CATEGORICAL, Metric
 
 SAMPLE = "sample.parquet"
 PROFILE_VERSION = 2  # of what is measured of a partition; another one measures it anew
@@ -44,8 +44,8 @@ Report = Callable[[int, int], None]
 class Measured:
     """What is kept of a partition of interactions.
 
-    `sample` and `novel` have the columns `SAMPLED`, in order of row and of falling novelty; texts are cut to
-    `SHOWN_CHARACTERS`.
+    `sample` and `novel` have the columns `SAMPLED` and those of own metrics, in order of row and of falling novelty;
+    texts are cut to `SHOWN_CHARACTERS`.
     """
 
     profile: Profile
@@ -54,27 +54,32 @@ class Measured:
     rows: int
 
 
-def measure(file: Path, topics: Topics, embedder: Embedder, segments: list[str], report: Report) -> Measured:
+def measure(  # noqa: PLR0917
+    file: Path, topics: Topics, embedder: Embedder, segments: list[str], report: Report, own: Sequence[Metric] = ()
+) -> Measured:
     """Measure a Parquet file with the columns of INTERACTION_SCHEMA; memory does not grow with its rows.
 
     Rows without a response (null) count for the inputs only: a reference has more prompts than answers.
 
     :param segments: metadata keys by which the profile looks apart.
     :param report: called with embedded rows done and in all.
+    :param own: metrics of own scorers that are columns of the file, too.
     :raises BadInput: a column is missing.
     """
     metadata = ["metadata"] if segments else []
+    measured = [*OUTPUTS, *own, Metric.PROMPT_LANGUAGE]
+    categorical = CATEGORICAL | {metric for metric in own if metric.categorical}
     inputs = profile_of(read_batches(file, [*INPUTS, *metadata]), INPUTS, segments)
     # The language is among the columns of every pass, because profiles look apart by it; it counts in the first.
     answered = (
         batch.filter(batch["response_characters"].is_valid())
-        for batch in read_batches(file, [*OUTPUTS, Metric.PROMPT_LANGUAGE, *metadata])
+        for batch in read_batches(file, [*measured, *metadata], categorical=categorical)
     )
-    outputs = _without_language(profile_of(answered, [*OUTPUTS, Metric.PROMPT_LANGUAGE], segments))
+    outputs = profile_of(answered, measured, segments, categorical).without({Metric.PROMPT_LANGUAGE})
     rows = pq.read_metadata(file).num_rows
-    looks = _Looks(rows)
-    batches = looks.over(_embedded(file, rows, topics, embedder, report))
-    placed = _without_language(profile_of(batches, [*TOPIC_COLUMNS, Metric.PROMPT_LANGUAGE], segments))
+    looks = _Looks(rows, own)
+    batches = looks.over(_embedded(file, rows, topics, embedder, report, own))
+    placed = profile_of(batches, [*TOPIC_COLUMNS, Metric.PROMPT_LANGUAGE], segments).without({Metric.PROMPT_LANGUAGE})
     return Measured(merge([inputs, outputs, placed, count_failures(file)]), looks.sample, looks.novel, rows)
 
 
@@ -88,16 +93,13 @@ def chosen(rows: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
     return np.asarray(places.astype(np.float64) < share * 2.0**64)
 
 
-def _without_language(profile: Profile) -> Profile:
-    kept = {key: one for key, one in profile.distributions.items() if key[1] != Metric.PROMPT_LANGUAGE}
-    return Profile(kept)
-
-
-def _embedded(file: Path, rows: int, topics: Topics, embedder: Embedder, report: Report) -> Iterator[pa.RecordBatch]:
+def _embedded(  # noqa: PLR0917
+    file: Path, rows: int, topics: Topics, embedder: Embedder, report: Report, own: Sequence[Metric]
+) -> Iterator[pa.RecordBatch]:
     """The chosen rows with all that is known of them, the columns of their topics included."""
     share, done = EMBEDDED_ROWS / max(rows, 1), 0
     names = pa.array(topics.names)
-    columns = ["row", "digest", "prompt", "response", "metadata", *COLUMNS]
+    columns = ["row", "digest", "prompt", "response", "metadata", *COLUMNS, *own]
     for batch in read_batches(file, columns, BATCH_ROWS):
         kept = batch.filter(pa.array(chosen(batch["row"].to_numpy(), share)))
         placed = topics.place(embedder(kept["prompt"].to_pylist()))
@@ -113,9 +115,9 @@ def _embedded(file: Path, rows: int, topics: Topics, embedder: Embedder, report:
 class _Looks:
     """Keeps the sample and the most novel rows of the batches that pass by."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, own: Sequence[Metric]) -> None:
         self._share = SAMPLE_ROWS / max(rows, 1)
-        schema = pa.schema([field.with_nullable(True) for field in _sampled_schema()])
+        schema = pa.schema([field.with_nullable(True) for field in _sampled_schema(own)])
         self.sample = self.novel = schema.empty_table()
 
     def over(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -146,7 +148,7 @@ def _most_novel(table: pa.Table) -> pa.Table:
     return table.take(new[:NOVEL_ROWS])
 
 
-def _sampled_schema() -> pa.Schema:
-    types = {field.name: field.type for field in INTERACTION_SCHEMA}
+def _sampled_schema(own: Sequence[Metric]) -> pa.Schema:
+    types = {field.name: field.type for field in interaction_schema(own)}
     types |= {str(Metric.PROMPT_TOPIC): pa.string(), str(Metric.PROMPT_NOVELTY): pa.float32()}
-    return pa.schema([(str(name), types[str(name)]) for name in SAMPLED])
+    return pa.schema([(str(name), types[str(name)]) for name in [*SAMPLED, *own]])

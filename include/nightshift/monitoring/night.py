@@ -19,12 +19,14 @@ from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
 from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
 from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure
+from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.metrics import Metric
 from nightshift.shown import in_markdown
 from nightshift.storage.files import names_in, scratch
 from nightshift.storage.partition import (
@@ -78,14 +80,19 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     work = scratch(UPath(bench.storage))
     try:
         profiled, at = _profile(bench, due.night)
-        profile = read_profile(fetch(at, profiled, PROFILE, work))
+        profile = _read_profile(bench, at, profiled, work)
         before = _trailing(bench, due.night, work)
+        own: dict[Metric, str] = {}
+        if app.scorers:
+            interactions = require_manifest(due.night.partition, due.night.digest)
+            own = own_metrics(app, interactions, bench.reference.manifest)
         verdict = judge_night(
             profile,
             bench.reference.profile,
             app.drift,
             merge(before) if before else None,
             _learned(bench, due.night, work),
+            own,
         )
         compared = Compared(
             application=app,
@@ -102,6 +109,7 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
                 ("reference", str(bench.reference.partition)),
                 ("verdict", str(partition)),
             ],
+            own=[metric for metric, why in own.items() if not why],
         )
         report = report_of(compared)
         folder = work / "publish"
@@ -157,9 +165,11 @@ def _profile(bench: Bench, night: Answered) -> tuple[Manifest, UPath]:
         return manifest, partition
     work, folder = scratch(UPath(bench.storage)), scratch(UPath(bench.storage))
     try:
-        file = fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, work)
+        interactions = require_manifest(night.partition, night.digest)
+        file = fetch(night.partition, interactions, INTERACTIONS, work)
         segments = bench.application.traffic.segments
-        measured = measure(file, bench.reference.topics, bench.embedder, segments, bench.report)
+        own = measured_alike(interactions, bench.reference.manifest)
+        measured = measure(file, bench.reference.topics, bench.embedder, segments, bench.report, own)
         write_profile(measured.profile, folder / PROFILE)
         pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
         pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
@@ -189,7 +199,7 @@ def _trailing(bench: Bench, night: Answered, work: Path) -> list[Profile]:
         partition, inputs = profile_partition(bench, earlier)
         try:
             if manifest := find(partition, inputs):
-                profiles.append(read_profile(fetch(partition, manifest, PROFILE, work / earlier.key)))
+                profiles.append(_read_profile(bench, partition, manifest, work / earlier.key))
         except BadInput as error:
             log.warning("%s is not among the nights before %s: %s", earlier.key, night.key, error)
     return profiles
@@ -202,10 +212,14 @@ def _learned(bench: Bench, night: Answered, work: Path) -> Profile | None:
         try:
             if manifest := read_manifest(folder / key):
                 profiled, at = _profile(bench, answered_night(folder / key, manifest))
-                return read_profile(fetch(at, profiled, PROFILE, work / "learned"))
+                return _read_profile(bench, at, profiled, work / "learned")
         except BadInput as error:
             log.warning("the replay of %s says nothing about %s: %s", key, night.key, error)
     return None
+
+
+def _read_profile(bench: Bench, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
+    return read_profile(fetch(partition, manifest, PROFILE, folder), categorical_in(bench.reference.manifest))
 
 
 def _table(partition: UPath, manifest: Manifest, name: str, folder: Path) -> pa.Table:

@@ -7,7 +7,7 @@ size depends on how different the rows are and not on how many, and the profile 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ PROFILE = "profile.parquet"
 PROFILE_SCHEMA = pa.schema(
     [
         pa.field("segment", pa.string(), nullable=False),  # "": all rows; else column=value
-        pa.field("metric", pa.string(), nullable=False),  # a Metric, or prompt_embedding/<direction>
+        pa.field("metric", pa.string(), nullable=False),  # a Metric, prompt_embedding/<direction> or <score>/failed
         pa.field("cell", pa.int32()),  # of a number; null: a category, or missing
         pa.field("category", pa.string()),  # null: a number, or missing
         pa.field("count", pa.int64(), nullable=False),
@@ -62,9 +62,15 @@ class Profile:
         """Return one distribution, or None where that was not measured."""
         return self.distributions.get((segment, metric))
 
+    def without(self, metrics: Collection[str]) -> Profile:
+        """Return the same without some metrics."""
+        return Profile({key: one for key, one in self.distributions.items() if key[1] not in metrics})
 
-def read_batches(file: Path, columns: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """Yield only `columns` of a Parquet file, the categorical metrics as dictionaries: what :func:`profile_of` reads.
+
+def read_batches(
+    file: Path, columns: Sequence[str], batch_rows: int = BATCH_ROWS, categorical: Collection[str] = CATEGORICAL
+) -> Iterator[pa.RecordBatch]:
+    """Yield only `columns` of a Parquet file, the `categorical` ones as dictionaries: what :func:`profile_of` reads.
 
     Row groups are joined up to at least `batch_rows` rows, and larger ones are split into so many: counting has a cost
     per batch.
@@ -75,7 +81,7 @@ def read_batches(file: Path, columns: Sequence[str], batch_rows: int = BATCH_ROW
         lacking = sorted(set(columns) - set(pq.read_schema(file).names))
         if lacking:
             raise BadInput(f"{file} has no column {', '.join(lacking)}")
-        dictionaries = sorted(CATEGORICAL.intersection(columns))
+        dictionaries = sorted(set(categorical).intersection(columns))
         # pre_buffer would hold all that was read of the file until its end.
         with pq.ParquetFile(file, read_dictionary=dictionaries, pre_buffer=False) as reader:
             # One thread: a night's profile is short, and its threads would take the processors of other tasks.
@@ -91,7 +97,12 @@ def read_batches(file: Path, columns: Sequence[str], batch_rows: int = BATCH_ROW
         raise BadInput(f"{file}: not a readable Parquet file: {error}") from error
 
 
-def profile_of(batches: Iterable[pa.RecordBatch], metrics: Sequence[str], segments: Sequence[str] = ()) -> Profile:
+def profile_of(
+    batches: Iterable[pa.RecordBatch],
+    metrics: Sequence[str],
+    segments: Sequence[str] = (),
+    categorical: Collection[str] = CATEGORICAL,
+) -> Profile:
     """Return the profile of the `metrics` columns of all batches, over all rows and by segment.
 
     Numbers that are null, NaN or infinite count as missing. Of a categorical metric the 1,000 most frequent categories
@@ -99,7 +110,7 @@ def profile_of(batches: Iterable[pa.RecordBatch], metrics: Sequence[str], segmen
     one of the metrics, and of the metadata keys in `segments`; of each, the first 50 values to appear, the most
     frequent of a batch first.
 
-    :param metrics: column names; those in metrics.CATEGORICAL hold strings (or dictionaries of strings), the others
+    :param metrics: column names; those that are `categorical` hold strings (or dictionaries of strings), the others
         numbers of any type.
     :param segments: keys of the batches' `metadata` column, a map from string to string.
     :raises BadInput: a batch lacks a column.
@@ -107,7 +118,7 @@ def profile_of(batches: Iterable[pa.RecordBatch], metrics: Sequence[str], segmen
     columns = [*([Metric.PROMPT_LANGUAGE] if Metric.PROMPT_LANGUAGE in metrics else []), *segments]
     segmentations = [Segmentation(column) for column in dict.fromkeys(columns)]
     counters = {
-        metric: (CategoryCounter if metric in CATEGORICAL else NumberCounter)(segmentations) for metric in metrics
+        metric: (CategoryCounter if metric in categorical else NumberCounter)(segmentations) for metric in metrics
     }
     needed = {*metrics, *(["metadata"] if segments else [])}
     for batch in batches:
@@ -141,9 +152,10 @@ def write_profile(profile: Profile, file: Path) -> None:
     pq.write_table(pa.concat_tables([PROFILE_SCHEMA.empty_table(), *tables]), file, compression="zstd")
 
 
-def read_profile(file: Path) -> Profile:
+def read_profile(file: Path, categorical: Collection[str] = CATEGORICAL) -> Profile:
     """Return a profile that :func:`write_profile` wrote.
 
+    :param categorical: the metrics whose values are categories; a profile does not say of which kind missing values are.
     :raises BadInput: the file holds no profile.
     """
     try:
@@ -160,13 +172,13 @@ def read_profile(file: Path) -> Profile:
         part = table.slice(start, end - start)
         metric = part["metric"][0].as_py()
         counts = part["count"].to_numpy()
-        named = part["category" if metric in CATEGORICAL else "cell"].combine_chunks()
+        named = part["category" if metric in categorical else "cell"].combine_chunks()
         known = named.is_valid().to_numpy(zero_copy_only=False)
         missing = int(counts[~known].sum())
         kept = named.drop_null()
         distributions[part["segment"][0].as_py(), metric] = (
             Categories(dict(zip(kept.to_pylist(), counts[known].tolist(), strict=True)), missing)
-            if metric in CATEGORICAL
+            if metric in categorical
             else Numbers(kept.to_numpy(), counts[known], missing)
         )
     return Profile(distributions)

@@ -12,6 +12,7 @@ from upath import UPath
 from nightshift.data.interactions import SCORES_VERSION
 from nightshift.errors import BadInput
 from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE
+from nightshift.monitoring.own_metrics import categorical_in
 from nightshift.monitoring.profiles import PROFILE, Profile, read_profile
 from nightshift.monitoring.topics import TOPIC_NAMES, TOPIC_VECTORS, Topics, read_topics
 from nightshift.storage.partition import Manifest, fetch, partition_of, require_manifest
@@ -65,7 +66,7 @@ def read_reference(partition: UPath, digest: str, folder: Path) -> Reference:
     return Reference(
         partition,
         manifest,
-        read_profile(fetch(partition, manifest, PROFILE, folder)),
+        read_profile(fetch(partition, manifest, PROFILE, folder), categorical_in(manifest)),
         read_topics(vectors, names),
         pq.read_table(fetch(partition, manifest, SAMPLE, folder)),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import Field
 
+from nightshift.data.interactions import SCORES
 from nightshift.monitoring.comparison import Comparison, compare
 from nightshift.monitoring.drift_kinds import kinds_of
 from nightshift.monitoring.failures import missing_values
@@ -80,17 +81,19 @@ class NightVerdict(Model):
         return first.segment if first and first.verdict in {Verdict.WARN, Verdict.FAIL} else None
 
 
-def judge_night(
+def judge_night(  # noqa: PLR0917
     profile: Profile,
     reference: Profile,
     policy: Drift,
     trailing: Profile | None = None,
     learned: Profile | None = None,
+    own: Mapping[Metric, str] | None = None,
 ) -> NightVerdict:
     """Return the verdict on a night. Pure: the same profiles and policy give the same verdict, to the last digit.
 
     A metric
-        - is left out where the policy gives it the floor 0, or where neither side has a value of it;
+        - is left out where the policy gives it the floor 0, or where neither side has a value of it (unless it is that of
+          an own scorer);
         - is INSUFFICIENT_DATA, and does not count, where either side has fewer than `policy.min_rows` values;
         - is FAIL when its effect beyond chance (the root of effect² - expected²) reaches the FAIL floor, and WARN when
           it reaches the WARN floor, provided that its q-value is below `policy.significance`; else it is PASS. The
@@ -105,6 +108,7 @@ def judge_night(
         - is WARN at least where its scorer failed on a larger share of the rows than in the reference, by the same floors
           and significance (failures.py), or where the interval lost it: the reference has values enough, and its share
           of rows with a value would give the interval enough. Never FAIL for this: no retraining mends a scorer.
+        - of an own scorer is WARN where its values cannot be compared: `own` says of each why not, "" where they can.
 
     The night
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
@@ -114,21 +118,27 @@ def judge_night(
     Segments with `policy.min_rows` rows on both sides, and the trailing nights, are judged in the same way, the
     metrics of all segments together as one family of tests. They say where and since when, and do not count.
     """
-    metrics = _judge(profile, reference, policy, [ALL_ROWS])[ALL_ROWS]
+    own = own or {}
+    every = (*BUILT_IN, *own)
+    reference = reference.without({metric for metric, why in own.items() if why})
+    metrics = _judge(profile, reference, policy, every, [ALL_ROWS])[ALL_ROWS]
     if learned:
-        known = _learned_metrics(profile, reference, learned, policy)
+        known = _learned_metrics(profile, reference, learned, policy, every)
         metrics = sorted((_excused(one, known) for one in metrics), key=_badness, reverse=True)
     rows, reference_rows = profile.rows(), reference.rows()
     if min(rows, reference_rows) < policy.min_rows:
         verdict = Verdict.INSUFFICIENT_DATA
     else:
         verdict = worst(one.verdict for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA)
+    missing = {metric: why for metric, why in own.items() if why}
     if verdict is not Verdict.INSUFFICIENT_DATA:
         counted = {one.metric: (one.rows, one.reference_rows, one.warn) for one in metrics}
-        missing = missing_values(profile, reference, policy, counted)
-        metrics = sorted((_with_missing(one, missing.get(one.metric)) for one in metrics), key=_badness, reverse=True)
+        scores = [metric for metric in every if metric in SCORES or own.get(metric) == ""]
+        missing = missing_values(profile, reference, policy, scores, counted) | missing
+    metrics = sorted((_with_missing(one, missing.get(one.metric)) for one in metrics), key=_badness, reverse=True)
+    if verdict is not Verdict.INSUFFICIENT_DATA:
         verdict = worst([verdict, *(Verdict.WARN for one in metrics if one.missing)])
-    segments = _segments(profile, reference, policy)
+    segments = _segments(profile, reference, policy, every)
     kinds = kinds_of({one.metric: Verdict.PASS if _only_missing(one, policy) else one.verdict for one in metrics})
     return NightVerdict(
         verdict=verdict,
@@ -136,7 +146,7 @@ def judge_night(
         reference_rows=reference_rows,
         metrics=metrics,
         segments=segments,
-        trailing=_judge(profile, trailing, policy, [ALL_ROWS])[ALL_ROWS] if trailing else [],
+        trailing=_judge(profile, trailing, policy, every, [ALL_ROWS])[ALL_ROWS] if trailing else [],
         trailing_rows=trailing.rows() if trailing else 0,
         reasons=_reasons(rows, reference_rows, policy, metrics, segments, kinds),
         kinds=list(
@@ -153,9 +163,15 @@ def floors(policy: Drift, metric: Metric) -> tuple[float, float]:
 
 
 def _judge(
-    profile: Profile, reference: Profile, policy: Drift, segments: Sequence[str], *, quick: bool = False
+    profile: Profile,
+    reference: Profile,
+    policy: Drift,
+    metrics: Sequence[Metric],
+    segments: Sequence[str],
+    *,
+    quick: bool = False,
 ) -> dict[str, list[MetricVerdict]]:
-    """Return the verdicts on the metrics of each of `segments`, the worst first; all are corrected together.
+    """Return the verdicts on `metrics` in each of `segments`, the worst first; all are corrected together.
 
     :param quick: ask what chance does only where the effect reaches the WARN floor; elsewhere the p-value is 1, which
         makes the correction stricter, never laxer.
@@ -166,7 +182,7 @@ def _judge(
             min_rows=policy.min_rows, least_effect=floors(policy, metric)[0] if quick else 0.0,
         ))
         for segment in segments
-        for metric in BUILT_IN
+        for metric in metrics
         if policy.metrics.get(metric) != 0
     ]  # fmt: skip
     enough = [min(one.rows, one.reference_rows) >= policy.min_rows for _, one in compared]
@@ -174,7 +190,7 @@ def _judge(
     corrected = iter(q_values([p_value for p_value, judged in zip(p_values, enough, strict=True) if judged]))
     verdicts: dict[str, list[MetricVerdict]] = {segment: [] for segment in segments}
     for (segment, one), p_value, judged in zip(compared, p_values, enough, strict=True):
-        if one.rows or one.reference_rows:
+        if one.rows or one.reference_rows or one.metric not in BUILT_IN:
             verdicts[segment].append(_verdict(one, policy, p_value, next(corrected) if judged else None))
     return {segment: sorted(found, key=_badness, reverse=True) for segment, found in verdicts.items()}
 
@@ -205,13 +221,15 @@ def _verdict(one: Comparison, policy: Drift, p_value: float, q_value: float | No
     )
 
 
-def _learned_metrics(profile: Profile, reference: Profile, learned: Profile, policy: Drift) -> frozenset[Metric]:
+def _learned_metrics(
+    profile: Profile, reference: Profile, learned: Profile, policy: Drift, metrics: Sequence[Metric]
+) -> frozenset[Metric]:
     """Return the metrics that had moved in the replayed night, and in which this night does not FAIL against that one.
 
     One that moved and stayed below its FAIL floor counts, too: of the same change, chance alone puts some nights above it.
     """
-    replayed = _judge(learned, reference, policy, [ALL_ROWS])[ALL_ROWS]
-    since = {one.metric: one.verdict for one in _judge(profile, learned, policy, [ALL_ROWS])[ALL_ROWS]}
+    replayed = _judge(learned, reference, policy, metrics, [ALL_ROWS])[ALL_ROWS]
+    since = {one.metric: one.verdict for one in _judge(profile, learned, policy, metrics, [ALL_ROWS])[ALL_ROWS]}
     unchanged = {Verdict.PASS, Verdict.WARN}
     return frozenset(one.metric for one in replayed if one.verdict in _MOVED and since.get(one.metric) in unchanged)
 
@@ -242,18 +260,18 @@ def _badness(one: MetricVerdict) -> tuple[int, float, str]:
     return order.index(one.verdict), one.excess / one.fail, one.metric
 
 
-def _segments(profile: Profile, reference: Profile, policy: Drift) -> list[SegmentVerdict]:
+def _segments(profile: Profile, reference: Profile, policy: Drift, metrics: Sequence[Metric]) -> list[SegmentVerdict]:
     """Return the verdicts on the segments that have rows enough on both sides, the worst first."""
     large = [
         segment
         for segment in profile.segments()
         if min(profile.rows(segment), reference.rows(segment)) >= policy.min_rows
     ]
-    judged = _judge(profile, reference, policy, large, quick=True)
+    judged = _judge(profile, reference, policy, metrics, large, quick=True)
     found = []
-    for segment, metrics in judged.items():
-        moved = [one for one in metrics if one.verdict in _MOVED]
-        verdicts = [one.verdict for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA]
+    for segment, verdicts_here in judged.items():
+        moved = [one for one in verdicts_here if one.verdict in _MOVED]
+        verdicts = [one.verdict for one in verdicts_here if one.verdict is not Verdict.INSUFFICIENT_DATA]
         found.append(
             SegmentVerdict(
                 segment=segment,

@@ -1,0 +1,56 @@
+"""The metrics of a team's own scorers: in which of them a night can be compared with a reference.
+
+Values that different versions of a scorer gave are never compared. What made them is an input of interactions and
+references alike: the function, the digest of its module, its kind and its bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nightshift.settings.application import Application
+from nightshift.settings.metrics import CATEGORICAL, Metric
+from nightshift.settings.scorers import Scorer
+from nightshift.storage.partition import Manifest
+
+REFERENCE_ANEW = "the next finetune keeps the model and makes its reference anew"
+NIGHT_ANEW = "run batch_inference for this night again"
+
+
+def measured_alike(interactions: Manifest, reference: Manifest) -> list[Metric]:
+    """Return the own metrics whose values in both partitions were made by the same: what a profile can hold of them."""
+    ours, theirs = _made_by(interactions), _made_by(reference)
+    return [Scorer.model_validate(made).metric(name) for name, made in ours.items() if theirs.get(name) == made]
+
+
+def categorical_in(reference: Manifest) -> frozenset[str]:
+    """Return the metrics whose values are categories in a reference, and in every profile that was made against it."""
+    own = (name for name, made in _made_by(reference).items() if made["kind"] == "category")
+    return CATEGORICAL.union(own)
+
+
+def own_metrics(application: Application, interactions: Manifest, reference: Manifest) -> dict[Metric, str]:
+    """Return the application's own metrics that the interactions have, each with why it cannot be compared, "" where it can."""
+    ours, theirs = _made_by(interactions), _made_by(reference)
+    found = {}
+    for metric in application.own_metrics:
+        made = ours.get(metric)
+        if made is None:  # scored before the scorer was added: nobody expected a value
+            continue
+        if metric not in theirs:
+            why = f"its scorer was added after the reference was made; {REFERENCE_ANEW}"
+        elif theirs[metric] != made:
+            newest = application.scorers[metric].made_by
+            advice = NIGHT_ANEW if theirs[metric] == newest else REFERENCE_ANEW
+            why = f"the night and the reference were scored by different versions of its scorer; {advice}"
+        elif made["kind"] != application.scorers[metric].kind:
+            why = f"its kind was {made['kind']} when the night was scored; {REFERENCE_ANEW}"
+        else:
+            why = ""
+        found[metric] = why
+    return found
+
+
+def _made_by(manifest: Manifest) -> Mapping[str, Any]:
+    return manifest.inputs.get("scorers", {})
