@@ -149,7 +149,7 @@ def test_every_interval_is_answered_once_and_the_policy_counts_intervals(place, 
     ended = {"explanation": "as it went", "ended": datetime.now(UTC)}
     orders.close(place.ledger, Outcome(number=1, result="registered", **ended))
     night = history.published(answered[-1][1].report).model_copy(update={"report_digest": "f" * 64})
-    later = orders.evaluate(place.app, place.storage, night, datetime.now(UTC) + timedelta(days=2))
+    later = orders.evaluate(place.app, place.ledger, night, datetime.now(UTC) + timedelta(days=2))
     assert later.code == "cooldown"
 
 
