@@ -22,10 +22,11 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, task
 
-from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import interactions_asset
 from nightshift.orchestration.examples_sensor import ExamplesSensor
-from nightshift.orchestration.job import job, result_of
+from nightshift.orchestration.given import INTERVAL, RUN_ID, Given, result_of
+from nightshift.orchestration.job import job
 from nightshift.orchestration.job_task import JobTask
 from nightshift.orchestration.sources_sensor import SourcesSensor
 from nightshift.settings.application import Application
@@ -50,18 +51,18 @@ def prompts_of(app: Application) -> BaseOperator:
     return ExamplesSensor(task_id="examples", app=app, interval=INTERVAL)
 
 
-def shards_of(app: Application, prompts: dict[str, str]) -> list[JobTask]:
+def shards_of(app: Application, prompts: dict[str, Given]) -> list[JobTask]:
     """The tasks that generate; none where the responses are already there."""
     if app.traffic.served_elsewhere:
         return []
     count = app.inference.shards
     if count == 1:
-        return [job("generate", app, {**prompts, "run": "{{ run_id }}"})]
+        return [job("generate", app, {**prompts, "run": RUN_ID})]
     return [
         job(
             "generate",
             app,
-            {**prompts, "shard": shard, "shards": count, "run": "{{ run_id }}"},
+            {**prompts, "shard": shard, "shards": count, "run": RUN_ID},
             task_id=f"generate_{shard}",
         )
         for shard in range(count)

@@ -30,8 +30,9 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, task
 
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
-from nightshift.orchestration.forms import optional_day, params_of, rendered
-from nightshift.orchestration.job import job, result_of
+from nightshift.orchestration.forms import optional_day, params_of
+from nightshift.orchestration.given import form, result_of
+from nightshift.orchestration.job import job
 from nightshift.orchestration.retraining import close, due
 from nightshift.settings.application import Training
 
@@ -76,14 +77,14 @@ for app in applications_to_parse("finetune"):
         snapshot = job(
             "snapshot",
             app,
-            {**rendered(["until", "window_days", "min_examples"]), "of_model": result_of("due", "model")},
+            {**form(["until", "window_days", "min_examples"]), "of_model": result_of("due", "model")},
         )
         train = job(
             "train",
             app,
-            {**SNAPSHOT, **rendered(["base_model"]), "training": rendered(list(Training.model_fields)), **CAUSE},
+            {**SNAPSHOT, **form(["base_model"]), "training": form(list(Training.model_fields)), **CAUSE},
         )
-        evaluate = job("evaluate", app, {**SNAPSHOT, **MODEL, **rendered(["base_model"])})
+        evaluate = job("evaluate", app, {**SNAPSHOT, **MODEL, **form(["base_model"])})
         reference = job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION})
         register = job(
             "register",

@@ -20,9 +20,10 @@ from typing import Any
 
 from airflow.sdk import task
 
-from nightshift.orchestration.application_dag import INTERVAL, application_dag, applications_to_parse, daily
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import examples_asset
-from nightshift.orchestration.job import job, result_of
+from nightshift.orchestration.given import INTERVAL, result_of
+from nightshift.orchestration.job import job
 from nightshift.orchestration.sources_sensor import SourcesSensor
 
 

@@ -42,8 +42,8 @@ def test_run_ids_that_differ_only_in_what_a_path_cannot_hold_stay_apart():
     assert attempt(run_id="a b").result_uri != attempt(run_id="a/b").result_uri
 
 
-def test_what_a_template_left_empty_falls_back_to_the_default():
-    assert attempt({"until": "", "window_days": "None"}).spec.until is None
+def test_what_is_not_given_falls_back_to_the_default():
+    assert attempt({"until": None, "window_days": None}).spec.until is None
     assert attempt({"until": "2026-11-05"}).spec.until.isoformat() == "2026-11-05"
 
 
@@ -54,7 +54,7 @@ def test_an_argument_that_does_not_fit_is_bad_input_and_named():
 
 def test_a_run_without_an_interval_is_told_to_fill_in_the_day():
     with pytest.raises(BadInput, match="this run has no data interval; fill in `day`"):
-        new_attempt("ingest", "banking_assistant", {"interval": {"start": "", "end": ""}}, context())
+        new_attempt("ingest", "banking_assistant", {"interval": {"start": None, "end": None}}, context())
 
 
 def test_a_misspelt_parameter_of_a_run_is_refused():

@@ -249,9 +249,9 @@ def test_jobs_of_a_local_profile_go_to_the_workers_that_it_names_and_end_at_its_
 
 def test_every_field_of_the_form_that_starts_a_training_reaches_a_job(dags):
     dag = dags["banking_assistant_finetune"]
-    passed = json.dumps({task.task_id: str(getattr(task, "arguments", "")) for task in dag.tasks})
-    assert [name for name in dag.params if f"params.{name} " not in passed] == []
-    assert "params.min_examples " in str(dag.get_task("snapshot").arguments)
+    passed = "".join(str(getattr(task, "arguments", "")) for task in dag.tasks)
+    assert [name for name in dag.params if f"<{name} of the form>" not in passed] == []
+    assert "<min_examples of the form>" in str(dag.get_task("snapshot").arguments)
 
 
 @pytest.mark.parametrize("file", [f"{kind}.py" for kind in (*KINDS, "alerts", "audit")])

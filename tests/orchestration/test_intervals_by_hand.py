@@ -1,6 +1,6 @@
 """The form of a DAG that works by data intervals: what a person types means an interval of the application's schedule."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +8,6 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
-from jinja2 import Environment
 from pendulum import instance
 
 from nightshift.errors import BadInput
@@ -44,16 +43,8 @@ def interval_of_run(dag, *, day=None, start=None, end=None):
     """The interval that a run ingests, by what was typed into its form, or by its own data interval."""
     dag.params.update({"day": day})  # as the form does, with its checks
     rendering = {"params": {"day": day}, "data_interval_start": start, "data_interval_end": end}
-    rendering["macros"] = SimpleNamespace(
-        ds_add=lambda day, days: (datetime.fromisoformat(day) + timedelta(days)).strftime("%Y-%m-%d")
-    )
-    environment = Environment(autoescape=True)
-    arguments = {
-        "interval": {
-            key: environment.from_string(text).render(rendering)
-            for key, text in dag.get_task("ingest").arguments["interval"].items()
-        }
-    }
+    task = dag.get_task("ingest")
+    arguments = task.render_template(dict(task.arguments), rendering)
     ti = SimpleNamespace(dag_id=dag.dag_id, run_id="r", task_id="ingest", map_index=-1, try_number=1)
     run = SimpleNamespace(conf={})
     return new_attempt("ingest", "returns_helper", arguments, {"ti": ti, "dag_run": run, "dag": dag}).spec.interval

@@ -41,8 +41,7 @@ def rendered(task, results, **context):
         get_task_states=lambda dag_id, run_ids: {run_ids[0]: context["states"]},
     )
     run = {"run_id": "manual__1", "dag": task.dag, "ti": ti, "params": task.dag.params.dump(), **context}
-    arguments = task.render_template(task.arguments, run)
-    return {name: value for name, value in arguments.items() if value not in ("", "None")}
+    return task.render_template(dict(task.arguments), run)
 
 
 def test_only_a_person_or_the_applications_own_schedule_trains_without_an_order(dags):
@@ -72,7 +71,7 @@ def test_the_reason_goes_with_the_training(dags):
         "snapshot": {"snapshot": "s", "digest": "d"},
     }
     arguments = rendered(dags["returns_finetune"].get_task("train"), results)
-    assert (arguments["order"], arguments["reason"]) == ("3", "2 of the newest 3 nights failed")
+    assert (arguments["order"], arguments["reason"]) == (3, "2 of the newest 3 nights failed")
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,6 @@ from nightshift.settings.schedule import interval_holding
 FINISH_FIRST = "upstream"
 MOST_WAITING = 16  # runs of one DAG whose data may still arrive
 
-# The interval of a scheduled run, or the one that a person asked for.
-INTERVAL = {
-    "day": "{{ params.day or '' }}",
-    "start": "{{ '' if params.day else data_interval_start or '' }}",
-    "end": "{{ '' if params.day else data_interval_end or '' }}",
-}
-
 
 def applications_to_parse(kind: str) -> list[Application]:
     """Return the applications whose DAG `<application>_<kind>` this process needs.

@@ -50,7 +50,7 @@ class Attempt:
 
 
 def new_attempt(job: str, application: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> Attempt:
-    """Return the attempt of the running task. Arguments that rendered to nothing fall back to the job's defaults.
+    """Return the attempt of the running task. Where no argument is given the job's default counts.
 
     :raises BadInput: the arguments do not fit the job, or the run was started with parameters that nobody declared.
     """
@@ -58,7 +58,7 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     app = load_application(application)
     storage = storage_uri()
     try:
-        spec = job_module(job).Spec(application=app, storage=storage, **_without_empty(arguments))
+        spec = job_module(job).Spec(application=app, storage=storage, **_without_none(arguments))
     except ValidationError as error:
         raise BadInput(f"the arguments of {job} are not right: {error}") from error
     ti = context["ti"]
@@ -172,10 +172,10 @@ def tracking_uri(connection: Connection) -> str:
     return host if connection.port is None else f"{host}:{connection.port}"
 
 
-def _without_empty(value: Any) -> Any:
-    """Leave out what a template rendered to nothing."""
+def _without_none(value: Any) -> Any:
+    """Leave out what is not given, so that the job's default counts."""
     if isinstance(value, dict):
-        return {key: _without_empty(inner) for key, inner in value.items() if inner not in ("", None, "None")}
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
     return value
 
 

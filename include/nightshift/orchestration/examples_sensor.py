@@ -31,7 +31,7 @@ class ExamplesSensor(BaseSensorOperator):
     template_fields = ("interval",)
     ui_color = "#e3ecf7"
 
-    def __init__(self, *, app: Application, interval: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *, app: Application, interval: Mapping[str, Any], **kwargs: Any) -> None:
         hours = app.clock.arrival_hours + app.clock.wait_hours
         super().__init__(mode="reschedule", poke_interval=LOOK_EVERY, timeout=3600 * hours, **kwargs)
         self.application = app.name

@@ -60,8 +60,3 @@ def optional_interval(app: Application, doing: str) -> Param:
 def _days_of(app: Application) -> str:
     days = f"from {app.start} to {app.end}" if app.end else f"from {app.start} on"
     return f"{app.name} has data {days}."
-
-
-def rendered(names: list[str]) -> dict[str, str]:
-    """Return templates that pass the params `names` on to a job."""
-    return {name: f"{{{{ params.{name} if params.{name} is not none else '' }}}}" for name in names}

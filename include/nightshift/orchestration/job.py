@@ -70,8 +70,3 @@ def operator_of(job: str, profile: str) -> type[JobTask]:
     from nightshift.orchestration.kubernetes.pod_job import PodJob
 
     return PodJob
-
-
-def result_of(task: str, field: str) -> str:
-    """Return a template for one field of an upstream job's result."""
-    return f"{{{{ ti.xcom_pull(task_ids='{task}')['{field}'] }}}}"

@@ -34,8 +34,8 @@ class JobTask(BaseOperator):
 
     :param application: name of the application whose work it is.
     :param job: name of the job.
-    :param arguments: fields of the job's spec beyond application and storage (templated); what renders to an empty
-        text is left to the job's default.
+    :param arguments: fields of the job's spec beyond application and storage (templated); what is None when the task runs
+        is left to the job's default.
     :param compute: name of the compute profile.
     :param obey_verdict: stop the flow by the result's verdict: INSUFFICIENT_DATA skips what follows, FAIL and ERROR
         fail the task for good. Otherwise the verdict is only passed on.

@@ -14,13 +14,16 @@ from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
 from nightshift.orchestration.deciding import OUTLASTING, champion_moved, deciding, runs_of_finetune, show, tell
+from nightshift.orchestration.given import Given, param
 from nightshift.verdict import Verdict
 
-NIGHT = {
-    "night": "{{ params.night or '' }}",
-    # Only the clock misses a night that did not come; an event says that one came.
-    "expected_by": "{{ logical_date if dag_run.run_type == 'scheduled' and logical_date else '' }}",
-}
+
+def _expected_by(context: Mapping[str, Any]) -> datetime | None:
+    """Only the clock misses a night that did not come; an event says that one came."""
+    return context.get("logical_date") if context["dag_run"].run_type == "scheduled" else None
+
+
+NIGHT = {"night": param("night"), "expected_by": Given("logical_date", _expected_by)}
 
 log = logging.getLogger(__name__)
 

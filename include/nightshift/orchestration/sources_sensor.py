@@ -40,7 +40,7 @@ class SourcesSensor(BaseSensorOperator):
     template_fields = ("interval",)
     ui_color = "#e3ecf7"
 
-    def __init__(self, *, app: Application, part: str, interval: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *, app: Application, part: str, interval: Mapping[str, Any], **kwargs: Any) -> None:
         # From the workers that read the sources: others may not see their files.
         kwargs = {**workers_of(app.profile_of("ingest")), **kwargs}
         # The hours are over by the interval's end; the task's own time only ends one that cannot look any more.
@@ -53,7 +53,11 @@ class SourcesSensor(BaseSensorOperator):
     def poke(self, context: Any) -> bool:
         """Return whether `ingest` may begin."""
         arguments = {"interval": self.interval, "part": self.part}
-        spec: Any = new_attempt("ingest", self.application, arguments, context).spec
+        try:
+            spec: Any = new_attempt("ingest", self.application, arguments, context).spec
+        except JobError as error:
+            self.log.warning("ingest says what is wrong: %s", error)
+            return True
         lacking = list(_lacking(spec.application, self.part, spec.interval))
         if not lacking:
             return True
