@@ -49,6 +49,17 @@ def _claim(storage, run, queue):
     queue.put((run, order.number if order else None, told))
 
 
+def test_a_claim_whose_answer_was_lost_is_its_runs_own(tmp_path, monkeypatch):
+    trip(tmp_path.as_uri())
+    ledger = Ledger(tmp_path.as_uri(), "app")
+    create = ledger.create
+    monkeypatch.setattr(
+        ledger, "create", lambda record: create(record) and False
+    )  # as a client that tried again by itself
+    order, _ = orders.claim(ledger, "app_finetune", "run-1", NOW)
+    assert order.number == 1
+
+
 @shared
 def test_of_many_processes_that_claim_at_once_one_trains(storage):
     trip(storage)

@@ -99,6 +99,20 @@ def test_a_release_whose_run_is_gone_is_carried_out_by_the_next_run(judged, prog
     assert (moved["version"], app.champion, app.released) == ("1", "1", ["1"])
 
 
+def test_a_release_that_was_written_down_is_carried_out_before_a_newer_candidate_is_looked_at(
+    judged, progress, monkeypatch
+):
+    app = registered(judged(seed=1), progress)
+    with monkeypatch.context() as kill:
+        kill.setattr(Mlflow, "set_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            app.run()
+    register.run(judged(seed=2), progress)
+    decision, moved = app.run()
+    assert "version 1 was released as number 1; that is carried out now" in decision.reasons[0]
+    assert (moved["version"], app.champion, app.released) == ("1", "1", ["1"])
+
+
 def test_an_alias_that_a_person_moved_is_left_alone(judged, progress):
     first, second = judged(seed=1), judged(seed=2)
     app = registered(first, progress)

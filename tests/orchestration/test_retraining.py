@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from kept_pods import keep, pod
 from retraining_tasks import FAILED, REGISTERED, UNASKED, ask, context, end, states, trip, wish
 from upath import UPath
 
@@ -152,6 +153,20 @@ MODEL = {"train": {"model": "memory://models/m1", "seconds": 60.0, "processes": 
 UNREGISTERED = states(register="failed")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("shown")
+def test_the_hours_of_a_failed_training_in_pods_are_those_of_its_pods(storage, ledger):
+    trip(storage)
+    orders.claim(ledger, "app_finetune", "asset_triggered__1", datetime.now(UTC) - timedelta(hours=9))
+    spec = UPath(storage) / "app/results/app_finetune/asset_triggered__1/train/try-1/spec.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text("{}")
+    os.utime(spec.path, (time.time() - 6 * 3600, time.time() - 6 * 3600))  # it waited for nodes most of these hours
+    run = {"dag_id": "app_finetune", "run_id": "asset_triggered__1"}
+    keep(storage, pod("one", hours=0.5).model_copy(update=run), application="app")
+    assert end(1, states=FAILED, params={"processes": 8})["hours"] == pytest.approx(4 * 0.5)
+
+
 @pytest.fixture
 def unregistered(shown, storage):
     """An order whose model was trained by the first run and could not be registered."""
@@ -177,7 +192,7 @@ def test_a_newer_order_for_drift_takes_that_model_and_one_by_a_person_trains_ane
     trip(storage, 23)
     second = ask("asset_triggered__2")
     assert (second["order"], second["model"]) == (2, "memory://models/m1")
-    end(2, "asset_triggered__2", states=UNREGISTERED, **MODEL)
+    assert end(2, "asset_triggered__2", states=UNREGISTERED, **MODEL)["hours"] == 0  # the first retraining paid for it
     wish("force")
     forced = ask("asset_triggered__3")
     assert (forced["order"], forced["model"]) == (3, None)

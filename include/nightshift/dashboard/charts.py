@@ -58,7 +58,7 @@ def means(trend: Trend) -> list[Row]:
     name = trend.quality or ""
     found = []
     for night in trend.answered:
-        mean = night.means.get(name)
+        mean = night.mean(name, trend.answered[-1])
         words = f"{mean * 100:.1f} %" if mean is not None else "unknown"
         found.append(Row(start_of(night.interval).timestamp(), night.name, [(mean and mean * 100, words)]))
     return found

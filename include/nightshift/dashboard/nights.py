@@ -62,13 +62,18 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What is known of a night's interactions: rows, and the mean of each score that they have."""
+    """What is known of a night's interactions: rows, the mean of each score that they have, and what made own scores."""
 
     interval: str
     name: str
     rows: int
     means: dict[str, float]
+    made_by: dict[str, Any]  # digest and bounds of the function behind each own score
     model_version: str
+
+    def mean(self, name: str, newest: Answered) -> float | None:
+        """Return the mean of a score; None where another version of its function made it than that of the newest night."""
+        return self.means.get(name) if self.made_by.get(name) == newest.made_by.get(name) else None
 
 
 def judged_nights(index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC) -> tuple[list[JudgedNight], list[str]]:
@@ -111,7 +116,9 @@ def answered_nights(store: Store, index: Index, most: int) -> list[Answered]:
         if manifest:
             means = {str(name): float(value) for name, value in manifest.facts.get("means", {}).items()}
             rows, model = manifest.counts.get("rows", 0), str(manifest.facts.get("model", ""))
-            found.append(Answered(interval, named(interval, store.zone), rows, means, model))
+            found.append(
+                Answered(interval, named(interval, store.zone), rows, means, manifest.inputs.get("scorers", {}), model)
+            )
     return found
 
 

@@ -116,6 +116,8 @@ def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Orde
         if ledger.create(Claim(number=number, dag_id=dag_id, run_id=run_id, claimed=now)):
             return order, order.decision.reason
         other = ledger.claim(number)
+        if other and (other.dag_id, other.run_id) == (dag_id, run_id):  # it was written, and the answer lost on the way
+            return order, order.decision.reason
         return (
             None,
             f"retraining {number} is the work of {other.run_id if other and other.run_id else 'nobody: it is lost'}",

@@ -40,7 +40,7 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
     """Yield an application and its ledger; what goes wrong becomes what Airflow tries again, or does not.
 
     :raises AirflowFailException: the application's file, a record or the run's parameters are wrong, or something that is
-        no outage went wrong three times; no retry can help.
+        no outage went wrong at the third try or a later one; no retry can help.
     :raises EnvironmentDown: storage or MLflow cannot be reached.
     """
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from nightshift.storage.partition import digest_of, require_manifest
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
+    from nightshift.ledger.records import Release
     from nightshift.ledger.store import Ledger
     from nightshift.registry.rest import Mlflow
     from nightshift.registry.versions import Registered
@@ -95,24 +96,26 @@ def release(application: str, **context: Any) -> dict[str, Any]:
 
 
 def _decide(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> ReleaseDecision:
-    """Find the candidate, and decide about it unless something before its evaluation says what follows."""
+    """Find the candidate, and decide about it unless something before its evaluation says what follows.
+
+    A release that was written down and not carried out comes first, whoever is the candidate by now.
+    """
     from nightshift.ledger.approval import sentence, withdraw_open
     from nightshift.ledger.mirror import mirror_answers
-    from nightshift.ledger.releases import unfinished
 
     for answer in withdraw_open(ledger, datetime.now(UTC)):
         log.info("request %s: %s", answer.id, sentence(answer))
     mirror_answers(server, app.name, ledger)
+    champion = server.with_alias(app.name, versions.CHAMPION)
+    releases = ledger.releases()
+    if left := _left(server, app.name, releases):
+        said = f"version {left.version} was released as number {releases[-1].number}; that is carried out now"
+        return ReleaseDecision(verdict=Verdict.PASS, reasons=[said], released=True, **_about(left, champion))
     candidate = _candidate(server, app.name, form.version)
     if candidate is None:
         return _nothing("there is no candidate yet; finetune registers one")
-    champion = server.with_alias(app.name, versions.CHAMPION)
     if champion and champion.digest == candidate.digest:
         return _nothing(f"version {candidate.version} is the champion already")
-    releases = ledger.releases()
-    if releases and unfinished(releases[-1], candidate.digest, candidate.tags.get(versions.RELEASE_TAG, "")):
-        said = f"version {candidate.version} was released as number {releases[-1].number}; that is carried out now"
-        return ReleaseDecision(verdict=Verdict.PASS, reasons=[said], released=True, **_about(candidate, champion))
     # A model that was replaced does not come back by itself: whoever took it back had a reason.
     returns = candidate.digest in {known.model_digest for known in releases}
     if returns and not (form.version and form.reason):
@@ -205,6 +208,17 @@ def _judge(
             app, ledger, server, scores, candidate=candidate, champion=champion, wish=wish, **said
         )
     return decided
+
+
+def _left(server: Mlflow, name: str, releases: Sequence[Release]) -> Registered | None:
+    """The version of the newest release, where nobody carried that out."""
+    from nightshift.ledger.releases import unfinished
+
+    newest = releases[-1] if releases else None
+    version = server.version_of(name, newest.version) if newest and newest.ahead and newest.version else None
+    if newest and version and unfinished(newest, version.digest, version.tags.get(versions.RELEASE_TAG, "")):
+        return version
+    return None
 
 
 def _candidate(server: Mlflow, name: str, version: int | None) -> Registered | None:

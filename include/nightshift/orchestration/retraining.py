@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from upath import UPath
 
 from nightshift.ledger import orders
+from nightshift.ledger.pod_accounts import pods_of_run, run_key
 from nightshift.ledger.records import Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import results_of, storage_uri
@@ -85,7 +86,9 @@ def close(application: str, **context: Any) -> dict[str, Any]:
                 Outcome(
                     number=number,
                     **ended,
-                    hours=_hours(_began(app.name, ti), got["train"], context["params"]),
+                    hours=_hours(app.name, ti, got["train"], context["params"])
+                    if _is_new(ledger, number, ended)
+                    else 0.0,
                     run_id=ti.run_id,
                     ended=datetime.now(UTC),
                 ),
@@ -179,11 +182,24 @@ def _ended(run_id: str, states: Mapping[str, str], got: Mapping[str, Mapping[str
     return {"result": how, "explanation": why, **kept}
 
 
-def _hours(began: datetime | None, trained: Mapping[str, Any], params: Mapping[str, Any]) -> float:
-    """Hours of training over all processes. Of one that left no result only what the form asked for is known."""
+def _is_new(ledger: Ledger, number: int, ended: Mapping[str, Any]) -> bool:
+    """Whether the run trained its model, and did not take up one that another retraining has paid for."""
+    others = (other for other in ledger.index("outcomes").outcomes.values() if other.number != number)
+    return not ended["model"] or all(other.model != ended["model"] for other in others)
+
+
+def _hours(application: str, ti: Any, trained: Mapping[str, Any], params: Mapping[str, Any]) -> float:
+    """Hours of training over all processes. Of one that left no result: those of its pods, else those since it began."""
     processes = trained.get("processes") or params.get("processes") or 1
-    most = (datetime.now(UTC) - began).total_seconds() if began else 0.0
-    return float(processes * trained.get("seconds", most)) / 3600
+    if "seconds" in trained:
+        return float(processes * trained["seconds"]) / 3600
+    began, now = _began(application, ti), datetime.now(UTC)
+    if began is None:
+        return 0.0
+    pods = pods_of_run(storage_uri(), application, run_key(ti.dag_id, ti.run_id), began.date(), now.date())
+    if trainings := [pod for pod in pods if pod.job == "train"]:
+        return sum(pod.hours * max(1, pod.gpus) for pod in trainings)
+    return float(processes * (now - began).total_seconds()) / 3600
 
 
 def _began(application: str, ti: Any) -> datetime | None:
