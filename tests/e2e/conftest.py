@@ -33,6 +33,7 @@ evaluation: {{max_examples: 50, max_new_tokens: 4}}
 """
 
 TOLD = """\
+clock: {arrival_hours: 0}
 alerts:
   late_after_hours: 0.005
   routes: [{to: hook, severity: info}]
