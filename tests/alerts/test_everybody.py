@@ -10,7 +10,7 @@ from nightshift.alerts.everybody import EVERYBODY, BrokenFile, everybody, unread
 from nightshift.alerts.outbox import Outbox
 from nightshift.settings.application import Application
 
-NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
+NOW = datetime.now(UTC)
 
 
 def broken(line, file="ingest.py"):

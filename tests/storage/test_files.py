@@ -13,7 +13,7 @@ import pytest
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
-from nightshift.storage.files import create, local_copy, put, replace, scratch
+from nightshift.storage.files import create, local_copy, names_in, put, read_bytes, replace, scratch
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -71,6 +71,22 @@ def test_a_file_put_into_storage_can_be_read_back_locally(folder, tmp_path):
     source.write_bytes(b"rows")
     put(source, folder / "deep" / "target.bin")
     assert local_copy(folder / "deep" / "target.bin", tmp_path).read_bytes() == b"rows"
+
+
+def test_what_another_process_writes_into_a_folder_that_was_listed_is_read(folder):
+    replace(folder / "ledger" / "0001.json", b"old")
+    assert names_in(folder / "ledger") == ["0001.json"]
+    assert read_bytes(folder / "ledger" / "0002.json") is None
+    if folder.protocol == "s3":
+        import boto3
+
+        bucket, _, prefix = folder.path.partition("/")
+        for name in ("0001.json", "0002.json"):
+            boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/ledger/{name}", Body=b"as long as it likes")
+    else:
+        for name in ("0001.json", "0002.json"):
+            replace(folder / "ledger" / name, b"as long as it likes")
+    assert [read_bytes(folder / "ledger" / name) for name in ("0001.json", "0002.json")] == [b"as long as it likes"] * 2
 
 
 def test_storage_that_cannot_create_atomically_is_refused_by_name():

@@ -31,7 +31,7 @@ from nightshift.alerts.conditions import Open, ended_by, held_with, told_as
 from nightshift.alerts.message import Message, compose
 from nightshift.alerts.place import Place
 from nightshift.settings.people import Alerts, Route
-from nightshift.storage.files import create, names_in, replace
+from nightshift.storage.files import create, names_in, read_bytes, replace
 
 MAILBOX = "mailbox"  # the route that is always there
 STAMP = "%Y%m%dT%H%M%S%f"
@@ -227,11 +227,7 @@ class Outbox:
         return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
     def _content(self, *parts: str) -> bytes | None:
-        path = self._path(*parts)
-        try:
-            return bytes(path.fs.cat_file(path.path))
-        except FileNotFoundError:
-            return None
+        return read_bytes(self._path(*parts))
 
     def _read(self, model: type[Kept], *parts: str) -> Kept | None:
         """What lies there; a file that cannot be read is none, so that it keeps no other alert from people."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.storage.files import is_local
+from nightshift.storage.files import is_local, read_bytes
 from nightshift.storage.partition import MANIFEST, Manifest
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
@@ -62,11 +62,11 @@ class Store:
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, or None where there is none."""
+        if not is_local(self.place):
+            return read_bytes(self.place.joinpath(*parts))
         try:
-            if is_local(self.place):
-                with open(self._path(parts), "rb") as file:  # noqa: PTH123  (a Path costs more than the reading)
-                    return file.read()
-            return bytes(self.place.fs.cat_file(self._path(parts)))
+            with open(self._path(parts), "rb") as file:  # noqa: PTH123  (a Path costs more than the reading)
+                return file.read()
         except (*ABSENT, IsADirectoryError):
             return None
 

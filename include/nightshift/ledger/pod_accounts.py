@@ -14,7 +14,7 @@ from datetime import UTC, date, timedelta
 from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
 
-from nightshift.storage.files import names_in
+from nightshift.storage.files import names_in, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _accounts(storage: str, application: str, day: date) -> Iterator[UPath]:
 
 def _read(path: UPath) -> PodUsage | None:
     try:
-        return PodUsage.model_validate_json(path.fs.cat_file(path.path))
+        return PodUsage.model_validate_json(read_bytes(path) or b"")
     except ValidationError as error:
         log.warning("%s is no account of a pod and is left out: %s", path, error)
         return None

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
 
 from nightshift.ledger.pod_accounts import PodUsage, Used, total
-from nightshift.storage.files import names_in, replace
+from nightshift.storage.files import names_in, read_bytes, replace
 
 WEEK = timedelta(days=7)
 
@@ -47,14 +47,14 @@ def week_of_pods(storage: str, application: str, now: datetime) -> Used:
 
 def _before(path: UPath) -> _Read:
     try:
-        return _Read.model_validate_json(path.fs.cat_file(path.path))
-    except (FileNotFoundError, ValidationError):
+        return _Read.model_validate_json(read_bytes(path) or b"")
+    except ValidationError:
         return _Read()
 
 
 def _account(path: UPath) -> _Pod | None:
     try:
-        pod = PodUsage.model_validate_json(path.fs.cat_file(path.path))
+        pod = PodUsage.model_validate_json(read_bytes(path) or b"")
     except ValidationError as error:
         log.warning("%s is no account of a pod and is left out: %s", path, error)
         return None

@@ -40,6 +40,15 @@ CREATE_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+# Else the clients first ask how large a file is, of a listing that they keep: what was written since would not be there.
+READ_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "s3": {"max_concurrency": 1},
+    "s3a": {"max_concurrency": 1},
+    "gs": {"concurrency": 1},
+    "gcs": {"concurrency": 1},
+}
+
+
 def default_storage() -> str:
     """The storage URI of this process: `$NIGHTSHIFT_STORAGE`, or a folder in the user's home."""
     return os.environ.get("NIGHTSHIFT_STORAGE") or (Path.home() / ".nightshift" / "storage").as_uri()
@@ -87,7 +96,7 @@ def replace(path: UPath, content: bytes) -> None:
 def read_bytes(path: UPath) -> bytes | None:
     """Return what a file holds, past the storage client's cache; None where there is none."""
     try:
-        return bytes(path.fs.cat_file(path.path))
+        return bytes(path.fs.cat_file(path.path, **READ_ARGUMENTS.get(path.protocol, {})))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 

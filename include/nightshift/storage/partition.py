@@ -275,10 +275,9 @@ def read_file(partition: UPath, manifest: Manifest, name: str) -> bytes:
     """
     file = manifest.file(name)
     source = partition / file.path
-    try:
-        content: bytes = source.fs.cat_file(source.path)
-    except FileNotFoundError as error:
-        raise _gone(source) from error
+    content = read_bytes(source)
+    if content is None:
+        raise _gone(source)
     _require_same(source, hashlib.sha256(content).hexdigest(), file)
     return content
 
