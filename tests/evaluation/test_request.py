@@ -155,9 +155,52 @@ def test_whatever_users_and_models_wrote_is_text(where):
     assert "onerror=alert(1)" in shown
 
 
+NO_ADDRESSES = ["javascript:alert(1)", " javascript:alert(1)", "JavaScript://m/%0aalert(1)", "data:text/html,x", "//evil.test/", "s3://b/r",
+                "https://", "http:///r", "<javascript:alert(1)>", "", "http://m/" + "r" * 5_000]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_an_address_that_is_none_of_the_web_is_no_link(address):
+    night = FailedNight(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
+    written = text(nights=[night], links={"Run of the training": address})
+    assert "](" not in written  # Airflow's renderer is another, and may follow what this one does not
+    assert "<a " not in page(written)
+    assert "Run of the training" in written
+
+
+@pytest.mark.parametrize(
+    ("address", "leads_to"),
+    [
+        ("http://m/#/experiments/1/runs/2?a=b&copy;=c%20d", "http://m/#/experiments/1/runs/2?a=b&amp;copy%3B=c%20d"),
+        ("http://m/r) [b](javascript:alert(1)", "http://m/r%29%20%5Bb%5D%28javascript:alert%281%29"),
+        ("http://m/r&#41;<img src=x>&rpar;", "http://m/r&amp;#41%3B%3Cimg%20src=x%3E&amp;rpar%3B"),
+        ('http://m/r" onclick="alert(1)', "http://m/r%22%20onclick=%22alert%281%29"),
+        ("http://m/r\n\n# heading\\", "http://m/r%0A%0A#%20heading%5C"),
+        ("HTTPS://m/\u202egpj.exe", "HTTPS://m/%E2%80%AEgpj.exe"),
+    ],
+)
+def test_an_address_of_the_web_is_one_link_and_nothing_else(address, leads_to):
+    night = FailedNight(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
+    shown = page(text(nights=[night], links={"Version 3": address}))
+    assert f'2026-11-06: drift FAIL (<a href="{leads_to}">report</a>)' in shown
+    assert f'<p><a href="{leads_to}">Version 3</a></p>' in shown
+    assert shown.count("<a ") == 2
+
+
+def test_what_the_scores_say_of_days_and_titles_is_text():
+    file = with_examples(scores(), rows())
+    kinds = [kind.model_copy(update={"title": HOSTILE}) for kind in file.examples]
+    shown = page(compose(APP, facts(), file.model_copy(update={"days": [HOSTILE], "examples": kinds})))
+    assert "<a " not in shown
+    assert "<img" not in shown
+    assert "<h1" not in shown
+
+
 def test_it_stays_short_whatever_there_is_to_say():
     long = "word " * 5_000
-    night = FailedNight(night=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long)
+    night = FailedNight(
+        night=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long, run_url=f"http://m/{'r' * 580}"
+    )
     answers = rows(prompt=long, champion=[long] * 60, candidate=[long + "x"] * 60)
     assert len(text(answers, cause=long, reasons=[long] * 4, wish=(long, long), nights=[night] * 100)) < 16_000
 

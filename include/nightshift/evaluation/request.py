@@ -1,11 +1,13 @@
 """What people read before they decide about a release, as Markdown for Airflow's page of required actions.
 
-Whatever users, models and sources wrote stands in code spans or is escaped: it is text, whatever it looks like.
+Whatever users, models and sources wrote stands in code spans or is escaped: it is text, whatever it looks like. Addresses are
+links only where they are of the web.
 """
 
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel
@@ -19,6 +21,7 @@ from nightshift.verdict import Verdict
 
 CELL = 140  # characters of a message or an answer
 SENTENCE = 600  # characters of a reason
+ADDRESS = 600  # characters of an address that is a link
 NIGHTS = 5
 
 
@@ -75,10 +78,10 @@ def subject_of(application: Application, facts: Facts) -> str:
 
 def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
     """Return the request as Markdown, some 16,000 characters at most."""
-    environment = Environment(  # noqa: S701  (Markdown: `plain` and `code` escape)
+    environment = Environment(  # noqa: S701  (Markdown: `plain`, `code` and `link` escape)
         loader=PackageLoader("nightshift.evaluation", ""), trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"plain": plain, "code": code}
+    environment.filters |= {"plain": plain, "code": code, "link": link}
     roles: list[str] = [role for role in ("base", "champion", "candidate") if role in scores.comparison.scores]
     against = "champion" if "champion" in roles else "base"
     metric = application.gate.metric
@@ -114,6 +117,15 @@ def code(text: str) -> str:
     content = re.sub(r"(\\*)\|", r"\1\1\\|", content)
     fence = "`" * (1 + max(map(len, re.findall(r"`+", content)), default=0))
     return f"{fence} {content} {fence}"
+
+
+def link(title: str, address: str) -> str:
+    """Return a link to a page of the web; only the title where the address is none, or longer than `ADDRESS`."""
+    # What could end the link, or be read as an entity (`&#41;`), is encoded; `%` stays, as the address may be encoded already.
+    target = quote(address, safe="%/:?#&=+,@~!$*'")
+    if not re.match(r"(?i)https?://[^/?#]", target) or len(target) > ADDRESS:
+        return plain(title)
+    return f"[{plain(title)}]({target})"
 
 
 def _table(scores: dict[str, Scores], differences: Scores, roles: list[str]) -> list[tuple[str, list[str]]]:
