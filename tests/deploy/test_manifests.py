@@ -2,7 +2,6 @@
 
 import json
 import re
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import kubernetes_validate
@@ -245,42 +244,3 @@ def test_the_values_of_a_project_change_no_other_value() -> None:
 
     assert not both
     assert not {"env", "volumes", "volumeMounts", "extraEnv"} & set(FROM_GIT) & set(VALUES)
-
-
-def allowed(statements: list[dict], action: str, key: str) -> bool:
-    """What IAM makes of a request for an object: a Deny that matches counts more than an Allow; a star matches anything."""
-
-    def matches(statement: dict) -> bool:
-        resources, actions = (
-            given if isinstance(given, list) else [given] for given in (statement["Resource"], statement["Action"])
-        )
-        return action in actions and any(fnmatchcase(f"arn:aws:s3:::example-bucket/{key}", one) for one in resources)
-
-    effects = {statement["Effect"] for statement in statements if matches(statement)}
-    return effects == {"Allow"}
-
-
-def test_the_policy_for_jobs_on_s3_lets_them_read_the_ledger_and_the_audit_log_and_write_all_but_these() -> None:
-    comment = "\n".join(
-        line.removeprefix("#") for line in (FOLDER / "storage/eks.yaml").read_text().splitlines() if line[:1] == "#"
-    )
-    policy = json.loads(comment[comment.index("{") : comment.rindex("}") + 1])["Statement"]
-    kept = [
-        "nightshift/bank/ledger/orders/0001.json", "nightshift/bank/ledger/gate/a-b-c-d-gate-0000.json",
-        "nightshift/audit/000000/000000001.jsonl",
-    ]  # fmt: skip
-    made = ["nightshift/bank/models/a/manifest.json", "nightshift/bank/results/bank_finetune/r/train/try-1/result.json"]
-
-    for key in [*kept, *made]:
-        assert allowed(policy, "s3:GetObject", key)
-        for action in ("s3:PutObject", "s3:DeleteObject"):
-            assert allowed(policy, action, key) == (key in made), f"{action} {key}"
-    assert not allowed(policy, "s3:GetObject", "another/application/secret.json")
-
-
-@pytest.mark.parametrize("cloud", ["gke", "aks"])
-def test_the_conditions_of_the_other_clouds_name_the_same_folders(cloud: str) -> None:
-    text = (FOLDER / f"storage/{cloud}.yaml").read_text()
-
-    assert re.search(r"nightshift/(\{application\}|\*)/ledger/", text)
-    assert "nightshift/audit/" in text
