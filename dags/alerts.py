@@ -64,7 +64,7 @@ def look() -> int:
     return news
 
 
-@task
+@task(multiple_outputs=False)
 def deliver() -> dict[str, dict[str, str]]:
     """Deliver what waits; return why routes did not take it, by application and connection."""
     from nightshift.alerts.delivery import deliver as delivered

@@ -34,7 +34,7 @@ ANCHOR_VARIABLE = "nightshift_audit_anchor"
 log = logging.getLogger(__name__)
 
 
-@task
+@task(multiple_outputs=False)
 def collect() -> dict[str, int]:
     """Append what is new and return how many entries came from where. What cannot be read keeps nothing else from the log."""
     from nightshift.audit.airflow_events import airflow_deeds
@@ -66,7 +66,7 @@ def collect() -> dict[str, int]:
     return appended
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
+@task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
 def anchor() -> dict[str, int]:
     """Anchor the newest entry, and return its number by the place. A place that is down keeps no other from it."""
     from nightshift.audit.anchor import AnchorFiles

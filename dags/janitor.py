@@ -27,7 +27,7 @@ from nightshift.settings.compute import KubernetesCompute
 log = logging.getLogger(__name__)
 
 
-@task
+@task(multiple_outputs=False)
 def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
     """Tell, account for and delete what belongs to no task; a cluster out of reach is told in words."""
     from nightshift.orchestration.kubernetes.cluster import trouble

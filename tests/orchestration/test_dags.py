@@ -8,8 +8,10 @@ import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import structlog
 import yaml
 from airflow.dag_processing import dagbag as dag_bags
 from airflow.dag_processing.dagbag import BundleDagBag, DagBag
@@ -199,6 +201,32 @@ def test_airflow_tells_the_process_of_a_task_which_dag_it_is_for(similar_applica
 
 
 KUBERNETES = "backend: kubernetes\nimage: trainer:1\nnodes: {nodes}\n"
+
+
+def test_what_a_task_returns_is_stored_once(sample_project, monkeypatch):
+    """By its annotation Airflow would take each key of it for a result of its own."""
+    (sample_project / "compute" / "local.yaml").write_text(KUBERNETES.format(nodes=1))
+    stored = []
+    monkeypatch.setattr(task_runner.XCom, "set", lambda **given: stored.append((given["task_id"], given["key"])))
+    dags = dagbag().dags
+    tasks = [task for dag in dags.values() for task in dag.tasks if task.do_xcom_push]
+    for task in tasks:
+        ti = SimpleNamespace(
+            task=task, task_id=task.task_id, dag_id=task.dag_id, run_id="r", map_index=-1, is_mapped=False,
+            xcom_push=lambda key, _, task=task: stored.append((task.task_id, key)),
+        )  # fmt: skip
+        task_runner._push_xcom_if_needed({"verdict": "PASS", "reasons": ["good"]}, ti, structlog.get_logger())
+    assert stored == [(task.task_id, "return_value") for task in tasks]
+    assert {
+        "release",
+        "promote",
+        "due",
+        "close",
+        "step_in",
+        "retraining",
+        "usage_banking_assistant",
+        "sweep_local",
+    } <= {*dict(stored)}
 
 
 def structure(dag) -> dict:

@@ -27,12 +27,14 @@ log = logging.getLogger(__name__)
 
 TRIES = 3  # of what is no outage
 # Of a task that decides. Half a minute, doubled up to a quarter of an hour: an outage of six hours costs no decision.
-OUTLASTING: dict[str, Any] = {
+RETRIES: dict[str, Any] = {
     "retries": 28,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=15),
 }
+# The same for @task, which else stores each key of a result that is a mapping once more, as an XCom of its own.
+OUTLASTING: dict[str, Any] = {**RETRIES, "multiple_outputs": False}
 
 
 @contextmanager
