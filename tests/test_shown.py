@@ -1,6 +1,6 @@
 """What users write is text on every page, in every log and in every note."""
 
-from nightshift.shown import in_markdown, shown
+from nightshift.shown import in_markdown, shown, storable
 
 
 def test_a_long_text_is_cut():
@@ -21,3 +21,8 @@ def test_writing_that_needs_its_joiners_keeps_them():
 
 def test_a_note_shows_markdown_as_it_was_typed():
     assert in_markdown("![x](http://a/b) <img src=x>") == r"\!\[x\]\(http://a/b\) \<img src=x\>"
+
+
+def test_what_is_kept_of_a_text_can_be_written_everywhere():
+    assert storable("one\n\ttwo \u2028\u202e caf\u00e9 \U0001f468") == "one\n\ttwo \u2028\u202e caf\u00e9 \U0001f468"
+    assert storable("a\x00b\ud800c\x1b") == "a⟨U+0000⟩b⟨U+D800⟩c⟨U+001B⟩"

@@ -1,4 +1,4 @@
-"""Text that users and models wrote, as a page, a log or a note may show it: whatever it looks like, it is text."""
+"""Text that users and models wrote, as it may be shown or kept: whatever it looks like, it is text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import unicodedata
 # Joiners of emoji and of Indic and Persian letters: without them, words fall apart.
 _JOINERS = {"\u200c", "\u200d"}
 _UNSEEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # control, format (also of direction), private, surrogate, separators
+_UNKEPT = {"Cc", "Cs"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
 
 
@@ -23,6 +24,19 @@ def shown(text: str, most: int) -> str:
         if unicodedata.category(character) not in _UNSEEN or character in _JOINERS
         else f"⟨U+{ord(character):04X}⟩"
         for character in one_line
+    )
+
+
+def storable(text: str) -> str:
+    """Return a text as storage, MLflow and databases can keep it: its lines stay, other control characters are named.
+
+    So are halves of surrogate pairs, which a form can hold and UTF-8 cannot.
+    """
+    return "".join(
+        f"⟨U+{ord(character):04X}⟩"
+        if unicodedata.category(character) in _UNKEPT and character not in "\t\n\r"
+        else character
+        for character in text
     )
 
 

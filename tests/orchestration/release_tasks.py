@@ -10,7 +10,7 @@ from nightshift.jobs import register
 from nightshift.ledger.approval import answered_with, asked_with
 from nightshift.ledger.records import Answer, Request
 from nightshift.ledger.store import Ledger
-from nightshift.orchestration import promote, release
+from nightshift.orchestration import approval, promote, release
 from nightshift.orchestration.release import ReleaseDecision
 from nightshift.registry import models
 from nightshift.registry.versions import CHAMPION
@@ -31,8 +31,8 @@ class Releases:
 
     def require(self, required):
         """Write into the application's file when people are asked."""
-        approval = Approval(required=required, approvers=["alice"] if required != "never" else [])
-        fields = self.application.model_copy(update={"approval": approval}).model_dump(mode="json", exclude_unset=True)
+        asked = Approval(required=required, approvers=["alice"] if required != "never" else [])
+        fields = self.application.model_copy(update={"approval": asked}).model_dump(mode="json", exclude_unset=True)
         fields.pop("name")
         (applications_folder() / f"{self.name}.yaml").write_text(yaml.safe_dump(fields))
 
@@ -48,7 +48,9 @@ class Releases:
             told = decision.model_dump(exclude={"reasons", "released", "ask", "request", "body"})
             place = {"dag_id": "app_release", "run_id": "run", "task_id": "approve"}
             times = {"asked": NOW, "until": NOW + timedelta(hours=24)}
-            asked_with(self.ledger, Request(id=decision.request, approvers=["alice"], **told, **place, **times))
+            request = Request(id=decision.request, approvers=["alice"], **told, **place, **times)
+            approval._refuse_stale(self.ledger, approval._refuse_foreign(self.ledger, decision, request))
+            asked_with(self.ledger, request)
         return decision
 
     def promote(self, decision, answer=None, **given):

@@ -1,5 +1,6 @@
 """The task that asks people: whom it asks, for how long, and that no answer is lost or crashes it."""
 
+import errno
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +11,19 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
+from nightshift.ledger.approval import asked_with
+from nightshift.ledger.gate_records import record
+from nightshift.ledger.records import GateRecord, Release, Request
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.approval import ApproveRelease, known_users
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.deciding import RETRIES
+from nightshift.orchestration.job_task import EnvironmentDown
+from nightshift.orchestration.release import Form
 from nightshift.settings.applications import load_application
 
 ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
 APP = """\
 description: Asked about.
 sources:
@@ -24,7 +33,7 @@ approval: {required: always, approvers: [alice, bob], timeout_hours: 2, remind_h
 """
 DECISION = {
     "ask": True, "request": "20261128T100000-aaaa", "version": "3", "model_digest": "m" * 64,
-    "evaluation_digest": "e" * 64, "champion_digest": None, "verdict": "WARN", "reasons": ["it may be luck"],
+    "evaluation_digest": "e" * 64, "champion_digest": None, "after": 0, "verdict": "WARN", "reasons": ["it may be luck"],
     "subject": "asked: release version 3?", "body": "**WARN**",
 }  # fmt: skip
 
@@ -54,7 +63,25 @@ def asking(project, tmp_path, monkeypatch):
 
     execute.questions = questions
     execute.records = Ledger((tmp_path / "storage").as_uri(), "asked")
+    decided(execute.records)
     return execute
+
+
+def decided(ledger, **changes):
+    """Have the ledger say that what DECISION says was decided."""
+    about = {
+        name: DECISION[name] for name in ("version", "model_digest", "evaluation_digest", "champion_digest", "after")
+    }
+    said = {name: DECISION[name] for name in ("request", "verdict", "reasons")}
+    gate = {
+        "application": "asked",
+        "evaluation": "memory://e",
+        "policy": "p",
+        "numbers": {},
+        "released": False,
+        "by": "gate",
+    }
+    record(ledger, GateRecord(**{**about, **said, **gate, **changes}, decided=NOW))
 
 
 def context(task=None, try_number=1, **changes):
@@ -65,6 +92,7 @@ def context(task=None, try_number=1, **changes):
     )  # fmt: skip
     return {
         "ti": ti, "task_instance": ti, "task": task, "dag_run": SimpleNamespace(triggering_user_name="eve", conf={}),
+        "dag": SimpleNamespace(params={}),
     }  # fmt: skip
 
 
@@ -83,7 +111,18 @@ def answered(task, **event):
 @pytest.fixture
 def task(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
-    return ApproveRelease(task_id="approve", app=load_application("banking_assistant"))
+    task = ApproveRelease(task_id="approve", app=load_application("banking_assistant"))
+    fields = ("version", "model_digest", "evaluation_digest", "champion_digest", "after", "verdict", "subject")
+    about = {name: DECISION[name] for name in fields}
+    place = {"dag_id": "asked_release", "run_id": "manual__1", "task_id": "approve"}
+    asked_with(
+        records_of(task), Request(id=DECISION["request"], **about, **place, asked=NOW, until=NOW + timedelta(hours=2))
+    )
+    return task
+
+
+def records_of(task):
+    return Ledger(storage_uri(), task.application)
 
 
 def test_the_release_goes_on_without_people_and_never_past_a_failed_decision():
@@ -102,6 +141,80 @@ def test_nobody_is_asked_where_the_decision_does_not_say_so(task, asking):
     with pytest.raises(AirflowSkipException, match="nobody is asked: it may be luck"):
         task.execute(context(task, ask=False))
     assert asking.questions == []
+
+
+BROKEN = [
+    (None, "no decision about a release"),
+    ("yes", "no decision about a release"),
+    ({"ask": True}, "verdict: Field required"),
+    ({**DECISION, "verdict": "GOOD"}, "verdict"),
+    ({**DECISION, "request": "../../releases/0001"}, "request"),
+    ({**DECISION, "request": None}, "it lacks request"),
+    ({**DECISION, "model_digest": None, "body": ""}, "it lacks model_digest, body"),
+    ({**DECISION, "model_digest": "n" * 64}, "no decision to ask people about version 3"),
+    ({**DECISION, "champion_digest": "c" * 64}, "no decision to ask people about version 3"),
+    ({**DECISION, "verdict": "PASS"}, "no decision to ask people about version 3 whose verdict is PASS"),
+    ({**DECISION, "after": 1}, "no decision to ask people"),
+]
+
+
+@pytest.mark.parametrize(("returned", "said"), BROKEN)
+def test_nobody_is_asked_about_what_was_not_decided(asking, returned, said):
+    with pytest.raises(AirflowFailException, match=said):
+        execute_with(returned)
+    assert (asking.questions, asking.records.requests()) == ([], {})
+
+
+def execute_with(returned):
+    with DAG("asked_release"):
+        task = ApproveRelease(task_id="approve", app=load_application("asked"))
+    given = context(task)
+    given["ti"].xcom_pull = lambda task_ids: returned
+    return task.execute(given)
+
+
+def test_nobody_is_asked_about_a_decision_that_a_release_has_spent(asking):
+    asking.records.create(Release(number=1, ahead=True, model_digest="x" * 64, released=NOW))
+    with pytest.raises(AirflowFailException, match="another release came after the decision about version 3"):
+        execute_with(DECISION)
+    assert (asking.questions, asking.records.requests()) == ([], {})
+
+
+def test_nobody_is_asked_by_a_request_that_is_about_another_model(asking):
+    asking()
+    asking.questions.clear()
+    decided(asking.records, model_digest="n" * 64)
+    with pytest.raises(AirflowFailException, match="is about version 3, and not what the task release says"):
+        execute_with({**DECISION, "model_digest": "n" * 64})
+    assert asking.questions == []
+
+
+def test_storage_that_is_down_is_waited_for_as_long_as_by_other_light_tasks(asking, monkeypatch):
+    dag = DagBag(ROOT / "dags" / "release.py").dags["asked_release"]
+    release, approve = dag.get_task("release"), dag.get_task("approve")
+    assert {name: getattr(approve, name) for name in RETRIES} == {name: getattr(release, name) for name in RETRIES}
+    assert approve.retries > 20
+    with monkeypatch.context() as outage:
+
+        def down(*_):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "storage is down")
+
+        outage.setattr(Ledger, "request", down)
+        with pytest.raises(EnvironmentDown, match="storage is down"):
+            asking()
+    assert asking.questions == []
+    asking()
+    assert len(asking.questions) == 1
+
+
+def test_an_answer_is_that_of_the_runs_own_request_whatever_became_of_the_decision(task):
+    broken = context(task)
+    broken["ti"].xcom_pull = lambda task_ids: None
+    event = {
+        "chosen_options": ["Approve"], "params_input": {}, "responded_at": NOW, "timedout": False,
+        "responded_by_user": {"id": "7", "name": "alice"},
+    }  # fmt: skip
+    assert task.execute_complete(broken, event)["id"] == DECISION["request"]
 
 
 def test_the_approvers_of_the_application_are_asked_and_the_ledger_has_the_request(asking):
@@ -178,7 +291,7 @@ def test_where_nobody_is_named_everybody_whose_role_may_answer_is_asked(task):
 
 
 def kept(task):
-    return task._records().answer(DECISION["request"])
+    return records_of(task).answer(DECISION["request"])
 
 
 def test_an_answer_says_who_when_and_why_in_the_ledger_and_for_the_next_task(task):
@@ -210,7 +323,6 @@ def test_a_task_that_was_killed_after_the_answer_was_kept_finds_it_and_asks_nobo
 
 def test_an_answer_waits_for_storage_that_does_not_take_it(task, monkeypatch, tmp_path):
     answers = tmp_path / "storage" / "banking_assistant" / "ledger" / "answers"
-    answers.parent.mkdir(parents=True)
     answers.write_text("in the way of the folder")
     tries = []
 
@@ -259,8 +371,16 @@ def test_no_answer_in_time_is_nobodys(task):
         ({"unknown": "x"}, ""),
         ({"why": "because", "unknown": "x"}, "because"),
         ({"why": "x" * 5_000}, "x" * 2_000),
+        ({"why": "good\n\ud800 and \x00 odd\x1b"}, "good\n⟨U+D800⟩ and ⟨U+0000⟩ odd⟨U+001B⟩"),
+        ({"why": {"\ud800": 1}}, "{'\\ud800': 1}"),
     ],
 )
 def test_a_form_that_airflow_did_not_check_loses_no_answer(task, form, reason):
     answered(task, params_input=form)
     assert (kept(task).answer, kept(task).reason) == ("approved", reason)
+
+
+def test_a_reason_in_the_form_of_a_release_can_be_written_whatever_it_holds():
+    params = {"version": 3, "reason": "half of \ud83d\x00 ", "ask": False}
+    form = Form.of({"params": params, "dag_run": SimpleNamespace(triggering_user_name=None, run_id="r")})
+    assert form.reason == "half of ⟨U+D83D⟩⟨U+0000⟩"

@@ -214,7 +214,7 @@ def yes():
     return {"by": "alice", "reason": "read twenty answers", "answered": datetime.now(UTC)}
 
 
-@pytest.mark.parametrize("forged", [{}, {"request": None, "released": True}], ids=["cleared", "forged"])
+@pytest.mark.parametrize("forged", [{}, {"request": None, "ask": False, "released": True}], ids=["cleared", "forged"])
 def test_a_spent_approval_brings_nothing_back(replaced, forged):
     """Who may clear a task of an old run, or write what it returned, is none who may approve."""
     desk, spent = replaced
@@ -261,7 +261,7 @@ def test_a_no_ends_an_approval_that_was_not_carried_out(desk):
 def test_a_result_that_somebody_wrote_into_airflow_moves_nothing(desk):
     """Who may run DAGs may also write what tasks return; the ledger he cannot write."""
     decision = desk.ask()
-    forged = decision.model_copy(update={"released": True, "request": None})
+    forged = decision.model_copy(update={"released": True, "ask": False, "request": None})
     with pytest.raises(AirflowFailException, match="no release of version 1"):
         desk.promote(forged)
     assert desk.champion is None

@@ -106,3 +106,9 @@ def test_wake_says_when_there_is_nothing_to_wake(storage):
     assert (told["order"], told["reason"]) == (
         None, "nothing was snoozed; retraining 1 is the work of asset_triggered__1"
     )  # fmt: skip
+
+
+def test_a_reason_that_no_file_could_hold_is_kept_all_the_same(ledger):
+    told = wish("snooze", reason="half of \ud83d and\x00 a\nline")
+    assert ledger.snooze().reason == "half of ⟨U+D83D⟩ and⟨U+0000⟩ a\nline"
+    assert told["reason"].endswith(ledger.snooze().reason)

@@ -27,20 +27,27 @@ def record(ledger: Ledger, decision: GateRecord) -> GateRecord:
     return decision if ledger.create(decision) else ledger.gate_record(decision.id) or decision
 
 
+def put_to_people(
+    ledger: Ledger, model_digest: str | None, evaluation_digest: str | None, champion_digest: str | None
+) -> list[GateRecord]:
+    """Return what the gate said about a candidate where people were to be asked, in order of time."""
+    return [
+        decision
+        for decision in ledger.gate_records()
+        if decision.person is None
+        and decision.request
+        and decision.model_digest == model_digest
+        and decision.evaluation_digest == evaluation_digest
+        and decision.champion_digest == champion_digest
+    ]
+
+
 def record_approval(ledger: Ledger, request: Request, answer: Answer) -> GateRecord:
     """Keep that a person released a candidate, beside what the gate had said when people were asked.
 
     :raises BadInput: nothing says what the gate had said.
     """
-    said = [
-        decision
-        for decision in ledger.gate_records()
-        if decision.person is None
-        and decision.request
-        and decision.model_digest == request.model_digest
-        and decision.evaluation_digest == request.evaluation_digest
-        and decision.champion_digest == request.champion_digest
-    ]
+    said = put_to_people(ledger, request.model_digest, request.evaluation_digest, request.champion_digest)
     if not said:
         raise BadInput(f"the ledger {ledger.home} has no record of the gate about request {request.id}")
     approval = {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param, Variable
@@ -15,17 +15,19 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
 from nightshift.access.users import USERS_VARIABLE
-from nightshift.errors import JobError
+from nightshift.errors import BadInput
+from nightshift.ledger.approval import answered_with, asked_with, sentence
+from nightshift.ledger.gate_records import put_to_people
+from nightshift.ledger.records import Answer, GateRecord, Request
+from nightshift.ledger.releases import decided_after
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.job_task import as_airflow
+from nightshift.orchestration.deciding import RETRIES, deciding, outlasting
 from nightshift.orchestration.links import application_page
+from nightshift.orchestration.release import ReleaseDecision
 from nightshift.settings.application import Application
-from nightshift.settings.applications import load_application
 from nightshift.settings.people import Kind, Severity
-
-if TYPE_CHECKING:
-    from nightshift.ledger.records import Answer, Request
-    from nightshift.ledger.store import Ledger
+from nightshift.shown import storable
 
 APPROVE, REJECT = "Approve", "Reject"
 # Not `reason`: Airflow fills a field with what the form of the run said under the same name, and an approver who only
@@ -40,6 +42,9 @@ REASON = Param(
     description="why; kept with your name in the ledger and in MLflow",
     source="task",
 )
+# What a request is about: fields of a decision, too.
+ABOUT = {"version", "model_digest", "evaluation_digest", "champion_digest", "after"}
+ANEW = "clear the task release to decide anew"
 SHORTEST_WAIT = timedelta(seconds=1)
 # How long storage may fail before an answer is lost.
 KEEP_TRYING, PAUSE = timedelta(minutes=10), timedelta(seconds=5)
@@ -65,7 +70,7 @@ class ApproveRelease(HITLOperator):
             response_timeout=timedelta(hours=app.approval.timeout_hours),
             # Without the DAG's own params, which Airflow puts among a task's. It fails a task at its start, and tells
             # nobody, whose params have no valid default.
-            **{**kwargs, "params": {FIELD: REASON}},
+            **{**RETRIES, **kwargs, "params": {FIELD: REASON}},
         )
         self.application = app.name
         self.decided = decided
@@ -74,58 +79,64 @@ class ApproveRelease(HITLOperator):
         """Keep the request, put it to people, and tell them; return an answer that was kept before.
 
         :raises AirflowSkipException: nobody is to be asked.
-        :raises AirflowFailException: none of the approvers is a user of this Airflow.
+        :raises AirflowFailException: what was decided is no decision, or not one of the ledger that still counts; or none of
+            the approvers is a user of this Airflow.
+        :raises EnvironmentDown: storage cannot be reached.
         """
-        decision = context["ti"].xcom_pull(task_ids=self.decided)
-        if not decision["ask"]:
-            raise AirflowSkipException(f"nobody is asked: {'; '.join(decision['reasons'])}")
-        try:
-            app = load_application(self.application)
-            if answer := self._records().answer(decision["request"]):
-                return self._answered(self._records(), answer)
+        with outlasting(self.application, context):
+            decision = ReleaseDecision.of(context["ti"].xcom_pull(task_ids=self.decided))
+            if not decision.ask:
+                raise AirflowSkipException(f"nobody is asked: {'; '.join(decision.reasons)}")
+        with deciding(self.application, context) as (app, ledger):
+            request = self._request(app, decision, context)
+            decided = _refuse_foreign(ledger, decision, request)
+            if answer := ledger.answer(request.id):
+                return self._answered(ledger, answer)
+            _refuse_stale(ledger, decided)
             self.assigned_users = self._assigned(app.approval.approvers)
-            request = self._kept(app, decision, context)
-        except JobError as error:
-            raise as_airflow(error) from error
-        self.subject = request.subject
-        self.body = f"{decision['body']}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
-        self.response_timeout = max(request.until - datetime.now(UTC), SHORTEST_WAIT)
-        try:
-            return super().execute(context)
-        except TaskAwaitingInput:
-            # The request stands now, and a link to it leads somewhere.
-            self._tell(app, request, decision, context)
-            raise
+            request = asked_with(ledger, request)
+            self.subject = request.subject
+            self.body = f"{decision.body}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
+            self.response_timeout = max(request.until - datetime.now(UTC), SHORTEST_WAIT)
+            try:
+                return super().execute(context)
+            except TaskAwaitingInput:
+                # The request stands now, and a link to it leads somewhere.
+                self._tell(app, request, decision, context)
+                raise
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Keep the answer and return it.
 
         It is final in Airflow, which drops it when the task is tried again. So nothing in it fails the task, and storage
-        that does not take it is tried for ten minutes.
+        that does not take it is tried for ten minutes. What it answers is the request of this run in the ledger, whatever
+        has become of the decision in Airflow by now.
         """
-        from nightshift.ledger.records import Answer
-
-        decision = context["ti"].xcom_pull(task_ids=self.decided)
         given = super().execute_complete(context, event)
         user = given["responded_by_user"]
         said = "approved" if given["chosen_options"] == [APPROVE] else "rejected"
         answer = Answer(
-            id=decision["request"],
+            id="",
             answer=said if user and not event.get("timedout") else "timeout",
-            by=str(user["name"]) if user else "",
+            by=storable(str(user["name"])) if user else "",
             reason=_reason(given["params_input"]),
             answered=given["responded_at"],
         )
         self.log.info("answer: %s by %s, reason %r", answer.answer, answer.by or "nobody", answer.reason)
         until = time.monotonic() + KEEP_TRYING.total_seconds()
-        while True:
-            try:
-                return self._answered(self._records(), answer)
-            except Exception as error:  # object stores have errors of their own
-                if time.monotonic() > until:
+        with outlasting(self.application, context):
+            while True:
+                try:
+                    ledger = Ledger(storage_uri(), self.application)
+                    asked = self._asked(ledger, context["ti"])
+                    return self._answered(ledger, answer.model_copy(update={"id": asked.id}))
+                except AirflowFailException:
                     raise
-                self.log.warning("the answer cannot be kept yet and is tried again: %s", error)
-            time.sleep(PAUSE.total_seconds())
+                except Exception as error:  # object stores have errors of their own
+                    if time.monotonic() > until:
+                        raise
+                    self.log.warning("the answer cannot be kept yet and is tried again: %s", error)
+                time.sleep(PAUSE.total_seconds())
 
     def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
         """Take whatever was sent: Airflow's API checks nothing of it, and has taken the answer."""
@@ -145,41 +156,35 @@ class ApproveRelease(HITLOperator):
             )
         return [{"id": known[name], "name": name} for name in approvers if name in known]
 
-    def _kept(self, app: Application, decision: Mapping[str, Any], context: Any) -> Request:
-        from nightshift.ledger.approval import asked_with
-        from nightshift.ledger.records import Request
-
+    def _request(self, app: Application, decision: ReleaseDecision, context: Any) -> Request:
         ti, now = context["ti"], datetime.now(UTC)
-        request = Request(
-            id=decision["request"],
-            **{name: decision[name] for name in ("version", "model_digest", "evaluation_digest", "champion_digest")},
-            after=decision.get("after"),
-            verdict=decision["verdict"],
-            subject=decision["subject"],
+        return Request(
+            **decision.model_dump(include={*ABOUT, "verdict", "subject"}),
+            id=decision.request or "",
             dag_id=ti.dag_id,
             run_id=ti.run_id,
             task_id=ti.task_id,
             approvers=app.approval.approvers,
-            asked_by=context["dag_run"].triggering_user_name or "",
+            asked_by=storable(context["dag_run"].triggering_user_name or ""),
             asked=now,
             until=now + timedelta(hours=app.approval.timeout_hours),
         )
-        return asked_with(self._records(), request)
 
-    def _records(self) -> Ledger:
-        from nightshift.ledger.store import Ledger
-
-        return Ledger(storage_uri(), self.application)
+    def _asked(self, ledger: Ledger, ti: Any) -> Request:
+        """The newest request of the run; of one whose decision was made anew, the one before is withdrawn."""
+        place = (ti.dag_id, ti.run_id)
+        asked = [one for one in ledger.requests().values() if (one.dag_id, one.run_id) == place]
+        if not asked:
+            raise AirflowFailException(f"the ledger {ledger.home} has no request of {ti.dag_id} {ti.run_id}")
+        return asked[-1]
 
     def _answered(self, ledger: Ledger, answer: Answer) -> dict[str, Any]:
         """Keep an answer, and return the one that is kept."""
-        from nightshift.ledger.approval import answered_with, sentence
-
         kept = answered_with(ledger, answer)
         self.log.info("request %s: %s", kept.id, sentence(kept))
         return kept.model_dump(mode="json")
 
-    def _tell(self, app: Application, request: Request, decision: Mapping[str, Any], context: Any) -> None:
+    def _tell(self, app: Application, request: Request, decision: ReleaseDecision, context: Any) -> None:
         from nightshift.alerts.alert import Alert
         from nightshift.orchestration.telling import tell
 
@@ -190,7 +195,7 @@ class ApproveRelease(HITLOperator):
             title=request.subject,
             subject=f"version {request.version}",
             where=f"{request.dag_id} {request.run_id}",
-            facts=decision["reasons"],
+            facts=decision.reasons,
             since=request.asked,
             todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no",
             links={
@@ -202,6 +207,38 @@ class ApproveRelease(HITLOperator):
             cause=f"{request.id} {context['ti'].try_number}",
         )
         tell(app, [alert])
+
+
+def _refuse_foreign(ledger: Ledger, decision: ReleaseDecision, request: Request) -> GateRecord:
+    """Return what the ledger says was decided: results of tasks can be changed by Airflow's API, the ledger cannot.
+
+    :raises BadInput: the ledger has no such decision, or has a request of this id that is about something else.
+    """
+    known = ledger.request(request.id)
+    if known and known.model_dump(include=ABOUT) != request.model_dump(include=ABOUT):
+        raise BadInput(
+            f"request {request.id} is about version {known.version}, and not what the task release says; {ANEW}"
+        )
+    decided = [
+        one
+        for one in put_to_people(ledger, decision.model_digest, decision.evaluation_digest, decision.champion_digest)
+        if (one.verdict, one.after) == (decision.verdict, decision.after)
+    ]
+    if not decided:
+        raise BadInput(
+            f"the ledger has no decision to ask people about version {decision.version} whose verdict is {decision.verdict}: "
+            f"what the task release returned was changed, or is another application's; {ANEW}"
+        )
+    return decided[-1]
+
+
+def _refuse_stale(ledger: Ledger, decided: GateRecord) -> None:
+    """:raises BadInput: a release came after what was decided, and an answer would count for nothing."""
+    releases = ledger.releases()
+    if decided_after(decided, releases) != len(releases):
+        raise BadInput(
+            f"another release came after the decision about version {decided.version}, whose answer would not count; {ANEW}"
+        )
 
 
 def known_users() -> dict[str, str]:
@@ -229,4 +266,4 @@ def known_users() -> dict[str, str]:
 def _reason(given: Any) -> str:
     """The reason in a form that Airflow did not check."""
     reason = given.get(FIELD) if isinstance(given, Mapping) else given
-    return "" if reason is None else str(reason).strip()[:LONGEST_REASON]
+    return "" if reason is None else storable(str(reason)[:LONGEST_REASON]).strip()

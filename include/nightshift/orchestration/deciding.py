@@ -45,7 +45,7 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
         no outage went wrong at the third try or a later one; no retry can help.
     :raises EnvironmentDown: storage or MLflow cannot be reached.
     """
-    try:
+    with outlasting(application, context):
         refuse_unknown(context)
         app = load_application(application)
         ledger = Ledger(storage_uri(), app.name)
@@ -55,6 +55,13 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
             _keep_index(ledger)
             raise
         _keep_index(ledger)
+
+
+@contextmanager
+def outlasting(application: str, context: Mapping[str, Any]) -> Iterator[None]:
+    """Within this block, what goes wrong becomes what Airflow tries again, or does not, as in :func:`deciding`."""
+    try:
+        yield
     except AirflowException:
         raise
     except JobError as error:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
-from pydantic import ValidationError
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
@@ -41,11 +40,7 @@ def promote(application: str, decided: Mapping[str, Any], **context: Any) -> dic
         ledger has no such decision that counts.
     """
     with deciding(application, context) as (app, ledger), mlflow() as server:
-        try:
-            decision = ReleaseDecision.model_validate(decided)
-        except ValidationError as error:
-            raise BadInput(f"what the task release returned is no decision about a release: {error}") from error
-        result = _promote(app.name, ledger, server, decision)
+        result = _promote(app.name, ledger, server, ReleaseDecision.of(decided))
         log.info("%s", result["reasons"][0])
         tell(app, "promote", result, context)
         if result["version"] is None:

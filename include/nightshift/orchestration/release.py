@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from airflow.sdk import task
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
 from nightshift.registry import versions
 from nightshift.settings.application import Application
+from nightshift.shown import storable
 from nightshift.storage.partition import digest_of, require_manifest
 from nightshift.verdict import Verdict
 
@@ -52,9 +53,9 @@ class Form(BaseModel):
         params, run = context["params"], context["dag_run"]
         return cls(
             version=params["version"],
-            reason=(params["reason"] or "").strip(),
+            reason=storable(params["reason"] or "").strip(),
             ask=params["ask"],
-            by=run.triggering_user_name or "",
+            by=storable(run.triggering_user_name or ""),
             run_id=run.run_id,
         )
 
@@ -78,6 +79,30 @@ class ReleaseDecision(BaseModel):
     request: RequestId | None = None
     subject: str = ""
     body: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        needed = ("version", "model_digest", "evaluation_digest", "request", "subject", "body")
+        if self.ask and (missing := [name for name in needed if not getattr(self, name)]):
+            raise ValueError(f"people are to be asked, and it lacks {', '.join(missing)}")
+        return self
+
+    @classmethod
+    def of(cls, returned: Any) -> Self:
+        """Return what the task `release` returned.
+
+        :raises BadInput: it is no decision; somebody may have changed or deleted it in Airflow.
+        """
+        try:
+            return cls.model_validate(returned)
+        except ValidationError as error:
+            wrong = "; ".join(
+                ": ".join(filter(None, [".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")]))
+                for one in error.errors(include_url=False, include_input=False)
+            )
+            raise BadInput(
+                f"what the task release returned is no decision about a release ({wrong}); clear that task to decide anew"
+            ) from error
 
 
 @task(**OUTLASTING)
@@ -189,7 +214,16 @@ def _judge(
     )
     state = {"release": "released", "ask": "asked", "hold": "held"}[way.way]
     server.set_tags(candidate, {versions.STATE_TAG: state})
-    decided = ReleaseDecision(
+    subject = body = ""
+    if way.way == "ask":
+        from nightshift.orchestration.release_request import request_text
+
+        said = {"verdict": kept.verdict, "reasons": kept.reasons, "returns": returns}
+        wish = (form.by, form.reason) if form.reason else None
+        subject, body = request_text(
+            app, ledger, server, scores, candidate=candidate, champion=champion, wish=wish, **said
+        )
+    return ReleaseDecision(
         verdict=kept.verdict,
         reasons=[*kept.reasons, *filter(None, [way.why])],
         released=way.way == "release",
@@ -198,16 +232,9 @@ def _judge(
         after=kept.after,
         ask=way.way == "ask",
         request=request,
+        subject=subject,
+        body=body,
     )
-    if decided.ask:
-        from nightshift.orchestration.release_request import request_text
-
-        said = {"verdict": kept.verdict, "reasons": kept.reasons, "returns": returns}
-        wish = (form.by, form.reason) if form.reason else None
-        decided.subject, decided.body = request_text(
-            app, ledger, server, scores, candidate=candidate, champion=champion, wish=wish, **said
-        )
-    return decided
 
 
 def _left(server: Mlflow, name: str, releases: Sequence[Release]) -> Registered | None:

@@ -17,6 +17,7 @@ from nightshift.ledger.records import Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import results_of, storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding, runs_of_finetune, show, tell
+from nightshift.shown import storable
 from nightshift.storage.partition import digest_of
 
 NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
@@ -118,8 +119,8 @@ def step_in(application: str, **context: Any) -> dict[str, Any]:
     """
     ti, params = context["ti"], context["params"]
     with deciding(application, context) as (app, ledger):
-        now, reason = datetime.now(UTC), params["reason"].strip()
-        by = context["dag_run"].triggering_user_name or "somebody"
+        now, reason = datetime.now(UTC), storable(params["reason"]).strip()
+        by = storable(context["dag_run"].triggering_user_name or "somebody")
         orders.close_lost(ledger, now, app.retraining.lost_after_hours, runs_of_finetune(app, context))
         match params["action"]:
             case "force":
