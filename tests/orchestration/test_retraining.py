@@ -255,3 +255,18 @@ def test_with_mlflow_down_the_outcome_is_kept_and_shown_by_the_next_try(storage,
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", server)
     assert end(1, **REGISTERED)["outcome"] == "registered"
     assert page_of(server, f"decision-{decision.id}")[0]["nightshift.outcome"] == "registered"
+
+
+def test_what_mlflow_refuses_is_not_tried_again_for_hours_and_the_outcome_is_kept(
+    storage, ledger, monkeypatch, answers
+):
+    trip(storage)
+    answers.status = 403
+    answers.json["/api/2.0/mlflow/experiments/get-by-name"] = {
+        "error_code": "PERMISSION_DENIED",
+        "message": "not yours",
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", answers.url)
+    with pytest.raises(AirflowFailException, match=r"refuses experiments/get-by-name \(403, not yours\)"):
+        retraining.close.function("app", **context("asset_triggered__1", results={"due": {"order": 1}, **REGISTERED}))
+    assert ledger.outcome(1).result == "registered"

@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 
 from nightshift.errors import BadEnvironment
-from nightshift.orchestration.attempt import tracking_uri
+from nightshift.orchestration.attempt import environment_of
+from nightshift.registry.server import address, client_arguments
 
 PATIENCE_SECONDS = 2.0  # for all that a page asks together
 KEPT_SECONDS = 8.0
@@ -44,12 +45,14 @@ class Mlflow:
     """A tracking server.
 
     :param connection: Airflow's, with a login where the server asks for one.
+    :raises BadInput: its connection names no server, or a proxy or certificates that cannot be used.
     :raises BadEnvironment: it does not answer, or refuses (every method).
     """
 
     def __init__(self, connection: Any) -> None:
-        self.uri = tracking_uri(connection).rstrip("/")
-        self._login = (connection.login, connection.password or "") if connection.login else None
+        environment = environment_of(connection)
+        self.uri = address(environment)
+        self._reached = client_arguments(environment)
 
     def newest_training(self, application: str) -> Training | None:
         """Return the training that began last, with its curves, or None where there was none."""
@@ -63,7 +66,7 @@ class Mlflow:
         async def asked() -> Training | None:
             async with (
                 asyncio.timeout(PATIENCE_SECONDS),
-                httpx.AsyncClient(base_url=self.uri, auth=self._login, trust_env=False) as client,
+                httpx.AsyncClient(**self._reached) as client,
             ):
                 return await ask(client)
 
@@ -119,9 +122,7 @@ class Mlflow:
         """:param absent: None is an answer, where MLflow knows no such thing."""
         reads = method == "GET"
         try:
-            answer = await client.request(
-                method, f"/api/2.0/mlflow/{path}", params=asked if reads else None, json=None if reads else asked
-            )
+            answer = await client.request(method, path, params=asked if reads else None, json=None if reads else asked)
         except httpx.HTTPError as error:
             raise BadEnvironment(
                 f"MLflow at {self.uri} does not answer ({type(error).__name__}); its numbers come back when it does"

@@ -11,7 +11,8 @@ NO_GPU = not Path("/dev/nvidiactl").exists()
 # What a job may see of the worker's environment. Airflow's own settings and secrets are not among them.
 PASSED = (
     "PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
-    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*",
     "NVPL_*", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_GIT_SHA", "NIGHTSHIFT_MODELS", "NIGHTSHIFT_PROJECT",
 )  # fmt: skip

@@ -18,6 +18,7 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec, job_module
 from nightshift.jobs.environment import CREDENTIALS, PASSED, allowed
+from nightshift.registry.server import TLS
 from nightshift.settings.applications import load_application
 from nightshift.settings.compute import LocalCompute
 from nightshift.settings.intake import Source
@@ -125,8 +126,12 @@ def tracking_environment() -> dict[str, str]:
 
     :raises BadInput: there is no connection to it.
     """
-    mlflow = mlflow_connection()
-    environment = {"MLFLOW_TRACKING_URI": tracking_uri(mlflow)}
+    return environment_of(mlflow_connection())
+
+
+def environment_of(mlflow: Any) -> dict[str, str]:
+    """Return what MLflow's client must know of the tracking server of a connection; certificates are those of this process."""
+    environment = {"MLFLOW_TRACKING_URI": tracking_uri(mlflow), **allowed(os.environ, TLS)}
     if mlflow.login:
         environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
         environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""

@@ -97,8 +97,7 @@ def _keep_index(ledger: Ledger) -> None:
 def mlflow() -> Mlflow:
     """Return the tracking server, to be closed by whoever asks for it.
 
-    :raises BadInput: there is no connection to it.
-    :raises BadEnvironment: the connection names no server.
+    :raises BadInput: there is no connection to it, or it names no server, or a proxy or certificates that cannot be used.
     """
     from nightshift.registry.rest import Mlflow
 

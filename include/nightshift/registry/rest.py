@@ -11,11 +11,15 @@ from typing import Any, Self
 import httpx
 
 from nightshift.code_version import code_version
-from nightshift.errors import BadEnvironment
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.registry.server import address, client_arguments, without_login
 from nightshift.registry.versions import Registered
 
 KEY_TAG = "nightshift.key"  # of a run: what it is found again by
 NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
+BUSY = {408, 429}  # refusals that pass
+ADVICE = "check the login of the Airflow connection nightshift_mlflow, and what that user may do"
+LONGEST_WORDS = 500  # characters of MLflow's
 PATIENCE_SECONDS = 20.0  # for one answer
 AT_ONCE = 100  # tags that MLflow takes in one call
 NEWEST = 1_000  # runs that one search returns at most
@@ -38,25 +42,14 @@ class Run:
 class Mlflow:
     """A tracking server.
 
-    :param environment: what MLflow's client must know of it: `MLFLOW_TRACKING_URI`, and a login or a token.
-    :raises BadEnvironment: it does not answer, or refuses (every method).
+    :param environment: what MLflow's client must know of it: `MLFLOW_TRACKING_URI`, a login or a token, and certificates.
+    :raises BadEnvironment: it does not answer, or is down or busy (every method).
+    :raises BadInput: it cannot be asked so, or refuses what it is asked (every method); asking again cannot help.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.uri = environment.get("MLFLOW_TRACKING_URI", "").rstrip("/")
-        if not self.uri.startswith(("http://", "https://")):
-            raise BadEnvironment(
-                f"MLFLOW_TRACKING_URI is {self.uri!r}; a decision is shown by an MLflow server (http:// or https://)"
-            )
-        login = environment.get("MLFLOW_TRACKING_USERNAME")
-        token = environment.get("MLFLOW_TRACKING_TOKEN")
-        self._client = httpx.Client(
-            base_url=f"{self.uri}/api/2.0/mlflow/",
-            auth=(login, environment.get("MLFLOW_TRACKING_PASSWORD", "")) if login else None,
-            headers={"Authorization": f"Bearer {token}"} if token and not login else {},
-            timeout=PATIENCE_SECONDS,
-            trust_env=False,
-        )
+        self.uri = address(environment)
+        self._client = httpx.Client(timeout=PATIENCE_SECONDS, **client_arguments(environment))
 
     def __enter__(self) -> Self:
         return self
@@ -177,23 +170,37 @@ class Mlflow:
                 method, path, params=dict(asked) if reads else None, json=None if reads else dict(asked)
             )
         except httpx.HTTPError as error:
+            why = without_login(str(error))[:LONGEST_WORDS]
             raise BadEnvironment(
-                f"MLflow at {self.uri} does not answer ({type(error).__name__}). Is the server running? What was decided is "
-                "kept in storage, and the next try shows it"
+                f"MLflow at {self.uri} does not answer ({type(error).__name__}: {why}). Is the server running? What was "
+                "decided is kept in storage, and the next try shows it"
             ) from error
-        try:
-            said = dict(answer.json())
-        except ValueError as error:
-            raise BadEnvironment(f"what answers at {self.uri} ({answer.status_code}) is no MLflow") from error
-        if answer.is_success:
+        said = _object(answer)
+        if answer.is_success and said is not None:
             return said
-        if said.get("error_code") in but:
+        if said and said.get("error_code") in but:
             return None
-        if answer.status_code in {401, 403}:
-            advice = "check the login of the Airflow connection nightshift_mlflow, and what that user may do"
-        else:
-            advice = "its own log says more"
-        raise BadEnvironment(f"MLflow at {self.uri} answers {answer.status_code}, {said.get('message', '')}: {advice}")
+        words = without_login(" ".join(str(said.get("message", "")).split()))[:LONGEST_WORDS] if said else ""
+        if answer.status_code in BUSY or answer.is_server_error:
+            raise BadEnvironment(
+                f"MLflow at {self.uri} answers {answer.status_code}, {words or 'without words'}: its own log says more"
+            )
+        if answer.is_success:
+            # As a gateway does whose server is being replaced.
+            raise BadEnvironment(f"what answers at {self.uri} ({answer.status_code}) is no MLflow")
+        advice = ADVICE if answer.status_code in {401, 403} else "trying again cannot help"
+        raise BadInput(
+            f"MLflow at {self.uri} refuses {path} ({answer.status_code}, {words or 'without words'}): {advice}"
+        )
+
+
+def _object(answer: httpx.Response) -> dict[str, Any] | None:
+    """The JSON object of an answer; None: it has none, and did not come from MLflow."""
+    try:
+        said = answer.json()
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

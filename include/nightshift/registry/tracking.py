@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import queue
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from mlflow.exceptions import MlflowException
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment
 from nightshift.registry.rest import KEY_TAG
+from nightshift.registry.server import without_login
 
 BATCH = 100  # parameters or tags that MLflow takes in one call
 
@@ -52,8 +52,8 @@ def reachable() -> Iterator[None]:
 
 
 def _down(error: Exception) -> BadEnvironment:
-    where = _without_login(os.environ.get("MLFLOW_TRACKING_URI", "MLflow's default store"))
-    words = _without_login(" ".join(str(error).split()))[:500]
+    where = without_login(os.environ.get("MLFLOW_TRACKING_URI", "MLflow's default store"))
+    words = without_login(" ".join(str(error).split()))[:500]
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None
     if status in {401, 403}:
         advice = "Check the login of the Airflow connection nightshift_mlflow, and what that user may do."
@@ -65,10 +65,6 @@ def _down(error: Exception) -> BadEnvironment:
         f"MLflow at {where} does not take the results: {words}\n{advice} What was computed is kept in storage, and the "
         "next try only logs it"
     )
-
-
-def _without_login(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 class TrackingRun:
@@ -96,7 +92,7 @@ class TrackingRun:
     @property
     def url(self) -> str:
         """Where a person sees this run in MLflow's pages."""
-        return f"{self.client.tracking_uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{without_login(self.client.tracking_uri)}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; nested values become JSON. A parameter that is there already keeps its value."""
