@@ -7,7 +7,6 @@ import pytest
 from nightshift.cli import main
 from nightshift.data.interactions import INTERACTION_SCHEMA
 from nightshift.settings.applications import BadApplication, read_application
-from nightshift.settings.metrics import BUILT_IN
 from nightshift.settings.scorers import TAKEN
 
 SMALLEST = "sources: [{uri: rows.csv, columns: {prompt: question}}]\n"
@@ -97,8 +96,10 @@ def test_a_function_that_is_none_is_named_with_file_and_line(project, function, 
 @pytest.mark.parametrize(
     ("scorer", "said"),
     [
-        ("toxicity: {function: 'tone:politeness'}", "shop.yaml:3: scorers.toxicity: `toxicity` is a column of Nightshift's"),
-        ("response: {function: 'tone:politeness'}", "`response` is a column of Nightshift's own; rename the scorer"),
+        ("toxicity: {function: 'tone:politeness'}", "shop.yaml:3: scorers.toxicity: `toxicity` is a name of Nightshift's"),
+        ("response: {function: 'tone:politeness'}", "`response` is a name of Nightshift's own; rename the scorer"),
+        ("tokens: {function: 'tone:politeness'}", "`tokens` is a name of Nightshift's own; rename the scorer. Taken are con"),
+        ("heads: {function: 'tone:politeness'}", ", valid"),
         ("Polite: {function: 'tone:politeness'}", "shop.yaml:3: scorers.Polite"),
         ("a: {function: 'tone:politeness', label: exact match}", "'exact match' is the label of `exact_match` too"),
         ("a: {function: 'tone:politeness', label: <b>}", "scorers.a.label: String should match pattern"),
@@ -142,4 +143,4 @@ def test_the_spec_of_a_job_keeps_the_digest_and_looks_at_no_file(project):
 
 
 def test_no_own_scorer_can_take_the_place_of_a_column():
-    assert set(INTERACTION_SCHEMA.names) <= TAKEN | set(BUILT_IN)
+    assert set(INTERACTION_SCHEMA.names) <= TAKEN

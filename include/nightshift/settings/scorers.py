@@ -20,12 +20,15 @@ from nightshift.settings.module_file import function_digest
 
 PROJECT = "project"  # key of the validation context, where a file is read: the project folder
 # Columns of interactions that are no metrics.
-TAKEN = frozenset(
+COLUMNS = frozenset(
     {
         "row", "digest", "id", "timestamp", "metadata", "prompt", "response", "reference", "context", "model",
         "model_digest", "prompt_version", "latency_ms", "unscored",
     }
 )  # fmt: skip
+# Under these the seconds of several scores together are kept, beside those of each own scorer.
+SHARED_SECONDS = frozenset({"tokens", "language", "heads"})
+TAKEN = COLUMNS | SHARED_SECONDS | frozenset(map(str, BUILT_IN))
 
 
 class Scorer(Model):
@@ -95,8 +98,9 @@ def wrong_names(scorers: Mapping[str, Scorer], floors: Mapping[str, float]) -> l
     problems = []
     labels = {metric.label: str(metric) for metric in BUILT_IN}
     for name, scorer in scorers.items():
-        if name in TAKEN or name in BUILT_IN:
-            problems.append(_problem(("scorers", name), f"`{name}` is a column of Nightshift's own; rename the scorer"))
+        if name in TAKEN:
+            text = f"`{name}` is a name of Nightshift's own; rename the scorer. Taken are {', '.join(sorted(TAKEN))}"
+            problems.append(_problem(("scorers", name), text))
             continue
         label = scorer.metric(name).label
         if label in labels:
