@@ -105,6 +105,90 @@ def test_what_is_no_value_is_a_failure_with_its_reason(score, caplog, body, sett
     assert said in caplog.text
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that functions slept, which nobody waits for."""
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: sum(slept))
+    return slept
+
+
+def many(rows, crash=lambda number: True):
+    return [{**ROWS[0], "prompt": "crash" if crash(number) else "fine"} for number in range(rows)]
+
+
+WAITS = """for row in rows:
+        if row["prompt"] == "crash":
+            time.sleep(30)
+            raise TimeoutError("read timed out")
+        time.sleep({seconds})
+    return [1.0 for _ in rows]"""
+
+
+@pytest.fixture
+def waiting(project):
+    """A scorer that takes some seconds for a row, and fails on others after 30."""
+
+    def scorer(seconds=0):
+        app = project(WAITS.format(seconds=seconds), head="import time")
+        return load_own_scorers(app.scorers, project.folder)["measured"]
+
+    return scorer
+
+
+def test_a_scorer_whose_service_is_down_is_given_up_and_does_not_run_for_a_night(waiting, clock, caplog):
+    scorer, batch = waiting(), many(4_000)
+    for _ in range(5):
+        assert scorer.score(batch) == ([None] * 4_000, ["failed"] * 4_000)
+    assert sum(clock) == 330
+    assert scorer.given_up == "given up after 10 failures that took 300 s, of 300 s in all"
+    (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said.startswith("the scorer measured is asked no more: given up after 10 failures")
+    assert "TimeoutError: read timed out" in said
+    # Also what would succeed by now is asked no more: it would be no sample of the night.
+    assert scorer.score(ROWS[:1]) == ([None], ["failed"])
+
+
+def test_a_scorer_that_answers_now_and_then_and_costs_more_by_its_failures_is_given_up(waiting, clock):
+    scorer = waiting()
+    values, _ = scorer.score(many(4_000, crash=lambda number: number % 10))
+    assert (values.count(1.0), sum(clock)) == (2, 330)
+    assert scorer.given_up
+
+
+def test_failures_that_cost_less_than_what_is_scored_are_no_reason_to_give_up(waiting, clock):
+    scorer = waiting(seconds=2)
+    values, _ = scorer.score(many(1_000, crash=lambda number: number % 20 == 0))
+    assert (values.count(1.0), scorer.given_up) == (950, "")
+    assert sum(clock) == 30 + 50 * 30 + 950 * 2
+
+
+def test_a_batch_that_times_out_while_each_row_succeeds_is_no_failure(project, clock):
+    body = "time.sleep(600 if len(rows) > 1 else 1)\n    return [1.0] if len(rows) == 1 else 1 / 0"
+    scorer = load_own_scorers(project(body, head="import time").scorers, project.folder)["measured"]
+    assert scorer.score(many(10)) == ([1.0] * 10, [None] * 10)
+    assert (scorer.given_up, sum(clock)) == ("", 610)
+
+
+def test_batches_that_take_their_time_and_give_no_values_are_given_up(project, clock):
+    scorer = load_own_scorers(
+        project("time.sleep(200)\n    return [float('nan') for _ in rows]", head="import time").scorers, project.folder
+    )["measured"]
+    assert [scorer.score(many(10))[1] for _ in range(4)] == [["failed"] * 10] * 4
+    assert (sum(clock), scorer.given_up) == (400, "given up after 20 failures that took 400 s, of 400 s in all")
+
+
+def test_one_slow_failure_or_many_fast_ones_are_no_reason_to_give_up(project, clock):
+    body = "time.sleep(900 if rows[0]['response'] == 'slow' else 0.01)\n    return 1 / 0"
+    scorer = load_own_scorers(project(body, head="import time").scorers, project.folder)["measured"]
+    scorer.score([{**ROWS[0], "response": "slow"}])
+    assert scorer.given_up == ""
+    fast = load_own_scorers(project(body, head="import time").scorers, project.folder)["measured"]
+    fast.score(many(2_000))
+    assert fast.given_up == ""
+
+
 def test_what_a_function_does_to_its_rows_changes_none_of_another(score):
     body = "return [len(row.pop('response')) + row['metadata'].update(tier='x') for row in rows]"  # None: fails
     assert score(body)[1] == ["failed"] * 3

@@ -11,6 +11,7 @@ from nights import crown, messages, publish_reference
 from upath import UPath
 
 from nightshift.errors import BadInput
+from nightshift.evaluation import own_scorers
 from nightshift.jobs import drift, ingest, reference, score
 from nightshift.settings.application import Interval
 from nightshift.settings.applications import read_application
@@ -145,6 +146,18 @@ def test_rows_that_an_own_scorer_fails_on_are_kept_counted_and_a_warning(shop, t
     (night,) = shop.judge()
     assert (night.verdict, night.worst) == (Verdict.WARN, "politeness")
     assert night.reasons[0].startswith("Kind words: its scorer failed on")
+
+
+def test_a_scorer_that_is_given_up_is_named_by_the_night_and_by_its_verdict(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_scorers, "FAILING_SECONDS", 0.0)
+    scored = shop.score("2026-11-03", broken=1_000_000)
+    assert "; the scorer politeness was given up after 3 failures that took" in scored.reason
+    table = interactions_of(scored, tmp_path)
+    assert {row["politeness"] for row in table["unscored"].to_pylist()} == {"failed"}
+    assert set(require_manifest(UPath(scored.interactions)).facts["given_up"]) == {"politeness"}
+    (night,) = shop.judge()
+    assert night.verdict is Verdict.WARN
+    assert night.reasons[0].startswith("Kind words: its scorer was given up after 3 failures")
 
 
 def test_a_changed_module_makes_the_reference_anew_and_is_never_compared_with_the_old_one(shop, progress):

@@ -141,6 +141,22 @@ def test_only_what_one_version_of_a_scorer_made_is_compared(night, reference, wh
     assert alike == [metric for metric, said in found.items() if not said]
 
 
+@pytest.mark.parametrize(
+    ("night", "reference", "why"),
+    [
+        ({"tone": "given up after 3 failures"}, {}, "its scorer was given up after 3 failures; the log of the task score"),
+        ({}, {"tone": "given up after 3 failures"}, "in the reference its scorer was given up after 3 failures; once its module"),
+    ],
+)  # fmt: skip
+def test_a_scorer_that_was_given_up_is_not_compared_and_a_warning(profiled, night, reference, why):
+    application = SimpleNamespace(own_metrics=[NOW.metric("tone")], scorers={"tone": NOW})
+    sides = [partition(tone=NOW).model_copy(update={"facts": {"given_up": said}}) for said in (night, reference)]
+    own = own_metrics(application, *sides)
+    judged = judge_night(profiled(12), profiled(13), Drift(), own=own)
+    assert judged.verdict is Verdict.WARN
+    assert judged.reasons[0].startswith(f"Tone: {why}")
+
+
 def test_a_label_and_a_group_may_change_without_another_reference():
     renamed = NOW.model_copy(update={"label": "the tone", "group": "quality"})
     assert renamed.made_by == NOW.made_by

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -25,6 +26,10 @@ from nightshift.shown import shown
 LARGEST = 3.4028234e38  # that float32, in which scores are kept, holds
 LONGEST_CATEGORY = 200  # characters, as profiles keep them
 REASON_CHARACTERS = 300
+# A scorer whose service is down may wait out its own limit for each row, of thousands: its failures get this much of a job,
+# and more only where they take less time than what it scores.
+FAILING_SECONDS = 300.0
+FEWEST_FAILURES = 3  # one slow failure says nothing yet
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +38,15 @@ Value = float | str
 
 
 class OwnScorer:
-    """One scorer of an application, with its function loaded."""
+    """One scorer of an application, with its function loaded.
+
+    `given_up` says why its function is asked no more; "" while it is asked. All further rows have failed.
+    """
 
     def __init__(self, name: str, settings: Scorer, function: Callable[[list[dict[str, Any]]], Any]) -> None:
         self._name, self._settings, self._function = name, settings, function
+        self.given_up = ""
+        self._failures, self._failing_seconds, self._scoring_seconds = 0, 0.0, 0.0
 
     def score(self, rows: Sequence[Row]) -> tuple[list[Value | None], list[Unscored | None]]:
         """Return the value of each row, None where it has none, and why it has none.
@@ -47,16 +57,27 @@ class OwnScorer:
         """
         if not rows:
             return [], []
+        if self.given_up:
+            return [None] * len(rows), [Unscored.FAILED] * len(rows)
+        began = time.monotonic()
         try:
             given = self._ask(rows)
         except JobError:  # SIGTERM raises one, wherever the job is
             raise
         except (Exception, SystemExit):
-            given = [self._ask_alone(row) for row in rows]
+            seconds = time.monotonic() - began
+            outcomes = self._alone(rows)
+            # What the batch took was lost as far as its rows fail alone, too.
+            self._took(seconds * _share_failed(outcomes), failures=0)
+        else:
+            outcomes = [self._outcome(one) for one in given]
+            seconds, failed = time.monotonic() - began, _share_failed(outcomes)
+            self._scoring_seconds += seconds * (1 - failed)
+            self._took(seconds * failed, failures=round(failed * len(rows)))
         values: list[Value | None] = []
         reasons: list[Unscored | None] = []
         failures = []
-        for outcome in map(self._outcome, given):
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 failures.append(outcome)
                 values.append(None)
@@ -69,7 +90,41 @@ class OwnScorer:
             log.warning(
                 "the scorer %s failed on %s of %s rows; on the first: %s", self._name, len(failures), len(rows), said
             )
+            if self.given_up:
+                log.error(
+                    "the scorer %s is asked no more: %s; the first of its last batch: %s",
+                    self._name,
+                    self.given_up,
+                    said,
+                )
         return values, reasons
+
+    def _alone(self, rows: Sequence[Row]) -> list[Value | BaseException | None]:
+        """What the function gives for each row alone, until it is given up."""
+        outcomes: list[Value | BaseException | None] = []
+        for row in rows:
+            if self.given_up:
+                break
+            began = time.monotonic()
+            outcome = self._outcome(self._ask_alone(row))
+            seconds = time.monotonic() - began
+            if isinstance(outcome, BaseException):
+                self._took(seconds, failures=1)
+            else:
+                self._scoring_seconds += seconds
+            outcomes.append(outcome)
+        return outcomes + [RuntimeError("it was not asked any more")] * (len(rows) - len(outcomes))
+
+    def _took(self, seconds: float, *, failures: int) -> None:
+        """Count the time that failures took, and give up where it is too much."""
+        self._failures += failures
+        self._failing_seconds += seconds
+        too_long = self._failing_seconds >= max(FAILING_SECONDS, self._scoring_seconds)
+        if too_long and self._failures >= FEWEST_FAILURES and not self.given_up:
+            self.given_up = (
+                f"given up after {self._failures:,} failures that took {self._failing_seconds:,.0f} s, of "
+                f"{self._failing_seconds + self._scoring_seconds:,.0f} s in all"
+            )
 
     def _ask(self, rows: Sequence[Row]) -> list[Any]:
         # The function has rows of its own: what it does to them changes nothing for another scorer or try.
@@ -123,6 +178,10 @@ class OwnScorer:
         if (low is not None and number < low) or (high is not None and number > high):
             raise ValueError(f"{number:g} is outside of the bounds min: {low}, max: {high}")
         return number
+
+
+def _share_failed(outcomes: Sequence[Value | BaseException | None]) -> float:
+    return sum(isinstance(one, BaseException) for one in outcomes) / len(outcomes)
 
 
 def load_own_scorers(scorers: Mapping[str, Scorer], folder: Path) -> dict[str, OwnScorer]:

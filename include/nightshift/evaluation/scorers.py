@@ -57,7 +57,8 @@ class Scorers:
     """All scorers of one application, ours and its own, loaded once.
 
     `seconds` holds the processor seconds of each scorer so far, over all threads; refusal and toxicity share theirs, as
-    `heads`. `judge` is the LLM judge with its counts, None where the application has none.
+    `heads`. `judge` is the LLM judge with its counts, None where the application has none. `given_up` says of each own
+    scorer that is asked no more why.
 
     :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
     :param night_rows: rows of the whole night, of which the judge is shown a sample; None: its first rows.
@@ -67,6 +68,7 @@ class Scorers:
 
     def __init__(self, application: Application, tokenizer_folder: Path, *, night_rows: int | None = None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.given_up: dict[str, str] = {}
         settings = application.judge
         self.judge = LlmJudge(settings) if settings else None
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
@@ -171,6 +173,8 @@ class Scorers:
         for name, scorer in self._own.items():
             with self._timed(name):
                 columns[name], reasons = scorer.score(rows)
+            if scorer.given_up:
+                self.given_up[name] = scorer.given_up
             for row, reason in zip(columns[UNSCORED], reasons, strict=True):
                 row[name] = reason
 

@@ -130,7 +130,7 @@ class SharedScores:
                 inputs=self._inputs(stretch.rows),
                 rows={SCORES: rows},
                 counts={"rows": rows},
-                facts={"seconds": dict(scorers.seconds)},
+                facts={"seconds": dict(scorers.seconds), "given_up": dict(scorers.given_up)},
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -138,7 +138,7 @@ class SharedScores:
     def join(self, manifests: list[Manifest], scorers: Scorers) -> Iterator[Scored]:
         """Yield all rows with every score; the judge is asked here, so that its sample is one of the whole night.
 
-        `scorers.seconds` is then that of all nodes.
+        `scorers.seconds` and `scorers.given_up` are then those of all nodes.
 
         :param manifests: those of all stretches, in order.
         :raises BadInput: a stretch is damaged or gone.
@@ -146,6 +146,7 @@ class SharedScores:
         seconds: Counter[str] = Counter()
         for manifest in manifests:
             seconds.update(manifest.facts["seconds"])
+            scorers.given_up.update(manifest.facts.get("given_up", {}))
         scorers.seconds.clear()
         scorers.seconds.update(seconds)
         for stretch, manifest in zip(self.stretches, manifests, strict=True):

@@ -99,7 +99,7 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
             raise BadInput(f"{snapshot}: {error}") from error
         answers = _answers(spec, work)
         rows = work / INTERACTIONS
-        answered = _write_rows(rows, [(train, True), (held_out, False)], answers, spec)
+        answered, given_up = _write_rows(rows, [(train, True), (held_out, False)], answers, spec)
         measured = measure(
             rows,
             topics,
@@ -119,7 +119,7 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
             inputs=inputs,
             rows={SAMPLE: measured.sample.num_rows},
             counts={"rows": measured.rows, "answers": answered, "topics": len(topics.names) - 1},
-            facts={"model": spec.model, "days": manifest.facts.get("days", [])},
+            facts={"model": spec.model, "days": manifest.facts.get("days", []), "given_up": given_up},
             parents=[
                 Parent(uri=spec.snapshot, digest=spec.digest),
                 Parent(uri=spec.model, digest=spec.model_digest),
@@ -170,8 +170,10 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     return {row["digest"]: row for row in table.to_pylist()}
 
 
-def _write_rows(target: Path, files: list[tuple[Path, bool]], answers: dict[str, dict[str, Any]], spec: Spec) -> int:
-    """Write the rows of example files as interactions, and return how many have an answer.
+def _write_rows(
+    target: Path, files: list[tuple[Path, bool]], answers: dict[str, dict[str, Any]], spec: Spec
+) -> tuple[int, dict[str, str]]:
+    """Write the rows of example files as interactions; return how many have an answer, and which scorers were given up.
 
     :param files: with each, whether topics were fitted on some of its rows, which are left out then.
     """
@@ -198,7 +200,7 @@ def _write_rows(target: Path, files: list[tuple[Path, bool]], answers: dict[str,
                 _score(with_answer, scorers)
                 writer.write_batch(pa.RecordBatch.from_pylist(table, schema=schema))
                 rows, answered = rows + len(table), answered + len(with_answer)
-    return answered
+    return answered, scorers.given_up
 
 
 def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:

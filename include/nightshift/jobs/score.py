@@ -84,9 +84,11 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     if interactions is None or not node.leads:
         return None
     facts = interactions.facts
+    given_up = "".join(f"; the scorer {name} was {why}" for name, why in facts.get("given_up", {}).items())
     return Result(
         verdict=Verdict.PASS,
-        reason=f"{interactions.counts['rows']:,} interactions, scored in {sum(facts['seconds'].values()):.1f} CPU-seconds",
+        reason=f"{interactions.counts['rows']:,} interactions, scored in {sum(facts['seconds'].values()):.1f} CPU-seconds"
+        f"{given_up}",
         interactions=str(night.target),
         digest=interactions.digest,
         rows=interactions.counts["rows"],
@@ -281,6 +283,7 @@ def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress
             "seconds": {name: round(seconds, 3) for name, seconds in sorted(scorers.seconds.items())},
             "means": writer.means,
             "unscored": writer.unscored,
+            "given_up": dict(sorted(scorers.given_up.items())),
             "tokens": sum(part.counts["tokens"] for _, part in parts),
             "generation_seconds": round(sum(part.facts["seconds"] for _, part in parts), 3),
             "engines": sorted({f"{part.facts['engine']} on {part.facts['device']}" for _, part in parts}),

@@ -46,6 +46,11 @@ def own_metrics(application: Application, interactions: Manifest, reference: Man
             why = f"the night and the reference were scored by different versions of its scorer; {advice}"
         elif made["kind"] != application.scorers[metric].kind:
             why = f"its kind was {made['kind']} when the night was scored; {REFERENCE_ANEW}"
+        elif said := reference.facts.get("given_up", {}).get(metric):
+            why = f"in the reference its scorer was {said}; once its module is changed, {REFERENCE_ANEW}"
+        elif said := interactions.facts.get("given_up", {}).get(metric):
+            # The rows before are the night's first, and not like all of it.
+            why = f"its scorer was {said}; the log of the task score says what failed"
         else:
             why = ""
         found[metric] = why
