@@ -1,14 +1,17 @@
 """Base models by name: what is there is used, what is missing says so, and nothing that could run code is fetched."""
 
+import hashlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.training.base_model import base_model_digest, resolve_base_model
+from nightshift.training.base_model import base_model_digest, resolve_base_model, resolve_tokenizer
 
 BUILT_IN, CUT, LAYERS = "smollm2-135m-instruct", "smollm2-135m-instruct-7-layers", 7
 
@@ -46,6 +49,69 @@ def test_a_model_in_an_object_store_is_fetched_once_and_again_when_it_changes(bu
     assert base_model_digest(resolve_base_model(str(store))) != base_model_digest(mine)
     with pytest.raises(BadInput, match="no such folder"):
         resolve_base_model(f"{bucket}/base/none")
+
+
+def test_who_only_counts_tokens_fetches_no_weights(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path / "cache"))
+    store = UPath(f"{bucket}/base/large")
+    for file in model_folder(tmp_path / "mine").iterdir():
+        store.joinpath(file.name).write_bytes(file.read_bytes())
+    store.joinpath("tokenizer.json").write_text("{}")
+    tokenizer = resolve_tokenizer(str(store))
+    assert {path.name for path in tokenizer.iterdir()} == {"config.json", "tokenizer.json"}
+    assert (resolve_base_model(str(store)) / "model.safetensors").is_file(), "whoever needs the weights gets them"
+
+
+def test_while_the_hub_is_away_a_tokenizer_that_was_fetched_serves_and_is_not_taken_for_the_model(tmp_path):
+    """In a process of its own: the hub's client reads its settings when it is imported."""
+    commit, cached = "a" * 40, tmp_path / "hub" / "models--team--large"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    snapshot = cached / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (snapshot / name).write_text("{}")
+    script = """
+from nightshift.errors import BadEnvironment
+from nightshift.training.base_model import resolve_base_model, resolve_tokenizer
+
+print(resolve_tokenizer("team/large"))
+try:
+    resolve_base_model("team/large")
+except BadEnvironment as error:
+    print(error)
+"""
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **away},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    folder, said = run.stdout.strip().split("\n", 1)
+    assert folder == str(snapshot)
+    assert "cannot be fetched from the Hugging Face hub" in said
+
+
+def test_weights_that_are_as_they_were_are_hashed_once_and_again_when_they_change(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_CACHE", str(tmp_path / "cache"))
+    folder = model_folder(tmp_path / "mine")
+    first = base_model_digest(folder)
+    read = []
+    whole = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: read.append(file.name) or whole(file, kind))
+    assert base_model_digest(folder) == first
+    assert read == []
+    model_folder(folder, b"other weights")
+    assert base_model_digest(folder) != first
+    assert {Path(name).name for name in read} == {"config.json", "model.safetensors"}
+    (tmp_path / "cache" / "digests").chmod(0o500)
+    for file in (tmp_path / "cache" / "digests").iterdir():
+        file.write_text("cut off")
+    assert base_model_digest(folder) != first, "a cache that is damaged is none"
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "~/missing", "a/b/c"])

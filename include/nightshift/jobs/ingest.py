@@ -63,12 +63,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.sources import raw_files
     from nightshift.storage.files import scratch, sha256_of
     from nightshift.storage.partition import find, partition_of, publish
-    from nightshift.training.base_model import resolve_base_model
+    from nightshift.training.base_model import resolve_tokenizer
 
     application, interval = spec.application, spec.interval
     sources = _sources(application, spec.part)
     partition = partition_of(spec.storage, application.name, spec.part, interval.key)
-    tokenizer = tokenizer_file(resolve_base_model(application.base_model))
+    tokenizer = tokenizer_file(resolve_tokenizer(application.base_model))
     work = scratch(UPath(spec.storage))
     try:
         try:

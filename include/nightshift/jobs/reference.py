@@ -182,10 +182,10 @@ def _write_rows(
 
     from nightshift.data.interactions import interaction_schema
     from nightshift.evaluation.scorers import Scorers
-    from nightshift.training.base_model import resolve_base_model
+    from nightshift.training.base_model import resolve_tokenizer
 
     # As a night is scored: also where another base model was chosen for this training.
-    scorers = Scorers(spec.application, resolve_base_model(spec.application.base_model), night_rows=len(answers))
+    scorers = Scorers(spec.application, resolve_tokenizer(spec.application.base_model), night_rows=len(answers))
     schema = pa.schema([field.with_nullable(True) for field in interaction_schema(spec.application.own_metrics)])
     rows = answered = 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:

@@ -116,10 +116,10 @@ class _Night:
 
     def scorers(self) -> Scorers:
         from nightshift.evaluation.scorers import Scorers
-        from nightshift.training.base_model import resolve_base_model
+        from nightshift.training.base_model import resolve_tokenizer
 
         application = self.spec.application
-        return Scorers(application, resolve_base_model(application.base_model), night_rows=self.prompts.rows)
+        return Scorers(application, resolve_tokenizer(application.base_model), night_rows=self.prompts.rows)
 
 
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:

@@ -1,13 +1,15 @@
 """Finding a base model by name: a prepared one (:mod:`built_in`), a Hugging Face id, a URI, or a local folder.
 
 What is fetched or made lies in `$NIGHTSHIFT_CACHE/models` (default `~/.cache/nightshift/models`).
-Weights are read as safetensors only: no pickles, and no code that comes with a model is ever run.
+Weights are read as safetensors only: no pickles, and no code that comes with a model is ever run. Who only counts tokens
+fetches no weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -19,7 +21,11 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.training.built_in import BUILT_IN, PREPARED, prepared
 
 # What loading a model needs, and nothing that could run.
-MODEL_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model"]
+WEIGHTS = "*.safetensors"
+TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model"]
+MODEL_FILES = [WEIGHTS, *TOKENIZER_FILES]
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -33,39 +39,83 @@ def resolve_base_model(name: str) -> Path:
     :raises BadInput: a folder or URI that is missing or holds no safetensors, or an id that the hub does not know.
     :raises BadEnvironment: the model must be fetched and cannot be.
     """
-    if name in PREPARED:
-        return prepared(name, cache_folder() / "models")
-    if "://" in name:
-        return _checked(_from_storage(UPath(name)), name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _checked(folder.resolve(), name)
-    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
-        raise BadInput(f"base_model {name!r}: there is no such folder")
-    return _checked(_from_hub(name), name)
-
-
-def base_model_digest(folder: Path) -> str:
-    """Return the SHA-256 (hex) over the names and contents of the files that loading the model reads."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _checked(folder: Path, name: str) -> Path:
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise BadInput(
-            f"base_model {name!r}: {folder} holds no config.json with *.safetensors; convert it to safetensors"
-        )
+    folder = _resolve(name, MODEL_FILES)
+    if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
+        raise BadInput(f"base_model {name!r}: {folder} holds no config.json with {WEIGHTS}; convert it to safetensors")
     return folder
 
 
-def _from_storage(source: UPath) -> Path:
-    """A copy of a folder in an object store: of what it holds now, fetched once."""
+def resolve_tokenizer(name: str) -> Path:
+    """Return a local folder with the tokenizer, chat template and config of a base model, and perhaps its weights.
+
+    :raises BadInput: a folder or URI that is missing, or an id that the hub does not know.
+    :raises BadEnvironment: the files must be fetched and cannot be.
+    """
+    return _resolve(name, TOKENIZER_FILES)
+
+
+def base_model_digest(folder: Path) -> str:
+    """Return the SHA-256 (hex) over the names and contents of the files that loading the model reads.
+
+    Files that are as they were are not read again: what they hashed to is kept in the cache folder.
+    """
+    paths = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+    known = _known_digests(folder)
+    digests = {}
+    for path in paths:
+        stat = path.stat()
+        version = f"{path.name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+        if version in known:
+            digests[version] = known[version]
+        else:
+            with path.open("rb") as file:
+                digests[version] = hashlib.file_digest(file, "sha256").hexdigest()
+    if digests != known:
+        _keep_digests(folder, digests)
+    lines = (f"{path.name} {digest}\n" for path, digest in zip(paths, digests.values(), strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _known_digests(folder: Path) -> dict[str, str]:
     try:
-        files = sorted(path for pattern in MODEL_FILES for path in source.glob(pattern))
+        known = json.loads(_digests_file(folder).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _keep_digests(folder: Path, digests: dict[str, str]) -> None:
+    file = _digests_file(folder)
+    work = file.with_suffix(f".{uuid.uuid4().hex}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        work.write_text(json.dumps(digests))
+        work.replace(file)
+    except OSError as error:
+        log.info("the digests of %s are not kept, and made again next time: %s", folder, error)
+
+
+def _digests_file(folder: Path) -> Path:
+    return cache_folder() / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json"
+
+
+def _resolve(name: str, wanted: list[str]) -> Path:
+    if name in PREPARED:
+        return prepared(name, cache_folder() / "models")
+    if "://" in name:
+        return _from_storage(UPath(name), wanted)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise BadInput(f"base_model {name!r}: there is no such folder")
+    return _from_hub(name, wanted)
+
+
+def _from_storage(source: UPath, wanted: list[str]) -> Path:
+    """A copy of the wanted files of a folder in an object store: of what it holds now, fetched once."""
+    try:
+        files = sorted(path for pattern in wanted for path in source.glob(pattern))
         infos = {path.name: (path, path.fs.info(path.path)) for path in files}
     except OSError as error:
         raise BadEnvironment(f"base_model {str(source)!r} cannot be read: {error}") from error
@@ -95,12 +145,15 @@ def _from_storage(source: UPath) -> Path:
     return target
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, wanted: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"]))
+        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        if WEIGHTS in wanted and not any(folder.glob(WEIGHTS)):
+            # While the hub is away, what was fetched before counts as all, and that may be a tokenizer.
+            _ask_hub(name)
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise BadInput(
             f"base_model {name!r} is neither {BUILT_IN!r}, nor a folder, nor a model that the Hugging Face hub "
@@ -111,3 +164,16 @@ def _from_hub(name: str) -> Path:
             f"base_model {name!r} is not in the local cache and cannot be fetched from the Hugging Face hub "
             f"({type(error).__name__}); without network use {BUILT_IN!r} or a local folder"
         ) from error
+    return folder
+
+
+def _ask_hub(name: str) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name)
+    except RepositoryNotFoundError:
+        raise
+    except Exception as error:  # of the hub's HTTP client, which is another with each version
+        raise OSError(str(error)) from error
