@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 from markdown_it import MarkdownIt
 
+from nightshift.evaluation.estimates import Estimate
 from nightshift.evaluation.gates import gate
 from nightshift.evaluation.request import Cost, Facts, FailedNight, compose, subject_of
 from nightshift.evaluation.score_file import ScoreFile
@@ -87,6 +88,12 @@ def test_every_score_stands_with_its_interval_beside_the_champions_and_with_the_
     assert f"+{100 * change.value:.1f} [" in shown
     assert "36 hours is a no" in shown
     assert "60 held-out examples of 2 days (2026-11-02 to 2026-11-03)" in shown
+
+
+def test_the_perplexity_of_a_model_that_cannot_answer_is_read_at_a_glance():
+    file = scores().model_copy(deep=True)
+    file.comparison.scores["base"]["perplexity"] = Estimate(value=65_302_981_691_554, low=4.71e13, high=9.05e13)
+    assert "6.53e+13 [4.71e+13, 9.05e+13]" in page(compose(APP, facts(), with_examples(file, rows())))
 
 
 def test_examples_that_only_one_gets_right_stand_side_by_side_with_how_many_there_are():

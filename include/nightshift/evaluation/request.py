@@ -148,9 +148,8 @@ def _estimate(metric: str, estimate: Estimate | None, *, signed: bool = False) -
         return "not measured"
     factor, digits = (1, 3) if metric in LOWER_IS_BETTER else (100, 1)
     numbers = [factor * number for number in (estimate.value, estimate.low, estimate.high)]
-    if max(map(abs, numbers)) >= 1000:
-        digits = 0
-    value, low, high = (
-        f"{number:{'+' if signed else ''},.{digits}f}".replace("-", "\N{MINUS SIGN}") for number in numbers
-    )
+    largest = max(map(abs, numbers))
+    # The perplexity of a model that cannot answer has as many digits as its loss has nats, and more.
+    form = ".2e" if largest >= 1_000_000 else ",.0f" if largest >= 1000 else f",.{digits}f"
+    value, low, high = (f"{number:{'+' if signed else ''}{form}}".replace("-", "\N{MINUS SIGN}") for number in numbers)
     return f"{value} \\[{low}, {high}\\]"
