@@ -109,11 +109,23 @@ def test_every_missing_night_is_news():
     assert causes("drift", *missing) == ["2026-11-22", "2026-11-23"]
 
 
+@pytest.mark.parametrize(("verdict", "title"), [("WARN", "a file with rows of bank"), ("FAIL", "all rows of bank")])
+def test_files_of_which_no_row_could_be_used_are_told(verdict, title):
+    result = ingest.Result(verdict=verdict, reason="0 of 9 rows kept. drop.csv: it seems to be an HTML page")
+    recovery, alert = alerts_of("ingest", DAY, result.model_dump(mode="json"), TOLD)
+    assert recovery.good
+    assert (alert.kind, alert.condition) == ("data_rejected", "unusable: examples")
+    assert alert.title == f"{title} for 2026-11-21 could not be used"
+    assert alert.facts == [result.reason]
+
+
 def test_no_rows_is_told_and_the_next_rows_end_it():
     assert said("ingest", ingest.Result(verdict="INSUFFICIENT_DATA", reason="no file")) == [
         ("no_data", "warning", "no data: examples")
     ]
-    assert said("ingest", ingest.Result(verdict="PASS", reason="ok")) == [("no_data", "good", "no data: examples")]
+    assert said("ingest", ingest.Result(verdict="PASS", reason="ok")) == [
+        ("no_data", "good", "no data: examples"), ("data_rejected", "good", "unusable: examples")
+    ]  # fmt: skip
     (alert,) = alerts_of(
         "ingest", DAY, {"verdict": "INSUFFICIENT_DATA", "reason": "there is no file s3://drops/*.csv"}, TOLD
     )

@@ -1,5 +1,6 @@
 """The job `ingest`: same inputs, same partition; nothing lost and nothing twice, whenever it is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -116,8 +117,27 @@ def test_a_night_of_nothing_but_bad_rows_is_kept_for_looking_at(spec_of, progres
     drop = tmp_path / "drop.csv"
     drop.write_text("message_id,written_at,text,intent\n1,soon,hello,greeting\n")
     result = run(spec_of(drop), progress)
+    assert result.verdict is Verdict.FAIL
     assert (result.rows_in, result.kept, result.quarantined) == (1, 0, 1)
+    assert "drop.csv: none of 1 rows could be used (1 bad_timestamp)" in result.reason
+    assert run(spec_of(drop), progress) == result
     assert require_manifest(UPath(result.examples)).facts["quarantine"] == {"bad_timestamp": 1}
+
+
+def test_one_file_of_which_nothing_could_be_used_is_named_beside_one_that_is_sound(
+    spec_of, progress, mlflow_store, tmp_path
+):
+    sound = {"message_id": "1", "written_at": None, "text": "where is my card", "intent": "card arrival"}
+    (tmp_path / "1.jsonl").write_text(json.dumps(sound) + "\n")
+    (tmp_path / "2.jsonl").write_text("<!DOCTYPE html>\n<title>502 Bad Gateway</title>\n")
+    (tmp_path / "3.jsonl").write_text(json.dumps(sound) + "\n")  # of duplicates: there is nothing wrong with it
+    result = run(spec_of(tmp_path / "*.jsonl"), progress)
+    assert result.verdict is Verdict.WARN
+    assert (result.kept, result.duplicates, result.quarantined) == (1, 1, 2)
+    assert result.reason == (
+        "1 of 4 rows kept, 1 duplicates, 2 quarantined. source/2.jsonl: none of 2 rows could be used (2 not_json); it "
+        "seems to be an HTML page, perhaps an error or a login in place of the data"
+    )
 
 
 def test_while_mlflow_is_down_the_partition_waits_and_the_retry_only_logs(spec_of, progress, mlflow_store, monkeypatch):

@@ -71,8 +71,25 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
             "stays empty. Where data often comes late, raise `clock.arrival_hours` and `clock.grace_hours`",
             condition=condition,
         )
+        return
+    came = f"{what} came again for {night}"
+    yield told.good(Kind.NO_DATA, condition, came, subject=spec.part, night=night)
+    condition = f"unusable: {spec.part}"
+    if result["verdict"] == Verdict.PASS:
+        yield told.good(Kind.DATA_REJECTED, condition, came, subject=spec.part, night=night)
     else:
-        yield told.good(Kind.NO_DATA, condition, f"{what} came again for {night}", subject=spec.part, night=night)
+        files = "a file with" if result["verdict"] == Verdict.WARN else "all"
+        yield told.alert(
+            Kind.DATA_REJECTED,
+            Severity.WARNING,
+            f"{files} {what} for {night} could not be used",
+            subject=spec.part,
+            night=night,
+            facts=[result["reason"]],
+            todo="look at quarantine.parquet of the partition; correct the source, and clear the run",
+            condition=condition,
+            explains=[told.failure],
+        )
 
 
 def _validate(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:

@@ -27,6 +27,7 @@ from nightshift.data.examples import (
     Split,
     split_of,
 )
+from nightshift.data.file_kinds import seems
 from nightshift.data.measures import TextMeasures
 from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
@@ -62,6 +63,7 @@ class Ingested:
     pii: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
+    unusable: list[str] = field(default_factory=list)  # a sentence about each file of which no row could be used
 
     @property
     def quarantined(self) -> int:
@@ -115,6 +117,7 @@ class Ingestion:
         """
         with RowWriter(target / QUARANTINE, QUARANTINE_SCHEMA) as quarantine:
             for file in files:
+                before, reasons = self._rows + len(self._batch), self.ingested.reasons.copy()
                 for row in file.read():
                     self.ingested.rows_in += 1
                     if self.ingested.rows_in % 1_000 == 0:
@@ -130,6 +133,8 @@ class Ingestion:
                         self._set_aside(quarantine, file.name, aside)
                     else:
                         self._stage(file, row.number, usable)
+                if self._rows + len(self._batch) == before and self.ingested.reasons != reasons:
+                    self.ingested.unusable.append(_unusable(file, self.ingested.reasons - reasons))
             self._flush()
             self._staged.close()
             with connect(self._work) as database:
@@ -191,7 +196,7 @@ class Ingestion:
         self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
         self._rows += len(rows)
         if self._index:
-            self._index.add([_said_by(row, "user") for row in rows], [_said_by(row, "assistant") for row in rows])
+            self._index.add([_said_by(row, "user") for row in rows], [_same_wherever_near(row) for row in rows])
         self._batch, self._batch_characters = [], 0
 
     def _copy(self, database: duckdb.DuckDBPyConnection, target: Path, quarantine: RowWriter) -> None:
@@ -230,5 +235,19 @@ class Ingestion:
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
 
 
+def _unusable(file: RawFile, reasons: Counter[str]) -> str:
+    kind = seems(file.path)
+    rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
+    sentence = f"{file.name}: none of {reasons.total():,} rows could be used ({rows})"
+    return f"{sentence}; it seems to be {kind}" if kind else sentence
+
+
 def _said_by(row: Conversation, role: str) -> str:
     return "\n".join(message["content"] for message in row.messages if message["role"] == role)
+
+
+def _same_wherever_near(row: Conversation) -> str:
+    """What near-duplicates have in common to the letter: the answers, and the system message that they were given under."""
+    system = _said_by(row, "system")
+    # No cleaned text holds a zero byte.
+    return _said_by(row, "assistant") if not system else f"{system}\0{_said_by(row, 'assistant')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,6 +31,8 @@ class Reason(StrEnum):
     LONE_SURROGATE = "lone_surrogate"
     TOO_LONG = "too_long"
     BAD_MESSAGES = "bad_messages"
+    NOT_TEXT_PART = "not_text_part"
+    TOOL_CALLS = "tool_calls"
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
     DUPLICATE_ID = "duplicate_id"
@@ -47,7 +49,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One raw row of a source; `number` is its line in a text file, or its place (from 1) in Parquet and SQL."""
+    """One raw row of a source; `number` is its line in a text file, or its place (from 1) in a JSON array, Parquet and SQL."""
 
     number: int
     values: dict[str, Any]
@@ -61,6 +63,9 @@ class Quarantined:
     reason: Reason
     detail: str
     raw: str
+
+
+RawRows = Iterator[Row | Quarantined]
 
 
 def beginning(raw: bytes | str) -> str:

@@ -1,4 +1,4 @@
-"""Reading raw rows from one local file, without ever holding more than a batch of it.
+"""Reading raw rows from CSV, TSV and Parquet, without ever holding more than a batch of them; JSON is read in `json_rows.py`.
 
 A row that cannot be decoded or parsed comes out as :class:`Quarantined`; a file that cannot be trusted as a whole
 (cut off in the middle, another format than expected, mapped columns missing) raises `BadInput` naming it.
@@ -7,53 +7,36 @@ A row that cannot be decoded or parsed comes out as :class:`Quarantined`; a file
 from __future__ import annotations
 
 import csv
-import io
-import itertools
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.data.quarantine import Quarantined, Reason, Row, Unusable, beginning
-from nightshift.errors import BadEnvironment, BadInput
+from nightshift.data.quarantine import Quarantined, RawRows, Reason, Row, Unusable, beginning
+from nightshift.data.text_lines import LINE_BYTES, lines, unreadable, utf8_text
+from nightshift.errors import BadInput
 
-LINE_BYTES = 4_000_000  # a longer line is quarantined without being held
-CSV_RECORD_LINES = 1_000  # a record that goes on for longer has a quote that nobody closed
+# A longer record has a quote that nobody closed. Lines are counted too, because each costs memory while it is held.
+CSV_RECORD_BYTES = LINE_BYTES
+CSV_RECORD_LINES = 50_000
 PARQUET_BATCH = 1_000  # rows
-MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
-RawRows = Iterator[Row | Quarantined]
+# Line number, fields, what is wrong, and the raw text.
+Record = tuple[int, list[str] | None, Unusable | None, str]
 csv.field_size_limit(2 * LINE_BYTES)
 
 
-def read_jsonl(path: Path, label: str) -> RawRows:
-    """Read one JSON object a line; blank lines are no rows."""
-    for number, line in _lines(path, label):
-        if isinstance(line, Quarantined):
-            yield line
-            continue
-        text = line.strip()
-        if not text:
-            continue
-        try:
-            yield Row(number, _json_object(text))
-        except Unusable as problem:
-            yield Quarantined(number, problem.reason, problem.detail, beginning(text))
-
-
-def read_csv(path: Path, label: str, wanted: list[str]) -> RawRows:
-    """Read comma-separated rows under a header line; a row is numbered by the line it starts on.
+def read_csv(path: Path, label: str, wanted: list[str], delimiter: str = ",") -> RawRows:
+    """Read rows of fields between delimiters under a header line; a row is numbered by the line it starts on.
 
     :raises BadInput: the header lacks one of the `wanted` columns, or names one of them twice.
     """
-    lines = _Lines(_lines(path, label))
     header: list[str] | None = None
-    while (record := lines.record()) is not None:
-        number, fields, problem, raw = record
+    for number, fields, wrong, raw in _records(path, label, delimiter):
+        problem = wrong
         if header is None:
             if problem is not None or fields is None:
                 raise BadInput(f"{label}: the header cannot be read: {problem.detail if problem else 'it is empty'}")
@@ -87,7 +70,7 @@ def read_parquet(path: Path, label: str, wanted: list[str]) -> RawRows:
                     yield Row(number, values)
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None):
-            raise _unreadable(label, error) from error
+            raise unreadable(label, error) from error
         raise BadInput(f"{label}: not a sound Parquet file: {error}") from error
 
 
@@ -107,82 +90,25 @@ def require_columns(label: str, wanted: Iterable[str], found: list[str]) -> None
         raise BadInput(f"{label}: the column {twice[0]!r} is there {found.count(twice[0])} times; which one is meant?")
 
 
-def compression(path: Path) -> str | None:
-    """Return `gzip`, `zstd` or None by the first bytes of a file, whatever its name says."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-    return next((kind for start, kind in MAGIC.items() if magic.startswith(start)), None)
+def _records(path: Path, label: str, delimiter: str) -> Iterator[Record]:
+    with utf8_text(path, label) as file:
+        records = _Records(lines(file, label), delimiter)
+        while (record := records.next()) is not None:
+            yield record
 
 
-def decompressed(path: Path, label: str) -> BinaryIO:
-    """Open a file for reading, unpacked if it is compressed.
-
-    :raises BadEnvironment: it cannot be opened.
-    """
-    try:
-        kind = compression(path)
-        if kind is None:
-            return path.open("rb")
-    except OSError as error:
-        raise _unreadable(label, error) from error
-    return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), kind), 1 << 18)
-
-
-def _unreadable(label: str, error: OSError) -> BadEnvironment:
-    return BadEnvironment(f"{label}: cannot be read: {error.strerror or error}")
-
-
-def _lines(path: Path, label: str) -> Iterator[tuple[int, bytes | Quarantined]]:
-    """Yield the numbered lines of a file; of a line above the limit, only a record that says so."""
-    with decompressed(path, label) as file:
-        for number in itertools.count(1):
-            try:
-                line = file.readline(LINE_BYTES)
-                if len(line) == LINE_BYTES and not line.endswith(b"\n"):
-                    yield number, _overlong(number, line, file)
-                    continue
-            except OSError as error:
-                if error.errno:
-                    raise _unreadable(label, error) from error
-                raise BadInput(f"{label}: damaged or cut off after line {number - 1}: {error}; get it again") from error
-            if not line:
-                return
-            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-
-
-def _overlong(number: int, line: bytes, file: BinaryIO) -> Quarantined:
-    raw, length = beginning(line), len(line)
-    while line and not line.endswith(b"\n"):
-        line = file.readline(1 << 16)
-        length += len(line)
-    return Quarantined(number, Reason.LINE_TOO_LONG, f"{length:,} bytes, at most {LINE_BYTES:,} are read", raw)
-
-
-def _json_object(text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise Unusable(Reason.NOT_UTF8, f"byte {error.start + 1} of the line: {error.reason}") from None
-    except RecursionError:
-        raise Unusable(Reason.NOT_JSON, "nested too deep") from None
-    except ValueError as error:
-        raise Unusable(Reason.NOT_JSON, str(error)) from None
-    if not isinstance(value, dict):
-        raise Unusable(Reason.NOT_OBJECT, f"a JSON {type(value).__name__}, wanted is one object a line")
-    return value
-
-
-class _Lines:
+class _Records:
     """Cuts lines into CSV records. Where a quote is left open, only the line that opened it is lost."""
 
-    def __init__(self, lines: Iterator[tuple[int, bytes | Quarantined]]) -> None:
-        self._source = lines
+    def __init__(self, numbered: Iterator[tuple[int, bytes | Quarantined]], delimiter: str) -> None:
+        self._source = numbered
+        self._delimiter = delimiter
         self._ahead: deque[tuple[int, bytes | Quarantined]] = deque()
 
-    def record(self) -> tuple[int, list[str] | None, Unusable | None, str] | None:
-        """Return line number, fields, what is wrong, and the raw text of the next record; None at the end."""
+    def next(self) -> Record | None:
+        """Return the next record; None at the end."""
         while True:
-            first = self._next()
+            first = self._line()
             if first is None:
                 return None
             number, line = first
@@ -191,32 +117,32 @@ class _Lines:
             if line.strip():
                 return self._parse(number, line)
 
-    def _next(self) -> tuple[int, bytes | Quarantined] | None:
+    def _line(self) -> tuple[int, bytes | Quarantined] | None:
         return self._ahead.popleft() if self._ahead else next(self._source, None)
 
-    def _parse(self, number: int, first: bytes) -> tuple[int, list[str] | None, Unusable | None, str]:
+    def _parse(self, number: int, first: bytes) -> Record:
         used: list[tuple[int, bytes | Quarantined]] = []
 
         def text() -> Iterator[str]:
             yield first.decode("utf-8", "surrogateescape")
             size = len(first)
-            while (line := self._next()) is not None:
+            while (line := self._line()) is not None:
                 used.append(line)
                 if isinstance(line[1], Quarantined) or len(used) > CSV_RECORD_LINES:
                     return
                 size += len(line[1])
-                if size > LINE_BYTES:
+                if size > CSV_RECORD_BYTES:
                     return
                 yield line[1].decode("utf-8", "surrogateescape")
 
         try:
-            fields = next(csv.reader(text(), strict=True))
+            fields = next(csv.reader(text(), strict=True, delimiter=self._delimiter))
         except csv.Error as error:
             # The lines after the first may be sound rows of their own: they are read again as such.
             self._ahead.extendleft(reversed(used))
             detail = "a quote is opened and not closed" if "unexpected end" in str(error) else str(error)
             return number, None, Unusable(Reason.BAD_CSV, detail), beginning(first)
-        joined = ",".join(fields)
+        joined = "".join(fields)
         if not joined.isascii():
             try:
                 joined.encode()
@@ -227,19 +153,52 @@ class _Lines:
 
 
 def _python_values(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | Unusable]:
+    """The rows of a batch, maps as dicts."""
     for index, column in enumerate(batch.columns):
-        if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-            # Python's datetime ends at microseconds.
-            column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)  # noqa: PLW2901
-            batch = batch.set_column(index, batch.schema.names[index], column)
+        readable = _readable(column.type)
+        if readable != column.type:
+            batch = batch.set_column(index, batch.schema.names[index], column.cast(readable, safe=False))
+    maps = [name for name, column in zip(batch.schema.names, batch.columns, strict=True) if _holds_map(column.type)]
     try:
-        return batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
-        return [_python_row(batch, row) for row in range(batch.num_rows)]
+        rows: list[dict[str, Any]] = batch.to_pylist(maps_as_pydicts="strict")
+    except (ValueError, OverflowError, KeyError, pa.ArrowException):
+        return [_python_row(batch, row, maps) for row in range(batch.num_rows)]
+    return [row | {name: _with_text_keys(row[name]) for name in maps} for row in rows] if maps else rows
 
 
-def _python_row(batch: pa.RecordBatch, row: int) -> dict[str, Any] | Unusable:
+def _python_row(batch: pa.RecordBatch, row: int, maps: list[str]) -> dict[str, Any] | Unusable:
     try:
-        return {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    except (ValueError, OverflowError, pa.ArrowException) as error:
+        values = {
+            name: column[row].as_py(maps_as_pydicts="strict")
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+    except (ValueError, OverflowError, KeyError, pa.ArrowException) as error:
         return Unusable(Reason.BAD_VALUE, f"a value cannot be read: {error}")
+    return values | {name: _with_text_keys(values[name]) for name in maps}
+
+
+def _readable(kind: pa.DataType) -> pa.DataType:
+    """A type as Python can hold it: times in microseconds, and in UTC, because a file may name a zone nobody knows."""
+    if pa.types.is_timestamp(kind):
+        unit = "us" if kind.unit == "ns" else kind.unit
+        return pa.timestamp(unit, tz=None if kind.tz is None else "UTC")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_readable(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_readable(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.map_(_readable(kind.key_type), kind.item_field.with_type(_readable(kind.item_type)))
+    return kind
+
+
+def _holds_map(kind: pa.DataType) -> bool:
+    return pa.types.is_map(kind) or any(_holds_map(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _with_text_keys(value: Any) -> Any:
+    """A value in which maps have the keys of a JSON object."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(inner) for key, inner in value.items()}
+    return [_with_text_keys(inner) for inner in value] if isinstance(value, list) else value

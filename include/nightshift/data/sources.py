@@ -13,16 +13,12 @@ from pathlib import Path
 
 from upath import UPath
 
-from nightshift.data.readers import (
-    RawRows,
-    compression,
-    decompressed,
-    read_csv,
-    read_jsonl,
-    read_parquet,
-    require_columns,
-)
+from nightshift.data.file_kinds import seems
+from nightshift.data.json_rows import read_json
+from nightshift.data.quarantine import RawRows
+from nightshift.data.readers import read_csv, read_parquet, require_columns
 from nightshift.data.source_files import files_at, uri_of
+from nightshift.data.text_lines import compression, decompressed
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Source
@@ -31,11 +27,14 @@ from nightshift.storage.files import is_local, sha256_of
 FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "jsonl",
+    ".json": "json",
     ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 COMPRESSIONS = {".gz", ".zst", ".zstd"}
 
 
@@ -62,12 +61,19 @@ class RawFile:
         :raises BadInput: the file as a whole cannot be used.
         :raises BadEnvironment: it cannot be read, or changed after it was digested.
         """
-        if self.format == "csv":
-            yield from read_csv(self.path, self.label, mapped(self.source.columns))
-        elif self.format == "parquet":
-            yield from read_parquet(self.path, self.label, mapped(self.source.columns))
-        else:
-            yield from read_jsonl(self.path, self.label)
+        columns = mapped(self.source.columns)
+        try:
+            if self.format in DELIMITERS:
+                yield from read_csv(self.path, self.label, columns, DELIMITERS[self.format])
+            elif self.format == "parquet":
+                yield from read_parquet(self.path, self.label, columns)
+            else:
+                yield from read_json(self.path, self.label)
+        except BadInput as error:
+            kind = seems(self.path)
+            if kind is None:
+                raise
+            raise BadInput(f"{error}. The file seems to be {kind}") from error
         if _state(self.path) != self.state:
             raise BadEnvironment(f"{self.label}: changed while it was read; the next try takes the new content")
 
@@ -75,7 +81,15 @@ class RawFile:
 def mapped(columns: Columns) -> list[str]:
     """Return the source's columns that a mapping names, each once."""
     names = [
-        *(columns.prompt, columns.answer, columns.messages, columns.id, columns.timestamp),
+        *(
+            columns.prompt,
+            columns.input,
+            columns.answer,
+            columns.messages,
+            columns.system,
+            columns.id,
+            columns.timestamp,
+        ),
         *(columns.response, columns.context, *columns.metadata),
     ]
     return list(dict.fromkeys(name for name in names if name is not None))
@@ -139,7 +153,7 @@ def _format(label: str) -> str:
     kind = FORMATS.get(suffixes[-1].lower()) if suffixes else None
     if kind is None:
         raise BadInput(
-            f"{label}: its name does not tell the format; give the source `format:` (jsonl, csv or parquet), or the "
+            f"{label}: its name does not tell the format; give the source `format:` (jsonl, json, csv, tsv or parquet), or the "
             f"file one of the endings {', '.join(FORMATS)}"
         )
     return kind

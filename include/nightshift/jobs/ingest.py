@@ -17,7 +17,9 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.storage.partition import Manifest
 
-VERSION = 2  # raised when the same raw rows would become other examples, so that they are made again
+VERSION = 3  # raised when the same raw rows would become other examples, so that they are made again
+
+UNUSABLE_FILES = 5  # of which no row could be used, that a reason names
 
 
 class Spec(JobSpec):
@@ -37,7 +39,10 @@ class Spec(JobSpec):
 
 
 class Result(JobResult):
-    """The partition (of examples or traffic) and what became of the rows; None where there was nothing to ingest."""
+    """The partition (of examples or traffic) and what became of the rows; None where there was nothing to ingest.
+
+    FAIL: no row was kept. WARN: no row of some file could be used.
+    """
 
     verdict: Verdict
     reason: str
@@ -116,13 +121,14 @@ def run(spec: Spec, progress: Progress) -> Result:
                     "languages": _sorted(ingested.languages),
                     "splits": _sorted(ingested.splits),
                     "late": ingested.late,
+                    "unusable": {"files": len(ingested.unusable), "first": ingested.unusable[:UNUSABLE_FILES]},
                 },
             )
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _log(spec, manifest, str(partition))
     return Result(
-        verdict=Verdict.PASS,
+        verdict=_verdict(manifest),
         reason=_sentence(manifest),
         examples=str(partition),
         digest=manifest.digest,
@@ -177,6 +183,13 @@ def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
     run.finish()
 
 
+def _verdict(manifest: Manifest) -> Verdict:
+    """A night of which nothing is kept fails, and a file of which nothing could be used is never passed over."""
+    if not manifest.counts["kept"]:
+        return Verdict.FAIL
+    return Verdict.WARN if manifest.facts["unusable"]["files"] else Verdict.PASS
+
+
 def _sentence(manifest: Manifest) -> str:
     counts = manifest.counts
     parts = [f"{counts['kept']:,} of {counts['rows_in']:,} rows kept"]
@@ -185,7 +198,10 @@ def _sentence(manifest: Manifest) -> str:
         for name in ("duplicates", "near_duplicates", "quarantined")
         if counts[name]
     ]
-    return ", ".join(parts)
+    unusable = manifest.facts["unusable"]
+    more = unusable["files"] - len(unusable["first"])
+    files = [*unusable["first"], *([f"{more:,} more files without a row that could be used"] if more else [])]
+    return ". ".join([", ".join(parts), *files])
 
 
 def _sorted(counter: dict[str, int]) -> dict[str, int]:

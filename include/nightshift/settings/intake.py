@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nightshift.settings.fields import Model, Name, Share
 
@@ -18,14 +18,18 @@ class Columns(Model):
     """Which columns of a source hold what. Dots reach into nested records (`payload.text`)."""
 
     prompt: str | None = Field(None, description="column with the user's text")
+    input: str | None = Field(None, description="column with a text that follows the prompt where a row has one")
     answer: str | None = Field(None, description="column with the wanted answer")
     messages: str | None = Field(
         None, description="column with a whole conversation [{role, content}, …], in place of prompt and answer"
     )
+    system: str | None = Field(None, description="column with the system message of a row")
     id: str | None = Field(
         None, description="column that identifies a row; a second row with one is a duplicate, or quarantined"
     )
-    timestamp: str | None = Field(None, description="column with the time of the row (ISO 8601)")
+    timestamp: str | None = Field(
+        None, description="column with the time of the row: ISO 8601, or seconds or milliseconds since 1970"
+    )
     response: str | None = Field(None, description="traffic only: column with what a serving system answered")
     context: str | None = Field(None, description="traffic only: column with the text that the response must rest on")
     metadata: list[str] = Field([], description="further columns to keep, as text")
@@ -36,11 +40,29 @@ class Columns(Model):
             raise ValueError("give either `messages`, or `prompt` (with `answer` where there is one)")
         if self.messages is not None and self.answer is not None:
             raise ValueError("`messages` already holds the answer; leave `answer` out")
+        if self.messages is not None and self.input is not None:
+            raise ValueError("`input` follows a `prompt`; with `messages` leave it out")
         return self
+
+
+# The columns of formats that people have, by the name of the format.
+LAYOUTS: dict[str, dict[str, str]] = {
+    "openai": {"messages": "messages"},
+    "sharegpt": {"messages": "conversations"},
+    "alpaca": {"prompt": "instruction", "input": "input", "answer": "output"},
+    "completion": {"prompt": "prompt", "answer": "completion"},
+}
+
+
+def _columns_or_layout(schema: dict[str, Any]) -> None:
+    schema["required"].remove("columns")
+    schema["anyOf"] = [{"required": [name]} for name in ("columns", "layout")]
 
 
 class Source(Model):
     """Where rows come from: files at a URI, or a query through an Airflow connection."""
+
+    model_config = ConfigDict(json_schema_extra=_columns_or_layout)
 
     name: Name = Field("source", description="how manifests and reports call this source")
     uri: str | None = Field(
@@ -48,10 +70,26 @@ class Source(Model):
         description="path or URI of files; `{start:%Y-%m-%d}` and `{end:…}` stand for the data interval, `*` matches; "
         "a relative path starts at the application's file",
     )
-    format: Literal["jsonl", "csv", "parquet"] | None = Field(None, description="default: by the name's ending")
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet"] | None = Field(
+        None, description="default: by the name's ending"
+    )
+    layout: Literal["openai", "sharegpt", "alpaca", "completion"] | None = Field(
+        None, description="a format whose columns are known; `columns` then adds to them"
+    )
     connection: str | None = Field(None, description="Airflow connection id of a database, with `query`")
     query: str | None = Field(None, description="SELECT with the bind parameters :start and :end")
     columns: Columns = Field(description="column mapping")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_of_the_layout(cls, value: Any) -> Any:
+        layout = LAYOUTS.get(str(value.get("layout"))) if isinstance(value, dict) else None
+        if layout is None:
+            return value
+        given = value.get("columns") or {}
+        if isinstance(given, Columns):
+            given = given.model_dump(exclude_none=True)
+        return value | {"columns": layout | given} if isinstance(given, dict) else value
 
     @model_validator(mode="after")
     def _files_or_query(self) -> Self:
