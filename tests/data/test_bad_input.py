@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,6 +41,10 @@ def nested(depth):
     return b'{"text": ' + b"[" * depth + b"]" * depth + b"}"
 
 
+def deep(depth):
+    return json.loads("[" * depth + "]" * depth)
+
+
 # One bad row beside a good one, and why it is set aside.
 BAD_JSONL_ROWS = {
     "bytes that are not utf-8": (b'{"text": "caf\xe9"}', "not_utf8"),
@@ -59,6 +64,8 @@ BAD_JSONL_ROWS = {
     "an empty prompt": (changed(text=""), "empty_prompt"),
     "only white space": (changed(text=" \t\n\u00a0 "), "empty_prompt"),
     "only control characters": (changed(text="\x01\x02\x1b\x7f"), "empty_prompt"),
+    "only what nobody sees": (changed(text="\u00a0\u200b\u2060\u3164\ufe0f"), "empty_prompt"),
+    "a value nested 600 deep": (changed(more=deep(600)), "not_json"),
     "a number for a prompt": (changed(text=5), "not_text"),
     "an infinite number": (b'{"text": Infinity}', "not_text"),
     "an integer beyond 64 bits": (changed(text=2**70), "not_text"),
@@ -70,7 +77,10 @@ BAD_JSONL_ROWS = {
     "an answer above the limit": (changed(answer="a" * 45_000), "too_long"),
     "a word for a time": (changed(at="yesterday"), "bad_timestamp"),
     "a day that no month has": (changed(at="2026-02-30T00:00:00Z"), "bad_timestamp"),
-    "seconds since 1970": (changed(at=1793577600), "bad_timestamp"),
+    "microseconds since 1970": (changed(at=1793577600000000), "bad_timestamp"),
+    "days since 1970": (changed(at=20759), "bad_timestamp"),
+    "true for a time": (changed(at=True), "bad_timestamp"),
+    "next year in milliseconds": (changed(at=1825113600000), "future_timestamp"),
     "a time before the calendar": (changed(at="0001-01-01T00:00:00+14:00"), "bad_timestamp"),
     "tomorrow": (changed(at="2026-11-03T00:00:00Z"), "future_timestamp"),
     "the year 9999": (changed(at="9999-12-31T23:59:59Z"), "future_timestamp"),
@@ -135,8 +145,29 @@ def test_a_bad_csv_row_costs_no_other_row(ingest, source_of, row, reasons):
     assert result.counts["rows_in"] == 2 + len(reasons)
 
 
+def test_a_csv_record_of_thousands_of_lines_is_one_row(ingest, source_of):
+    lines = "\n".join(f"line {number}, all well" for number in range(3_000))
+    record = f'long,"{lines}",kept,\n'
+    content = HEADER + record + GOOD_CSV
+    result = ingest(source_of("rows.csv", content), settings=Ingest(max_characters=100_000))
+    assert [example["id"] for example in result.examples] == ["long", "good"]
+    assert result.examples[0]["prompt"] == lines
+    assert result.counts["rows_in"] == 2
+
+
+def test_a_quote_that_is_never_closed_costs_its_line_however_much_follows(ingest, source_of):
+    after = "".join(f"{number},Where is my money number {number}?,refund,\n" for number in range(2_000))
+    result = ingest(source_of("rows.csv", f'{HEADER}bad,"open,x,\n' + after), settings=Ingest(near_duplicates=1.0))
+    assert [(aside["reason"], aside["source_row"]) for aside in result.quarantine] == [("bad_csv", 2)]
+    assert len(result.examples) == 2_000
+
+
 UNUSUAL_BUT_SOUND = {
     "a byte order mark": (b"\xef\xbb\xbf" + jsonl(GOOD), GOOD["text"]),
+    "utf-16": (json.dumps(GOOD).encode("utf-16"), GOOD["text"]),
+    "utf-16 the other way round": (b"\xfe\xff" + json.dumps(GOOD).encode("utf-16-be"), GOOD["text"]),
+    "utf-32": (json.dumps(GOOD).encode("utf-32"), GOOD["text"]),
+    "a json array in place of lines": (json.dumps([GOOD], indent=1).encode(), GOOD["text"]),
     "windows line ends": (jsonl(GOOD).replace(b"\n", b"\r\n"), GOOD["text"]),
     "no line end at the end": (jsonl(GOOD).rstrip(), GOOD["text"]),
     "blank lines": (b"\n\n" + jsonl(GOOD) + b"  \n", GOOD["text"]),
@@ -171,6 +202,8 @@ BAD_FILES = {
     "gzip that was cut off": ("a.jsonl.gz", gzip.compress(jsonl(*[changed(text=f"{n}") for n in range(500)]))[:-30],
                               "cut off"),
     "zstandard that was cut off": ("a.jsonl.zst", zstandard.compress(jsonl(GOOD) * 500)[:-20], "cut off"),
+    "utf-16 that was cut off": ("a.jsonl", json.dumps(GOOD).encode("utf-16")[:-1], "cut off"),
+    "a json array that was cut off": ("a.json", json.dumps([GOOD, GOOD]).encode()[:-9], "cut off after row 1"),
     "gzip with a flipped bit": ("a.csv.gz", gzip.compress((HEADER + GOOD_CSV).encode())[:-8] + b"\0" * 8, "damaged"),
     "a csv without the mapped columns": ("a.csv", "when,what\n1,2\n", "'text', 'answer', 'id', 'at'"),
     "a csv with a column named twice": ("a.csv", "id,text,text,answer,at\n1,a,b,c,\n", "2 times"),
@@ -183,6 +216,8 @@ BAD_FILES = {
     "an empty parquet file": ("a.parquet", b"", "not a sound Parquet file"),
     "compressed parquet that was cut off": ("a.parquet.gz", gzip.compress(parquet({"text": ["x"]}))[:-20], "cut off"),
     "a name that tells no format": ("a.dat", jsonl(GOOD), "format:"),
+    "an html page named csv": ("a.csv", b"<!DOCTYPE html>\n<title>Sign in</title>", "seems to be an HTML page"),
+    "a spreadsheet named csv": ("a.csv", b"PK\x03\x04\x14\0\0\0", "seems to be a ZIP archive"),
 }  # fmt: skip
 
 
@@ -260,6 +295,30 @@ def test_parquet_values_that_python_cannot_hold_cost_their_row_only(ingest, sour
     assert [example["prompt"] for example in result.examples] == ["a a", "c c"]
 
 
+def test_a_time_zone_that_nobody_knows_costs_no_row(ingest, source_of):
+    times = pa.array([1793577600_000_000_000], pa.timestamp("ns", tz="Mars/Phobos"))
+    nested = pa.array([{"seen": [1793577600]}], pa.struct([("seen", pa.list_(pa.timestamp("s", tz="Mars/Phobos")))]))
+    content = parquet({"text": ["a"], "at": times, "meta": nested})
+    columns = Columns(prompt="text", timestamp="at", metadata=["meta"])
+    (example,) = ingest(source_of("a.parquet", content, columns=columns)).examples
+    assert example["timestamp"] == datetime(2026, 11, 2, tzinfo=UTC)
+    assert dict(example["metadata"]) == {"meta": '{"seen": ["2026-11-02 00:00:00+00:00"]}'}
+
+
+def test_maps_in_parquet_are_records(ingest, source_of):
+    notes = pa.array([[("note", "call me\n07700 900123")], [("a", "1"), ("a", "2")], None], pa.map_("string", "string"))
+    days = pa.array([[(date(2026, 11, 2), 1)], None, None], pa.map_(pa.date32(), pa.int32()))
+    content = parquet({"text": ["a a", "b b", "c c"], "m": notes, "days": days})
+    columns = Columns(prompt="text", metadata=["m", "m.note", "days"])
+    result = ingest(source_of("a.parquet", content, columns=columns))
+    assert [dict(example["metadata"]) for example in result.examples] == [
+        {"m": '{"note": "call me\\n<phone>"}', "m.note": "call me\n<phone>", "days": '{"2026-11-02": 1}'},
+        {"m": "", "m.note": "", "days": ""},
+    ]
+    # A key that is there twice has no one value.
+    assert [(aside["reason"], aside["source_row"]) for aside in result.quarantine] == [("bad_value", 2)]
+
+
 def test_nested_records_with_nulls_on_the_way_have_no_prompt(ingest, source_of):
     columns = Columns(prompt="payload.body.text")
     rows = [{"payload": None}, {"payload": {"body": None}}, {"payload": {"body": {}}}, {"payload": [1]},
@@ -278,14 +337,44 @@ BAD_MESSAGES = {
     "an unknown role": [{"role": "root", "content": "hello"}],
     "the assistant first": [{"role": "assistant", "content": "hello"}],
     "the user twice": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
-    "an empty answer": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}],
-}
+    "an empty answer that is not the last": [
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": " "}, {"role": "user", "content": "b"}
+    ],
+    "a system message between the turns": [
+        {"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "assistant", "content": "c"}
+    ],
+    "a part that is none": [{"role": "user", "content": [7]}],
+    "json text that is nested too deep": "[" * 600 + "]" * 600,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("messages", BAD_MESSAGES.values(), ids=BAD_MESSAGES)
 def test_a_conversation_that_is_none_is_set_aside(ingest, source_of, messages):
     source = source_of("a.jsonl", jsonl({"messages": messages}), columns=Columns(messages="messages"))
     assert [aside["reason"] for aside in ingest(source).quarantine] == ["bad_messages"]
+
+
+TOOLS = {
+    "a call": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+    "a call of the old form": [{"role": "user", "content": "a"}, {"role": "assistant", "function_call": {"name": "f"}}],
+    "a result": [{"role": "user", "content": "a"}, {"role": "tool", "content": "42"}],
+    "a call as ShareGPT has it": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}],
+}
+
+
+@pytest.mark.parametrize("messages", TOOLS.values(), ids=TOOLS)
+def test_a_conversation_with_tools_is_set_aside_by_name(ingest, source_of, messages):
+    source = source_of("a.jsonl", jsonl({"messages": messages}), columns=Columns(messages="messages"))
+    assert [aside["reason"] for aside in ingest(source).quarantine] == ["tool_calls"]
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+def test_a_part_that_is_no_text_is_refused_by_its_name(ingest, source_of, kind):
+    parts = [{"type": "text", "text": "what is this?"}, {"type": kind, kind: {"url": "https://example.org/a.png"}}]
+    source = source_of("a.jsonl", jsonl({"m": [{"role": "user", "content": parts}]}), columns=Columns(messages="m"))
+    (aside,) = ingest(source).quarantine
+    assert aside["reason"] == "not_text_part"
+    assert kind in aside["detail"]
 
 
 def test_everything_wrong_at_once_still_adds_up(ingest, source_of):
@@ -305,5 +394,6 @@ def test_every_reason_is_documented_and_happens_here():
     cases = {reason for _, reason in BAD_JSONL_ROWS.values()} | {
         reason for _, reasons in BAD_CSV_ROWS.values() for reason in reasons
     }
-    # Two need other files than lines: they have tests of their own above. One is traffic's: see test_traffic.py.
-    assert set(Reason) - cases == {"bad_value", "bad_messages", "missing_response"}
+    # Some need other files than lines, or conversations: they have tests of their own above. One is traffic's: see
+    # test_traffic.py.
+    assert set(Reason) - cases == {"bad_value", "bad_messages", "not_text_part", "tool_calls", "missing_response"}

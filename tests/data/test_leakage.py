@@ -44,6 +44,14 @@ def test_a_conversation_counts_with_all_that_was_said_before_the_last_answer():
     assert asked(second[:3]) == asked(second)
 
 
+def test_a_system_message_that_rows_share_does_not_make_them_alike():
+    rules = {"role": "system", "content": "You work for a bank. " * 50}
+    asked_of_two = [
+        asked([rules, {"role": "user", "content": text}]) for text in ("Where is my card?", "I want a loan")
+    ]
+    assert asked_of_two == ["where is my card?", "i want a loan"]
+
+
 def test_on_real_messages_it_finds_what_comparing_all_with_all_finds():
     texts = []
     for path in sorted(SAMPLE.glob("*.csv"))[:2]:

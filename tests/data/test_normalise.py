@@ -1,6 +1,7 @@
 """What a row must look like to become an example, beyond what test_bad_input.py shows."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -30,16 +31,44 @@ def test_an_answer_that_is_not_there_is_unknown(read, answer):
     assert len(row.messages) == 1
 
 
-def test_a_conversation_keeps_its_turns_and_loses_its_system_prompt(read):
-    turns = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("human", "Bye"), ("gpt", "Goodbye")]
-    row = read({"chat": [{"role": role, "content": content} for role, content in turns]}, messages="chat")
-    assert [turn["role"] for turn in row.messages] == ["user", "assistant", "user", "assistant"]
-    assert (row.prompt, row.answer) == ("Bye", "Goodbye")
+def test_a_system_message_of_a_column_stands_before_that_of_the_conversation(read):
+    pair = read({"text": "Hi", "rules": "Be kind."}, prompt="text", system="rules")
+    assert pair.messages == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    assert (pair.prompt, pair.answer) == ("Hi", None)
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    both = read({"chat": chat, "rules": "Be kind."}, messages="chat", system="rules")
+    assert both.messages[0] == {"role": "system", "content": "Be kind.\n\nBe brief."}
+    assert read({"text": "Hi", "rules": " "}, prompt="text", system="rules").messages == [pair.messages[1]]
 
 
-def test_a_conversation_may_come_as_json_text_and_end_with_the_user(read):
-    row = read({"chat": '[{"role": "user", "content": "Hi"}]'}, messages="chat")
-    assert (row.prompt, row.answer) == ("Hi", None)
+def test_rows_that_differ_only_in_their_system_message_are_two(read):
+    one, other = (read({"text": "Hi", "rules": rules}, prompt="text", system="rules") for rules in ("a", "b"))
+    assert one.digest != other.digest
+
+
+def test_personal_data_in_a_system_message_is_redacted(read):
+    row = read({"text": "Hi", "rules": "You answer for a@b.org"}, prompt="text", system="rules")
+    assert row.messages[0]["content"] == "You answer for <email>"
+    assert row.pii == {"email": 1}
+
+
+def test_an_instruction_is_followed_by_its_input(read):
+    columns = {"prompt": "instruction", "input": "input", "answer": "output"}
+    row = {"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}
+    assert read(row, **columns).prompt == "Translate.\n\nGuten Tag"
+    assert read(row | {"input": ""}, **columns).prompt == "Translate."
+
+
+@pytest.mark.parametrize(
+    "text", ["\u00a0\u200b", "\u2060", "\u3164 \u115f", "\u202e\u202c", "\U000e0041", "\ufe0f\u2800"]
+)
+def test_a_text_that_nobody_sees_is_empty(read, text):
+    assert clean(text) == ""
+    assert read({"text": "Hi", "label": text}, prompt="text", answer="label").answer is None
+
+
+def test_what_joins_visible_letters_stays():
+    assert clean("\u200bco\u00adop 👩\u200d👧") == "\u200bco\u00adop 👩\u200d👧"
 
 
 def test_a_dot_reaches_into_records_unless_a_column_has_that_name(read):
@@ -68,6 +97,15 @@ def test_an_id_that_is_an_address_tells_rows_apart_without_telling_whose_they_ar
         (datetime(2026, 11, 2, 1), datetime(2026, 11, 2, 1, tzinfo=UTC)),
         (datetime(2026, 11, 2).date(), datetime(2026, 11, 2, tzinfo=UTC)),
         (" ", None),
+        (1793577600, datetime(2026, 11, 2, tzinfo=UTC)),
+        (1793577600.25, datetime(2026, 11, 2, 0, 0, 0, 250_000, tzinfo=UTC)),
+        (1793577600250, datetime(2026, 11, 2, 0, 0, 0, 250_000, tzinfo=UTC)),
+        ("1793577600", datetime(2026, 11, 2, tzinfo=UTC)),
+        (
+            "1712012312345",
+            datetime(2024, 4, 1, 22, 58, 32, 345_000, tzinfo=UTC),
+        ),  # ISO 8601 could read 1712-01-23T23:45
+        (Decimal("1793577600.5"), datetime(2026, 11, 2, 0, 0, 0, 500_000, tzinfo=UTC)),
     ],
 )
 def test_times_become_utc(read, written, moment):

@@ -47,6 +47,49 @@ def test_every_format_gives_the_same_examples_compressed_or_not(ingest, source_o
     assert [row["source_row"] for row in result.examples] == [first, first + 1, first + 2]
 
 
+TSV = ("id\ttext\tanswer\tat\n" + "".join("\t".join(row.values()) + "\n" for row in ROWS)).encode()
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.tsv", TSV), ("a.tab", TSV.decode().encode("utf-16")),
+                                               ("a.json", json.dumps(ROWS, indent=1).encode())])  # fmt: skip
+def test_tabs_and_arrays_give_the_same_examples_as_lines(ingest, source_of, name, content):
+    result = ingest(source_of(name, content))
+    assert [(row["prompt"], row["answer"], row["id"]) for row in result.examples] == [
+        (row["text"], row["answer"], row["id"]) for row in ROWS
+    ]
+
+
+LAYOUTS = {
+    "openai": {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"},
+                            {"role": "assistant", "content": "On its way."}]},
+    "sharegpt": {"conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Where is it?"},
+                                   {"from": "gpt", "value": "On its way."}]},
+    "alpaca": {"instruction": "Where", "input": "is it?", "output": "On its way.", "rules": "Be brief."},
+    "completion": {"prompt": "Where is it?", "completion": "On its way.", "rules": "Be brief."},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_read_without_naming_its_columns(ingest, source_of, tmp_path, layout):
+    system = {} if "rules" not in LAYOUTS[layout] else {"system": "rules"}
+    source_of("rows.jsonl", json.dumps(LAYOUTS[layout] | {"key": 7}))
+    source = Source(uri=str(tmp_path / "rows.jsonl"), layout=layout, columns={"id": "key", **system})
+    (example,) = ingest(source).examples
+    assert [turn["role"] for turn in example["messages"]] == ["system", "user", "assistant"]
+    assert example["messages"][0]["content"] == "Be brief."
+    assert " ".join(example["prompt"].split()) == "Where is it?"
+    assert (example["answer"], example["id"]) == ("On its way.", "7")
+
+
+def test_rows_that_differ_only_in_their_system_message_are_kept_on_one_side(ingest, source_of):
+    rows = [{"text": "When does my card arrive?", "answer": "soon", "rules": rules} for rules in ("a", "b", "a", None)]
+    columns = Columns(prompt="text", answer="answer", system="rules")
+    result = ingest(source_of("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows), columns=columns))
+    assert [example["source_row"] for example in result.examples] == [1, 2, 4]
+    assert (result.counts["duplicates"], result.counts["near_duplicates"]) == (1, 0)
+    assert len({example["group"] for example in result.examples}) == 1
+
+
 def test_a_row_of_several_lines_is_numbered_by_its_first(ingest, source_of):
     content = 'id,text,answer,at\n1,"one\ntwo\nthree",a,\n\n2,four,b,\n'
     result = ingest(source_of("rows.csv", content))

@@ -3,6 +3,7 @@
 import pytest
 
 from nightshift.errors import BadInput
+from nightshift.inference.prompts import tokens_of
 from nightshift.settings.application import Prompt
 from nightshift.training.tokens import conversation, tokenize
 
@@ -38,6 +39,35 @@ def test_a_longer_conversation_keeps_its_turns_and_only_the_last_answer_is_learn
     assert "Customer:" not in prompt
     assert prompt.startswith("<|start|>system\nYou work for a bank.<|end|>\n<|start|>user\nWhere is my card?")
     assert "card arrival<|end|>" in prompt
+
+
+RULES = {"role": "system", "content": "You work for a shop."}
+
+
+@pytest.mark.parametrize(("system_from", "system"), [("row", "a shop"), ("application", "a bank")])
+@pytest.mark.parametrize("turns", [[ASKED, ANSWERED], [ASKED, ANSWERED, ASKED, ANSWERED]])
+def test_the_setting_says_whose_system_message_is_learned_and_generated(tokenizer, system_from, system, turns):
+    bank = BANK.model_copy(update={"system_from": system_from})
+    ((prompt, _),) = texts(tokenizer, tokenize([row(RULES, *turns)], tokenizer, bank))
+    assert prompt.startswith(f"<|start|>system\nYou work for {system}.<|end|>\n<|start|>user\n")
+    assert prompt.count("<|start|>system") == 1
+    assert ("Customer:" in prompt) == (len(turns) == 2)
+    for asked in ([RULES, *turns], [RULES, *turns[:-1]]):
+        (generated,) = tokens_of([row(*asked)], tokenizer, bank)
+        assert tokenizer.decode(generated) == prompt
+
+
+@pytest.mark.parametrize("system_from", ["row", "application"])
+def test_the_only_system_message_counts_whoever_has_it(system_from):
+    own = Prompt(system_from=system_from)
+    assert conversation(own, [RULES, ASKED]) == [RULES, ASKED]
+    assert conversation(BANK.model_copy(update={"system_from": system_from}), [ASKED])[0]["content"] == BANK.system
+
+
+def test_the_setting_changes_no_address_where_it_is_not_given():
+    assert BANK.model_dump(mode="json") == {"system": "You work for a bank.", "user": "Customer: {prompt}"}
+    other = Prompt(system_from="application")
+    assert Prompt.model_validate(other.model_dump(mode="json")) == other
 
 
 def test_a_message_with_template_syntax_is_only_text():

@@ -28,7 +28,7 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("digest", pa.string(), nullable=False),  # SHA-256 (hex) of `messages`, see digest_of_messages
         pa.field(
             "messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False
-        ),  # turns of user and assistant, without the application's system prompt
+        ),  # the row's own system message where it has one, then turns of user and assistant
         pa.field("prompt", pa.string(), nullable=False),  # text of the last user turn
         pa.field("answer", pa.string()),  # text of the assistant turn after it; null: unknown
         pa.field("response", pa.string()),  # traffic only: what a serving system answered; null: it was not asked

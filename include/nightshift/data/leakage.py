@@ -21,9 +21,13 @@ ROWS_PER_BATCH = 2_000
 
 
 def asked(messages: Sequence[dict[str, Any]]) -> str:
-    """Return what a conversation asks: every text in front of the last answer, one line, lower case."""
+    """Return what a conversation asks: every text in front of the last answer, one line, lower case.
+
+    A system message is no part of it: many rows share a long one, and would seem to ask the same.
+    """
     turns = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
-    return " ".join(" ".join(str(turn["content"]) for turn in turns).casefold().split())
+    said = (str(turn["content"]) for turn in turns if turn["role"] != "system")
+    return " ".join(" ".join(said).casefold().split())
 
 
 def shingles(text: str) -> set[str]:

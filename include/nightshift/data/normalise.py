@@ -9,24 +9,37 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from nightshift.data.examples import digest_of_messages
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Reason, Row, Unusable
+from nightshift.data.turns import Turn, turns_of, with_system
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest
 
 # Everything of Unicode's class Cc but tab and line feed, and the byte order mark.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 SURROGATE = re.compile("[\ud800-\udfff]")
-ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+# White space, what Unicode says to show as nothing (Default_Ignorable_Code_Point), and the empty Braille cell.
+INVISIBLE = re.compile(
+    "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
+    "\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
 ID_CHARACTERS = 500
+EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
+# Seconds and milliseconds since 1970 from 2001 to 2286, which are different numbers; others are not guessed at.
+SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A usable row. `late` says that it was written before the interval began."""
+    """A usable row: `messages` are its own system message, if it has one, and its turns, redacted.
+
+    `late` says that it was written before the interval began.
+    """
 
     digest: str
     messages: list[dict[str, str]]
@@ -49,7 +62,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
     found: Counter[str] = Counter()
     messages = [
         {"role": role, "content": redact(content, ingest.redact, found)}
-        for role, content in (_turns(row, columns, ingest) if columns.messages else _pair(row, columns, ingest))
+        for role, content in _turns(row, columns, ingest)
     ]
     timestamp = _timestamp(_value(row, columns.timestamp))
     if timestamp is not None and timestamp >= interval.end:
@@ -59,7 +72,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
         )
     response, context = (
         None if text is None else redact(text, ingest.redact, found)
-        for text in (_response(row, columns, ingest), _context(row, columns, ingest))
+        for text in (_response(row, columns, ingest), _optional(row, columns.context, ingest))
     )
     metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
     answered = messages[-1]["role"] == "assistant"
@@ -81,6 +94,8 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
 def clean(text: str) -> str:
     """Return text in Unicode's composed form (NFC), with `\\n` line ends, without control characters, trimmed.
 
+    A text of nothing but white space and characters that nobody sees is the empty text.
+
     :raises Unusable: it holds half of a surrogate pair, which no file can store.
     """
     if text.isascii() and text.isprintable():
@@ -88,19 +103,35 @@ def clean(text: str) -> str:
     if SURROGATE.search(text):
         raise Unusable(Reason.LONE_SURROGATE, "half of a surrogate pair; the text was cut or decoded wrongly")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return CONTROL.sub("", unicodedata.normalize("NFC", text)).strip()
+    text = CONTROL.sub("", unicodedata.normalize("NFC", text)).strip()
+    return "" if INVISIBLE.fullmatch(text) else text
 
 
-def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:
+def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
+    system = _optional(row, columns.system, ingest)
+    if columns.messages is None:
+        turns = _pair(row, columns, ingest)
+    else:
+        value = _value(row, columns.messages)
+        if value is None:
+            raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.messages!r}")
+        turns = turns_of(value, repr(columns.messages), partial(_text, ingest=ingest))
+    if turns[0].role == "system":
+        return with_system([system or "", turns[0].content], turns[1:])
+    return with_system([system or ""], turns)
+
+
+def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
     prompt = _value(row, columns.prompt)
     if prompt is None:
         raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.prompt!r}")
     text = _text(prompt, columns.prompt or "", ingest)
     if not text:
         raise Unusable(Reason.EMPTY_PROMPT, f"nothing but white space or control characters in {columns.prompt!r}")
-    answer = _value(row, columns.answer)
-    reply = "" if answer is None else _text(answer, columns.answer or "", ingest)
-    return [("user", text), ("assistant", reply)] if reply else [("user", text)]
+    if more := _optional(row, columns.input, ingest):
+        text = f"{text}\n\n{more}"
+    answer = _optional(row, columns.answer, ingest)
+    return [Turn("user", text), *([Turn("assistant", answer)] if answer else [])]
 
 
 def _response(row: Row, columns: Columns, ingest: Ingest) -> str | None:
@@ -113,41 +144,10 @@ def _response(row: Row, columns: Columns, ingest: Ingest) -> str | None:
     return _text(response, columns.response, ingest)
 
 
-def _context(row: Row, columns: Columns, ingest: Ingest) -> str | None:
-    context = _value(row, columns.context)
-    return None if context is None else _text(context, columns.context or "", ingest) or None
-
-
-def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[tuple[str, str]]:
-    value = _value(row, columns.messages)
-    if value is None:
-        raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.messages!r}")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise Unusable(Reason.BAD_MESSAGES, f"{columns.messages!r} holds a text that is not JSON") from None
-    if not isinstance(value, list) or not value:
-        raise Unusable(Reason.BAD_MESSAGES, f"{columns.messages!r} is not a list of messages")
-    turns: list[tuple[str, str]] = []
-    for number, message in enumerate(value, 1):
-        where = f"message {number}"
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
-            raise Unusable(Reason.BAD_MESSAGES, f"{where} is not {{role, content}}")
-        if message["role"] == "system":
-            # The application's own system prompt takes its place.
-            continue
-        role = ROLES.get(message["role"])
-        wanted = "assistant" if len(turns) % 2 else "user"
-        if role != wanted:
-            raise Unusable(Reason.BAD_MESSAGES, f"{where} is by {_quoted(message['role'])}, the turn is the {wanted}'s")
-        content = _text(message["content"], where, ingest)
-        if not content:
-            raise Unusable(Reason.EMPTY_PROMPT if role == "user" else Reason.BAD_MESSAGES, f"{where} is empty")
-        turns.append((role, content))
-    if not turns:
-        raise Unusable(Reason.MISSING_PROMPT, "no message of a user")
-    return turns
+def _optional(row: Row, column: str | None, ingest: Ingest) -> str | None:
+    """The text of a column that a row may lack; None also where it says nothing."""
+    value = _value(row, column)
+    return None if value is None else _text(value, repr(column), ingest) or None
 
 
 def _text(value: Any, where: str, ingest: Ingest) -> str:
@@ -210,21 +210,39 @@ def _id(value: Any) -> str | None:
 def _timestamp(value: Any) -> datetime | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
+    value = _since_1970(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise Unusable(Reason.BAD_TIMESTAMP, f"{_quoted(value)} is not a time as ISO 8601 writes it") from None
+            raise Unusable(
+                Reason.BAD_TIMESTAMP,
+                f"{_quoted(value)} is neither a time as ISO 8601 writes it nor seconds or milliseconds since 1970",
+            ) from None
     if not isinstance(value, datetime):
         raise Unusable(
-            Reason.BAD_TIMESTAMP, f"{_quoted(str(value))} is {type(value).__name__}, wanted is ISO 8601 text"
+            Reason.BAD_TIMESTAMP,
+            f"{_quoted(str(value))} is {type(value).__name__}, wanted is ISO 8601 text or seconds or milliseconds since 1970",
         )
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError:
         raise Unusable(Reason.BAD_TIMESTAMP, f"{value.isoformat()} lies outside of the calendar") from None
+
+
+def _since_1970(value: Any) -> Any:
+    """A number of seconds or milliseconds since 1970, or the text of one, as a time; other values as they are."""
+    if isinstance(value, str) and EPOCH.fullmatch(value.strip()):
+        number = float(value)
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        number = float(value) if -1e15 < value < 1e15 else 0.0
+    else:
+        return value
+    if int(number) in SECONDS:
+        return datetime.fromtimestamp(number, UTC)
+    return datetime.fromtimestamp(number / 1000, UTC) if int(number) in MILLISECONDS else value
 
 
 def _quoted(text: str) -> str:

@@ -29,6 +29,12 @@ class Prompt(Model):
     """How the application speaks to its model."""
 
     system: str | None = Field(None, description="system message", max_length=8_000)
+    # Left out where it is the default, so that what was made before it was there keeps its address.
+    system_from: Literal["row", "application"] = Field(
+        "row",
+        description="whose system message counts where a row and the application have one",
+        exclude_if=lambda value: value == "row",
+    )
     user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
 
     @field_validator("user")
@@ -38,10 +44,14 @@ class Prompt(Model):
             raise ValueError("must hold {prompt}")
         return value
 
-    def messages(self, prompt: str) -> list[dict[str, str]]:
-        """Return the chat messages for one row's text. `prompt` is untrusted: it is never interpreted."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.user.replace("{prompt}", prompt)}]
+    def asked(self, text: str) -> str:
+        """Return the user's message for a row's text, which is untrusted: it is never interpreted."""
+        return self.user.replace("{prompt}", text)
+
+    def system_messages(self, of_row: str | None) -> list[dict[str, str]]:
+        """Return the system message for a row that has one of its own, or has none: one message, or no message."""
+        system = of_row or self.system if self.system_from == "row" else self.system or of_row
+        return [{"role": "system", "content": system}] if system else []
 
 
 # A form offers a number or nothing; JSON Schema's `anyOf`, which pydantic would write, has no place in one.

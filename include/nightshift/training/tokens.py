@@ -25,14 +25,16 @@ class TokenizedExample:
 
 
 def conversation(prompt: Prompt, turns: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the chat messages for the user and assistant `turns` of a row, in the application's words.
+    """Return the chat messages for the `turns` of a row, in the application's words.
 
-    A single user turn goes through the application's template; a longer conversation only gets its system message.
+    One system message stands first: the row's or the application's, as `prompt.system_from` says. A single user turn goes
+    through the application's template; the turns of a longer conversation are as they were.
     """
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
     if [message["role"] for message in messages] in (["user"], ["user", "assistant"]):
-        return [*prompt.messages(messages[0]["content"]), *messages[1:]]
-    return [*([{"role": "system", "content": prompt.system}] if prompt.system else []), *messages]
+        messages[0]["content"] = prompt.asked(messages[0]["content"])
+    return [*prompt.system_messages(own), *messages]
 
 
 def tokenize(

@@ -1,0 +1,123 @@
+"""The turns of a conversation, from the forms in which people keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from nightshift.data.json_rows import parse_json
+from nightshift.data.quarantine import Reason, Unusable
+
+Role = Literal["system", "user", "assistant"]
+
+ROLES: dict[str, Role] = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "ai"), "assistant"),
+}
+TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython"})
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+
+# Checks and cleans a text; the second argument says where it stands, for the reason.
+Text = Callable[[Any, str], str]
+
+
+class Turn(NamedTuple):
+    """One message, cleaned."""
+
+    role: Role
+    content: str
+
+
+def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
+    """Return the turns of a list of messages, `{role, content}` or ShareGPT's `{from, value}`, or of the same as JSON text.
+
+    One system message may stand first: several at the beginning are joined. Then user and assistant take turns. An
+    assistant's message at the end that is empty is left out: the answer is unknown.
+
+    :param where: the column, for the reason.
+    :raises Unusable: it is no such list, it holds what is not text, or the turns do not alternate.
+    """
+    messages = list(_messages(value, where))
+    system: list[str] = []
+    turns: list[Turn] = []
+    for number, message in enumerate(messages, 1):
+        place = f"message {number}"
+        role = _role(message, place)
+        if role == "system":
+            if turns:
+                raise Unusable(Reason.BAD_MESSAGES, f"{place} is a system message; these come before the first turn")
+            system.append(_content(message, place, text))
+            continue
+        due: Role = "assistant" if turns and turns[-1].role == "user" else "user"
+        if role != due:
+            raise Unusable(Reason.BAD_MESSAGES, f"{place} is by the {role}, the turn is the {due}'s")
+        if role == "user" and not {"content", "value"} & set(message):
+            raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
+        content = _content(message, place, text)
+        if content:
+            turns.append(Turn(role, content))
+        elif role == "user":
+            raise Unusable(Reason.EMPTY_PROMPT, f"{place} is empty")
+        elif number < len(messages):
+            raise Unusable(Reason.BAD_MESSAGES, f"{place} is empty")
+    if not turns:
+        raise Unusable(Reason.MISSING_PROMPT, "no message of a user")
+    return with_system(system, turns)
+
+
+def with_system(texts: list[str], turns: list[Turn]) -> list[Turn]:
+    """Return turns behind one system message of all the texts that say something; behind none where none does."""
+    own = "\n\n".join(text for text in texts if text)
+    return [Turn("system", own), *turns] if own else turns
+
+
+def _messages(value: Any, where: str) -> Iterator[dict[str, Any]]:
+    if isinstance(value, str):
+        try:
+            value = parse_json(value)
+        except Unusable as problem:
+            raise Unusable(
+                Reason.BAD_MESSAGES, f"{where} holds a text that is no JSON to read: {problem.detail}"
+            ) from None
+    if not isinstance(value, list) or not value:
+        raise Unusable(Reason.BAD_MESSAGES, f"{where} is not a list of messages")
+    for number, message in enumerate(value, 1):
+        if not isinstance(message, dict):
+            raise Unusable(Reason.BAD_MESSAGES, f"message {number} is not {{role, content}}")
+        yield message
+
+
+def _role(message: dict[str, Any], place: str) -> Role:
+    name = message.get("role", message.get("from"))
+    if not isinstance(name, str):
+        raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
+    name = name.strip().lower()
+    if name in TOOL_ROLES or message.get("tool_calls") or message.get("function_call"):
+        raise Unusable(Reason.TOOL_CALLS, f"{place} calls a tool or holds a tool's result")
+    if name not in ROLES:
+        said = repr(name) if len(name) <= 60 else f"a text of {len(name):,} characters"
+        raise Unusable(Reason.BAD_MESSAGES, f"{place} is by {said}, which is no role that is known")
+    return ROLES[name]
+
+
+def _content(message: dict[str, Any], place: str, text: Text) -> str:
+    content = message.get("content", message.get("value"))
+    if content is None:
+        if message.get("refusal"):
+            return text(message["refusal"], place)
+        return ""
+    if isinstance(content, list):
+        content = "\n".join(_part(part, place) for part in content)
+    return text(content, place)
+
+
+def _part(part: Any, place: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str):
+        raise Unusable(Reason.BAD_MESSAGES, f"{place} has a part that is not {{type, text}}")
+    if kind not in TEXT_PARTS or not isinstance(part.get("text"), str):
+        raise Unusable(Reason.NOT_TEXT_PART, f"{place} has a part of the type {kind[:60]!r}; only text is read")
+    return str(part["text"])
