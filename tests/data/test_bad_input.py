@@ -297,12 +297,17 @@ def test_parquet_values_that_python_cannot_hold_cost_their_row_only(ingest, sour
 
 def test_a_time_zone_that_nobody_knows_costs_no_row(ingest, source_of):
     times = pa.array([1793577600_000_000_000], pa.timestamp("ns", tz="Mars/Phobos"))
-    nested = pa.array([{"seen": [1793577600]}], pa.struct([("seen", pa.list_(pa.timestamp("s", tz="Mars/Phobos")))]))
-    content = parquet({"text": ["a"], "at": times, "meta": nested})
-    columns = Columns(prompt="text", timestamp="at", metadata=["meta"])
+    zoned = pa.timestamp("s", tz="Mars/Phobos")
+    nested = pa.array([{"seen": [1793577600]}], pa.struct([("seen", pa.list_(zoned))]))
+    pairs = pa.array([[1793577600, None]], pa.list_(zoned, 2))
+    content = parquet({"text": ["a"], "at": times, "meta": nested, "pair": pairs})
+    columns = Columns(prompt="text", timestamp="at", metadata=["meta", "pair"])
     (example,) = ingest(source_of("a.parquet", content, columns=columns)).examples
     assert example["timestamp"] == datetime(2026, 11, 2, tzinfo=UTC)
-    assert dict(example["metadata"]) == {"meta": '{"seen": ["2026-11-02 00:00:00+00:00"]}'}
+    assert dict(example["metadata"]) == {
+        "meta": '{"seen": ["2026-11-02 00:00:00+00:00"]}',
+        "pair": '["2026-11-02 00:00:00+00:00", null]',
+    }
 
 
 def test_maps_in_parquet_are_records(ingest, source_of):

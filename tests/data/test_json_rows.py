@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nightshift.data import text_lines
-from nightshift.data.json_rows import parse_json, read_json
+from nightshift.data.json_rows import json_or_text, parse_json, read_json
 from nightshift.data.quarantine import Quarantined, Unusable
 
 
@@ -54,3 +54,9 @@ def test_depth_is_limited_and_breadth_is_not():
     for depth in (102, 600, 100_000):
         with pytest.raises(Unusable, match="nested deeper"):
             parse_json("[" * depth + "]" * depth)
+
+
+def test_a_json_column_that_is_nested_too_deep_stays_text():
+    deep = "[" * 2_000 + "]" * 2_000
+    assert json_or_text(deep) == deep
+    assert json_or_text('{"a": [1]}') == {"a": [1]}

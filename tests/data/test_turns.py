@@ -25,6 +25,13 @@ def test_sharegpt_is_the_same_in_other_words():
     ]  # fmt: skip
 
 
+def test_fields_of_another_form_that_are_null_are_not_there():
+    nulls = {"role": None, "content": None, "tool_calls": None, "refusal": None}
+    assert turns([nulls | {"from": "human", "value": "Hi"}, nulls | {"from": "gpt", "value": "Hello"}]) == [
+        ("user", "Hi"), ("assistant", "Hello")
+    ]  # fmt: skip
+
+
 def test_a_conversation_may_come_as_json_text_and_end_with_the_user():
     assert turns(json.dumps([{"role": "user", "content": "Hi"}])) == [("user", "Hi")]
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from sqlalchemy import URL, CursorResult, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from nightshift.data.json_rows import json_or_text
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.application import Interval
 
@@ -87,7 +88,7 @@ def _answer(url: URL, query: str, interval: Interval, label: str) -> Iterator[Cu
     """Yield the rows of a query, streaming."""
     if url.drivername == "sqlite" and not Path(url.database or "").is_file():
         raise BadEnvironment(f"{label}: there is no database file {url.database}")
-    engine = create_engine(url)
+    engine = create_engine(url, json_deserializer=json_or_text)
     try:
         with engine.connect() as database:
             # A database without time zones compares texts or local times: it gets UTC without an offset.

@@ -53,6 +53,14 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def json_or_text(text: str) -> Any:
+    """Return the value of a JSON column of a database; one that is nested too deep stays text, and ends no other row."""
+    try:
+        return parse_json(text)
+    except Unusable:
+        return text
+
+
 def _row(number: int, content: bytes | Quarantined) -> RawRows:
     if isinstance(content, Quarantined):
         yield content

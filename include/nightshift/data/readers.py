@@ -184,10 +184,10 @@ def _readable(kind: pa.DataType) -> pa.DataType:
         return pa.timestamp(unit, tz=None if kind.tz is None else "UTC")
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_readable(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
-    if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(_readable(kind.value_type)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        value = kind.value_field.with_type(_readable(kind.value_type))
+        size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
+        return pa.large_list(value) if pa.types.is_large_list(kind) else pa.list_(value, size)
     if pa.types.is_map(kind):
         return pa.map_(_readable(kind.key_type), kind.item_field.with_type(_readable(kind.item_type)))
     return kind

@@ -89,7 +89,8 @@ def _messages(value: Any, where: str) -> Iterator[dict[str, Any]]:
 
 
 def _role(message: dict[str, Any], place: str) -> Role:
-    name = message.get("role", message.get("from"))
+    # In Parquet every message has every field, and those that are not its own are null.
+    name = message.get("role") or message.get("from")
     if not isinstance(name, str):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
     name = name.strip().lower()
@@ -102,7 +103,9 @@ def _role(message: dict[str, Any], place: str) -> Role:
 
 
 def _content(message: dict[str, Any], place: str, text: Text) -> str:
-    content = message.get("content", message.get("value"))
+    content = message.get("content")
+    if content is None:
+        content = message.get("value")
     if content is None:
         if message.get("refusal"):
             return text(message["refusal"], place)
