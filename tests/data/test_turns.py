@@ -42,7 +42,10 @@ def test_several_system_messages_at_the_beginning_are_one_and_an_empty_one_is_no
     assert turns(messages) == [("system", "You work for a bank.\n\nBe brief."), ("user", "Hi")]
 
 
-@pytest.mark.parametrize("last", [{"content": ""}, {"content": None}, {}, {"content": "\u200b"}, {"content": []}])
+@pytest.mark.parametrize(
+    "last",
+    [{"content": ""}, {"content": None}, {}, {"content": "\u200b"}, {"content": []}, {"content": "no", "weight": 0}],
+)
 def test_an_empty_answer_at_the_end_is_unknown(last):
     assert turns([{"role": "user", "content": "is the shop open"}, {"role": "assistant"} | last]) == [
         ("user", "is the shop open")

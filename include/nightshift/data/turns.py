@@ -33,7 +33,7 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
     """Return the turns of a list of messages, `{role, content}` or ShareGPT's `{from, value}`, or of the same as JSON text.
 
     One system message may stand first: several at the beginning are joined. Then user and assistant take turns. An
-    assistant's message at the end that is empty is left out: the answer is unknown.
+    assistant's message at the end that is empty, or has the weight 0, is left out: the answer is unknown.
 
     :param where: the column, for the reason.
     :raises Unusable: it is no such list, it holds what is not text, or the turns do not alternate.
@@ -55,6 +55,8 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
         if role == "user" and not {"content", "value"} & set(message):
             raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
         content = _content(message, place, text)
+        if role == "assistant" and number == len(messages) and message.get("weight") == 0:
+            content = ""  # OpenAI's mark of an answer that is not to be learned
         if content:
             turns.append(Turn(role, content))
         elif role == "user":
