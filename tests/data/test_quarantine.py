@@ -12,6 +12,7 @@ PERSONAL = {
     "iban": "GB82 WEST 1234 5698 7654 32",
     "ip": "192.168.17.4",
     "email": "john.smith@example.com",
+    "secret": "AKIAIOSFODNN7EXAMPLE",
 }
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from nightshift.settings.metrics import Metric
 
 INTERACTIONS = "interactions.parquet"
-SCORES_VERSION = 2  # raised when the same responses would be scored in another way, so that they are scored again
+SCORES_VERSION = 3  # raised when the same responses would be scored in another way, so that they are scored again
 SCORES = ("valid", "refusal", "toxicity", "sentiment", "pii", "groundedness", "judge", "exact_match", "rouge_l")
 UNSCORED = "unscored"  # the column with the reasons
 

@@ -1,98 +1,211 @@
-"""Personal data in texts: found by pattern, checked by checksum where there is one, replaced by a placeholder."""
+"""Personal data and secrets in texts: found by pattern and checksum in any script, replaced by a placeholder."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
+from nightshift.data.internet_domains import UNSPACED_ENDINGS
+from nightshift.data.number_words import IDENTIFIER_BEFORE, MORE_OF_A_LIST, SSN_BEFORE, VERSION_BEFORE, says_before
+from nightshift.data.phone_numbers import phone_numbers
+from nightshift.data.plain_text import PlainText
+from nightshift.data.secret_patterns import secrets
 from nightshift.settings.intake import PiiKind
 
-# Every repetition is bounded: hostile texts cannot make a search slow.
-PATTERNS: dict[PiiKind, re.Pattern[str]] = {
-    "email": re.compile(r"(?<![\w.+-])[\w.+%-][\w.+%'-]{0,63}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?!\w)"),
-    "iban": re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{1,4}){3,8}(?![^\W_])"),
-    "card": re.compile(r"(?<![\d.,])\d(?:[ -]?\d){12,18}(?![\d])"),
-    "ssn": re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"),
-    "ip": re.compile(
-        r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]))"
-    ),
-    "phone": re.compile(
-        r"(?<![\w.+-])(?:"
-        r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,5}(?:[ .-]?\d{2,5}){1,4}"  # +44 20 7946 0958
-        r"|(?:1[ .-])?\(\d{3}\) ?\d{3}[ .-]\d{4}"  # (212) 555-0123
-        r"|(?:1[ .-])?\d{3}[.-]\d{3}[.-]\d{4}"  # 212-555-0123
-        r"|0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,4}|0\d{9,10}"  # 07700 900123
-        r")(?![\w-])"
-    ),
-}
-# Checked in this order: what a checksum confirms is taken before what only looks like a number.
-ORDER: tuple[PiiKind, ...] = ("email", "iban", "card", "ssn", "ip", "phone")
-DIGIT = re.compile(r"\d")
+# Patterns are searched in `PlainText.plain`: é, ж and 字 stand for letters outside of ASCII, and no digit or dash but
+# ASCII's occurs. Every repetition is bounded: hostile texts cannot make a search slow.
+MAY_HOLD = re.compile(r"[\d@\uff20]")
+LONG_NUMBER = re.compile(r"[0-9](?<![A-Za-z0-9_]\d)(?:[ .\-/()]{0,3}[0-9]){6}")
+LONG_NUMBERS: set[PiiKind] = {"card", "ssn", "phone"}  # the kinds that hold one
+LOCAL_CHARACTERS = 128
+# Read from the @ to the left. A Latin name ends where another script begins (prefixes of Hebrew are glued to it), but not
+# at a dot or an underscore, which join names of two scripts. Where words are not apart, a name in their script cannot be
+# told from the words before it, which it takes along.
+LOCAL_BACKWARDS = re.compile(
+    r"[0-9_.+%'-]*(?:[A-Za-zé][A-Za-z0-9é_.+%'-]*(?:(?<=[._+])[A-Za-z0-9éж_.+%'-]+)?|ж[A-Za-z0-9éж_.+%'-]*)"
+    r"|[0-9_.+%'-]+|字[字0-9_.]*"
+)
+DOMAIN = re.compile(
+    r"(?:(?:[A-Za-z0-9éж_-]{1,63}|[字0-9-]{1,63})\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-zéж]{2,24})(?![A-Za-z0-9éж_])"
+)
+UNSPACED_DOMAIN = re.compile(r"(?:(?:[A-Za-z0-9éж_-]{1,63}|[字0-9-]{1,63})\.){1,8}(?=字)")
+# What comes before is looked at after the first digit: a search that begins with a digit is three times as fast.
+IBAN_DIGITS = re.compile(
+    r"[0-9](?<=(?<![A-Za-z0-9é])[A-Za-z]{2}\d)(?=(\d(?:[ -]{0,2}[A-Za-z0-9]){11,30})(?![A-Za-z0-9é]))"
+)
+CARD_BEGINS = re.compile(r"[1-68](?<![A-Za-z0-9_+]\d)(?<!\d[.,]\d)(?=(?:[ .-]{0,3}\d){11})")
+LETTER = re.compile("[A-Za-z_]")
+CARD_CHARACTERS = 64
+SHORTEST_CARD, SHORT_CARD = 12, 13  # digits
+CARD_GROUP = re.compile(r"[ .-]{0,3}(\d+)")
+# Cards are written in groups of four digits or more, of which the last may be shorter, or digit by digit.
+CARD_WRITTEN = re.compile(r"\d{4,}(?:[ -]{1,3}\d{4,})*(?:[ -]{1,3}\d{1,3})?|\d(?:[ -]\d)*|\d{4}(?:\.\d{4}){3}")
+ISSUED = re.compile(
+    r"(?:[3-6]\d|81)\d{14}|2(?:2(?:0[0-4]|2[1-9]|[3-9]\d)|[3-6]\d\d|7[01]\d|720)\d{12}"  # most have 16 digits
+    r"|4\d{12}|4\d{18}|(?:3[47]\d\d|2131|1800)\d{11}|3(?:0[0-5]|[689]\d)\d{11}|62\d{15,17}"  # Visa, Amex, JCB, Diners, UnionPay
+    r"|(?:50\d\d|5[6-9]\d\d|6304|6390|67\d\d)\d{8,15}"  # Maestro
+)
+SSN = re.compile(r"[0-9](?<![\d+-]\d)(?:\d{2}(?:(-)\d{2}-| \d{2} )\d{4}|\d{8})(?![\d-])")
+IPV4 = re.compile(
+    r"[0-9](?<![A-Za-z0-9_.]\d)(?<![A-Za-z]-\d)(?<!==\d)\d{0,2}(?:\.\d{1,3}){3}(?![A-Za-z0-9_])(?!\.[A-Za-z]?\d)"
+)
+IPV6 = re.compile(
+    r"(?<![A-Za-z0-9_.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![A-Za-z0-9_:])"
+)
+GLOBAL, UNIQUE_LOCAL, LINK_LOCAL, MAPPED = (
+    ipaddress.ip_network(one) for one in ("2000::/3", "fc00::/7", "fe80::/10", "::ffff:0:0/96")
+)
 
 
 def redact(text: str, kinds: Sequence[PiiKind], found: Counter[str]) -> str:
-    """Return `text` with personal data of the given kinds replaced (`<email>`), and count it by kind in `found`."""
-    numbers = DIGIT.search(text) is not None
-    if not numbers and "@" not in text:
-        return text
-    for kind in ORDER:
-        if kind in kinds and (numbers or kind == "email"):
-            text = PATTERNS[kind].sub(partial(_replacement, kind, found), text)
-    return text
+    """Return `text` with what is of the given kinds replaced (`<email>`), and count it by kind in `found`."""
+    if MAY_HOLD.search(text) is None and "AKIA" not in text and "ASIA" not in text and "PRIVATE KEY" not in text:
+        return text  # but for some keys, everything holds a digit or an @
+    read = PlainText.of(text)
+    plain = read.plain
+    without = set() if LONG_NUMBER.search(plain) else LONG_NUMBERS
+    replacements: list[tuple[int, int, str]] = []
+    for kind, finder in FINDERS.items():
+        if kind in kinds and kind not in without and (spans := sorted(finder(plain, read.letters))):
+            found[kind] += len(spans)
+            replacements += [(start, end, f"<{kind}>") for start, end in spans]
+            plain = _without(plain, spans)
+    return read.replaced(sorted(replacements)) if replacements else text
 
 
-def _replacement(kind: PiiKind, found: Counter[str], match: re.Match[str]) -> str:
-    text = match[0]
-    if kind == "iban":
-        return _iban(text, found)
-    if not CHECKS.get(kind, _plausible)(text):
-        return text
-    found[kind] += 1
-    return f"<{kind}>"
+def _without(plain: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text with what was found blanked out, so that nothing else is found in it."""
+    pieces, after = [], 0
+    for start, end in spans:
+        pieces += [plain[after:start], "\0" * (end - start)]
+        after = end
+    return "".join([*pieces, plain[after:]])
 
 
-def _iban(text: str, found: Counter[str]) -> str:
-    """The pattern may have taken words that follow the number: shorter readings are tried too."""
-    candidate = text
-    while candidate:
-        if iban.is_valid(candidate, check_country=False):
-            found["iban"] += 1
-            return "<iban>" + text[len(candidate) :]
-        candidate = candidate.rpartition(" ")[0]
-    return text
+def _emails(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    at, after = plain.find("@"), 0
+    while at >= 0:
+        end = _domain_end(plain, letters, at + 1)
+        local = LOCAL_BACKWARDS.match(plain[max(after, at - LOCAL_CHARACTERS) : at][::-1]) if end else None
+        if local:
+            name = local[0][::-1].lstrip(".'%-")
+            # git@github.com:owner/name is where code lies.
+            if name and not (name == "git" and plain[end : end + 1] == ":"):
+                yield at - len(name), end
+                after = end
+        at = plain.find("@", at + 1)
 
 
-def _plausible(_text: str) -> bool:
-    return True
+def _domain_end(plain: str, letters: str, start: int) -> int:
+    """Where the domain that begins at `start` ends; 0: there is none."""
+    if domain := DOMAIN.match(plain, start):
+        return domain.end()
+    if domain := UNSPACED_DOMAIN.match(plain, start):
+        # The words of a sentence may follow without a space: only a known ending tells where the domain ends.
+        ending = next((one for one in UNSPACED_ENDINGS if letters.startswith(one, domain.end())), None)
+        if ending:
+            return domain.end() + len(ending)
+    return 0
 
 
-def _is_card(text: str) -> bool:
-    digits = re.sub(r"[ -]", "", text)
-    # Issuers' numbers start with 2 to 6; a run of one digit is a filler.
-    return digits[0] in "23456" and len(set(digits)) > 1 and luhn.is_valid(digits)
+def _ibans(plain: str, _letters: str) -> Iterator[tuple[int, int]]:
+    after = 0
+    for match in IBAN_DIGITS.finditer(plain):
+        start = match.start() - 2  # the country's letters
+        candidate = plain[start : match.end(1)] if start >= after else ""
+        # The pattern may have taken words that follow the number: shorter readings are tried too.
+        while len(candidate) >= 15:
+            if iban.is_valid(candidate, check_country=False):
+                after = start + len(candidate)
+                yield start, after
+                break
+            candidate = candidate[: max(candidate.rfind(" "), candidate.rfind("-"), 0)].rstrip(" -")
 
 
-def _is_ip(text: str) -> bool:
+def _cards(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    after = 0
+    for match in CARD_BEGINS.finditer(plain):
+        start = match.start()
+        if start < after or not (end := _card_end(plain, start)):
+            continue
+        # One in ten of all numbers passes the checksum. Old cards are as short as bar codes and order numbers.
+        if end - start <= SHORT_CARD and says_before(IDENTIFIER_BEFORE, letters, start):
+            continue
+        yield start, end
+        after = end
+
+
+def _card_end(plain: str, start: int) -> int:
+    """Where the longest card number that begins at `start` ends, between two groups of digits; 0: there is none."""
+    digits, place, end = "", start, 0
+    while len(digits) < 20 and place < start + CARD_CHARACTERS and (group := CARD_GROUP.match(plain, place)):
+        digits, place = digits + group[1], group.end()
+        if LETTER.match(plain, place):
+            break
+        # A run of one digit is a filler.
+        if (
+            len(digits) >= SHORTEST_CARD
+            and ISSUED.fullmatch(digits)
+            and CARD_WRITTEN.fullmatch(plain, start, place)
+            and len(set(digits)) > 1
+            and luhn.is_valid(digits)
+        ):
+            end = place
+    return end
+
+
+def _ssns(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    for match in SSN.finditer(plain):
+        if (match[1] or says_before(SSN_BEFORE, letters, match.start())) and ssn.is_valid(match[0].replace(" ", "-")):
+            yield match.span()
+
+
+def _ips(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    if "::" in plain or plain.count(":") >= 7:
+        found = [match.span() for match in IPV6.finditer(plain) if _is_of_a_machine(match[0])]
+        yield from found
+        plain = _without(plain, found)
+    if plain.count(".") < 3:
+        return
+    version_end = None
+    for match in IPV4.finditer(plain):
+        # "Upgrade from 10.2.14.3 to 10.2.15.0": what is said of the first of a list is said of the next.
+        if says_before(VERSION_BEFORE, letters, match.start()) or (
+            version_end is not None and MORE_OF_A_LIST.fullmatch(letters, version_end, match.start())
+        ):
+            version_end = match.end()
+        elif _is_of_a_machine(match[0]):
+            yield match.span()
+
+
+def _is_of_a_machine(text: str) -> bool:
+    """Whether it is an address that one machine has: not `::2` of a slice, loopback, broadcast or 0.0.0.0."""
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return DIGIT.search(text) is not None
+    if isinstance(address, ipaddress.IPv4Address):
+        return 0 < int(address) >> 24 < 224 and not address.is_loopback
+    if address in UNIQUE_LOCAL or address in LINK_LOCAL or address in MAPPED:
+        return True
+    # 2000::2 is more often a slice than an address: those have more groups.
+    groups = sum(map(bool, text.split(":")))
+    return (groups == 8 and len(text) >= 20) or (address in GLOBAL and groups >= 3)
 
 
-def _is_phone(text: str) -> bool:
-    return 8 <= sum(character.isdigit() for character in text) <= 15
-
-
-CHECKS: dict[PiiKind, Callable[[str], bool]] = {
-    "card": _is_card,
-    "ip": _is_ip,
-    "phone": _is_phone,
-    "ssn": ssn.is_valid,
+# In this order: what a checksum confirms is taken before what only looks like a number.
+FINDERS: dict[PiiKind, Callable[[str, str], Iterator[tuple[int, int]]]] = {
+    "secret": secrets,
+    "email": _emails,
+    "iban": _ibans,
+    "card": _cards,
+    "ssn": _ssns,
+    "ip": _ips,
+    "phone": phone_numbers,
 }
+ORDER: tuple[PiiKind, ...] = tuple(FINDERS)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nightshift.settings.fields import Model, Name, Share
 
-PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn"]
+PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn", "secret"]
 SAMPLE_DAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 
@@ -168,7 +168,8 @@ class Ingest(Model):
         0.9, description="estimated Jaccard similarity of a near-duplicate; 1: only exact ones"
     )
     redact: list[PiiKind] = Field(
-        ["email", "phone", "card", "iban", "ip", "ssn"], description="kinds of personal data replaced by a placeholder"
+        ["email", "phone", "card", "iban", "ip", "ssn", "secret"],
+        description="kinds of personal data replaced by a placeholder",
     )
     splits: Splits = Field(Splits(), description="shares of train, traffic and held-out rows")
 

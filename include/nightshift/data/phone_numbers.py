@@ -1,0 +1,173 @@
+"""Phone numbers in a text: international ones by their calling code, national ones by shape or by a word before them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from nightshift.data.number_words import (
+    IDENTIFIER_BEFORE,
+    PHONE_BEFORE,
+    is_amount,
+    says_before,
+)
+from nightshift.data.plain_text import SPACED, UNSPACED
+
+# Calling codes by the fewest and most digits that follow them in numbers of people (ITU-T E.164, national numbering plans).
+NATIONAL_DIGITS = {
+    (5, 7): "247 290 500 676 677 678 682 683 685 688 690",
+    (5, 8): "686",
+    (6, 7): "298 299 597 672 681 687",
+    (6, 9): "376 421 508",
+    (7, 7): "238 239 246 248 269 291 297 501 592 673 674 679 680 691 692 960",
+    (7, 8): "230 241 267 372 507 599 670 675 961 975",
+    (7, 9): "46 48 220 231 243 252 254 265 353 354 359 423 595 967",
+    (8, 8): "45 47 65 216 222 223 226 227 228 232 235 236 253 257 266 268 350 356 357 370 371 373 374 382 386 389 "
+    "502 503 504 505 506 509 591 598 689 800 852 853 965 968 973 974 993",
+    (8, 9): "32 36 40 51 66 213 224 233 250 258 264 355 377 383 385 387 593 855 886 962 963 970 971 972",
+    (8, 10): "20 53 57 60 63 64 81 82 98 378 381 850 856 880 964 976 977",
+    (9, 9): "27 33 34 41 56 61 93 94 211 212 218 221 237 240 242 244 245 249 251 255 256 260 261 262 263 351 375 380 "
+    "420 590 594 596 966 992 994 995 996 998",
+    (9, 10): "44 84 92",
+    (9, 11): "31 86",
+    (7, 10): "95",
+    (10, 10): "1 7 30 52 58 90 91 225 229 234",
+    (10, 11): "54 55",
+    (6, 10): "352 358",
+    (6, 11): "39",
+    (7, 11): "49",
+    (7, 12): "43 62",
+}
+LENGTHS = {code: lengths for lengths, codes in NATIONAL_DIGITS.items() for code in codes.split()}
+KEEPS_ITS_ZERO = {"39", "225", "229", "241", "242", "378"}  # whose numbers begin with 0 after the calling code, too
+
+# Every repetition is bounded: hostile texts cannot make a search slow.
+INTERNATIONAL = re.compile(
+    r"(?:(?<![0-9+])(?:\(\+(?=\d{1,3}\))|\+)|(?<![A-Za-z0-9_+.,/=-])(?:00|011[ -]))[1-9](?:[ .\-/()]{0,3}\d){6,17}"
+)
+NATIONAL = re.compile(
+    r"(?<![A-Za-z0-9_+])(?<!\d[./-])(?<!(?<!\d\d\d)\d,)(?<![A-Za-z_][-/])(?:"
+    r"(?P<north_american>(?:1[ .-])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]?|[2-9]\d\d[ .-][2-9]\d\d[ .-])\d{4})"
+    r"|(?P<area>\((?!(?:19|20)\d\d\))0?[1-9][\d -]{0,5}\)[ -]?\d{2,5}(?:[ -]?\d{2,5}){1,3})"  # (11) 91234-5678
+    r"|(?P<trunk>0[1-9]\d{0,4}(?:[ .\-/]{1,3}\d{2,8}){1,4})"  # 07700 900123, 06 12 34 56 78, 03-1234-5678
+    r"|(?P<run>0[1-9]\d{8,9}|01[567]\d{9})"
+    r"|(?P<short_run>0[1-9]\d{7})"
+    r"|(?P<chinese>1[3-9]\d[ -]\d{4}[ -]\d{4})"
+    r"|(?P<chinese_run>1[3-9]\d{9})"
+    r"|(?P<russian>8[ -]?\(?[3489]\d\d\)?[ -]?\d{3}[ -]?\d{2}[ -]?\d{2})"
+    r"|(?P<other>[6-9]\d{4}[ -]\d{5}|[6-9]\d{2}(?:[ .-]\d{2}){3}|\d{2} (?:9\d|[2-9])\d{3}-\d{4})"  # 98765 43210, 612 34 56 78
+    r")(?![A-Za-wyz0-9_]|x(?!\d))(?!-\d)"
+)
+AFTER_A_WORD = re.compile(
+    r"(?<![A-Za-z0-9_+,])(?<!\d[.\-/])(?:\(\d[\d -]{0,6}\)|\d)"
+    r"(?:[ .\-/()]{0,2}\d){4,14}(?![A-Za-wyz0-9_]|x(?!\d))(?![.,]\d|-\w)"
+)
+EXTENSION = re.compile(r" ?(?:x|ext\.?|extension) ?\d{1,6}(?![A-Za-z0-9_])", re.IGNORECASE)
+NORTH_AMERICAN = re.compile(r"[2-9]\d\d[2-9]\d{6}")
+DATE = re.compile(
+    r"(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|1[0-2])\1(?:19|20)\d\d(?!\d)|(?:19|20)\d\d([./-]?)[01]\d\2[0-3]\d(?!\d)"
+    r"|(?:19|20)\d\d[ -]{1,3}(?:19|20)\d\d(?!\d)|\d{2}/\d{2} - (?:19|20)\d\d"
+)
+DECIMAL_OR_THOUSANDS = re.compile(r"\+?\d+\.\d+|\+?\d{1,3}(?:\.\d{3})+")
+DIGITS = re.compile(r"\d+")
+TRUNK_DIGITS = (10, 11, 9)  # of national numbers with their 0, the commonest first
+COUNTED = "012345678901"
+GERMAN_MOBILE = {"015", "016", "017"}  # they have up to 12
+
+
+def phone_numbers(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    """Yield where phone numbers begin and end, in order, for a text as `PlainText` reads it."""
+    found = sorted([*_international(plain, letters), *_national(plain, letters), *_after_a_word(plain, letters)])
+    end = 0
+    for start, stop in found:
+        if start >= end:
+            extension = EXTENSION.match(plain, stop)
+            end = extension.end() if extension else stop
+            yield start, end
+
+
+def _international(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    if "+" not in plain and "00" not in plain and "011" not in plain:
+        return
+    for match in INTERNATIONAL.finditer(plain):
+        end = match.start() + _international_characters(match[0])
+        if end > match.start() and not _is_a_number_of_something(plain, letters, match.start(), end):
+            yield match.start(), end
+
+
+def _international_characters(text: str) -> int:
+    """How many characters of a text that begins with a calling code are a number of that code; 0: none."""
+    prefix = 1 if text[0] == "+" else 2 if text.startswith(("00", "(+")) else 4
+    bare = text[prefix:].replace("(0)", "(_)", 1)
+    digits = "".join(DIGITS.findall(bare))
+    code = next((digits[:size] for size in (1, 2, 3) if digits[:size] in LENGTHS), None)
+    if code is None:
+        return 0
+    fewest, most = LENGTHS[code]
+    national = digits[len(code) :]
+    if national.startswith("0"):
+        # Written as at home, +49 0171 …, which is common and wrong.
+        most += code not in KEEPS_ITS_ZERO
+    if national.startswith("00") or (code == "1" and not NORTH_AMERICAN.match(national)):
+        return 0
+    for end, count in _ends(bare):
+        if fewest <= count - len(code) <= most:
+            return prefix + end
+    return 0
+
+
+def _national(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    for match in NATIONAL.finditer(plain):
+        start, end, shape = match.start(), match.end(), match.lastgroup
+        if shape in {"trunk", "area"}:
+            end = start + _trunk_characters(match[0])
+        if end == start or _is_a_number_of_something(plain, letters, start, end):
+            continue
+        # Runs of digits are many things: these are phone numbers where such numbers are at home.
+        if shape == "chinese_run" and UNSPACED not in plain:
+            continue
+        if shape == "russian" and match[0].isdigit() and SPACED not in plain:
+            continue
+        if match[0] in COUNTED:
+            continue
+        if shape == "short_run" and SPACED not in plain and UNSPACED not in plain:
+            continue
+        if not says_before(IDENTIFIER_BEFORE, letters, start):
+            yield start, end
+
+
+def _trunk_characters(text: str) -> int:
+    """How many characters of a number with a trunk prefix or an area code are the number; 0: it is none."""
+    ends = {count: end for end, count in _ends(text)}
+    lengths = [*TRUNK_DIGITS, *([12] if text[:3] in GERMAN_MOBILE else [])]
+    return next((ends[count] for count in lengths if count in ends), 0)
+
+
+def _after_a_word(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    for match in AFTER_A_WORD.finditer(plain):
+        start, end = match.span()
+        if not 7 <= sum(map(len, DIGITS.findall(match[0]))) <= 15:
+            continue
+        if match[0].isdigit() and match[0].endswith("000") and match[0][0] != "0":
+            continue  # a round number
+        if says_before(PHONE_BEFORE, letters, start) and not _is_a_number_of_something(plain, letters, start, end):
+            yield start, end
+
+
+def _ends(text: str) -> list[tuple[int, int]]:
+    """Where a number can end, between its groups of digits, and how many digits it has up to there; the longest first."""
+    ends, count = [], 0
+    for group in DIGITS.finditer(text):
+        count += len(group[0])
+        ends.append((group.end(), count))
+    return ends[::-1]
+
+
+def _is_a_number_of_something(plain: str, letters: str, start: int, end: int) -> bool:
+    text = plain[start:end]
+    return (
+        DECIMAL_OR_THOUSANDS.fullmatch(text) is not None
+        or DATE.match(text) is not None
+        or (plain[end : end + 1] in {".", ","} and plain[end + 1 : end + 2].isdigit() and text.lstrip("+").isdigit())
+        or is_amount(letters, start, end)
+    )
