@@ -82,10 +82,22 @@ def test_metadata_is_kept_as_text_without_personal_data(read):
     assert row.pii == {"email": 1}
 
 
-def test_an_id_that_is_an_address_tells_rows_apart_without_telling_whose_they_are(read):
-    ids = {read({"t": "Hi", "id": f"{name}@example.org"}, prompt="t", id="id").id for name in ("a", "b", "a")}
+@pytest.mark.parametrize("personal", ["{}@example.org", "+44 20 7946 095{}", "10.0.0.{}"])
+def test_an_id_that_is_personal_tells_rows_apart_without_telling_whose_they_are(read, personal):
+    ids = {read({"t": "Hi", "id": personal.format(name)}, prompt="t", id="id").id for name in (1, 2, 1)}
     assert len(ids) == 2
-    assert all(found.startswith("sha256:") for found in ids)
+    assert all(found.startswith("hmac-sha256:") for found in ids)
+
+
+def test_the_same_id_is_another_one_under_another_key_so_that_nobody_finds_it_by_guessing(night):
+    row, columns = Row(1, {"t": "Hi", "id": "a@example.org"}), Columns(prompt="t", id="id")
+    ids = [conversation(row, columns, Ingest(), night, key).id for key in (b"one", b"other", b"one")]
+    assert ids[0] == ids[2] != ids[1]
+
+
+@pytest.mark.parametrize("plain", ["b3f1c9d2-77aa-4b1e-9c3e-0123456789ab", "1234567890", "chat-2026-11-02-17", "7"])
+def test_an_id_that_says_nothing_of_anybody_stays(read, plain):
+    assert read({"t": "Hi", "id": plain}, prompt="t", id="id").id == plain
 
 
 @pytest.mark.parametrize(
@@ -137,4 +149,4 @@ def test_personal_data_in_records_that_become_metadata_is_redacted_behind_escape
 
 def test_an_id_with_an_address_behind_its_first_characters_becomes_a_digest(read):
     row = read({"text": "Hi", "id": "x" * 490 + " john.smith@example.com"}, prompt="text", id="id")
-    assert row.id.startswith("sha256:")
+    assert row.id.startswith("hmac-sha256:")

@@ -12,7 +12,7 @@ from upath import UPath
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, read_examples
 from nightshift.data.ingestion import Ingestion
-from nightshift.errors import BadEnvironment
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.ingest import Spec, run
 from nightshift.settings.application import Application
 from nightshift.settings.project import PACKAGE
@@ -85,6 +85,25 @@ def test_a_source_is_named_by_the_day_of_the_applications_time_zone(spec_of, pro
     result = run(Spec(**{**dict(spec_of()), "application": application, "interval": {"day": "2026-11-02"}}), progress)
     assert result.rows_in == 1_140  # those of 2026-11-02.csv, although the interval begins on the first, UTC
     assert result.examples.endswith("/examples/2026-11-01T230000_2026-11-02T230000")
+
+
+def test_another_key_for_ids_makes_the_partition_anew_and_one_that_can_be_guessed_is_refused(
+    spec_of, progress, mlflow_store, tmp_path, monkeypatch
+):
+    drop = tmp_path / "drop.csv"
+    drop.write_text("message_id,written_at,text,intent\njo@example.org,2026-11-02,hello,greeting\n")
+    ids = []
+    for key in (None, "k" * 32, "l" * 32, "l" * 32):
+        if key:
+            monkeypatch.setenv("NIGHTSHIFT_ID_KEY", key)
+        result = run(spec_of(drop), progress)
+        partition = UPath(result.examples)
+        ids += read_examples(partition, require_manifest(partition, result.digest))["id"].to_pylist()
+    assert len(set(ids[:3])) == 3
+    assert ids[2] == ids[3]
+    monkeypatch.setenv("NIGHTSHIFT_ID_KEY", "short")
+    with pytest.raises(BadInput, match="5 characters"):
+        run(spec_of(drop), progress)
 
 
 def test_other_rows_replace_the_partition(spec_of, progress, mlflow_store, tmp_path):

@@ -1,5 +1,6 @@
 """What a job is given: a spec without secrets, a place of its own, an environment by allow-list."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -135,6 +136,14 @@ def test_a_judge_whose_connection_is_gone_costs_its_scores_and_not_the_night(mon
     judge = Judge(url="https://llm.example.com/v1", model="m", connection="gone")
     spec = JobSpec(application=app.model_copy(update={"judge": judge}), storage="file:///data")
     assert "NIGHTSHIFT_JUDGE_KEY" not in job_environment(spec, "score", load_compute("local"))
+
+
+@pytest.mark.parametrize(("job", "seen"), [("ingest", "k" * 32), ("train", None)])
+def test_the_key_for_ids_reaches_the_job_that_reads_ids_alone(monkeypatch, job, seen):
+    spec = JobSpec(application=load_application("banking_assistant"), storage="file:///data")
+    assert "NIGHTSHIFT_ID_KEY" not in job_environment(spec, job, load_compute("local"))
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_ID_KEY", json.dumps({"conn_type": "generic", "password": "k" * 32}))
+    assert job_environment(spec, job, load_compute("local")).get("NIGHTSHIFT_ID_KEY") == seen
 
 
 def test_a_source_whose_connection_is_gone_is_named(monkeypatch):

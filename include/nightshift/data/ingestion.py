@@ -92,10 +92,18 @@ class Ingestion:
 
     :param part: `examples` leaves out equal and nearly equal rows and splits the others; `traffic` keeps them all, since
         what users ask repeats itself, and has one split.
+    :param id_key: with which ids that hold personal data are hashed.
     """
 
     def __init__(
-        self, ingest: Ingest, interval: Interval, measures: TextMeasures, work: Path, part: Part = "examples"
+        self,
+        ingest: Ingest,
+        interval: Interval,
+        measures: TextMeasures,
+        work: Path,
+        part: Part = "examples",
+        *,
+        id_key: bytes = b"",
     ) -> None:
         self.ingested = Ingested()
         self._ingest = ingest
@@ -106,6 +114,7 @@ class Ingestion:
         self._batch: list[tuple[RawFile, int, Conversation]] = []
         self._batch_characters = 0
         self._rows = 0
+        self._id_key = id_key
         self._index = SimilarityIndex(work) if part == "examples" else None
         self._staged = pq.ParquetWriter(self._staged_file, STAGED_SCHEMA, compression="lz4")
 
@@ -126,7 +135,7 @@ class Ingestion:
                         self._set_aside(quarantine, file.name, row)
                         continue
                     try:
-                        usable = conversation(row, file.source.columns, self._ingest, self._interval)
+                        usable = conversation(row, file.source.columns, self._ingest, self._interval, self._id_key)
                     except Unusable as problem:
                         raw = json.dumps(row.values, ensure_ascii=False, default=str)
                         aside = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 import re
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from nightshift.data.examples import digest_of_messages
-from nightshift.data.pii import redact
+from nightshift.data.pii import ORDER, redact
 from nightshift.data.quarantine import Reason, Row, Unusable
 from nightshift.data.turns import Turn, turns_of, with_system
 from nightshift.settings.application import Interval
@@ -32,6 +33,8 @@ ID_CHARACTERS = 500
 EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
 # Seconds and milliseconds since 1970 from 2001 to 2286, which are different numbers; others are not guessed at.
 SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
+# Most ids are UUIDs or short numbers behind a name, and need no search.
+PLAIN_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[A-Za-z_-]{0,12}[0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,10 @@ class Conversation:
     late: bool
 
 
-def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval) -> Conversation:
+def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval, id_key: bytes = b"") -> Conversation:
     """Return what a raw row says.
+
+    :param id_key: with which an id that holds personal data is hashed; whoever knows it can find such an id by guessing.
 
     :raises Unusable: it cannot be used; the reason is one of the documented codes.
     """
@@ -81,7 +86,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval)
         messages=messages,
         prompt=messages[-2 if answered else -1]["content"],
         answer=messages[-1]["content"] if answered else None,
-        id=_id(_value(row, columns.id)),
+        id=_id(_value(row, columns.id), id_key),
         timestamp=timestamp,
         response=response,
         context=context,
@@ -199,11 +204,11 @@ def _redacted(value: Any, ingest: Ingest, found: Counter[str]) -> Any:
     return redact(value, ingest.redact, found) if isinstance(value, str) else value
 
 
-def _id(value: Any) -> str | None:
+def _id(value: Any, key: bytes) -> str | None:
     text = _plain(value)
-    if "@" in text and redact(text, ["email"], Counter()) != text:
+    if not PLAIN_ID.fullmatch(text) and redact(text, ORDER, Counter()) != text:
         # It must go on telling rows apart without telling whose they are.
-        return "sha256:" + digest_of_messages([{"role": "id", "content": text}])[:32]
+        return "hmac-sha256:" + hmac.new(key, text.encode(), "sha256").hexdigest()[:32]
     return text[:ID_CHARACTERS] or None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from nightshift.storage.partition import Manifest
 
 VERSION = 3  # raised when the same raw rows would become other examples, so that they are made again
-
+# With the key in it, ids that hold personal data are hashed; orchestration fills it from a connection.
+ID_KEY_VARIABLE = "NIGHTSHIFT_ID_KEY"
+ID_KEY_CHARACTERS = 16
 UNUSABLE_FILES = 5  # of which no row could be used, that a reason names
 
 
@@ -58,7 +62,7 @@ class Result(JobResult):
 def run(spec: Spec, progress: Progress) -> Result:
     """Publish the examples or the traffic of an interval, unless it is there, and log what happened to the rows.
 
-    :raises BadInput: a file as a whole cannot be used, or the part has no sources of its kind.
+    :raises BadInput: a file as a whole cannot be used, the part has no sources of its kind, or the key of ids is too short.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
     """
     from upath import UPath
@@ -73,6 +77,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     application, interval = spec.application, spec.interval
     sources = _sources(application, spec.part)
     partition = partition_of(spec.storage, application.name, spec.part, interval.key)
+    id_key = _id_key(application, sources)
     tokenizer = tokenizer_file(resolve_tokenizer(application.base_model))
     work = scratch(UPath(spec.storage))
     try:
@@ -93,6 +98,8 @@ def run(spec: Spec, progress: Progress) -> Result:
             "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in sources],
             "ingest": application.ingest.model_dump(mode="json"),
             "tokenizer": sha256_of(tokenizer),
+            # Another key makes other ids. This tells that it is another one, not which.
+            **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
         }
         manifest = find(partition, inputs)
         if manifest is None:
@@ -100,7 +107,10 @@ def run(spec: Spec, progress: Progress) -> Result:
 
             target = work / "partition"
             target.mkdir()
-            ingestion = Ingestion(application.ingest, interval, TextMeasures(tokenizer), work, spec.part)
+            measures = TextMeasures(tokenizer)
+            # Without a key, the name at least keeps the ids of two applications from being joined.
+            key = id_key or application.name.encode()
+            ingestion = Ingestion(application.ingest, interval, measures, work, spec.part, id_key=key)
             ingested = ingestion.run(files, target, progress.report)
             if ingested.rows_in == 0:
                 names = ", ".join(file.label for file in files)
@@ -152,6 +162,17 @@ def _sources(application: Application, part: str) -> list[Source]:
                     f"or leave `{name}` out"
                 )
     return application.sources
+
+
+def _id_key(application: Application, sources: list[Source]) -> bytes:
+    """The installation's key for ids; empty where none is set, or where no source has ids."""
+    key = os.environ.get(ID_KEY_VARIABLE, "") if any(source.columns.id for source in sources) else ""
+    if 0 < len(key) < ID_KEY_CHARACTERS:
+        raise BadInput(
+            f"{application.name}: the key for ids ({ID_KEY_VARIABLE}) has {len(key)} characters, which can be guessed; "
+            f"it needs {ID_KEY_CHARACTERS} or more, as `openssl rand -hex 32` makes them"
+        )
+    return key.encode()
 
 
 def _log(spec: Spec, manifest: Manifest, examples: str) -> None:

@@ -18,6 +18,7 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec, job_module
 from nightshift.jobs.environment import CREDENTIALS, PASSED, allowed
+from nightshift.jobs.ingest import ID_KEY_VARIABLE
 from nightshift.registry.server import TLS
 from nightshift.settings.applications import load_application
 from nightshift.settings.compute import LocalCompute
@@ -27,6 +28,7 @@ from nightshift.storage.files import default_storage
 JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
+ID_KEY_CONNECTION = "nightshift_id_key"  # its password is the key with which ids that hold personal data are hashed
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +105,19 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             log.warning("%s", error)
         else:
             environment["NIGHTSHIFT_JUDGE_KEY"] = key or ""
+    if key := id_key_of(spec, job):
+        environment[ID_KEY_VARIABLE] = key
     return environment | source_environment(sources)
+
+
+def id_key_of(spec: JobSpec, job: str) -> str:
+    """Return the installation's key for ids; empty where it has none, or the job reads no ids."""
+    if not any(source.columns.id for source in sources_of(spec, job)):
+        return ""
+    try:
+        return Connection.get(ID_KEY_CONNECTION).password or ""
+    except AirflowNotFoundException:
+        return ""
 
 
 def source_environment(sources: Iterable[Source]) -> dict[str, str]:

@@ -291,6 +291,7 @@ def test_a_pod_that_never_starts_is_deleted_since_it_might_start_with_nobody_wai
     [
         ("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", "http://127.0.0.1:5000", "pods cannot reach MLflow"),
         ("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", "http://me:secret@mlflow:5000", "MLFLOW_TRACKING_PASSWORD"),
+        ("AIRFLOW_CONN_NIGHTSHIFT_ID_KEY", "generic://:0123456789abcdef@", "NIGHTSHIFT_ID_KEY"),
         ("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "file:///elsewhere", "no volume of compute profile 'pod' holds it"),
         ("NIGHTSHIFT_IMAGE", "", "has no image"),
     ],

@@ -6,7 +6,16 @@ import re
 
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
-from nightshift.orchestration.attempt import JUDGING, MLFLOW_CONNECTION, mlflow_connection, sources_of, tracking_uri
+from nightshift.jobs.ingest import ID_KEY_VARIABLE
+from nightshift.orchestration.attempt import (
+    ID_KEY_CONNECTION,
+    JUDGING,
+    MLFLOW_CONNECTION,
+    id_key_of,
+    mlflow_connection,
+    sources_of,
+    tracking_uri,
+)
 from nightshift.settings.compute import KubernetesCompute
 from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
 
@@ -32,6 +41,8 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
     judge = spec.application.judge
     if job in JUDGING and judge and judge.connection:
         needed["NIGHTSHIFT_JUDGE_KEY"] = judge.connection
+    if id_key_of(spec, job):
+        needed[ID_KEY_VARIABLE] = ID_KEY_CONNECTION
     missing = {} if compute.secret_sets else {key: why for key, why in needed.items() if key not in compute.secrets}
     if missing:
         wanted = ", ".join(f"{key} (for {why})" for key, why in missing.items())
