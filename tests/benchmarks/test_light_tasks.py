@@ -14,8 +14,9 @@ MOST_OF_AIRFLOW = 0.5  # of the CPU-seconds of `import airflow.sdk`
 
 @pytest.mark.benchmark
 def test_importing_the_light_tasks_and_deciding_takes_less_than_half_of_importing_airflow(tmp_path, monkeypatch):
-    (tmp_path / "app.yaml").write_text(APP)
-    monkeypatch.setenv("NIGHTSHIFT_APPS", str(tmp_path))
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "apps" / "app.yaml").write_text(APP)
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", (tmp_path / "storage").as_uri())
     runs = [light_process("app") for _ in range(RUNS)]
     sdk, imported, task, bare, more = (
