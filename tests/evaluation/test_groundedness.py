@@ -31,5 +31,15 @@ def test_a_contradiction_in_the_contexts_own_words_is_not_seen():
     assert groundedness("Cards never arrive within 5 working days.", CONTEXT) >= 0.8
 
 
-def test_a_response_in_another_script_has_words_too():
-    assert groundedness("Карта придёт завтра", "Завтра придёт карта") == 1.0
+@pytest.mark.parametrize(
+    ("response", "context", "score"),
+    [
+        ("Карта придёт завтра", "Завтра придёт карта", 1.0),
+        ("कार्ड रास्ते में", "कार्ड बैंक में", 2 / 3),
+        ("卡片丢失", "您的卡片已经丢失", 2 / 3),  # 卡片 and 丢失, not 片丢
+        ("卡片丢失", "失去 丢人 片子 卡住", 0.0),  # the same characters in other words
+        ("-5", "5 degrees", 0.0),
+    ],
+)
+def test_a_response_in_another_script_has_words_too(response, context, score):
+    assert groundedness(response, context) == pytest.approx(score)

@@ -33,10 +33,36 @@ def test_rouge_counts_the_longest_common_subsequence_of_words():
     assert per_example(["the card was lost"], ["the lost card"])["rouge_l"] == [pytest.approx(2 * 2 / (4 + 3))]
 
 
+def bleu(texts, wanted):
+    return compare({"candidate": Answers(answer=texts, wanted=wanted)}).scores["candidate"]["bleu"]
+
+
 def test_bleu_is_that_of_sacrebleu():
     texts = with_errors(0.3)
-    value = compare({"candidate": answers(texts)}).scores["candidate"]["bleu"].value
-    assert value == pytest.approx(BLEU().corpus_score(texts, [WANTED]).score / 100)
+    assert bleu(texts, WANTED).value == pytest.approx(BLEU().corpus_score(texts, [WANTED]).score / 100)
+
+
+def test_bleu_of_chinese_is_that_of_sacrebleus_tokenizer_for_it():
+    texts, wanted = ["您的卡片到达了吗 ok", "汇率是多少"] * 5, ["您的卡片尚未到达 ok", "汇率是多少"] * 5
+    known = BLEU(tokenize="zh", effective_order=True).corpus_score(texts, [wanted])
+    assert bleu(texts, wanted).value == pytest.approx(known.score / 100)
+
+
+def test_bleu_of_equal_answers_is_one_however_short_they_are():
+    intents = ["card arrival", "top up", "refund"] * 10
+    score = bleu(intents, intents)
+    assert (score.value, score.low, score.high) == pytest.approx((1, 1, 1))
+    # Half of the words are right, all pairs of words, and four words are said for five.
+    some = bleu(["card arrival", "cash", "no"] * 10, intents)
+    assert some.value == pytest.approx((0.5 * 1) ** 0.5 * math.exp(1 - 5 / 4))
+
+
+def test_equal_answers_score_one_in_every_measure_and_script():
+    texts = ["您的卡片尚未到达", "карта в пути", "البطاقة في الطريق", "कार्ड रास्ते में है", "где моя карта", "card"]
+    scores = compare({"candidate": Answers(answer=texts, wanted=texts)}).scores["candidate"]
+    assert {metric: score.low for metric, score in scores.items()} == pytest.approx(
+        dict.fromkeys(("exact_match", "rouge_l", "chrf", "bleu"), 1.0)
+    )
 
 
 def test_intervals_hold_the_value_narrow_with_examples_and_never_change():

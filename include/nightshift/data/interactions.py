@@ -19,7 +19,9 @@ class Unscored(StrEnum):
     """Why a row has no value of a score."""
 
     NOT_SAMPLED = "not_sampled"  # the judge is shown a sample, or there is none
-    NOT_APPLICABLE = "not_applicable"  # no context, no content word, no reference answer, or an own scorer gave None
+    # A language that the scorer does not know, no context or one in another language, no content word, no reference answer, or
+    # an own scorer gave None.
+    NOT_APPLICABLE = "not_applicable"
     FAILED = "failed"  # the scorer was asked and gave nothing that is a value of it
 
 

@@ -1,15 +1,15 @@
 """How much of a response can be found in the context that it must rest on: a lexical score, no understanding.
 
 It tells a response about something else from one about the context. It does not see a contradiction that uses the
-context's own words; docs/scorers.md has the measurements of both.
+context's own words; docs/scorers.md has the measurements of both, by language.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from itertools import groupby, pairwise
 
-WORD = re.compile(r"[^\W_]+(?:['.,][^\W_]+)*")  # `don't` and `1,250.50` are one word each
+from nightshift.evaluation.words import UNSPACED, words
+
 # English function words: any context has them, so they say nothing about where a response comes from.
 FUNCTION_WORDS = """
     a about above after again against all also am an and any are aren't as at be because been before being below
@@ -29,8 +29,10 @@ _FUNCTION_WORDS = frozenset(FUNCTION_WORDS.split())
 def groundedness(response: str, context: str) -> float | None:
     """Return the share of the response's different content words that the context has, 0 to 1.
 
-    Words are compared in lower case after NFKC, with a plural or genitive ending taken away.
+    Words are compared in lower case after NFKC, English function words left out and a plural or genitive ending taken away.
+    Where a script writes no spaces, two neighbouring characters are a word: single ones are in any context.
 
+    :param context: in the language of the response; of one in another language the score says nothing.
     :return: None where the response has no content word.
     """
     said = _content_words(response)
@@ -40,8 +42,14 @@ def groundedness(response: str, context: str) -> float | None:
 
 
 def _content_words(text: str) -> set[str]:
-    plain = unicodedata.normalize("NFKC", text).replace("\u2019", "'").casefold()
-    return {_without_ending(word) for word in WORD.findall(plain) if word not in _FUNCTION_WORDS}
+    found: set[str] = set()
+    for unspaced, several in groupby(words(text), lambda word: UNSPACED.fullmatch(word) is not None):
+        run = list(several)
+        if unspaced and len(run) > 1:
+            found.update(one + other for one, other in pairwise(run))
+        else:
+            found.update(_without_ending(word) for word in run if word not in _FUNCTION_WORDS)
+    return found
 
 
 def _without_ending(word: str) -> str:

@@ -21,7 +21,7 @@ from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 
 ANSWERS = "answers.parquet"
-VERSION = 1  # of how answers are made; another one asks every model again
+VERSION = 1  # of how answers are made, not of their scores; another one asks every model again
 
 ANSWER_SCHEMA = pa.schema(
     [
@@ -121,10 +121,18 @@ def judge(
         log.info("the %s model %s was asked before", under_test.role, under_test.name)
     folder = scratch(UPath(storage))
     try:
-        table = pq.read_table(fetch(partition, manifest, ANSWERS, folder))
+        table = _scored_anew(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
     finally:
         shutil.rmtree(folder)
     return Judged(under_test, manifest, Parent(uri=str(partition), digest=manifest.digest), table)
+
+
+def _scored_anew(answers: pa.Table) -> pa.Table:
+    """Answers that were kept, with the scores of today: they may have been scored in another way when they were made."""
+    for name, values in per_example(answers["answer"].to_pylist(), answers["wanted"].to_pylist()).items():
+        field = ANSWER_SCHEMA.field(name)
+        answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
+    return answers
 
 
 def _address(storage: str, application: Application, inputs: dict[str, Any]) -> UPath:

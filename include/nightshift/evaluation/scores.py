@@ -3,8 +3,10 @@
 All scores but loss and perplexity lie between 0 and 1, higher is better:
 
 - exact match: equal after NFKC, lower case, white space collapsed, and one full stop at the end taken away
-- ROUGE-L: F-measure of the longest common subsequence of words of their stems
-- chrF: character n-gram F-score, mean over sentences (sacrebleu); BLEU: of the whole corpus (sacrebleu)
+- ROUGE-L: F-measure of the longest common subsequence of stemmed words, in any script (likeness.py)
+- chrF: character n-gram F-score, mean over sentences (sacrebleu)
+- BLEU: of the whole corpus (sacrebleu, 13a; characters of scripts without spaces are words, as in its tokenizer `zh`). Where
+  no answer has four words it is of the longest n-grams that there are (`effective_order`)
 - loss: mean negative log-likelihood per token of the wanted answer (natural logarithm); perplexity: its exponential
 
 Intervals come from resampling examples with a fixed seed, so the same answers always give the same numbers. Two
@@ -22,6 +24,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
+from nightshift.evaluation.words import spaced
 
 RESAMPLES = 2_000
 SEED = 17
@@ -96,8 +99,9 @@ def _estimates(answers: Answers, weights: np.ndarray[Any, Any]) -> dict[str, np.
 
 def _bleu(answers: Answers, weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Corpus BLEU of every resample, from the examples' n-gram counts (lengths, matches and totals add up)."""
-    metric = BLEU()
-    counts = np.array(metric._extract_corpus_statistics(answers.answer, [answers.wanted]))
+    metric = BLEU(effective_order=True)
+    said, wanted = ([spaced(text) for text in texts] for texts in (answers.answer, answers.wanted))
+    counts = np.array(metric._extract_corpus_statistics(said, [wanted]))
     return np.array([metric._compute_score_from_stats(row).score / 100 for row in weights @ counts])
 
 

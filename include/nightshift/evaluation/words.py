@@ -1,0 +1,43 @@
+"""The words and numbers of a text in any script, as scores compare them.
+
+Words end where Unicode's default rules say (UAX #29, by the library `regex`). Scripts that write no spaces (Chinese,
+Japanese, Thai, Lao, Khmer, Burmese) show no such ends without a dictionary: there each character with its marks is a word,
+as in sacrebleu's Chinese tokenizer. Katakana stays together.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import regex
+
+BOUNDARY = regex.compile(r"\b", regex.WORD | regex.VERSION1)
+WORD = regex.compile(r"[\p{L}\p{N}]")
+# A minus or plus in front of a number, as in `-5` and `-$5`; those of `10-12`, `covid-19` and `(a)-1` are none.
+SIGN = regex.compile(r"(?<![\w\p{Pe}%+-])(?<!\w\p{Sc})[-+](?=\p{Sc}?\d)")
+UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*")
+FLAGS = regex.compile(r"\p{RI}+")  # are no words, and the time to tell them apart grows with the square of their number
+# To an apostrophe and a minus as typewriters have them; an en dash may be a minus, too.
+TYPOGRAPHIC = str.maketrans("\u2018\u2019\u2010\u2013\u2212", "''---")
+
+
+def spaced(text: str) -> str:
+    """Return a text with spaces around the characters of scripts that write none, for tokenizers that split at spaces."""
+    return UNSPACED.sub(r" \g<0> ", text)
+
+
+def words(text: str) -> list[str]:
+    """Return the words and numbers of a text in order, in lower case and after NFKC.
+
+    `3.14`, `1,250.50` and `don't` are one each, and a number keeps its sign. Punctuation and symbols are left out.
+    """
+    plain = FLAGS.sub(" ", unicodedata.normalize("NFKC", text).translate(TYPOGRAPHIC).casefold())
+    found, place, sign = [], 0, ""
+    for segment in BOUNDARY.split(plain):
+        if WORD.search(segment):
+            found.append(sign + segment)
+            sign = ""
+        elif SIGN.match(plain, place):
+            sign = segment
+        place += len(segment)
+    return found
