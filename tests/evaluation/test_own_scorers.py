@@ -1,6 +1,7 @@
 """A team's own scorers at work: their values, and every way to fail, which takes no other row along."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from nightshift.errors import BadInput, Preempted
 from nightshift.evaluation.own_scorers import load_own_scorers
 from nightshift.evaluation.scorers import Scorers
 from nightshift.settings.applications import read_application
-from nightshift.settings.scorers import TAKEN
+from nightshift.settings.scorers import TAKEN, Scorer
 
 ROWS = [
     {"prompt": prompt, "response": response, "context": None, "reference": None, "metadata": [("tier", "gold")]}
@@ -208,6 +209,14 @@ def test_own_scores_stand_beside_ours_with_their_cost(project, wordless_model):
     assert scorers.score([], [], [], [], [])["measured"] == []
 
 
+def test_an_own_scorer_is_told_the_language_of_each_response(project, wordless_model):
+    app = project("return [row['language'] for row in rows]", "kind: category")
+    prompts = ["Wo ist meine neue Karte geblieben?", "Where is my new card?", "Wo ist meine neue Karte geblieben?"]
+    responses = ["Sie ist unterwegs zu Ihnen.", "card arrival", "Your card arrives on Monday."]
+    columns = Scorers(app, wordless_model).score(prompts, responses, [None] * 3, [None] * 3, ["stop"] * 3)
+    assert columns["measured"] == ["de", "en", "en"]
+
+
 def test_another_version_of_the_module_than_the_application_was_read_with_is_not_run(project):
     app = project("return [1 for _ in rows]")
     (project.folder / "tone.py").write_text("raise AssertionError('it was run')\ndef measured(rows): ...\n")
@@ -242,6 +251,51 @@ def test_the_example_of_the_documentation_scores(tmp_path, monkeypatch):
     said = [{**ROWS[0], "response": text} for text in ("Hello, sorry to hear that", "No.", "")]
     assert scorers["politeness"].score(said) == ([0.2, 0.0, None], [None, None, "not_applicable"])
     assert scorers["opening"].score(said)[0] == ["greeting", "other", "other"]
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """The folder of a small text classification model with the labels fine and toxic."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "Karte": 2, "Idiot": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = tmp_path / "toxicity_de"
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", model_max_length=32
+    ).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=4, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=32, id2label={0: "fine", 1: "toxic"}, label2id={"fine": 0, "toxic": 1},
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_documented_classifier_scores_its_language_and_loads_no_pickled_weights(tmp_path, classifier):
+    import torch
+    from safetensors.torch import load_file
+
+    text = (Path(__file__).parents[2] / "docs/scorers.md").read_text(encoding="utf-8")
+    section = text[text.index("### A classifier in another language") :]
+    module = re.search(r"```python\n(.*?)```", section, re.S)[1]
+    assert "models/toxicity_de" in module
+    (tmp_path / "german.py").write_text(module.replace("models/toxicity_de", str(classifier)))
+    made = Scorer(
+        function="german:toxicity", min=0, max=1, digest=sha256((tmp_path / "german.py").read_bytes()).hexdigest()
+    )
+    said = [("de", "Die Karte ist unterwegs"), ("en", "Your card"), ("de", "Du Idiot " * 100)]
+    rows = [{**ROWS[0], "language": language, "response": response} for language, response in said]
+    values, reasons = load_own_scorers({"toxicity_de": made}, tmp_path)["toxicity_de"].score(rows)
+    assert reasons == [None, "not_applicable", None]
+    assert all(0 < value < 1 for value in (values[0], values[2]))
+
+    weights = classifier / "model.safetensors"
+    torch.save(load_file(weights), classifier / "pytorch_model.bin")
+    weights.unlink()
+    assert load_own_scorers({"toxicity_de": made}, tmp_path)["toxicity_de"].score(rows)[1][0] == "failed"
 
 
 def test_a_module_may_hold_what_modules_hold(score):

@@ -96,8 +96,10 @@ def test_a_night_of_the_sample_scores_as_one_would_expect(scorers):
     assert columns["pii"] == [0.0] * 200
     assert columns["prompt_language"].count("en") > 190
     assert columns["prompt_tokens"] == [len(prompt.split()) for prompt in prompts]
-    assert max(columns["refusal"]) < 0.5
-    assert max(columns["toxicity"]) < 0.5
+    for name in ("refusal", "toxicity", "sentiment"):
+        scored = [value for value in columns[name] if value is not None]
+        assert len(scored) > 195  # an intent is too short to tell its language by, its message is not
+        assert max(scored) < 0.5 or name == "sentiment"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,54 @@ def test_a_night_of_the_sample_scores_as_one_would_expect(scorers):
 def test_a_score_grows_with_what_it_is_named_after(scorers, score_name, low, high):
     first, second = score(scorers, [low, high])[score_name]
     assert first < second
+
+
+ENGLISH_ONLY = ("refusal", "toxicity", "sentiment")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "scored"),
+    [
+        ("Where is my card?", "Your replacement card arrives on Monday.", True),
+        ("Where is my card?", "card arrival", True),  # too short to tell: as its prompt
+        ("Wo ist meine neue Karte geblieben?", "Die Karte ist unterwegs zu Ihnen.", False),
+        ("Wo ist meine neue Karte geblieben?", "Die Karte", False),
+        ("Wo ist meine neue Karte geblieben?", "I'm sorry, but I cannot help you with that.", True),
+        ("Where is my card?", "您的卡片尚未到达。请再等两天。", False),
+        ("где моя новая карта?", "карта в пути", False),
+        ("mhm", "mhm", False),  # nobody can tell
+    ],
+)
+def test_a_scorer_of_english_leaves_out_what_is_in_another_language(scorers, prompt, response, scored):
+    columns = score(scorers, [response], prompts=[prompt])
+    why = None if scored else "not_applicable"
+    assert [columns["unscored"][0][name] for name in ENGLISH_ONLY] == [why] * 3
+    assert [columns[name][0] is not None for name in ENGLISH_ONLY] == [scored] * 3
+
+
+def test_each_row_of_a_mixed_night_is_judged_by_itself(scorers):
+    both = ["Die Karte ist unterwegs zu Ihnen.", "What a wonderful day, thank you!"] * 3
+    columns = score(scorers, both)
+    alone = score(scorers, both[1:2])
+    for name in ENGLISH_ONLY:
+        assert columns[name] == [None, pytest.approx(alone[name][0], abs=1e-6)] * 3
+    assert columns["valid"] == [1.0] * 6
+
+
+@pytest.mark.parametrize(
+    ("context", "response", "scored"),
+    [
+        ("Cards arrive within five working days.", "Your card arrives within five working days.", True),
+        ("Karten kommen nach fünf Werktagen bei Ihnen an.", "Ihre Karte kommt nach fünf Werktagen an.", True),
+        ("Cards arrive within five working days.", "Ihre Karte kommt nach fünf Werktagen an.", False),
+        ("银行卡将在五个工作日内送达。", "您的卡片将在五个工作日内送达。", True),
+        ("£10", "It costs £10 for each replacement.", True),  # nobody can tell
+    ],
+)
+def test_groundedness_in_a_context_of_another_language_does_not_apply(scorers, context, response, scored):
+    columns = score(scorers, [response], contexts=[context])
+    assert columns["unscored"][0]["groundedness"] == (None if scored else "not_applicable")
+    assert (columns["groundedness"][0] is not None) == scored
 
 
 @pytest.mark.parametrize(

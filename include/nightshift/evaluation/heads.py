@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from nightshift.evaluation.refusal import words_of_refusal
 from nightshift.evaluation.sentence_embeddings import SentenceEmbedder
 
+LANGUAGES = frozenset({"en"})  # of what the heads learned from, and of the embedder's vocabulary
 WEIGHTS = Path(__file__).parent / "heads.safetensors"
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 # In the mean of a long text one insult disappears: toxicity looks at a sentence at a time.

@@ -53,7 +53,7 @@ class OwnScorer:
 
         Where the function fails for the whole batch it is asked for each row alone, so that one bad row fails alone.
 
-        :param rows: with `prompt`, `response`, `context`, `reference` and `metadata`.
+        :param rows: with `prompt`, `response`, `context`, `reference`, `metadata` and `language`.
         """
         if not rows:
             return [], []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -17,35 +16,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
-from nightshift.data.interactions import SCORES, UNSCORED, Unscored
+from nightshift.data.interactions import OF_SOME_LANGUAGES, SCORES, UNSCORED, Unscored
 from nightshift.data.measures import UNDETERMINED, TextMeasures
 from nightshift.data.pii import ORDER, redact
+from nightshift.evaluation import heads, sentiment
 from nightshift.evaluation.groundedness import groundedness
 from nightshift.evaluation.heads import Heads
+from nightshift.evaluation.languages import differ, language_of, response_language
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.llm_judge import LlmJudge, Question
 from nightshift.evaluation.own_scorers import load_own_scorers
+from nightshift.evaluation.sentiment import Sentiment
 from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
 from nightshift.settings.project import project_folder
 
-# A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
-# recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4).
-MIN_LANGUAGE_WORDS = 4
-# Thai, Lao, Burmese, Khmer, Chinese and Japanese write no spaces: each character counts as a word.
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff]")
-SENTIMENT_CHARACTERS = 4_000  # of a response that are looked at: VADER's time grows faster than a text
-
 # Why a row lacks a score that its scorer does not give to every row.
 NOT_FOR_EVERY_ROW = {
+    **dict.fromkeys(OF_SOME_LANGUAGES, Unscored.NOT_APPLICABLE),
     "groundedness": Unscored.NOT_APPLICABLE,
     "judge": Unscored.NOT_SAMPLED,
     "exact_match": Unscored.NOT_APPLICABLE,
     "rouge_l": Unscored.NOT_APPLICABLE,
 }
-OWN_SCORERS_SEE = ("prompt", "response", "context", "reference", "metadata")  # keys of their rows
+OWN_SCORERS_SEE = ("prompt", "response", "context", "reference", "metadata", "language")  # keys of their rows
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +70,7 @@ class Scorers:
         self._heads = Heads()
         self._format = application.inference.response_format
         self._measures = TextMeasures(tokenizer_folder / "tokenizer.json")
-        self._sentiment = SentimentIntensityAnalyzer()
+        self._sentiment = Sentiment()
         self._own = load_own_scorers(application.scorers, project_folder()) if application.scorers else {}
 
     def score(  # noqa: PLR0917
@@ -121,19 +115,25 @@ class Scorers:
             columns["response_tokens"] = _batch(measures.tokens, responses)
         with self._timed("language"):
             columns["prompt_language"] = _each(measures.language, prompts)
-            columns["response_language"] = _each(self._response_language, responses)
+            columns["response_language"] = _each(lambda text: response_language(text, measures), responses)
         with self._timed("valid"):
             finished = list(zip(responses, finish_reasons, strict=True))
             columns["valid"] = _each(lambda pair: float(is_valid(*pair, self._format)), finished)
+        languages = list(map(language_of, columns["response_language"], columns["prompt_language"]))
         with self._timed("heads"):
-            both = _batch(self._heads.score, responses)
-            columns["refusal"], columns["toxicity"] = [one for one, _ in both], [other for _, other in both]
+            both = _known(heads.LANGUAGES, languages, lambda texts: _batch(self._heads.score, texts), responses)
+            columns["refusal"], columns["toxicity"] = (
+                [scores[head] if scores else None for scores in both] for head in (0, 1)
+            )
         with self._timed("sentiment"):
-            columns["sentiment"] = _each(self._sentiment_of, responses)
+            columns["sentiment"] = _known(
+                sentiment.LANGUAGES, languages, lambda texts: _each(self._sentiment.score, texts), responses
+            )
         with self._timed("pii"):
             columns["pii"] = _each(_personal_data, responses)
         with self._timed("groundedness"):
-            columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, contexts, strict=True)))
+            readable = self._in_their_language(contexts, languages)
+            columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, readable, strict=True)))
         wanted = list(zip(responses, references, strict=True))
         with self._timed("exact_match"):
             columns["exact_match"] = _each(_if_given(exact_match), wanted)
@@ -141,7 +141,8 @@ class Scorers:
             columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
         columns[UNSCORED] = _reasons(columns, len(responses))
         if self._own:
-            self._add_own(columns, (prompts, responses, contexts, references, metadata or [{}] * len(responses)))
+            metadata = metadata or [{}] * len(responses)
+            self._add_own(columns, (prompts, responses, contexts, references, metadata, languages))
         return columns
 
     def with_judge(
@@ -198,12 +199,13 @@ class Scorers:
         self._judged_rows -= len(chosen)
         return dict(zip(chosen, self.judge.score(chosen), strict=True))
 
-    def _response_language(self, response: str) -> str:
-        words = len(response.split()) + len(UNSPACED.findall(response))
-        return self._measures.language(response) if words >= MIN_LANGUAGE_WORDS else UNDETERMINED
-
-    def _sentiment_of(self, response: str) -> float:
-        return float(self._sentiment.polarity_scores(response[:SENTIMENT_CHARACTERS])["compound"])
+    def _in_their_language(self, contexts: Sequence[str | None], languages: Sequence[str]) -> list[str | None]:
+        """The contexts, None for those that are in another language than their response."""
+        spoken = _each(lambda context: self._measures.language(context) if context else UNDETERMINED, contexts)
+        return [
+            None if differ(language, other) else context
+            for context, language, other in zip(contexts, languages, spoken, strict=True)
+        ]
 
 
 def _reasons(columns: dict[str, list[Any]], rows: int) -> list[dict[str, Unscored | None]]:
@@ -222,6 +224,18 @@ def _reasons(columns: dict[str, list[Any]], rows: int) -> list[dict[str, Unscore
         if failures := reasons[score].count(Unscored.FAILED):
             log.warning("the scorer of %s gave no number for %s of %s rows", score, failures, rows)
     return [dict(zip(SCORES, row, strict=True)) for row in zip(*reasons.values(), strict=True)]
+
+
+def _known(
+    known: frozenset[str],
+    languages: Sequence[str],
+    score: Callable[[list[str]], list[Value]],
+    texts: Sequence[str],
+) -> list[Value | None]:
+    """Score the texts in a language that their scorer knows; None for the others."""
+    asked = [language in known for language in languages]
+    scores = iter(score([text for text, is_asked in zip(texts, asked, strict=True) if is_asked]))
+    return [next(scores) if is_asked else None for is_asked in asked]
 
 
 def _each(score: Callable[[Key], Value], rows: Sequence[Key]) -> list[Value]:

@@ -44,9 +44,10 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
             **{f"count/{name}": number for name, number in counts.items()},
             **{f"mean/{name}": mean for name, mean in facts["means"].items()},
             **{
-                f"failed/{score}": reasons["failed"]
+                f"{reason}/{score}": rows
                 for score, reasons in facts.get("unscored", {}).items()
-                if "failed" in reasons
+                for reason, rows in reasons.items()
+                if reason in {"failed", "not_applicable"}
             },
             **{f"cpu_seconds/{name}": spent for name, spent in facts["seconds"].items()},
             **{f"judge/{name}": number for name, number in (facts["judge"] or {}).items()},

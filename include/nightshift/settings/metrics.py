@@ -42,9 +42,9 @@ class Metric(str):
     RESPONSE_LANGUAGE: ClassVar[Metric]
     FINISH_REASON: ClassVar[Metric]
     VALID: ClassVar[Metric]  # 0 or 1: the response has the format that the application asks for
-    REFUSAL: ClassVar[Metric]  # probability, 0 to 1
-    TOXICITY: ClassVar[Metric]  # probability, 0 to 1
-    SENTIMENT: ClassVar[Metric]  # -1 to 1
+    REFUSAL: ClassVar[Metric]  # probability, 0 to 1, of English responses
+    TOXICITY: ClassVar[Metric]  # probability, 0 to 1, of English responses
+    SENTIMENT: ClassVar[Metric]  # -1 to 1, of English responses
     PII: ClassVar[Metric]  # items of personal data in the response
     GROUNDEDNESS: ClassVar[Metric]  # share of the response's content words that the context has, 0 to 1
     JUDGE: ClassVar[Metric]  # an LLM judge's score, 0 to 1
