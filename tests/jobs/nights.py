@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
 import nightshift
-from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
+from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS, SCORES_VERSION
 from nightshift.evaluation.judge import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.scorers import Scorers
 from nightshift.jobs import reference, snapshot
@@ -142,7 +142,7 @@ def publish_night(app, storage, day, rows, model_digest):
         work,
         kind="interactions",
         application=app.name,
-        inputs={"day": day, "rows": digest_of(rows)},
+        inputs={"day": day, "rows": digest_of(rows), "version": SCORES_VERSION},
         interval=interval,
         rows={INTERACTIONS: len(rows)},
         facts={"model_digest": model_digest},

@@ -212,6 +212,21 @@ def test_a_reference_of_an_older_scorer_is_made_anew_and_never_compared_with(pla
     assert place.judge().verdict is Verdict.PASS
 
 
+def test_a_night_of_an_older_scorer_is_judged_without_its_scores_until_it_is_scored_again(place):
+    partition, _ = place.night("2026-11-03", answered("2026-11-03"))
+    at = Path(partition.path) / "manifest.json"
+    content = json.loads(at.read_text())
+    older = {"inputs": content["inputs"] | {"version": 2}, "inputs_digest": "0" * 64}
+    at.write_text(json.dumps(content | older))
+    (night,) = place.judge().nights
+    assert night.verdict is Verdict.WARN
+    assert night.reasons[0].endswith(
+        "version 2 of the scores, the reference 3; run batch_inference for this night again."
+    )
+    place.night("2026-11-03", answered("2026-11-03"))
+    assert place.judge().verdict is Verdict.PASS
+
+
 def test_a_night_asked_for_by_hand_is_judged_once(place):
     place.night("2026-11-03", answered("2026-11-03"))
     place.night("2026-11-04", answered("2026-11-04"))

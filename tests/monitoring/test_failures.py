@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightshift.data.interactions import INTERACTION_SCHEMA, UNSCORED
-from nightshift.monitoring.failures import count_failures
+from nightshift.monitoring.failures import count_unscored
 from nightshift.monitoring.profiles import merge, profile_of
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.settings.metrics import Metric
@@ -37,7 +37,7 @@ def profiled(tmp_path):
             table = table.append_column(UNSCORED, pa.array(unscored, INTERACTION_SCHEMA.field(UNSCORED).type))
         file = tmp_path / "rows.parquet"
         pq.write_table(table, file)
-        return merge([profile_of(table.to_batches(), ["prompt_characters", *SCORED]), count_failures(file)])
+        return merge([profile_of(table.to_batches(), ["prompt_characters", *SCORED]), count_unscored(file)])
 
     return profile
 
@@ -69,6 +69,26 @@ def test_rows_that_were_not_sampled_or_have_no_reference_answer_are_no_failures(
     missing = {"judge": ("not_sampled", 800), "exact_match": ("not_applicable", 500)}
     night = judge_night(profiled(9, **missing), profiled(10), Drift())
     assert night.verdict is Verdict.PASS
+
+
+def test_a_night_in_a_language_that_a_scorer_does_not_know_lost_its_score(profiled):
+    night = judge_night(profiled(17, toxicity=("not_applicable", 950)), profiled(18), Drift())
+    assert night.verdict is Verdict.WARN
+    assert night.reasons[0].startswith("Toxicity: the night lost it, 50 of its rows and 1,000 of the reference have it")
+    assert night.reasons[0].endswith("; to 950 of them it does not apply.")
+
+
+def test_an_application_in_a_language_that_a_scorer_does_not_know_passes_and_says_so(profiled):
+    never = {"toxicity": ("not_applicable", ROWS)}
+    night = judge_night(profiled(19, **never), profiled(20, **never), Drift())
+    assert (night.verdict, verdict_on(night, Metric.TOXICITY).verdict) == (Verdict.PASS, Verdict.INSUFFICIENT_DATA)
+    assert night.reasons[-1] == "Toxicity: no value for 1,000 of 1,000 rows, whose language the scorer does not know."
+    some = {"toxicity": ("not_applicable", 400)}
+    night = judge_night(profiled(21, **some), profiled(22, **some), Drift())
+    assert (night.verdict, verdict_on(night, Metric.TOXICITY).rows) == (Verdict.PASS, 600)
+    assert night.reasons[-1].startswith("Toxicity: no value for 400 of 1,000 rows")
+    few = judge_night(profiled(23, toxicity=("not_applicable", 10)), profiled(24), Drift())
+    assert "no value" not in few.reasons[-1]
 
 
 def test_no_failure_of_a_scorer_orders_a_retraining(profiled):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightshift.data.interactions import UNSCORED, interaction_schema
-from nightshift.monitoring.failures import count_failures
+from nightshift.monitoring.failures import count_unscored
 from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics
 from nightshift.monitoring.profiles import merge, profile_of, read_batches, read_profile, write_profile
 from nightshift.monitoring.verdicts import judge_night
@@ -47,7 +47,7 @@ def profiled(tmp_path):
         categorical = CATEGORICAL | {"tone"}
         columns = ["prompt_characters", "politeness", "tone"]
         batches = read_batches(tmp_path / "rows.parquet", columns, categorical=categorical)
-        measured = merge([profile_of(batches, columns, (), categorical), count_failures(tmp_path / "rows.parquet")])
+        measured = merge([profile_of(batches, columns, (), categorical), count_unscored(tmp_path / "rows.parquet")])
         write_profile(measured, tmp_path / "profile.parquet")
         return read_profile(tmp_path / "profile.parquet", categorical)
 
@@ -96,6 +96,18 @@ def test_what_cannot_be_compared_is_a_warning_with_its_reason_however_far_it_mov
     night = judge_night(profiled(10, mean=5.0), profiled(11), Drift(), own={POLITENESS: "another version", TONE: ""})
     assert (night.verdict, night.failing) == (Verdict.WARN, [])
     assert night.reasons[0] == "Kind words: another version."
+
+
+def test_scores_of_another_version_are_not_compared_and_one_sentence_says_so(profiled):
+    night, reference = profiled(12), profiled(13)
+    scores = dict.fromkeys((Metric.TOXICITY, Metric.SENTIMENT), "made by another version")
+    for profile in (night, reference):
+        for metric in scores:
+            profile.distributions["", metric] = profile.get("politeness")
+    told = judge_night(night, reference, Drift(), own=OWN | scores)
+    assert (told.verdict, told.failing) == (Verdict.WARN, [])
+    assert told.reasons[0] == "Sentiment and toxicity: made by another version."
+    assert verdicts_of(told)["politeness"] is Verdict.PASS
 
 
 def test_a_share_that_hardly_differs_in_the_reference_is_not_measured_in_tiny_units():

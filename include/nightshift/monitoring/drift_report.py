@@ -178,6 +178,7 @@ def _rows(metrics: Iterable[MetricVerdict]) -> list[dict[str, Any]]:
             "q": "< 0.001" if one.q_value < 0.001 else f"{one.q_value:.3f}",
             "rows": f"{one.rows:,}",
             "reference_rows": f"{one.reference_rows:,}",
+            "not_applicable": f"{one.not_applicable:,}" if one.not_applicable else "",
             "direction": phrase(one.direction),
         }
         for one in metrics

@@ -1,11 +1,12 @@
 """Scores that an interval should have and has not: how often a scorer failed, and which metrics were lost.
 
-Rows whose score failed are counted beside the scores, as `<score>/failed` in a profile. Rows that were not sampled, or to
-which a score does not apply, are no failures.
+Rows whose score failed are counted beside the scores, as `<score>/failed` in a profile, and those to which it does not apply
+as `<score>/not_applicable`. Those, and rows that were not sampled, are no failures.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from nightshift.monitoring.significance import chance_of_numbers, q_values
 from nightshift.monitoring.wording import share
 from nightshift.settings.metrics import SMALLEST_SCORE_DEVIATION, Metric
 from nightshift.settings.policies import Drift
+
+COUNTED = (Unscored.FAILED, Unscored.NOT_APPLICABLE)
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,16 @@ def missing_values(
             said.append(found.words)
         usual = min(reference_rows, _usual(profile, reference, metric, reference_rows))
         if rows < policy.min_rows <= usual:
+            why = (
+                f"; to {inapplicable:,} of them it does not apply"
+                if (inapplicable := rows_without(profile, metric, Unscored.NOT_APPLICABLE))
+                else ""
+            )
             said.append(
                 f"the night lost it, {rows:,} of its rows and {reference_rows:,} of the reference have it, "
-                f"{policy.min_rows:,} of each are needed"
+                f"{policy.min_rows:,} of each are needed{why}"
             )
-        dead = _rows(profile, f"{metric}/{Unscored.FAILED}")
+        dead = rows_without(profile, metric, Unscored.FAILED)
         if dead and not (rows or said):
             said.append(f"its scorer failed on all of {dead:,} rows, in the reference as well")
         if said:
@@ -84,27 +92,35 @@ def missing_values(
     return missing
 
 
-def count_failures(file: Path) -> Profile:
-    """Return the rows of each score whose scorer failed, as a profile of `<score>/failed`; those without any are left out.
+def rows_without(profile: Profile, metric: str, why: Unscored) -> int:
+    """Return how many rows of a profile lack a score for a reason that is counted: failed, or not applicable."""
+    return _rows(profile, f"{metric}/{why}")
+
+
+def count_unscored(file: Path) -> Profile:
+    """Return the rows that lack each score, as a profile of `<score>/failed` and `<score>/not_applicable`, where there are any.
 
     :param file: Parquet with the columns of `interaction_schema`. One without the column `unscored` is of a time when no
-        reasons were kept: nothing is known to have failed.
+        reasons were kept: nothing is known of them.
     :raises BadInput: the file cannot be read.
     """
     schema = pq.read_schema(file)
     if UNSCORED not in schema.names:
         return Profile({})
-    failed = dict.fromkeys((field.name for field in schema.field(UNSCORED).type), 0)
+    scores = [field.name for field in schema.field(UNSCORED).type]
+    lacking: Counter[tuple[str, Unscored]] = Counter()
     for batch in read_batches(file, [UNSCORED]):
-        for score in failed:
+        for score in scores:
             reasons = pc.struct_field(batch[UNSCORED], score)
-            if reasons.null_count < len(reasons):
-                failed[score] += pc.sum(pc.equal(reasons, pa.scalar(Unscored.FAILED.value))).as_py() or 0
+            if reasons.null_count == len(reasons):
+                continue
+            for why in COUNTED:
+                lacking[score, why] += pc.sum(pc.equal(reasons, pa.scalar(why.value))).as_py() or 0
     one = histogram(np.ones(1, np.float32)).cells
     return Profile(
         {
-            (ALL_ROWS, f"{score}/{Unscored.FAILED}"): Numbers(one, np.array([rows], np.int64))
-            for score, rows in failed.items()
+            (ALL_ROWS, f"{score}/{why}"): Numbers(one, np.array([rows], np.int64))
+            for (score, why), rows in lacking.items()
             if rows
         }
     )
@@ -120,8 +136,8 @@ def _growing_failures(
     """
     found, p_values, excesses = [], [], []
     for metric in scores:
-        scored, failed = _rows(profile, metric), _rows(profile, f"{metric}/{Unscored.FAILED}")
-        before, failed_before = _rows(reference, metric), _rows(reference, f"{metric}/{Unscored.FAILED}")
+        scored, failed = _rows(profile, metric), rows_without(profile, metric, Unscored.FAILED)
+        before, failed_before = _rows(reference, metric), rows_without(reference, metric, Unscored.FAILED)
         rows, reference_rows = scored + failed, before + failed_before
         if min(rows, reference_rows) < max(min_rows, 1):
             continue

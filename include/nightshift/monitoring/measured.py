@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.data.interactions import INTERACTION_SCHEMA, interaction_schema
-from nightshift.monitoring.failures import count_failures
+from nightshift.monitoring.failures import count_unscored
 from nightshift.monitoring.profiles import Profile, merge, profile_of, read_batches
 from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics
 from nightshift.settings.metrics import BUILT_IN, CATEGORICAL, Metric
 
 SAMPLE = "sample.parquet"
-PROFILE_VERSION = 2  # of what is measured of a partition; another one measures it anew
+PROFILE_VERSION = 3  # of what is measured of a partition; another one measures it anew
 EMBEDDED_ROWS = 200_000  # of a partition whose prompts are embedded
 SAMPLE_ROWS = 2_000  # of a partition that reports are drawn from
 NOVEL_ROWS = 200  # with the largest novelty that are kept to be shown
@@ -80,7 +80,7 @@ def measure(  # noqa: PLR0917
     looks = _Looks(rows, own)
     batches = looks.over(_embedded(file, rows, topics, embedder, report, own))
     placed = profile_of(batches, [*TOPIC_COLUMNS, Metric.PROMPT_LANGUAGE], segments).without({Metric.PROMPT_LANGUAGE})
-    return Measured(merge([inputs, outputs, placed, count_failures(file)]), looks.sample, looks.novel, rows)
+    return Measured(merge([inputs, outputs, placed, count_unscored(file)]), looks.sample, looks.novel, rows)
 
 
 def chosen(rows: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:

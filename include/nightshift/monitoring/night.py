@@ -14,19 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.interactions import INTERACTIONS, SCORES
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
 from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
 from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure
-from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics
+from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics, scored_apart
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application, Interval
-from nightshift.settings.metrics import Metric
 from nightshift.shown import in_markdown
 from nightshift.storage.files import names_in, scratch
 from nightshift.storage.partition import (
@@ -81,18 +80,16 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     try:
         profiled, at = _profile(bench, due.night)
         profile = _read_profile(bench, at, profiled, work)
+        interactions = require_manifest(due.night.partition, due.night.digest)
         before = _trailing(bench, due.night, work)
-        own: dict[Metric, str] = {}
-        if app.scorers:
-            interactions = require_manifest(due.night.partition, due.night.digest)
-            own = own_metrics(app, interactions, bench.reference.manifest)
+        own = own_metrics(app, interactions, bench.reference.manifest)
         verdict = judge_night(
             profile,
             bench.reference.profile,
             app.drift,
             merge(before) if before else None,
             _learned(bench, due.night, work),
-            own,
+            own | scored_apart(interactions, bench.reference.manifest),
         )
         compared = Compared(
             application=app,
@@ -182,6 +179,7 @@ def _profile(bench: Bench, night: Answered) -> tuple[Manifest, UPath]:
             interval=night.interval,
             rows={SAMPLE: measured.sample.num_rows, NOVEL: measured.novel.num_rows},
             counts={"rows": measured.rows},
+            facts={"scores": interactions.inputs.get("version")},
             parents=[Parent(uri=str(night.partition), digest=night.digest)],
         )
     except pa.ArrowInvalid as error:
@@ -199,7 +197,7 @@ def _trailing(bench: Bench, night: Answered, work: Path) -> list[Profile]:
         partition, inputs = profile_partition(bench, earlier)
         try:
             if manifest := find(partition, inputs):
-                profiles.append(_read_profile(bench, partition, manifest, work / earlier.key))
+                profiles.append(_comparable(bench, partition, manifest, work / earlier.key))
         except BadInput as error:
             log.warning("%s is not among the nights before %s: %s", earlier.key, night.key, error)
     return profiles
@@ -212,10 +210,17 @@ def _learned(bench: Bench, night: Answered, work: Path) -> Profile | None:
         try:
             if manifest := read_manifest(folder / key):
                 profiled, at = _profile(bench, answered_night(folder / key, manifest))
-                return _read_profile(bench, at, profiled, work / "learned")
+                return _comparable(bench, at, profiled, work / "learned")
         except BadInput as error:
             log.warning("the replay of %s says nothing about %s: %s", key, night.key, error)
     return None
+
+
+def _comparable(bench: Bench, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
+    """The profile of another night, without its scores where another version than the reference's made them."""
+    profile = _read_profile(bench, partition, manifest, folder)
+    alike = manifest.facts.get("scores") == bench.reference.manifest.inputs.get("scores")
+    return profile if alike else profile.without(SCORES)
 
 
 def _read_profile(bench: Bench, partition: UPath, manifest: Manifest, folder: Path) -> Profile:

@@ -1,7 +1,7 @@
-"""The metrics of a team's own scorers: in which of them a night can be compared with a reference.
+"""In which scores a night can be compared with a reference: values that different versions of a scorer gave never are.
 
-Values that different versions of a scorer gave are never compared. What made them is an input of interactions and
-references alike: the function, the digest of its module, its kind and its bounds.
+What made them is an input of interactions and references alike: of a team's own scorer the function, the digest of its
+module, its kind and its bounds; of ours the version of all of them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nightshift.data.interactions import SCORES
 from nightshift.settings.application import Application
-from nightshift.settings.metrics import CATEGORICAL, Metric
+from nightshift.settings.metrics import BUILT_IN, CATEGORICAL, Metric
 from nightshift.settings.scorers import Scorer
 from nightshift.storage.partition import Manifest
 
@@ -55,6 +56,15 @@ def own_metrics(application: Application, interactions: Manifest, reference: Man
             why = ""
         found[metric] = why
     return found
+
+
+def scored_apart(interactions: Manifest, reference: Manifest) -> dict[Metric, str]:
+    """Return our scores with why they cannot be compared, where another version of the scorers made them; else nothing."""
+    ours, theirs = interactions.inputs.get("version"), reference.inputs.get("scores")
+    if ours == theirs:
+        return {}
+    why = f"the night has version {ours} of the scores, the reference {theirs}; {NIGHT_ANEW}"
+    return {metric: why for metric in BUILT_IN if metric in SCORES}
 
 
 def _made_by(manifest: Manifest) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ PROFILE = "profile.parquet"
 PROFILE_SCHEMA = pa.schema(
     [
         pa.field("segment", pa.string(), nullable=False),  # "": all rows; else column=value
-        pa.field("metric", pa.string(), nullable=False),  # a Metric, prompt_embedding/<direction> or <score>/failed
+        pa.field("metric", pa.string(), nullable=False),  # a Metric, prompt_embedding/<direction> or <score>/<Unscored>
         pa.field("cell", pa.int32()),  # of a number; null: a category, or missing
         pa.field("category", pa.string()),  # null: a number, or missing
         pa.field("count", pa.int64(), nullable=False),

@@ -6,19 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import Field
 
-from nightshift.data.interactions import SCORES
+from nightshift.data.interactions import OF_SOME_LANGUAGES, SCORES, Unscored
 from nightshift.monitoring.comparison import Comparison, compare
 from nightshift.monitoring.drift_kinds import kinds_of
-from nightshift.monitoring.failures import missing_values
+from nightshift.monitoring.failures import missing_values, rows_without
 from nightshift.monitoring.profiles import ALL_ROWS, Profile
+from nightshift.monitoring.reasons import MOVED, only_missing, reasons_of
 from nightshift.monitoring.significance import q_values
-from nightshift.monitoring.wording import clean, number
 from nightshift.settings.fields import Model
 from nightshift.settings.metrics import BUILT_IN, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict, worst
-
-_MOVED = (Verdict.FAIL, Verdict.WARN)
 
 
 class MetricVerdict(Model):
@@ -38,6 +36,7 @@ class MetricVerdict(Model):
     direction: str = ""  # what changed, in words
     learned: bool = False  # it would be FAIL, but the champion was retrained for this change
     missing: str = ""  # which values are missing, in words, where that makes it a WARN
+    not_applicable: int = 0  # rows of the night that lack it because it does not apply to them
 
 
 class SegmentVerdict(Model):
@@ -93,7 +92,7 @@ def judge_night(  # noqa: PLR0917
 
     A metric
         - is left out where the policy gives it the floor 0, or where neither side has a value of it (unless it is that of
-          an own scorer);
+          an own scorer, or its scorer does not know the language of some row);
         - is INSUFFICIENT_DATA, and does not count, where either side has fewer than `policy.min_rows` values;
         - is FAIL when its effect beyond chance (the root of effect² - expected²) reaches the FAIL floor, and WARN when
           it reaches the WARN floor, provided that its q-value is below `policy.significance`; else it is PASS. The
@@ -108,7 +107,7 @@ def judge_night(  # noqa: PLR0917
         - is WARN at least where its scorer failed on a larger share of the rows than in the reference, by the same floors
           and significance (failures.py), or where the interval lost it: the reference has values enough, and its share
           of rows with a value would give the interval enough. Never FAIL for this: no retraining mends a scorer.
-        - of an own scorer is WARN where its values cannot be compared: `own` says of each why not, "" where they can.
+        - is WARN where its values cannot be compared: `own` says why not, of each own scorer "" where they can.
 
     The night
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
@@ -119,7 +118,7 @@ def judge_night(  # noqa: PLR0917
     metrics of all segments together as one family of tests. They say where and since when, and do not count.
     """
     own = own or {}
-    every = (*BUILT_IN, *own)
+    every = tuple(dict.fromkeys((*BUILT_IN, *own)))
     reference = reference.without({metric for metric, why in own.items() if why})
     metrics = _judge(profile, reference, policy, every, [ALL_ROWS])[ALL_ROWS]
     if learned:
@@ -139,7 +138,7 @@ def judge_night(  # noqa: PLR0917
     if verdict is not Verdict.INSUFFICIENT_DATA:
         verdict = worst([verdict, *(Verdict.WARN for one in metrics if one.missing)])
     segments = _segments(profile, reference, policy, every)
-    kinds = kinds_of({one.metric: Verdict.PASS if _only_missing(one, policy) else one.verdict for one in metrics})
+    kinds = kinds_of({one.metric: Verdict.PASS if only_missing(one, policy) else one.verdict for one in metrics})
     return NightVerdict(
         verdict=verdict,
         rows=rows,
@@ -148,7 +147,7 @@ def judge_night(  # noqa: PLR0917
         segments=segments,
         trailing=_judge(profile, trailing, policy, every, [ALL_ROWS])[ALL_ROWS] if trailing else [],
         trailing_rows=trailing.rows() if trailing else 0,
-        reasons=_reasons(rows, reference_rows, policy, metrics, segments, kinds),
+        reasons=reasons_of(rows, reference_rows, policy, metrics, segments, kinds),
         kinds=list(
             dict.fromkeys(kinds[one.metric] for one in metrics if one.verdict is verdict and one.metric in kinds)
         ),
@@ -190,8 +189,11 @@ def _judge(
     corrected = iter(q_values([p_value for p_value, judged in zip(p_values, enough, strict=True) if judged]))
     verdicts: dict[str, list[MetricVerdict]] = {segment: [] for segment in segments}
     for (segment, one), p_value, judged in zip(compared, p_values, enough, strict=True):
-        if one.rows or one.reference_rows or one.metric not in BUILT_IN:
-            verdicts[segment].append(_verdict(one, policy, p_value, next(corrected) if judged else None))
+        inapplicable = rows_without(profile, one.metric, Unscored.NOT_APPLICABLE) if segment == ALL_ROWS else 0
+        named = one.metric not in BUILT_IN or (one.metric in OF_SOME_LANGUAGES and inapplicable)
+        if one.rows or one.reference_rows or named:
+            verdict = _verdict(one, policy, p_value, next(corrected) if judged else None)
+            verdicts[segment].append(verdict.model_copy(update={"not_applicable": inapplicable}))
     return {segment: sorted(found, key=_badness, reverse=True) for segment, found in verdicts.items()}
 
 
@@ -231,7 +233,7 @@ def _learned_metrics(
     replayed = _judge(learned, reference, policy, metrics, [ALL_ROWS])[ALL_ROWS]
     since = {one.metric: one.verdict for one in _judge(profile, learned, policy, metrics, [ALL_ROWS])[ALL_ROWS]}
     unchanged = {Verdict.PASS, Verdict.WARN}
-    return frozenset(one.metric for one in replayed if one.verdict in _MOVED and since.get(one.metric) in unchanged)
+    return frozenset(one.metric for one in replayed if one.verdict in MOVED and since.get(one.metric) in unchanged)
 
 
 def _excused(one: MetricVerdict, learned: Collection[Metric]) -> MetricVerdict:
@@ -244,14 +246,9 @@ def _with_missing(one: MetricVerdict, missing: str | None) -> MetricVerdict:
     """Raise a verdict to WARN where values are missing that should be there; what was FAIL stays so."""
     if not missing:
         return one
-    if one.verdict in _MOVED:
+    if one.verdict in MOVED:
         return one.model_copy(update={"missing": missing})
     return one.model_copy(update={"verdict": Verdict.WARN, "missing": missing, "direction": missing})
-
-
-def _only_missing(one: MetricVerdict, policy: Drift) -> bool:
-    """Whether a metric is WARN for its missing values alone: those that are there did not move."""
-    return bool(one.missing) and (one.q_value >= policy.significance or one.excess < one.warn)
 
 
 def _badness(one: MetricVerdict) -> tuple[int, float, str]:
@@ -270,7 +267,7 @@ def _segments(profile: Profile, reference: Profile, policy: Drift, metrics: Sequ
     judged = _judge(profile, reference, policy, metrics, large, quick=True)
     found = []
     for segment, verdicts_here in judged.items():
-        moved = [one for one in verdicts_here if one.verdict in _MOVED]
+        moved = [one for one in verdicts_here if one.verdict in MOVED]
         verdicts = [one.verdict for one in verdicts_here if one.verdict is not Verdict.INSUFFICIENT_DATA]
         found.append(
             SegmentVerdict(
@@ -282,57 +279,3 @@ def _segments(profile: Profile, reference: Profile, policy: Drift, metrics: Sequ
             )
         )
     return sorted(found, key=lambda one: _badness(one.metrics[0]) if one.metrics else (0, 0.0, ""), reverse=True)
-
-
-def _reasons(  # noqa: PLR0917
-    rows: int,
-    reference_rows: int,
-    policy: Drift,
-    metrics: list[MetricVerdict],
-    segments: list[SegmentVerdict],
-    kinds: dict[Metric, DriftKind],
-) -> list[str]:
-    """Return sentences for people: what keeps the night from being judged, what moved, where, and what was left out."""
-    reasons = []
-    for whose, count in (("The night", rows), ("The reference", reference_rows)):
-        if count < policy.min_rows:
-            reasons.append(f"{whose} has {count:,} rows; {policy.min_rows:,} are needed for a verdict.")
-    moved = [one for one in metrics if one.verdict in _MOVED]
-    for one in (one for one in moved if one.missing):
-        reasons.append(f"{_name(one)}: {one.missing}.")
-    for one in moved:
-        if _only_missing(one, policy):
-            continue
-        floor = one.fail if one.verdict is Verdict.FAIL else one.warn
-        known = " The champion was retrained for this change." if one.learned else ""
-        unchanged = ", while the inputs are unchanged" if kinds[one.metric] is DriftKind.CONCEPT else ""
-        reasons.append(
-            f"{kinds[one.metric].capitalize()}: {one.metric.label}, {one.direction}{unchanged}. "
-            f"Effect {number(one.effect)}, of which chance explains {number(one.expected_by_chance)}; {one.verdict} from "
-            f"{number(floor)} beyond chance.{known}"
-        )
-    first = segments[0] if segments else None
-    if first and first.metrics:
-        reasons.append(
-            f"Most in {clean(first.segment)} ({first.rows:,} rows): {first.metrics[0].metric.label}, "
-            f"{first.metrics[0].direction}."
-        )
-    judged = [one for one in metrics if one.verdict is not Verdict.INSUFFICIENT_DATA]
-    if judged and not moved:
-        reasons.append(
-            f"None of {len(judged)} metrics moved by more than chance and the floors allow; {judged[0].metric.label} "
-            f"came nearest, {number(judged[0].excess)} beyond chance."
-        )
-    if reasons and not judged:
-        return reasons
-    reasons += [
-        f"{_name(one)} was not judged: {one.rows:,} rows of the night and {one.reference_rows:,} of the reference "
-        f"have it; {policy.min_rows:,} of each are needed."
-        for one in metrics
-        if one.verdict is Verdict.INSUFFICIENT_DATA
-    ]
-    return reasons
-
-
-def _name(one: MetricVerdict) -> str:
-    return one.metric.label[0].upper() + one.metric.label[1:]
