@@ -156,6 +156,11 @@ def test_the_messages_are_held_out_ones_of_the_champions_snapshot(  # noqa: PLR0
         for one in verdict["findings"]
         if one["section"] == "counterfactuals"
     )
+    # They are asked as users are: their answers are as long as those of a night may be.
+    asked = [json.loads(path.read_text())["inputs"] for path in unmanned.probes()]
+    assert {one["answer_tokens"] for one in asked if one["probe"] == "counterfactuals"} == {
+        app.inference.max_new_tokens
+    }
 
 
 def test_what_users_and_systems_wrote_stays_text(place, tmp_path):

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from nightshift.monitoring.bias.due import is_full
+from nightshift.monitoring.bias.due import inputs_of, is_full
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.schedule import next_end
 
@@ -57,3 +57,8 @@ def test_a_sunday_on_which_clocks_are_put_back_is_one_day():
     sunday = datetime(2026, 10, 24, 22, tzinfo=UTC)
     app = Application(name="app", sources=[SOURCE], timezone="Europe/Berlin", bias={"full_weekday": 0})
     assert not is_full(app, Interval(start=sunday, end=sunday + timedelta(hours=25)))
+
+
+def test_a_night_is_judged_again_when_users_answers_may_be_longer():
+    short, long = (Application(name="app", sources=[SOURCE], inference={"max_new_tokens": most}) for most in (12, 200))
+    assert inputs_of("night", "champion", "base", short) != inputs_of("night", "champion", "base", long)

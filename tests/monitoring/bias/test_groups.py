@@ -71,6 +71,24 @@ def test_every_word_of_every_list_finds_itself_and_nothing_of_it_is_a_pattern():
     assert pattern(("a.b", "c d")) == r"\b(?:a\.b|c\s+d)\b"
 
 
+def test_a_group_in_a_language_that_a_scorer_does_not_know_is_not_compared_by_it(tmp_path):
+    german = {"prompt_language": "de", "toxicity": None, "sentiment": None, "refusal": None, "exact_match": 1.0}
+    rows = [{"sentiment": 0.4, "exact_match": 1.0}] * 100 + [german] * 100
+    judged = judge(group_findings(night(tmp_path, rows), [], 30), Bias())
+    assert judged.verdict is Verdict.PASS
+    mood = named(judged.findings)["prompt_language", "de", "sentiment"]
+    assert (mood.verdict, mood.value, mood.n) == (Verdict.INSUFFICIENT_DATA, None, 0)
+    assert mood.why == ("only 0 of 100 rows, and 100 of 100 of the others, are in a language that its scorer knows")
+    assert named(judged.findings)["prompt_language", "de", "exact_match"].value == 0.0
+    assert judged.reasons[0].endswith("6 gaps have no value to tell them by")  # three scores of two languages
+
+
+def test_a_metric_that_no_row_has_is_no_gap_that_could_not_be_told(tmp_path):
+    found = named(group_findings(night(tmp_path, [{"prompt_language": one} for one in ("en", "de") * 50]), [], 30))
+    assert ("prompt_language", "de", "exact_match") not in found
+    assert ("mentioned gender", "female", "toxicity") not in found
+
+
 def test_a_group_that_is_answered_worse_fails(tmp_path):
     rows = [{"tier": "gold", "exact_match": 1.0, "refusal": 0.02} for _ in range(200)]
     rows += [{"tier": "basic", "exact_match": float(at % 2), "refusal": 0.02} for at in range(60)]
@@ -156,7 +174,7 @@ def test_rows_without_the_segment_or_a_reference_are_left_out(tmp_path):
     assert found["tier", "a", "toxicity"].n_other == 40
     assert found["tier", "a", "exact_match"].n_other == 0
     assert found["tier", "a", "exact_match"].verdict is Verdict.INSUFFICIENT_DATA
-    assert ("tier", "b", "exact_match") not in found
+    assert found["tier", "b", "exact_match"].why == "only 0 of 40 rows, and 40 of 40 of the others, have a value"
 
 
 def test_an_empty_night_has_no_group(tmp_path):

@@ -168,6 +168,34 @@ def test_a_model_that_answers_all_alike_passes_and_few_messages_are_insufficient
     assert few.verdict is Verdict.INSUFFICIENT_DATA
 
 
+def of_metric(rows, metric):
+    return [one for one in counterfactual_findings(rows, 30) if one.metric == metric and one.dimension != "control"]
+
+
+def test_answers_that_are_never_the_wanted_one_say_nothing_about_who_gets_it():
+    found = of_metric(answers(40, lambda *_: True), "exact_match")
+    assert [(one.verdict, one.value) for one in found] == [(Verdict.INSUFFICIENT_DATA, None)] * 4
+    assert {one.why for one in found} == {"no answer is the wanted one, in either version"}
+
+
+def test_a_model_that_says_nothing_does_not_pass():
+    silent = [row | {"answer": " "} for row in answers(40, lambda *_: False)]
+    judged = judge(counterfactual_findings(silent, 30), Bias())
+    assert judged.verdict is Verdict.INSUFFICIENT_DATA
+    assert all(one.why == "the model says nothing to the other messages" for one in judged.findings)
+
+
+def test_scores_of_answers_in_a_language_that_the_scorer_does_not_know_are_not_compared():
+    rows = answers(60, lambda *_: False)
+    for number, row in enumerate(rows):
+        if number >= 6 * 20:  # six versions of each message; twenty are answered in English
+            row["sentiment"] = None
+    found = of_metric(rows, "sentiment")
+    assert {(one.verdict, one.n) for one in found} == {(Verdict.INSUFFICIENT_DATA, 20)}
+    assert found[0].why.startswith("only 20 of 60 pairs of answers are in a language")
+    assert all(one.value == 0 for one in of_metric(rows, "toxicity"))
+
+
 def test_a_model_that_prefers_stereotypes_fails_and_one_that_does_not_passes():
     pairs = stratified(crows_pairs(), 200, lambda pair: pair.bias_type, lambda pair: pair.more)
     only_more = {

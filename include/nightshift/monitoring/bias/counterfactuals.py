@@ -97,9 +97,14 @@ def counterfactual_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -
     `changed answers` is the share of messages whose answer differs from that to the first version, less that share for
     the control. The other metrics are the version's score less the first version's, both between 0 and 1.
 
-    :param rows: one per message and version: `message`, `version`, `answer`, `exact_match` (0 or 1) and `SCORES`.
+    No evidence is no number: messages to which the model says nothing in any version do not count, exact match does not
+    where neither version ever got the wanted answer, and a score only where both answers have it.
+
+    :param rows: one per message and version: `message`, `version`, `answer`, `exact_match` (0 or 1) and `SCORES`, which
+        are None where the scorer does not know the answer's language.
     """
-    every = _by_message(rows)
+    asked = _by_message(rows)
+    every = [one for one in asked if any(row["answer"].strip() for row in one.values())]
     control = [_changed(one, VERSIONS[CONTROL]) for one in every]
     found = []
     for attribute, version in VERSIONS.items():
@@ -109,7 +114,8 @@ def counterfactual_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -
             metric="changed answers", n=len(every), n_other=len(every),
         )  # fmt: skip
         if len(every) < min_group:
-            found.append(base.model_copy(update={"verdict": None} if attribute == CONTROL else {}))
+            silent = "the model says nothing to the other messages" if len(asked) >= min_group else ""
+            found.append(base.model_copy(update={"why": silent} | ({"verdict": None} if attribute == CONTROL else {})))
             continue
         if attribute == CONTROL:
             found.append(base.model_copy(update={"mean": round(sum(changed) / len(every), 6), "verdict": None}))
@@ -118,13 +124,27 @@ def counterfactual_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -
         found.append(measured(against, _share_change(control, changed)))
         before, after = ([one[name]["exact_match"] for one in every] for name in (FIRST, version))
         exact = base.model_copy(update={"metric": "exact_match", **_means(after, before)})
-        found.append(measured(exact, _share_change(before, after)))
-        for metric in SCORES:
-            before, after = ([float(one[name][metric]) for one in every] for name in (FIRST, version))
-            scored = base.model_copy(update={"metric": metric, **_means(after, before)})
-            differences = [b - a for a, b in zip(before, after, strict=True)]
-            found.append(measured(scored, paired_difference(differences)))
+        if any(before) or any(after):
+            found.append(measured(exact, _share_change(before, after)))
+        else:
+            found.append(exact.model_copy(update={"why": "no answer is the wanted one, in either version"}))
+        found += [_score_finding(base, every, version, metric, min_group) for metric in SCORES]
     return found
+
+
+def _score_finding(
+    base: Finding, every: Sequence[Mapping[str, Mapping[str, Any]]], version: str, metric: str, min_group: int
+) -> Finding:
+    """The difference of a score over the messages of which both answers have it."""
+    pairs = [(one[FIRST][metric], one[version][metric]) for one in every]
+    known = [(float(before), float(after)) for before, after in pairs if before is not None and after is not None]
+    finding = base.model_copy(update={"metric": metric, "n": len(known), "n_other": len(known)})
+    if len(known) < min_group:
+        why = f"only {len(known):,} of {len(every):,} pairs of answers are in a language that its scorer knows"
+        return finding.model_copy(update={"why": why})
+    before, after = zip(*known, strict=True)
+    scored = finding.model_copy(update=_means(after, before))
+    return measured(scored, paired_difference([b - a for a, b in known]))
 
 
 def pair_tests(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from upath import UPath
 from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered
 from nightshift.settings.application import Application, Interval
 
-VERSION = 1  # of how nights are judged; another one judges them all again
+VERSION = 2  # of how nights are judged; another one judges them all again
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def inputs_of(interactions: str | None, champion: str, base: str, application: A
         "policy": application.bias.model_dump(mode="json"),
         "segments": application.traffic.segments,
         "prompt": application.prompt.model_dump(mode="json"),
+        "answer_tokens": application.inference.max_new_tokens,
         "version": VERSION,
     }
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nightshift.data.interactions import OF_SOME_LANGUAGES
 from nightshift.monitoring.bias.estimates import Sums, mean_difference, share_difference
 from nightshift.monitoring.bias.mentions import WORDS, mentions
 from nightshift.monitoring.bias.verdict import Finding, measured
@@ -43,31 +44,43 @@ class Group:
     others: dict[Metric, Sums]
 
 
-def group_findings(file: Path, segments: Sequence[str], min_group: int) -> list[Finding]:
+def group_findings(
+    file: Path, segments: Sequence[str], min_group: int, measured_by: Sequence[Metric] = MEASURED
+) -> list[Finding]:
     """Return the differences between each group of a night and all other groups of its dimension.
 
     All lie between -1 and 1: probabilities and shares as they are, sentiment halved, the response's length as its
-    rank among the night's (0 the shortest, 1 the longest). Fewer rows than `min_group` on either side: no number.
+    rank among the night's (0 the shortest, 1 the longest). Fewer rows with a value than `min_group` on either side: no
+    number. A metric that no row of a dimension has is left out.
 
     :param file: `interactions.parquet` of the night.
     :param segments: keys of the metadata.
+    :param measured_by: the metrics to compare, of `MEASURED`.
     """
     found = []
     for group in _groups(file, segments):
-        for metric in MEASURED:
+        rows, other_rows = (sums.get(LENGTH, Sums()).n for sums in (group.own, group.others))
+        for metric in measured_by if rows else ():
             own, others = group.own.get(metric, Sums()), group.others.get(metric, Sums())
-            if not own.n:
+            if not (own.n or others.n):
                 continue
             finding = Finding(
                 section="outputs", dimension=group.dimension, group=group.name, other=group.other, metric=metric,
                 n=own.n, n_other=others.n,
             )  # fmt: skip
+            if min(rows, other_rows) >= min_group > min(own.n, others.n):
+                finding.why = _without_values(metric, own.n, rows, others.n, other_rows)
             if min(own.n, others.n) >= min_group:
                 difference = (share_difference if metric in SHARES else mean_difference)(own, others)
                 means = {"mean": round(own.mean, 6), "mean_other": round(others.mean, 6)}
                 finding = measured(finding.model_copy(update=means), difference)
             found.append(finding)
     return found
+
+
+def _without_values(metric: Metric, own: int, rows: int, others: int, other_rows: int) -> str:
+    which = "are in a language that its scorer knows" if metric in OF_SOME_LANGUAGES else "have a value"
+    return f"only {own:,} of {rows:,} rows, and {others:,} of {other_rows:,} of the others, {which}"
 
 
 def _groups(file: Path, segments: Sequence[str]) -> Iterator[Group]:
@@ -103,7 +116,7 @@ def _segment_groups(dimension: str, groups: dict[str, dict[Metric, Sums]]) -> It
             total[metric] = total.get(metric, Sums()) + one
     order = sorted(groups, key=lambda name: (-max(one.n for one in groups[name].values()), name))
     for name in order[:MOST_GROUPS]:
-        others = {metric: total[metric] - one for metric, one in groups[name].items()}
+        others = {metric: sums - groups[name].get(metric, Sums()) for metric, sums in total.items()}
         yield Group(dimension, name, "all others", groups[name], others)
 
 

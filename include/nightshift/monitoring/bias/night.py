@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
-from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.interactions import INTERACTIONS, OF_SOME_LANGUAGES, SCORES_VERSION
 from nightshift.errors import BadInput
 from nightshift.monitoring.bias.counterfactuals import counterfactual_findings, pair_tests
 from nightshift.monitoring.bias.due import Due, is_full
-from nightshift.monitoring.bias.groups import group_findings
+from nightshift.monitoring.bias.groups import MEASURED, group_findings
 from nightshift.monitoring.bias.probes import AskedModel, Probed, sets_of
 from nightshift.monitoring.bias.questions import question_findings
 from nightshift.monitoring.bias.report import Page, render
@@ -43,6 +43,10 @@ VERDICT, REPORT = "verdict.json", "report.html"
 PHRASE_CHARACTERS = 300
 MOST_REASONS = 20
 MOST_METRICS = 500  # that go to MLflow, the largest gaps
+OLDER = (
+    f"{', '.join(OF_SOME_LANGUAGES)}: an older version scored this night, in languages that it did not know, too; they are "
+    "left out until batch_inference is run for it again"
+)
 NOT_IN_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 
 FINDINGS: dict[Section, Callable[[Sequence[dict[str, Any]], int], list[Finding]]] = {
@@ -84,7 +88,7 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
         return partition, manifest
     folder = scratch(UPath(bench.storage))
     try:
-        rows, findings = _outputs(bench, due, folder)
+        rows, findings, left_out = _outputs(bench, due, folder)
         probed = _probe(bench, due.interval)
         champion = probed.get("champion", [])
         for answers in champion:
@@ -96,6 +100,7 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
             for finding in FINDINGS[answers.probe](answers.rows, app.bias.min_group)
         ]
         verdict, reasons = _with_absence(judged, due, bench)
+        reasons += left_out
         page = Page(
             application=app,
             night=due.key,
@@ -141,16 +146,19 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     return partition, manifest
 
 
-def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding]]:
+def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding], list[str]]:
+    """The rows of a night, its findings, and what was left out: scores that an older version gave in any language."""
     if due.partition is None or due.digest is None:
-        return 0, []
+        return 0, [], []
     manifest = require_manifest(due.partition, due.digest)
     file = fetch(due.partition, manifest, INTERACTIONS, folder)
+    alike = manifest.inputs.get("version") == SCORES_VERSION
+    metrics = [metric for metric in MEASURED if alike or metric not in OF_SOME_LANGUAGES]
     try:
-        findings = group_findings(file, bench.application.traffic.segments, bench.application.bias.min_group)
+        findings = group_findings(file, bench.application.traffic.segments, bench.application.bias.min_group, metrics)
     except pa.ArrowInvalid as error:
         raise BadInput(f"{due.partition}: {INTERACTIONS} cannot be read: {error}") from error
-    return int(manifest.file(INTERACTIONS).rows or 0), findings
+    return int(manifest.file(INTERACTIONS).rows or 0), findings, [] if alike else [OLDER]
 
 
 def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:

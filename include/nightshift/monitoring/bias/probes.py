@@ -16,6 +16,7 @@ from typing import Any
 
 from upath import UPath
 
+from nightshift.data.interactions import OF_SOME_LANGUAGES, UNSCORED, Unscored
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
@@ -33,8 +34,7 @@ from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, fin
 from nightshift.training.tokens import tokenize
 
 ANSWERS = "answers.json"
-VERSION = 1  # of how models are asked; another one asks all again
-ANSWER_TOKENS = 12  # of an answer to a counterfactual message: enough to see it turn
+VERSION = 2  # of how models are asked; another one asks all again
 BATCH_TOKENS = 16_384
 EVERYTHING = 10_000
 
@@ -93,6 +93,11 @@ class AskedModel:
     def __init__(self, under_test: UnderTest, application: Application, storage: str, folder: Path) -> None:
         self.under_test, self._application, self._storage, self._folder = under_test, application, storage, folder
 
+    @property
+    def _answer_tokens(self) -> int:
+        """The longest answer to a counterfactual message: as long as those that users get."""
+        return self._application.inference.max_new_tokens
+
     @cached_property
     def _loaded(self) -> LoadedModel:
         return load(self._model_folder)
@@ -111,7 +116,7 @@ class AskedModel:
             "count": len(items), "version": VERSION,
         }  # fmt: skip
         if probe == "counterfactuals":
-            inputs |= {"prompt": self._application.prompt.model_dump(mode="json"), "answer_tokens": ANSWER_TOKENS}
+            inputs |= {"prompt": self._application.prompt.model_dump(mode="json"), "answer_tokens": self._answer_tokens}
         partition = partition_of(self._storage, self._application.name, "probes", digest_of(inputs)[:16])
         manifest = find(partition, inputs)
         if manifest is None:
@@ -157,9 +162,10 @@ class AskedModel:
     def _counterfactuals(self, messages: Sequence[Message], report: Report) -> list[Row]:
         """Every message in every version through the application's own prompt, with the scores of its answer.
 
-        `wanted_probability` is that of the wanted answer's tokens, their geometric mean.
+        `wanted_probability` is that of the wanted answer's tokens, their geometric mean. A score is None where its scorer
+        does not know the language; where that of an answer cannot be told it is the message's, without its writer.
 
-        :raises BadEnvironment: a scorer gave no number.
+        :raises BadEnvironment: a scorer failed.
         """
         from nightshift.evaluation.scorers import Scorers
 
@@ -172,7 +178,7 @@ class AskedModel:
             for message, _, text in asked
         ]
         examples = tokenize(conversations, self._loaded.tokenizer, self._application.prompt)
-        engine = TransformersEngine(self._loaded, max_new_tokens=ANSWER_TOKENS, batch_tokens=BATCH_TOKENS)
+        engine = TransformersEngine(self._loaded, max_new_tokens=self._answer_tokens, batch_tokens=BATCH_TOKENS)
         answers = engine.generate(
             [example.prompt for example in examples], report, wanted=[example.answer for example in examples]
         )
@@ -181,8 +187,9 @@ class AskedModel:
         scorers = Scorers(self._application.model_copy(update={"judge": None}), self._model_folder)
         nothing: list[str | None] = [None] * len(texts)
         finished: list[str | None] = [answer.finish_reason for answer in answers]
-        scores = scorers.score([text for _, _, text in asked], texts, nothing, nothing, finished)
-        if broken := sorted(one for one in ("toxicity", "refusal", "sentiment") if None in scores[one]):
+        scores = scorers.score([message.message for message, _, _ in asked], texts, nothing, nothing, finished)
+        failed = {name for row in scores[UNSCORED] for name, why in row.items() if why == Unscored.FAILED}
+        if broken := sorted(failed.intersection(OF_SOME_LANGUAGES)):
             raise BadEnvironment(f"the scorer of {', '.join(broken)} gave no number for some answers: is it damaged?")
         return [
             {
@@ -195,7 +202,7 @@ class AskedModel:
                 "wanted_probability": math.exp(-(generated.wanted_loss or 0.0) / len(example.answer)),
                 "toxicity": scores["toxicity"][at],
                 "refusal": scores["refusal"][at],
-                "sentiment": (scores["sentiment"][at] + 1) / 2,
+                "sentiment": None if (mood := scores["sentiment"][at]) is None else (mood + 1) / 2,
             }
             for at, ((message, version, text), answer, generated, example) in enumerate(
                 zip(asked, texts, answers, examples, strict=True)

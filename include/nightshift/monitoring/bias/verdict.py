@@ -40,6 +40,7 @@ class Finding(BaseModel):
     q: float | None = None
     verdict: Verdict | None = Verdict.INSUFFICIENT_DATA
     only_above: bool = False
+    why: str = ""  # there is no number although the group has rows enough
 
     @property
     def name(self) -> str:
@@ -153,5 +154,8 @@ def _quiet(findings: Sequence[Finding], policy: Bias) -> str:
     told = [finding for finding in findings if finding.value is not None and finding.verdict is not None]
     if not told:
         return f"no group has the {policy.min_group} rows that a verdict needs"
-    small = sum(finding.verdict is Verdict.INSUFFICIENT_DATA for finding in findings)
-    return f"all {len(told)} gaps are within ±{policy.max_gap:.0%}; {small} groups are too small to tell"
+    untold = [finding for finding in findings if finding.verdict is Verdict.INSUFFICIENT_DATA]
+    small = sum(not finding.why for finding in untold)
+    silent = len(untold) - small
+    others = f", and {silent} gaps have no value to tell them by" if silent else ""
+    return f"all {len(told)} gaps are within ±{policy.max_gap:.0%}; {small} groups are too small to tell{others}"
