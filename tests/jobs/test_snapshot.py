@@ -119,7 +119,7 @@ def test_a_later_day_that_was_trained_on_is_remembered_when_an_earlier_day_is_ju
 
 def test_rows_without_an_answer_and_repeated_rows_are_not_trained_on(publish_day, snapshot, tmp_path):
     publish_day("2026-11-02", [(QUESTIONS[0], "a", "train"), (QUESTIONS[1], None, "train")])
-    publish_day("2026-11-03", [(QUESTIONS[0], "a", "train"), (QUESTIONS[2], "b", "train")])
+    publish_day("2026-11-03", [(QUESTIONS[0], "a", "train"), (QUESTIONS[2], "b", "train"), (QUESTIONS[3], "c", "held_out")])
     result = snapshot()
     assert prompts(result, "train.parquet", tmp_path) == [QUESTIONS[0], QUESTIONS[2]]
     counts = require_manifest(UPath(result.snapshot)).counts
@@ -151,8 +151,15 @@ def test_too_little_data_is_a_verdict_of_its_own(publish_day, snapshot):
     assert snapshot(until=date(2026, 11, 1)).verdict is Verdict.INSUFFICIENT_DATA
 
 
-def test_a_run_may_ask_for_more_examples_than_the_application(publish_day, snapshot):
+def test_a_training_set_on_which_no_model_can_be_judged_is_not_enough(publish_day, snapshot):
     publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train")])
+    result = snapshot()
+    assert (result.verdict, result.snapshot) == (Verdict.INSUFFICIENT_DATA, None)
+    assert "without held-out examples no model made from it could be judged" in result.reason
+
+
+def test_a_run_may_ask_for_more_examples_than_the_application(publish_day, snapshot):
+    publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train"), (QUESTIONS[0], "c", "held_out")])
     assert snapshot(min_examples=2).verdict is Verdict.PASS
     more = snapshot(min_examples=3)
     assert more.verdict is Verdict.INSUFFICIENT_DATA

@@ -75,10 +75,11 @@ def run(spec: Spec, progress: Progress) -> Result:
         manifest = _make(spec, partition, selection, progress)
     train, held_out = manifest.counts["train"], manifest.counts["held_out"]
     asked = spec.min_examples or training.min_examples
-    enough = train >= asked
+    enough = train >= asked and held_out > 0
     reason = (
         f"{train:,} training and {held_out:,} held-out examples of {len(days)} partitions ({days[0]} to {days[-1]})"
-        f"{'' if enough else f'; at least {asked:,} training examples are asked for'}{left_out}"
+        f"{'' if train >= asked else f'; at least {asked:,} training examples are asked for'}"
+        f"{'' if held_out else '; without held-out examples no model made from it could be judged'}{left_out}"
     )
     return Result(
         verdict=Verdict.PASS if enough else Verdict.INSUFFICIENT_DATA,
