@@ -58,7 +58,7 @@ class Manifest(BaseModel):
 
     kind: Literal[
         "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
-        "reference", "profile", "drift", "bias", "replay", "probes", "scores",
+        "reference", "profile", "drift", "bias", "replay", "probes", "scores", "similarity",
     ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION
     application: str
@@ -153,12 +153,14 @@ def publish(
     facts: Mapping[str, Any] | None = None,
     parents: list[Parent] | None = None,
     logs: Container[str] = (),
+    replacing: bool = True,
 ) -> Manifest:
     """Move every file of the local `folder` into `partition`, then make them visible by the manifest.
 
     A partition that another attempt made from the same inputs in the meantime stays, and its manifest is returned.
     One made from other inputs is replaced whole; its files stay for readers that hold its manifest.
 
+    :param replacing: False: one made from other inputs stays, too, and its manifest is returned.
     :param rows: rows by file name, for files that hold rows.
     :param logs: names of files that differ between attempts and do not count in the digest.
     """
@@ -172,6 +174,7 @@ def publish(
         counts=counts,
         facts=facts,
         parents=parents,
+        replacing=replacing,
     )
 
 
@@ -219,6 +222,7 @@ def publish_uploaded(
     counts: Mapping[str, int] | None = None,
     facts: Mapping[str, Any] | None = None,
     parents: list[Parent] | None = None,
+    replacing: bool = True,
 ) -> Manifest:
     """Make uploaded files visible by the manifest: all of one attempt, whoever uploaded them. As :func:`publish`."""
     manifest = Manifest.model_validate(
@@ -242,7 +246,7 @@ def publish_uploaded(
         announce(partition.parents[depth - 1], "/".join([*partition.parts[-depth:], MANIFEST]), content)
     if not create(partition / MANIFEST, content):
         winner = require_manifest(partition)
-        if winner.inputs_digest == manifest.inputs_digest:
+        if winner.inputs_digest == manifest.inputs_digest or not replacing:
             for attempt in {file.path.split("/", 1)[0] for file in files}:
                 partition.fs.rm((partition / attempt).path, recursive=True)
             return winner
