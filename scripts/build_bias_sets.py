@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from nightshift.data.examples import digest_of_messages, split_of
+from nightshift.data.examples import digest_of_messages, side_of
 from nightshift.monitoring.bias.counterfactuals import COLUMNS, message_rows
 from nightshift.settings.applications import load_application
 
@@ -65,7 +65,7 @@ def _unseen_messages() -> list[tuple[str, str]]:
             for row in csv.DictReader(file):
                 text = " ".join(row["text"].split())
                 messages = [{"role": "user", "content": text}, {"role": "assistant", "content": row["intent"]}]
-                if len(text) <= MOST_CHARACTERS and split_of(digest_of_messages(messages), splits) != "train":
+                if len(text) <= MOST_CHARACTERS and side_of(digest_of_messages(messages), splits) != "train":
                     found.append((text, row["intent"]))
     return sorted(found, key=lambda pair: sha256(pair[0].encode()).hexdigest())[:MESSAGES]
 

@@ -35,5 +35,5 @@ def three_days(tmp_path):
 
 def test_a_training_set_ends_with_the_day_that_a_person_chose_in_the_applications_zone(three_days):
     examples = published_examples(three_days, "app", ZoneInfo("Europe/Berlin"))
-    chosen = select(examples, [], until=date(2026, 11, 3), window_days=2).window
+    chosen = select(examples, until=date(2026, 11, 3), window_days=2).window
     assert [one.day for one in chosen] == [date(2026, 11, 2), date(2026, 11, 3)]

@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from upath import UPath
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, read_examples
 from nightshift.data.ingestion import Ingestion
+from nightshift.data.split_map import SplitMap
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.ingest import Spec, run
 from nightshift.settings.application import Application
@@ -118,6 +121,22 @@ def test_other_rows_replace_the_partition(spec_of, progress, mlflow_store, tmp_p
     assert require_manifest(UPath(second.examples)).digest == second.digest
 
 
+def test_the_sides_of_a_night_go_on_after_the_map_is_made_anew_of_what_is_published(spec_of, progress, mlflow_store):
+    spec = spec_of()
+    first = run(spec, progress)
+    before = SplitMap(spec.storage, "bank").state()
+    keys = np.concatenate([entries.keys for entries in before.entries()])
+    sides = before.sides(keys)
+    shutil.rmtree((UPath(spec.storage) / "bank" / "similarity").path)
+    run(spec_of(interval={"day": "2026-11-03"}), progress)
+    after = SplitMap(spec.storage, "bank").state()
+    assert after.number == 2
+    assert (
+        after.sides(keys) == sides
+    ).mean() > 0.99  # but for rows between two sides, which are traffic in a partition
+    assert require_manifest(UPath(first.examples)).inputs_digest in after.made_by
+
+
 @pytest.mark.parametrize(
     "content", [None, "", "message_id,written_at,text,intent\n"], ids=["missing", "empty", "header"]
 )
@@ -170,9 +189,10 @@ def test_while_mlflow_is_down_the_partition_waits_and_the_retry_only_logs(spec_o
 
 
 KILLED_AT = {
-    "before duplicates are known": "nightshift.data.ingestion.decide_fates",
-    "between two files": "nightshift.storage.partition.sha256_of",
-    "before the manifest": "nightshift.storage.partition.create",
+    "before duplicates are known": ("nightshift.data.ingestion.decide_fates", 1),
+    "before the split map knows": ("nightshift.storage.partition.create", 1),
+    "between two files": ("nightshift.storage.partition.sha256_of", 4),
+    "before the manifest": ("nightshift.storage.partition.create", 2),
 }
 KILL = """
 import os, signal, sys
@@ -186,7 +206,7 @@ calls = []
 original = getattr(sys.modules[module], name)
 def die(*args, **kwargs):
     calls.append(1)
-    if len(calls) == (2 if name == "sha256_of" else 1):
+    if len(calls) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*args, **kwargs)
 setattr(sys.modules[module], name, die)
@@ -202,9 +222,12 @@ def test_killed_at_any_point_nothing_is_half_visible_and_the_retry_gives_the_sam
     spec = spec_of()
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
     killed = subprocess.run(
-        [sys.executable, "-c", KILL, str(tmp_path / "spec.json"), point], env=os.environ.copy(), check=False
+        [sys.executable, "-c", KILL, str(tmp_path / "spec.json"), point[0], str(point[1])],
+        env=os.environ.copy(),
+        check=False,
     )
     assert killed.returncode == -signal.SIGKILL
     assert read_manifest(UPath(spec.storage) / "bank" / "examples" / "2026-11-02") is None
     undisturbed = run(spec_of(storage=(tmp_path / "undisturbed").as_uri()), progress)
     assert run(spec, progress).digest == undisturbed.digest
+    assert SplitMap(spec.storage, "bank").state().number == 1

@@ -109,8 +109,11 @@ class Loop:
             )  # fmt: skip
         return number, told, version
 
-    def released(self, **form):
-        return self.releases.run(**form)[1]
+    def released(self):
+        moved = self.releases.run()[1]
+        if moved["version"] is None:  # so small a model may well fail its gate; a person releases a doubtful one
+            moved = self.releases.run(reason="the test goes on")[1]
+        return moved
 
 
 @pytest.fixture
@@ -130,7 +133,7 @@ def loop(storage, progress, tiny_models, mlflow_server, tmp_path, monkeypatch): 
             }
         ],
         ingest={"splits": {"train": 0.5, "traffic": 0.35, "held_out": 0.15}},
-        training={"epochs": 1, "rows_per_step": 16, "rows_per_batch": 16, "learning_rate": 0.003},
+        training={"epochs": 2, "rows_per_step": 8, "rows_per_batch": 8, "learning_rate": 0.006},
         evaluation={"max_examples": 120, "max_new_tokens": 6},
         inference={"max_new_tokens": 6},
         gate={"min_gain_over_base": 0, "max_loss_to_champion": 1, "metric": "chrf"},
@@ -161,8 +164,6 @@ def test_a_drift_orders_one_retraining_whose_model_is_released_and_answers_the_n
     assert Ledger(loop.storage, "loop").outcome(1).result == "registered"
 
     moved = loop.released()
-    if moved["version"] is None:  # so small a model may well fail its gate; a person releases a doubtful one
-        moved = loop.released(reason="the test goes on")
     assert moved["version"] == "2"
     assert with_alias("loop", CHAMPION).version == "2"
     again = loop.run(replay, model_digest=moved["model_digest"])

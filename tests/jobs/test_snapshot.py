@@ -1,5 +1,6 @@
 """The snapshot job: what a training set is made from, and that nothing is judged on what was trained on."""
 
+import random
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from nightshift.data.leakage import asked, shingles, similarity
+from nightshift.data.similarity import question_of, shingles
 from nightshift.data.snapshot import published_snapshots
 from nightshift.errors import BadInput
 from nightshift.jobs.snapshot import Spec, run
@@ -94,7 +95,8 @@ def test_nothing_is_judged_on_a_row_that_any_day_trained_on(publish_day, snapsho
     trained = rows_of(result, "train.parquet", tmp_path)
     for row in rows_of(result, "held_out.parquet", tmp_path):
         for seen in trained:
-            assert similarity(shingles(asked(row["messages"])), shingles(asked(seen["messages"]))) < 0.8
+            one, other = shingles(question_of(row["messages"])), shingles(question_of(seen["messages"]))
+            assert len(one & other) / len(one | other) < 0.8
     counts = require_manifest(UPath(result.snapshot)).counts
     assert counts["seen_in_training"] == 4
     assert counts["rows"] == sum(value for name, value in counts.items() if name != "rows")
@@ -117,9 +119,27 @@ def test_a_later_day_that_was_trained_on_is_remembered_when_an_earlier_day_is_ju
     assert prompts(snapshot(until=date(2026, 11, 2)), "held_out.parquet", tmp_path) == [QUESTIONS[1]]
 
 
+def test_a_row_from_before_its_instruction_was_known_as_one_is_not_judged_on_when_its_question_was_trained_on(
+    publish_day, snapshot, tmp_path
+):
+    declined, _, rate, *_ = QUESTIONS
+    instruction = "You are a clerk. Say in three words what this message is about: "
+    publish_day(
+        "2026-11-02", [("one", "a", "train"), *((instruction + text, "a", "held_out") for text in (declined, rate))]
+    )
+    assert snapshot(min_examples=1).held_out_examples == 2
+    # Only on the next day so many messages come under it that it counts as shared text.
+    chance = random.Random(3)
+    texts = [" ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(9)) for _ in range(15)]
+    publish_day("2026-11-03", [(declined, "a", "train"), *((instruction + text, "a", "train") for text in texts)])
+    assert prompts(snapshot(), "held_out.parquet", tmp_path) == [instruction + rate]
+
+
 def test_rows_without_an_answer_and_repeated_rows_are_not_trained_on(publish_day, snapshot, tmp_path):
     publish_day("2026-11-02", [(QUESTIONS[0], "a", "train"), (QUESTIONS[1], None, "train")])
-    publish_day("2026-11-03", [(QUESTIONS[0], "a", "train"), (QUESTIONS[2], "b", "train"), (QUESTIONS[3], "c", "held_out")])
+    publish_day(
+        "2026-11-03", [(QUESTIONS[0], "a", "train"), (QUESTIONS[2], "b", "train"), (QUESTIONS[3], "c", "held_out")]
+    )
     result = snapshot()
     assert prompts(result, "train.parquet", tmp_path) == [QUESTIONS[0], QUESTIONS[2]]
     counts = require_manifest(UPath(result.snapshot)).counts
@@ -188,13 +208,16 @@ def test_the_same_days_are_the_same_snapshot_wherever_they_lie(publish_day, snap
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)
 def test_it_works_in_an_object_store(publish_day, snapshot, storage, tmp_path):
     assert snapshot().verdict is Verdict.INSUFFICIENT_DATA
-    publish_day("2026-11-02", [("one", "a", "train"), ("two", "b", "train"), (QUESTIONS[0], "c", "held_out")])
+    publish_day(
+        "2026-11-02",
+        [("one", "a", "train"), ("two", "b", "train"), *((text, "c", "held_out") for text in QUESTIONS[:2])],
+    )
     publish_day("2026-11-03", [("three", "a", "train"), (QUESTIONS[0], "b", "train")])
     first = snapshot(until=date(2026, 11, 2))
     assert first.snapshot.startswith("s3://")
     assert prompts(first, "train.parquet", tmp_path) == ["one", "two"]
     second = snapshot()
-    assert (second.train_examples, second.held_out_examples) == (4, 0)
+    assert (second.train_examples, second.held_out_examples) == (4, 1)
     assert snapshot() == second
 
 

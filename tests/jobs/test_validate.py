@@ -49,14 +49,14 @@ def judge(storage, wordless_model, progress, mlflow_store, tmp_path):
 def test_good_data_passes_and_may_be_trained_on(judge, mlflow_store):
     spec, result = judge()
     assert result.verdict is Verdict.PASS
-    assert result.reasons == ["all 4 expectations hold on 60 examples"]
+    assert result.reasons == ["all 7 expectations hold on 60 examples"]
     assert result.measures["rows"] == 60
     assert result.measures["answered_share"] == 1
     assert result.measures["distinct_answers"] == 5
-    assert len(result.measures) == 10
+    assert len(result.measures) == 13
     partition = UPath(spec.examples)
     assert why_not(partition, require_manifest(partition)) is None
-    assert "all 4 expectations hold" in UPath(result.data_docs).read_text()
+    assert "all 7 expectations hold" in UPath(result.data_docs).read_text()
 
     run_id = result.run_url.rpartition("/")[2]
     logged = mlflow_store.get_run(run_id)

@@ -1,13 +1,21 @@
 """Whether a release helped: measured on rows that nobody trained on, known and new answers apart."""
 
+from hashlib import sha256
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from nightshift.data.dedup import KEPT
+from nightshift.data.questions import Questions
+from nightshift.data.similarity import connect
+from nightshift.data.split_map import HELD_OUT, TRAIN, SplitMap
 from nightshift.ledger.records import Decision, Order
-from nightshift.monitoring.replay import helped, replayed
+from nightshift.monitoring.replay import helped, replayed, seen_in_training
 from nightshift.monitoring.replay_report import render
 from nightshift.monitoring.verdicts import NightVerdict
 from nightshift.settings.application import Application, Gate
+from nightshift.settings.intake import Splits
 from nightshift.verdict import Verdict
 
 POLICY = Gate(min_examples=20, max_loss_to_champion=0.05)
@@ -101,3 +109,22 @@ def test_hostile_reasons_show_as_text_on_the_page(application):
 @pytest.fixture
 def application():
     return Application(name="app", sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text"}}], gate=POLICY)
+
+
+def test_rows_that_repeat_or_resemble_a_question_of_the_training_side_do_not_count(tmp_path):
+    asked = [
+        "why was my card payment declined at the supermarket yesterday evening?",
+        "how do i change the address that my account is registered to?",
+    ]
+    storage = (tmp_path / "storage").as_uri()
+    questions = Questions(tmp_path / "questions.parquet", Splits())
+    for text, side in zip(asked, (TRAIN, HELD_OUT), strict=True):
+        questions.add([sha256(text.encode()).hexdigest()], [text], [""], side)
+    questions.close()
+    with connect(tmp_path) as database:
+        kept = np.full(2, KEPT, dtype=np.uint8)
+        questions.settle(SplitMap(storage, "app"), ["x"], kept, 2.0, work=tmp_path, database=database, already=True)
+    prompts = [asked[0].capitalize(), asked[0].replace("?", "!!"), asked[1], "where is the nearest branch of the bank?"]
+    rows = pa.table({"digest": ["a", "b", "c", "d"], "prompt": prompts})
+    assert seen_in_training(rows, storage, "app") == {"a", "b"}
+    assert seen_in_training(rows, storage, "another") == frozenset()

@@ -17,7 +17,7 @@ from nightshift.settings.intake import Splits
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, fetch
 
-Split = Literal["train", "traffic", "held_out"]
+Split = Literal["train", "traffic", "held_out", "development"]
 
 EXAMPLES = "examples.parquet"
 QUARANTINE = "quarantine.parquet"
@@ -45,8 +45,8 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("pii", pa.map_(pa.string(), pa.int32()), nullable=False),  # redacted items by kind
         pa.field(
             "group", pa.string(), nullable=False
-        ),  # smallest digest among its near-duplicates and itself; traffic: its own
-        pa.field("split", pa.string(), nullable=False),  # train, traffic or held_out; of traffic: all traffic
+        ),  # beginning of the digest of the first row that it repeats or resembles; traffic: its own digest
+        pa.field("split", pa.string(), nullable=False),  # a Split; between two sides: traffic; of traffic: all traffic
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(
@@ -66,13 +66,14 @@ def digest_of_messages(messages: list[dict[str, str]]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def split_of(group: str, splits: Splits) -> Split:
-    """Return the split of all rows of a near-duplicate group: a pure function of its digest and the shares."""
-    # The group is the smallest of several digests, so it is not uniform itself; its hash is.
-    point = int.from_bytes(hashlib.sha256(f"split:{group}".encode()).digest()[:7], "big") / 2**56
+def side_of(digest: str, splits: Splits) -> Split:
+    """Return the side that a digest draws: a pure function of it and the shares."""
+    point = int.from_bytes(hashlib.sha256(f"split:{digest}".encode()).digest()[:7], "big") / 2**56
     if point < splits.held_out:
         return "held_out"
-    return "train" if point < splits.held_out + splits.train else "traffic"
+    if point < splits.held_out + splits.train:
+        return "train"
+    return "development" if point >= 1 - splits.development else "traffic"
 
 
 def read_examples(partition: UPath, manifest: Manifest, split: Split | None = None) -> pa.Table:

@@ -1,7 +1,7 @@
 """From raw files to the files of an examples or traffic partition, in two passes over data on disk.
 
-The first pass cleans each row and stages it; then duplicates are found among all of them; the second pass copies
-what is kept. Memory holds one batch at a time.
+The first pass cleans each row and stages it; then duplicates and sides are decided over all of them; the second pass
+copies what is kept. Memory holds one batch at a time.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.data.dedup import SimilarityIndex, connect, decide_fates, decide_traffic_fates
+from nightshift.data.dedup import DUPLICATE, DUPLICATE_ID, KEPT, NEAR_DUPLICATE, decide_fates, decide_traffic_fates
 from nightshift.data.examples import (
     EXAMPLE_SCHEMA,
     EXAMPLES,
     QUARANTINE,
     QUARANTINE_SCHEMA,
     RowWriter,
-    Split,
-    split_of,
 )
 from nightshift.data.file_kinds import seems
 from nightshift.data.measures import TextMeasures
 from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable
+from nightshift.data.questions import Questions
+from nightshift.data.sides import Codes, Decided
+from nightshift.data.similarity import connect, question_of
 from nightshift.data.sources import RawFile
+from nightshift.data.split_map import BETWEEN, NAMES, SplitMap
 from nightshift.errors import JobError
 from nightshift.settings.application import Interval
-from nightshift.settings.intake import Ingest, Splits
+from nightshift.settings.intake import Ingest
 
 Part = Literal["examples", "traffic"]
 
@@ -64,6 +65,8 @@ class Ingested:
     languages: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     unusable: list[str] = field(default_factory=list)  # a sentence about each file of which no row could be used
+    between_sides: int = 0  # kept, but neither trained on nor judged by: they resemble rows of two sides
+    largest_group: int = 0  # rows that resemble each other and so are on one side
 
     @property
     def quarantined(self) -> int:
@@ -93,6 +96,8 @@ class Ingestion:
     :param part: `examples` leaves out equal and nearly equal rows and splits the others; `traffic` keeps them all, since
         what users ask repeats itself, and has one split.
     :param id_key: with which ids that hold personal data are hashed.
+    :param split_map: of the application; without one, the sides are those of a first interval.
+    :param made_by: digest of the inputs, by which the same ingest finds what it decided before.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Ingestion:
         part: Part = "examples",
         *,
         id_key: bytes = b"",
+        split_map: SplitMap | None = None,
+        made_by: str = "",
     ) -> None:
         self.ingested = Ingested()
         self._ingest = ingest
@@ -116,6 +123,9 @@ class Ingestion:
         self._rows = 0
         self._id_key = id_key
         self._index = SimilarityIndex(work) if part == "examples" else None
+        self._questions = Questions(work / "questions.parquet", ingest.splits) if part == "examples" else None
+        self._split_map = split_map or SplitMap(work.as_uri(), "alone")
+        self._made_by = made_by
         self._staged = pq.ParquetWriter(self._staged_file, STAGED_SCHEMA, compression="lz4")
 
     def run(self, files: Iterable[RawFile], target: Path, report: Callable[[int], None]) -> Ingested:
@@ -146,13 +156,19 @@ class Ingestion:
                     self.ingested.unusable.append(_unusable(file, self.ingested.reasons - reasons))
             self._flush()
             self._staged.close()
+            decided = None
             with connect(self._work) as database:
-                if self._index:
-                    self._index.close()
-                    decide_fates(self._staged_file, self._index, self._ingest.near_duplicates, database)
+                if self._questions and self._rows:
+                    fates = decide_fates(self._staged_file, database)
+                    self._questions.close()
+                    decided = self._questions.settle(
+                        self._split_map, [self._made_by], fates, self._ingest.near_duplicates, work=self._work,
+                        database=database, interval=self._interval,
+                    )  # fmt: skip
+                    self.ingested.largest_group = decided.largest_group
                 else:
-                    decide_traffic_fates(self._staged_file, database)
-                self._copy(database, target / EXAMPLES, quarantine)
+                    fates = decide_traffic_fates(self._staged_file, database)
+            self._copy(fates, decided, target / EXAMPLES, quarantine)
         report(self.ingested.rows_in)
         return self.ingested
 
@@ -204,59 +220,46 @@ class Ingestion:
         ]
         self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
         self._rows += len(rows)
-        if self._index:
-            self._index.add([_said_by(row, "user") for row in rows], [_same_wherever_near(row) for row in rows])
+        self._id_key = id_key
+        if self._questions:
+            asked = [question_of(row.messages) for row in rows]
+            self._questions.add([row.digest for row in rows], asked, [row.answer or "" for row in rows])
         self._batch, self._batch_characters = [], 0
 
-    def _copy(self, database: duckdb.DuckDBPyConnection, target: Path, quarantine: RowWriter) -> None:
+    def _copy(self, fates: Codes, decided: Decided | None, target: Path, quarantine: RowWriter) -> None:
         with (
             pq.ParquetFile(self._staged_file, pre_buffer=False) as staged,
             pq.ParquetWriter(target, EXAMPLE_SCHEMA, compression="zstd") as writer,
         ):
             for number in range(staged.num_row_groups):
                 rows = staged.read_row_group(number)
-                low, high = rows["row"][0].as_py(), rows["row"][-1].as_py()
-                fates = database.execute(
-                    'SELECT fate, "group" FROM fates WHERE row BETWEEN ? AND ? ORDER BY row', [low, high]
-                ).fetchall()
-                happened = Counter(fate for fate, _ in fates)
-                self.ingested.kept += happened["kept"]
-                self.ingested.duplicates += happened["duplicate"]
-                self.ingested.near_duplicates += happened["near_duplicate"]
-                for row in rows.filter(pa.array([fate == "duplicate_id" for fate, _ in fates])).to_pylist():
+                places = slice(rows["row"][0].as_py(), rows["row"][-1].as_py() + 1)
+                fate = fates[places]
+                self.ingested.kept += int((fate == KEPT).sum())
+                self.ingested.duplicates += int((fate == DUPLICATE).sum())
+                self.ingested.near_duplicates += int((fate == NEAR_DUPLICATE).sum())
+                for row in rows.filter(pa.array(fate == DUPLICATE_ID)).to_pylist():
                     detail = f"an earlier row has the id {self._redacted(row['id'])[:60]!r} and says something else"
                     said = row["messages"] if row["response"] is None else [*row["messages"], row["response"]]
                     raw = beginning(json.dumps(said, ensure_ascii=False))
                     aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
                     self._set_aside(quarantine, row["source"], aside)
-                kept = rows.filter(pa.array([fate == "kept" for fate, _ in fates]))
-                if kept.num_rows:
-                    groups = [group for fate, group in fates if fate == "kept"]
-                    writer.write_table(self._with_splits(kept, groups, self._ingest.splits))
+                kept = rows.filter(pa.array(fate == KEPT))
+                if not kept.num_rows:
+                    continue
+                if decided:
+                    groups = [f"{group:016x}" for group in decided.groups[places][fate == KEPT].tolist()]
+                    writer.write_table(self._with_splits(kept, groups, decided.sides[places][fate == KEPT].tolist()))
+                else:
+                    sides = [NAMES.index("traffic")] * kept.num_rows
+                    writer.write_table(self._with_splits(kept, kept["digest"].to_pylist(), sides))
 
-    def _with_splits(self, kept: pa.Table, groups: list[str], splits: Splits) -> pa.Table:
-        chosen: list[Split] = [split_of(group, splits) if self._index else "traffic" for group in groups]
-        self.ingested.splits.update(chosen)
+    def _with_splits(self, kept: pa.Table, groups: list[str], sides: list[int]) -> pa.Table:
+        splits = ["traffic" if side == BETWEEN else NAMES[side] for side in sides]
+        self.ingested.between_sides += sides.count(BETWEEN)
+        self.ingested.splits.update(splits)
         self.ingested.languages.update(kept["language"].to_pylist())
         for items in kept["pii"].to_pylist():
             self.ingested.pii.update(dict(items))
-        kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(chosen))
+        kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(splits))
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
-
-
-def _unusable(file: RawFile, reasons: Counter[str]) -> str:
-    kind = seems(file.path)
-    rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
-    sentence = f"{file.name}: none of {reasons.total():,} rows could be used ({rows})"
-    return f"{sentence}; it seems to be {kind}" if kind else sentence
-
-
-def _said_by(row: Conversation, role: str) -> str:
-    return "\n".join(message["content"] for message in row.messages if message["role"] == role)
-
-
-def _same_wherever_near(row: Conversation) -> str:
-    """What near-duplicates have in common to the letter: the answers, and the system message that they were given under."""
-    system = _said_by(row, "system")
-    # No cleaned text holds a zero byte.
-    return _said_by(row, "assistant") if not system else f"{system}\0{_said_by(row, 'assistant')}"

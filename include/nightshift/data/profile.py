@@ -43,4 +43,10 @@ def profile(examples: Path, manifest: Manifest) -> dict[str, float]:
     if rows_in:
         measured["quarantined_share"] = counts["quarantined"] / rows_in
         measured["duplicate_share"] = (counts["duplicates"] + counts["near_duplicates"]) / rows_in
+    if counts["kept"]:
+        if splits := manifest.facts.get("splits"):
+            measured["held_out_share"] = splits.get("held_out", 0) / counts["kept"]
+        for name in ("largest_group", "between_sides"):
+            if name in manifest.facts:
+                measured[f"{name}_share"] = manifest.facts[name] / counts["kept"]
     return {name: float(measured[name]) for name in MEASURES if measured.get(name) is not None}

@@ -17,8 +17,8 @@ from nightshift.storage.partition import Manifest, Parent, partition_of, read_ma
 
 TRAIN = "train.parquet"
 HELD_OUT = "held_out.parquet"
-# What `leakage` leaves out of the held-out rows; another rule makes other snapshots.
-RULE = "character 5-grams, Jaccard >= 0.8, version 1"
+# What is left out of the held-out rows; another rule makes other snapshots.
+RULE = "held out in the split map, version 2"
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,16 @@ class Selection:
     """What a snapshot is made from."""
 
     window: list[Published]  # training and held-out rows come from these
-    trained: list[Published]  # whatever resembles a training row of these is not held out
-    snapshots: list[Published]  # and earlier training sets with rows that are in none of `trained`
     left_out: dict[str, str]  # interval key -> why it is not used
 
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """What determines the content of the snapshot: no place and no time, so that the same data is the same set."""
+    def inputs(self, segments: int) -> dict[str, Any]:
+        """What determines the content of the snapshot: no place and no time, so that the same data is the same set.
+
+        :param segments: of the split map, which tells what is held out.
+        """
         return {
             "window": [[published.key, published.manifest.digest] for published in self.window],
-            "trained": [[published.key, published.manifest.digest] for published in self.trained],
-            "snapshots": [published.manifest.digest for published in self.snapshots],
+            "split_map": segments,
             "exclusion": RULE,
         }
 
@@ -82,27 +81,14 @@ def published_snapshots(storage: str, application: str) -> list[Published]:
     return sorted((Published(*pair) for pair in found), key=lambda published: published.key)
 
 
-def select(
-    examples: Sequence[Published], snapshots: Sequence[Published], until: date | None, window_days: int
-) -> Selection:
-    """Choose by day: accepted partitions of the `window_days` days up to `until` (default: the newest accepted).
-
-    A snapshot that was made from other content than what lies in `examples` up to `until` (a day written again since,
-    or a later one) holds rows that only it still knows; they were trained on all the same.
-    """
+def select(examples: Sequence[Published], until: date | None, window_days: int) -> Selection:
+    """Choose by day: accepted partitions of the `window_days` days up to `until` (default: the newest accepted)."""
     past = [published for published in examples if until is None or published.day <= until]
     accepted = [published for published in past if published.refused is None]
     last = until or max((published.day for published in accepted), default=date.min)
     first = date.fromordinal(max(date.min.toordinal(), last.toordinal() - window_days + 1))
-    known = {(published.key, published.manifest.digest) for published in past}
     return Selection(
         window=[published for published in accepted if published.day >= first],
-        trained=past,
-        snapshots=[
-            snapshot
-            for snapshot in snapshots
-            if any((UPath(parent.uri).name, parent.digest) not in known for parent in snapshot.manifest.parents)
-        ],
         left_out={
             published.key: published.refused for published in past if published.refused and published.day >= first
         },

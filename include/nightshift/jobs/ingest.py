@@ -71,7 +71,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
     from nightshift.storage.files import scratch, sha256_of
-    from nightshift.storage.partition import find, partition_of, publish
+    from nightshift.storage.partition import digest_of, find, partition_of, publish
     from nightshift.training.base_model import resolve_tokenizer
 
     application, interval = spec.application, spec.interval
@@ -104,13 +104,25 @@ def run(spec: Spec, progress: Progress) -> Result:
         manifest = find(partition, inputs)
         if manifest is None:
             from nightshift.data.ingestion import Ingestion
+            from nightshift.data.published_sides import catch_up, is_new
+            from nightshift.data.split_map import SplitMap
 
+            split_map = SplitMap(spec.storage, application.name)
+            if spec.part == "examples" and is_new(split_map):
+                catch_up(split_map, spec.storage, application.name)
             target = work / "partition"
             target.mkdir()
-            measures = TextMeasures(tokenizer)
-            # Without a key, the name at least keeps the ids of two applications from being joined.
-            key = id_key or application.name.encode()
-            ingestion = Ingestion(application.ingest, interval, measures, work, spec.part, id_key=key)
+            ingestion = Ingestion(
+                application.ingest,
+                interval,
+                TextMeasures(tokenizer),
+                work,
+                spec.part,
+                # Without a key, the name at least keeps the ids of two applications from being joined.
+                id_key=id_key or application.name.encode(),
+                split_map=split_map,
+                made_by=digest_of(inputs),
+            )
             ingested = ingestion.run(files, target, progress.report)
             if ingested.rows_in == 0:
                 names = ", ".join(file.label for file in files)
@@ -132,6 +144,8 @@ def run(spec: Spec, progress: Progress) -> Result:
                     "splits": _sorted(ingested.splits),
                     "late": ingested.late,
                     "unusable": {"files": len(ingested.unusable), "first": ingested.unusable[:UNUSABLE_FILES]},
+                    "between_sides": ingested.between_sides,
+                    "largest_group": ingested.largest_group,
                 },
             )
     finally:
@@ -200,7 +214,8 @@ def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
     nested = {
         f"{name}/{key}": n for name in ("quarantine", "pii", "languages", "splits") for key, n in facts[name].items()
     }
-    run.metrics({**manifest.counts, **nested, "bytes": facts["bytes"], "late": facts["late"]})
+    measured = {name: facts[name] for name in ("bytes", "late", "between_sides", "largest_group")}
+    run.metrics({**manifest.counts, **nested, **measured})
     run.finish()
 
 
@@ -219,6 +234,8 @@ def _sentence(manifest: Manifest) -> str:
         for name in ("duplicates", "near_duplicates", "quarantined")
         if counts[name]
     ]
+    if between := manifest.facts["between_sides"]:
+        parts.append(f"{between:,} resemble rows of two sides and are on none")
     unusable = manifest.facts["unusable"]
     more = unusable["files"] - len(unusable["first"])
     files = [*unusable["first"], *([f"{more:,} more files without a row that could be used"] if more else [])]

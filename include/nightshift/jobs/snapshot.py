@@ -16,6 +16,7 @@ from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.data.snapshot import Selection
+    from nightshift.data.split_map import State
     from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
@@ -49,18 +50,16 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadInput: a partition is damaged.
     """
-    from nightshift.data.snapshot import published_examples, published_snapshots, select
+    from nightshift.data.published_sides import catch_up
+    from nightshift.data.snapshot import published_examples, select
+    from nightshift.data.split_map import SplitMap
     from nightshift.storage.partition import digest_of, find, partition_of
 
     name, training = spec.application.name, spec.application.training
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
         return known
-    selection = select(
-        published_examples(spec.storage, name, spec.application.zone),
-        published_snapshots(spec.storage, name),
-        spec.until,
-        spec.window_days or training.window_days,
-    )
+    examples = published_examples(spec.storage, name, spec.application.zone)
+    selection = select(examples, spec.until, spec.window_days or training.window_days)
     for key, reason in selection.left_out.items():
         log.warning("%s is left out: %s", key, reason)
     days = [published.key for published in selection.window]
@@ -69,10 +68,12 @@ def run(spec: Spec, progress: Progress) -> Result:
         reason = f"no accepted examples{f' up to {spec.until}' if spec.until else ''}{left_out}"
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
 
-    partition = partition_of(spec.storage, name, "snapshots", digest_of(selection.inputs)[:16])
-    manifest = find(partition, selection.inputs)
+    state = catch_up(SplitMap(spec.storage, name), spec.storage, name, examples)
+    inputs = selection.inputs(state.number)
+    partition = partition_of(spec.storage, name, "snapshots", digest_of(inputs)[:16])
+    manifest = find(partition, inputs)
     if manifest is None:
-        manifest = _make(spec, partition, selection, progress)
+        manifest = _make(spec, partition, selection, state, progress)
     train, held_out = manifest.counts["train"], manifest.counts["held_out"]
     asked = spec.min_examples or training.min_examples
     enough = train >= asked and held_out > 0
@@ -118,7 +119,7 @@ def _snapshot_of(model: str) -> Result | None:
     )
 
 
-def _make(spec: Spec, partition: UPath, selection: Selection, progress: Progress) -> Manifest:
+def _make(spec: Spec, partition: UPath, selection: Selection, state: State, progress: Progress) -> Manifest:
     from nightshift.data.snapshot import HELD_OUT, TRAIN
     from nightshift.data.training_set import write_training_set
     from nightshift.storage.files import scratch
@@ -126,13 +127,15 @@ def _make(spec: Spec, partition: UPath, selection: Selection, progress: Progress
 
     folder = scratch(UPath(spec.storage))
     try:
-        counts = write_training_set(selection, folder, lambda done, of: progress.report(done, of, unit="partitions"))
+        counts = write_training_set(
+            selection, state, folder, lambda done, of: progress.report(done, of, unit="partitions")
+        )
         return publish(
             partition,
             folder,
             kind="snapshot",
             application=spec.application.name,
-            inputs=selection.inputs,
+            inputs=selection.inputs(state.number),
             rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"]},
             counts=counts,
             facts={"days": [published.key for published in selection.window], "left_out": selection.left_out},

@@ -15,20 +15,23 @@ from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.data.leakage import HeldOut, asked_of
-from nightshift.data.snapshot import TRAIN, published_snapshots
+from nightshift.data.sides import resembling_trained
+from nightshift.data.similarity import plain
+from nightshift.data.snapshot import TRAIN
+from nightshift.data.split_map import SplitMap
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import NAMES
 from nightshift.evaluation.likeness import normalised
 from nightshift.evaluation.scores import Answers, compare
 from nightshift.settings.application import Gate
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, fetch, read_manifest, require_manifest
+from nightshift.storage.partition import Manifest, fetch, require_manifest
 from nightshift.verdict import Verdict
 
 # Roles of a Comparison: the earlier champion's answers that night, and the new one's.
 BEFORE, AFTER = "champion", "candidate"
 COLUMNS = ["row", "digest", "prompt", "response", "reference"]
+ROWS_AT_ONCE = 5_000
 
 
 class Replayed(BaseModel):
@@ -126,17 +129,19 @@ def trained_answers(model: UPath, digest: str) -> frozenset[str]:
 
 
 def seen_in_training(rows: pa.Table, storage: str, application: str) -> frozenset[str]:
-    """Return the digests of the rows that equal or resemble a row of any training set."""
-    held_out = HeldOut(
-        {
-            digest: " ".join(prompt.casefold().split())
-            for digest, prompt in zip(rows["digest"].to_pylist(), rows["prompt"].to_pylist(), strict=True)
-        }
-    )
-    for snapshot in published_snapshots(storage, application):
-        if read_manifest(snapshot.partition):
-            held_out.take_away(asked_of(_training_rows(snapshot.partition, snapshot.manifest, "digest", "messages")))
-    return frozenset(held_out.seen)
+    """Return the digests of the rows that repeat or resemble a question of the training side.
+
+    :raises BadInput: the split map is damaged.
+    """
+    folder = scratch(UPath(storage))
+    prompts = rows.select(["prompt"]).to_batches(max_chunksize=ROWS_AT_ONCE)
+    try:
+        questions = ([plain(prompt) for prompt in batch["prompt"].to_pylist()] for batch in prompts)
+        seen = resembling_trained(SplitMap(storage, application).state(), questions, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    digests = rows["digest"].to_pylist()
+    return frozenset(digests[row] for row in seen)
 
 
 def _training_rows(snapshot: UPath, manifest: Manifest, *columns: str) -> pa.Table:

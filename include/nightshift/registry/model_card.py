@@ -42,7 +42,7 @@ def model_card(
         "row resembles.",
         "## Data",
         f"{counts.get('train', 0):,} examples of {len(days)} partitions ({span}); {counts.get('held_out', 0):,} held out, "
-        f"after {counts.get('seen_in_training', 0):,} were taken away because a training row is nearly the same. "
+        f"after {counts.get('seen_in_training', 0):,} were taken away because the split map has them on another side. "
         "Personal data of the kinds "
         f"{', '.join(application.ingest.redact) or '(none)'} was replaced by placeholders before training.",
         "## Training",

@@ -146,17 +146,21 @@ class Traffic(Model):
 
 
 class Splits(Model):
-    """Shares of the rows that are trained on, replayed as traffic, and kept to judge with."""
+    """Shares of the questions that are trained on, replayed as traffic, kept to judge with, and to search with.
+
+    On `development` rows, prompts and settings may be tried out: no gate ever judges by them.
+    """
 
     train: Share = 0.8
     traffic: Share = 0.0
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    development: Share = 0.0
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
-        total = self.train + self.traffic + self.held_out
+        total = self.train + self.traffic + self.held_out + self.development
         if abs(total - 1) > 1e-9:
-            raise ValueError(f"train + traffic + held_out must be 1, not {total:g}")
+            raise ValueError(f"train + traffic + held_out + development must be 1, not {total:g}")
         return self
 
 
@@ -171,7 +175,7 @@ class Ingest(Model):
         ["email", "phone", "card", "iban", "ip", "ssn", "secret"],
         description="kinds of personal data replaced by a placeholder",
     )
-    splits: Splits = Field(Splits(), description="shares of train, traffic and held-out rows")
+    splits: Splits = Field(Splits(), description="shares of train, traffic, held-out and development questions")
 
 
 class Measure(Model):
@@ -180,6 +184,7 @@ class Measure(Model):
     measure: Literal[
         "rows", "quarantined_share", "duplicate_share", "pii_share", "answered_share", "main_language_share",
         "distinct_answers", "prompt_characters_median", "prompt_tokens_p99", "answer_tokens_p99",
+        "held_out_share", "largest_group_share", "between_sides_share",
     ] = Field(description="what is measured, over the whole partition")  # fmt: skip
     min: float | None = Field(None, description="lowest accepted value")
     max: float | None = Field(None, description="highest accepted value")
@@ -206,6 +211,9 @@ class Validation(Model):
             Measure(measure="answered_share", min=0.99),
             Measure(measure="duplicate_share", max=0.5, severity="warning"),
             Measure(measure="main_language_share", min=0.8, severity="warning"),
+            Measure(measure="held_out_share", min=0.01, severity="warning"),
+            Measure(measure="largest_group_share", max=0.5, severity="warning"),
+            Measure(measure="between_sides_share", max=0.1, severity="warning"),
         ],
         description="bounds on the measures of a partition",
     )

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nightshift.data.examples import digest_of_messages, split_of
+from nightshift.data.examples import digest_of_messages, side_of
 from nightshift.monitoring.bias import likelihood
 from nightshift.monitoring.bias.counterfactuals import (
     FIRST,
@@ -96,7 +96,7 @@ def test_no_sample_trains_on_the_messages_that_it_is_asked_about(file):
     assert len(messages) == 400
     for one in messages:
         turns = [{"role": "user", "content": one.message}, {"role": "assistant", "content": one.wanted}]
-        assert split_of(digest_of_messages(turns), app.ingest.splits) != "train", one.message
+        assert side_of(digest_of_messages(turns), app.ingest.splits) != "train", one.message
 
 
 def test_the_sample_application_ships_messages_that_differ_in_who_writes():

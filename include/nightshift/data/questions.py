@@ -1,0 +1,107 @@
+"""The questions of an interval's rows, on disk until all are there, and their way into the split map."""
+
+from __future__ import annotations
+
+import shutil
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightshift.data.dedup import KEPT, NEAR_DUPLICATE
+from nightshift.data.examples import side_of
+from nightshift.data.shared_text import Sample, found_in
+from nightshift.data.sides import Codes, Decided, decide_sides, find_near
+from nightshift.data.similarity import SimilarRows, key_of
+from nightshift.data.split_map import NAMES, SplitMap
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Splits
+
+SCHEMA = pa.schema([("question", pa.string()), ("answer", pa.string())])
+
+
+class Questions:
+    """A file of questions with their answers, and what is known of each row: 17 bytes in memory."""
+
+    def __init__(self, path: Path, splits: Splits) -> None:
+        self._path, self._splits = path, splits
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="lz4")
+        self._sample = Sample()
+        self._sides, self._groups, self._wanted = array("B"), array("Q"), array("B")
+
+    def add(self, digests: list[str], questions: list[str], answers: list[str], wanted: int = 0) -> None:
+        """Add rows: digests of their conversations, questions (`similarity.question_of`) and last answers.
+
+        :param wanted: the side that all of them are on already, where they are.
+        """
+        self._writer.write_table(pa.table([questions, answers], schema=SCHEMA))
+        for digest, question in zip(digests, questions, strict=True):
+            self._sample.add(key_of(question), question)
+            self._sides.append(NAMES.index(side_of(digest, self._splits)))
+            self._groups.append(int(digest[:16], 16))
+            self._wanted.append(wanted)
+
+    def close(self) -> None:
+        """Finish the file; no row can be added after that."""
+        self._writer.close()
+
+    def settle(
+        self,
+        split_map: SplitMap,
+        made_by: Sequence[str],
+        fates: Codes,
+        near_duplicates: float,
+        *,
+        work: Path,
+        database: duckdb.DuckDBPyConnection,
+        interval: Interval | None = None,
+        already: bool = False,
+    ) -> Decided:
+        """Decide the sides of the rows that `fates` keeps, and add what is new to the map; mark near-duplicates in `fates`.
+
+        Where the map has a segment of the same inputs, the decision is the one of then.
+
+        :param made_by: digests of the inputs that the rows are made from.
+        :param already: the rows are on the sides that they were added with.
+        :raises BadInput: a segment of the map is damaged.
+        """
+        found = found_in(self._sample.texts)
+        kept = np.nonzero(fates == KEPT)[0]
+        draws = (np.frombuffer(self._sides, dtype=np.uint8)[kept], np.frombuffer(self._groups, dtype=np.uint64)[kept])
+        wanted = np.frombuffer(self._wanted, dtype=np.uint8)[kept] if already else None
+        while True:
+            state = split_map.state()
+            own = state.made_by.get(made_by[0])
+            if own:
+                state, shared = split_map.state(before=own), split_map.shared_up_to(own)
+            else:
+                shared = state.shared.plus(found)
+            rows = SimilarRows(work / "similar", shared)
+            try:
+                self._sign(rows, fates == KEPT)
+                indexed = find_near(state, rows)
+                decided = decide_sides(rows, indexed, draws, near_duplicates, database=database, wanted=wanted)
+                new = shared.minus(state.shared)
+                added = own or split_map.add(state, made_by, decided.entries, new, interval)
+            finally:
+                rows.release()
+                shutil.rmtree(work / "similar")
+            if added:
+                decided = decided.spread(kept, len(fates))
+                fates[decided.near_duplicates] = NEAR_DUPLICATE
+                return decided
+
+    def _sign(self, rows: SimilarRows, kept: npt.NDArray[np.bool_]) -> None:
+        begin = 0
+        with pq.ParquetFile(self._path, pre_buffer=False) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                chosen = group.filter(pa.array(kept[begin : begin + group.num_rows]))
+                begin += group.num_rows
+                if chosen.num_rows:
+                    rows.add(chosen["question"].to_pylist(), chosen["answer"].to_pylist())

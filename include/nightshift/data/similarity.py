@@ -1,0 +1,252 @@
+"""How alike two questions are: MinHash signatures and LSH bands of any number of rows, on disk.
+
+A question is what a conversation asks: every text in front of the last answer, in lower case, white space collapsed,
+without the text that it shares with many others (`shared_text`). Two are similar when their signatures agree: the share
+of equal values estimates the Jaccard similarity of their sets of character 5-grams. A signature has 125 values of one
+byte (b-bit MinHash, Li and König 2010); chance makes one value in 256 equal. Its 25 bands of 5 values are cut from it.
+
+Of pairs with a Jaccard similarity of 0.8, 0.99995 share a band (1 - (1 - 0.8^5)^25) and 0.99995 of these are estimated
+at SIMILAR or more (binomial). Only rows that share a band are compared, and of those each with four others: the first
+row of the band, and its three neighbours in a finer order. So the work grows with the rows, not with their square. A band
+that more than four rows share is searched incompletely; what is alike shares eight bands of 25, each in another order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rensa import RMinHash
+
+from nightshift.data.shared_text import SharedText
+
+SHINGLE = 5  # characters
+VALUES = 125  # bytes of a signature
+BAND = 5  # values
+BANDS = VALUES // BAND
+SEED = 7
+SIMILAR = 0.65  # rows estimated at least this similar belong on one side
+NEIGHBOURS = 3
+# In a long text a whole question can be exchanged, and 0.95 is still alike. So many 5-grams may be in one of two texts only:
+# an exchanged word makes about 18, two added ones 12. Similar by 0.85, two texts of 150 characters differ in 24.
+DIFFERING, SHORT_PAIR = 24, 300
+BANDS_AT_ONCE = 5  # in one query: each takes memory by the rows, and each query some milliseconds
+PAIRS_AT_ONCE = 10_000
+MEMORY_LIMIT = "256MB"
+FILTER_BITS = 26  # of the table that rules out nearly all rows of an index that share no band with new rows
+
+BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
+Signatures = npt.NDArray[np.uint8]
+Keys = npt.NDArray[np.uint64]
+
+
+def question_of(messages: Sequence[dict[str, Any]]) -> str:
+    """Return what a conversation asks: every text in front of the last answer, one line, lower case.
+
+    A system message is no part of it: many rows share a long one, and would seem to ask the same.
+    """
+    turns = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+    return plain(" ".join(str(turn["content"]) for turn in turns if turn["role"] != "system"))
+
+
+def plain(text: str) -> str:
+    """Return a text as questions are compared: lower case, white space collapsed; a space where nothing is left."""
+    return " ".join(text.casefold().split()) or " "
+
+
+def key_of(question: str) -> int:
+    """Return the key of a question in the split map: 64 bits of its digest."""
+    return int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big")
+
+
+def signatures(texts: list[str]) -> Signatures:
+    """Return the signatures of texts as :func:`plain` leaves them, shape (texts, VALUES)."""
+    padded = [text.ljust(SHINGLE) for text in texts]
+    lengths = np.array([len(text) for text in padded])
+    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    count = len(codes) - SHINGLE + 1
+    pieces = np.zeros(count, dtype=np.uint64)
+    for offset in range(SHINGLE):
+        pieces = pieces * np.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + count] + np.uint64(1)
+        pieces ^= pieces >> np.uint64(29)
+    # A piece that begins in the last four characters of a text reaches into the next one.
+    inside = np.ones(len(codes), dtype=bool)
+    ends = np.cumsum(lengths)
+    for offset in range(1, SHINGLE):
+        inside[ends - offset] = False
+    offsets = np.concatenate([[0], np.cumsum(lengths - SHINGLE + 1)]).astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(pieces[inside[:count]], offsets, VALUES, SEED)
+    values = np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), VALUES)
+    return (values & np.uint32(0xFF)).astype(np.uint8)
+
+
+def bands_of(values: Signatures) -> Keys:
+    """Return the bands of signatures, shape (rows, BANDS): five values and the number of the band in one integer."""
+    parts = values.reshape(len(values), BANDS, BAND)
+    keys = np.broadcast_to(np.arange(BANDS, dtype=np.uint64), (len(values), BANDS)).copy()
+    for position in range(BAND):
+        keys = (keys << np.uint64(8)) | parts[:, :, position]
+    return keys
+
+
+class SimilarRows:
+    """Files in `folder` with the signatures and bands of an interval's rows, and of what an index holds that is near.
+
+    Rows are added in order and counted from 0; those of the index count -1, -2, … and are earlier than all others.
+    """
+
+    def __init__(self, folder: Path, shared: SharedText) -> None:
+        folder.mkdir(exist_ok=True)
+        self.rows = self.indexed = 0
+        self.keys = array("Q")  # of the rows
+        self._shared = shared
+        self._offsets = array("Q", [0])  # of the compared texts in their file
+        self._band_files = [folder / "bands.parquet", folder / "index_bands.parquet"]
+        self._bands = [_bands_writer(path) for path in self._band_files]
+        self._files = {name: (folder / name).open("w+b") for name in ("signatures", "index", "texts")}
+        self._filter = np.zeros(1 << FILTER_BITS, dtype=bool)
+
+    def add(self, questions: list[str], answers: Iterable[str]) -> None:
+        """Add one row for each question (as :func:`question_of` gives it), with its answer."""
+        texts, taken = self._shared.left_out(questions)
+        values = signatures(texts)
+        # Near-duplicates have the same answer, and the same text was left out of them.
+        same = [
+            hashlib.blake2b(a.encode() + b"\0" + t, digest_size=8).digest() for a, t in zip(answers, taken, strict=True)
+        ]
+        extra = np.frombuffer(b"".join(same), dtype=np.uint8).reshape(len(same), 8)
+        self._files["signatures"].write(np.hstack([values, extra]).tobytes())
+        for text in texts:
+            self._offsets.append(self._offsets[-1] + self._files["texts"].write(text.encode()))
+        bands = bands_of(values)
+        self._filter[_places(bands)] = True
+        self._bands[0].write_table(_band_table(np.arange(self.rows, self.rows + len(texts)), bands))
+        self.keys.extend(map(key_of, questions))
+        self.rows += len(texts)
+
+    def near(self, values: Signatures) -> npt.NDArray[np.bool_]:
+        """Which signatures of an index share a band with a row, or nearly all that do and few others."""
+        return np.asarray(self._filter[_places(bands_of(values))].any(axis=1))
+
+    def add_indexed(self, values: Signatures) -> None:
+        """Add rows of an index, in its order, after all other rows were added."""
+        if len(values):
+            extra = np.zeros((len(values), 8), dtype=np.uint8)
+            self._files["index"].write(np.hstack([values, extra]).tobytes())
+            rows = -1 - np.arange(self.indexed, self.indexed + len(values))
+            self._bands[1].write_table(_band_table(rows, bands_of(values)))
+            self.indexed += len(values)
+
+    def close(self) -> None:
+        """Finish the files; no row can be added after that."""
+        for writer in self._bands:
+            writer.close()
+        for file in self._files.values():
+            file.flush()
+
+    def release(self) -> None:
+        """Close the files for good."""
+        for file in self._files.values():
+            file.close()
+
+    def values_of(self, rows: npt.NDArray[np.int64]) -> Signatures:
+        """Return the signatures of rows, shape (rows, VALUES)."""
+        return self._read(rows)[:, :VALUES]
+
+    def differ_little(self, one: int, other: int) -> bool:
+        """Whether of two similar rows few character 5-grams are in one compared text alone; of short texts that is so."""
+        size = sum(self._offsets[row + 1] - self._offsets[row] for row in (one, other))
+        return size <= SHORT_PAIR or len(shingles(self._text(one)) ^ shingles(self._text(other))) <= DIFFERING
+
+    def pairs(self, database: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int, float, bool]]:
+        """Yield (earlier row, later row, similarity, whether the answers are equal) of similar rows, by the later row.
+
+        Pairs of two rows of the index are left out.
+        """
+        if self.rows + self.indexed < 2:
+            return
+        database.execute("CREATE OR REPLACE TABLE pairs (earlier BIGINT, later BIGINT)")
+        lags = ", ".join(
+            f"lag(row, {distance}) OVER (PARTITION BY key ORDER BY finer, row)" for distance in range(1, NEIGHBOURS + 1)
+        )
+        for start in range(0, BANDS, BANDS_AT_ONCE):
+            bands = range(start, start + BANDS_AT_ONCE)
+            keys, finer = (", ".join(f"b{(band + shift) % BANDS}" for band in bands) for shift in (0, 1))
+            database.execute(
+                f"""
+                INSERT INTO pairs
+                WITH candidates AS (
+                    SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM (
+                        FROM read_parquet([$rows, $indexed])
+                    )
+                ), shared AS (
+                    FROM candidates SEMI JOIN (
+                        SELECT key FROM candidates GROUP BY key HAVING count(*) > 1 AND max(row) >= 0
+                    ) USING (key)
+                ), compared AS (
+                    SELECT row, unnest([min(row) OVER (PARTITION BY key), {lags}]) AS other FROM shared
+                )
+                SELECT DISTINCT least(row, other), greatest(row, other) FROM compared
+                WHERE row <> other AND greatest(row, other) >= 0
+                """,  # noqa: S608
+                {"rows": str(self._band_files[0]), "indexed": str(self._band_files[1])},
+            )
+        found = database.execute("SELECT DISTINCT earlier, later FROM pairs ORDER BY later, earlier")
+        while pairs := found.fetchmany(PAIRS_AT_ONCE):
+            earlier, later = (np.array(rows) for rows in zip(*pairs, strict=True))
+            equal = self._read(earlier) == self._read(later)
+            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
+            for index in np.nonzero(similarity >= SIMILAR)[0]:
+                yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
+
+    def _read(self, rows: npt.NDArray[np.int64]) -> Signatures:
+        """Signatures with what tells equal answers, read one by one: a mapped file would fill the memory."""
+        size = VALUES + 8
+        wanted, places = np.unique(rows, return_inverse=True)
+        content = b"".join(
+            os.pread(self._files["signatures"].fileno(), size, size * row)
+            if row >= 0
+            else os.pread(self._files["index"].fileno(), size, size * (-1 - row))
+            for row in wanted.tolist()
+        )
+        return np.frombuffer(content, dtype=np.uint8).reshape(-1, size)[places]
+
+    def _text(self, row: int) -> str:
+        start, end = self._offsets[row], self._offsets[row + 1]
+        return os.pread(self._files["texts"].fileno(), end - start, start).decode()
+
+
+def shingles(text: str) -> set[str]:
+    """Return the character 5-grams of a text; a shorter text is its only one."""
+    return {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
+
+
+def connect(folder: Path) -> duckdb.DuckDBPyConnection:
+    """Return an empty database that spills to `folder` when its tables outgrow 256 MB."""
+    database = duckdb.connect()
+    database.execute("SET enable_progress_bar = false")  # it would draw on stdout, whoever reads that
+    database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    database.execute("SET temp_directory = ?", [str(folder / "spill")])
+    return database
+
+
+def _places(bands: Keys) -> npt.NDArray[np.int64]:
+    mixed = bands * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(64 - FILTER_BITS)).astype(np.int64)
+
+
+def _bands_writer(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, BAND_SCHEMA, compression="none", use_dictionary=False)
+
+
+def _band_table(rows: npt.NDArray[np.int64], bands: Keys) -> pa.Table:
+    return pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA)

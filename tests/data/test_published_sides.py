@@ -1,0 +1,87 @@
+"""An application that was there before the split map: what it trained on and held out goes on as it was."""
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from upath import UPath
+
+from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, digest_of_messages
+from nightshift.data.published_sides import catch_up
+from nightshift.data.similarity import key_of, plain
+from nightshift.data.snapshot import TRAIN
+from nightshift.data.split_map import NAMES, SplitMap
+from nightshift.storage.partition import partition_of, publish
+
+DECLINED = "Why was my card payment declined at the supermarket yesterday evening?"
+ADDRESS = "How do I change the address that my account is registered to?"
+RATE = "The exchange rate that you used for my last transfer seems wrong."
+DAUGHTER = "Can I get a second card for my daughter who studies abroad?"
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return (tmp_path / "storage").as_uri()
+
+
+@pytest.fixture
+def publish_rows(storage, tmp_path):
+    """A function that publishes a partition of examples with (prompt, split), or a training set, as before the map."""
+
+    def run(key, *rows, part="examples", file=EXAMPLES):
+        folder = tmp_path / key
+        folder.mkdir()
+        turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "x"}] for text, _ in rows]
+        full = [
+            dict.fromkeys(EXAMPLE_SCHEMA.names)
+            | {"digest": digest_of_messages(messages), "messages": messages, "split": split}
+            for messages, (_, split) in zip(turns, rows, strict=True)
+        ]
+        schema = pa.schema([field.with_nullable(True) for field in EXAMPLE_SCHEMA])
+        pq.write_table(pa.Table.from_pylist(full, schema=schema), folder / file)
+        interval = {"start": f"{key}T00:00Z", "end": f"{key}T12:00Z"} if part == "examples" else None
+        partition = partition_of(storage, "app", part, key)
+        publish(partition, folder, kind=part.rstrip("s") if part == "snapshots" else part, application="app",
+                inputs={"key": key}, interval=interval)  # fmt: skip
+        return partition
+
+    return run
+
+
+@pytest.fixture
+def sides(storage):
+    """A function that brings the map up to date and returns the side of each text."""
+
+    def run(*texts):
+        state = catch_up(SplitMap(storage, "app"), storage, "app")
+        return [NAMES[side] for side in state.sides(np.array([key_of(plain(text)) for text in texts], dtype=np.uint64))]
+
+    return run
+
+
+def test_what_was_trained_on_any_day_is_trained_on_and_what_resembles_it_is_not_held_out(publish_rows, sides):
+    publish_rows("2026-11-02", (DECLINED, "held_out"), (ADDRESS, "held_out"), (RATE, "traffic"), (DAUGHTER, "held_out"))
+    publish_rows("2026-11-03", (DECLINED, "train"), (ADDRESS.replace("?", "??"), "train"))
+    assert sides(DECLINED, ADDRESS, ADDRESS.replace("?", "??"), RATE, DAUGHTER) == [
+        "train", "between", "train", "traffic", "held_out",
+    ]  # fmt: skip
+
+
+def test_a_day_that_an_earlier_version_writes_later_moves_what_was_held_out(publish_rows, sides, storage):
+    publish_rows("2026-11-02", (DECLINED, "held_out"), (ADDRESS, "held_out"), (RATE, "train"))
+    assert sides(DECLINED, ADDRESS, RATE) == ["held_out", "held_out", "train"]
+    publish_rows("2026-11-03", (DECLINED, "train"), (ADDRESS.replace("?", "??"), "train"), (RATE, "held_out"))
+    assert sides(DECLINED, ADDRESS, RATE) == ["train", "between", "train"]
+    assert SplitMap(storage, "app").state().number == 2
+    sides(DECLINED)
+    assert SplitMap(storage, "app").state().number == 2
+
+
+def test_a_training_set_counts_when_its_days_are_gone(publish_rows, sides):
+    publish_rows("planted", (DECLINED, "train"), part="snapshots", file=TRAIN)
+    day = publish_rows("2026-11-03", (ADDRESS, "held_out"))
+    assert sides(ADDRESS) == ["held_out"]
+    shutil.rmtree(UPath(day).path)
+    assert sides(ADDRESS) == ["held_out"]
