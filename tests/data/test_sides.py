@@ -12,7 +12,7 @@ from upath import UPath
 from nightshift.data.dedup import KEPT, NEAR_DUPLICATE
 from nightshift.data.examples import side_of
 from nightshift.data.questions import Questions
-from nightshift.data.similarity import connect, key_of, plain, shingles
+from nightshift.data.similarity import connect, key_of, plain, question_of, shingles
 from nightshift.data.split_map import BETWEEN, HELD_OUT, NAMES, TRAIN, UNKNOWN, SplitMap
 from nightshift.settings.intake import Splits
 from nightshift.settings.project import PACKAGE
@@ -78,6 +78,12 @@ def worst_leak(sides):
         ),
         default=0,
     )
+
+
+def test_a_system_message_that_rows_share_is_no_part_of_what_they_ask():
+    rules = {"role": "system", "content": "You work for a bank. " * 50}
+    asked = [question_of([rules, {"role": "user", "content": text}]) for text in ("Where is my card?", "I want a loan")]
+    assert asked == ["where is my card?", "i want a loan"]
 
 
 def test_over_days_no_question_changes_sides_and_nothing_held_out_resembles_what_is_trained_on(settle, messages):

@@ -122,7 +122,6 @@ class Ingestion:
         self._batch_characters = 0
         self._rows = 0
         self._id_key = id_key
-        self._index = SimilarityIndex(work) if part == "examples" else None
         self._questions = Questions(work / "questions.parquet", ingest.splits) if part == "examples" else None
         self._split_map = split_map or SplitMap(work.as_uri(), "alone")
         self._made_by = made_by
@@ -220,10 +219,9 @@ class Ingestion:
         ]
         self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
         self._rows += len(rows)
-        self._id_key = id_key
         if self._questions:
             asked = [question_of(row.messages) for row in rows]
-            self._questions.add([row.digest for row in rows], asked, [row.answer or "" for row in rows])
+            self._questions.add([row.digest for row in rows], asked, [_answered(row) for row in rows])
         self._batch, self._batch_characters = [], 0
 
     def _copy(self, fates: Codes, decided: Decided | None, target: Path, quarantine: RowWriter) -> None:
@@ -263,3 +261,17 @@ class Ingestion:
             self.ingested.pii.update(dict(items))
         kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(splits))
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
+
+
+def _unusable(file: RawFile, reasons: Counter[str]) -> str:
+    kind = seems(file.path)
+    rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
+    sentence = f"{file.name}: none of {reasons.total():,} rows could be used ({rows})"
+    return f"{sentence}; it seems to be {kind}" if kind else sentence
+
+
+def _answered(row: Conversation) -> str:
+    """What near-duplicates have in common to the letter: the answer, and the system message that it was given under."""
+    system = "".join(message["content"] for message in row.messages if message["role"] == "system")
+    # No cleaned text holds a zero byte.
+    return f"{system}\0{row.answer or ''}" if system else row.answer or ""
