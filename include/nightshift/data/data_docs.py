@@ -43,7 +43,25 @@ def pages(
         f'<p><b class="verdict {verdict.value}">{verdict.value}</b></p>'
         f"<ul>{''.join(f'<li>{html.escape(reason)}</li>' for reason in reasons)}</ul><nav>{links}</nav></header>"
     )
-    return {page_name(suite, first): f"{head}{_body(result)}</body></html>" for suite, result in results.items()}
+    return {
+        page_name(suite, first): f"{head}{_samples(result)}{_body(result)}</body></html>"
+        for suite, result in results.items()
+    }
+
+
+def _samples(result: ExpectationSuiteValidationResult) -> str:
+    """Which expectations of a suite were checked on a part of the rows."""
+    lines = [
+        f"<li>{html.escape(_called(item.expectation_config))}: checked on {html.escape(item.result['sample'])}</li>"
+        for item in result.results
+        if "sample" in item.result
+    ]
+    return f'<ul class="samples">{"".join(lines)}</ul>' if lines else ""
+
+
+def _called(config: Any) -> str:
+    column = config.kwargs.get("column")
+    return config.description or f"{config.type}{f' ({column})' if column else ''}"
 
 
 def _held(result: ExpectationSuiteValidationResult) -> str:

@@ -1,28 +1,35 @@
 """Great Expectations over a partition: suites from the application's file and hand-written ones, and the verdict.
 
 The application's expectations are checked on the one-row profile, so that their cost does not depend on the data.
-Hand-written suites see rows: all of them, or the 200,000 with the smallest digests.
+Hand-written suites see all rows, through an engine that computes their metrics in bounded memory.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import great_expectations as gx
 import pandas as pd
 from great_expectations.core import ExpectationSuiteValidationResult
+from great_expectations.data_context import FileDataContext
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+from great_expectations.validator.validation_statistics import calc_validation_statistics
+from great_expectations.validator.validator import Validator
 
+from nightshift.data.partition_engine import PartitionEngine
+from nightshift.data.partition_rows import PartitionRows
 from nightshift.errors import BadInput
 from nightshift.settings.intake import Measure, Validation
 from nightshift.verdict import Verdict, worst
 
 PROFILE_SUITE = "profile"
-SUITE_ROWS = 200_000
+SAMPLE_ROWS = 200_000
+RESULT_FORMAT = "SUMMARY"
 # What a hand-written suite can refer to; lists and maps of the examples are left out.
 SUITE_COLUMNS = (
     "digest", "prompt", "answer", "source", "source_row", "id", "timestamp", "language", "prompt_characters",
@@ -70,21 +77,69 @@ def read_suite(path: Path) -> gx.ExpectationSuite:
         raise BadInput(f"{path}: not a suite of Great Expectations: {type(error).__name__}: {error}") from error
 
 
-def suite_rows(examples: Path) -> pd.DataFrame:
-    """Return the rows that hand-written suites are run on."""
-    columns = ", ".join(f'"{name}"' for name in SUITE_COLUMNS)
-    query = f"SELECT {columns} FROM read_parquet(?) ORDER BY digest LIMIT {SUITE_ROWS}"  # noqa: S608
-    with duckdb.connect() as database:
-        return database.execute(query, [str(examples)]).df()
-
-
 def check(frame: pd.DataFrame, suite: gx.ExpectationSuite, folder: Path) -> ExpectationSuiteValidationResult:
     """Return what Great Expectations says of a frame; the files of its project go to the empty `folder`."""
-    context = gx.get_context(mode="file", project_root_dir=folder)
-    context.variables.progress_bars = {"globally": False}
+    context = _context(folder)
     asset = context.data_sources.add_pandas("examples").add_dataframe_asset(suite.name)
     batch = asset.add_batch_definition_whole_dataframe("partition").get_batch({"dataframe": frame})
-    result = batch.validate(context.suites.add(suite), result_format="SUMMARY")
+    return _without_numpy(batch.validate(context.suites.add(suite), result_format=RESULT_FORMAT))
+
+
+def _context(folder: Path) -> FileDataContext:
+    context = gx.get_context(mode="file", project_root_dir=folder)
+    context.variables.progress_bars = {"globally": False}
+    return context
+
+
+def check_rows(
+    examples: Path, suite: gx.ExpectationSuite, folder: Path, names: Sequence[str] = SUITE_COLUMNS
+) -> ExpectationSuiteValidationResult:
+    """Return what Great Expectations says of all rows of a Parquet file; files on the way go to the empty `folder`.
+
+    Expectations that need more than can be computed from all rows in bounded memory are checked on a sample, and their
+    results say so under `sample`.
+    """
+    context = _context(folder)
+    with closing(PartitionRows(examples, names, folder)) as rows:
+        engine = PartitionEngine(rows)
+        validator = Validator(execution_engine=engine, data_context=context)
+        configurations = validator.process_expectations_for_validation(suite.expectation_configurations)
+        judged = [(each, _is_covered(each, validator, engine)) for each in configurations]
+        covered = [configuration for configuration, on_all_rows in judged if on_all_rows]
+        others = [configuration for configuration, on_all_rows in judged if not on_all_rows]
+        results = validator.graph_validate(covered, {"result_format": RESULT_FORMAT}) if covered else []
+        if others:
+            sample = rows.sample(SAMPLE_ROWS, by="digest")
+            rest = check(sample, gx.ExpectationSuite(name=suite.name, expectations=others), folder / "sample")
+            if len(sample) < rows.count:
+                for item in rest.results:
+                    item.result["sample"] = f"a sample of {len(sample):,} of {rows.count:,} rows"
+            results += rest.results
+    statistics = calc_validation_statistics(results)
+    return _without_numpy(
+        ExpectationSuiteValidationResult(
+            success=statistics.success,
+            results=results,
+            suite_name=suite.name,
+            statistics={name: value for name, value in statistics._asdict().items() if name != "success"},
+            meta={"great_expectations_version": gx.__version__},
+        )
+    )
+
+
+def _is_covered(configuration: ExpectationConfiguration, validator: Validator, engine: PartitionEngine) -> bool:
+    """Whether every metric that an expectation asks for can be computed from all rows."""
+    runtime = {"result_format": RESULT_FORMAT}
+    try:
+        needed = configuration.to_domain_obj().get_validation_dependencies(engine, runtime)
+        graph = validator.metrics_calculator.build_metric_dependency_graph(needed.get_metric_configurations(), runtime)
+    except Exception:
+        # Whatever is wrong with it, Great Expectations says so when it checks the expectation.
+        return False
+    return all(engine.covers(metric) for edge in graph.edges for metric in (edge.left, edge.right) if metric)
+
+
+def _without_numpy(result: ExpectationSuiteValidationResult) -> ExpectationSuiteValidationResult:
     for item in result.results:
         # Its pages cannot show NumPy's numbers.
         observed = item.result.get("observed_value")
@@ -107,11 +162,14 @@ def failures(result: ExpectationSuiteValidationResult) -> list[Outcome]:
     return outcomes
 
 
-def decide(outcomes: Iterable[Outcome], rows: int, policy: Validation, checked: int) -> tuple[Verdict, list[str]]:
+def decide(
+    outcomes: Iterable[Outcome], rows: int, policy: Validation, checked: int, sampled: int = 0
+) -> tuple[Verdict, list[str]]:
     """Return the verdict on a partition with its reasons: a pure function of what was found.
 
     :param rows: examples in the partition.
     :param checked: expectations that were checked.
+    :param sampled: those of them that were checked on a sample.
     """
     found = list(outcomes)
     if rows < policy.min_rows:
@@ -120,7 +178,8 @@ def decide(outcomes: Iterable[Outcome], rows: int, policy: Validation, checked: 
         )
     found.sort(key=lambda outcome: list(Verdict).index(outcome.verdict), reverse=True)
     if not found:
-        return Verdict.PASS, [f"all {checked} expectations hold on {rows:,} examples"]
+        part = f", {sampled} of them on a sample" if sampled else ""
+        return Verdict.PASS, [f"all {checked} expectations hold on {rows:,} examples{part}"]
     return worst(outcome.verdict for outcome in found), [outcome.sentence for outcome in found]
 
 
@@ -132,6 +191,11 @@ def bounds(expected: Measure) -> str:
 
 
 def _sentence(config: Any, result: Mapping[str, Any], severity: str) -> str:
+    sentence = _found(config, result, severity)
+    return f"{sentence} (in {result['sample']})" if "sample" in result else sentence
+
+
+def _found(config: Any, result: Mapping[str, Any], severity: str) -> str:
     observed = result.get("observed_value")
     if "unexpected_count" in result and "element_count" in result:
         seen = f"{result['unexpected_count']:,} of {result['element_count']:,} rows do not"

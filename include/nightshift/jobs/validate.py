@@ -45,7 +45,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.acceptance import record_acceptance
     from nightshift.data.data_docs import INDEX, pages
     from nightshift.data.examples import EXAMPLES
-    from nightshift.data.expectations import check, decide, failures, profile_suite, read_suite, suite_rows
+    from nightshift.data.expectations import check, check_rows, decide, failures, profile_suite, read_suite
     from nightshift.data.profile import profile
     from nightshift.settings.project import project_folder
     from nightshift.storage.files import replace, scratch
@@ -63,15 +63,15 @@ def run(spec: Spec, progress: Progress) -> Result:
         results = {ours.name: check(pd.DataFrame([measures]), ours, work / "great_expectations")}
         total = len(suites) + 1
         progress.report(1, total, unit="suites")
-        rows = suite_rows(examples) if suites and manifest.counts["kept"] else None
         for number, suite in enumerate(suites, 2):
             # Without a row every expectation of rows would hold.
-            if rows is not None:
-                results[suite.name] = check(rows, suite, work / suite.name)
+            if manifest.counts["kept"]:
+                results[suite.name] = check_rows(examples, suite, work / suite.name)
             progress.report(number, total, unit="suites")
         outcomes = [outcome for result in results.values() for outcome in failures(result)]
-        checked = sum(len(result.results) for result in results.values())
-        verdict, reasons = decide(outcomes, manifest.counts["kept"], policy, checked)
+        items = [item for result in results.values() for item in result.results]
+        sampled = sum("sample" in item.result for item in items)
+        verdict, reasons = decide(outcomes, manifest.counts["kept"], policy, len(items), sampled)
 
         # One place for one content and one policy: judging it again writes the same pages over.
         address = digest_of([manifest.digest, policy.model_dump(mode="json")])[:16]
