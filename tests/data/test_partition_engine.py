@@ -27,7 +27,7 @@ SCHEMA = pa.schema({
 
 
 def table(seed, rows):
-    """Return a table of every type, with nulls, NaN, repeated values, infinities and texts of many scripts."""
+    """Return a table of every type, with nulls, NaN, repeated values and texts of many scripts."""
     chance = random.Random(seed)
     nothing = chance.choice([0, 0.2, 1])
 
