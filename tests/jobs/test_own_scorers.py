@@ -145,7 +145,7 @@ def test_rows_that_an_own_scorer_fails_on_are_kept_counted_and_a_warning(shop, t
     assert manifest.facts["unscored"]["politeness"] == {"failed": 30}
     (night,) = shop.judge()
     assert (night.verdict, night.worst) == (Verdict.WARN, "politeness")
-    assert night.reasons[0].startswith("Kind words: its scorer failed on")
+    assert night.reasons[0].startswith("Kind words: the scorer failed on")
 
 
 def test_a_scorer_that_is_given_up_is_named_by_the_night_and_by_its_verdict(shop, tmp_path, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_changed_module_makes_the_reference_anew_and_is_never_compared_with_th
     shop.score("2026-11-04", said=lambda intent: f"please {intent}")
     (night,) = shop.judge()
     assert (night.verdict, night.failing) == (Verdict.INSUFFICIENT_DATA, [])  # nothing else is judged here
-    assert night.reasons[0].startswith("Kind words: the night and the reference were scored by different versions")
+    assert night.reasons[0].startswith("Kind words and opening: the night and the reference were scored by different versions")
 
     anew = reference.run(shop.reference.model_copy(update={"application": shop.app}), progress)
     assert anew.digest != before.digest

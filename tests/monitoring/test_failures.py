@@ -51,7 +51,7 @@ def test_a_dead_scorer_does_not_pass_and_is_named(profiled, failed, said):
     night = judge_night(profiled(1, toxicity=("failed", failed)), profiled(2), Drift())
     assert night.verdict is Verdict.WARN
     assert night.reasons[0].startswith(
-        f"Toxicity: its scorer failed on {said} of 1,000 rows, 0 % in the reference; the night lost it"
+        f"Toxicity: the scorer failed on {said} of 1,000 rows, 0 % in the reference; the night lost it"
     )
 
 
@@ -104,7 +104,7 @@ def test_a_metric_that_drifted_keeps_its_fail_where_its_scorer_fails_too(profile
     )
     night = judge_night(low, profiled(14), Drift())
     assert night.failing == [Metric.TOXICITY]
-    assert night.reasons[0].startswith("Toxicity: its scorer failed on 50 % of 1,000 rows")
+    assert night.reasons[0].startswith("Toxicity: the scorer failed on 50 % of 1,000 rows")
     assert night.reasons[1].startswith("Output drift: toxicity, mean 0.")
 
 

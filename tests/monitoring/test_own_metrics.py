@@ -81,13 +81,13 @@ def test_a_floor_of_its_own_and_the_floor_nought_count_for_an_own_metric(profile
 def test_an_own_scorer_that_fails_more_often_than_in_the_reference_is_a_warning(profiled):
     night = judge_night(profiled(6, failed=40), profiled(7), Drift(), own=OWN)
     assert (night.verdict, night.worst) == (Verdict.WARN, POLITENESS)
-    assert night.reasons[0].startswith("Kind words: its scorer failed on 10 % of 400 rows, 0 % in the reference")
+    assert night.reasons[0].startswith("Kind words: the scorer failed on 10 % of 400 rows, 0 % in the reference")
 
 
 def test_an_own_scorer_that_never_gave_a_value_is_no_silent_pass(profiled):
     night = judge_night(profiled(8, mean=None), profiled(9, mean=None), Drift(), own=OWN)
     assert night.verdict is Verdict.WARN
-    assert night.reasons[0] == "Kind words: its scorer failed on all of 400 rows, in the reference as well."
+    assert night.reasons[0] == "Kind words: the scorer failed on all of 400 rows, in the reference as well."
     silent = profiled(8, mean=None).without({"politeness", "politeness/failed"})
     assert verdicts_of(judge_night(silent, silent, Drift(), own=OWN))["politeness"] is Verdict.INSUFFICIENT_DATA
 
@@ -133,11 +133,11 @@ BEFORE = NOW.model_copy(update={"digest": "b" * 64})
     [
         ({"tone": NOW}, {"tone": NOW}, {"tone": ""}),
         ({"tone": BEFORE}, {"tone": BEFORE}, {"tone": ""}),  # of before both
-        ({"tone": NOW}, {"tone": BEFORE}, {"tone": "scored by different versions of its scorer; the next finetune"}),
+        ({"tone": NOW}, {"tone": BEFORE}, {"tone": "scored by different versions of the scorer; the next finetune"}),
         (
             {"tone": BEFORE},
             {"tone": NOW},
-            {"tone": "different versions of its scorer; run batch_inference for this night"},
+            {"tone": "different versions of the scorer; run batch_inference for this night"},
         ),
         ({"tone": NOW}, {}, {"tone": "its scorer was added after the reference was made; the next finetune"}),
         ({}, {"tone": NOW}, {}),  # nobody expected a value

@@ -48,7 +48,7 @@ class Failures:
     def words(self) -> str:
         """What happened, for people."""
         return (
-            f"its scorer failed on {share(self.failed / (self.scored + self.failed))} of "
+            f"the scorer failed on {share(self.failed / (self.scored + self.failed))} of "
             f"{self.scored + self.failed:,} rows, "
             f"{share(self.reference_failed / (self.reference_scored + self.reference_failed))} in the reference"
         )
@@ -86,7 +86,7 @@ def missing_values(
             )
         dead = rows_without(profile, metric, Unscored.FAILED)
         if dead and not (rows or said):
-            said.append(f"its scorer failed on all of {dead:,} rows, in the reference as well")
+            said.append(f"the scorer failed on all of {dead:,} rows, in the reference as well")
         if said:
             missing[metric] = "; ".join(said)
     return missing

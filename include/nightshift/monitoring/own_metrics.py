@@ -44,7 +44,7 @@ def own_metrics(application: Application, interactions: Manifest, reference: Man
         elif theirs[metric] != made:
             newest = application.scorers[metric].made_by
             advice = NIGHT_ANEW if theirs[metric] == newest else REFERENCE_ANEW
-            why = f"the night and the reference were scored by different versions of its scorer; {advice}"
+            why = f"the night and the reference were scored by different versions of the scorer; {advice}"
         elif made["kind"] != application.scorers[metric].kind:
             why = f"its kind was {made['kind']} when the night was scored; {REFERENCE_ANEW}"
         elif said := reference.facts.get("given_up", {}).get(metric):

@@ -104,7 +104,7 @@ def judge_night(  # noqa: PLR0917
           same reference, and must not be FAIL between the two nights: where few rows let both nights pass as equal,
           a metric that was quiet then is not excused now.
 
-        - is WARN at least where its scorer failed on a larger share of the rows than in the reference, by the same floors
+        - is WARN at least where the scorer failed on a larger share of the rows than in the reference, by the same floors
           and significance (failures.py), or where the interval lost it: the reference has values enough, and its share
           of rows with a value would give the interval enough. Never FAIL for this: no retraining mends a scorer.
         - is WARN where its values cannot be compared: `own` says why not, of each own scorer "" where they can.
