@@ -69,7 +69,7 @@ def start(api, dag: str, run: str, conf: dict) -> None:
 
 
 def undisturbed(task: str, run: str, folder: Path, environment: dict[str, str]) -> dict:
-    """Run the job of a task again in a shell, from its own spec but in an empty storage; return its result."""
+    """Run the job of a task again in a shell, from its own spec but with the storage in `folder`; return its result."""
     storage = UPath(this_place(environment).storage)
     (spec_file,) = storage.glob(f"tiny/results/*/{run}/{task}/try-1/spec.json")
     spec, result = folder / "spec.json", folder / "result.json"
@@ -143,6 +143,7 @@ def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undistur
     assert nightshift("up", stack).returncode == 0
     finish(api, "tiny_ingest", "scheduler-killed")
     result = api.result("tiny_ingest", "scheduler-killed", "ingest")
+    undisturbed("ingest", ingested, tmp_path, stack)  # the day before, whose questions have their sides
     assert result["digest"] == undisturbed("ingest", "scheduler-killed", tmp_path, stack)["digest"]
 
 
