@@ -148,6 +148,10 @@ LANGUAGES = {
         ("주문 ##########", "12,###,###원", "2026-0#-1# 10:##", "버전 10.#.1#.3"),
     ),
 }  # fmt: skip
+# Phone and card numbers beside another one, after a date and in lists, without a word that says what they are.
+BESIDE_OTHERS = (
+    "{} {}", "{}, {}", "{},{}", "{}/{}", "0#.11.2026 {}", "1#/0#/2026 10:## {}", "0#.11.26 {}", "2026-11-1#,{}", "1#,{},x", "x,{},#",
+)  # fmt: skip
 SPACES = " \u00a0\u202f\u2009"
 DASHES = "-\u2011\u2013"
 ZERO_WIDTH = "\u200b"
@@ -165,7 +169,7 @@ class Labelled:
 
 
 def labelled_texts(seed: int = 1) -> list[Labelled]:
-    """Return texts with one email, phone, card, IBAN, IP address, US number or secret each, and texts with none."""
+    """Return texts with an email, a phone, card, IBAN, US number, IP address or secret each, texts with two, and texts with none."""
     chance = random.Random(seed)
     rows = []
     for name, language in LANGUAGES.items():
@@ -188,7 +192,23 @@ def labelled_texts(seed: int = 1) -> list[Labelled]:
             rows.append(_one(phone, "phone", (language.calls, language.says)[number % 2], name, chance))
             text = _filled(chance.choice(language.numbers), chance)
             rows.append(Labelled(text, text, None, name))
-    return rows
+    return [*rows, *_beside_others(seed)]
+
+
+def _beside_others(seed):
+    chance = random.Random(seed)
+    for name, language in LANGUAGES.items():
+        faker = Faker(language.locale)
+        faker.seed_instance(seed)
+        phones = [phone for phone in language.phones if phone[0] in "0+("]
+        for number in range(ROWS_PER_CELL):
+            kind, sentence = ("phone", "card")[number % 2], BESIDE_OTHERS[number // 2 % len(BESIDE_OTHERS)]
+            values = [
+                _filled(chance.choice(phones), chance) if kind == "phone" else faker.credit_card_number("mastercard")
+                for _ in range(sentence.count("{}"))
+            ]
+            sentence = _filled(sentence, chance)
+            yield Labelled(sentence.format(*values), sentence.replace("{}", f"<{kind}>"), kind, name)
 
 
 def _one(value, kind, sentences, name, chance):

@@ -32,7 +32,8 @@ def measure(redactor):
         found = Counter()
         exact = redactor(row.text, ORDER, found) == row.redacted
         for kind in {*found, *([row.kind] if row.kind else [])}:
-            one = (exact and kind == row.kind, found[kind], kind == row.kind)
+            there = row.redacted.count(f"<{kind}>")
+            one = (exact * there, found[kind], there)
             for group in (("kind", kind), ("script", LANGUAGES[row.language].script)):
                 counts[group] = [total + number for total, number in zip(counts[group], one, strict=True)]
     return counts

@@ -39,6 +39,40 @@ PERSONAL = {
     "IP:10.0.0.5:8080, [2001:db8::1]:443, ::ffff:10.0.0.6": "IP:<ip>:8080, [<ip>]:443, <ip>",
     "firmware 10.2.14.3 at 192.168.1.1": "firmware 10.2.14.3 at <ip>",
 }
+NEIGHBOURS = {
+    "0170 1234567 0171 7654321": "<phone> <phone>",
+    "07700 900123 07700 900124": "<phone> <phone>",
+    "0800 123 4567 0170 1234567": "<phone> <phone>",
+    "call 0170 1234567 0171 7654321": "call <phone> <phone>",
+    "07700 900123/07700 900124 or 0170/1234567/0171/7654321": "<phone>/<phone> or <phone>/<phone>",
+    "+44 7700 900123/07700 900124, +33 6 12 34 56 78,0685165291": "<phone>/<phone>, <phone>,<phone>",
+    "电话13800138000/13800138001": "电话<phone>/<phone>",
+    "02.11.2026 07700 900123": "02.11.2026 <phone>",
+    "05/11/2026 07700 900123": "05/11/2026 <phone>",
+    "03-11-2026 0170 1234567": "03-11-2026 <phone>",
+    "02.11.2026 14:05 0170 1234567": "02.11.2026 14:05 <phone>",
+    "Rechnung vom 01.02.2026 030 1234567": "Rechnung vom 01.02.2026 <phone>",
+    "am 02.11.26 0170 1234567, bis 03.11.26": "am 02.11.26 <phone>, bis 03.11.26",
+    "07700900123,07700900124": "<phone>,<phone>",
+    "12,07700900123,13": "12,<phone>,13",
+    "row 7,07700900123,x": "row 7,<phone>,x",
+    "Jane,07700900123,1": "Jane,<phone>,1",
+    "Jane,+447700900123,1 or 7,+447700900123": "Jane,<phone>,1 or 7,<phone>",
+    "2026-11-01,07700900123": "2026-11-01,<phone>",
+    "2026-11-12,07700900123": "2026-11-12,<phone>",
+    "7,07700 900123": "7,<phone>",
+    "7,06 12 34 56 78,x": "7,<phone>,x",
+    "7,(212) 555-0123,212-555-0124": "7,<phone>,<phone>",
+    "电话13800138000,13800138001": "电话<phone>,<phone>",
+    "tel 5551234567,5551234568,x": "tel <phone>,5551234568,x",
+    "4111111111111111,4012888888881881": "<card>,<card>",
+    "12,4111111111111111,07/26": "12,<card>,07/26",
+    "$12.50,4111111111111111": "$12.50,<card>",
+    "call 011 44 20 7946 0958": "call <phone>",
+    "011-44-20-7946-0958": "<phone>",
+    "4111\t1111\t1111\t1111 and 4111 1111\n1111 1111": "<card> and <card>",
+    "?to=john%40example.com&cc=p%40ss.word@example.com": "?to=<email>&cc=<email>",
+}
 NO_SPACES = {
     "我的电话是13800138000": "我的电话是<phone>",
     "我的电话是+8613800138000请打": "我的电话是<phone>请打",
@@ -108,6 +142,13 @@ HARMLESS = [
     "call before 20261102, flights to tel aviv 2019 2020, from 2005/01/01 - 2006/01/01",
     "digits are 0123456789, see 10.1209/0295-5075/97/28005 or E (72) 056127; Pullman, WA 99164-3113",
     "ISBN 978-3-16-148410-0, EAN 4006381333931, 123e4567-e89b-12d3-a456-426614174000",
+    "12,0170123456 and 0,0123456789 are decimals, so are 0.4111111111111111 and 13800138000,30",
+    "电话费 13800138000,30，从01.02.2026到05.03.2026",
+    "24,0671/9504-1234, 69,086119/2026, 02/21/2026 67.805.698, 05/21/26 276 017",
+    "915,210,041 33.08 29,0 and 82,5324 9909 80589 303, 51.93417/73,09/650 247 073",
+    "1,05 12345678 and 1,234,567 890 1234; the telephone cost 1 234 567,50",
+    "02.11.2026 08:15 to 03.11.2026 09:00, 01/02/2026 - 05/03/2026, 01.02.26-05.03.26, 02.11.26 08:15:00",
+    "4821\t5120\t3301\t4407\t1234 and 4000\n1234\n5678\n9017\n2000",
     ".654 5.8 .479 1.1 .995 3.5 .644 5.9 .474 1.2",
     "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
     "sk-learn-based-pipeline-for-classification, eyJust, postgres://user:${PASSWORD}@host/db",
@@ -120,7 +161,7 @@ SEPARATED = {
 }
 
 
-@pytest.mark.parametrize(("text", "redacted"), [*PERSONAL.items(), *SECRETS.items()])
+@pytest.mark.parametrize(("text", "redacted"), [*PERSONAL.items(), *NEIGHBOURS.items(), *SECRETS.items()])
 def test_personal_data_is_replaced_by_its_kind(text, redacted):
     found = Counter()
     assert redact(text, KINDS, found) == redacted
@@ -159,7 +200,8 @@ def test_every_kind_of_the_configuration_is_known():
 @pytest.mark.parametrize(
     "piece",
     ["1", "1 ", "a@", "a.@", ":1", "1.1.1.1.", "+1 ", "(0", "4111 ", "DE89 ", "://a:", "\u0661 ", "1\u200b", "字1", "字@字.",
-     "-----BEGIN PRIVATE KEY-----", "eyJaaaaaaaaaa.", "-eyJ", "sk-a", "phone 1 ", "order 1234567890 ", "call 212 5"],
+     "-----BEGIN PRIVATE KEY-----", "eyJaaaaaaaaaa.", "-eyJ", "sk-a", "phone 1 ", "order 1234567890 ", "call 212 5",
+     "DE89 3704 ", "0171 ", "02.11.26 ", "07700 900123/", "7,07700900123,", "a%40a."],
 )  # fmt: skip
 @pytest.mark.timeout(20)
 def test_a_hostile_text_is_searched_in_no_time(piece):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from operator import itemgetter
 
 from nightshift.data.number_words import (
     IDENTIFIER_BEFORE,
@@ -11,7 +12,7 @@ from nightshift.data.number_words import (
     is_amount,
     says_before,
 )
-from nightshift.data.plain_text import SPACED, UNSPACED
+from nightshift.data.plain_text import SPACED, UNSPACED, blanked
 
 # Calling codes by the fewest and most digits that follow them in numbers of people (ITU-T E.164, national numbering plans).
 NATIONAL_DIGITS = {
@@ -45,9 +46,8 @@ KEEPS_ITS_ZERO = {"39", "225", "229", "241", "242", "378"}  # whose numbers begi
 INTERNATIONAL = re.compile(
     r"(?:(?<![0-9+])(?:\(\+(?=\d{1,3}\))|\+)|(?<![A-Za-z0-9_+.,/=-])(?:00|011[ -]))[1-9](?:[ .\-/()]{0,3}\d){6,17}"
 )
-NATIONAL = re.compile(
-    r"(?<![A-Za-z0-9_+])(?<!\d[./-])(?<!(?<!\d\d\d)\d,)(?<![A-Za-z_][-/])(?:"
-    r"(?P<north_american>(?:1[ .-])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]?|[2-9]\d\d[ .-][2-9]\d\d[ .-])\d{4})"
+_SHAPES = (
+    r"(?:(?P<north_american>(?:1[ .-])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]?|[2-9]\d\d[ .-][2-9]\d\d[ .-])\d{4})"
     r"|(?P<area>\((?!(?:19|20)\d\d\))0?[1-9][\d -]{0,5}\)[ -]?\d{2,5}(?:[ -]?\d{2,5}){1,3})"  # (11) 91234-5678
     r"|(?P<trunk>0[1-9]\d{0,4}(?:[ .\-/]{1,3}\d{2,8}){1,4})"  # 07700 900123, 06 12 34 56 78, 03-1234-5678
     r"|(?P<run>0[1-9]\d{8,9}|01[567]\d{9})"
@@ -58,18 +58,29 @@ NATIONAL = re.compile(
     r"|(?P<other>[6-9]\d{4}[ -]\d{5}|[6-9]\d{2}(?:[ .-]\d{2}){3}|\d{2} (?:9\d|[2-9])\d{3}-\d{4})"  # 98765 43210, 612 34 56 78
     r")(?![A-Za-wyz0-9_]|x(?!\d))(?!-\d)"
 )
+NATIONAL = re.compile(r"(?<![A-Za-z0-9_+])(?<!\d[./-])(?<![A-Za-z_][-/])" + _SHAPES)
+NEXT_NATIONAL = re.compile(r"/" + _SHAPES)  # right after another one
 AFTER_A_WORD = re.compile(
     r"(?<![A-Za-z0-9_+,])(?<!\d[.\-/])(?:\(\d[\d -]{0,6}\)|\d)"
-    r"(?:[ .\-/()]{0,2}\d){4,14}(?![A-Za-wyz0-9_]|x(?!\d))(?![.,]\d|-\w)"
+    r"(?:[ .\-/()]{0,2}\d){4,14}(?![A-Za-wyz0-9_]|x(?!\d))(?!\.\d|-\w)"
 )
 EXTENSION = re.compile(r" ?(?:x|ext\.?|extension) ?\d{1,6}(?![A-Za-z0-9_])", re.IGNORECASE)
 NORTH_AMERICAN = re.compile(r"[2-9]\d\d[2-9]\d{6}")
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"  # or month, in whichever order
 DATE = re.compile(
-    r"(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|1[0-2])\1(?:19|20)\d\d(?!\d)|(?:19|20)\d\d([./-]?)[01]\d\2[0-3]\d(?!\d)"
+    rf"{_DAY}([./-]){_DAY}\1(?:19|20)\d\d(?!\d)|(?:19|20)\d\d([./-]?)[01]\d\2[0-3]\d(?!\d)"
+    rf"|{_DAY}([./-]){_DAY}\3\d\d(?!\d|\3\d)"  # 02.11.26, but not 06.12.34.56.78
     r"|(?:19|20)\d\d[ -]{1,3}(?:19|20)\d\d(?!\d)|\d{2}/\d{2} - (?:19|20)\d\d"
 )
 DECIMAL_OR_THOUSANDS = re.compile(r"\+?\d+\.\d+|\+?\d{1,3}(?:\.\d{3})+")
 DIGITS = re.compile(r"\d+")
+INTEGER_BEFORE = re.compile(r"(?<![\d.,:/-])(?:0|[1-9]\d{0,2}),$")
+GROUPS_BEFORE = re.compile(r"(?<![\d.-])(?:0|[1-9]\d{0,2}(?P<chain>,\d{3}){0,3}),$")
+ROW_BEGINS = re.compile(r"(?<![^\n])\d{1,3},$")
+FIRST_GROUP_OF_THOUSANDS = re.compile(r"\d{1,3}[ .]")
+GROUPED = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
+LIST_AFTER = re.compile(r",\S")
+DECIMALS_AFTER = re.compile(r"\.\d|,\d{1,6}(?!,?\d)")
 TRUNK_DIGITS = (10, 11, 9)  # of national numbers with their 0, the commonest first
 COUNTED = "012345678901"
 GERMAN_MOBILE = {"015", "016", "017"}  # they have up to 12
@@ -77,7 +88,11 @@ GERMAN_MOBILE = {"015", "016", "017"}  # they have up to 12
 
 def phone_numbers(plain: str, letters: str) -> Iterator[tuple[int, int]]:
     """Yield where phone numbers begin and end, in order, for a text as `PlainText` reads it."""
-    found = sorted([*_international(plain, letters), *_national(plain, letters), *_after_a_word(plain, letters)])
+    international = list(_international(plain, letters))
+    others = blanked(plain, international)
+    # Of two that begin at one place the first counts: a shape says better than a word before it where a number ends.
+    found = [*international, *_national(others, letters), *_after_a_word(others, letters)]
+    found.sort(key=itemgetter(0))
     end = 0
     for start, stop in found:
         if start >= end:
@@ -117,23 +132,43 @@ def _international_characters(text: str) -> int:
 
 
 def _national(plain: str, letters: str) -> Iterator[tuple[int, int]]:
-    for match in NATIONAL.finditer(plain):
-        start, end, shape = match.start(), match.end(), match.lastgroup
-        if shape in {"trunk", "area"}:
-            end = start + _trunk_characters(match[0])
-        if end == start or _is_a_number_of_something(plain, letters, start, end):
-            continue
-        # Runs of digits are many things: these are phone numbers where such numbers are at home.
-        if shape == "chinese_run" and UNSPACED not in plain:
-            continue
-        if shape == "russian" and match[0].isdigit() and SPACED not in plain:
-            continue
-        if match[0] in COUNTED:
-            continue
-        if shape == "short_run" and SPACED not in plain and UNSPACED not in plain:
-            continue
-        if not says_before(IDENTIFIER_BEFORE, letters, start):
+    match = NATIONAL.search(plain)
+    while match:
+        shape = match.lastgroup or ""
+        start, end = match.span(shape)
+        date = DATE.match(plain, start)
+        if date:
+            end, is_phone = date.end(), False
+        elif shape in {"trunk", "area"}:
+            end = start + _trunk_characters(match[shape])
+            is_phone = end > start and _is_somebodys(plain, letters, start, end, shape)
+            if end == start:  # what came before a number may have been taken for its beginning
+                end = start + _first_group(match[shape])
+        else:
+            is_phone = _is_somebodys(plain, letters, start, end, shape)
+        if is_phone:
             yield start, end
+        match = (NEXT_NATIONAL.match(plain, end) if is_phone else None) or NATIONAL.search(plain, end)
+
+
+def _is_somebodys(plain: str, letters: str, start: int, end: int, shape: str) -> bool:
+    """Whether the digits of a national shape are a phone number."""
+    text = plain[start:end]
+    if _is_a_number_of_something(plain, letters, start, end) or text in COUNTED:
+        return False
+    # Runs of digits are many things: these are phone numbers where such numbers are at home.
+    if shape == "chinese_run" and UNSPACED not in plain:
+        return False
+    if shape == "russian" and text.isdigit() and SPACED not in plain:
+        return False
+    if shape == "short_run" and SPACED not in plain and UNSPACED not in plain:
+        return False
+    return not says_before(IDENTIFIER_BEFORE, letters, start)
+
+
+def _first_group(text: str) -> int:
+    group = DIGITS.search(text)
+    return group.end() if group else len(text)
 
 
 def _trunk_characters(text: str) -> int:
@@ -168,6 +203,29 @@ def _is_a_number_of_something(plain: str, letters: str, start: int, end: int) ->
     return (
         DECIMAL_OR_THOUSANDS.fullmatch(text) is not None
         or DATE.match(text) is not None
-        or (plain[end : end + 1] in {".", ","} and plain[end + 1 : end + 2].isdigit() and text.lstrip("+").isdigit())
+        or _is_part_of_a_decimal(plain, start, end)
         or is_amount(letters, start, end)
     )
+
+
+def _is_part_of_a_decimal(plain: str, start: int, end: int) -> bool:
+    """Whether it is the part of 12,3456 or 1,234 before or after the comma, and no item of a list as in 12,07700900123,x."""
+    text = plain[start:end]
+    listed = plain[start - 1 : start] == ","
+    goes_on = LIST_AFTER.match(plain, end) is not None
+    if listed and text.isdigit():
+        if not goes_on and INTEGER_BEFORE.search(plain, max(0, start - 6), start):
+            return True
+    elif listed and (text[0] == "0" or (text[0].isdigit() and "-" not in text)):
+        groups = GROUPS_BEFORE.search(plain, max(0, start - 20), start)
+        if groups and FIRST_GROUP_OF_THOUSANDS.match(text):
+            if groups["chain"] or not goes_on:  # 1,234 567 or 1,234,567 89
+                return True
+        elif groups and not goes_on:
+            # A row 7,07700 900123 ends here; after the decimals of 1,0523 other numbers may follow.
+            ends = text[0] == "0" and plain[end : end + 1] in {"", "\n"}
+            if not (ends and ROW_BEGINS.search(plain, max(0, start - 6), start)):
+                return True
+    if DECIMALS_AFTER.match(plain, end) is None or not (text.lstrip("+").isdigit() or GROUPED.fullmatch(text)):
+        return False
+    return plain[end] == "." or not (listed or text[0] == "0")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
-from stdnum import iban, luhn
+from stdnum import iban, luhn, numdb
 from stdnum.us import ssn
 
 from nightshift.data.internet_domains import UNSPACED_ENDINGS
 from nightshift.data.number_words import IDENTIFIER_BEFORE, MORE_OF_A_LIST, SSN_BEFORE, VERSION_BEFORE, says_before
 from nightshift.data.phone_numbers import phone_numbers
-from nightshift.data.plain_text import PlainText
+from nightshift.data.plain_text import PlainText, blanked
 from nightshift.data.secret_patterns import secrets
 from nightshift.settings.intake import PiiKind
 
@@ -22,6 +23,7 @@ from nightshift.settings.intake import PiiKind
 MAY_HOLD = re.compile(r"[\d@\uff20]")
 LONG_NUMBER = re.compile(r"[0-9](?<![A-Za-z0-9_]\d)(?:[ .\-/()]{0,3}[0-9]){6}")
 LONG_NUMBERS: set[PiiKind] = {"card", "ssn", "phone"}  # the kinds that hold one
+AT = re.compile("@|%40")  # in URLs it is written %40
 LOCAL_CHARACTERS = 128
 # Read from the @ to the left. A Latin name ends where another script begins (prefixes of Hebrew are glued to it), but not
 # at a dot or an underscore, which join names of two scripts. Where words are not apart, a name in their script cannot be
@@ -38,13 +40,18 @@ UNSPACED_DOMAIN = re.compile(r"(?:(?:[A-Za-z0-9éж_-]{1,63}|[字0-9-]{1,63})\.)
 IBAN_DIGITS = re.compile(
     r"[0-9](?<=(?<![A-Za-z0-9é])[A-Za-z]{2}\d)(?=(\d(?:[ -]{0,2}[A-Za-z0-9]){11,30})(?![A-Za-z0-9é]))"
 )
-CARD_BEGINS = re.compile(r"[1-68](?<![A-Za-z0-9_+]\d)(?<!\d[.,]\d)(?=(?:[ .-]{0,3}\d){11})")
+IBAN_CHARACTERS = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[A-Za-z0-9]"}  # by their names in the register
+CARD_BEGINS = re.compile(r"[1-68](?<![A-Za-z0-9_+]\d)(?<!\d\.\d)(?=(?:[ \t\n.-]{0,3}\d){11})")
 LETTER = re.compile("[A-Za-z_]")
 CARD_CHARACTERS = 64
 SHORTEST_CARD, SHORT_CARD = 12, 13  # digits
-CARD_GROUP = re.compile(r"[ .-]{0,3}(\d+)")
+CARD_GROUP = re.compile(r"[ \t\n.-]{0,3}(\d+)")
 # Cards are written in groups of four digits or more, of which the last may be shorter, or digit by digit.
 CARD_WRITTEN = re.compile(r"\d{4,}(?:[ -]{1,3}\d{4,})*(?:[ -]{1,3}\d{1,3})?|\d(?:[ -]\d)*|\d{4}(?:\.\d{4}){3}")
+# In cells or wrapped lines: four groups and no more, of which tables have many.
+CARD_IN_CELLS = re.compile(r"(?<!\d[\t\n])\d{4}(?:[ \t\n-]\d{4}){3}(?![\t\n]\d)")
+AFTER_COMMA = re.compile(r"\d,$")
+CARD_AFTER_COMMA = re.compile(r"\d{15,}|\d{4}(?:[ -]\d{4}){3}")  # decimals are rarely longer
 ISSUED = re.compile(
     r"(?:[3-6]\d|81)\d{14}|2(?:2(?:0[0-4]|2[1-9]|[3-9]\d)|[3-6]\d\d|7[01]\d|720)\d{12}"  # most have 16 digits
     r"|4\d{12}|4\d{18}|(?:3[47]\d\d|2131|1800)\d{11}|3(?:0[0-5]|[689]\d)\d{11}|62\d{15,17}"  # Visa, Amex, JCB, Diners, UnionPay
@@ -74,23 +81,17 @@ def redact(text: str, kinds: Sequence[PiiKind], found: Counter[str]) -> str:
         if kind in kinds and kind not in without and (spans := sorted(finder(plain, read.letters))):
             found[kind] += len(spans)
             replacements += [(start, end, f"<{kind}>") for start, end in spans]
-            plain = _without(plain, spans)
+            plain = blanked(plain, spans)
     return read.replaced(sorted(replacements)) if replacements else text
 
 
-def _without(plain: str, spans: Iterable[tuple[int, int]]) -> str:
-    """The text with what was found blanked out, so that nothing else is found in it."""
-    pieces, after = [], 0
-    for start, end in spans:
-        pieces += [plain[after:start], "\0" * (end - start)]
-        after = end
-    return "".join([*pieces, plain[after:]])
-
-
 def _emails(plain: str, letters: str) -> Iterator[tuple[int, int]]:
-    at, after = plain.find("@"), 0
-    while at >= 0:
-        end = _domain_end(plain, letters, at + 1)
+    after = 0
+    for sign in AT.finditer(plain):
+        at = sign.start()
+        end = _domain_end(plain, letters, sign.end())
+        if len(sign[0]) > 1 and plain[end : end + 1] == "@":
+            continue  # p%40ss.word@example.com
         local = LOCAL_BACKWARDS.match(plain[max(after, at - LOCAL_CHARACTERS) : at][::-1]) if end else None
         if local:
             name = local[0][::-1].lstrip(".'%-")
@@ -98,7 +99,6 @@ def _emails(plain: str, letters: str) -> Iterator[tuple[int, int]]:
             if name and not (name == "git" and plain[end : end + 1] == ":"):
                 yield at - len(name), end
                 after = end
-        at = plain.find("@", at + 1)
 
 
 def _domain_end(plain: str, letters: str, start: int) -> int:
@@ -117,14 +117,23 @@ def _ibans(plain: str, _letters: str) -> Iterator[tuple[int, int]]:
     after = 0
     for match in IBAN_DIGITS.finditer(plain):
         start = match.start() - 2  # the country's letters
-        candidate = plain[start : match.end(1)] if start >= after else ""
-        # The pattern may have taken words that follow the number: shorter readings are tried too.
-        while len(candidate) >= 15:
-            if iban.is_valid(candidate, check_country=False):
-                after = start + len(candidate)
-                yield start, after
-                break
-            candidate = candidate[: max(candidate.rfind(" "), candidate.rfind("-"), 0)].rstrip(" -")
+        form = _iban_form(plain[start : start + 2].upper()) if start >= after else None
+        number = form.match(plain, start) if form else None
+        if number and iban.is_valid(number[0], check_country=False):
+            after = number.end()
+            yield start, after
+
+
+@cache
+def _iban_form(country: str) -> re.Pattern[str] | None:
+    """The form of a country's numbers: as many digits and letters as they have, in groups; None: it has none."""
+    structure = numdb.get("iban").info(country)[0][1].get("bban")
+    if structure is None:
+        return None
+    parts = re.sub(
+        r"(\d+)!([nac])", lambda part: rf"(?:[ -]{{0,2}}{IBAN_CHARACTERS[part[2]]}){{{part[1]}}}", "2!n" + structure
+    )
+    return re.compile(rf"[A-Za-z]{{2}}{parts}(?![A-Za-z0-9é])")
 
 
 def _cards(plain: str, letters: str) -> Iterator[tuple[int, int]]:
@@ -135,6 +144,8 @@ def _cards(plain: str, letters: str) -> Iterator[tuple[int, int]]:
             continue
         # One in ten of all numbers passes the checksum. Old cards are as short as bar codes and order numbers.
         if end - start <= SHORT_CARD and says_before(IDENTIFIER_BEFORE, letters, start):
+            continue
+        if AFTER_COMMA.search(plain, max(0, start - 2), start) and not CARD_AFTER_COMMA.fullmatch(plain, start, end):
             continue
         yield start, end
         after = end
@@ -151,12 +162,19 @@ def _card_end(plain: str, start: int) -> int:
         if (
             len(digits) >= SHORTEST_CARD
             and ISSUED.fullmatch(digits)
-            and CARD_WRITTEN.fullmatch(plain, start, place)
+            and _is_written_as_a_card(plain, start, place)
             and len(set(digits)) > 1
             and luhn.is_valid(digits)
         ):
             end = place
     return end
+
+
+def _is_written_as_a_card(plain: str, start: int, end: int) -> bool:
+    if CARD_WRITTEN.fullmatch(plain, start, end):
+        return True
+    cells = CARD_IN_CELLS.match(plain, start)
+    return cells is not None and cells.end() == end
 
 
 def _ssns(plain: str, letters: str) -> Iterator[tuple[int, int]]:
@@ -169,7 +187,7 @@ def _ips(plain: str, letters: str) -> Iterator[tuple[int, int]]:
     if "::" in plain or plain.count(":") >= 7:
         found = [match.span() for match in IPV6.finditer(plain) if _is_of_a_machine(match[0])]
         yield from found
-        plain = _without(plain, found)
+        plain = blanked(plain, found)
     if plain.count(".") < 3:
         return
     version_end = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 LATIN, SPACED, UNSPACED = "é", "ж", "字"  # what letters become: Latin, of other scripts with spaces, of scripts without
@@ -53,6 +54,15 @@ class PlainText:
 
     def _place(self, position: int) -> int:
         return position + bisect_right(self._left_out, position)
+
+
+def blanked(plain: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text with what was found blanked out, so that nothing else is found in it."""
+    pieces, after = [], 0
+    for start, end in spans:
+        pieces += [plain[after:start], "\0" * (end - start)]
+        after = end
+    return "".join([*pieces, plain[after:]])
 
 
 class _Plain(dict[int, str]):
