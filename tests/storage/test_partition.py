@@ -8,6 +8,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.settings.application import Interval
+from nightshift.storage.files import create
 from nightshift.storage.partition import (
     MANIFEST,
     fetch,
@@ -57,6 +58,17 @@ def test_what_was_published_can_be_found_by_its_inputs_and_read_back(partition, 
     assert read_file(partition, found, "examples.parquet") == b"rows"
     folder = fetch_folder(partition, found, tmp_path / "copy")
     assert (folder / "sub" / "quarantine.parquet").read_bytes() == b"none"
+
+
+def test_a_manifest_that_the_client_sent_twice_keeps_its_files(partition, tmp_path, monkeypatch):
+    def sent_twice(path, content):
+        create(path, content)  # it succeeds and its answer is lost
+        return create(path, content)
+
+    monkeypatch.setattr("nightshift.storage.partition.create", sent_twice)
+    published = publish_rows(partition, tmp_path)
+    assert read_manifest(partition) == published
+    assert fetch(partition, published, "examples.parquet", tmp_path).read_bytes() == b"rows"
 
 
 def test_files_without_a_manifest_are_not_there(partition, tmp_path):

@@ -247,11 +247,16 @@ def publish_uploaded(
     if not create(partition / MANIFEST, content):
         winner = require_manifest(partition)
         if winner.inputs_digest == manifest.inputs_digest or not replacing:
-            for attempt in {file.path.split("/", 1)[0] for file in files}:
+            # A client repeats a request whose answer was lost: then the manifest that is there may be this one.
+            for attempt in _attempts(files) - _attempts(winner.files):
                 partition.fs.rm((partition / attempt).path, recursive=True)
             return winner
         replace(partition / MANIFEST, content)
     return manifest
+
+
+def _attempts(files: list[DataFile]) -> set[str]:
+    return {file.path.split("/", 1)[0] for file in files}
 
 
 def fetch(partition: UPath, manifest: Manifest, name: str, folder: Path) -> Path:
