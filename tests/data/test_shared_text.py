@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from nightshift.data.shared_text import Sample, SharedText, found_in
-from nightshift.data.similarity import key_of, plain
+from nightshift.data.similarity import SIMILAR, key_of, plain, signatures
 from nightshift.settings.intake import Columns, Ingest
 from nightshift.settings.project import PACKAGE
 
@@ -55,6 +55,21 @@ def test_a_long_question_that_comes_in_many_variants_is_no_frame(messages):
     rest, taken = found_in(texts).left_out(texts)
     assert rest[150:] == variants
     assert set(taken) == {b""}
+
+
+def test_of_one_question_about_many_things_enough_is_left_to_see_that_two_are_nearly_equal():
+    question = "what is the delivery status of my order "
+    things = ("kettle", "lamp", "table", "chair", "sofa", "mirror", "carpet", "clock", "shelf", "desk", "bed", "stool")
+    found = found_in([question + thing for thing in things])
+    assert len(found)
+    pairs = [(thing, thing + "s") for thing in ("heater", "fridge", "radio", "grill", "mixer", "spoon", "lamp")]
+
+    def alike(one, other):
+        values = signatures(found.left_out([question + one, question + other])[0])
+        return (values[0] == values[1]).mean() >= SIMILAR
+
+    assert all(alike(*pair) for pair in pairs)
+    assert not any(alike(one, other) for one, other in zip(things, things[1:], strict=False))
 
 
 def test_a_prompt_that_is_nothing_but_frame_keeps_its_text(messages):

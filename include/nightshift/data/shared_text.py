@@ -3,7 +3,9 @@
 What a frame's prompts have in common says nothing about whether two of them ask the same. A text counts as shared when
 at least ten different prompts hold it, and
 
-- half of the prompts, in pieces of 8 characters: an instruction, or a frame of a few words;
+- half of the prompts, in pieces of 8 characters: an instruction, or a frame of a few words. Where half of the prompts
+  with it have fewer than 20 characters beside it (one question about one thing after another), the 12 characters next to
+  these stay, too: of a word alone, one letter more or less would seem to make another question;
 - or one in twenty, in pieces of 40 characters: one of several instructions, or a document that is asked about often.
   Where fewer than 20 characters would be left beside these, they are no frame but the question itself, which comes in
   variants, and stay.
@@ -25,7 +27,8 @@ import numpy.typing as npt
 SHORT, LONG = 8, 40  # characters of a piece
 SHARES = {SHORT: 0.5, LONG: 0.05}  # of the different prompts that hold it
 LEAST_PROMPTS = 10
-LEFT = 20  # characters beside long pieces
+LEFT = 20  # characters beside shared pieces
+CONTEXT = 12  # characters of a frame that stay next to a rest that is shorter
 SAMPLE_CHARACTERS = 1_000_000
 SAMPLE_PROMPTS = 2_000
 MOST_PIECES = 50_000  # of one length, found in one interval
@@ -120,10 +123,7 @@ class SharedText:
         table[shared & np.uint64((1 << BITS) - 1)] = True
         likely = np.nonzero(table[places] & joined.inside(length))[0]
         found = likely[shared[np.minimum(np.searchsorted(shared, hashes[likely]), len(shared) - 1)] == hashes[likely]]
-        change = np.zeros(count + 1, dtype=np.int32)
-        change[found] += 1
-        change[found + length] -= 1
-        return np.cumsum(change[:count]) > 0
+        return joined.covered(found, length)
 
 
 def found_in(texts: list[str]) -> SharedText:
@@ -147,9 +147,25 @@ def found_in(texts: list[str]) -> SharedText:
         ragged[inside] = _over_an_edge(inside, counts[place], length)[inside]
         mostly_ragged = np.bincount(place, ragged[inside]) * 2 > np.bincount(place)
         enough = (counts >= max(LEAST_PROMPTS, share * len(texts))) & ~mostly_ragged
+        if length == SHORT:
+            beside = _beside_a_short_rest(joined, inside[enough[place]])[inside]
+            enough &= np.bincount(place, beside) * 2 <= np.bincount(place)
         shared, counts = hashes[enough], counts[enough]
         pieces[length] = np.sort(shared[np.argsort(-counts, kind="stable")[:MOST_PIECES]])
     return SharedText(pieces)
+
+
+def _beside_a_short_rest(joined: _Joined, starts: npt.NDArray[np.int64]) -> Mask:
+    """Where a piece begins that lies next to what is left of a text, if that is short.
+
+    :param starts: where the shared pieces begin.
+    """
+    rest = np.concatenate([[0], np.cumsum(~joined.covered(starts, SHORT) & joined.ink)])
+    short = np.repeat(rest[joined.ends] - rest[joined.starts] < LEFT, joined.lengths)
+    places = np.arange(len(joined.codes))
+    first = np.maximum(places - CONTEXT, np.repeat(joined.starts, joined.lengths))
+    last = np.minimum(places + SHORT + CONTEXT, np.repeat(joined.ends, joined.lengths))
+    return np.asarray(short & (rest[last] > rest[first]))
 
 
 def _over_an_edge(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], length: int) -> Mask:
@@ -190,6 +206,13 @@ class _Joined:
         """Where a piece of this length begins that does not reach into the next text."""
         room = np.repeat(self.ends, self.lengths) - np.arange(len(self.codes))
         return np.asarray(room[: len(self.codes) - length + 1] >= length)
+
+    def covered(self, starts: npt.NDArray[np.int64], length: int) -> Mask:
+        """Which characters lie in a piece of this length that begins at one of `starts`."""
+        change = np.zeros(len(self.codes) + 1, dtype=np.int32)
+        change[starts] += 1
+        change[starts + length] -= 1
+        return np.cumsum(change[:-1]) > 0
 
     def hashes(self, length: int) -> Codes:
         """The hash of the piece that begins at each character, made of those of its parts."""
