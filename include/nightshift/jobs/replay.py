@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 REPORT, NUMBERS = "report.html", "replay.json"
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
-VERSION = 2  # of how a replay is judged
+VERSION = 3  # of how a replay is judged
 
 
 class Spec(JobSpec):

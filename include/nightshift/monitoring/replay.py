@@ -10,14 +10,16 @@ import shutil
 from collections.abc import Set
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.published_sides import catch_up
 from nightshift.data.sides import resembling_trained
 from nightshift.data.similarity import plain
-from nightshift.data.snapshot import TRAIN
+from nightshift.data.snapshot import TRAIN, published_snapshots
 from nightshift.data.split_map import SplitMap
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import NAMES
@@ -129,19 +131,30 @@ def trained_answers(model: UPath, digest: str) -> frozenset[str]:
 
 
 def seen_in_training(rows: pa.Table, storage: str, application: str) -> frozenset[str]:
-    """Return the digests of the rows that repeat or resemble a question of the training side.
+    """Return the digests of the rows that a training set holds, or that repeat or resemble a question of the training side.
 
-    :raises BadInput: the split map is damaged.
+    Where the split map is empty and nothing is published that it could be made of, nobody knows what was trained on: then
+    all rows are.
+
+    :raises BadInput: the split map, an example partition or a training set is damaged.
     """
+    digests = rows["digest"].to_pylist()
+    snapshots = published_snapshots(storage, application)
+    state = catch_up(SplitMap(storage, application), storage, application, snapshots=snapshots)
+    if state.number == 0:
+        return frozenset(digests)
     folder = scratch(UPath(storage))
     prompts = rows.select(["prompt"]).to_batches(max_chunksize=ROWS_AT_ONCE)
     try:
         questions = ([plain(prompt) for prompt in batch["prompt"].to_pylist()] for batch in prompts)
-        seen = resembling_trained(SplitMap(storage, application).state(), questions, folder)
+        seen = {digests[row] for row in resembling_trained(state, questions, folder)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    digests = rows["digest"].to_pylist()
-    return frozenset(digests[row] for row in seen)
+    # A row has the last of several turns only, so a conversation is found by its digest.
+    for snapshot in snapshots:
+        trained = _training_rows(snapshot.partition, snapshot.manifest, "digest")["digest"]
+        seen |= set(rows.filter(pc.is_in(rows["digest"], value_set=trained))["digest"].to_pylist())
+    return frozenset(seen)
 
 
 def _training_rows(snapshot: UPath, manifest: Manifest, *columns: str) -> pa.Table:
