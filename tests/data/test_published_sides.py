@@ -13,7 +13,7 @@ from nightshift.data.published_sides import catch_up
 from nightshift.data.similarity import key_of, plain
 from nightshift.data.snapshot import TRAIN
 from nightshift.data.split_map import NAMES, SplitMap
-from nightshift.storage.partition import partition_of, publish
+from nightshift.storage.partition import Parent, partition_of, publish
 
 DECLINED = "Why was my card payment declined at the supermarket yesterday evening?"
 ADDRESS = "How do I change the address that my account is registered to?"
@@ -30,7 +30,7 @@ def storage(tmp_path):
 def publish_rows(storage, tmp_path):
     """A function that publishes a partition of examples with (prompt, split), or a training set, as before the map."""
 
-    def run(key, *rows, part="examples", file=EXAMPLES):
+    def run(key, *rows, part="examples", file=EXAMPLES, **fields):
         folder = tmp_path / key
         folder.mkdir()
         turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "x"}] for text, _ in rows]
@@ -44,7 +44,7 @@ def publish_rows(storage, tmp_path):
         interval = {"start": f"{key}T00:00Z", "end": f"{key}T12:00Z"} if part == "examples" else None
         partition = partition_of(storage, "app", part, key)
         publish(partition, folder, kind=part.rstrip("s") if part == "snapshots" else part, application="app",
-                inputs={"key": key}, interval=interval)  # fmt: skip
+                inputs={"key": key} | fields, interval=interval, parents=[Parent(uri="gone", digest="gone")])  # fmt: skip
         return partition
 
     return run
@@ -85,3 +85,13 @@ def test_a_training_set_counts_when_its_days_are_gone(publish_rows, sides):
     assert sides(ADDRESS) == ["held_out"]
     shutil.rmtree(UPath(day).path)
     assert sides(ADDRESS) == ["held_out"]
+
+
+def test_a_training_set_that_was_made_by_the_map_is_not_settled_again(publish_rows, sides, storage):
+    publish_rows("2026-11-02", (DECLINED, "train"))
+    sides(DECLINED)
+    publish_rows("known", (DECLINED, "train"), part="snapshots", file=TRAIN, split_map=1)
+    assert sides(DECLINED) == ["train"]
+    assert SplitMap(storage, "app").state().number == 1
+    publish_rows("of-a-lost-map", (RATE, "train"), part="snapshots", file=TRAIN, split_map=7)
+    assert sides(RATE) == ["train"]

@@ -44,7 +44,7 @@ def catch_up(
 
     Rows that were trained on are on the training side, those that were held out and resemble none of these stay held
     out, those that do are between sides. A training set counts, too, where partitions that it was made from are gone or
-    were written again. The partitions stream past.
+    were written again, unless the map has its rows because it was made by the map. The partitions stream past.
 
     :param examples: all published examples, and `snapshots` all training sets, where the caller has read them.
     :raises BadInput: a partition is damaged.
@@ -52,14 +52,19 @@ def catch_up(
     examples = published_examples(storage, application) if examples is None else examples
     snapshots = published_snapshots(storage, application) if snapshots is None else snapshots
     there = {(published.key, published.manifest.digest) for published in examples}
-    sources = [(published, EXAMPLES) for published in examples if published.manifest.counts.get("kept") != 0] + [
+    sources = [(published, EXAMPLES) for published in examples if published.manifest.counts.get("kept") != 0]
+    sets = [
         (snapshot, TRAINING_SET)
         for snapshot in snapshots
         if any((UPath(parent.uri).name, parent.digest) not in there for parent in snapshot.manifest.parents)
     ]
     while True:
         state = split_map.state()
-        unknown = [source for source in sources if source[0].manifest.inputs_digest not in state.made_by]
+        unknown = [
+            source
+            for source in [*sources, *(made for made in sets if not _made_by(state, made[0]))]
+            if source[0].manifest.inputs_digest not in state.made_by
+        ]
         if not unknown:
             return state
         folder = scratch(UPath(storage))
@@ -67,6 +72,12 @@ def catch_up(
             _settle(split_map, unknown, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made_by(state: State, snapshot: Published) -> bool:
+    """Whether a training set was made by this map, which has its rows then."""
+    segments = snapshot.manifest.inputs.get("split_map")
+    return segments is not None and segments <= state.number
 
 
 def _settle(split_map: SplitMap, sources: list[tuple[Published, str]], folder: Path) -> None:
