@@ -2,6 +2,7 @@
 
 import csv
 import random
+import shutil
 from collections import Counter
 from hashlib import sha256
 
@@ -14,6 +15,7 @@ from nightshift.data.examples import side_of
 from nightshift.data.questions import Questions
 from nightshift.data.similarity import connect, key_of, plain, question_of, shingles
 from nightshift.data.split_map import BETWEEN, HELD_OUT, NAMES, TRAIN, UNKNOWN, SplitMap
+from nightshift.errors import BadInput
 from nightshift.settings.intake import Splits
 from nightshift.settings.project import PACKAGE
 from nightshift.storage.partition import read_manifest
@@ -178,6 +180,35 @@ def test_merged_files_hold_what_the_segments_hold_and_are_made_by_whoever_comes(
     assert held(split_map) == with_them
     split_map._merge(1, 1)
     assert read_manifest(merged / "1-00000001").digest == manifest.digest
+
+
+@pytest.mark.parametrize("file", ["sides.parquet", "shared.parquet", "manifest.json"])
+def test_of_a_damaged_merged_file_the_segments_are_read(settle, split_map, messages, tmp_path, file):
+    drawn = {}
+    for number in range(9):
+        texts = messages[number * 12 : number * 12 + 12]
+        drawn |= settle(f"day {number}", [f"under this very long frame: {text}" for text in texts])
+    (damaged,) = (tmp_path / "storage" / "app" / "similarity" / "merged").rglob(file)
+    damaged.write_bytes(b"PAR1 no more PAR1")
+    state = split_map.state()
+    assert len(state.shared)
+    keys = np.array([key_of(text) for text in drawn], dtype=np.uint64)
+    assert state.sides(keys).tolist() == list(drawn.values())
+
+
+def test_a_missing_segment_is_named_with_what_to_do(settle, split_map, messages, tmp_path):
+    for number in range(3):
+        settle(f"day {number}", messages[number * 12 : number * 12 + 12])
+    shutil.rmtree(tmp_path / "storage" / "app" / "similarity" / "segments" / "00000002")
+    with pytest.raises(BadInput, match=r"segments/00000002: .* is missing\. Restore it .* or delete the whole folder"):
+        split_map.state()
+
+
+def test_a_segment_of_another_version_is_not_compared(settle, split_map, messages, monkeypatch):
+    settle("day 0", messages[:12])
+    monkeypatch.setattr("nightshift.data.split_map.VERSION", 2)
+    with pytest.raises(BadInput, match=r"segments/00000001: .* another version of Nightshift"):
+        split_map.state()
 
 
 def test_a_writer_that_was_killed_in_the_middle_leaves_a_number_that_the_next_one_takes(

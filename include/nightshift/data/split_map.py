@@ -12,14 +12,16 @@ for each different question (and Parquet's own, together about 150), however oft
 
 Of eight segments in a row (from 1, 9, 17, …) a merged file is made, of eight of these the next, up to 8^5 segments; the
 map of n segments is read from at most 7 * log8(n) files for each 32,768 segments. Merged files are a cache: who finds
-none reads the segments.
+none, or a damaged one, reads the segments.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,11 +32,15 @@ from upath import UPath
 
 from nightshift.data.shared_text import LONG, SHORT, SharedText
 from nightshift.data.similarity import VALUES, Keys, Signatures
+from nightshift.errors import BadInput
 from nightshift.settings.application import Interval
 from nightshift.storage.files import names_in, read_each, scratch
 from nightshift.storage.partition import Manifest, fetch, partition_of, publish, read_manifest
 
+log = logging.getLogger(__name__)
+
 SIDES, SHARED = "sides.parquet", "shared.parquet"
+SEGMENTS, MERGED = "segments", "merged"
 MERGED_AT_ONCE = 8
 LEVELS = 5
 ENTRIES_AT_ONCE = 50_000
@@ -106,14 +112,59 @@ class State:
         return found[places]
 
     def _read(self, columns: list[str] | None) -> Iterator[pa.Table]:
-        for partition, manifest in self.parts:
-            folder = scratch(partition.parents[3])
+        for path in _fetched(self.parts, SIDES):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(ENTRIES_AT_ONCE, columns=columns):
+                    yield pa.Table.from_batches([batch])
+
+
+def _fetched(parts: Iterable[tuple[UPath, Manifest]], name: str) -> Iterator[Path]:
+    """Yield a local path of one file of each part; of a damaged merged part, those of its segments.
+
+    :raises BadInput: a segment is damaged.
+    """
+    for partition, manifest in parts:
+        folder = scratch(partition.parents[3])
+        try:
             try:
-                with pq.ParquetFile(fetch(partition, manifest, SIDES, folder)) as file:
-                    for batch in file.iter_batches(ENTRIES_AT_ONCE, columns=columns):
-                        yield pa.Table.from_batches([batch])
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                path = fetch(partition, manifest, name, folder)
+            except BadInput as error:
+                if partition.parent.name != MERGED:
+                    raise
+                log.warning("%s; its segments are read instead. Delete the folder %s", error, partition)
+                level, first = map(int, partition.name.split("-"))
+                numbers = range(first, first + MERGED_AT_ONCE**level)
+                segments = partition.parents[1] / SEGMENTS
+                yield from _fetched(_described([segments / f"{number:08d}" for number in numbers]), name)
+            else:
+                yield path
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _described(partitions: list[UPath]) -> Iterator[tuple[UPath, Manifest]]:
+    """Yield each partition with its manifest.
+
+    :raises BadInput: it has none, or another version of Nightshift wrote it.
+    """
+    for partition, manifest in zip(
+        partitions, read_each(partitions[0], read_manifest, partitions) if partitions else [], strict=True
+    ):
+        problem = "is missing" if manifest is None else "was written by another version of Nightshift"
+        if manifest is None or manifest.inputs.get("version") != VERSION:
+            raise BadInput(
+                f"{partition}: this segment of the split map {problem}. Restore it from a backup; or delete the whole folder "
+                f"{partition.parents[1]}, and the next ingest makes the map anew of what is published"
+            )
+        yield partition, manifest
+
+
+def _readable(partition: UPath) -> bool:
+    try:
+        return read_manifest(partition) is not None
+    except BadInput as error:
+        log.warning("%s; the segments are read instead. Delete the folder %s", error, partition)
+        return False
 
 
 def places_in(known: Keys, keys: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -218,45 +269,37 @@ class SplitMap:
 
     def _parts(self, last: int, first: int = 1, highest: int = LEVELS) -> Iterator[tuple[UPath, Manifest]]:
         """The fewest partitions that hold the segments `first` to `last`, in order."""
-        merged = set(names_in(self._folder / "merged")) if highest else set()
+        merged = set(names_in(self._folder / MERGED)) if highest else set()
         chosen: list[UPath] = []
         while first <= last:
             for level in range(highest, -1, -1):
                 size = MERGED_AT_ONCE**level
                 partition = self._merged(first, level) if level else self._segment(first)
                 fits = (first - 1) % size == 0 and first + size - 1 <= last
-                if fits and (not level or (partition.name in merged and read_manifest(partition))):
+                if fits and (not level or (partition.name in merged and _readable(partition))):
                     chosen.append(partition)
                     first += size
                     break
-        for partition, manifest in zip(chosen, read_each(self._folder, read_manifest, chosen), strict=True):
-            assert manifest is not None  # noqa: S101  (segments are numbered without gaps, merged ones were looked at)
-            yield partition, manifest
+        yield from _described(chosen)
 
     def _shared(self, parts: Iterable[tuple[UPath, Manifest]]) -> SharedText:
         found = SharedText()
-        for partition, manifest in parts:
-            if not manifest.facts["shared"]:
-                continue
-            folder = scratch(partition.parents[3])
-            try:
-                table = pq.read_table(fetch(partition, manifest, SHARED, folder))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        for path in _fetched((part for part in parts if part[1].facts["shared"]), SHARED):
+            table = pq.read_table(path)
             lengths, pieces = table["length"].to_numpy(), table["piece"].to_numpy()
             found = found.plus(SharedText({length: pieces[lengths == length] for length in (SHORT, LONG)}))
         return found
 
     def _last(self) -> int:
         """The number of the newest segment. A folder without a manifest is of a writer that was late or killed."""
-        numbers = [int(name) for name in names_in(self._folder / "segments") if name.isdecimal()]
+        numbers = [int(name) for name in names_in(self._folder / SEGMENTS) if name.isdecimal()]
         for number in sorted(numbers, reverse=True):
             if read_manifest(self._segment(number)):
                 return number
         return 0
 
     def _segment(self, number: int) -> UPath:
-        return self._folder / "segments" / f"{number:08d}"
+        return self._folder / SEGMENTS / f"{number:08d}"
 
     def _merged(self, first: int, level: int) -> UPath:
-        return self._folder / "merged" / f"{level}-{first:08d}"
+        return self._folder / MERGED / f"{level}-{first:08d}"
