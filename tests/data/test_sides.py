@@ -15,7 +15,7 @@ from nightshift.data.examples import side_of
 from nightshift.data.questions import Questions
 from nightshift.data.similarity import connect, key_of, plain, question_of, shingles
 from nightshift.data.split_map import BETWEEN, HELD_OUT, NAMES, TRAIN, UNKNOWN, SplitMap
-from nightshift.errors import BadInput
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.intake import Splits
 from nightshift.settings.project import PACKAGE
 from nightshift.storage.partition import read_manifest
@@ -194,6 +194,12 @@ def test_of_a_damaged_merged_file_the_segments_are_read(settle, split_map, messa
     assert len(state.shared)
     keys = np.array([key_of(text) for text in drawn], dtype=np.uint64)
     assert state.sides(keys).tolist() == list(drawn.values())
+
+
+def test_where_memory_does_not_suffice_the_environment_is_named(settle, messages, monkeypatch):
+    monkeypatch.setattr("nightshift.data.similarity.MEMORY_LIMIT", "1MB")
+    with pytest.raises(BadEnvironment, match="were not found in 1MB of memory"):
+        settle("day 0", messages * 3)
 
 
 def test_a_missing_segment_is_named_with_what_to_do(settle, split_map, messages, tmp_path):

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from rensa import RMinHash
 
 from nightshift.data.shared_text import SharedText
+from nightshift.errors import BadEnvironment
 
 SHINGLE = 5  # characters
 VALUES = 125  # bytes of a signature
@@ -42,7 +43,8 @@ DIFFERING, SHORT_PAIR = 24, 300
 BANDS_AT_ONCE = 5  # in one query: each takes memory by the rows, and each query some milliseconds
 PAIRS_AT_ONCE = 10_000
 MEMORY_LIMIT = "256MB"
-FILTER_BITS = 26  # of the table that rules out nearly all rows of an index that share no band with new rows
+MOST_THREADS = 4
+FILTER_BITS = 26  # of the table that rules out most rows of an index that share no band with new rows
 
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 Signatures = npt.NDArray[np.uint8]
@@ -134,7 +136,7 @@ class SimilarRows:
         self.rows += len(texts)
 
     def near(self, values: Signatures) -> npt.NDArray[np.bool_]:
-        """Which signatures of an index share a band with a row, or nearly all that do and few others."""
+        """Which signatures of an index may share a band with a row: all that do, and the more others, the more rows there are."""
         return np.asarray(self._filter[_places(bands_of(values))].any(axis=1))
 
     def add_indexed(self, values: Signatures) -> None:
@@ -171,9 +173,27 @@ class SimilarRows:
         """Yield (earlier row, later row, similarity, whether the answers are equal) of similar rows, by the later row.
 
         Pairs of two rows of the index are left out.
+
+        :raises BadEnvironment: memory or scratch disk do not suffice.
         """
         if self.rows + self.indexed < 2:
             return
+        try:
+            self._find_pairs(database)
+            found = database.execute("SELECT DISTINCT earlier, later FROM pairs ORDER BY later, earlier")
+        except duckdb.OutOfMemoryException as error:
+            raise BadEnvironment(
+                f"similar rows among {self.rows + self.indexed:,} were not found in {MEMORY_LIMIT} of memory and the free space "
+                f"of the scratch disk: {error}"
+            ) from error
+        while pairs := found.fetchmany(PAIRS_AT_ONCE):
+            earlier, later = (np.array(rows) for rows in zip(*pairs, strict=True))
+            equal = self._read(earlier) == self._read(later)
+            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
+            for index in np.nonzero(similarity >= SIMILAR)[0]:
+                yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
+
+    def _find_pairs(self, database: duckdb.DuckDBPyConnection) -> None:
         database.execute("CREATE OR REPLACE TABLE pairs (earlier BIGINT, later BIGINT)")
         lags = ", ".join(
             f"lag(row, {distance}) OVER (PARTITION BY key ORDER BY finer, row)" for distance in range(1, NEIGHBOURS + 1)
@@ -200,13 +220,6 @@ class SimilarRows:
                 """,  # noqa: S608
                 {"rows": str(self._band_files[0]), "indexed": str(self._band_files[1])},
             )
-        found = database.execute("SELECT DISTINCT earlier, later FROM pairs ORDER BY later, earlier")
-        while pairs := found.fetchmany(PAIRS_AT_ONCE):
-            earlier, later = (np.array(rows) for rows in zip(*pairs, strict=True))
-            equal = self._read(earlier) == self._read(later)
-            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
-            for index in np.nonzero(similarity >= SIMILAR)[0]:
-                yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
 
     def _read(self, rows: npt.NDArray[np.int64]) -> Signatures:
         """Signatures with what tells equal answers, read one by one: a mapped file would fill the memory."""
@@ -231,8 +244,13 @@ def shingles(text: str) -> set[str]:
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    """Return an empty database that spills to `folder` when its tables outgrow 256 MB."""
+    """Return an empty database that spills to `folder` when its tables outgrow 256 MB.
+
+    Rows are in order only where a query orders them. Each thread has buffers of its own, so they are few.
+    """
     database = duckdb.connect()
+    database.execute(f"SET threads = {min(MOST_THREADS, os.cpu_count() or 1)}")
+    database.execute("SET preserve_insertion_order = false")
     database.execute("SET enable_progress_bar = false")  # it would draw on stdout, whoever reads that
     database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     database.execute("SET temp_directory = ?", [str(folder / "spill")])
