@@ -61,7 +61,7 @@ class Indexed:
 
 
 def find_near(state: State, rows: SimilarRows) -> Indexed:
-    """Add to `rows` what the map holds near them, and close them; the map streams past.
+    """Add to `rows` what the map holds near them, and close them. The map is read twice in parts: whole, then keys and sides.
 
     :raises BadInput: a segment is damaged.
     """

@@ -44,7 +44,9 @@ BANDS_AT_ONCE = 5  # in one query: each takes memory by the rows, and each query
 PAIRS_AT_ONCE = 10_000
 MEMORY_LIMIT = "256MB"
 MOST_THREADS = 4
-FILTER_BITS = 26  # of the table that rules out most rows of an index that share no band with new rows
+# Of the table that rules out rows of an index that share no band with new rows: 91 % of them beside 10,000 new rows, 40 %
+# beside 100,000.
+FILTER_BITS = 26
 
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 Signatures = npt.NDArray[np.uint8]
