@@ -263,3 +263,30 @@ def test_what_needs_all_rows_at_once_is_checked_on_a_sample_and_the_result_names
     page = pages({"order": result}, "shop", Verdict.FAIL, [found.sentence])["index.html"]
     assert "expect_column_values_to_be_increasing (number): checked on a sample of 10 of 40 rows" in page
     assert "expect_column_values_to_not_be_null (number): checked" not in page
+
+
+def found_in(folder, *expectations):
+    """Return what each expectation says of forty rows: whether it holds, or `broken`."""
+    pq.write_table(table(seed=1, rows=40), folder / "rows.parquet")
+    suite = gx.ExpectationSuite(name="several", expectations=list(expectations))
+    result = check_rows(folder / "rows.parquet", suite, folder / "gx", SCHEMA.names)
+    return {kind.partition("'")[2].partition("'")[0]: said for kind, (said, _) in answers(result).items()}
+
+
+def test_a_sum_that_nulls_make_uncountable_breaks_no_other_expectation(tmp_path):
+    said = found_in(
+        tmp_path,
+        expected("multicolumn_sum_to_equal", column_list=["number", "holes"], sum_total=10),
+        expected("column_values_to_not_be_null", column="number"),
+    )
+    assert said == {"expect_multicolumn_sum_to_equal": "broken", "expect_column_values_to_not_be_null": True}
+
+
+@pytest.mark.parametrize("condition", ["number == {[1]}", "number == {{1: 2}: 3}", "number in {1, [2]}"])
+def test_a_condition_on_rows_that_python_cannot_evaluate_breaks_no_other_expectation(tmp_path, condition):
+    said = found_in(
+        tmp_path,
+        expected("column_mean_to_be_between", column="number", row_condition=condition, condition_parser="pandas"),
+        expected("column_values_to_not_be_null", column="number"),
+    )
+    assert said == {"expect_column_mean_to_be_between": "broken", "expect_column_values_to_not_be_null": True}

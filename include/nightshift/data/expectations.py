@@ -133,10 +133,10 @@ def _is_covered(configuration: ExpectationConfiguration, validator: Validator, e
     try:
         needed = configuration.to_domain_obj().get_validation_dependencies(engine, runtime)
         graph = validator.metrics_calculator.build_metric_dependency_graph(needed.get_metric_configurations(), runtime)
+        return all(engine.covers(metric) for edge in graph.edges for metric in (edge.left, edge.right) if metric)
     except Exception:
         # Whatever is wrong with it, Great Expectations says so when it checks the expectation.
         return False
-    return all(engine.covers(metric) for edge in graph.edges for metric in (edge.left, edge.right) if metric)
 
 
 def _without_numpy(result: ExpectationSuiteValidationResult) -> ExpectationSuiteValidationResult:

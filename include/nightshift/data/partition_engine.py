@@ -215,14 +215,13 @@ class PartitionEngine(PandasExecutionEngine):
                 so_far = judged[key]
                 if isinstance(so_far, Exception):
                     continue
-                found = _tried(_on_frame, condition.metric, frame)
+                found = _tried(_judged, condition.metric, frame)
                 if isinstance(found, Exception):
                     judged[key] = found
                     continue
-                unexpected = found[0]
-                so_far.unexpected += int(np.count_nonzero(unexpected))
-                so_far.domain += len(unexpected)
-                so_far.first += unexpected.index[unexpected == True][: SHOWN_ROWS - len(so_far.first)].tolist()  # noqa: E712
+                so_far.unexpected += found.unexpected
+                so_far.domain += found.domain
+                so_far.first += found.first[: SHOWN_ROWS - len(so_far.first)]
         return judged
 
     def _describe(
@@ -285,6 +284,13 @@ def _on_frame(metric: MetricConfiguration, frame: pd.DataFrame, known: dict[Any,
         return values[asked.id]
 
     return resolve(metric)
+
+
+def _judged(condition: MetricConfiguration, frame: pd.DataFrame) -> Judged:
+    """Return what a condition finds in some rows, as Great Expectations on pandas counts it."""
+    unexpected = _on_frame(condition, frame)[0]
+    first = unexpected.index[unexpected == True][:SHOWN_ROWS].tolist()  # noqa: E712
+    return Judged(int(np.count_nonzero(unexpected)), first, len(unexpected))
 
 
 def _tried(function: Callable[..., Any], *arguments: Any) -> Any:

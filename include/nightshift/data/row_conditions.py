@@ -56,7 +56,7 @@ def _read(  # noqa: PLR0911 - a table
         case ast.Compare(left=ast.Name(id=name), ops=[sign], comparators=[right]) if name in columns:
             try:
                 value = ast.literal_eval(right)
-            except ValueError:
+            except (ValueError, TypeError):  # `{[1]}` is no constant, but its parts are
                 return None
             return RowCondition(frozenset({name}), _comparison(columns[name], sign, value, parameters))
     return None
