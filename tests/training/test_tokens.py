@@ -108,3 +108,34 @@ def test_a_template_that_changes_the_prompt_once_it_is_answered_is_refused(token
     forgetful.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(BadInput, match="cannot tell what to learn"):
         tokenize([row(ASKED, ANSWERED)], forgetful, BANK)
+
+
+STRICT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+
+
+@pytest.mark.parametrize("read", [tokenize, tokens_of])
+@pytest.mark.parametrize(
+    ("prompt", "turns", "advice"),
+    [
+        (BANK, [ASKED, ANSWERED], "leave out `prompt.system` or choose another model"),
+        (Prompt(), [RULES, ASKED, ANSWERED], "the row's own system message.* read rows without one"),
+        (BANK, [RULES, ASKED, ANSWERED], "the row's own system message"),
+    ],
+)
+def test_a_template_that_refuses_a_system_message_is_told_with_whose_it_is(tokenizer, read, prompt, turns, advice):
+    import copy
+
+    strict = copy.deepcopy(tokenizer)
+    strict.chat_template = STRICT + tokenizer.chat_template
+    with pytest.raises(BadInput, match=f"example dddddddddddd: .*: System role not supported. .*{advice}"):
+        read([row(*turns)], strict, prompt)
+    assert read([row(ASKED, ANSWERED)], strict, Prompt())
+
+
+def test_a_template_that_refuses_turns_without_a_system_message_is_told_too(tokenizer):
+    import copy
+
+    strict = copy.deepcopy(tokenizer)
+    strict.chat_template = "{{ raise_exception('Too many turns') }}"
+    with pytest.raises(BadInput, match=r"Too many turns\. Choose a model whose template takes such conversations"):
+        tokens_of([row(ASKED)], strict, BANK.model_copy(update={"system": None}))

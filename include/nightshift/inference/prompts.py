@@ -15,7 +15,7 @@ from nightshift.data.examples import EXAMPLES
 from nightshift.errors import BadInput
 from nightshift.settings.application import Prompt
 from nightshift.storage.partition import Manifest, fetch
-from nightshift.training.tokens import conversation
+from nightshift.training.tokens import rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,7 +67,7 @@ def tokens_of(
 
     An answer at the end of a conversation is left out: it is what the model is asked for.
 
-    :raises BadInput: the model has no chat template.
+    :raises BadInput: the model has no chat template, or one that refuses a row.
     """
     if not tokenizer.chat_template:
         raise BadInput("the model's tokenizer has no chat template; choose an instruction-tuned model")
@@ -75,6 +75,5 @@ def tokens_of(
     for row in rows:
         turns = row["messages"]
         asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
-        messages = conversation(prompt, asked)
-        texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        texts.append(rendered(tokenizer, prompt, row, asked))
     return list(tokenizer(texts, add_special_tokens=False)["input_ids"]) if texts else []

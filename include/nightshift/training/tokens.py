@@ -37,6 +37,40 @@ def conversation(prompt: Prompt, turns: Sequence[Mapping[str, str]]) -> list[dic
     return [*prompt.system_messages(own), *messages]
 
 
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: Mapping[str, Any], turns: Sequence[Mapping[str, str]]
+) -> str:
+    """Return the text that the model is given for the `turns` of a row, or, where they end with an answer, learns from.
+
+    :raises BadInput: the chat template refuses them.
+    """
+    from jinja2 import TemplateError
+
+    messages = conversation(prompt, turns)
+    asked = messages[-1]["role"] != "assistant"
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asked))
+    except TemplateError as error:
+        raise BadInput(
+            f"example {str(row.get('digest', ''))[:12]}: the model's chat template refuses the conversation: {error}. "
+            f"{_remedy(prompt, messages)}"
+        ) from error
+
+
+def _remedy(prompt: Prompt, messages: Sequence[Mapping[str, str]]) -> str:
+    if messages[0]["role"] != "system":
+        return "Choose a model whose template takes such conversations, or leave them out of the source"
+    if messages[0]["content"] == prompt.system:
+        return (
+            "It begins with the application's system message; if the template takes none, leave out `prompt.system` "
+            "or choose another model"
+        )
+    return (
+        "It begins with the row's own system message; if the template takes none, read rows without one (no `system` in "
+        "the source's `columns`, none in its conversations) or choose another model"
+    )
+
+
 def tokenize(
     rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
 ) -> list[TokenizedExample]:
@@ -44,17 +78,17 @@ def tokenize(
 
     Prompt and answer are tokenized apart, because at inference the model is given exactly the prompt's tokens.
 
-    :raises BadInput: the model has no chat template, or one that cannot be split before the answer.
+    :raises BadInput: the model has no chat template, one that refuses a row, or one that cannot be split before the answer.
     """
     if not tokenizer.chat_template:
         raise BadInput("the base model's tokenizer has no chat template; choose an instruction-tuned model")
     given, learned = [], []
     for row in rows:
-        messages = conversation(prompt, row["messages"])
-        if messages[-1]["role"] != "assistant":
+        turns = row["messages"]
+        if turns[-1]["role"] != "assistant":
             raise BadInput(f"example {row['digest'][:12]} does not end with an answer")
-        start = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(messages, tokenize=False)
+        start = rendered(tokenizer, prompt, row, turns[:-1])
+        whole = rendered(tokenizer, prompt, row, turns)
         if not whole.startswith(start):
             raise BadInput(
                 f"example {row['digest'][:12]}: the chat template renders a conversation with its answer differently "
