@@ -215,6 +215,9 @@ BAD_FILES = {
     "parquet without the mapped columns": ("a.parquet", parquet({"text": ["x"]}), "it has 'text'"),
     "an empty parquet file": ("a.parquet", b"", "not a sound Parquet file"),
     "compressed parquet that was cut off": ("a.parquet.gz", gzip.compress(parquet({"text": ["x"]}))[:-20], "cut off"),
+    "semicolons in a csv": ("a.csv", "id;text;answer;at\n1;a;b;\n", "semicolons seem to separate its columns, .* with commas"),
+    "tabs in a csv": ("a.csv", "id\ttext\tanswer\tat\n1\ta\tb\t\n", "tabs seem to separate"),
+    "a json array named csv": ("a.csv", json.dumps([GOOD]), "seems to be a JSON array of objects; .*`format: json`"),
     "a name that tells no format": ("a.dat", jsonl(GOOD), "format:"),
     "an html page named csv": ("a.csv", b"<!DOCTYPE html>\n<title>Sign in</title>", "seems to be an HTML page"),
     "a spreadsheet named csv": ("a.csv", b"PK\x03\x04\x14\0\0\0", "seems to be a ZIP archive"),
@@ -402,3 +405,9 @@ def test_every_reason_is_documented_and_happens_here():
     # Some need other files than lines, or conversations: they have tests of their own above. One is traffic's: see
     # test_traffic.py.
     assert set(Reason) - cases == {"bad_value", "bad_messages", "not_text_part", "tool_calls", "missing_response"}
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.parquet", parquet({"text": [None]})), ("a.json", '[{"at": 1}]')])
+def test_a_file_of_the_right_format_without_usable_rows_is_not_told_its_format(ingest, source_of, name, content):
+    found = ingest(source_of(name, content, columns={"prompt": "text"})).ingested
+    assert found.unusable == [f"source/{name}: none of 1 rows could be used (1 missing_prompt)"]

@@ -8,11 +8,12 @@ from pathlib import Path
 from nightshift.data.json_rows import WHITE
 from nightshift.data.text_lines import COMPRESSIONS, peek, utf8_text
 from nightshift.errors import JobError
-from nightshift.settings.intake import LAYOUTS
+from nightshift.settings.intake import LAYOUTS, Source
 
 FIRST_BYTES = 4_096
+PARQUET = "Parquet; give the source `format: parquet`"
 BEGINNINGS = {
-    b"PAR1": "Parquet; give the source `format: parquet`",
+    b"PAR1": PARQUET,
     b"PK\x03\x04": "a ZIP archive, as spreadsheets (.xlsx) are",
     b"%PDF": "a PDF",
     b"SQLite format 3": "an SQLite database",
@@ -24,14 +25,21 @@ BEGINNINGS = {
 FEW_ZEROS = 0.02  # of the bytes: text in UTF-8 holds none
 
 
-def seems(path: Path) -> str | None:
-    """Return what a local file seems to be where it is no file of rows, or None where its beginning tells nothing."""
+def seems(path: Path, read_as: Source | None = None, file_format: str | None = None) -> str | None:
+    """Return what a local file seems to be where it is no file of rows, or None where its beginning tells nothing.
+
+    :param read_as: the source that it was read for: that a file is what its source says already is no news.
+    :param file_format: as which it was read.
+    """
     try:
         with utf8_text(path, path.name) as file:
             start = peek(file, path.name, "its first bytes")[:FIRST_BYTES]
     except JobError:
         return None
-    return _packed(start) or _binary(start) or _markup(start) or _json(start)
+    kind = _packed(start) or _binary(start) or _markup(start)
+    if kind is not None:
+        return None if kind == PARQUET and file_format == "parquet" else kind
+    return _json(start, read_as.layout if read_as else None, file_format)
 
 
 def _packed(start: bytes) -> str | None:
@@ -57,15 +65,29 @@ def _markup(start: bytes) -> str | None:
     return "XML or HTML" if text.startswith(b"<") else None
 
 
-def _json(start: bytes) -> str | None:
-    line = start.lstrip(WHITE).partition(b"\n")[0].strip()
-    if line.startswith(b"["):
+def _json(start: bytes, known_layout: str | None, file_format: str | None) -> str | None:
+    text = start.lstrip(WHITE)
+    is_array = text.startswith(b"[")
+    first = text[1:].lstrip(WHITE) if is_array else text.partition(b"\n")[0].strip()
+    if is_array and first and not first.startswith(b"{"):
         return "a JSON array of what are no objects"
-    if line == b"{":
+    if not is_array and first == b"{":
         return "one JSON object over several lines; wanted is one object a line, or an array of objects"
+    found = []
+    if is_array and first and file_format not in {None, "json", "jsonl"}:
+        found.append("a JSON array of objects; give the source `format: json`")
+    layout = _layout(first)
+    if layout is not None and layout != known_layout:
+        found.append(f"rows of `layout: {layout}`")
+    return ", ".join(found) or None
+
+
+def _layout(text: bytes) -> str | None:
+    """The only layout that the object at the beginning of a text has the columns of."""
     try:
-        keys = set(json.loads(line))
-    except (ValueError, TypeError, RecursionError):
+        item = json.JSONDecoder().raw_decode(text.decode("utf-8", "ignore"))[0]
+    except (ValueError, RecursionError):
         return None
+    keys = set(item) if isinstance(item, dict) else set()
     layouts = [name for name, columns in LAYOUTS.items() if set(columns.values()) - {"input"} <= keys]
-    return f"rows of `layout: {layouts[0]}`" if len(layouts) == 1 else None
+    return layouts[0] if len(layouts) == 1 else None

@@ -264,7 +264,7 @@ class Ingestion:
 
 
 def _unusable(file: RawFile, reasons: Counter[str]) -> str:
-    kind = seems(file.path)
+    kind = seems(file.path, file.source, file.format)
     rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
     sentence = f"{file.name}: none of {reasons.total():,} rows could be used ({rows})"
     return f"{sentence}; it seems to be {kind}" if kind else sentence

@@ -22,6 +22,7 @@ from nightshift.errors import BadInput
 # A longer record has a quote that nobody closed. Lines are counted too, because each costs memory while it is held.
 CSV_RECORD_BYTES = LINE_BYTES
 CSV_RECORD_LINES = 50_000
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
 PARQUET_BATCH = 1_000  # rows
 
 # Line number, fields, what is wrong, and the raw text.
@@ -41,7 +42,7 @@ def read_csv(path: Path, label: str, wanted: list[str], delimiter: str = ",") ->
             if problem is not None or fields is None:
                 raise BadInput(f"{label}: the header cannot be read: {problem.detail if problem else 'it is empty'}")
             header = [name.strip() for name in fields]
-            require_columns(label, wanted, header)
+            require_columns(label, wanted, header, delimiter)
         elif problem is None and fields is not None and len(fields) != len(header):
             problem = Unusable(Reason.BAD_CSV, f"{len(fields)} fields, the header has {len(header)}")
         elif problem is None and fields is not None:
@@ -74,20 +75,31 @@ def read_parquet(path: Path, label: str, wanted: list[str]) -> RawRows:
         raise BadInput(f"{label}: not a sound Parquet file: {error}") from error
 
 
-def require_columns(label: str, wanted: Iterable[str], found: list[str]) -> None:
+def require_columns(label: str, wanted: Iterable[str], found: list[str], delimiter: str | None = None) -> None:
     """Check that a file or a query has every wanted column (or, for `payload.text`, its `payload`), once.
 
+    :param delimiter: what the columns were separated at.
     :raises BadInput: it has not; the text names wanted and found columns.
     """
     missing = [name for name in wanted if name not in found and name.split(".")[0] not in found]
     if missing:
         raise BadInput(
             f"{label}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, found[:50])) or 'none'}. "
-            "Correct `columns` of the source, or the file"
+            f"Correct `columns` of the source, or the file{_other_delimiter(found, delimiter)}"
         )
     twice = sorted({name for name in wanted if found.count(name) > 1})
     if twice:
         raise BadInput(f"{label}: the column {twice[0]!r} is there {found.count(twice[0])} times; which one is meant?")
+
+
+def _other_delimiter(found: list[str], delimiter: str | None) -> str:
+    """A hint for a header that is one column, in which another sign separates names."""
+    if delimiter is None or len(found) != 1:
+        return ""
+    other = next((sign for sign in SEPARATORS if sign != delimiter and sign in found[0]), None)
+    if other is None:
+        return ""
+    return f": {SEPARATORS[other]} seem to separate its columns, and it was read with {SEPARATORS[delimiter]}"
 
 
 def _records(path: Path, label: str, delimiter: str) -> Iterator[Record]:

@@ -70,7 +70,7 @@ class RawFile:
             else:
                 yield from read_json(self.path, self.label)
         except BadInput as error:
-            kind = seems(self.path)
+            kind = seems(self.path, self.source, self.format)
             if kind is None:
                 raise
             raise BadInput(f"{error}. The file seems to be {kind}") from error
