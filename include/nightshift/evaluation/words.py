@@ -17,8 +17,11 @@ WORD = regex.compile(r"[\p{L}\p{N}]")
 SIGN = regex.compile(r"(?<![\w\p{Pe}%+-])(?<!\w\p{Sc})[-+](?=\p{Sc}?\d)")
 UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*")
 FLAGS = regex.compile(r"\p{RI}+")  # are no words, and the time to tell them apart grows with the square of their number
-# To an apostrophe and a minus as typewriters have them; an en dash may be a minus, too.
-TYPOGRAPHIC = str.maketrans("\u2018\u2019\u2010\u2013\u2212", "''---")
+# To an apostrophe and a minus as typewriters have them; an en dash may be a minus, too. Then Arabic's decimal and
+# thousands separators.
+TYPOGRAPHIC = str.maketrans("\u2018\u2019\u2010\u2013\u2212\u066b\u066c", "''---.,")
+UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")  # soft hyphens, zero-width spaces and joiners, selectors
+DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.VERSION1)  # of a script other than ASCII
 
 
 def spaced(text: str) -> str:
@@ -29,9 +32,11 @@ def spaced(text: str) -> str:
 def words(text: str) -> list[str]:
     """Return the words and numbers of a text in order, in lower case and after NFKC.
 
-    `3.14`, `1,250.50` and `don't` are one each, and a number keeps its sign. Punctuation and symbols are left out.
+    `3.14`, `1,250.50` and `don't` are one each, and a number keeps its sign. Punctuation, symbols and what nobody sees are
+    left out. Digits of all scripts are those of ASCII.
     """
-    plain = FLAGS.sub(" ", unicodedata.normalize("NFKC", text).translate(TYPOGRAPHIC).casefold())
+    plain = unicodedata.normalize("NFKC", UNSEEN.sub("", text)).translate(TYPOGRAPHIC).casefold()
+    plain = FLAGS.sub(" ", DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), plain))
     found, place, sign = [], 0, ""
     for segment in BOUNDARY.split(plain):
         if WORD.search(segment):
