@@ -150,3 +150,16 @@ def test_personal_data_in_records_that_become_metadata_is_redacted_behind_escape
 def test_an_id_with_an_address_behind_its_first_characters_becomes_a_digest(read):
     row = read({"text": "Hi", "id": "x" * 490 + " john.smith@example.com"}, prompt="text", id="id")
     assert row.id.startswith("hmac-sha256:")
+
+
+def test_bytes_that_become_metadata_or_an_id_are_text_without_personal_data(read):
+    values = {
+        "text": "Hi",
+        "who": b"a@b.org",
+        "note": {"by": "j\u00fcrgen@b.org".encode()},
+        "raw": b"\xff\x00",
+        "id": b"c-1",
+    }
+    row = read(values, prompt="text", id="id", metadata=["who", "note", "raw"])
+    assert row.metadata == {"who": "<email>", "note": '{"by": "<email>"}', "raw": "ff00"}
+    assert row.id == "c-1"

@@ -44,8 +44,11 @@ def test_several_system_messages_at_the_beginning_are_one_and_an_empty_one_is_no
 
 @pytest.mark.parametrize(
     "last",
-    [{"content": ""}, {"content": None}, {}, {"content": "\u200b"}, {"content": []}, {"content": "no", "weight": 0}],
-)
+    [
+        {"content": ""}, {"content": None}, {}, {"content": "\u200b"}, {"content": []}, {"content": "no", "weight": 0},
+        {"content": "no", "weight": "0"}, {"content": "no", "weight": " 0.0"},
+    ],
+)  # fmt: skip
 def test_an_empty_answer_at_the_end_is_unknown(last):
     assert turns([{"role": "user", "content": "is the shop open"}, {"role": "assistant"} | last]) == [
         ("user", "is the shop open")
@@ -63,3 +66,9 @@ def test_parts_of_text_are_one_text_and_a_refusal_is_what_was_said():
 def test_only_a_system_message_is_no_conversation():
     with pytest.raises(Unusable, match="missing_prompt"):
         turns([{"role": "system", "content": "Be kind."}])
+
+
+@pytest.mark.parametrize("weight", [1, "1", None, "", "none"])
+def test_an_answer_of_another_weight_is_kept(weight):
+    asked, answered = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": weight}
+    assert turns([asked, answered])[-1] == ("assistant", "Hello")

@@ -181,12 +181,22 @@ def _value(row: Row, name: str | None) -> Any:
 
 
 def _plain(value: Any) -> str:
-    """Any value as text: texts as they are, nothing as the empty text, records as JSON."""
+    """Any value as text: texts as they are, nothing as the empty text, records as JSON, bytes decoded."""
     if value is None:
         return ""
     if isinstance(value, dict | list | bool):
-        value = json.dumps(value, ensure_ascii=False, default=str)
-    return clean(str(value))
+        value = json.dumps(value, ensure_ascii=False, default=_text_of)
+    return clean(_text_of(value))
+
+
+def _text_of(value: Any) -> str:
+    """A single value as text; bytes that are no text, as those of a binary id, in hexadecimal."""
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 def _redacted_plain(value: Any, ingest: Ingest, found: Counter[str]) -> str:
@@ -201,7 +211,7 @@ def _redacted(value: Any, ingest: Ingest, found: Counter[str]) -> Any:
         return {key: _redacted(inner, ingest, found) for key, inner in value.items()}
     if isinstance(value, list):
         return [_redacted(inner, ingest, found) for inner in value]
-    return redact(value, ingest.redact, found) if isinstance(value, str) else value
+    return redact(_text_of(value), ingest.redact, found) if isinstance(value, str | bytes) else value
 
 
 def _id(value: Any, key: bytes) -> str | None:

@@ -55,7 +55,7 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
         if role == "user" and not {"content", "value"} & set(message):
             raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
         content = _content(message, place, text)
-        if role == "assistant" and number == len(messages) and message.get("weight") == 0:
+        if role == "assistant" and number == len(messages) and _is_zero(message.get("weight")):
             content = ""  # OpenAI's mark of an answer that is not to be learned
         if content:
             turns.append(Turn(role, content))
@@ -66,6 +66,16 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
     if not turns:
         raise Unusable(Reason.MISSING_PROMPT, "no message of a user")
     return with_system(system, turns)
+
+
+def _is_zero(weight: Any) -> bool:
+    """Whether a weight is 0, as a number or, as exports write it, as text."""
+    if isinstance(weight, str):
+        try:
+            return float(weight) == 0
+        except ValueError:
+            return False
+    return bool(weight == 0)
 
 
 def with_system(texts: list[str], turns: list[Turn]) -> list[Turn]:
