@@ -194,7 +194,9 @@ def test_a_night_whose_toxicity_scorer_is_dead_does_not_pass_and_says_so(place, 
     place.night("2026-11-04", answered("2026-11-04"))
     dead, mended = place.judge().nights
     assert (dead.verdict, mended.verdict) == (Verdict.WARN, Verdict.PASS)
-    assert any(reason.startswith("Refusal and toxicity: the scorer failed on 100 % of") for reason in dead.reasons), dead.reasons
+    assert any(reason.startswith("Refusal and toxicity: the scorer failed on 100 % of") for reason in dead.reasons), (
+        dead.reasons
+    )
 
 
 def test_a_reference_of_an_older_scorer_is_made_anew_and_never_compared_with(place):

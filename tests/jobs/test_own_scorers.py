@@ -169,7 +169,9 @@ def test_a_changed_module_makes_the_reference_anew_and_is_never_compared_with_th
     shop.score("2026-11-04", said=lambda intent: f"please {intent}")
     (night,) = shop.judge()
     assert (night.verdict, night.failing) == (Verdict.INSUFFICIENT_DATA, [])  # nothing else is judged here
-    assert night.reasons[0].startswith("Kind words and opening: the night and the reference were scored by different versions")
+    assert night.reasons[0].startswith(
+        "Kind words and opening: the night and the reference were scored by different versions"
+    )
 
     anew = reference.run(shop.reference.model_copy(update={"application": shop.app}), progress)
     assert anew.digest != before.digest
