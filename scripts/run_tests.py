@@ -33,7 +33,7 @@ class Tier:
 # tests of a file share servers and models.
 TIERS = {
     "unit": Tier(
-        "not (slow or e2e or kubernetes or benchmark or nightly)", "the quick tests", 120, ("-n", str(PROCESSORS))
+        "not (slow or e2e or kubernetes or benchmark or nightly)", "the quick tests", 170, ("-n", str(PROCESSORS))
     ),
     "slow": Tier(
         "slow and not (e2e or kubernetes or benchmark or nightly)",
