@@ -1,12 +1,17 @@
 """Topics of real messages: named, deterministic, and far from what they never saw."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nightshift
+from nightshift.monitoring.cells import histogram
+from nightshift.monitoring.counting import Categories
+from nightshift.monitoring.measured import EMBEDDING
+from nightshift.monitoring.profiles import Profile
 from nightshift.monitoring.topics import (
     NO_WORDS,
     TOPIC_NAMES,
@@ -15,6 +20,9 @@ from nightshift.monitoring.topics import (
     fit_topics,
     read_topics,
 )
+from nightshift.monitoring.verdicts import judge_night
+from nightshift.settings.policies import Drift
+from nightshift.verdict import Verdict
 
 SAMPLES = Path(nightshift.__file__).parent / "samples" / "banking77"
 
@@ -89,3 +97,25 @@ def test_few_or_equal_texts_have_few_topics(embedder):
     assert len(fit_topics(["my card", "a transfer", ""], embedder).centres) == 2
     with pytest.raises(ValueError, match="no text has a word"):
         fit_topics(["", ""], embedder)
+
+
+@pytest.mark.parametrize("menu", [1, 2, 3, 8])
+def test_prompts_from_a_menu_do_not_drift_by_how_their_distances_are_rounded(menu, embedder):
+    texts = messages("2026-11-02")[:menu]
+    topics, random = fit_topics(texts, embedder), np.random.default_rng(menu)
+
+    def night(rows, shares):
+        drawn = [texts[place] for place in random.choice(menu, rows, p=shares)]
+        placed = topics.place(embedder(drawn))
+        columns = dict(zip(EMBEDDING, placed.projections.T, strict=True)) | {"prompt_novelty": placed.novelty}
+        names = Categories(Counter(topics.names[one] for one in placed.topic.tolist()))
+        distributions = {("", name): histogram(values) for name, values in columns.items()} | {("", "prompt_topic"): names}
+        return Profile(distributions)
+
+    usual = np.arange(1, menu + 1) / np.arange(1, menu + 1).sum()
+    reference = night(600, usual)
+    verdicts = [judge_night(night(300, usual), reference, Drift()) for _ in range(10)]
+    assert {one.verdict for one in verdicts} == {Verdict.PASS}
+    if menu > 1:
+        moved = judge_night(night(300, usual[::-1]), reference, Drift())
+        assert {"prompt_topic", "prompt_embedding"} <= set(moved.failing)

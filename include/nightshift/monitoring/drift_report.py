@@ -13,6 +13,7 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader
 
 from nightshift.monitoring.cells import Numbers
+from nightshift.monitoring.effects import SMALLEST_OF_EMBEDDINGS
 from nightshift.monitoring.evidently_page import POLICY, compare_samples, with_section
 from nightshift.monitoring.measured import COLUMNS
 from nightshift.monitoring.profiles import Profile
@@ -202,7 +203,7 @@ def _novel_heading(compared: Compared) -> str:
     night, reference = (one.get(Metric.PROMPT_NOVELTY) for one in (compared.profile, compared.reference.profile))
     if not (isinstance(night, Numbers) and isinstance(reference, Numbers) and night.rows and reference.rows):
         return "The prompts that lie farthest from every topic of the reference."
-    limit = reference.quantile(FAR)
+    limit = reference.quantile(FAR) + SMALLEST_OF_EMBEDDINGS
     far = night.counts[night.values > limit].sum() / night.rows
     return (
         f"{far:.0%} of the prompts lie farther from every topic than {FAR:.0%} of the reference do ({1 - FAR:.0%} by "

@@ -19,6 +19,10 @@ from nightshift.monitoring.counting import Categories
 from nightshift.settings.metrics import Metric
 
 SMALLEST_DEVIATION_TO_MEAN = 0.01
+# What the same prompt gives differs by some 1e-7 with the batch that it is embedded in. Where all prompts are of a few fixed
+# texts, that is all the deviation there is; a thousandth of this is none of an effect.
+SMALLEST_OF_EMBEDDINGS = 1e-4
+_EMBEDDED = frozenset({Metric.PROMPT_NOVELTY, Metric.PROMPT_EMBEDDING})
 _TINY = 1e-9
 
 
@@ -26,7 +30,8 @@ def unit(metric: Metric, reference: Numbers) -> float:
     """Return what the distance of a metric is divided by: the reference's standard deviation, kept off zero."""
     if metric.smallest_deviation:
         return max(reference.deviation, metric.smallest_deviation)
-    return max(reference.deviation, SMALLEST_DEVIATION_TO_MEAN * abs(reference.mean), _TINY)
+    least = SMALLEST_OF_EMBEDDINGS if metric in _EMBEDDED else _TINY
+    return max(reference.deviation, SMALLEST_DEVIATION_TO_MEAN * abs(reference.mean), least)
 
 
 def side_by_side(night: Numbers, reference: Numbers) -> tuple[Floats, Counts]:
