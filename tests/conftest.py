@@ -166,7 +166,7 @@ def wordless_model(tmp_path_factory):
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers each request with what `reply(body)` returns: a status and the text of the completion."""
+    """Answers each request with what `reply(body)` returns: a status and the text of the completion, or of the error."""
 
     def __init__(self, reply):
         super().__init__(("127.0.0.1", 0), _Completions)
@@ -181,7 +181,7 @@ class _Completions(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, dict(self.headers), body))
         status, text = self.server.reply(body)
         completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
-        data = json.dumps(completion).encode() if status == 200 else b"{}"
+        data = json.dumps(completion).encode() if status == 200 else text.encode() or b"{}"
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

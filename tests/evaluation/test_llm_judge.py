@@ -79,6 +79,10 @@ def test_long_texts_are_cut_before_they_are_sent(serve):
         ("[1]", None),
         ("", None),
         ("[" * 100_000, None),
+        ('```json\n{"score": 0.5}\n```', 0.5),
+        ('```\n{"score": 0.5}```', 0.5),
+        ('<think>\nIs {"score": 1} right? No.\n</think>\n\n{"score": 0.5}', 0.5),
+        ('{"score": 1} ```{"score": 0.5}```', None),
     ],
 )
 def test_only_a_bare_number_between_0_and_1_is_a_score(answer, score):
@@ -124,3 +128,62 @@ def test_a_server_that_never_answers_is_left_after_the_timeout(serve, monkeypatc
     assert judge.score([QUESTION]) == [None]
     assert judge.counts == {"failed": 1}
     released.set()
+
+
+# What OpenAI, vLLM, Mistral and LM Studio say.
+REFUSALS = {
+    "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    "temperature": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported.",
+    "response_format": "json_object is not supported",
+    "max_completion_tokens": '{"detail":[{"type":"extra_forbidden","loc":["body","max_completion_tokens"]}]}',
+}
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "asked_with"),
+    [
+        ({"max_tokens"}, 400, {"max_completion_tokens", "temperature", "response_format"}),
+        ({"temperature"}, 400, {"max_tokens", "response_format"}),
+        ({"response_format"}, 422, {"max_tokens", "temperature"}),
+        ({"max_tokens", "max_completion_tokens"}, 422, {"temperature", "response_format"}),
+        (set(REFUSALS), 400, set()),
+    ],
+)
+def test_an_endpoint_that_refuses_a_parameter_is_asked_without_it_from_then_on(serve, refused, status, asked_with):
+    def strict(body):
+        wrong = [name for name in body if name in refused]
+        return (status, REFUSALS[wrong[0]]) if wrong else (200, '{"score": 0.5}')
+
+    server = serve(strict)
+    judge = judge_at(server, requests_at_once=1)
+    assert judge.score([QUESTION] * 10) == [0.5] * 10
+    assert judge.counts == {"scored": 10}
+    assert len(server.requests) == 10 + len(refused)
+    assert all(set(body) == {"model", "messages"} | asked_with for _, _, body in server.requests[-9:])
+
+
+def test_an_endpoint_that_does_not_say_what_it_refuses_is_sent_the_messages_alone(serve):
+    server = serve(lambda body: (200, '{"score": 1}') if len(body) == 2 else (400, ""))
+    assert judge_at(server).score([QUESTION]) == [1.0]
+    assert len(server.requests) == 2
+
+
+def test_a_question_that_an_endpoint_refuses_changes_nothing_for_the_next_one(serve):
+    def filtered(body):
+        return (400, "content policy") if "bomb" in body["messages"][1]["content"] else (200, '{"score": 1}')
+
+    server = serve(filtered)
+    judge = judge_at(server, requests_at_once=1)
+    assert judge.score([QUESTION._replace(message="A bomb?"), QUESTION]) == [None, 1.0]
+    assert "temperature" in server.requests[-1][2]
+
+
+def test_what_the_endpoint_said_is_logged_bounded_on_one_line_and_without_the_key(serve, caplog, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_JUDGE_KEY", "secret-key")
+    server = serve(lambda _body: (401, "Incorrect API key:\nsecret-key\x1b[31m" + "x" * 10_000))
+    judge = judge_at(server)
+    assert judge.score([QUESTION]) == [None]
+    assert judge.failure.startswith("status 401: Incorrect API key: <key>⟨U+001B⟩[31mxxx")
+    assert judge.failure in caplog.text
+    assert len(judge.failure) < 400
+    assert "secret-key" not in caplog.text

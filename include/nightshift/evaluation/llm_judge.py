@@ -14,12 +14,14 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import httpx
 
 from nightshift.settings.judging import Judge
+from nightshift.shown import shown
 
 KEY_VARIABLE = "NIGHTSHIFT_JUDGE_KEY"
 TRIES = 3
@@ -27,7 +29,18 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 FAILURES_BEFORE_GIVING_UP = 3  # in a row
 MOST_CHARACTERS = 8_000  # of each text that the judge reads
 MOST_ANSWER_TOKENS = 400
+MOST_THOUGHT_TOKENS = 4_000  # where the endpoint counts what a model thinks before it answers
+MOST_ANSWER_BYTES = 1_000_000
+SAID_CHARACTERS = 300  # of what an endpoint says to a request that failed
 PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+REFUSING_STATUS = frozenset({400, 422})
+# What an endpoint may refuse, with the words by which it names it.
+OPTIONAL: dict[str, Any] = {
+    "temperature": 0,
+    "max_tokens": MOST_ANSWER_TOKENS,
+    "response_format": {"type": "json_object"},
+}
+NAMED_BY = {"response_format": ("response_format", "json_object", "json mode")}
 
 INSTRUCTIONS = """You judge responses of another system. You are given one JSON object with the user's `message` and the \
 system's `response`, and sometimes the `context` that the response must rest on and a `reference` that is known to be right.
@@ -55,7 +68,7 @@ class LlmJudge:
     """A judge at one endpoint.
 
     `counts` says how many questions were `scored`, `unreadable` (no score in the answer), `failed` (no answer) and
-    `not_asked` (because the judge had failed too often in a row).
+    `not_asked` (because the judge had failed too often in a row); `failure` what happened to the last one that failed.
 
     The API key is read from `NIGHTSHIFT_JUDGE_KEY`; without one, none is sent.
     """
@@ -63,8 +76,9 @@ class LlmJudge:
     def __init__(self, settings: Judge) -> None:
         key = os.environ.get(KEY_VARIABLE)
         self.counts: Counter[str] = Counter()
-        self._settings = settings
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.failure = ""
+        self._settings, self._key = settings, key
+        self._optional = OPTIONAL
         self._failures_in_a_row = 0
         self._lock = threading.Lock()
 
@@ -74,8 +88,9 @@ class LlmJudge:
         A judge that is down costs the scores, never the night: what went wrong is counted and logged.
         """
         settings = self._settings
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         with (
-            httpx.Client(headers=self._headers, timeout=settings.timeout_seconds) as client,
+            httpx.Client(headers=headers, timeout=settings.timeout_seconds) as client,
             ThreadPoolExecutor(settings.requests_at_once) as threads,
         ):
             return list(threads.map(lambda question: self._score(client, question), questions))
@@ -89,8 +104,9 @@ class LlmJudge:
         except httpx.HTTPError as error:
             with self._lock:
                 self._failures_in_a_row += 1
+                self.failure = self._what_happened(error)
             self._count("failed")
-            log.warning("the judge at %s gave no answer: %s", self._settings.url, _what_happened(error))
+            log.warning("the judge at %s gave no answer: %s", self._settings.url, self.failure)
             return None
         self._failures_in_a_row = 0
         score = score_in(answer)
@@ -102,23 +118,31 @@ class LlmJudge:
             self.counts[outcome] += 1
 
     def _ask(self, client: httpx.Client, question: Question) -> str:
-        """Return the text of the judge's answer; what may pass is tried again.
+        """Return the text of the judge's answer; what the endpoint refuses of the request is left out from then on.
 
         :raises httpx.HTTPError: the endpoint does not answer, refuses, or speaks another protocol.
         """
-        body = {
-            "model": self._settings.model,
-            "messages": messages(question, self._settings.rubric),
-            "temperature": 0,
-            "max_tokens": MOST_ANSWER_TOKENS,
-            "response_format": {"type": "json_object"},
-        }
+        body = {"model": self._settings.model, "messages": messages(question, self._settings.rubric)}
+        optional = self._optional
+        while True:
+            try:
+                answer = self._tried(client, body | optional)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in REFUSING_STATUS or not optional:
+                    raise
+                optional = without_refused(optional, error.response.text.lower())
+                continue
+            if optional != self._optional:
+                log.info("the judge at %s is asked with %s", self._settings.url, ", ".join(optional) or "messages alone")
+            self._optional = optional
+            return answer
+
+    def _tried(self, client: httpx.Client, body: dict[str, Any]) -> str:
+        """Return the text of the answer to a request; what may pass is tried again."""
         pause = FIRST_PAUSE_SECONDS
         for left in reversed(range(TRIES)):
             try:
-                reply = client.post(f"{self._settings.url.rstrip('/')}/chat/completions", json=body)
-                reply.raise_for_status()
-                return _text_of(reply)
+                return _text_of(self._reply(client, body).raise_for_status())
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in PASSING_STATUS or not left:
                     raise
@@ -131,6 +155,44 @@ class LlmJudge:
             pause *= 2
         raise AssertionError("the last try returns or raises")
 
+    def _reply(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
+        """Return the answer to a request, whatever its status.
+
+        :raises httpx.HTTPError: there is none, or it comes too slowly.
+        """
+        ends = time.monotonic() + self._settings.timeout_seconds
+        content = bytearray()
+        with client.stream("POST", f"{self._settings.url.rstrip('/')}/chat/completions", json=body) as reply:
+            for part in reply.iter_bytes():
+                content += part
+                if len(content) > MOST_ANSWER_BYTES:  # cut, it is no JSON any more
+                    break
+                if time.monotonic() > ends:
+                    raise httpx.ReadTimeout(f"no whole answer in {self._settings.timeout_seconds:g} s")
+        kept = {name: value for name, value in reply.headers.items() if name in {"content-type", "retry-after"}}
+        return httpx.Response(reply.status_code, headers=kept, content=bytes(content), request=reply.request)
+
+    def _what_happened(self, error: httpx.HTTPError) -> str:
+        """What failed, with what the endpoint said: untrusted, bounded, and without the key."""
+        said = f"{type(error).__name__} {error}"
+        if isinstance(error, httpx.HTTPStatusError):
+            said = f"status {error.response.status_code}: {error.response.text}".removesuffix(": ")
+        return shown(said.replace(self._key, "<key>") if self._key else said, SAID_CHARACTERS)
+
+
+def without_refused(optional: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """Return the optional parts of a request without those that an endpoint names as it refuses it; if it names none, none.
+
+    The newer name of `max_tokens` takes its place.
+
+    :param said: in small letters.
+    """
+    refused = [name for name in optional if any(word in said for word in NAMED_BY.get(name, (name,)))]
+    if not refused:
+        return {}
+    kept = {name: value for name, value in optional.items() if name not in refused}
+    return kept | ({"max_completion_tokens": MOST_THOUGHT_TOKENS} if "max_tokens" in refused else {})
+
 
 def messages(question: Question, rubric: str) -> list[dict[str, str]]:
     """Return the chat that asks for one score."""
@@ -142,9 +204,15 @@ def messages(question: Question, rubric: str) -> list[dict[str, str]]:
 
 
 def score_in(answer: str) -> float | None:
-    """Return the score in a judge's answer: `{"score": 0.8}` and nothing else, a number from 0 to 1; otherwise None."""
+    """Return the score in a judge's answer: `{"score": 0.8}` and nothing else, a number from 0 to 1; otherwise None.
+
+    A block of thoughts before it and a fence around it are no part of the answer.
+    """
+    plain = answer.rpartition("</think>")[2].strip()
+    if plain.startswith("```"):
+        plain = plain.removeprefix("```").removeprefix("json").removesuffix("```")
     try:
-        given = json.loads(answer)
+        given = json.loads(plain)
     except (ValueError, RecursionError):
         return None
     if not isinstance(given, dict) or set(given) != {"score"}:
@@ -161,9 +229,3 @@ def _text_of(reply: httpx.Response) -> str:
     except (ValueError, LookupError, TypeError):
         raise httpx.DecodingError("the answer is not a chat completion", request=reply.request) from None
     return str(content)
-
-
-def _what_happened(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.HTTPStatusError):
-        return f"status {error.response.status_code}"
-    return f"{type(error).__name__} {error}"

@@ -85,10 +85,12 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         return None
     facts = interactions.facts
     given_up = "".join(f"; the scorer {name} was {why}" for name, why in facts.get("given_up", {}).items())
+    failed = facts.get("judge_failure")
+    judge = f"; the judge failed on {facts['judge']['failed']:,} rows, at last with {failed}" if failed else ""
     return Result(
         verdict=Verdict.PASS,
         reason=f"{interactions.counts['rows']:,} interactions, scored in {sum(facts['seconds'].values()):.1f} CPU-seconds"
-        f"{given_up}",
+        f"{given_up}{judge}",
         interactions=str(night.target),
         digest=interactions.digest,
         rows=interactions.counts["rows"],
@@ -288,6 +290,7 @@ def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress
             "generation_seconds": round(sum(part.facts["seconds"] for _, part in parts), 3),
             "engines": sorted({f"{part.facts['engine']} on {part.facts['device']}" for _, part in parts}),
             "judge": {**dict(sorted(judge.counts.items())), **_agreement(judged, known)} if judge else None,
+            "judge_failure": judge.failure if judge else "",
         },
         parents=[
             Parent(uri=spec.prompts, digest=spec.digest),
