@@ -9,17 +9,21 @@ import pytest
 from nightshift.errors import BadInput, Preempted
 from nightshift.evaluation.own_scorers import load_own_scorers
 from nightshift.evaluation.scorers import Scorers
+from nightshift.settings.application import Prompt
 from nightshift.settings.applications import read_application
 from nightshift.settings.scorers import TAKEN, Scorer
 
 ROWS = [
-    {"prompt": prompt, "response": response, "context": None, "reference": None, "metadata": [("tier", "gold")]}
+    {
+        "prompt": prompt, "response": response, "context": None, "reference": None, "metadata": [("tier", "gold")],
+        "messages": [{"role": "user", "content": prompt}],
+    }
     for prompt, response in (
         ("where is my card", "Please wait, it is on its way."),
         ("crash", "No."),
         ("is it lost", "Sorry, please ask again."),
     )
-]
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -215,6 +219,17 @@ def test_an_own_scorer_is_told_the_language_of_each_response(project, wordless_m
     responses = ["Sie ist unterwegs zu Ihnen.", "card arrival", "Your card arrives on Monday."]
     columns = Scorers(app, wordless_model).score(prompts, responses, [None] * 3, [None] * 3, ["stop"] * 3)
     assert columns["measured"] == ["de", "en", "en"]
+
+
+def test_an_own_scorer_is_given_the_conversation_without_its_answer(project, wordless_model):
+    body = "return ['|'.join(f\"{one['role'][0]}:{one.pop('content')}\" for one in row['messages']) for row in rows]"
+    app = project(body, "kind: category").model_copy(update={"prompt": Prompt(system="Be brief.")})
+    turns = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"))]
+    rows = [[*turns, {"role": "assistant", "content": "known"}], [{"role": "system", "content": "x"}, turns[2]]]
+    given = (["c", "c"], ["d", "d"], [None] * 2, [None] * 2, ["stop"] * 2)
+    assert Scorers(app, wordless_model).score(*given, [], rows)["measured"] == ["s:Be brief.|u:a|a:b|u:c", "s:x|u:c"]
+    assert Scorers(app, wordless_model).score(*given)["measured"] == ["s:Be brief.|u:c"] * 2
+    assert turns[0] == {"role": "user", "content": "a"}
 
 
 def test_another_version_of_the_module_than_the_application_was_read_with_is_not_run(project):

@@ -1,6 +1,7 @@
 """All scores of a batch of interactions: a column for each score of the interactions schema, a value for each row."""
 
 import csv
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import nightshift
 from nightshift.data.interactions import INTERACTION_SCHEMA
-from nightshift.evaluation import heads
+from nightshift.evaluation import heads, llm_judge
 from nightshift.evaluation.scorers import Scorers
 from nightshift.settings.application import Application
 
@@ -85,6 +86,61 @@ def test_a_judge_that_gives_no_score_failed_and_rows_out_of_its_sample_did_not(w
     columns = score(scorers, ["card arrival", "lost card", "top up"])
     assert columns["judge"] == [0.5, None, None]
     assert [row["judge"] for row in columns["unscored"]] == [None, "failed", "not_sampled"]
+
+
+ROW = [
+    {"role": "system", "content": "Answer as a pirate."},
+    {"role": "user", "content": "Where is my card?"},
+    {"role": "assistant", "content": "Which one?"},
+    {"role": "user", "content": "The blue one."},
+]
+ANSWER = {"role": "assistant", "content": "the known answer"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "messages", "instructions", "earlier"),
+    [
+        ({"system": "Be brief."}, ROW, "Answer as a pirate.", ROW[1:3]),
+        ({"system": "Be brief.", "system_from": "application"}, [*ROW, ANSWER], "Be brief.", ROW[1:3]),
+        ({}, [ROW[3], ANSWER], None, None),
+        ({"system": "Be brief."}, None, "Be brief.", None),
+    ],
+)
+def test_the_judge_is_shown_what_the_model_was_told_and_the_turns_before(  # noqa: PLR0917
+    wordless_model, serve, prompt, messages, instructions, earlier
+):
+    server = serve(lambda _body: (200, '{"score": 1}'))
+    scorers = Scorers(application(judge={"url": server.url, "model": "judge-1"}, prompt=prompt), wordless_model)
+    given = [messages] if messages else []
+    columns = scorers.score(["The blue one."], ["Arr."], [None], [None], ["stop"], conversations=given)
+    assert columns["judge"] == [1.0]
+    shown = json.loads(server.requests[0][2]["messages"][1]["content"])
+    wanted = {"message": "The blue one.", "response": "Arr.", "instructions": instructions, "earlier": earlier}
+    assert shown == {name: value for name, value in wanted.items() if value is not None}
+
+
+def test_of_an_endless_conversation_the_judge_is_shown_the_newest_turns(wordless_model, serve):
+    server = serve(lambda _body: (200, '{"score": 1}'))
+    scorers = Scorers(application(judge={"url": server.url, "model": "judge-1"}), wordless_model)
+    turns = [{"role": "user" if at % 2 == 0 else "assistant", "content": f"{at}" + "x" * 1_500} for at in range(10_001)]
+    scorers.score([turns[-1]["content"]], ["Yes."], [None], [None], ["stop"], conversations=[turns])
+    earlier = json.loads(server.requests[0][2]["messages"][1]["content"])["earlier"]
+    assert earlier[1:] == turns[-6:-1]
+    assert sum(len(turn["content"]) for turn in earlier) == llm_judge.MOST_CHARACTERS
+
+
+@pytest.mark.parametrize("menu", [1, 2, 1_000])
+def test_a_judge_is_shown_its_share_of_a_night_however_few_its_prompts_are(wordless_model, serve, menu):
+    server = serve(lambda _body: (200, '{"score": 1}'))
+    settings = {"url": server.url, "model": "judge-1", "rows_per_night": 100}
+    scorers = Scorers(application(judge=settings), wordless_model, night_rows=1_000)
+    judged = [
+        score(scorers, [f"card {at % 3}" for at in range(first, first + 250)], prompts=prompts)["judge"]
+        for first in range(0, 1_000, 250)
+        if (prompts := [f"Translate text {at % menu}." for at in range(first, first + 250)])
+    ]
+    assert 60 < sum(value is not None for column in judged for value in column) <= 130
+    assert len(server.requests) <= 100
 
 
 def test_a_night_of_the_sample_scores_as_one_would_expect(scorers):

@@ -1,5 +1,6 @@
 """The job `score` on what others answered, and beside a judge."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -73,3 +74,58 @@ def test_how_far_the_judge_agrees_with_what_is_known_stands_beside_its_scores(  
     facts = require_manifest(UPath(scored.interactions), scored.digest).facts
     # It gives 0.9 to everything, since the reference that it is shown says "card arrival" too.
     assert facts["judge"] == {"scored": 30, "agreement_rows": 30, "agreement_kappa": 0.0, "agreement_auc": 0.5}
+
+
+def test_the_judge_is_shown_the_conversations_of_a_night_with_their_system_messages(  # noqa: PLR0917
+    storage, progress, tmp_path, mlflow_store, wordless_model, serve
+):
+    turns = [
+        ("system", "Sprich wie ein Pirat."),
+        ("user", "Wo ist 我的卡?"),
+        ("assistant", "Welche?"),
+        ("user", "Die blaue."),
+    ]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    lines = [json.dumps({"messages": messages, "said": "Arr!"}), json.dumps({"messages": messages[1:2], "said": "Da."})]
+    (tmp_path / "night.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    server = serve(lambda _body: (200, '{"score": 1}'))
+    application = Application(
+        name="conversations",
+        base_model=str(wordless_model),
+        sources=[{"uri": "none.csv", "columns": {"prompt": "text"}}],
+        prompt={"system": "Be brief."},
+        traffic={
+            "sources": [{"uri": str(tmp_path / "night.jsonl"), "columns": {"messages": "messages", "response": "said"}}]
+        },
+        judge={"url": server.url, "model": "judge-1", "requests_at_once": 1},
+    )
+    interval = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
+    common = {"application": application, "storage": storage}
+    taken = ingest.run(ingest.Spec(**common, interval=interval, part="traffic"), progress)
+    scored = score.run(score.Spec(**common, prompts=taken.examples, digest=taken.digest), progress)
+    assert scored.means["judge"] == 1.0
+    first, second = (json.loads(body["messages"][1]["content"]) for _, _, body in server.requests)
+    assert first == {
+        "message": "Die blaue.", "response": "Arr!", "instructions": turns[0][1], "earlier": messages[1:3]
+    }  # fmt: skip
+    assert second == {"message": "Wo ist 我的卡?", "response": "Da.", "instructions": "Be brief."}
+
+
+def test_a_judge_that_refuses_costs_its_scores_and_the_result_says_what_it_said(  # noqa: PLR0917
+    storage, progress, tmp_path, mlflow_store, wordless_model, serve
+):
+    (tmp_path / "night.csv").write_text("text,said\nwhere is it,here\n")
+    server = serve(lambda _body: (400, '{"error": {"message": "The model `judge-1` does not exist"}}'))
+    application = Application(
+        name="refused",
+        base_model=str(wordless_model),
+        sources=[{"uri": "none.csv", "columns": {"prompt": "text"}}],
+        traffic={"sources": [{"uri": str(tmp_path / "night.csv"), "columns": {"prompt": "text", "response": "said"}}]},
+        judge={"url": server.url, "model": "judge-1"},
+    )
+    interval = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
+    common = {"application": application, "storage": storage}
+    taken = ingest.run(ingest.Spec(**common, interval=interval, part="traffic"), progress)
+    scored = score.run(score.Spec(**common, prompts=taken.examples, digest=taken.digest), progress)
+    assert "the judge failed on 1 rows, at last with status 400: " in scored.reason
+    assert "The model `judge-1` does not exist" in scored.reason

@@ -10,9 +10,10 @@ import pytest
 
 from nightshift.data.interactions import UNSCORED, interaction_schema
 from nightshift.monitoring.failures import count_unscored
-from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics
+from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics, scored_apart
 from nightshift.monitoring.profiles import merge, profile_of, read_batches, read_profile, write_profile
 from nightshift.monitoring.verdicts import judge_night
+from nightshift.settings.application import Application
 from nightshift.settings.metrics import CATEGORICAL, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.settings.scorers import Scorer
@@ -167,6 +168,30 @@ def test_a_scorer_that_was_given_up_is_not_compared_and_a_warning(profiled, nigh
     judged = judge_night(profiled(12), profiled(13), Drift(), own=own)
     assert judged.verdict is Verdict.WARN
     assert judged.reasons[0].startswith(f"Tone: {why}")
+
+
+JUDGE = {"url": "http://one/v1", "model": "m", "rubric": "It answers the question.", "rows_per_night": 200}
+
+
+@pytest.mark.parametrize(
+    ("night", "reference", "why"),
+    [
+        ({}, {"rows_per_night": 500, "timeout_seconds": 9}, None),
+        ({"rubric": "It is short and to the point."}, {}, "run batch_inference for this night again"),
+        ({}, {"model": "n"}, "the next finetune"),
+        ({}, {"shown": 1}, "the next finetune"),  # an earlier version, which showed no conversation
+        ({}, None, None),  # nothing was judged then
+    ],
+)
+def test_what_another_judge_or_rubric_scored_is_not_compared(night, reference, why):
+    application = Application(name="shop", judge=JUDGE, sources=[{"uri": "a.csv", "columns": {"prompt": "q"}}])
+    sides = [
+        partition().model_copy(update={"inputs": {"judge": None if one is None else application.judged_by | one}})
+        for one in (night, reference)
+    ]
+    found = scored_apart(application, *sides)
+    assert list(found) == (["judge"] if why else [])
+    assert all(said.endswith(f"; {why}") or why in said for said in found.values())
 
 
 def test_a_label_and_a_group_may_change_without_another_reference():

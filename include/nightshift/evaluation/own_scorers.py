@@ -53,7 +53,7 @@ class OwnScorer:
 
         Where the function fails for the whole batch it is asked for each row alone, so that one bad row fails alone.
 
-        :param rows: with `prompt`, `response`, `context`, `reference`, `metadata` and `language`.
+        :param rows: with `prompt`, `response`, `context`, `reference`, `metadata`, `language` and `messages`.
         """
         if not rows:
             return [], []
@@ -128,7 +128,9 @@ class OwnScorer:
 
     def _ask(self, rows: Sequence[Row]) -> list[Any]:
         # The function has rows of its own: what it does to them changes nothing for another scorer or try.
-        given = self._function([{**row, "metadata": dict(row["metadata"])} for row in rows])
+        given = self._function(
+            [{**row, "metadata": dict(row["metadata"]), "messages": list(map(dict, row["messages"]))} for row in rows]
+        )
         if hasattr(given, "tolist"):  # numpy, pandas
             given = given.tolist()
         if not isinstance(given, list | tuple):

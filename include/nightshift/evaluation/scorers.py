@@ -24,7 +24,7 @@ from nightshift.evaluation.groundedness import groundedness
 from nightshift.evaluation.heads import Heads
 from nightshift.evaluation.languages import differ, language_of, response_language
 from nightshift.evaluation.likeness import exact_match, rouge_l
-from nightshift.evaluation.llm_judge import LlmJudge, Question
+from nightshift.evaluation.llm_judge import LlmJudge, Question, question_of
 from nightshift.evaluation.own_scorers import load_own_scorers
 from nightshift.evaluation.sentiment import Sentiment
 from nightshift.evaluation.validity import is_valid
@@ -39,12 +39,14 @@ NOT_FOR_EVERY_ROW = {
     "exact_match": Unscored.NOT_APPLICABLE,
     "rouge_l": Unscored.NOT_APPLICABLE,
 }
-OWN_SCORERS_SEE = ("prompt", "response", "context", "reference", "metadata", "language")  # keys of their rows
+# Keys of the rows of own scorers.
+OWN_SCORERS_SEE = ("prompt", "response", "context", "reference", "metadata", "language", "messages")
 
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Messages = Sequence[Mapping[str, str]]
 
 
 class Scorers:
@@ -68,7 +70,8 @@ class Scorers:
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
         self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)
         self._heads = Heads()
-        self._format = application.inference.response_format
+        self._seen_rows = 0  # by the judge's sample
+        self._format, self._prompt = application.inference.response_format, application.prompt
         self._measures = TextMeasures(tokenizer_folder / "tokenizer.json")
         self._sentiment = Sentiment()
         self._own = load_own_scorers(application.scorers, project_folder()) if application.scorers else {}
@@ -81,6 +84,7 @@ class Scorers:
         references: list[str | None],
         finish_reasons: list[str | None],
         metadata: Sequence[Mapping[str, str] | list[tuple[str, str]]] = (),
+        conversations: Sequence[Messages] = (),
     ) -> dict[str, list[Any]]:
         """Return every score as a column: one value for each row, None where it has none.
 
@@ -88,9 +92,12 @@ class Scorers:
         is not finite is no score: its scorer failed. All lists are of equal length. Equal texts are scored once.
 
         :param metadata: of each row, for the application's own scorers; left out: none.
+        :param conversations: the `messages` of each row, for these and the judge; left out: the prompt is all of it.
         """
-        columns = self.score_without_judge(prompts, responses, contexts, references, finish_reasons, metadata)
-        return self.with_judge(columns, prompts, responses, contexts, references)
+        columns = self.score_without_judge(
+            prompts, responses, contexts, references, finish_reasons, metadata, conversations
+        )
+        return self.with_judge(columns, prompts, responses, contexts, references, conversations)
 
     def score_without_judge(  # noqa: PLR0917
         self,
@@ -100,6 +107,7 @@ class Scorers:
         references: list[str | None],
         finish_reasons: list[str | None],
         metadata: Sequence[Mapping[str, str] | list[tuple[str, str]]] = (),
+        conversations: Sequence[Messages] = (),
     ) -> dict[str, list[Any]]:
         """Return every score but the judge's, as :meth:`score` does; they depend on these rows alone.
 
@@ -142,7 +150,8 @@ class Scorers:
         columns[UNSCORED] = _reasons(columns, len(responses))
         if self._own:
             metadata = metadata or [{}] * len(responses)
-            self._add_own(columns, (prompts, responses, contexts, references, metadata, languages))
+            asked = self._asked(prompts, conversations)
+            self._add_own(columns, (prompts, responses, contexts, references, metadata, languages, asked))
         return columns
 
     def with_judge(
@@ -152,18 +161,19 @@ class Scorers:
         responses: list[str],
         contexts: list[str | None],
         references: list[str | None],
+        conversations: Sequence[Messages] = (),
     ) -> dict[str, list[Any]]:
         """Return the columns of :meth:`score_without_judge` with the judge's score of the rows in its sample of the night.
 
-        The sample ends after so many rows: a night's rows must come in their order, all of them to one object.
+        A row is in it by its number: a night's rows must come in their order, all of them to one object.
         """
         with self._timed("judge"):
-            rows = list(map(Question, prompts, responses, contexts, references))
-            scores = self._judgements(rows)
-        judged = [scores.get(row) for row in rows]
+            asked = self._asked(prompts, conversations) if self.judge else [[]] * len(prompts)
+            scores = self._judgements(list(map(question_of, asked, prompts, responses, contexts, references)))
+        judged = [scores.get(row) for row in range(len(prompts))]
         reasons = [
             None if score is not None else Unscored.FAILED if row in scores else Unscored.NOT_SAMPLED
-            for row, score in zip(rows, judged, strict=True)
+            for row, score in enumerate(judged)
         ]
         unscored = [row | {"judge": reason} for row, reason in zip(columns[UNSCORED], reasons, strict=True)]
         return columns | {"judge": judged, UNSCORED: unscored}
@@ -187,17 +197,30 @@ class Scorers:
         finally:
             self.seconds[scorer] += time.process_time() - start
 
-    def _judgements(self, rows: list[Question]) -> dict[Question, float | None]:
-        """The judge's score of the rows whose prompt is in the sample, None where it failed; equal rows are judged once.
+    def _asked(self, prompts: Sequence[str], conversations: Sequence[Messages]) -> list[Messages]:
+        """What each response answers: the system message that counts, then the turns up to the prompt."""
+        asked = []
+        for prompt, messages in zip(prompts, conversations or [[]] * len(prompts), strict=True):
+            turns = [*messages] or [{"role": "user", "content": prompt}]
+            own = turns.pop(0)["content"] if turns[0]["role"] == "system" else None
+            if turns[-1]["role"] == "assistant":
+                turns.pop()
+            asked.append([*self._prompt.system_messages(own), *turns])
+        return asked
 
-        A prompt is in it by its digest: the same prompts are judged whichever model answered them.
+    def _judgements(self, rows: list[Question]) -> dict[int, float | None]:
+        """The judge's score of the rows in the sample, by their place here; None where it failed. Equal rows are judged once.
+
+        The same rows of an interval are judged whichever model answered them.
         """
         if self.judge is None:
             return {}
-        chosen = [row for row in dict.fromkeys(rows) if _fraction(row.message) < self._judged_share]
-        chosen = chosen[: self._judged_rows]
+        drawn = [at for at in range(len(rows)) if _fraction(str(self._seen_rows + at)) < self._judged_share]
+        self._seen_rows += len(rows)
+        chosen = list(dict.fromkeys(rows[at] for at in drawn))[: self._judged_rows]
         self._judged_rows -= len(chosen)
-        return dict(zip(chosen, self.judge.score(chosen), strict=True))
+        scores = dict(zip(chosen, self.judge.score(chosen), strict=True))
+        return {at: scores[rows[at]] for at in drawn if rows[at] in scores}
 
     def _in_their_language(self, contexts: Sequence[str | None], languages: Sequence[str]) -> list[str | None]:
         """The contexts, None for those that are in another language than their response."""

@@ -31,7 +31,7 @@ REPETITIVE = [
     *("valid", "pii", "exact_match", "metadata.key_value.key", "metadata.key_value.value"),
     *(f"{UNSCORED}.{score}" for score in SCORES),
 ]
-ASKED = ["digest", "id", "timestamp", "metadata", "prompt", "answer", "context"]
+ASKED = ["digest", "id", "timestamp", "metadata", "messages", "prompt", "answer", "context"]
 MEASURED = [field.name for field in INTERACTION_SCHEMA if field.name.endswith(("_characters", "_tokens"))] + [
     field.name for field in INTERACTION_SCHEMA if pa.types.is_float32(field.type) and field.name != "latency_ms"
 ]

@@ -30,8 +30,8 @@ from nightshift.storage.partition import find as find_partition
 
 SCORES = "scores.parquet"
 # What the scorers are given of a row, in their order; the judge is not told how a response ended.
-JUDGED = ("prompt", "response", "context", "reference")
-SCORED = (*JUDGED, "finish_reason", "metadata")
+JUDGED = ("prompt", "response", "context", "reference", "messages")
+SCORED = (*JUDGED[:-1], "finish_reason", "metadata", "messages")
 
 Scored = tuple[pa.Table, dict[str, list[Any]]]
 

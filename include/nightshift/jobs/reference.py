@@ -59,7 +59,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "prompt": digest_of(app.prompt.model_dump(mode="json")),
         "response_format": app.inference.response_format,
         "segments": app.traffic.segments,
-        "judge": app.judge.model_dump(mode="json") if app.judge else None,
+        "judge": app.judged_by,
         **app.made_by_own_scorers,
         **VERSIONS,
     }
@@ -207,7 +207,8 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     columns = [
-        "digest", "id", "timestamp", "metadata", "prompt", "answer", "language", "prompt_characters", "prompt_tokens",
+        "digest", "id", "timestamp", "metadata", "messages", "prompt", "answer", "language", "prompt_characters",
+        "prompt_tokens",
     ]  # fmt: skip
     with pq.ParquetFile(file, pre_buffer=False) as reader:
         for batch in reader.iter_batches(BATCH_ROWS, columns=columns):
@@ -219,6 +220,7 @@ def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) ->
     row = {
         "row": number,
         **{key: example[key] for key in ("digest", "id", "timestamp", "metadata", "prompt", "prompt_characters")},
+        "messages": example["messages"],
         "prompt_tokens": example["prompt_tokens"],
         "prompt_language": example["language"],
         "reference": example["answer"],
@@ -240,6 +242,7 @@ def _score(rows: list[dict[str, Any]], scorers: Any) -> None:
         [row["reference"] for row in rows],
         [row["finish_reason"] for row in rows],
         [row["metadata"] for row in rows],
+        [row["messages"] for row in rows],
     )
     for name, values in columns.items():
         for row, value in zip(rows, values, strict=True):

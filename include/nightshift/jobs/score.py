@@ -165,7 +165,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
         "model_digest": spec.model_digest,
         "prompt": application.prompt.model_dump(mode="json"),
         "response_format": application.inference.response_format,
-        "judge": application.judge.model_dump(mode="json") if application.judge else None,
+        "judge": application.judged_by,
         "version": SCORES_VERSION,
         **application.made_by_own_scorers,
     }

@@ -89,7 +89,7 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
             app.drift,
             merge(before) if before else None,
             _learned(bench, due.night, work),
-            own | scored_apart(interactions, bench.reference.manifest),
+            own | scored_apart(app, interactions, bench.reference.manifest),
         )
         compared = Compared(
             application=app,

@@ -1,7 +1,7 @@
 """In which scores a night can be compared with a reference: values that different versions of a scorer gave never are.
 
 What made them is an input of interactions and references alike: of a team's own scorer the function, the digest of its
-module, its kind and its bounds; of ours the version of all of them.
+module, its kind and its bounds; of the judge where it is, its model and rubric; of ours the version of all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from nightshift.data.interactions import SCORES
 from nightshift.settings.application import Application
+from nightshift.settings.judging import OPINION
 from nightshift.settings.metrics import BUILT_IN, CATEGORICAL, Metric
 from nightshift.settings.scorers import Scorer
 from nightshift.storage.partition import Manifest
@@ -58,13 +59,18 @@ def own_metrics(application: Application, interactions: Manifest, reference: Man
     return found
 
 
-def scored_apart(interactions: Manifest, reference: Manifest) -> dict[Metric, str]:
-    """Return our scores with why they cannot be compared, where another version of the scorers made them; else nothing."""
+def scored_apart(application: Application, interactions: Manifest, reference: Manifest) -> dict[Metric, str]:
+    """Return our scores with why they cannot be compared: another version of the scorers or another judge gave them."""
     ours, theirs = interactions.inputs.get("version"), reference.inputs.get("scores")
-    if ours == theirs:
+    if ours != theirs:
+        why = f"the night has version {ours} of the scores, the reference {theirs}; {NIGHT_ANEW}"
+        return {metric: why for metric in BUILT_IN if metric in SCORES}
+    judges = [manifest.inputs.get("judge") for manifest in (interactions, reference)]
+    night, before, newest = ({key: (one or {}).get(key) for key in OPINION} for one in (*judges, application.judged_by))
+    if night == before or None in judges:
         return {}
-    why = f"the night has version {ours} of the scores, the reference {theirs}; {NIGHT_ANEW}"
-    return {metric: why for metric in BUILT_IN if metric in SCORES}
+    advice = NIGHT_ANEW if before == newest else REFERENCE_ANEW
+    return {Metric.JUDGE: f"the judge has another model, rubric or version than that of the reference; {advice}"}
 
 
 def _made_by(manifest: Manifest) -> Mapping[str, Any]:

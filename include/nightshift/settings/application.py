@@ -16,7 +16,7 @@ from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.fields import Model, Name, Share
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
-from nightshift.settings.judging import Judge
+from nightshift.settings.judging import SHOWN, Judge
 from nightshift.settings.metrics import Metric
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
@@ -222,6 +222,11 @@ class Application(Model):
     def made_by_own_scorers(self) -> dict[str, Any]:
         """What determines the values of own scorers, as an input of what is made with them; empty without any."""
         return {"scorers": {name: scorer.made_by for name, scorer in self.scorers.items()}} if self.scorers else {}
+
+    @property
+    def judged_by(self) -> dict[str, Any] | None:
+        """The judge as an input of what is made with its scores; None without one."""
+        return self.judge.model_dump(mode="json") | {"shown": SHOWN} if self.judge else None
 
     @property
     def zone(self) -> tzinfo:

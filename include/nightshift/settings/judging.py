@@ -6,6 +6,9 @@ from pydantic import Field
 
 from nightshift.settings.fields import Model, Name
 
+SHOWN = 2  # version of what a judge is shown and told
+OPINION = ("url", "model", "rubric", "shown")  # what its scores depend on; those of two judges are not compared
+
 
 class Judge(Model):
     """An LLM that scores a sample of each night's responses, at any endpoint that speaks OpenAI's chat protocol."""
