@@ -29,8 +29,9 @@ class Tier:
 
 
 # What each tier may take on the two processors of processor_speed.py; a slower machine's budget is scaled.
-# More processes than these would only import the packages more often. Files stay whole in the slow tier, where the
-# tests of a file share servers and models.
+# More processes than these would only import the packages more often. Files stay whole where their tests share servers
+# and models; in the end-to-end tier one process tells the sample's story while the other runs the rest, since a stack is
+# mostly waited for.
 TIERS = {
     "unit": Tier(
         "not (slow or e2e or kubernetes or benchmark or nightly)", "the quick tests", 170, ("-n", str(PROCESSORS))
@@ -41,7 +42,12 @@ TIERS = {
         1200,
         ("-n", "2", "--dist", "loadfile"),
     ),
-    "e2e": Tier("e2e and not (kubernetes or benchmark or nightly)", "the real scheduler and MLflow server", 1700),
+    "e2e": Tier(
+        "e2e and not (kubernetes or benchmark or nightly)",
+        "the real scheduler and MLflow server",
+        1700,
+        ("-n", "2", "--dist", "loadfile"),
+    ),
     "kubernetes": Tier("kubernetes", "pods in the cluster of the kubeconfig", 2400),
     "nightly": Tier(
         "nightly and not (kubernetes or benchmark)",

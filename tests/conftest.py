@@ -60,6 +60,34 @@ def _helpers(folder, text):
     return "".join(file.read_text() for file in found if file.exists())
 
 
+# Files that one process runs, one after the other: what people do with the sample once its story is told, and what
+# starts stacks of its own, so that the shared one need not run beside them.
+TOGETHER = (
+    ("e2e/test_loop.py", "e2e/test_people.py"),
+    (
+        "data/test_ingestion_memory.py",
+        "e2e/test_stored_state.py",
+        "e2e/test_two_schedulers.py",
+        "stack/test_start_stop.py",
+    ),
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`: the same, with the files of each of TOGETHER as one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return next((files for files in TOGETHER if file.removeprefix("tests/") in files), file)
+
+    return Files(config, log)
+
+
 @pytest.fixture(scope="session")
 def bucket():
     """URI of an empty bucket; credentials and endpoint are in the environment, as they are in production."""

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 from tiny_model import tiny_model
+from upath import UPath
 
 from nightshift.settings.applications import applications_folder
 from nightshift.stack.airflow_api import AirflowApi
@@ -155,6 +156,21 @@ def api(running_stack):
     """Airflow's REST API, as the user `operator`."""
     with AirflowApi(this_place(running_stack)) as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def job_process(stack):
+    """A function that finds the process of a job of this stack that an operator started, by a part of its spec's path."""
+    storage = UPath(this_place(stack).storage).path
+
+    def of_job(job, part):
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if words[1:4] == ["-m", "nightshift", job] and storage in " ".join(words) and part in " ".join(words):
+                return process
+        return None
+
+    return of_job
 
 
 @pytest.fixture(scope="session")

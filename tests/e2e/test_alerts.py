@@ -64,15 +64,6 @@ def subjects(environment):
     return {(alert.kind, alert.subject) for alert in kept(environment)}
 
 
-def job_of(environment, run):
-    """The process of an ingest job of a run."""
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = process.info["cmdline"] or []
-        if words[1:4] == ["-m", "nightshift", "ingest"] and f"/{run}/" in " ".join(words):
-            return process
-    return None
-
-
 def state_of(api, dag, run):
     return next((row["state"] for row in api.runs(dag) if row["dag_run_id"] == run), None)
 
@@ -94,7 +85,7 @@ def look(api, run):
 
 
 @pytest.fixture(scope="module")
-def evening(told_api, told_stack, time_passes, task_process):
+def evening(told_api, told_stack, time_passes, task_process, job_process):
     """All that goes wrong in one evening: a task that is killed in each of its tries, a run that a person marks as failed, and
     an application file that is wrong."""
     wrong = Path(told_stack["NIGHTSHIFT_PROJECT"]) / "apps" / "wrong.yaml"
@@ -105,7 +96,7 @@ def evening(told_api, told_stack, time_passes, task_process):
     told_api._call("PATCH", "/api/v2/dags/told_ingest/dagRuns/silent", json={"state": "failed"})
     told_api.trigger("told_ingest", "killed", {"day": "2026-11-02"})
     for number in range(3):
-        job = wait_for(lambda: job_of(told_stack, "killed"), 180, f"try {number + 1} of the ingest task")
+        job = wait_for(lambda: job_process("ingest", "/killed/"), 180, f"try {number + 1} of the ingest task")
         os.killpg(job.pid, signal.SIGSTOP)  # it would be done before it is killed
         if number == 2:
             wait_for(

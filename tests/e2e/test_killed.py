@@ -21,13 +21,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 DAY = "2026-11-02"
 
 
-def running_job(job: str) -> psutil.Process | None:
-    """The process of a job that the operator started."""
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = process.info["cmdline"] or []
-        if words[1:4] == ["-m", "nightshift", job] and "/tiny/results/" in " ".join(words):
-            return process
-    return None
+@pytest.fixture(scope="module")
+def running_job(job_process):
+    """A function that finds the process of a job of the tiny application."""
+    return lambda job: job_process(job, "/tiny/results/")
 
 
 def kill_worker_of(job: psutil.Process, task: psutil.Process) -> None:
@@ -84,7 +81,7 @@ def undisturbed(task: str, run: str, folder: Path, environment: dict[str, str]) 
 
 
 @pytest.fixture(scope="module")
-def ingested(running_stack, time_passes):
+def ingested(running_stack, time_passes, running_job):
     """The first day of the tiny application, ingested although its job was killed."""
     from nightshift.stack.airflow_api import AirflowApi
 
@@ -108,7 +105,7 @@ def test_an_ingest_whose_job_was_killed_gives_the_partition_of_an_undisturbed_on
 
 
 def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(  # noqa: PLR0917
-    ingested, api, stack, tmp_path, time_passes, task_process
+    ingested, api, stack, tmp_path, time_passes, task_process, running_job
 ):
     start(api, "tiny_finetune", "worker-killed", {})
     job = wait_for(lambda: running_job("train"), 180, "the train job")
@@ -124,7 +121,7 @@ def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights( 
 
 
 @pytest.mark.nightly
-def test_a_killed_scheduler_is_started_again_and_its_runs_end(ingested, api, stack, nightshift):
+def test_a_killed_scheduler_is_started_again_and_its_runs_end(ingested, api, stack, nightshift, running_job):
     start(api, "tiny_finetune", "scheduler-killed", {"seed": 18})
     wait_for(lambda: running_job("train"), 180, "the train job")
     kill_scheduler(stack)
@@ -134,8 +131,8 @@ def test_a_killed_scheduler_is_started_again_and_its_runs_end(ingested, api, sta
     assert "candidate" in versions["aliases"]
 
 
-def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undisturbed_one(
-    ingested, api, stack, nightshift, tmp_path
+def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undisturbed_one(  # noqa: PLR0917
+    ingested, api, stack, nightshift, tmp_path, running_job
 ):
     start(api, "tiny_ingest", "scheduler-killed", {"day": "2026-11-03"})
     wait_for(lambda: running_job("ingest"), 180, "the ingest job")
@@ -148,7 +145,9 @@ def test_an_ingest_whose_scheduler_was_killed_gives_the_partition_of_an_undistur
 
 
 @pytest.mark.nightly
-def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, api, stack, tmp_path, task_process):
+def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(  # noqa: PLR0917
+    ingested, api, stack, tmp_path, task_process, running_job
+):
     start(api, "tiny_ingest", "validation-killed", {"day": "2026-11-04"})
     job = wait_for(lambda: running_job("validate"), 180, "the validate job")
     kill_worker_of(job, task_process(api, "tiny_ingest", "validation-killed", "validate"))
@@ -161,7 +160,7 @@ def test_a_validation_whose_worker_was_killed_gives_the_same_verdict(ingested, a
     ]
 
 
-def test_a_training_that_a_person_marks_as_failed_ends_so_and_its_order_is_cancelled(ingested, api, stack):
+def test_a_training_that_a_person_marks_as_failed_ends_so_and_its_order_is_cancelled(ingested, api, stack, running_job):
     api.unpause("tiny_finetune")
     start(api, "tiny_retraining", "forced", {"action": "force", "reason": "the new tariff is out"})
     ledger = Ledger(UPath(this_place(stack).storage).as_uri(), "tiny")
