@@ -9,7 +9,8 @@ import pytest
 from upath import UPath
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, digest_of_messages
-from nightshift.data.published_sides import catch_up
+from nightshift.data.published_sides import catch_up, is_behind
+from nightshift.data.questions import bond_keys
 from nightshift.data.similarity import key_of, plain
 from nightshift.data.snapshot import TRAIN
 from nightshift.data.split_map import NAMES, SplitMap
@@ -30,13 +31,13 @@ def storage(tmp_path):
 def publish_rows(storage, tmp_path):
     """A function that publishes a partition of examples with (prompt, split), or a training set, as before the map."""
 
-    def run(key, *rows, part="examples", file=EXAMPLES, **fields):
+    def run(key, *rows, part="examples", file=EXAMPLES, subject=None, **fields):
         folder = tmp_path / key
         folder.mkdir()
         turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "x"}] for text, _ in rows]
         full = [
             dict.fromkeys(EXAMPLE_SCHEMA.names)
-            | {"digest": digest_of_messages(messages), "messages": messages, "split": split}
+            | {"digest": digest_of_messages(messages), "messages": messages, "split": split, "subject": subject}
             for messages, (_, split) in zip(turns, rows, strict=True)
         ]
         schema = pa.schema([field.with_nullable(True) for field in EXAMPLE_SCHEMA])
@@ -95,3 +96,26 @@ def test_a_training_set_that_was_made_by_the_map_is_not_settled_again(publish_ro
     assert SplitMap(storage, "app").state().number == 1
     publish_rows("of-a-lost-map", (RATE, "train"), part="snapshots", file=TRAIN, split_map=7)
     assert sides(RATE) == ["train"]
+
+
+def test_subjects_of_a_map_that_is_made_anew_are_on_the_sides_of_their_rows(publish_rows, sides, storage):
+    publish_rows("2026-11-02", (DECLINED, "train"), subject="ann")
+    publish_rows("2026-11-03", (ADDRESS, "held_out"), subject="ben")
+    publish_rows("2026-11-04", (RATE, "held_out"), subject="ann")  # before subjects were mapped
+    sides(DECLINED)
+    keys = np.array(bond_keys([("ann", None), ("ben", None)])[::2], dtype=np.uint64)
+    assert [NAMES[side] for side in SplitMap(storage, "app").state().sides(keys)] == ["train", "held_out"]
+
+
+def test_a_map_whose_newest_segment_is_lost_is_behind_and_catches_up(publish_rows, sides, storage, caplog):
+    publish_rows("2026-11-02", (DECLINED, "train"))
+    split_map = SplitMap(storage, "app")
+    assert is_behind(split_map, storage, "app")
+    sides(DECLINED)
+    publish_rows("2026-11-03", (ADDRESS, "held_out"))
+    sides(ADDRESS)
+    assert not is_behind(split_map, storage, "app")
+    shutil.rmtree(UPath(f"{storage}/app/similarity/segments/00000002").path)
+    assert is_behind(split_map, storage, "app")
+    assert "has no segment of this interval" in caplog.text
+    assert sides(ADDRESS) == ["held_out"]

@@ -39,17 +39,19 @@ def split_map(tmp_path):
 
 @pytest.fixture
 def settle(tmp_path_factory, split_map):
-    """A function that puts an interval of texts into a map and returns the side of each text."""
+    """A function that puts an interval of texts into a map and returns the side of each text, or of each row with bonds."""
 
-    def run(name, texts, split_map=split_map, splits=EVEN):
+    def run(name, texts, split_map=split_map, splits=EVEN, bonds=()):
         work = tmp_path_factory.mktemp("settle")
         questions = Questions(work / "questions.parquet", splits)
-        questions.add([sha256(text.encode()).hexdigest() for text in texts], texts, [""] * len(texts))
+        questions.add([sha256(text.encode()).hexdigest() for text in texts], texts, [""] * len(texts), bonds)
         questions.close()
         with connect(work) as database:
             fates = np.full(len(texts), KEPT, dtype=np.uint8)
             decided = questions.settle(split_map, [name], fates, 2.0, work=work, database=database)
         assert NEAR_DUPLICATE not in fates
+        if bonds:
+            return decided.sides.tolist(), decided.largest_group
         return dict(zip(texts, decided.sides.tolist(), strict=True))
 
     return run
@@ -69,12 +71,15 @@ def days_of(messages, days, chance, rows=150):
 
 def worst_leak(sides):
     """The highest Jaccard similarity of character 5-grams of a held-out text with one that is trained on."""
-    sets = {text: shingles(text) for text in sides}
-    trained = [sets[text] for text, side in sides.items() if side == TRAIN]
+    return worst_leak_of(*({text for text in sides if sides[text] == side} for side in (TRAIN, HELD_OUT)))
+
+
+def worst_leak_of(trained, held_out):
+    trained = [shingles(text) for text in trained]
     return max(
         (
             len(one & other) / len(one | other)
-            for one in (sets[text] for text, side in sides.items() if side == HELD_OUT)
+            for one in map(shingles, held_out)
             for other in trained
             if 0.75 * len(one) <= len(other) <= len(one) / 0.75
         ),
@@ -247,3 +252,46 @@ def test_a_held_out_question_that_an_instruction_hid_steps_between_when_that_is_
     many = [hidden, *(instruction + text for text in messages[300:330])]
     assert settle("many prompts under it", many)[hidden] == BETWEEN
     assert settle("again", [trained, hidden]) == {trained: TRAIN, hidden: BETWEEN}
+
+
+def subjects_of(messages, chance, rows=150):
+    """Rows of a day (text, subject, thread): some customers write often, some threads are of two customers."""
+    (texts,) = days_of(messages, 1, chance, rows)
+    for text in texts:
+        customer = int(100 * chance.random() ** 2)
+        yield text, f"customer {customer}", f"thread {customer // 2}" if chance.random() < 0.3 else None
+
+
+def test_over_days_a_subject_and_a_thread_are_on_one_side_and_nothing_held_out_resembles_what_is_trained_on(
+    settle, messages
+):
+    chance, rows = random.Random(12), []
+    for number in range(8):
+        day = list(subjects_of(messages[:600], chance))
+        found, _ = settle(f"day {number}", [text for text, *_ in day], bonds=[bonds for _, *bonds in day])
+        rows += [(*row, side) for row, side in zip(day, found, strict=True)]
+    on = {side: [row for row in rows if row[3] == side] for side in (TRAIN, HELD_OUT, BETWEEN)}
+    assert min(map(len, on.values())) > 50
+    for column in (1, 2):
+        held_out, trained = ({row[column] for row in on[side]} - {None} for side in (HELD_OUT, TRAIN))
+        assert not held_out & trained
+        assert min(len(held_out), len(trained)) > 10
+    assert worst_leak_of({row[0] for row in on[TRAIN]}, {row[0] for row in on[HELD_OUT]}) < 0.8
+    assert len(on[BETWEEN]) / len(rows) < 0.5
+
+
+def test_what_a_subject_asks_later_joins_its_side_and_is_on_none_where_its_question_is_on_the_other(settle, messages):
+    trained, *_ = (text for text in messages if drawn(text) == "train")
+    held_out, other, third, fourth = [text for text in messages if drawn(text) == "held_out"][:4]
+    first = settle("first", [trained, held_out], bonds=[("ann", None), ("ben", "thread")])
+    assert first == ([TRAIN, HELD_OUT], 1)
+    later = [(other, "ann", None), (trained, "ben", None), (third, None, "thread"), (fourth, "ann", "thread")]
+    assert settle("later", [text for text, *_ in later], bonds=[bonds for _, *bonds in later])[0] == [
+        TRAIN, BETWEEN, HELD_OUT, BETWEEN,
+    ]  # fmt: skip
+    assert settle("the questions stay", [trained, held_out]) == {trained: TRAIN, held_out: HELD_OUT}
+
+
+def test_who_wrote_half_of_the_rows_is_the_largest_group(settle, messages):
+    bonds = [("ann" if number % 2 else f"customer {number}", None) for number in range(60)]
+    assert settle("day", messages[:60], bonds=bonds)[1] >= 30

@@ -30,7 +30,7 @@ def progress():
     os.close(kept)
 
 
-def example(prompt, answer="an answer", split="train", row=1):
+def example(prompt, answer="an answer", split="train", subject=None, row=1):
     """One row of examples.parquet."""
     from nightshift.data.examples import digest_of_messages
 
@@ -46,6 +46,7 @@ def example(prompt, answer="an answer", split="train", row=1):
         "source": "planted",
         "source_row": row,
         "id": None,
+        "subject": subject,
         "timestamp": None,
         "metadata": [],
         "language": "en",
@@ -60,7 +61,7 @@ def example(prompt, answer="an answer", split="train", row=1):
 
 @pytest.fixture
 def publish_day(storage):
-    """A function that publishes rows (prompt, answer, split) as a day of examples, judged by `verdict` unless None."""
+    """A function that publishes rows (prompt, answer, split, subject) as a day of examples, judged by `verdict` unless None."""
     from nightshift.data.acceptance import record_acceptance
     from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter
 

@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
@@ -107,6 +108,30 @@ def test_another_key_for_ids_makes_the_partition_anew_and_one_that_can_be_guesse
     monkeypatch.setenv("NIGHTSHIFT_ID_KEY", "short")
     with pytest.raises(BadInput, match="5 characters"):
         run(spec_of(drop), progress)
+
+
+def test_a_subject_needs_the_key_and_is_stored_as_a_hash_of_it_alone(
+    spec_of, progress, mlflow_store, tmp_path, monkeypatch
+):
+    drop = tmp_path / "drop.jsonl"
+    rows = [{"text": text, "who": {"user": "ann.17"}} for text in ("where is my card?", "I want a loan", "")]
+    drop.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"uri": str(drop), "columns": {"prompt": "text", "subject": "who.user"}}
+    application = Application(name="bank", base_model=spec_of().application.base_model, sources=[source])
+    with pytest.raises(BadInput, match=r"`columns\.subject` needs the installation's key.*nightshift_id_key"):
+        run(spec_of(application=application), progress)
+    monkeypatch.setenv("NIGHTSHIFT_ID_KEY", "k" * 32)
+    partition = UPath(run(spec_of(application=application), progress).examples)
+    subjects = read_examples(partition, require_manifest(partition))["subject"].to_pylist()
+    assert len(subjects) == 2
+    assert len(set(subjects)) == 1
+    assert subjects[0].startswith("hmac-sha256:")
+    tables = [pq.read_table(path) for path in UPath(spec_of().storage).rglob("*.parquet")]
+    assert len(tables) > 2
+    assert "ann.17" not in str([table.to_pylist() for table in tables])
+    assert any(
+        "<subject>" in row["raw"] for table in tables if "raw" in table.column_names for row in table.to_pylist()
+    )
 
 
 def test_other_rows_replace_the_partition(spec_of, progress, mlflow_store, tmp_path):

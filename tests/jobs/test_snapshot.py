@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import date
 
+import candidates
 import pyarrow.parquet as pq
 import pytest
 from upath import UPath
@@ -133,6 +134,15 @@ def test_a_row_from_before_its_instruction_was_known_as_one_is_not_judged_on_whe
     texts = [" ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(9)) for _ in range(15)]
     publish_day("2026-11-03", [(declined, "a", "train"), *((instruction + text, "a", "train") for text in texts)])
     assert prompts(snapshot(), "held_out.parquet", tmp_path) == [instruction + rate]
+
+
+def test_nothing_is_judged_on_of_a_subject_whose_rows_were_trained_on(publish_day, snapshot, tmp_path):
+    rows = [(QUESTIONS[0], "a", "held_out", "ann"), (QUESTIONS[1], "a", "held_out", "ben"), ("filler", "x", "train")]
+    publish_day("2026-11-02", rows)
+    publish_day("2026-11-03", [(QUESTIONS[2], "a", "train", "ann"), (QUESTIONS[3], "a", "held_out", None)])
+    assert prompts(snapshot(), "held_out.parquet", tmp_path) == sorted(
+        (QUESTIONS[1], QUESTIONS[3]), key=lambda text: candidates.example(text, "a")["digest"]
+    )
 
 
 def test_rows_without_an_answer_and_repeated_rows_are_not_trained_on(publish_day, snapshot, tmp_path):

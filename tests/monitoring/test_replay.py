@@ -123,7 +123,7 @@ def test_rows_that_repeat_or_resemble_a_question_of_the_training_side_do_not_cou
     storage = (tmp_path / "storage").as_uri()
     questions = Questions(tmp_path / "questions.parquet", Splits())
     for text, side in zip(asked, (TRAIN, HELD_OUT), strict=True):
-        questions.add([sha256(text.encode()).hexdigest()], [text], [""], side)
+        questions.add([sha256(text.encode()).hexdigest()], [text], [""], wanted=side)
     questions.close()
     with connect(tmp_path) as database:
         kept = np.full(2, KEPT, dtype=np.uint8)

@@ -28,7 +28,7 @@ from nightshift.data.file_kinds import seems
 from nightshift.data.measures import TextMeasures
 from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
-from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable
+from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
 from nightshift.data.questions import Questions
 from nightshift.data.sides import Codes, Decided
 from nightshift.data.similarity import connect, question_of
@@ -65,8 +65,10 @@ class Ingested:
     languages: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     unusable: list[str] = field(default_factory=list)  # a sentence about each file of which no row could be used
-    between_sides: int = 0  # kept, but neither trained on nor judged by: they resemble rows of two sides
-    largest_group: int = 0  # rows that resemble each other and so are on one side
+    between_sides: int = 0  # kept, but neither trained on nor judged by: they belong to two sides
+    largest_group: int = (
+        0  # rows that resemble each other, or are of one subject or split group, and so are on one side
+    )
 
     @property
     def quarantined(self) -> int:
@@ -95,7 +97,7 @@ class Ingestion:
 
     :param part: `examples` leaves out equal and nearly equal rows and splits the others; `traffic` keeps them all, since
         what users ask repeats itself, and has one split.
-    :param id_key: with which ids that hold personal data are hashed.
+    :param id_key: with which subjects, and ids that hold personal data, are hashed.
     :param split_map: of the application; without one, the sides are those of a first interval.
     :param made_by: digest of the inputs, by which the same ingest finds what it decided before.
     """
@@ -146,7 +148,8 @@ class Ingestion:
                     try:
                         usable = conversation(row, file.source.columns, self._ingest, self._interval, self._id_key)
                     except Unusable as problem:
-                        raw = json.dumps(row.values, ensure_ascii=False, default=str)
+                        shown = without(row.values, file.source.columns.subject)
+                        raw = json.dumps(shown, ensure_ascii=False, default=str)
                         aside = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
                         self._set_aside(quarantine, file.name, aside)
                     else:
@@ -207,6 +210,8 @@ class Ingestion:
                 "source": file.name,
                 "source_row": number,
                 "id": usable.id,
+                "subject": usable.subject,
+                "split_group": usable.split_group,
                 "timestamp": usable.timestamp,
                 "metadata": list(usable.metadata.items()),
                 "language": self._measures.language(usable.prompt),
@@ -221,7 +226,8 @@ class Ingestion:
         self._rows += len(rows)
         if self._questions:
             asked = [question_of(row.messages) for row in rows]
-            self._questions.add([row.digest for row in rows], asked, [_answered(row) for row in rows])
+            bonds = [(row.subject, row.split_group) for row in rows]
+            self._questions.add([row.digest for row in rows], asked, [_answered(row) for row in rows], bonds)
         self._batch, self._batch_characters = [], 0
 
     def _copy(self, fates: Codes, decided: Decided | None, target: Path, quarantine: RowWriter) -> None:

@@ -49,6 +49,8 @@ class Conversation:
     prompt: str
     answer: str | None
     id: str | None
+    subject: str | None
+    split_group: str | None
     timestamp: datetime | None
     response: str | None
     context: str | None
@@ -60,7 +62,7 @@ class Conversation:
 def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval, id_key: bytes = b"") -> Conversation:
     """Return what a raw row says.
 
-    :param id_key: with which an id that holds personal data is hashed; whoever knows it can find such an id by guessing.
+    :param id_key: with which subjects, and ids that hold personal data, are hashed; who knows it can find them by guessing.
 
     :raises Unusable: it cannot be used; the reason is one of the documented codes.
     """
@@ -87,6 +89,8 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
         prompt=messages[-2 if answered else -1]["content"],
         answer=messages[-1]["content"] if answered else None,
         id=_id(_value(row, columns.id), id_key),
+        subject=_id(_value(row, columns.subject), id_key, always_hashed=True),
+        split_group=_id(_value(row, columns.split_group), id_key),
         timestamp=timestamp,
         response=response,
         context=context,
@@ -214,9 +218,9 @@ def _redacted(value: Any, ingest: Ingest, found: Counter[str]) -> Any:
     return redact(_text_of(value), ingest.redact, found) if isinstance(value, str | bytes) else value
 
 
-def _id(value: Any, key: bytes) -> str | None:
+def _id(value: Any, key: bytes, *, always_hashed: bool = False) -> str | None:
     text = _plain(value)
-    if not PLAIN_ID.fullmatch(text) and redact(text, ORDER, Counter()) != text:
+    if text and (always_hashed or (not PLAIN_ID.fullmatch(text) and redact(text, ORDER, Counter()) != text)):
         # It must go on telling rows apart without telling whose they are.
         return "hmac-sha256:" + hmac.new(key, text.encode(), "sha256").hexdigest()[:32]
     return text[:ID_CHARACTERS] or None

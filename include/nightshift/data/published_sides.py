@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +15,42 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.dedup import KEPT
-from nightshift.data.examples import EXAMPLES
+from nightshift.data.examples import EXAMPLES, ROWS_AT_ONCE, example_batches
 from nightshift.data.questions import Questions
 from nightshift.data.similarity import connect, question_of
 from nightshift.data.snapshot import TRAIN as TRAINING_SET
 from nightshift.data.snapshot import Published, published_examples, published_snapshots
-from nightshift.data.split_map import DEVELOPMENT, HELD_OUT, NAMES, TRAFFIC, TRAIN, SplitMap, State
+from nightshift.data.split_map import DEVELOPMENT, HELD_OUT, NAMES, SEGMENTS, TRAFFIC, TRAIN, SplitMap, State
 from nightshift.settings.intake import Splits
-from nightshift.storage.files import scratch
-from nightshift.storage.partition import fetch
+from nightshift.storage.files import names_in, scratch
+from nightshift.storage.partition import fetch, partition_of, read_manifest
+
+log = logging.getLogger(__name__)
 
 # What was trained on is settled first, then what was held out: a row is held out only if it resembles nothing trained on.
 ORDER = (TRAIN, HELD_OUT, DEVELOPMENT, TRAFFIC)
-ROWS_AT_ONCE = 2_000
+WAITING = pa.schema([(name, pa.string()) for name in ("digest", "question", "subject", "split_group")])
 
 
-def is_new(split_map: SplitMap) -> bool:
-    """Whether a map has no segment yet."""
-    return split_map.state().number == 0
+def is_behind(split_map: SplitMap, storage: str, application: str) -> bool:
+    """Whether a map has no segment yet, or none of the newest interval: its newest segment was lost, say.
+
+    :raises BadInput: a manifest cannot be read.
+    """
+    state = split_map.state()
+    if state.number == 0:
+        return True
+    folder = partition_of(storage, application, "examples")
+    keys = names_in(folder)
+    newest = read_manifest(folder / keys[-1]) if keys else None
+    if newest is None or newest.counts.get("kept") == 0 or newest.inputs_digest in state.made_by:
+        return False
+    log.warning(
+        "%s: the split map has no segment of this interval. It is made anew of what is published there. If the newest of %s was "
+        "lost, rather restore it from a backup",
+        folder / keys[-1], partition_of(storage, application, "similarity", SEGMENTS),
+    )  # fmt: skip
+    return True
 
 
 def catch_up(
@@ -81,34 +101,44 @@ def _made_by(state: State, snapshot: Published) -> bool:
 
 
 def _settle(split_map: SplitMap, sources: list[tuple[Published, str]], folder: Path) -> None:
-    questions = Questions(folder / "questions.parquet", Splits())
-    rows = 0
-    for side in ORDER:
+    # Each partition is read once; its rows wait on disk, by side.
+    waiting = {side: folder / f"{NAMES[side]}.parquet" for side in ORDER}
+    with ExitStack() as stack:
+        writers = {
+            side: stack.enter_context(pq.ParquetWriter(waiting[side], WAITING, compression="lz4")) for side in ORDER
+        }
         for published, file in sources:
-            for table in _rows(published, file, side, folder):
-                asked = [question_of(turns) for turns in table["messages"].to_pylist()]
-                questions.add(table["digest"].to_pylist(), asked, [""] * len(asked), side)
-                rows += len(asked)
+            for side, rows in _rows(published, file, folder / "copy"):
+                writers[side].write_table(rows)
+    questions = Questions(folder / "questions.parquet", Splits())
+    count = 0
+    for side in ORDER:
+        with pq.ParquetFile(waiting[side], pre_buffer=False) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                digests, asked, *bonds = (column.to_pylist() for column in batch.columns)
+                questions.add(digests, asked, [""] * len(asked), list(zip(*bonds, strict=True)), wanted=side)
+                count += len(asked)
     questions.close()
     made_by = [published.manifest.inputs_digest for published, _ in sources]
     with connect(folder) as database:
-        fates = np.full(rows, KEPT, dtype=np.uint8)
+        fates = np.full(count, KEPT, dtype=np.uint8)
         # No row is left out as a near-duplicate: nothing is that similar.
         questions.settle(split_map, made_by, fates, 2.0, work=folder, database=database, already=True)
 
 
-def _rows(published: Published, file: str, side: int, folder: Path) -> Iterator[pa.Table]:
-    if file == TRAINING_SET and side != TRAIN:
-        return
-    columns = ["digest", "messages", *([] if file == TRAINING_SET else ["split"])]
-    copy = folder / "copy"
-    copy.mkdir()
-    try:
-        with pq.ParquetFile(fetch(published.partition, published.manifest, file, copy), pre_buffer=False) as rows:
-            for batch in rows.iter_batches(ROWS_AT_ONCE, columns=columns):
-                table = pa.Table.from_batches([batch])
-                of_side = table if file == TRAINING_SET else table.filter(pc.field("split") == NAMES[side])
-                if of_side.num_rows:
-                    yield of_side
-    finally:
-        shutil.rmtree(copy)
+def _rows(published: Published, file: str, folder: Path) -> Iterator[tuple[int, pa.Table]]:
+    """Yield parts of a partition as `WAITING`, each with its side; a training set is all on the training side."""
+    copy = fetch(published.partition, published.manifest, file, folder)
+    for rows in example_batches(
+        copy, ["digest", "messages", "subject", "split_group", *(["split"] if file == EXAMPLES else [])]
+    ):
+        asked = pa.array([question_of(turns) for turns in rows["messages"].to_pylist()])
+        table = pa.table([rows["digest"], asked, rows["subject"], rows["split_group"]], schema=WAITING)
+        if file == TRAINING_SET:
+            yield TRAIN, table
+            continue
+        for side in ORDER:
+            of_side = table.filter(pc.equal(rows["split"], NAMES[side]))
+            if of_side.num_rows:
+                yield side, of_side
+    shutil.rmtree(folder)

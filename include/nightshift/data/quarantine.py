@@ -76,6 +76,15 @@ def beginning(raw: bytes | str) -> str:
     return raw[:most].encode("utf-8", "replace").decode()
 
 
+def without(values: dict[str, Any], column: str | None) -> dict[str, Any]:
+    """Return the values of a row with a placeholder in a column, which a dot may reach into, where there is one."""
+    if column is None or column in values:
+        return values if column is None else values | {column: "<subject>"}
+    outer, _, rest = column.partition(".")
+    inner = values.get(outer)
+    return values | {outer: without(inner, rest)} if rest and isinstance(inner, dict) else values
+
+
 def presentable(text: str, redacted: Callable[[str], str]) -> str:
     """Return the first 2,000 characters of a beginning without what `redacted` takes out of a text.
 

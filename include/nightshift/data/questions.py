@@ -25,21 +25,44 @@ from nightshift.settings.intake import Splits
 SCHEMA = pa.schema([("question", pa.string()), ("answer", pa.string())])
 
 
+Bonds = tuple[str | None, str | None]  # subject and split group of a row, as examples have them
+
+
+def bond_keys(bonds: Sequence[Bonds]) -> list[int]:
+    """Return the keys of bonds in the split map, two for each row (0: none); an empty list where no row has any."""
+    if not any(map(any, bonds)):
+        return []
+    # No question has a zero byte.
+    kinds = ("subject", "split_group")
+    return [key_of(f"\0{kind}\0{of}") if of else 0 for row in bonds for kind, of in zip(kinds, row, strict=True)]
+
+
 class Questions:
-    """A file of questions with their answers, and what is known of each row: 17 bytes in memory."""
+    """A file of questions with their answers, and what is known of each row: 17 bytes in memory, 33 with bonds."""
 
     def __init__(self, path: Path, splits: Splits) -> None:
         self._path, self._splits = path, splits
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="lz4")
         self._sample = Sample()
         self._sides, self._groups, self._wanted = array("B"), array("Q"), array("B")
+        self._bonds = array("Q")  # two a row, as far as a row had one
 
-    def add(self, digests: list[str], questions: list[str], answers: list[str], wanted: int = 0) -> None:
-        """Add rows: digests of their conversations, questions (`similarity.question_of`) and last answers.
+    def add(
+        self,
+        digests: list[str],
+        questions: list[str],
+        answers: list[str],
+        bonds: Sequence[Bonds] = (),
+        wanted: int = 0,
+    ) -> None:
+        """Add rows: digests of their conversations, questions (`similarity.question_of`), last answers and bonds.
 
         :param wanted: the side that all of them are on already, where they are.
         """
         self._writer.write_table(pa.table([questions, answers], schema=SCHEMA))
+        if keys := bond_keys(bonds):
+            self._bonds.frombytes(bytes(16 * len(self._sides) - 8 * len(self._bonds)))
+            self._bonds.extend(keys)
         for digest, question in zip(digests, questions, strict=True):
             self._sample.add(key_of(question), question)
             self._sides.append(NAMES.index(side_of(digest, self._splits)))
@@ -74,6 +97,11 @@ class Questions:
         kept = np.nonzero(fates == KEPT)[0]
         draws = (np.frombuffer(self._sides, dtype=np.uint8)[kept], np.frombuffer(self._groups, dtype=np.uint64)[kept])
         wanted = np.frombuffer(self._wanted, dtype=np.uint8)[kept] if already else None
+        bonds = None
+        if self._bonds:
+            bonds = np.zeros((len(fates), 2), dtype=np.uint64)
+            bonds.ravel()[: len(self._bonds)] = np.frombuffer(self._bonds, dtype=np.uint64)
+            bonds = bonds[kept]
         while True:
             state = split_map.state()
             own = state.made_by.get(made_by[0])
@@ -84,7 +112,7 @@ class Questions:
             rows = SimilarRows(work / "similar", shared)
             try:
                 self._sign(rows, fates == KEPT)
-                indexed = find_near(state, rows)
+                indexed = find_near(state, rows, bonds)
                 decided = decide_sides(rows, indexed, draws, near_duplicates, database=database, wanted=wanted)
                 new = shared.minus(state.shared)
                 added = own or split_map.add(state, made_by, decided.entries, new, interval)

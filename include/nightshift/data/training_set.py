@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, Split, read_examples
+from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, Split, example_batches
+from nightshift.data.questions import bond_keys
 from nightshift.data.sides import resembling_trained
-from nightshift.data.similarity import key_of, question_of
+from nightshift.data.similarity import Keys, key_of, question_of
 from nightshift.data.snapshot import HELD_OUT, TRAIN, Selection
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
-from nightshift.data.split_map import State
+from nightshift.data.split_map import UNKNOWN, State, places_in
+from nightshift.storage.partition import fetch
 
 Report = Callable[[int, int], None]
-ROWS_AT_ONCE = 5_000
+RECENT = 1_000_000  # digests that are in an array of their own, so that few are moved for each new one
+SORTED_AT_ONCE = 10_000  # rows
+MOST_PARTS = 250  # files that are open at once
 
 
 def write_training_set(selection: Selection, state: State, folder: Path, report: Report) -> dict[str, int]:
     """Write `train.parquet` (in order of time) and `held_out.parquet` (in order of digest); return the counts.
 
-    Both have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others. One day and the
-    held-out rows are in memory at a time.
+    Both have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others. Rows stream: in memory are
+    10,000 at a time, 8 bytes for each usable row, and about 100 for each held-out one.
 
     :param state: the split map, which knows all days of the selection.
     :param report: called with steps done and steps in all.
@@ -34,55 +40,117 @@ def write_training_set(selection: Selection, state: State, folder: Path, report:
     """
     names = ("rows", "train", "held_out", "traffic", "development", "unanswered", "duplicates", "seen_in_training")
     counts = Counter(dict.fromkeys(names, 0))
-    taken: dict[Split, set[str]] = {"train": set(), "held_out": set()}
-    judged = []
-    with pq.ParquetWriter(folder / TRAIN, EXAMPLE_SCHEMA, compression="zstd") as writer:
-        for done, published in enumerate(selection.window):
-            report(done, len(selection.window))
-            table = read_examples(published.partition, published.manifest)
-            counts["rows"] += table.num_rows
-            for split in ("traffic", "development"):
-                counts[split] += table.filter(pc.field("split") == split).num_rows
-            train = _usable(table, "train", taken, counts)
-            counts["train"] += train.num_rows
-            writer.write_table(train)
-            judged.append(_usable(table, "held_out", taken, counts))
-    unseen = _held_out(pa.concat_tables(judged), state, folder)
-    counts["held_out"] = unseen.num_rows
-    counts["seen_in_training"] = sum(table.num_rows for table in judged) - unseen.num_rows
-    pq.write_table(unseen.sort_by("digest"), folder / HELD_OUT, compression="zstd")
+    taken: dict[Split, _Taken] = {"train": _Taken(), "held_out": _Taken()}
+    work = folder / "work"
+    work.mkdir()
+    candidates = work / "candidates.parquet"
+    try:
+        with (
+            pq.ParquetWriter(folder / TRAIN, EXAMPLE_SCHEMA, compression="zstd") as train,
+            pq.ParquetWriter(candidates, EXAMPLE_SCHEMA, compression="lz4") as held_out,
+        ):
+            for done, published in enumerate(selection.window):
+                report(done, len(selection.window))
+                copy = work / "copy"
+                for rows in example_batches(fetch(published.partition, published.manifest, EXAMPLES, copy)):
+                    counts["rows"] += rows.num_rows
+                    counts.update(split for split in rows["split"].to_pylist() if split not in taken)
+                    for (split, before), writer in zip(taken.items(), (train, held_out), strict=True):
+                        usable = _usable(rows, split, before, counts)
+                        counts[split] += usable.num_rows
+                        if usable.num_rows:
+                            writer.write_table(usable)
+                shutil.rmtree(copy)
+        unseen = _unseen(candidates, state, folder / TRAIN, work)
+        counts["seen_in_training"] = int((~unseen).sum())
+        counts["held_out"] = int(unseen.sum())
+        _write_by_digest(candidates, unseen, folder / HELD_OUT, work)
+    finally:
+        shutil.rmtree(work)
     return dict(counts)
 
 
-def _usable(table: pa.Table, split: Split, taken: dict[Split, set[str]], counts: Counter[str]) -> pa.Table:
+class _Taken:
+    """Digests of rows that there were before, 64 bits of each."""
+
+    def __init__(self) -> None:
+        self._earlier = self._recent = np.empty(0, np.uint64)
+
+    def new(self, digests: Keys) -> npt.NDArray[np.bool_]:
+        """Which of the digests are there for the first time."""
+        different, first = np.unique(digests, return_index=True)
+        new = ~(places_in(self._earlier, different)[1] | places_in(self._recent, different)[1])
+        self._recent = _inserted(self._recent, different[new])
+        if len(self._recent) > RECENT:
+            self._earlier, self._recent = _inserted(self._earlier, self._recent), np.empty(0, np.uint64)
+        found = np.zeros(len(digests), dtype=bool)
+        found[first[new]] = True
+        return found
+
+
+def _inserted(into: Keys, keys: Keys) -> Keys:
+    return np.insert(into, np.searchsorted(into, keys), keys)
+
+
+def _usable(table: pa.Table, split: Split, taken: _Taken, counts: Counter[str]) -> pa.Table:
     """The answered rows of a split that no earlier day had, word for word."""
     rows = table.filter(pc.field("split") == split)
     answered = rows.filter(pc.field("answer").is_valid())
     counts["unanswered"] += rows.num_rows - answered.num_rows
-    new = []
-    for digest in answered["digest"].to_pylist():
-        new.append(digest not in taken[split])
-        taken[split].add(digest)
-    counts["duplicates"] += new.count(False)
-    return answered.filter(pa.array(new, pa.bool_()))
+    new = taken.new(_digests(answered))
+    counts["duplicates"] += int((~new).sum())
+    return answered.filter(pa.array(new))
 
 
-def _held_out(table: pa.Table, state: State, folder: Path) -> pa.Table:
-    """The rows whose question is held out in the newest map and resembles nothing trained on by what is shared today.
+def _unseen(candidates: Path, state: State, train: Path, work: Path) -> npt.NDArray[np.bool_]:
+    """Which candidates are held out in the newest map and resemble nothing trained on by what is shared today.
 
     What is shared (a new instruction) is known only some time after it came: rows from before are compared once more.
     """
-    questions = _questions(table)
-    keys = np.array([key_of(question) for question in questions], dtype=np.uint64)
-    held_out = state.sides(keys) == HELD_OUT_SIDE
-    if held_out.any() and len(state.shared):
-        chosen = [question for question, yes in zip(questions, held_out.tolist(), strict=True) if yes]
-        with pq.ParquetFile(folder / TRAIN, pre_buffer=False) as file:
-            batches = file.iter_batches(ROWS_AT_ONCE, columns=["messages"])
-            seen = resembling_trained(state, [chosen], folder, (_questions(batch) for batch in batches))
-        held_out[np.nonzero(held_out)[0][sorted(seen)]] = False
-    return table.filter(pa.array(held_out))
+    keys, bonds = [np.empty(0, np.uint64)], [np.empty((0, 2), np.uint64)]
+    for rows in example_batches(candidates, ["messages", "subject", "split_group"]):
+        keys.append(np.array([key_of(question) for question in _questions(rows)], dtype=np.uint64))
+        of_rows = bond_keys(list(zip(rows["subject"].to_pylist(), rows["split_group"].to_pylist(), strict=True)))
+        bonds.append(np.array(of_rows or [0] * (2 * rows.num_rows), dtype=np.uint64).reshape(-1, 2))
+    sides = state.sides(np.concatenate([*keys, *(of_rows.ravel() for of_rows in bonds)]))
+    count = sum(map(len, keys))
+    bound = np.isin(sides[count:].reshape(-1, 2), (HELD_OUT_SIDE, UNKNOWN)).all(axis=1)
+    unseen: npt.NDArray[np.bool_] = (sides[:count] == HELD_OUT_SIDE) & bound
+    if unseen.any() and len(state.shared):
+        chosen = (_questions(rows) for rows in _chosen(candidates, unseen, ["messages"]))
+        trained = (_questions(rows) for rows in example_batches(train, ["messages"]))
+        seen = resembling_trained(state, chosen, work, trained)
+        unseen[np.nonzero(unseen)[0][seen]] = False
+    return unseen
 
 
-def _questions(rows: pa.Table | pa.RecordBatch) -> list[str]:
+def _write_by_digest(candidates: Path, chosen: npt.NDArray[np.bool_], target: Path, work: Path) -> None:
+    """Write rows in order of digest: first into files by its beginning, then each of these sorted."""
+    parts = min(MOST_PARTS, int(chosen.sum()) // SORTED_AT_ONCE + 1)
+    paths = [work / f"{part}.arrow" for part in range(parts)]
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    writers = [pa.ipc.new_stream(path, EXAMPLE_SCHEMA, options=options) for path in paths]
+    for rows in _chosen(candidates, chosen):
+        part_of = ((_digests(rows) >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32)
+        for part in np.unique(part_of).tolist():
+            writers[part].write_table(rows.filter(pa.array(part_of == part)))
+    with pq.ParquetWriter(target, EXAMPLE_SCHEMA, compression="zstd") as file:
+        for path, writer in zip(paths, writers, strict=True):
+            writer.close()
+            with pa.ipc.open_stream(path) as rows:
+                file.write_table(rows.read_all().sort_by("digest"))
+
+
+def _chosen(file: Path, chosen: npt.NDArray[np.bool_], columns: list[str] = EXAMPLE_SCHEMA.names) -> Iterator[pa.Table]:
+    begin = 0
+    for rows in example_batches(file, columns):
+        yield rows.filter(pa.array(chosen[begin : begin + rows.num_rows]))
+        begin += rows.num_rows
+
+
+def _digests(rows: pa.Table) -> Keys:
+    return np.array([int(digest[:16], 16) for digest in rows["digest"].to_pylist()], dtype=np.uint64)
+
+
+def _questions(rows: pa.Table) -> list[str]:
     return [question_of(turns) for turns in rows["messages"].to_pylist()]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nightshift.storage.partition import Manifest
 
 VERSION = 3  # raised when the same raw rows would become other examples, so that they are made again
-# With the key in it, ids that hold personal data are hashed; orchestration fills it from a connection.
+# With the key in it, subjects, and ids that hold personal data, are hashed; orchestration fills it from a connection.
 ID_KEY_VARIABLE = "NIGHTSHIFT_ID_KEY"
 ID_KEY_CHARACTERS = 16
 UNUSABLE_FILES = 5  # of which no row could be used, that a reason names
@@ -104,11 +104,11 @@ def run(spec: Spec, progress: Progress) -> Result:
         manifest = find(partition, inputs)
         if manifest is None:
             from nightshift.data.ingestion import Ingestion
-            from nightshift.data.published_sides import catch_up, is_new
+            from nightshift.data.published_sides import catch_up, is_behind
             from nightshift.data.split_map import SplitMap
 
             split_map = SplitMap(spec.storage, application.name)
-            if spec.part == "examples" and is_new(split_map):
+            if spec.part == "examples" and is_behind(split_map, spec.storage, application.name):
                 catch_up(split_map, spec.storage, application.name)
             target = work / "partition"
             target.mkdir()
@@ -179,8 +179,14 @@ def _sources(application: Application, part: str) -> list[Source]:
 
 
 def _id_key(application: Application, sources: list[Source]) -> bytes:
-    """The installation's key for ids; empty where none is set, or where no source has ids."""
-    key = os.environ.get(ID_KEY_VARIABLE, "") if any(source.columns.id for source in sources) else ""
+    """The installation's key for ids; empty where none is set, or where no source has what it hashes."""
+    key = os.environ.get(ID_KEY_VARIABLE, "") if any(source.columns.keyed for source in sources) else ""
+    if not key and (named := [source.name for source in sources if source.columns.subject]):
+        raise BadInput(
+            f"source {named[0]!r}: `columns.subject` needs the installation's key: without one, whoever can guess a user "
+            f"finds their rows. Make the Airflow connection nightshift_id_key, with the output of `openssl rand -hex 32` "
+            f"as its password (outside of Airflow, set {ID_KEY_VARIABLE}); or leave `subject` out"
+        )
     if 0 < len(key) < ID_KEY_CHARACTERS:
         raise BadInput(
             f"{application.name}: the key for ids ({ID_KEY_VARIABLE}) has {len(key)} characters, which can be guessed; "
@@ -235,7 +241,7 @@ def _sentence(manifest: Manifest) -> str:
         if counts[name]
     ]
     if between := manifest.facts["between_sides"]:
-        parts.append(f"{between:,} resemble rows of two sides and are on none")
+        parts.append(f"{between:,} belong to two sides and are on none")
     unusable = manifest.facts["unusable"]
     more = unusable["files"] - len(unusable["first"])
     files = [*unusable["first"], *([f"{more:,} more files without a row that could be used"] if more else [])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Set
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -147,7 +148,7 @@ def seen_in_training(rows: pa.Table, storage: str, application: str) -> frozense
     prompts = rows.select(["prompt"]).to_batches(max_chunksize=ROWS_AT_ONCE)
     try:
         questions = ([plain(prompt) for prompt in batch["prompt"].to_pylist()] for batch in prompts)
-        seen = {digests[row] for row in resembling_trained(state, questions, folder)}
+        seen = {digests[row] for row in np.nonzero(resembling_trained(state, questions, folder))[0].tolist()}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     # A row has the last of several turns only, so a conversation is found by its digest.

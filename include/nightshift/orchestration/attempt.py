@@ -111,8 +111,8 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
 
 
 def id_key_of(spec: JobSpec, job: str) -> str:
-    """Return the installation's key for ids; empty where it has none, or the job reads no ids."""
-    if not any(source.columns.id for source in sources_of(spec, job)):
+    """Return the installation's key for ids and subjects; empty where it has none, or the job reads none of these."""
+    if not any(source.columns.keyed for source in sources_of(spec, job)):
         return ""
     try:
         return Connection.get(ID_KEY_CONNECTION).password or ""

@@ -30,9 +30,20 @@ class Columns(Model):
     timestamp: str | None = Field(
         None, description="column with the time of the row: ISO 8601, or seconds or milliseconds since 1970"
     )
+    subject: str | None = Field(
+        None, description="column with the user or customer, kept as a keyed hash; what one asks is on one side"
+    )
+    split_group: str | None = Field(
+        None, description="column with what else is on one side as a whole: a document or a thread, say"
+    )
     response: str | None = Field(None, description="traffic only: column with what a serving system answered")
     context: str | None = Field(None, description="traffic only: column with the text that the response must rest on")
     metadata: list[str] = Field([], description="further columns to keep, as text")
+
+    @property
+    def keyed(self) -> bool:
+        """Whether a column is mapped whose values may be hashed with the installation's key."""
+        return bool(self.id or self.subject or self.split_group)
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Self:
@@ -42,6 +53,10 @@ class Columns(Model):
             raise ValueError("`messages` already holds the answer; leave `answer` out")
         if self.messages is not None and self.input is not None:
             raise ValueError("`input` follows a `prompt`; with `messages` leave it out")
+        if self.subject is not None and self.subject in {self.id, self.split_group, *self.metadata}:
+            raise ValueError(
+                f"`subject` is kept as a keyed hash only; leave {self.subject!r} out of `id`, `split_group`, `metadata`"
+            )
         return self
 
 
