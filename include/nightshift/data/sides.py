@@ -85,8 +85,7 @@ def find_near(state: State, rows: SimilarRows, bonds: Keys | None = None) -> Ind
         # Of two entries of one key the later one holds.
         at, hits = places_in(own, entries.keys)
         own_sides[at[hits]], own_groups[at[hits]] = entries.sides[hits], entries.groups[hits]
-        near = rows.near(entries.signatures)
-        rows.add_indexed(entries.signatures[near])
+        near = rows.add_indexed(entries.signatures)
         signed = np.nonzero(entries.signed)[0][near]
         for column, values in ((keys, entries.keys), (sides, entries.sides), (groups, entries.groups)):
             column.frombytes(values[signed].tobytes())
@@ -310,8 +309,7 @@ def resembling_trained(
         for batch in questions:
             rows.add(batch, [""] * len(batch))
         for batch in trained:
-            values = signatures(state.shared.left_out(batch)[0])
-            rows.add_indexed(values[rows.near(values)])
+            rows.add_indexed(signatures(state.shared.left_out(batch)[0]))
         first = rows.indexed
         indexed = find_near(state, rows)
         found = indexed.own_sides[indexed.questions] == TRAIN

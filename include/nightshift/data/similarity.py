@@ -44,11 +44,14 @@ BANDS_AT_ONCE = 5  # in one query: each takes memory by the rows, and each query
 PAIRS_AT_ONCE = 10_000
 MEMORY_LIMIT = "256MB"
 MOST_THREADS = 4
-# Of the table that rules out rows of an index that share no band with new rows: 91 % of them beside 10,000 new rows, 40 %
-# beside 100,000.
-FILTER_BITS = 26
+# Of the table that rules out bands of an index that no new row has, 64 MB: of 25 bands of a row it lets 0.01 through that none
+# has beside 10,000 new rows, 0.1 beside 100,000, 1.1 beside a million.
+FILTER_BITS = 29
 
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
+# One row for each band of an index that is let through: its key and that of the next band, as the finer order.
+INDEX_SCHEMA = pa.schema([("row", pa.int64()), ("key", pa.uint64()), ("finer", pa.uint64())])
+KEY_BITS = 8 * BAND  # below the number of the band
 Signatures = npt.NDArray[np.uint8]
 Keys = npt.NDArray[np.uint64]
 
@@ -115,9 +118,12 @@ class SimilarRows:
         self._shared = shared
         self._offsets = array("Q", [0])  # of the compared texts in their file
         self._band_files = [folder / "bands.parquet", folder / "index_bands.parquet"]
-        self._bands = [_bands_writer(path) for path in self._band_files]
+        self._bands = [
+            pq.ParquetWriter(path, schema, compression="none", use_dictionary=False)
+            for path, schema in zip(self._band_files, (BAND_SCHEMA, INDEX_SCHEMA), strict=True)
+        ]
         self._files = {name: (folder / name).open("w+b") for name in ("signatures", "index", "texts")}
-        self._filter = np.zeros(1 << FILTER_BITS, dtype=bool)
+        self._filter = np.zeros(1 << FILTER_BITS - 3, dtype=np.uint8)  # a bit for each place
 
     def add(self, questions: list[str], answers: Iterable[str]) -> None:
         """Add one row for each question (as :func:`question_of` gives it), with its answer."""
@@ -132,23 +138,30 @@ class SimilarRows:
         for text in texts:
             self._offsets.append(self._offsets[-1] + self._files["texts"].write(text.encode()))
         bands = bands_of(values)
-        self._filter[_places(bands)] = True
-        self._bands[0].write_table(_band_table(np.arange(self.rows, self.rows + len(texts)), bands))
+        byte, bit = _places(bands)
+        np.bitwise_or.at(self._filter, byte, bit)
+        rows = np.arange(self.rows, self.rows + len(texts))
+        self._bands[0].write_table(pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA))
         self.keys.extend(map(key_of, questions))
         self.rows += len(texts)
 
-    def near(self, values: Signatures) -> npt.NDArray[np.bool_]:
-        """Which signatures of an index may share a band with a row: all that do, and the more others, the more rows there are."""
-        return np.asarray(self._filter[_places(bands_of(values))].any(axis=1))
+    def add_indexed(self, values: Signatures) -> npt.NDArray[np.bool_]:
+        """Add those rows of an index, in its order, that may share a band with a row; return which these are.
 
-    def add_indexed(self, values: Signatures) -> None:
-        """Add rows of an index, in its order, after all other rows were added."""
-        if len(values):
-            extra = np.zeros((len(values), 8), dtype=np.uint8)
-            self._files["index"].write(np.hstack([values, extra]).tobytes())
-            rows = -1 - np.arange(self.indexed, self.indexed + len(values))
-            self._bands[1].write_table(_band_table(rows, bands_of(values)))
+        All other rows must be added before.
+        """
+        bands = bands_of(values)
+        byte, bit = _places(bands)
+        shared = (self._filter[byte] & bit) != 0
+        near = shared.any(axis=1)
+        kept, of_band = np.nonzero(shared[near])
+        if len(kept):
+            values, bands = values[near], bands[near]
+            self._files["index"].write(np.hstack([values, np.zeros((len(values), 8), dtype=np.uint8)]).tobytes())
+            keys = [bands[kept, of_band], bands[kept, (of_band + 1) % BANDS]]
+            self._bands[1].write_table(pa.table([-1 - (self.indexed + kept), *keys], schema=INDEX_SCHEMA))
             self.indexed += len(values)
+        return np.asarray(near)
 
     def close(self) -> None:
         """Finish the files; no row can be added after that."""
@@ -207,9 +220,9 @@ class SimilarRows:
                 f"""
                 INSERT INTO pairs
                 WITH candidates AS (
-                    SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM (
-                        FROM read_parquet([$rows, $indexed])
-                    )
+                    SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM read_parquet($rows)
+                    UNION ALL FROM read_parquet($indexed)
+                    WHERE key BETWEEN {start << KEY_BITS} AND {(bands.stop << KEY_BITS) - 1}
                 ), shared AS (
                     FROM candidates SEMI JOIN (
                         SELECT key FROM candidates GROUP BY key HAVING count(*) > 1 AND max(row) >= 0
@@ -259,14 +272,9 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _places(bands: Keys) -> npt.NDArray[np.int64]:
-    mixed = bands * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(64 - FILTER_BITS)).astype(np.int64)
-
-
-def _bands_writer(path: Path) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, BAND_SCHEMA, compression="none", use_dictionary=False)
-
-
-def _band_table(rows: npt.NDArray[np.int64], bands: Keys) -> pa.Table:
-    return pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA)
+def _places(bands: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """The byte of each band in the table, and its bit in there."""
+    mixed = bands * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - FILTER_BITS)
+    return (mixed >> np.uint64(3)).astype(np.int64), np.left_shift(
+        1, mixed & np.uint64(7), dtype=np.uint8, casting="unsafe"
+    )
