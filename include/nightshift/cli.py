@@ -9,9 +9,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightshift import __version__
 from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError, is_outage
+
+if TYPE_CHECKING:
+    from nightshift.settings.application import Application
 
 log = logging.getLogger("nightshift")
 
@@ -212,8 +216,20 @@ def _check_applications(options: argparse.Namespace) -> ExitCode:
             wrong += 1
             print(error if str(file) in str(error) else f"{file}: compute: {error}", file=sys.stderr)
         else:
-            print(f"{file}: {application.name} is well formed")
+            problem = _missing_models(application)
+            wrong += problem is not None
+            print(
+                f"{file}: {problem or f'{application.name} is well formed'}", file=sys.stderr if problem else sys.stdout
+            )
     return ExitCode.BAD_INPUT if wrong else ExitCode.OK
+
+
+def _missing_models(application: Application) -> str | None:
+    if application.ingest.names is None:
+        return None
+    from nightshift.data.names import missing
+
+    return missing(application.ingest.names)
 
 
 def _print_schema(_options: argparse.Namespace) -> None:

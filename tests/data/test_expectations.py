@@ -68,6 +68,13 @@ def test_every_measure_can_be_expected_of(judge):
     assert judge(measures, *({"measure": name, "min": 0} for name in MEASURES)) == []
 
 
+def test_rows_that_nobody_searched_for_names_are_a_warning_unless_a_bound_says_otherwise(judge):
+    (found,) = judge({"names_searched_share": 0.9})
+    assert found == Outcome("names_searched_share must be at least 1 (warning): it is 0.9", Verdict.WARN)
+    assert judge({"names_searched_share": 0.9}, {"measure": "names_searched_share", "min": 0.9}) == []
+    assert judge({"names_searched_share": 1.0, "rows": 5.0}) == judge({"rows": 5.0}) == []
+
+
 def suite_file(tmp_path, *expectations):
     path = tmp_path / "answers.json"
     path.write_text(json.dumps({"name": "answers", "expectations": list(expectations)}))

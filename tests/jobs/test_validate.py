@@ -1,6 +1,7 @@
 """The job `validate`: one verdict for one content, with its reasons in storage, in MLflow and on a page."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,14 @@ WORDS = {
 def judge(storage, wordless_model, progress, mlflow_store, tmp_path):
     """A function that ingests rows (id, text, answer) and judges them under a policy."""
 
-    def run_both(rows=ROWS, **policy):
+    def run_both(rows=ROWS, names=None, **policy):
         drop = tmp_path / "drop.csv"
         drop.write_text("id,text,answer\n" + rows)
         application = Application(
             name="shop",
             base_model=str(wordless_model),
             sources=[{"uri": str(drop), "columns": {"prompt": "text", "answer": "answer", "id": "id"}}],
+            ingest={"names": names},
             validation=Validation(**{"min_rows": 50, **policy}),
         )
         made = ingest(IngestSpec(application=application, storage=storage, interval=INTERVAL), progress)
@@ -115,3 +117,39 @@ def test_content_that_was_replaced_meanwhile_is_not_judged_under_the_old_digest(
     judge(rows=ROWS[:-20])
     with pytest.raises(BadInput, match="was asked for"):
         run(spec, progress)
+
+
+@pytest.mark.skipif(find_spec("presidio_analyzer") is None, reason="needs the extra: pip install -e '.[presidio]'")
+def test_rows_that_no_model_searched_for_names_are_kept_counted_and_no_pass(judge, progress, tmp_path):
+    import spacy
+
+    pipeline = spacy.blank("en", meta={"name": "rules", "version": "1.0"})
+    labels = {"PERSON": "Ada", "GPE": "Berlin"}
+    pipeline.add_pipe("entity_ruler").add_patterns([{"label": one, "pattern": text} for one, text in labels.items()])
+    pipeline.to_disk(tmp_path / "model")
+    english = [f"{n},My name is Ada and I am waiting for order {n} since last week.,late {n}\n" for n in range(56)]
+    german = [
+        f"{n},Ich heiße Ada und warte seit letzter Woche auf die Bestellung {n}.,late {n}\n" for n in range(56, 60)
+    ]
+    rows, models = "".join(english + german), {"en": str(tmp_path / "model")}
+    spec, result = judge(rows=rows, names={"models": models}, expectations=[])
+    assert result.verdict is Verdict.WARN
+    assert result.reasons == ["names_searched_share must be at least 1 (warning): it is 0.9333"]
+    manifest = require_manifest(UPath(spec.examples), spec.digest)
+    assert (manifest.counts["kept"], manifest.facts["pii"]) == (60, {"person": 56})
+    assert manifest.facts["names_not_searched"] == {"de": 4}
+    made = ingest(IngestSpec(application=spec.application, storage=spec.storage, interval=INTERVAL), progress)
+    assert "4 not searched for names, for lack of a model (de 4)" in made.reason
+    assert made.digest == spec.digest  # it is the same partition: nothing was done again
+
+    tolerant = [{"measure": "names_searched_share", "min": 0.9}]
+    assert judge(rows=rows, names={"models": models}, expectations=tolerant)[1].verdict is Verdict.PASS
+    _, result = judge(rows=rows, names={"models": {**models, "other": models["en"]}}, expectations=[])
+    assert (result.verdict, result.measures["names_searched_share"]) == (Verdict.PASS, 1.0)
+
+    pipeline.meta["version"] = "1.1"
+    pipeline.to_disk(tmp_path / "model")
+    again, _ = judge(rows=rows, names={"models": models})
+    inputs = require_manifest(UPath(again.examples), again.digest).inputs
+    assert inputs["names"]["models"]["en"]["version"] == "1.1"
+    assert str(tmp_path / "model") not in json.dumps(inputs)

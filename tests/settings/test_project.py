@@ -33,6 +33,13 @@ def test_a_projects_applications_replace_the_sample_and_their_paths_start_at_the
     assert app.base_model == f"{project}/models/returns"
 
 
+def test_a_model_that_finds_names_is_a_package_or_starts_at_the_file(project):
+    models = "{en: en_core_web_lg, de: ../models/german, other: /srv/names}"
+    (project / "apps" / "returns.yaml").write_text(f"ingest: {{names: {{models: {models}}}}}\n{APPLICATION}")
+    found = load_application("returns").ingest.names.models
+    assert found == {"en": "en_core_web_lg", "de": f"{project}/models/german", "other": "/srv/names"}
+
+
 def test_a_source_is_found_through_the_link_to_a_project_that_is_synchronised(project, monkeypatch):
     (project / "apps" / "returns.yaml").write_text(APPLICATION)
     link = project.parent / "current"

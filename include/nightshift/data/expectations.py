@@ -30,6 +30,8 @@ from nightshift.verdict import Verdict, worst
 PROFILE_SUITE = "profile"
 SAMPLE_ROWS = 200_000
 RESULT_FORMAT = "SUMMARY"
+# Asked for in every application that looks for names: a row that nobody searched is no row without names.
+NAMES_SEARCHED = Measure(measure="names_searched_share", min=1, severity="warning")
 # What a hand-written suite can refer to; lists and maps of the examples are left out.
 SUITE_COLUMNS = (
     "digest", "prompt", "answer", "source", "source_row", "id", "timestamp", "language", "prompt_characters",
@@ -47,6 +49,9 @@ class Outcome:
 
 def profile_suite(measures: Mapping[str, float], expectations: Iterable[Measure]) -> gx.ExpectationSuite:
     """Return a suite over the columns of the profile; what has no value cannot be expected of."""
+    expectations = list(expectations)
+    if NAMES_SEARCHED.measure not in {expected.measure for expected in expectations}:
+        expectations.append(NAMES_SEARCHED)
     return gx.ExpectationSuite(
         name=PROFILE_SUITE,
         expectations=[

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from nightshift.data.examples import (
 )
 from nightshift.data.file_kinds import seems
 from nightshift.data.measures import TextMeasures
+from nightshift.data.names import NameFinder
 from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
@@ -118,6 +119,7 @@ class Ingestion:
         self._ingest = ingest
         self._interval = interval
         self._measures = measures
+        self._names = NameFinder(ingest.names) if ingest.names else None
         self._staged_file = work / "staged.parquet"
         self._work = work
         self._batch: list[tuple[RawFile, int, Conversation]] = []
@@ -143,7 +145,7 @@ class Ingestion:
                     if self.ingested.rows_in % 1_000 == 0:
                         report(self.ingested.rows_in)
                     if isinstance(row, Quarantined):
-                        self._set_aside(quarantine, file.name, row)
+                        self._set_aside(quarantine, file.name, self._unread(row))
                         continue
                     try:
                         usable = conversation(row, file.source.columns, self._ingest, self._interval, self._id_key)
@@ -151,7 +153,7 @@ class Ingestion:
                         shown = without(row.values, file.source.columns.subject)
                         raw = json.dumps(shown, ensure_ascii=False, default=str)
                         aside = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
-                        self._set_aside(quarantine, file.name, aside)
+                        self._set_aside(quarantine, file.name, self._unread(aside))
                     else:
                         self._stage(file, row.number, usable)
                 if self._rows + len(self._batch) == before and self.ingested.reasons != reasons:
@@ -180,6 +182,10 @@ class Ingestion:
         texts = {name: presentable(getattr(row, name), self._redacted) for name in ("detail", "raw")}
         quarantine.write([{"source": source, "source_row": row.number, "reason": row.reason.value, **texts}])
 
+    def _unread(self, row: Quarantined) -> Quarantined:
+        # Which language it is in, and where its texts begin, is not known: names in it would be missed.
+        return replace(row, raw="") if self._names else row
+
     def _redacted(self, text: str) -> str:
         return redact(text, self._ingest.redact, Counter())
 
@@ -195,6 +201,9 @@ class Ingestion:
         if not self._batch:
             return
         rows = [usable for _, _, usable in self._batch]
+        languages = [self._measures.language(row.prompt) for row in rows]
+        if self._names:
+            rows = self._names.redacted(rows, languages)
         prompt_tokens = self._measures.tokens([row.prompt for row in rows])
         answer_tokens = self._measures.tokens([row.answer or "" for row in rows])
         staged: list[dict[str, Any]] = [
@@ -214,13 +223,13 @@ class Ingestion:
                 "split_group": usable.split_group,
                 "timestamp": usable.timestamp,
                 "metadata": list(usable.metadata.items()),
-                "language": self._measures.language(usable.prompt),
+                "language": languages[position],
                 "prompt_characters": len(usable.prompt),
                 "prompt_tokens": prompt_tokens[position],
                 "answer_tokens": answer_tokens[position],
                 "pii": list(usable.pii.items()),
             }
-            for position, (file, number, usable) in enumerate(self._batch)
+            for position, ((file, number, _), usable) in enumerate(zip(self._batch, rows, strict=True))
         ]
         self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
         self._rows += len(rows)

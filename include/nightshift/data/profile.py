@@ -58,6 +58,8 @@ def profile(examples: Path, manifest: Manifest) -> dict[str, float]:
         for name in ("largest_group", "between_sides"):
             if name in manifest.facts:
                 measured[f"{name}_share"] = manifest.facts[name] / counts["kept"]
+        if "names_not_searched" in manifest.facts:
+            measured["names_searched_share"] = 1 - sum(manifest.facts["names_not_searched"].values()) / counts["kept"]
     return {name: float(measured[name]) for name in MEASURES if measured.get(name) is not None}
 
 

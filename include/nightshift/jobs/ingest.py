@@ -13,7 +13,7 @@ from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.settings.application import Application, Interval
-from nightshift.settings.intake import Source
+from nightshift.settings.intake import Names, Source
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from upath import UPath
 
     from nightshift.data.measures import TextMeasures, tokenizer_file
+    from nightshift.data.names import identity
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
     from nightshift.storage.files import scratch, sha256_of
@@ -78,6 +79,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     sources = _sources(application, spec.part)
     partition = partition_of(spec.storage, application.name, spec.part, interval.key)
     id_key = _id_key(application, sources)
+    names = application.ingest.names
+    models = {"names": identity(names)} if names else {}
     tokenizer = tokenizer_file(resolve_tokenizer(application.base_model))
     work = scratch(UPath(spec.storage))
     try:
@@ -96,8 +99,9 @@ def run(spec: Spec, progress: Progress) -> Result:
             "files": [file.inputs for file in files],
             # Where the files lay is left out: their digests say what they were, on every machine.
             "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in sources],
-            "ingest": application.ingest.model_dump(mode="json"),
+            "ingest": application.ingest.model_dump(mode="json", exclude={"names"}),
             "tokenizer": sha256_of(tokenizer),
+            **models,
             # Another key makes other ids. This tells that it is another one, not which.
             **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
         }
@@ -146,6 +150,7 @@ def run(spec: Spec, progress: Progress) -> Result:
                     "unusable": {"files": len(ingested.unusable), "first": ingested.unusable[:UNUSABLE_FILES]},
                     "between_sides": ingested.between_sides,
                     "largest_group": ingested.largest_group,
+                    **({"names_not_searched": _unsearched(names, ingested.languages)} if names else {}),
                 },
             )
     finally:
@@ -215,10 +220,13 @@ def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
             "sources": [file["file"] if "file" in file else file["query"] for file in manifest.inputs["files"]],
             "ingest": manifest.inputs["ingest"],
             "tokenizer": manifest.inputs["tokenizer"][:16],
+            **({"names": manifest.inputs["names"]} if "names" in manifest.inputs else {}),
         }
     )
     nested = {
-        f"{name}/{key}": n for name in ("quarantine", "pii", "languages", "splits") for key, n in facts[name].items()
+        f"{name}/{key}": n
+        for name in ("quarantine", "pii", "languages", "splits", "names_not_searched")
+        for key, n in facts.get(name, {}).items()
     }
     measured = {name: facts[name] for name in ("bytes", "late", "between_sides", "largest_group")}
     run.metrics({**manifest.counts, **nested, **measured})
@@ -242,10 +250,18 @@ def _sentence(manifest: Manifest) -> str:
     ]
     if between := manifest.facts["between_sides"]:
         parts.append(f"{between:,} belong to two sides and are on none")
+    if unsearched := manifest.facts.get("names_not_searched"):
+        languages = ", ".join(f"{language} {rows:,}" for language, rows in unsearched.items())
+        parts.append(f"{sum(unsearched.values()):,} not searched for names, for lack of a model ({languages})")
     unusable = manifest.facts["unusable"]
     more = unusable["files"] - len(unusable["first"])
     files = [*unusable["first"], *([f"{more:,} more files without a row that could be used"] if more else [])]
     return ". ".join([", ".join(parts), *files])
+
+
+def _unsearched(names: Names, languages: dict[str, int]) -> dict[str, int]:
+    """Rows that were kept in a language that no model searches, by language."""
+    return {language: rows for language, rows in _sorted(languages).items() if names.model_for(language) is None}
 
 
 def _sorted(counter: dict[str, int]) -> dict[str, int]:

@@ -30,6 +30,8 @@ def model_card(
     :param scores: role -> metric -> {value, low, high}.
     """
     licence = licence_of(base_model)
+    names = application.ingest.names
+    redacted = [*application.ingest.redact, *(names.kinds if names else [])]
     unused = {"lora_rank"} if training.get("method") == "full" else set()
     settings = ", ".join(f"{name} {value}" for name, value in training.items() if name not in unused)
     span = f"{days[0]} to {days[-1]}" if days else "unknown days"
@@ -44,7 +46,7 @@ def model_card(
         f"{counts.get('train', 0):,} examples of {len(days)} partitions ({span}); {counts.get('held_out', 0):,} held out, "
         f"after {counts.get('seen_in_training', 0):,} were taken away because the split map has them on another side. "
         "Personal data of the kinds "
-        f"{', '.join(application.ingest.redact) or '(none)'} was replaced by placeholders before training.",
+        f"{', '.join(redacted) or '(none)'} was replaced by placeholders before training.",
         "## Training",
         f"Fine-tuned from `{base_model}` (licence: {licence}). {settings}".rstrip(),
         "## Use and limits",

@@ -77,11 +77,14 @@ def read_application(path: Path) -> Application:
     :raises BadApplication: the file is missing or wrong.
     """
     application = _check(Application, path, _read(path))
-    model, traffic = application.base_model, application.traffic
+    model, traffic, ingest = application.base_model, application.traffic, application.ingest
+    if names := ingest.names:
+        models = {language: _from_file(one, path.parent) for language, one in names.models.items()}
+        ingest = ingest.model_copy(update={"names": names.model_copy(update={"models": models})})
     return application.model_copy(
         update={
-            # Anything else without a scheme is the id of a model of the hub.
-            "base_model": _absolute(model, path.parent) if model.startswith(("../", "./")) else model,
+            "base_model": _from_file(model, path.parent),
+            "ingest": ingest,
             "sources": _from_folder(application.sources, path.parent),
             "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
         }
@@ -95,6 +98,11 @@ def _from_folder(sources: list[Source], folder: Path) -> list[Source]:
         else source
         for source in sources
     ]
+
+
+def _from_file(model: str, folder: Path) -> str:
+    """A model that a file of the folder names. Anything else without a scheme is a package, or the id of one of the hub."""
+    return _absolute(model, folder) if model.startswith(("../", "./")) else model
 
 
 def _absolute(path: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from nightshift.settings.fields import Model, Name, Share
 
 PiiKind = Literal["email", "phone", "card", "iban", "ip", "ssn", "secret"]
+NameKind = Literal["person", "location", "organization", "date", "affiliation"]
 SAMPLE_DAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 
@@ -179,6 +180,28 @@ class Splits(Model):
         return self
 
 
+class Names(Model):
+    """Names of people and places: found by spaCy models through Presidio, the extra `nightshift[presidio]`."""
+
+    models: dict[
+        Annotated[str, Field(pattern=r"^([a-z]{2,3}|other)$")],
+        Annotated[str, Field(pattern=r"^([A-Za-z_]\w*|\.{0,2}/.+)$")],
+    ] = Field(
+        min_length=1,
+        description="spaCy models by language (ISO 639 code; `und`: cannot be told; `other`: every other one): an installed "
+        "package, as en_core_web_lg, or the path of a folder that begins with ./, ../ or /",
+    )
+    kinds: list[NameKind] = Field(
+        ["person", "location"],
+        min_length=1,
+        description="what is replaced by a placeholder; `affiliation`: nationalities, religions and political groups",
+    )
+
+    def model_for(self, language: str) -> str | None:
+        """Return the model that searches texts of a language; None: there is none."""
+        return self.models.get(language, self.models.get("other"))
+
+
 class Ingest(Model):
     """How raw rows become examples."""
 
@@ -190,6 +213,7 @@ class Ingest(Model):
         ["email", "phone", "card", "iban", "ip", "ssn", "secret"],
         description="kinds of personal data replaced by a placeholder",
     )
+    names: Names | None = Field(None, description="names of people and places, which no pattern tells; null: they stay")
     splits: Splits = Field(Splits(), description="shares of train, traffic, held-out and development questions")
 
 
@@ -199,7 +223,7 @@ class Measure(Model):
     measure: Literal[
         "rows", "quarantined_share", "duplicate_share", "pii_share", "answered_share", "main_language_share",
         "distinct_answers", "prompt_characters_median", "prompt_tokens_p99", "answer_tokens_p99",
-        "held_out_share", "largest_group_share", "between_sides_share",
+        "held_out_share", "largest_group_share", "between_sides_share", "names_searched_share",
     ] = Field(description="what is measured, over the whole partition")  # fmt: skip
     min: float | None = Field(None, description="lowest accepted value")
     max: float | None = Field(None, description="highest accepted value")
