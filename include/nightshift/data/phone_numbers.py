@@ -8,6 +8,7 @@ from operator import itemgetter
 
 from nightshift.data.number_words import (
     IDENTIFIER_BEFORE,
+    MORE_OF_A_LIST,
     PHONE_BEFORE,
     is_amount,
     says_before,
@@ -44,7 +45,7 @@ KEEPS_ITS_ZERO = {"39", "225", "229", "241", "242", "378"}  # whose numbers begi
 
 # Every repetition is bounded: hostile texts cannot make a search slow.
 INTERNATIONAL = re.compile(
-    r"(?:(?<![0-9+])(?:\(\+(?=\d{1,3}\))|\+)|(?<![A-Za-z0-9_+.,/=-])(?:00|011[ -]))[1-9](?:[ .\-/()]{0,3}\d){6,17}"
+    r"(?:(?<![0-9+])(?:\(\+(?=\d{1,3}\))|\+)|(?<![A-Za-z0-9_+./=-])(?:00|011[ -]))[1-9](?:[ .\-/()]{0,3}\d){6,17}"
 )
 _SHAPES = (
     r"(?:(?P<north_american>(?:1[ .-])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]?|[2-9]\d\d[ .-][2-9]\d\d[ .-])\d{4})"
@@ -59,7 +60,7 @@ _SHAPES = (
     r")(?![A-Za-wyz0-9_]|x(?!\d))(?!-\d)"
 )
 NATIONAL = re.compile(r"(?<![A-Za-z0-9_+])(?<!\d[./-])(?<![A-Za-z_][-/])" + _SHAPES)
-NEXT_NATIONAL = re.compile(r"/" + _SHAPES)  # right after another one
+NEXT_NATIONAL = re.compile(r"[/.-]" + _SHAPES)  # right after another one
 AFTER_A_WORD = re.compile(
     r"(?<![A-Za-z0-9_+,])(?<!\d[.\-/])(?:\(\d[\d -]{0,6}\)|\d)"
     r"(?:[ .\-/()]{0,2}\d){4,14}(?![A-Za-wyz0-9_]|x(?!\d))(?!\.\d|-\w)"
@@ -104,10 +105,13 @@ def phone_numbers(plain: str, letters: str) -> Iterator[tuple[int, int]]:
 def _international(plain: str, letters: str) -> Iterator[tuple[int, int]]:
     if "+" not in plain and "00" not in plain and "011" not in plain:
         return
-    for match in INTERNATIONAL.finditer(plain):
+    match = INTERNATIONAL.search(plain)
+    while match:
         end = match.start() + _international_characters(match[0])
         if end > match.start() and not _is_a_number_of_something(plain, letters, match.start(), end):
             yield match.start(), end
+        # Digits beyond it may be those of another one.
+        match = INTERNATIONAL.search(plain, end if end > match.start() else match.end())
 
 
 def _international_characters(text: str) -> int:
@@ -179,14 +183,20 @@ def _trunk_characters(text: str) -> int:
 
 
 def _after_a_word(plain: str, letters: str) -> Iterator[tuple[int, int]]:
+    last_end, last_digits = 0, 0
     for match in AFTER_A_WORD.finditer(plain):
         start, end = match.span()
-        if not 7 <= sum(map(len, DIGITS.findall(match[0]))) <= 15:
+        digits = sum(map(len, DIGITS.findall(match[0])))
+        if not 7 <= digits <= 15:
             continue
         if match[0].isdigit() and match[0].endswith("000") and match[0][0] != "0":
             continue  # a round number
-        if says_before(PHONE_BEFORE, letters, start) and not _is_a_number_of_something(plain, letters, start, end):
+        # "Call 612345678 or 698765432": the word says it of the next number of a list as well, where that is as long.
+        listed = digits == last_digits and MORE_OF_A_LIST.fullmatch(letters, last_end, start)
+        said = listed or says_before(PHONE_BEFORE, letters, start)
+        if said and not _is_a_number_of_something(plain, letters, start, end):
             yield start, end
+            last_end, last_digits = end, digits
 
 
 def _ends(text: str) -> list[tuple[int, int]]:

@@ -147,8 +147,12 @@ def _cards(plain: str, letters: str) -> Iterator[tuple[int, int]]:
             continue
         if AFTER_COMMA.search(plain, max(0, start - 2), start) and not CARD_AFTER_COMMA.fullmatch(plain, start, end):
             continue
-        yield start, end
-        after = end
+        while end > start:
+            yield start, end
+            after = end
+            # Behind a point another one may follow, which by itself could be decimals.
+            start = end + 1
+            end = _card_end(plain, start) if plain[end:start] == "." else 0
 
 
 def _card_end(plain: str, start: int) -> int:
