@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from examples_in_memory import packed_rows
 
 from nightshift.errors import BadInput
 from nightshift.settings.application import Prompt
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
-from nightshift.training.packing import collate, common_prefix, pack
+from nightshift.training.packing import collate
 from nightshift.training.tokens import tokenize
 
 QUESTIONS = {
@@ -33,16 +34,16 @@ def alone(model, example):
     return logits[len(example.prompt) - 1 : -1]
 
 
-def packed_and_alone(model, examples, prefix, length, leak=False):
-    packed = pack(examples, prefix, length)
-    assert len(packed.rows) < len(examples), "nothing is packed, the comparison would show nothing"
-    batch = collate(packed.rows, prefix, length, pad=0)
+def packed_and_alone(model, examples, length, prefix=None, leak=False):
+    packed = packed_rows(examples, length, prefix)
+    assert len(packed) < len(examples), "nothing is packed, the comparison would show nothing"
+    batch = packed.batch(range(len(packed)), pad=0)
     labels = batch.pop("labels")
     if leak:
         batch["document"] = batch["document"].clamp(max=1)
     with torch.no_grad():
-        apart = torch.cat([alone(model, example) for row in packed.rows for example in row])
-        together = AnswerModel(model, length + len(prefix))(**batch)
+        apart = torch.cat([alone(model, examples[number]) for number in packed.packing.examples])
+        together = AnswerModel(model, length + len(packed.prefix))(**batch)
     return together, apart, labels
 
 
@@ -50,18 +51,17 @@ def packed_and_alone(model, examples, prefix, length, leak=False):
 @pytest.mark.parametrize("shared", [True, False], ids=["prefix shared", "prefix in each example"])
 def test_packed_examples_do_not_see_each_other(llama, tokenizer, shared, attention):
     examples = tokens(tokenizer)
-    prefix = common_prefix(examples) if shared else []
     llama.set_attn_implementation("sdpa" if attention == "sdpa" else attention_for(300))
-    together, apart, labels = packed_and_alone(llama, examples, prefix, 300)
+    together, apart, labels = packed_and_alone(llama, examples, 300, None if shared else [])
     assert (together - apart).abs().max() < 1e-5
-    wanted = torch.tensor([token for row in pack(examples, prefix, 300).rows for e in row for token in e.answer])
+    wanted = labels[labels >= 0]
     expected = torch.nn.functional.cross_entropy(apart, wanted, reduction="sum")
     assert summed_loss(together, labels) == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_comparison_notices_a_leak(llama, tokenizer):
     examples = tokens(tokenizer)
-    together, apart, _ = packed_and_alone(llama, examples, common_prefix(examples), 300, leak=True)
+    together, apart, _ = packed_and_alone(llama, examples, 300, leak=True)
     assert (together - apart).abs().max() > 1e-2
 
 
@@ -72,11 +72,11 @@ def test_gradients_of_packed_examples_are_those_of_separate_ones(llama, tokenize
         torch.nn.functional.cross_entropy(alone(llama, example), wanted, reduction="sum").backward()
     apart = {name: parameter.grad.clone() for name, parameter in llama.named_parameters()}
     llama.zero_grad()
-    prefix = common_prefix(examples)
+    packed = packed_rows(examples, 300)
     llama.set_attn_implementation(attention_for(300))
-    batch = collate(pack(examples, prefix, 300).rows, prefix, 300, pad=0)
+    batch = packed.batch(range(len(packed)), pad=0)
     labels = batch.pop("labels")
-    summed_loss(AnswerModel(llama, 300 + len(prefix))(**batch), labels).backward()
+    summed_loss(AnswerModel(llama, 300 + len(packed.prefix))(**batch), labels).backward()
     for name, parameter in llama.named_parameters():
         torch.testing.assert_close(parameter.grad, apart[name], rtol=1e-3, atol=1e-5)
 
@@ -110,12 +110,11 @@ def test_the_real_model_keeps_packed_examples_apart(attention):
 
     folder = resolve_base_model("smollm2-135m-instruct")
     examples = tokens(AutoTokenizer.from_pretrained(folder))
-    prefix = common_prefix(examples)
 
     def compare(leak):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         model.set_attn_implementation("sdpa" if attention == "sdpa" else attention_for(128))
-        together, apart, _ = packed_and_alone(model, examples, prefix, 128, leak=leak)
+        together, apart, _ = packed_and_alone(model, examples, 128, leak=leak)
         return (together - apart).abs().max()
 
     assert compare(leak=False) < 1e-3

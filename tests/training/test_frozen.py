@@ -1,22 +1,21 @@
 """Running frozen layers once changes nothing but the time: same logits, same gradients, and a whole model at the end."""
 
 import torch
+from examples_in_memory import packed_rows
 
 from nightshift.settings.application import Prompt, Training
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
 from nightshift.training.frozen import FrozenLayers, pays
-from nightshift.training.packing import collate, common_prefix, pack
 from nightshift.training.tokens import tokenize
 
 
-def packed_rows(tokenizer):
+def cries(tokenizer):
     rows = [
         {"digest": "", "messages": [{"role": "user", "content": "help " * n}, {"role": "assistant", "content": f"{n}"}]}
         for n in range(1, 20)
     ]
-    examples = tokenize(rows, tokenizer, Prompt(system="Count the cries for help."))
-    return pack(examples, common_prefix(examples), 200)
+    return packed_rows(tokenize(rows, tokenizer, Prompt(system="Count the cries for help.")), 200)
 
 
 def step(model, batch):
@@ -27,20 +26,17 @@ def step(model, batch):
 
 
 def test_states_kept_give_the_same_logits_and_gradients(llama, tokenizer):
-    packed = packed_rows(tokenizer)
+    packed = cries(tokenizer)
     llama.set_attn_implementation(attention_for(200))
     llama.requires_grad_(False)
     llama.model.layers[-1:].requires_grad_(True)
     model = AnswerModel(llama, 200 + len(packed.prefix))
 
-    def tensors(rows):
-        return collate(rows, packed.prefix, 200, pad=0)
-
-    rows = [*packed.rows[1:4], []]  # the last batch of a training is filled with empty rows
-    before, gradients = step(model, tensors(rows))
+    rows = [3, 1, 2, -1]  # the last batch of a training is filled with empty rows
+    before, gradients = step(model, packed.batch(rows, pad=0))
     llama.zero_grad()
-    frozen = FrozenLayers(model, 1, [packed], tensors)
-    after, again = step(model, {**tensors(rows), **frozen.of(rows)})
+    frozen = FrozenLayers(model, 1, [packed], pad=0)
+    after, again = step(model, {**packed.batch(rows, pad=0), **frozen.of(packed, rows)})
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
     assert again.keys() == gradients.keys()
     for name, gradient in gradients.items():
@@ -53,7 +49,7 @@ def test_states_kept_give_the_same_logits_and_gradients(llama, tokenizer):
 
 
 def test_it_is_done_where_it_pays(tokenizer):
-    packed = [packed_rows(tokenizer)]
+    packed = [cries(tokenizer)]
     assert pays(Training(trained_layers=1, epochs=2), packed, 32)
     assert not pays(Training(epochs=2), packed, 32), "nothing is frozen"
     assert not pays(Training(trained_layers=1, epochs=1), packed, 32), "no state is used twice"

@@ -1,10 +1,15 @@
 """Packing: every example once and whole, rows well filled, what all prompts share only once."""
 
+import hashlib
 import random
+from bisect import bisect_left, insort
 
+import numpy as np
 import pytest
+from examples_in_memory import packed_rows
 
-from nightshift.training.packing import NOT_LEARNED, collate, common_prefix, pack
+from nightshift.training.packing import NOT_LEARNED, pack
+from nightshift.training.task import row_order
 from nightshift.training.tokens import TokenizedExample
 
 PREFIX = list(range(100, 117))
@@ -21,51 +26,78 @@ def examples(count, seed=1, longest=60):
     ]
 
 
-def test_every_example_is_packed_once_and_whole():
+def best_fit(sizes, length):
+    """The rule that rows are packed by, in the plainest way."""
+    rows, free = [], []
+    for example in sorted(range(len(sizes)), key=lambda example: -sizes[example]):
+        size = sizes[example]
+        if size > length:
+            continue
+        at = bisect_left(free, (size, -1))
+        places, row = free.pop(at) if at < len(free) else (length, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(example)
+        insort(free, (places - size, row))
+    return rows
+
+
+@pytest.mark.parametrize(("length", "longest"), [(128, 128), (128, 9), (50, 70), (1000, 30), (7, 7)])
+def test_each_example_goes_into_the_row_that_it_fills_best(length, longest):
+    for seed in range(20):
+        sizes = np.random.default_rng(seed).integers(1, longest + 1, 300).astype(np.uint32)
+        packing = pack(sizes, length)
+        assert [packing.row(row).tolist() for row in range(len(packing))] == best_fit(sizes.tolist(), length)
+        assert packing.too_long == (sizes > length).sum()
+
+
+def test_nothing_packs_into_no_rows():
+    assert len(pack(np.array([], dtype=np.uint32), 8)) == len(pack(np.array([9, 10], dtype=np.uint32), 8)) == 0
+
+
+def test_a_training_reads_the_batches_that_it_always_read():
+    """Their digest was taken when rows were lists of Python numbers: trainings that are there stay reproducible."""
+    chance = random.Random(1)
+    given = []
+    for _ in range(300):
+        prompt = [7, 8, 9, *chance.choices(range(10, 90), k=chance.randint(1, 60))]
+        given.append(TokenizedExample(prompt, [*chance.choices(range(10, 90), k=chance.randint(1, 9)), 99]))
+    packed = packed_rows(given, 64)
+    order = row_order(len(packed), epochs=2.5, seed=5)
+    digest = hashlib.sha256()
+    for start in range(0, len(order), 4):
+        batch = packed.batch(order[start : start + 4], pad=0)
+        for name in sorted(batch):
+            digest.update(batch[name].numpy().tobytes())
+    assert (packed.prefix, len(packed), packed.packing.too_long, len(order)) == ([7, 8, 9], 163, 11, 408)
+    assert digest.hexdigest() == "e334fe3a1ef69a17fd9d94908a8e1c7d7b9e45595a52fbfcbb75a6c59605d537"
+
+
+def test_rows_are_nearly_full_and_their_tokens_are_counted():
     given = examples(500)
-    packed = pack(given, PREFIX, 128)
-    assert sorted((e for row in packed.rows for e in row), key=id) == sorted(given, key=id)
-    assert all(sum(len(e) - len(PREFIX) for e in row) <= 128 for row in packed.rows)
-    assert sum(packed.tokens(row) for row in range(len(packed.rows))) == sum(map(len, given))
-
-
-def test_rows_are_nearly_full():
-    assert pack(examples(500), PREFIX, 128).fill > 0.95
-
-
-def test_an_example_that_does_not_fit_is_left_out_and_counted():
-    long = TokenizedExample([*PREFIX, *[1] * 200], [2])
-    packed = pack([*examples(10), long, long], PREFIX, 128)
-    assert packed.too_long == 2
-    assert sum(map(len, packed.rows)) == 10
-
-
-def test_the_shared_beginning_leaves_a_token_before_each_answer():
-    shortest = TokenizedExample(PREFIX, [1])
-    assert common_prefix(examples(20)) == PREFIX
-    assert common_prefix([*examples(20), shortest]) == PREFIX[:-1]
-
-
-@pytest.mark.parametrize("given", [[], [TokenizedExample([1, 2], [3]), TokenizedExample([2, 4], [3])]])
-def test_examples_that_begin_differently_share_nothing(given):
-    assert common_prefix(given) == []
+    packed = packed_rows(given, 128)
+    assert packed.tokens.sum() == sum(map(len, given))
+    assert (packed.tokens.sum() - 500 * len(PREFIX)) / (len(packed) * 128) > 0.95
 
 
 def test_a_batch_scores_exactly_the_positions_before_the_answers_tokens():
     row = examples(3, longest=20)
-    batch = collate([row, []], PREFIX, 128, pad=0)
+    packed = packed_rows(row, 128, PREFIX)
+    batch = packed.batch([0, -1], pad=0)
     at = len(PREFIX)
     assert batch["input_ids"][:, :at].tolist() == [PREFIX, PREFIX]
     assert not batch["scored"][:, :at].any()
-    for number, example in enumerate(row, 1):
+    for place, number in enumerate(packed.packing.row(0), 1):
+        example = row[number]
         size = len(example) - len(PREFIX)
         answer = at + size - len(example.answer)
+        assert batch["input_ids"][0, at : at + size].tolist() == [*example.prompt, *example.answer][len(PREFIX) :]
         assert batch["labels"][0, answer : at + size].tolist() == example.answer
         assert batch["scored"][0, at : at + size].nonzero().flatten().tolist() == list(
             range(size - len(example.answer) - 1, size - 1)
         )
         assert batch["position_ids"][0, at : at + size].tolist() == list(range(17, 17 + size))
-        assert set(batch["document"][0, at : at + size].tolist()) == {number}
+        assert set(batch["document"][0, at : at + size].tolist()) == {place}
         at += size
     assert (batch["labels"] != NOT_LEARNED).sum() == batch["scored"].sum() == 3 * 4
     assert not batch["document"][0, at:].any()

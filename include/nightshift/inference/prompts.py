@@ -55,11 +55,6 @@ class Prompts:
         return pa.concat_tables(tables).select(list(columns))
 
 
-def parts_of(rows: int, rows_per_part: int) -> list[tuple[int, int]]:
-    """Return the ranges (first, last; both included) that the rows of a night are answered in."""
-    return [(first, min(rows, first + rows_per_part) - 1) for first in range(0, rows, rows_per_part)]
-
-
 def tokens_of(
     rows: Iterator[Mapping[str, Any]] | list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
 ) -> list[list[int]]:

@@ -21,12 +21,12 @@ from upath import UPath
 from nightshift.data.interactions import UNSCORED, interaction_schema
 from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.night import ROWS_AT_ONCE, answered, served
-from nightshift.inference.prompts import Prompts, parts_of
-from nightshift.inference.sharing import Rows
+from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, digest_of, fetch, partition_of, publish
 from nightshift.storage.partition import find as find_partition
+from nightshift.storage.sharing import Rows, parts_of
 
 SCORES = "scores.parquet"
 # What the scorers are given of a row, in their order; the judge is not told how a response ended.

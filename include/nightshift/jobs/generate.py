@@ -88,10 +88,10 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
 
 def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.inference.answering import Answering
-    from nightshift.inference.prompts import Prompts, parts_of
-    from nightshift.inference.sharing import await_parts
+    from nightshift.inference.prompts import Prompts
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import digest_of, partition_of, require_manifest
+    from nightshift.storage.sharing import await_parts, parts_of
 
     application, settings = spec.application, spec.application.inference
     partition = UPath(spec.prompts)

@@ -127,9 +127,8 @@ class _Night:
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
     """The parts that hold the responses, in order of their rows; none where the night was served elsewhere."""
     from nightshift.inference.answering import part_address
-    from nightshift.inference.prompts import parts_of
-    from nightshift.inference.sharing import named
     from nightshift.storage.partition import read_manifest
+    from nightshift.storage.sharing import named, parts_of
 
     if spec.responses is None:
         return []
@@ -214,7 +213,7 @@ def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None
 
 
 def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:
-    from nightshift.inference.sharing import await_parts
+    from nightshift.storage.sharing import await_parts
 
     scorers = night.scorers()
     mine = shared.stretches[node.index :: node.count]

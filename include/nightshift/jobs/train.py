@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
     from nightshift.training.task import Fitted, Task
+    from nightshift.training.token_files import TokenFiles
 
 # Part of a model's address: raise it when the same inputs begin to give another model.
 TRAINING_VERSION = 1
@@ -142,32 +143,27 @@ def _train(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
-    from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.partition import Parent, fetch, publish, require_manifest
+    from nightshift.storage.partition import Parent, publish, require_manifest
     from nightshift.training.group import gathered
     from nightshift.training.task import Task
 
-    snapshot = UPath(spec.snapshot)
-    manifest = require_manifest(snapshot, spec.digest)
     output, work = folder / "output", folder / "work"
     output.mkdir()
     work.mkdir()
-    task = Task(
-        application=spec.application.name,
-        base_model=base,
-        base_model_name=spec.base_model,
-        train=fetch(snapshot, manifest, TRAIN, folder),
-        held_out=fetch(snapshot, manifest, HELD_OUT, folder),
-        prompt=spec.application.prompt,
-        training=spec.training,
-        layout=layout,
-        checkpoints=str(checkpoints),
-        inputs=inputs,
-        work=work,
-        output=output,
-    )
     together = gathered(layout, partition.name) if layout.nodes > 1 else nullcontext()
     with together as group:
+        task = Task(
+            application=spec.application.name,
+            base_model=base,
+            base_model_name=spec.base_model,
+            tokens=_tokens(spec, base, layout, folder, progress=progress, group=group),
+            training=spec.training,
+            layout=layout,
+            checkpoints=str(checkpoints),
+            inputs=inputs,
+            work=work,
+            output=output,
+        )
         fitted = _fit(task, _open_run(spec, partition) if layout.node == 0 else None, progress, group)
         if layout.node == 0:
             published = publish(
@@ -187,6 +183,39 @@ def _train(
             # The model is there before any node ends well: one that were started again alone would find no group.
             group.together("published", "-")
     return published if layout.node == 0 else require_manifest(partition)
+
+
+def _tokens(
+    spec: Spec, base: Path, layout: Layout, folder: Path, *, progress: Progress, group: Group | None
+) -> TokenFiles:
+    """The snapshot's tokens, made together with the other nodes unless they are there."""
+    from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.training.token_shards import TokenShards, tokenized
+
+    snapshot = UPath(spec.snapshot)
+    manifest = require_manifest(snapshot, spec.digest)
+    shards = TokenShards(
+        storage=spec.storage,
+        application=spec.application.name,
+        snapshot=(spec.snapshot, spec.digest),
+        train=fetch(snapshot, manifest, TRAIN, folder),
+        held_out=fetch(snapshot, manifest, HELD_OUT, folder),
+        tokenizer=base,
+        prompt=spec.application.prompt,
+    )
+
+    def report(done: int, of: int) -> None:
+        if progress.stopping.is_set():
+            raise Preempted(
+                "stopped while the snapshot became tokens; the next try goes on with the parts that are there"
+            )
+        if group and (trouble := group.trouble()):
+            raise trouble
+        progress.report(done, of, "rows tokenized")
+
+    with progress.stop_cooperatively():
+        return tokenized(shards, layout, report, folder / "tokens")
 
 
 def _fit(task: Task, tracking: TrackingRun | None, progress: Progress, group: Group | None) -> Fitted:

@@ -11,6 +11,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,7 @@ class Manifest(BaseModel):
     kind: Literal[
         "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
         "reference", "profile", "drift", "bias", "replay", "probes", "scores", "similarity",
+        "tokens",
     ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION
     application: str
@@ -298,6 +300,15 @@ def _gone(source: UPath) -> BadInput:
 def _require_same(source: UPath, digest: str, file: DataFile) -> None:
     if digest != file.sha256:
         raise BadInput(f"{source}: SHA-256 is {digest[:12]}…, the manifest says {file.sha256[:12]}…")
+
+
+def drop(partition: UPath) -> None:
+    """Remove a partition. Without its manifest nobody trusts the rest, wherever the removal is interrupted."""
+    with suppress(FileNotFoundError):  # another process drops it at the same time
+        manifest = partition / MANIFEST
+        if manifest.exists():
+            manifest.unlink()
+        partition.fs.rm(partition.path, recursive=True)
 
 
 def fetch_folder(partition: UPath, manifest: Manifest, folder: Path) -> Path:

@@ -13,11 +13,13 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.storage.files import sha256_of
 from nightshift.training.built_in import BUILT_IN, PREPARED, prepared
 
 # What loading a model needs, and nothing that could run.
@@ -68,11 +70,20 @@ def base_model_digest(folder: Path) -> str:
         if version in known:
             digests[version] = known[version]
         else:
-            with path.open("rb") as file:
-                digests[version] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[version] = sha256_of(path)
     if digests != known:
         _keep_digests(folder, digests)
-    lines = (f"{path.name} {digest}\n" for path, digest in zip(paths, digests.values(), strict=True))
+    return _digest_of_names(paths, digests.values())
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the SHA-256 (hex) over the names and contents of the files that loading the tokenizer reads."""
+    paths = sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
+    return _digest_of_names(paths, map(sha256_of, paths))
+
+
+def _digest_of_names(paths: Iterable[Path], digests: Iterable[str]) -> str:
+    lines = (f"{path.name} {digest}\n" for path, digest in zip(paths, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.storage.partition import (
-    MANIFEST,
     DataFile,
     digest_of,
+    drop,
     fetch_folder,
     publish_uploaded,
     read_manifest,
@@ -71,7 +70,7 @@ class Checkpoints:
             facts={"processes": processes},
         )
         for old in self._newest_first()[KEPT:]:
-            _drop(old)
+            drop(old)
 
     def newest(self, folder: Path) -> Checkpoint | None:
         """Return the newest whole checkpoint, where it lies or as a copy in `folder`, or None."""
@@ -91,7 +90,7 @@ class Checkpoints:
     def drop_all(self) -> None:
         """Remove every checkpoint: the model that they were for is published."""
         for partition in self._newest_first():
-            _drop(partition)
+            drop(partition)
 
     def _at(self, step: int) -> UPath:
         return self._root / f"step-{step:06}"
@@ -113,12 +112,3 @@ def history(checkpoint: Path) -> list[dict[str, Any]]:
     """Return the metrics up to a checkpoint: `{"step", "timestamp" (ms), "metrics"}` each, in order."""
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     return list(state["log_history"])
-
-
-def _drop(partition: UPath) -> None:
-    # Without its manifest nobody trusts the rest, wherever the removal is interrupted.
-    manifest = partition / MANIFEST
-    with suppress(FileNotFoundError):  # another process dropped it at the same time
-        if manifest.exists():
-            manifest.unlink()
-        partition.fs.rm(partition.path, recursive=True)

@@ -44,7 +44,7 @@ def fit(
         universal=task.resume_from is not None and is_universal(task.resume_from),
     )
     tokenizer = AutoTokenizer.from_pretrained(task.base_model, trust_remote_code=False)
-    rows = read_rows(task, tokenizer)
+    rows = read_rows(task)
     set_seed(training.seed)
     length = len(rows.train.prefix) + rows.train.length
     model = load_model(task.base_model, training, length)
@@ -71,9 +71,9 @@ def fit(
             (task.output / "deepspeed.json").write_text(json.dumps(trainer.accelerator.deepspeed_config, indent=1))
     return Fitted(
         steps=trainer.state.global_step,
-        train_examples=sum(map(len, rows.train.rows)),
-        too_long=rows.train.too_long,
-        train_tokens=sum(trainer.tokens_of_step),
+        train_examples=len(rows.train.packing.examples),
+        too_long=rows.train.packing.too_long,
+        train_tokens=int(trainer.tokens_of_step.sum()),
         seconds=trainer.frozen_seconds
         + sum(entry["metrics"].get("step_seconds", 0.0) for entry in trainer.state.log_history),
         held_out_loss=held_out_loss,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,20 +12,16 @@ from nightshift.settings.application import Training
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.packing import Packed
 from nightshift.training.task import OnRows
-from nightshift.training.tokens import TokenizedExample
 
 # More than this of kept states (bytes) would cost more memory than the layers cost time.
 LARGEST = 2**30
 # Read in one pass: enough to keep the processors busy.
 PLACES_A_PASS = 2048
 
-Row = Sequence[TokenizedExample]
-Collate = Callable[[Sequence[Row]], dict[str, torch.Tensor]]
-
 
 def pays(training: Training, packed: Sequence[Packed], hidden_size: int) -> bool:
     """Whether running the frozen layers once is possible, and saves more than it takes."""
-    places = sum(len(rows.rows) * (len(rows.prefix) + rows.length) for rows in packed)
+    places = sum(len(rows) * (len(rows.prefix) + rows.length) for rows in packed)
     return (
         training.trained_layers > 0
         and training.epochs > 1
@@ -47,43 +43,42 @@ class FrozenLayers:
         model: AnswerModel,
         trained: int,
         packed: Sequence[Packed],
-        collate: Collate,
+        pad: int,
         on_rows: OnRows = lambda done, of: None,
     ) -> None:
         self._decoder = model.model.get_decoder()
         self._all: nn.ModuleList = self._decoder.layers
         cut = len(self._all) - trained
-        self._rows: dict[int, torch.Tensor] = {}
+        # The rows live as long as the training does, so their identity names them.
+        self._states: dict[int, list[torch.Tensor]] = {id(rows): [] for rows in packed}
         first = _PassOn()
         self._decoder.layers = nn.ModuleList([*self._all[:cut], first, *(_PassOn() for _ in range(trained - 1))])
-        every = sum(len(rows.rows) for rows in packed)
         with torch.inference_mode():
             for rows in packed:
                 batch = max(1, PLACES_A_PASS // (len(rows.prefix) + rows.length))
-                for start in range(0, len(rows.rows), batch):
-                    self._run(model, first, rows.rows[start : start + batch], collate)
-                    on_rows(len(self._rows), every)
+                for start in range(0, len(rows), batch):
+                    tensors = rows.batch(range(start, min(start + batch, len(rows))), pad)
+                    self._states[id(rows)] += self._run(model, first, tensors)
+                    on_rows(sum(map(len, self._states.values())), sum(map(len, packed)))
         self._decoder.layers = nn.ModuleList([*(_PassOn() for _ in range(cut)), *self._all[cut:]])
         model.enter_at(self._all[cut])
 
-    def _run(self, model: AnswerModel, first: _PassOn, rows: Sequence[Row], collate: Collate) -> None:
-        tensors = collate(rows)
+    @staticmethod
+    def _run(model: AnswerModel, first: _PassOn, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         del tensors["labels"]
         # Nobody reads these logits, and the head is the widest matrix of a small model.
         tensors["scored"] = torch.zeros_like(tensors["scored"])
         first.passed.clear()
         model(**tensors)
-        for row, states in zip(rows, first.passed[0], strict=True):
-            # The rows live as long as the training does, so their identity names them.
-            self._rows[id(row)] = states.clone()
+        return [states.clone() for states in first.passed[0]]
 
-    def of(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    def of(self, packed: Packed, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """Return the `states` (B x L x H) that enter the first trained layer.
 
-        An empty row, which only fills a batch, has states of zero.
+        Row -1 is empty and only fills a batch: its states are zero.
         """
-        known = next(iter(self._rows.values()))
-        states = [self._rows[id(row)] if row else torch.zeros_like(known) for row in rows]
+        known = self._states[id(packed)]
+        states = [known[row] if row >= 0 else torch.zeros_like(known[0]) for row in rows]
         # Stacked outside inference mode, they may take part in a backward pass.
         return {"states": torch.stack(states)}
 

@@ -7,12 +7,16 @@ example only.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
 
-from nightshift.training.tokens import TokenizedExample
+import numpy as np
+import numpy.typing as npt
+
+from nightshift.training.token_files import LEARNED, Examples, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -21,86 +25,93 @@ NOT_LEARNED = -100
 PADDING, PREFIX = 0, -1  # in `document`, beside the numbers of the examples
 
 
-@dataclass
-class Packed:
-    """Rows of packed examples.
+@dataclass(frozen=True)
+class Packing:
+    """Which examples make up each row.
 
-    :param prefix: token ids that every example begins with; they are the first of each row.
-    :param rows: the examples of each row, in order; an empty row is only padding.
-    :param length: tokens of a row after the prefix.
-    :param too_long: examples left out because they do not fit in one row.
+    :param examples: numbers of the examples, row after row.
+    :param starts: where each row begins among them, and at last their number.
+    :param too_long: examples that do not fit in one row.
     """
 
-    prefix: list[int]
-    rows: list[list[TokenizedExample]]
-    length: int
-    too_long: int = 0
+    examples: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    too_long: int
 
-    def tokens(self, row: int) -> int:
-        """Tokens of the examples in a row, each with its whole prompt: what training them one by one would read."""
-        return sum(len(example) for example in self.rows[row])
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def row(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the examples in a row, in order; those of row -1, which only fills a batch, are none."""
+        return self.examples[self.starts[number] : self.starts[number + 1]] if number >= 0 else self.examples[:0]
+
+
+def pack(sizes: npt.NDArray[Any], length: int) -> Packing:
+    """Pack examples of so many tokens into rows of `length`: longest first, each into the row that it fills best.
+
+    Of rows that are equally full the first one is taken. What is longer than a row is left out and counted. Time grows
+    with n log n.
+    """
+    order = np.argsort(-sizes.astype(np.int64), kind="stable")
+    order = order[np.searchsorted(-sizes[order].astype(np.int64), -length) :]
+    row_of = np.empty(len(order), dtype=np.int64)
+    free: defaultdict[int, list[int]] = defaultdict(list)  # rows by free places; of each number of places a heap
+    some, rows, at = 0, 0, 0  # of `some` the bit n says that some row has n free places
+    for size, count in zip(*_runs(sizes[order]), strict=True):
+        end = at + count
+        while at < end:
+            fitting = some >> size
+            if fitting:
+                places = size + (fitting & -fitting).bit_length() - 1
+                row = heappop(free[places])
+                if not free[places]:
+                    some ^= 1 << places
+            else:
+                row, places = rows, length
+                rows += 1
+            # The row that was the best is now even better for the next example of this size.
+            taken = min(end - at, places // size)
+            row_of[at : at + taken] = row
+            at += taken
+            left = places - taken * size
+            if left:
+                heappush(free[left], row)
+                some |= 1 << left
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))])
+    return Packing(order[np.argsort(row_of, kind="stable")], starts, len(sizes) - len(order))
+
+
+def _runs(ordered: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
+    """The values of an array whose equal values follow each other, and how often each is there."""
+    firsts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return ordered[firsts].tolist(), np.diff(firsts, append=len(ordered)).tolist()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Examples in rows: each row begins with the `prefix` of all examples, and has room for `length` more tokens."""
+
+    examples: Examples
+    packing: Packing
+    prefix: list[int]
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.packing)
 
     @property
-    def fill(self) -> float:
-        """Share of the rows' places that hold a token."""
-        used = sum(len(example) - len(self.prefix) for row in self.rows for example in row)
-        return used / max(1, len(self.rows) * self.length)
+    def tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row's examples, each with its whole prompt: what training them one by one would read."""
+        return np.add.reduceat(self.examples.lengths[self.packing.examples], self.packing.starts[:-1], dtype=np.int64)
+
+    def batch(self, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
+        """Return the tensors of some rows, by number, as :func:`collate` does; row -1 is empty and only fills a batch."""
+        examples = [[self.examples[number] for number in self.packing.row(row)] for row in rows]
+        return collate(examples, self.prefix, self.length, pad)
 
 
-@dataclass
-class _Free:
-    """Rows by free places, smallest first."""
-
-    places: list[tuple[int, int]] = field(default_factory=list)
-
-    def best(self, size: int) -> int | None:
-        at = bisect_left(self.places, (size, -1))
-        return self.places.pop(at)[1] if at < len(self.places) else None
-
-
-def common_prefix(examples: Sequence[TokenizedExample]) -> list[int]:
-    """Return the token ids that all prompts begin with.
-
-    At least one prompt token stays outside, because the first token of an answer is predicted from it.
-    """
-    if not examples:
-        return []
-    low = min(example.prompt for example in examples)
-    high = max(example.prompt for example in examples)
-    shared = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    shared = min(shared, min(len(example.prompt) for example in examples) - 1)
-    return low[:shared]
-
-
-def pack(examples: Sequence[TokenizedExample], prefix: list[int], length: int) -> Packed:
-    """Pack examples that all begin with `prefix` into rows of `length` more tokens: longest first, into the fullest fit.
-
-    An example is never cut, because a prompt without its beginning is another task: what does not fit is left out
-    and counted.
-    """
-    packed = Packed(prefix, [], length)
-    free = _Free()
-    used: list[int] = []
-    for example in sorted(examples, key=len, reverse=True):
-        size = len(example) - len(prefix)
-        if size > length:
-            packed.too_long += 1
-            continue
-        row = free.best(size)
-        if row is None:
-            row = len(packed.rows)
-            packed.rows.append([])
-            used.append(0)
-        packed.rows[row].append(example)
-        used[row] += size
-        insort(free.places, (length - used[row], row))
-    return packed
-
-
-def collate(
-    rows: Sequence[Sequence[TokenizedExample]], prefix: list[int], length: int, pad: int
-) -> dict[str, torch.Tensor]:
-    """Return the tensors of a batch of B rows, each of a prefix of P and L = `length` more tokens.
+def collate(rows: Sequence[Sequence[Tokens]], prefix: Sequence[int], length: int, pad: int) -> dict[str, torch.Tensor]:
+    """Return the tensors of a batch of B rows of examples, each of a prefix of P and L = `length` more tokens.
 
     `input_ids`, `position_ids`, `labels`, `document` (the number of the example in its row from 1, `PREFIX` or
     `PADDING`), `scored` (true where the *next* token is learned); all of them are B x (P + L).
@@ -109,27 +120,28 @@ def collate(
 
     start = len(prefix)
     shape = len(rows), start + length
-    input_ids, labels = torch.full(shape, pad), torch.full(shape, NOT_LEARNED)
-    position_ids, document = torch.zeros(shape, dtype=torch.long), torch.full(shape, PADDING)
-    input_ids[:, :start] = torch.tensor(prefix, dtype=torch.long)
-    position_ids[:, :start] = torch.arange(start)
+    input_ids, labels = np.full(shape, pad), np.full(shape, NOT_LEARNED)
+    position_ids, document = np.zeros(shape, dtype=np.int64), np.full(shape, PADDING)
+    input_ids[:, :start] = prefix
+    position_ids[:, :start] = np.arange(start)
     document[:, :start] = PREFIX
     for row, examples in enumerate(rows):
         at = start
         for number, example in enumerate(examples, 1):
-            ids = [*example.prompt[start:], *example.answer]
-            end = at + len(ids)
-            input_ids[row, at:end] = torch.tensor(ids)
-            labels[row, end - len(example.answer) : end] = torch.tensor(example.answer)
-            position_ids[row, at:end] = torch.arange(start, start + len(ids))
+            tokens = example[start:]
+            end = at + len(tokens)
+            input_ids[row, at:end] = ids = tokens & ~LEARNED
+            labels[row, at:end] = np.where(tokens >= LEARNED, ids.astype(np.int64), NOT_LEARNED)
+            position_ids[row, at:end] = np.arange(start, start + len(tokens))
             document[row, at:end] = number
             at = end
     # The first token of an example belongs to its prompt, so the shift never reaches into the next example.
-    scored = torch.nn.functional.pad(labels[:, 1:] != NOT_LEARNED, (0, 1))
-    return {
+    scored = np.pad(labels[:, 1:] != NOT_LEARNED, ((0, 0), (0, 1)))
+    arrays = {
         "input_ids": input_ids,
         "position_ids": position_ids,
         "labels": labels,
         "document": document,
         "scored": scored,
     }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

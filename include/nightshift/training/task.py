@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
+import numpy.typing as npt
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Model, Prompt, Training
+from nightshift.settings.application import Model, Training
 from nightshift.training.layout import Layout
-from nightshift.training.packing import Packed, common_prefix, pack
-from nightshift.training.tokens import tokenize
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-# The held-out loss is measured on this many examples, the first by digest; judging the model is another job's.
-HELD_OUT_EXAMPLES = 128
+from nightshift.training.packing import Packed, pack
+from nightshift.training.token_files import Examples, TokenFiles
 
 # Called on the first process with step, steps in all, and the numbers of the step.
 OnMetrics = Callable[[int, int, Mapping[str, float]], None]
@@ -46,9 +41,7 @@ class Task(Model):
     application: str
     base_model: Path
     base_model_name: str
-    train: Path
-    held_out: Path
-    prompt: Prompt
+    tokens: TokenFiles
     training: Training
     layout: Layout = Layout()
     checkpoints: str
@@ -82,48 +75,41 @@ class Fitted(Model):
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed training rows with the order in which they are trained on, and packed held-out rows."""
+    """Packed training rows with the order (numbers of rows) in which they are trained on, and packed held-out rows."""
 
     train: Packed
-    order: list[int]
+    order: npt.NDArray[np.int32]
     held_out: Packed
 
 
-def read_rows(task: Task, tokenizer: PreTrainedTokenizerBase) -> Rows:
-    """Tokenize and pack the snapshot of a task. The same task gives the same rows in the same order.
+def read_rows(task: Task) -> Rows:
+    """Pack the examples of a task. The same task gives the same rows in the same order.
 
-    :raises BadInput: nothing to train on or to measure with, or nothing that fits in a row.
+    :raises BadInput: nothing fits in a row.
     """
-    columns = ["digest", "messages"]
-    train = tokenize(_read(task.train, columns).to_pylist(), tokenizer, task.prompt)
-    held_out_table = _read(task.held_out, columns).sort_by("digest").slice(0, HELD_OUT_EXAMPLES)
-    held_out = tokenize(held_out_table.to_pylist(), tokenizer, task.prompt)
-    if not train or not held_out:
-        raise BadInput(f"the snapshot has {len(train)} training and {len(held_out)} held-out examples; both are needed")
-    prefix, length = common_prefix([*train, *held_out]), task.training.sequence_length
-    packed, measured = pack(train, prefix, length), pack(held_out, prefix, length)
-    if packed.too_long:
+    prefix, length = task.tokens.prefix, task.training.sequence_length
+    train, held_out = (_packed(Examples(parts), prefix, length) for parts in (task.tokens.train, task.tokens.held_out))
+    if train.packing.too_long:
         log.warning(
             "%d of %d training examples are longer than training.sequence_length %d and are left out",
-            packed.too_long, len(train), length,
+            train.packing.too_long, len(train.examples), length,
         )  # fmt: skip
-    if not packed.rows or not measured.rows:
-        raise BadInput(
-            f"no example fits in training.sequence_length {length}; the shortest has {min(map(len, train))} tokens"
-        )
-    return Rows(packed, row_order(len(packed.rows), task.training.epochs, task.training.seed), measured)
+    if not len(train) or not len(held_out):
+        shortest = train.examples.lengths.min()
+        raise BadInput(f"no example fits in training.sequence_length {length}; the shortest has {shortest} tokens")
+    return Rows(train, row_order(len(train), task.training.epochs, task.training.seed), held_out)
 
 
-def row_order(rows: int, epochs: float, seed: int) -> list[int]:
+def _packed(examples: Examples, prefix: list[int], length: int) -> Packed:
+    return Packed(examples, pack(examples.lengths - np.uint32(len(prefix)), length), prefix, length)
+
+
+def row_order(rows: int, epochs: float, seed: int) -> npt.NDArray[np.int32]:
     """Return the rows in the order of training: each pass shuffled anew, the last one cut where `epochs` ends."""
-    order: list[int] = []
+    order = array("i")
     total = max(1, round(rows * epochs))
     while len(order) < total:
-        again = list(range(rows))
+        again = array("i", range(rows))
         random.Random(f"{seed}/{len(order)}").shuffle(again)  # noqa: S311
-        order += again
-    return order[:total]
-
-
-def _read(path: Path, columns: list[str]) -> pa.Table:
-    return pq.read_table(path, columns=columns)
+        order.extend(again)
+    return np.array(order[:total], dtype=np.int32)

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 import torch
 import torch.distributed as dist
@@ -24,8 +26,8 @@ from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
 from nightshift.training.elastic import mend
-from nightshift.training.frozen import FrozenLayers, Row, pays
-from nightshift.training.packing import collate
+from nightshift.training.frozen import FrozenLayers, pays
+from nightshift.training.packing import Packed
 from nightshift.training.task import OnMetrics, OnRows, Rows
 
 log = logging.getLogger(__name__)
@@ -92,20 +94,19 @@ class PackedTrainer(Trainer):
     ) -> None:
         self.rows = rows
         self.world = arguments.world_size
-        self.collate = partial(collate, prefix=rows.train.prefix, length=rows.train.length, pad=pad)
+        self.pad = pad
         self.frozen = self._run_frozen_layers(model, training, on_rows)
-        order = _for_all([rows.train.rows[row] for row in rows.order], training.rows_per_batch, self.world)
+        order = _for_all(rows.order, training.rows_per_batch, self.world)
         super().__init__(
             model=model,
             args=arguments,
             train_dataset=order,
-            data_collator=self.batch,
+            data_collator=partial(self.batch, rows.train),
             compute_loss_func=_loss,
         )
-        self.tokens_of_step = [
-            sum(len(example) for row in order[start : start + training.rows_per_step] for example in row)
-            for start in range(0, len(order), training.rows_per_step)
-        ]
+        # The last number is of row -1, which is empty.
+        tokens = np.append(rows.train.tokens, 0)[order]
+        self.tokens_of_step = np.add.reduceat(tokens, np.arange(0, len(order), training.rows_per_step))
         self.training = training
         self.on_metrics = on_metrics
         self.stopped = False
@@ -117,14 +118,14 @@ class PackedTrainer(Trainer):
         started, packed = time.perf_counter(), [self.rows.train, self.rows.held_out]
         frozen = None
         if self.world == 1 and pays(training, packed, model.model.config.get_text_config().hidden_size):
-            log.info("running the layers that are not trained once over %d rows", sum(len(one.rows) for one in packed))
-            frozen = FrozenLayers(model, training.trained_layers, packed, self.collate, on_rows)
+            log.info("running the layers that are not trained once over %d rows", sum(map(len, packed)))
+            frozen = FrozenLayers(model, training.trained_layers, packed, self.pad, on_rows)
         self.frozen_seconds = time.perf_counter() - started
         return frozen
 
-    def batch(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Return the tensors of a batch of rows, as AnswerModel takes them, with `labels`."""
-        return {**self.collate(rows), **(self.frozen.of(rows) if self.frozen else {})}
+    def batch(self, packed: Packed, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return the tensors of a batch of rows, by number, as AnswerModel takes them, with `labels`."""
+        return {**packed.batch(rows, self.pad), **(self.frozen.of(packed, rows) if self.frozen else {})}
 
     def create_optimizer(self, *arguments: Any, **keywords: Any) -> torch.optim.Optimizer:
         """Create the optimiser, and remember how its groups of parameters differ."""
@@ -144,12 +145,13 @@ class PackedTrainer(Trainer):
         """Return and log the loss on the held-out rows, in nats per answer token."""
         engine, training = self.model_wrapped, self.training
         engine.eval()
-        held_out = _for_all(self.rows.held_out.rows, training.rows_per_batch, self.world)
+        held_out = _for_all(np.arange(len(self.rows.held_out)), training.rows_per_batch, self.world)
         totals = torch.zeros(2, dtype=torch.float64)
         first, stride = self.args.process_index * training.rows_per_batch, self.world * training.rows_per_batch
         with torch.no_grad():
             for start in range(first, len(held_out), stride):
-                batch = self._prepare_inputs(self.batch(held_out[start : start + training.rows_per_batch]))
+                some = held_out[start : start + training.rows_per_batch]
+                batch = self._prepare_inputs(self.batch(self.rows.held_out, some))
                 labels = batch.pop("labels")
                 logits = engine(**batch)
                 totals += torch.tensor([summed_loss(logits, labels).item(), len(logits)], dtype=torch.float64)
@@ -172,7 +174,7 @@ class PackedTrainer(Trainer):
             metrics = {
                 **{key: float(value) for key, value in logs.items() if key in LOGGED},
                 "step_seconds": self.step_seconds,
-                "tokens_per_second": self.tokens_of_step[step - 1] / self.step_seconds,
+                "tokens_per_second": float(self.tokens_of_step[step - 1] / self.step_seconds),
                 "memory_gb": psutil.Process().memory_info().rss / 1e9,
             }
         elif "held_out_loss" in logs:
@@ -243,10 +245,10 @@ class _Steps(TrainerCallback):
         dist.barrier()
 
 
-def _for_all(rows: Sequence[Row], at_once: int, world: int) -> list[Row]:
-    """Add empty rows until each process gets equally many; else the sampler would train on some rows twice."""
+def _for_all(rows: npt.NDArray[Any], at_once: int, world: int) -> npt.NDArray[Any]:
+    """Add empty rows (-1) until each process gets equally many; else the sampler would train on some rows twice."""
     missing = -len(rows) % (at_once * world) if world > 1 else 0
-    return [*rows, *([[]] * missing)]
+    return np.pad(rows, (0, missing), constant_values=-1)
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Waiting for the work of other nodes: nodes share no disk, so what each has done is what it has published."""
+"""Work in parts that nodes share out. They share no disk, so what each has done is what it has published."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def await_parts(
             )
         report(len(there), len(parts), f"{waiting} of {nodes} nodes")
         time.sleep(POLL_SECONDS)
+
+
+def parts_of(rows: int, rows_per_part: int) -> list[Rows]:
+    """Return the parts that so many rows are worked on in, in order."""
+    return [(first, min(rows, first + rows_per_part) - 1) for first in range(0, rows, rows_per_part)]
 
 
 def named(parts: Sequence[Rows]) -> str:

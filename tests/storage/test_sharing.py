@@ -3,8 +3,8 @@
 import pytest
 
 from nightshift.errors import BadEnvironment
-from nightshift.inference import sharing
-from nightshift.inference.sharing import await_parts, named
+from nightshift.storage import sharing
+from nightshift.storage.sharing import await_parts, named
 
 PARTS = [(first, first + 4) for first in range(0, 50, 5)]
 

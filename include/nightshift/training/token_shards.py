@@ -1,0 +1,276 @@
+"""The tokens of a snapshot: made once, in parts, by all processes and nodes together, and found by every later training.
+
+    <application>/tokens/<inputs>/<rows>/   one part: the tokens of these rows, the same whoever makes it
+    <application>/tokens/<inputs>/used      when a training last asked for them
+
+They can always be made again, so those that no training used for a week are removed by the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.settings.application import Prompt
+from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch
+from nightshift.storage.partition import Manifest, Parent, digest_of, drop, fetch_folder, find, partition_of, publish
+from nightshift.storage.sharing import Rows, await_parts, parts_of
+from nightshift.training.base_model import tokenizer_digest
+from nightshift.training.token_files import TokenFiles, Tokens, as_tokens, common_prefix, write_part
+from nightshift.training.tokens import tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from nightshift.training.layout import Layout
+
+# Part of the address: raise it when the same rows begin to give other tokens, or other files.
+VERSION = 1
+ROWS_A_PART = 20_000
+ROWS_AT_ONCE = 100
+# The held-out loss is measured on this many examples, the first by digest; judging the model is another job's.
+HELD_OUT_EXAMPLES = 128
+KEPT = timedelta(days=7)
+POLL_SECONDS = 0.5
+
+# Told how many of how many rows are tokens; it may raise, and the making ends with that.
+Report = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TokenShards:
+    """The tokens of one snapshot for one tokenizer, in one application's words.
+
+    :param snapshot: its URI and digest.
+    :param train: local Parquet file with the rows to train on (`digest`, `messages`).
+    :param held_out: the same of the held-out rows, in order of digest.
+    :param tokenizer: folder with a tokenizer and its chat template.
+    """
+
+    storage: str
+    application: str
+    snapshot: tuple[str, str]
+    train: Path
+    held_out: Path
+    tokenizer: Path
+    prompt: Prompt
+
+    @cached_property
+    def parts(self) -> list[Rows]:
+        """The rows of each part: training rows by the 20,000, then the held-out ones, whose numbers go on from there.
+
+        :raises BadInput: one of the two is empty.
+        """
+        train, held_out = (pq.read_metadata(file).num_rows for file in (self.train, self.held_out))
+        if not train or not held_out:
+            raise BadInput(f"the snapshot has {train} training and {held_out} held-out examples; both are needed")
+        return [*parts_of(train, ROWS_A_PART), (train, train + min(held_out, HELD_OUT_EXAMPLES) - 1)]
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What determines the tokens: no length of rows, and nothing else of how they are packed."""
+        return {
+            "snapshot": self.snapshot[1],
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "prompt": self.prompt.model_dump(mode="json"),
+            "rows_a_part": ROWS_A_PART,
+            "version": VERSION,
+        }
+
+    @cached_property
+    def place(self) -> UPath:
+        """Where the parts lie."""
+        return partition_of(self.storage, self.application, "tokens", digest_of(self.inputs)[:16])
+
+    def find(self, first: int, last: int) -> Manifest | None:
+        """Return the manifest of a part that is there, or None."""
+        return find(self.address((first, last)), self._inputs((first, last)))
+
+    def make(self, part: Rows, report: Callable[[int], None] = lambda done: None) -> Manifest:
+        """Tokenize the rows of a part as they are read, and publish it.
+
+        :param report: told how many of its rows are done.
+        :raises BadInput: as :func:`nightshift.training.tokens.tokenize`.
+        """
+        folder = scratch(UPath(self.storage))
+        try:
+            prefix = write_part(folder, self._examples(part, report))
+            rows = part[1] + 1 - part[0]
+            return publish(
+                self.address(part),
+                folder,
+                kind="tokens",
+                application=self.application,
+                inputs=self._inputs(part),
+                counts={"rows": rows},
+                facts={"prefix": prefix.tolist()},
+                parents=[Parent(uri=self.snapshot[0], digest=self.snapshot[1])],
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def fetch(self, manifests: Sequence[Manifest], folder: Path) -> TokenFiles:
+        """Return all parts on this machine, checked against their digests.
+
+        :param manifests: of all parts, in order.
+        :param folder: for local copies.
+        :raises BadEnvironment: a part is damaged or was removed; the next attempt makes it again.
+        """
+
+        def fetched(part: tuple[Rows, Manifest]) -> Path:
+            rows, manifest = part
+            try:
+                return fetch_folder(self.address(rows), manifest, folder / f"{rows[0]}")
+            except BadInput as error:
+                drop(self.address(rows))
+                raise BadEnvironment(f"{error}; the next attempt makes these tokens again") from error
+
+        folders = read_each(self.place, fetched, list(zip(self.parts, manifests, strict=True)))
+        prefix = common_prefix(np.array(manifest.facts["prefix"], dtype=np.uint32) for manifest in manifests)
+        return TokenFiles(train=folders[:-1], held_out=folders[-1:], prefix=prefix.tolist())
+
+    def address(self, part: Rows) -> UPath:
+        """Return where a part lies."""
+        return self.place / f"{part[0]:09}-{part[1]:09}"
+
+    def _inputs(self, part: Rows) -> dict[str, Any]:
+        return {**self.inputs, "rows": list(part)}
+
+    def _examples(self, part: Rows, report: Callable[[int], None]) -> Iterator[Tokens]:
+        tokenizer, done = _loaded(self.tokenizer), 0
+        held_out = part == self.parts[-1]
+        first = 0 if held_out else part[0]
+        for rows in _read(self.held_out if held_out else self.train, first, first + part[1] - part[0]):
+            for example in tokenize(rows, tokenizer, self.prompt):
+                yield as_tokens(example)
+            done += len(rows)
+            report(done)
+
+
+def tokenized(shards: TokenShards, layout: Layout, report: Report, folder: Path) -> TokenFiles:
+    """Return the tokens of a snapshot, after making this node's share of what is missing and waiting for the others'.
+
+    :param report: called every half second while other processes work.
+    :param folder: for local copies.
+    :raises BadInput: the snapshot is empty, or the model's chat template refuses a row.
+    :raises BadEnvironment: other nodes do nothing.
+    """
+    replace(shards.place / "used", datetime.now(UTC).isoformat().encode())
+    if layout.node == 0:
+        _remove_unused(shards.place.parent)
+    mine = shards.parts[layout.node :: layout.nodes]
+    known = {part: manifest for part in mine if (manifest := shards.find(*part))}
+    known |= _make(shards, [part for part in mine if part not in known], report)
+
+    def reported(done: int, _of: int, _who: str) -> None:
+        report(sum(last + 1 - first for first, last in shards.parts[:done]), _rows(shards.parts))
+
+    manifests = await_parts(shards.parts, known, shards.find, layout.nodes, reported)
+    return shards.fetch(manifests, folder)
+
+
+def _make(shards: TokenShards, parts: Sequence[Rows], report: Report) -> dict[Rows, Manifest]:
+    """Make parts, in as many processes as there are processors; a small snapshot pays for none but this one."""
+    total, made = _rows(parts), {}
+    processes = min(len(parts), int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    if processes < 2 or total <= ROWS_A_PART:
+        for part in parts:
+            before = _rows(list(made))
+            made[part] = shards.make(part, lambda done, before=before: report(before + done, total))
+        return made
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_start_worker) as pool:
+        try:
+            waiting = {pool.submit(shards.make, part): part for part in parts}
+            while waiting:
+                for future in wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
+                    made[waiting.pop(future)] = future.result()
+                report(_rows(list(made)), total)
+        except BrokenProcessPool as error:
+            raise BadEnvironment(
+                f"one of {processes} processes that make tokens was killed: is there too little memory for so many?"
+            ) from error
+        except BaseException:
+            # What they have published stays; the rest nobody sees.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+    return made
+
+
+def _rows(parts: Sequence[Rows]) -> int:
+    return sum(last + 1 - first for first, last in parts)
+
+
+def _start_worker() -> None:
+    """Each process has one processor, and ends with the one that started it, however that ends, and not before."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return tokenizer
+
+
+def _read(path: Path, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows from `first` to `last`, both included, a few at a time; row groups before them are not read."""
+    with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        groups, start, skipped = [], 0, 0
+        for number in range(file.num_row_groups):
+            end = start + file.metadata.row_group(number).num_rows
+            if end <= first:
+                skipped = end
+            elif start <= last:
+                groups.append(number)
+            start = end
+        at = skipped
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=["digest", "messages"]):
+            low, high = max(first - at, 0), min(last + 1 - at, batch.num_rows)
+            at += batch.num_rows
+            if low < high:
+                yield batch.slice(low, high - low).to_pylist()
+            if at > last:
+                return
+
+
+def _remove_unused(tokens: UPath) -> None:
+    """Remove the tokens of this application that no training asked for in a while."""
+    oldest = (datetime.now(UTC) - KEPT).isoformat().encode()
+    for name in names_in(tokens):
+        if (read_bytes(tokens / name / "used") or b"") < oldest:
+            log.info("%s: no training used these tokens for %d days, they are removed", tokens / name, KEPT.days)
+            for part in names_in(tokens / name):
+                drop(tokens / name / part)
+            drop(tokens / name)
