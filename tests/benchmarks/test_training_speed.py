@@ -42,20 +42,22 @@ def train_ours(folder):
     from nightshift.settings.application import Prompt, Training
     from nightshift.training.base_model import resolve_base_model
     from nightshift.training.fit import fit
+    from nightshift.training.layout import Layout
     from nightshift.training.precision import decided
     from nightshift.training.task import Task
+    from nightshift.training.token_shards import TokenShards, tokenized
 
     for name, rows in zip(("train", "held_out"), messages(), strict=True):
         table = [{"digest": digest_of_messages(turns), "messages": turns} for turns in rows]
         pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
     (folder / "work").mkdir()
+    base, files = resolve_base_model("smollm2-135m-instruct"), (folder / "train.parquet", folder / "held_out.parquet")
+    shards = TokenShards(folder.as_uri(), "benchmark", ("", ""), *files, base, Prompt(system=SYSTEM))
     task = Task(
         application="benchmark",
-        base_model=resolve_base_model("smollm2-135m-instruct"),
+        base_model=base,
         base_model_name="smollm2-135m-instruct",
-        train=folder / "train.parquet",
-        held_out=folder / "held_out.parquet",
-        prompt=Prompt(system=SYSTEM),
+        tokens=tokenized(shards, Layout(), lambda done, of: None, folder),
         # Three rows of 128 hold about fifteen examples: as many optimiser steps as TRL takes below.
         training=decided(Training(sequence_length=128, rows_per_step=3, rows_per_batch=3, learning_rate=LEARNING_RATE,
                                   evaluate_steps=10_000, checkpoint_steps=10_000)),

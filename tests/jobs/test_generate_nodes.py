@@ -9,9 +9,9 @@ from answered_nights import begin, parts_of, score_spec, start
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.storage import sharing
 from nightshift.jobs import generate, score
 from nightshift.jobs.contract import read_result
+from nightshift.storage import sharing
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

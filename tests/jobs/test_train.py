@@ -23,7 +23,7 @@ def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_train
     _, straight, weights = model_of(undisturbed)
 
     killed = tmp_path / "killed"
-    saving, published = ("nightshift.storage.partition", "create", 1), ("nightshift.training.checkpoints", "_drop", 1)
+    saving, published = ("nightshift.storage.partition", "create", 3), ("nightshift.training.checkpoints", "drop", 1)
     finish(start(spec, killed, dies_at=saving), killed, -signal.SIGKILL)
     assert read_manifest(next((UPath(storage) / "app" / "checkpoints").glob("*/*"))) is None
     finish(start(spec, killed, dies_at=published), killed, -signal.SIGKILL)

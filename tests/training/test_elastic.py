@@ -76,7 +76,12 @@ def train(tmp_path, base, rows, forks):
     from nightshift.training.elastic import for_processes
     from nightshift.training.layout import Layout, rows_at_once
     from nightshift.training.task import Task
+    from nightshift.training.token_shards import TokenShards, tokenized
 
+    storage = (tmp_path / "storage").as_uri()
+    snapshot = rows / "train.parquet", rows / "held_out.parquet"
+    shards = TokenShards(storage, "app", (storage, "rows"), *snapshot, base, Prompt())
+    tokens = tokenized(shards, Layout(), lambda done, of: None, tmp_path)
     runs = []
 
     def run(world, name, *, stop_after=None, **settings):
@@ -88,8 +93,7 @@ def train(tmp_path, base, rows, forks):
         output.mkdir()
         checkpoint = Checkpoints(root, "app", {"name": name}).newest(work)
         task = Task(
-            application="app", base_model=base, base_model_name="tiny", train=rows / "train.parquet",
-            held_out=rows / "held_out.parquet", prompt=Prompt(),
+            application="app", base_model=base, base_model_name="tiny", tokens=tokens,
             training=training.model_copy(update={"rows_per_batch": rows_at_once(training, world)}),
             layout=Layout(processes=world), checkpoints=str(root), inputs={"name": name}, work=work, output=output,
             resume_from=for_processes(checkpoint, world, training.zero_stage, work) if checkpoint else None,

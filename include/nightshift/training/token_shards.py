@@ -14,12 +14,13 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,50 +191,69 @@ def tokenized(shards: TokenShards, layout: Layout, report: Report, folder: Path)
 
 def _make(shards: TokenShards, parts: Sequence[Rows], report: Report) -> dict[Rows, Manifest]:
     """Make parts, in as many processes as there are processors; a small snapshot pays for none but this one."""
-    total, made = _rows(parts), {}
+    made: dict[Rows, Manifest] = {}
+    total = _rows(parts)
     processes = min(len(parts), int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     if processes < 2 or total <= ROWS_A_PART:
         for part in parts:
-            before = _rows(list(made))
+            before = _rows(made)
             made[part] = shards.make(part, lambda done, before=before: report(before + done, total))
         return made
+    # A process of its own imports and loads once what the others then have as forks of it. This one may have threads,
+    # which do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_start_worker) as pool:
-        try:
-            waiting = {pool.submit(shards.make, part): part for part in parts}
-            while waiting:
-                for future in wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
-                    made[waiting.pop(future)] = future.result()
-                report(_rows(list(made)), total)
-        except BrokenProcessPool as error:
-            raise BadEnvironment(
-                f"one of {processes} processes that make tokens was killed: is there too little memory for so many?"
-            ) from error
-        except BaseException:
-            # What they have published stays; the rest nobody sees.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.kill()
-            raise
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_make_in_forks, args=(shards, parts, processes, theirs))
+    process.start()
+    theirs.close()
+    try:
+        while len(made) < len(parts):
+            if ours.poll(POLL_SECONDS):
+                part, said = ours.recv()
+                if isinstance(said, Exception):
+                    raise said
+                made[part] = said
+            report(_rows(made), total)
+    except EOFError as error:
+        raise BadEnvironment(f"the {processes} processes that make tokens were killed: too little memory?") from error
+    finally:
+        # What they have published stays; the rest nobody sees.
+        process.kill()
+        process.join()
     return made
 
 
-def _rows(parts: Sequence[Rows]) -> int:
-    return sum(last + 1 - first for first, last in parts)
-
-
-def _start_worker() -> None:
-    """Each process has one processor, and ends with the one that started it, however that ends, and not before."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _make_in_forks(shards: TokenShards, parts: Sequence[Rows], processes: int, to: Connection) -> None:
+    """Send each part with its manifest, or an error that ends the making."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who started this is told, and decides
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _loaded(shards.tokenizer)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_end_with_parent) as pool:
+        futures = {pool.submit(shards.make, part): part for part in parts}
+        _end_with_parent()
+        for future in as_completed(futures):
+            try:
+                to.send((futures[future], future.result()))
+            except BrokenProcessPool:
+                return
+            except Exception as error:
+                to.send((futures[future], error))
+                return
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
 
-    def end_with_parent() -> None:
+    def end() -> None:
         if parent:
             parent.join()
         os._exit(1)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _rows(parts: Iterable[Rows]) -> int:
+    return sum(last + 1 - first for first, last in parts)
 
 
 @lru_cache(maxsize=1)
