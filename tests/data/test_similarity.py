@@ -1,0 +1,24 @@
+"""Which rows of an index are compared with those of an interval: all that share a band, and hardly another."""
+
+import numpy as np
+
+from nightshift.data.shared_text import SharedText
+from nightshift.data.similarity import BAND, VALUES, SimilarRows, connect, signatures
+
+
+def test_of_an_index_what_shares_a_band_with_a_row_is_let_through_and_a_near_row_is_found(tmp_path):
+    questions = [f"how do i pay {number} coins into the account of my {number}th child?" for number in range(400)]
+    rows = SimilarRows(tmp_path / "similar", SharedText())
+    rows.add(questions, [""] * len(questions))
+    of_rows = signatures(questions)
+    index = np.random.default_rng(4).integers(0, 256, (5_000, VALUES), dtype=np.uint8)
+    for place, row in zip(range(0, 5_000, 100), range(50), strict=True):
+        band = slice(row % 25 * BAND, row % 25 * BAND + BAND)
+        index[place, band] = of_rows[row, band]
+    index[4_999] = of_rows[77]
+    assert np.nonzero(rows.add_indexed(index))[0].tolist() == [*range(0, 5_000, 100), 4_999]
+    rows.close()
+    with connect(tmp_path) as database:
+        found = [pair for pair in rows.pairs(database) if pair[0] < 0]
+    rows.release()
+    assert (-51, 77, 1.0) in [pair[:3] for pair in found]
