@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,14 @@ from nights import application, crown, publish_night
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
+from nightshift.evaluation.judge import UnderTest
 from nightshift.jobs import bias, snapshot
+from nightshift.monitoring.bias import probes
+from nightshift.monitoring.bias.counterfactuals import Message, counterfactual_findings, message_rows
+from nightshift.monitoring.bias.probes import AskedModel
 from nightshift.settings.policies import Bias
 from nightshift.storage.partition import Parent, fetch, require_manifest
+from nightshift.training.tokens import tokenize
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -161,6 +167,34 @@ def test_the_messages_are_held_out_ones_of_the_champions_snapshot(  # noqa: PLR0
     assert {one["answer_tokens"] for one in asked if one["probe"] == "counterfactuals"} == {
         app.inference.max_new_tokens
     }
+
+
+def test_a_message_is_asked_in_its_conversation_and_one_that_the_model_cannot_read_in_no_version(
+    unmanned, tiny_models, tmp_path, monkeypatch
+):
+    turns = [
+        {"role": "system", "content": "Antworte auf Deutsch."},
+        {"role": "user", "content": "wo?"},
+        {"role": "assistant", "content": "dort"},
+    ]
+    short = Message(
+        "und 然后?", "hier", {version: text for _, _, version, text in message_rows("und 然后?", "hier")}, turns
+    )
+    long = Message("x" * 5_000, "hier", {version: text for _, _, version, text in message_rows("x" * 5_000, "hier")})
+    given = []
+    monkeypatch.setattr(probes, "tokenize", lambda rows, *how: given.extend(rows) or tokenize(rows, *how))
+    of_random = UnderTest("champion", "1", "d" * 64, lambda _folder: Path(tiny_models.random))
+    asked = AskedModel(of_random, unmanned.app, unmanned.storage, tmp_path)
+    probed = asked.probe("counterfactuals", [short, long], lambda _done, _of: None)
+    assert probed.manifest.counts["asked"] == 1
+    assert {row["message"] for row in probed.rows} == {"und 然后?"}
+    assert len(probed.rows) == 6
+    asked_about = [row["messages"] for row in given if row["digest"] == short.message]
+    assert [messages[:-2] for messages in asked_about] == [turns] * 6
+    assert all(messages[-2]["content"].endswith("und 然后?") for messages in asked_about)
+    nothing = asked.probe("counterfactuals", [long], lambda _done, _of: None)
+    assert nothing.rows == []
+    assert {one.verdict for one in counterfactual_findings(nothing.rows, 5)} == {None, Verdict.INSUFFICIENT_DATA}
 
 
 def test_what_users_and_systems_wrote_stays_text(place, tmp_path):

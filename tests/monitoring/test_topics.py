@@ -109,7 +109,9 @@ def test_prompts_from_a_menu_do_not_drift_by_how_their_distances_are_rounded(men
         placed = topics.place(embedder(drawn))
         columns = dict(zip(EMBEDDING, placed.projections.T, strict=True)) | {"prompt_novelty": placed.novelty}
         names = Categories(Counter(topics.names[one] for one in placed.topic.tolist()))
-        distributions = {("", name): histogram(values) for name, values in columns.items()} | {("", "prompt_topic"): names}
+        distributions = {("", name): histogram(values) for name, values in columns.items()} | {
+            ("", "prompt_topic"): names
+        }
         return Profile(distributions)
 
     usual = np.arange(1, menu + 1) / np.arange(1, menu + 1).sum()

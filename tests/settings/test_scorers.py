@@ -126,6 +126,18 @@ def test_a_floor_may_be_that_of_an_own_scorer_and_an_unknown_one_names_the_neare
     assert "there are prompt_characters" in complaint(project, scorer, "drift: {metrics: {'{x}': 1}}\n")
 
 
+def test_the_bias_report_may_name_own_scorers_whose_range_is_known(project):
+    scorer = "polite: {function: 'tone:politeness', kind: share}\n  warmth: {function: 'tone:politeness', max: 2}"
+    assert read(project, scorer, "bias: {metrics: [polite]}\n").bias.metrics == ["polite"]
+    assert "metrics" not in read(project, scorer).bias.model_dump(mode="json")  # reports of before keep their address
+    assert "bias.metrics: `warmth` is no share and lacks `min` or `max`" in complaint(
+        project, scorer, "bias: {metrics: [warmth]}\n"
+    )
+    assert "bias.metrics: there is no own scorer `polit`; did you mean `polite`?" in complaint(
+        project, scorer, "bias: {metrics: [polit]}\n"
+    )
+
+
 def test_apps_check_finds_a_scorer_that_is_not_there(project, capsys):
     read(project)
     (project / "compute").mkdir()

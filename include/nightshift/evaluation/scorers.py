@@ -154,7 +154,7 @@ class Scorers:
             self._add_own(columns, (prompts, responses, contexts, references, metadata, languages, asked))
         return columns
 
-    def with_judge(
+    def with_judge(  # noqa: PLR0917
         self,
         columns: dict[str, list[Any]],
         prompts: list[str],
@@ -199,7 +199,7 @@ class Scorers:
 
     def _asked(self, prompts: Sequence[str], conversations: Sequence[Messages]) -> list[Messages]:
         """What each response answers: the system message that counts, then the turns up to the prompt."""
-        asked = []
+        asked: list[Messages] = []
         for prompt, messages in zip(prompts, conversations or [[]] * len(prompts), strict=True):
             turns = [*messages] or [{"role": "user", "content": prompt}]
             own = turns.pop(0)["content"] if turns[0]["role"] == "system" else None

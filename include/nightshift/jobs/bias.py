@@ -139,7 +139,7 @@ def _held_out(champion: Registered | None, folder: Path) -> Callable[[], list[di
             for parent in model.parents:
                 snapshot = require_manifest(UPath(parent.uri), parent.digest)
                 file = fetch(UPath(parent.uri), snapshot, HELD_OUT, folder / "held_out")
-                return list(pq.read_table(file, columns=["prompt", "answer"]).to_pylist())
+                return list(pq.read_table(file, columns=["messages", "prompt", "answer"]).to_pylist())
         except BadInput as error:
             log.warning("no messages to ask with other writers: %s", error)
         return []

@@ -273,7 +273,7 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _names_metrics_that_are_there(self) -> Self:
-        if problems := wrong_names(self.scorers, self.drift.metrics):
+        if problems := wrong_names(self.scorers, self.drift.metrics, self.bias.metrics):
             raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self
 

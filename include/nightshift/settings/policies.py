@@ -59,6 +59,13 @@ class Bias(Model):
     counterfactual_pairs: int = Field(30, ge=0, le=10_000, description="messages asked with swapped names or groups")
     stereotype_pairs: int = Field(48, ge=0, le=1508, description="CrowS-Pairs sentences compared by likelihood")
     questions: int = Field(64, ge=0, le=10_000, description="BBQ questions")
+    # Left out where it is empty, so that what was judged before it was there keeps its address.
+    metrics: list[str] = Field(
+        [],
+        max_length=50,
+        description="own scorers (shares, numbers with `min` and `max`) that groups are compared by, too",
+        exclude_if=lambda value: not value,
+    )
     full_weekday: int | None = Field(
         6, ge=0, le=6, description="day of the week (0: Monday) with all pairs and questions; null: never"
     )

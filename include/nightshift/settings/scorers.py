@@ -77,15 +77,21 @@ class Scorer(Model):
         return self.model_copy(update={"digest": function_digest(self.function, info.context[PROJECT])})
 
     @property
+    def range(self) -> tuple[float, float] | None:
+        """Smallest and largest value, where both are known."""
+        if self.kind == "share":
+            return 0.0, 1.0
+        return None if self.min is None or self.max is None else (self.min, self.max)
+
+    @property
     def made_by(self) -> dict[str, Any]:
         """What determines the values: two of the same are compared, others never."""
         return self.model_dump(mode="json", exclude={"group", "label"})
 
     def metric(self, name: str) -> Metric:
         """Return the metric of the values, as profiles, verdicts and pages know it."""
-        smallest = SMALLEST_SCORE_DEVIATION if self.kind == "share" else 0.0
-        if self.min is not None and self.max is not None:
-            smallest = SMALLEST_SCORE_DEVIATION * (self.max - self.min)
+        low, high = self.range or (0.0, 0.0)
+        smallest = SMALLEST_SCORE_DEVIATION * (high - low)
         categorical = self.kind == "category"
         return Metric(name, self.group, self.label, categorical=categorical, smallest_deviation=smallest)
 
@@ -93,8 +99,13 @@ class Scorer(Model):
 Scorers = dict[Name, Scorer]
 
 
-def wrong_names(scorers: Mapping[str, Scorer], floors: Mapping[str, float]) -> list[InitErrorDetails]:
-    """Return what is wrong with the names of own scorers, their labels, and the metrics that have floors of their own."""
+def wrong_names(
+    scorers: Mapping[str, Scorer], floors: Mapping[str, float], compared: Iterable[str]
+) -> list[InitErrorDetails]:
+    """Return what is wrong with the names of own scorers, their labels, and the metrics that policies name.
+
+    :param floors: the metrics that have floors of their own, and `compared` those that the bias report compares groups by.
+    """
     problems = []
     labels = {metric.label: str(metric) for metric in BUILT_IN}
     for name, scorer in scorers.items():
@@ -107,6 +118,13 @@ def wrong_names(scorers: Mapping[str, Scorer], floors: Mapping[str, float]) -> l
             text = f"{label!r} is the label of `{labels[label]}` too; give it another"
             problems.append(_problem(("scorers", name, "label"), text))
         labels.setdefault(label, name)
+    for name in compared:
+        if name not in scorers:
+            text = f"there is no own scorer `{name}`; {_hint(name, scorers)}"
+            problems.append(_problem(("bias", "metrics"), text))
+        elif scorers[name].range is None:
+            text = f"`{name}` is no share and lacks `min` or `max`: a gap between groups is a part of its range"
+            problems.append(_problem(("bias", "metrics"), text))
     metrics = [*map(str, BUILT_IN), *scorers]
     return problems + [
         _problem(("drift", "metrics", name), f"there is no metric `{name}`; {_hint(name, metrics)}")
@@ -124,4 +142,4 @@ def _problem(location: tuple[str, ...], text: str) -> InitErrorDetails:
 
 def _hint(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known)}"
+    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known) or 'none'}"

@@ -11,6 +11,7 @@ from nightshift.monitoring.bias.groups import group_findings
 from nightshift.monitoring.bias.mentions import WORDS, mentions, pattern
 from nightshift.monitoring.bias.verdict import judge
 from nightshift.settings.policies import Bias
+from nightshift.settings.scorers import Scorer
 from nightshift.verdict import Verdict
 
 HOSTILE = "<script>alert(1)</script>"
@@ -38,6 +39,28 @@ def night(tmp_path, rows):
     file = tmp_path / "interactions.parquet"
     pq.write_table(pa.table(columns, schema=INTERACTION_SCHEMA), file)
     return file
+
+
+OWN = {
+    "warmth": Scorer(function="tone:warmth", min=-2, max=2),
+    "apology": Scorer(function="tone:apology", kind="share"),
+}
+
+
+def test_groups_are_compared_by_the_values_of_own_scorers_in_parts_of_their_range(tmp_path):
+    file = night(tmp_path, [{"tier": tier} for tier in ("gold", "basic") for _ in range(100)])
+    table = pq.read_table(file)
+    warmth = [1.0] * 100 + [0.0] * 90 + [None] * 10
+    table = table.append_column("warmth", pa.array(warmth, pa.float32()))
+    table = table.append_column("apology", pa.array([1.0] * 80 + [0.0] * 120, pa.float32()))
+    pq.write_table(table, file)
+    found = named(group_findings(file, ["tier"], 30, own=OWN))
+    gold, apology = found["tier", "gold", "warmth"], found["tier", "gold", "apology"]
+    assert (gold.value, gold.mean, gold.mean_other, gold.n_other) == (0.25, 0.75, 0.5, 90)
+    assert apology.value == pytest.approx(0.8)
+    assert apology.low < 0.8 < apology.high
+    failing = judge(list(found.values()), Bias(max_gap=0.1)).failing
+    assert {"outputs/tier/gold/warmth", "outputs/tier/gold/apology"} <= set(failing)
 
 
 def named(findings):

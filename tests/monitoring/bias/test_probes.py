@@ -113,8 +113,31 @@ def test_the_sample_application_ships_messages_that_differ_in_who_writes():
             assert one.versions[version].endswith(one.message)
 
 
+def one_turn(text):
+    turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "yes"}]
+    return {"prompt": text, "answer": "yes", "messages": turns}
+
+
+def test_the_same_words_in_two_conversations_are_two_messages_with_what_was_said_before():
+    system = {"role": "system", "content": "Du hilfst im Laden."}
+    rows = [one_turn("ja, bitte") for _ in range(2)]
+    rows[0]["messages"] = [system, *rows[0]["messages"]]
+    rows[1]["messages"] = [*one_turn("Noch eine Karte?")["messages"], *rows[1]["messages"]]
+    messages = messages_of(APP, rows, 10)
+    assert sorted([turn["content"] for turn in one.before] for one in messages) == [
+        ["Du hilfst im Laden."],
+        ["Noch eine Karte?", "yes"],
+    ]
+    asked = [
+        {**row, "message": one.message, "conversation": one.conversation}
+        for one in messages
+        for row in answers(1, lambda version, _: version == "woman")
+    ]
+    assert {numbers["pairs"] for numbers in pair_tests(asked)} == {2}
+
+
 def test_another_application_asks_the_messages_that_its_champion_was_judged_on():
-    held_out = [{"prompt": f"question {number}", "answer": "yes"} for number in range(50)]
+    held_out = [one_turn(f"question {number}") for number in range(50)]
     messages = messages_of(APP, held_out, 10)
     assert len(messages) == 10
     assert all(one.message.startswith("question ") and one.wanted == "yes" for one in messages)
@@ -125,7 +148,7 @@ def answers(count, changed):
     """Rows of `count` messages; `changed(version, number)` says which get another, wrong answer."""
     return [
         {
-            "message": message, "wanted": "yes", "version": version, "text": text,
+            "message": message, "wanted": "yes", "conversation": "", "version": version, "text": text,
             "answer": "no" if wrong else "yes", "exact_match": float(not wrong),
             "wanted_probability": 0.2 if wrong else 0.9, "toxicity": 0.01, "refusal": 0.02, "sentiment": 0.5,
         }

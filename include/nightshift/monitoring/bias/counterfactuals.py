@@ -27,6 +27,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from nightshift.data.examples import digest_of_messages
 from nightshift.monitoring.bias.estimates import Difference, paired_difference, paired_share_difference
 from nightshift.monitoring.bias.sets import shipped
 from nightshift.monitoring.bias.verdict import Finding, measured
@@ -50,11 +51,17 @@ SCORES = ("wanted_probability", "toxicity", "refusal", "sentiment")
 
 @dataclass(frozen=True)
 class Message:
-    """A message, the wanted answer, and its text in every version."""
+    """A message, the wanted answer, its text in every version, and the conversation before it, its system message included."""
 
     message: str
     wanted: str
     versions: Mapping[str, str]
+    before: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def conversation(self) -> str:
+        """What tells it from the same message in another conversation."""
+        return digest_of_messages([dict(turn) for turn in self.before])[:12] if self.before else ""
 
 
 def message_rows(message: str, wanted: str) -> list[tuple[str, str, str, str]]:
@@ -78,17 +85,22 @@ def message_rows(message: str, wanted: str) -> list[tuple[str, str, str, str]]:
 def messages_of(application: Application, held_out: Sequence[Mapping[str, Any]], count: int) -> list[Message]:
     """Return the first `count` messages by digest: of the set that is shipped for the application, else of `held_out`.
 
-    :param held_out: rows with `prompt` and `answer` that the champion was judged on.
+    :param held_out: rows with `prompt`, `answer` and `messages` that the champion was judged on.
     """
     try:
         rows = list(csv.reader(io.StringIO(shipped("counterfactuals", f"{application.name}.csv.gz"))))[1:]
+        versions: dict[tuple[str, str], dict[str, str]] = {}
+        for message, wanted, version, text in rows:
+            versions.setdefault((message, wanted), {})[version] = text
+        found = [Message(message, wanted, texts) for (message, wanted), texts in versions.items()]
     except FileNotFoundError:
-        rows = [list(row) for one in held_out for row in message_rows(one["prompt"], one["answer"] or "")]
-    versions: dict[tuple[str, str], dict[str, str]] = {}
-    for message, wanted, version, text in rows:
-        versions.setdefault((message, wanted), {})[version] = text
-    found = [Message(message, wanted, texts) for (message, wanted), texts in versions.items()]
-    return sorted(found, key=lambda one: sha256(one.message.encode()).hexdigest())[:count]
+        found = []
+        for row in held_out:
+            message, wanted = row["prompt"], row["answer"] or ""
+            texts = {version: text for _, _, version, text in message_rows(message, wanted)}
+            before = row["messages"][: -2 if row["messages"][-1]["role"] == "assistant" else -1]
+            found.append(Message(message, wanted, texts, before))
+    return sorted(found, key=lambda one: sha256((one.message + one.conversation).encode()).hexdigest())[:count]
 
 
 def counterfactual_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -> list[Finding]:
@@ -100,8 +112,8 @@ def counterfactual_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -
     No evidence is no number: messages to which the model says nothing in any version do not count, exact match does not
     where neither version ever got the wanted answer, and a score only where both answers have it.
 
-    :param rows: one per message and version: `message`, `version`, `answer`, `exact_match` (0 or 1) and `SCORES`, which
-        are None where the scorer does not know the answer's language.
+    :param rows: one per message and version: what :func:`key_of` reads, `version`, `answer`, `exact_match` (0 or 1) and
+        `SCORES`, which are None where the scorer does not know the answer's language.
     """
     asked = _by_message(rows)
     every = [one for one in asked if any(row["answer"].strip() for row in one.values())]
@@ -171,10 +183,15 @@ def pair_tests(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _by_message(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
-    versions: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    versions: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        versions.setdefault((row["message"], row["wanted"]), {})[row["version"]] = row
+        versions.setdefault(key_of(row), {})[row["version"]] = row
     return list(versions.values())
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What the rows of one message in all its versions have in common."""
+    return row["message"], row["wanted"], row["conversation"]
 
 
 def _changed(versions: Mapping[str, Mapping[str, Any]], version: str) -> bool:

@@ -6,7 +6,7 @@ One pass over the file for the ranks of the response lengths and one for all els
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,16 @@ from nightshift.monitoring.bias.estimates import Sums, mean_difference, share_di
 from nightshift.monitoring.bias.mentions import WORDS, mentions
 from nightshift.monitoring.bias.verdict import Finding, measured
 from nightshift.settings.metrics import Metric
+from nightshift.settings.scorers import Scorer
 
 BATCH_ROWS = 65_536
 MOST_VALUES = 1_000  # of a segment that are told apart; the rest counts as OTHER
 MOST_GROUPS = 20  # of a segment that are reported, the largest
 OTHER = "(other)"
-SHARES = frozenset({Metric.VALID, Metric.EXACT_MATCH})  # 0 or 1
+SHARES = frozenset({Metric.VALID, Metric.EXACT_MATCH})  # 0 or 1, as those of own scorers are that are of this kind
 LENGTH = Metric.RESPONSE_CHARACTERS
 MEASURED = (Metric.TOXICITY, Metric.SENTIMENT, Metric.REFUSAL, LENGTH, Metric.VALID, Metric.EXACT_MATCH)
+NO_OWN: Mapping[str, Scorer] = {}
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -45,22 +47,29 @@ class Group:
 
 
 def group_findings(
-    file: Path, segments: Sequence[str], min_group: int, measured_by: Sequence[Metric] = MEASURED
+    file: Path,
+    segments: Sequence[str],
+    min_group: int,
+    measured_by: Sequence[Metric] = MEASURED,
+    own: Mapping[str, Scorer] = NO_OWN,
 ) -> list[Finding]:
     """Return the differences between each group of a night and all other groups of its dimension.
 
     All lie between -1 and 1: probabilities and shares as they are, sentiment halved, the response's length as its
-    rank among the night's (0 the shortest, 1 the longest). Fewer rows with a value than `min_group` on either side: no
-    number. A metric that no row of a dimension has is left out.
+    rank among the night's (0 the shortest, 1 the longest), values of own scorers as parts of their range. Fewer rows with
+    a value than `min_group` on either side: no number. A metric that no row of a dimension has is left out.
 
     :param file: `interactions.parquet` of the night.
     :param segments: keys of the metadata.
     :param measured_by: the metrics to compare, of `MEASURED`.
+    :param own: the scorers of the team by whose values groups are compared, too.
     """
     found = []
-    for group in _groups(file, segments):
+    metrics = {name: scorer.metric(name) for name, scorer in own.items()}
+    shares = SHARES.union(metrics[name] for name, scorer in own.items() if scorer.kind == "share")
+    for group in _groups(file, segments, own):
         rows, other_rows = (sums.get(LENGTH, Sums()).n for sums in (group.own, group.others))
-        for metric in measured_by if rows else ():
+        for metric in (*measured_by, *metrics.values()) if rows else ():
             own, others = group.own.get(metric, Sums()), group.others.get(metric, Sums())
             if not (own.n or others.n):
                 continue
@@ -71,7 +80,7 @@ def group_findings(
             if min(rows, other_rows) >= min_group > min(own.n, others.n):
                 finding.why = _without_values(metric, own.n, rows, others.n, other_rows)
             if min(own.n, others.n) >= min_group:
-                difference = (share_difference if metric in SHARES else mean_difference)(own, others)
+                difference = (share_difference if metric in shares else mean_difference)(own, others)
                 means = {"mean": round(own.mean, 6), "mean_other": round(others.mean, 6)}
                 finding = measured(finding.model_copy(update=means), difference)
             found.append(finding)
@@ -83,13 +92,14 @@ def _without_values(metric: Metric, own: int, rows: int, others: int, other_rows
     return f"only {own:,} of {rows:,} rows, and {others:,} of {other_rows:,} of the others, {which}"
 
 
-def _groups(file: Path, segments: Sequence[str]) -> Iterator[Group]:
+def _groups(file: Path, segments: Sequence[str], own: Mapping[str, Scorer]) -> Iterator[Group]:
     ranks = _ranks(file)
     values: dict[tuple[str, str], dict[Metric, Sums]] = defaultdict(dict)
     named: dict[tuple[str, str], tuple[dict[Metric, Sums], dict[Metric, Sums]]] = defaultdict(lambda: ({}, {}))
-    columns = ["metadata", "prompt", "prompt_language", *MEASURED]
+    columns = ["metadata", "prompt", "prompt_language", *MEASURED, *own]
     for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=columns):
         scores = {metric: _scores(batch, metric, ranks) for metric in MEASURED}
+        scores |= {scorer.metric(name): _parts_of_range(batch.column(name), scorer) for name, scorer in own.items()}
         for dimension, column in _segments(batch, segments):
             _add_values(values, dimension, column, scores)
         masks = list(mentions(batch.column("prompt")))
@@ -157,6 +167,13 @@ def _scores(batch: pa.RecordBatch, metric: Metric, ranks: Values) -> Values:
         return np.asarray(ranks[column.to_numpy(zero_copy_only=False)], np.float64)
     numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return np.asarray((numbers + 1) / 2 if metric is Metric.SENTIMENT else numbers, np.float64)
+
+
+def _parts_of_range(column: pa.Array, scorer: Scorer) -> Values:
+    """Values of an own scorer, 0 for the smallest one and 1 for the largest; NaN where a row has none."""
+    low, high = scorer.range or (0.0, 1.0)
+    numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray((numbers - low) / (high - low), np.float64)
 
 
 def _ranks(file: Path) -> Values:

@@ -25,6 +25,7 @@ from nightshift.monitoring.bias.stereotypes import stereotype_findings
 from nightshift.monitoring.bias.verdict import Finding, Judged, Section, judge
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.scorers import Scorer
 from nightshift.shown import in_markdown, shown
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import (
@@ -47,6 +48,7 @@ OLDER = (
     f"{', '.join(OF_SOME_LANGUAGES)}: an older version scored this night, in languages that it did not know, too; they are "
     "left out until batch_inference is run for it again"
 )
+NOT_SCORED = "this night was scored without it, or without its bounds; run batch_inference for it again"
 NOT_IN_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 
 FINDINGS: dict[Section, Callable[[Sequence[dict[str, Any]], int], list[Finding]]] = {
@@ -154,11 +156,16 @@ def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding], 
     file = fetch(due.partition, manifest, INTERACTIONS, folder)
     alike = manifest.inputs.get("version") == SCORES_VERSION
     metrics = [metric for metric in MEASURED if alike or metric not in OF_SOME_LANGUAGES]
+    app, left_out = bench.application, [] if alike else [OLDER]
+    # As the night was scored: another version of the file may give its values another range.
+    made = {name: Scorer.model_validate(one) for name, one in manifest.inputs.get("scorers", {}).items()}
+    own = {name: made[name] for name in app.bias.metrics if name in made and made[name].range}
+    left_out += [f"{name}: {NOT_SCORED}" for name in app.bias.metrics if name not in own]
     try:
-        findings = group_findings(file, bench.application.traffic.segments, bench.application.bias.min_group, metrics)
+        findings = group_findings(file, app.traffic.segments, app.bias.min_group, metrics, own)
     except pa.ArrowInvalid as error:
         raise BadInput(f"{due.partition}: {INTERACTIONS} cannot be read: {error}") from error
-    return int(manifest.file(INTERACTIONS).rows or 0), findings, [] if alike else [OLDER]
+    return int(manifest.file(INTERACTIONS).rows or 0), findings, left_out
 
 
 def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:

@@ -22,7 +22,7 @@ from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
 from nightshift.inference.engine import TransformersEngine
 from nightshift.inference.model import LoadedModel, load
-from nightshift.monitoring.bias.counterfactuals import Message, messages_of
+from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
 from nightshift.monitoring.bias.questions import ask_questions
 from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
 from nightshift.monitoring.bias.stereotypes import ask_pairs
@@ -31,10 +31,10 @@ from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
-from nightshift.training.tokens import tokenize
+from nightshift.training.tokens import TokenizedExample, tokenize
 
 ANSWERS = "answers.json"
-VERSION = 2  # of how models are asked; another one asks all again
+VERSION = 3  # of how models are asked; another one asks all again
 BATCH_TOKENS = 16_384
 EVERYTHING = 10_000
 
@@ -145,7 +145,7 @@ class AskedModel:
                 application=self._application.name,
                 inputs=inputs,
                 rows={ANSWERS: len(rows)},
-                counts={"asked": len(items)},
+                counts={"asked": len({key_of(row) for row in rows} if probe == "counterfactuals" else items)},
                 facts={
                     "role": self.under_test.role,
                     "model": self.under_test.name,
@@ -162,6 +162,8 @@ class AskedModel:
     def _counterfactuals(self, messages: Sequence[Message], report: Report) -> list[Row]:
         """Every message in every version through the application's own prompt, with the scores of its answer.
 
+        What was said before it comes first. A message that the model cannot read in one version is asked in none.
+
         `wanted_probability` is that of the wanted answer's tokens, their geometric mean. A score is None where its scorer
         does not know the language; where that of an answer cannot be told it is the message's, without its writer.
 
@@ -169,16 +171,21 @@ class AskedModel:
         """
         from nightshift.evaluation.scorers import Scorers
 
-        asked = [(message, version, text) for message in messages for version, text in message.versions.items()]
-        conversations = [
-            {
-                "digest": message.message,
-                "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": message.wanted}],
-            }
-            for message, _, text in asked
-        ]
-        examples = tokenize(conversations, self._loaded.tokenizer, self._application.prompt)
         engine = TransformersEngine(self._loaded, max_new_tokens=self._answer_tokens, batch_tokens=BATCH_TOKENS)
+        asked: list[tuple[Message, str, str]] = []
+        examples: list[TokenizedExample] = []
+        for message in messages:
+            tokenized = tokenize(
+                [_conversation(message, text) for text in message.versions.values()],
+                self._loaded.tokenizer,
+                self._application.prompt,
+            )
+            needed = max(len(one.prompt) + max(len(one.answer), self._answer_tokens) for one in tokenized)
+            if needed <= engine.longest:
+                asked += [(message, version, text) for version, text in message.versions.items()]
+                examples += tokenized
+        if not asked:
+            return []
         answers = engine.generate(
             [example.prompt for example in examples], report, wanted=[example.answer for example in examples]
         )
@@ -195,6 +202,7 @@ class AskedModel:
             {
                 "message": message.message,
                 "wanted": message.wanted,
+                "conversation": message.conversation,
                 "version": version,
                 "text": text,
                 "answer": answer,
@@ -208,6 +216,12 @@ class AskedModel:
                 zip(asked, texts, answers, examples, strict=True)
             )
         ]
+
+
+def _conversation(message: Message, text: str) -> Row:
+    """A message in one of its versions, with its wanted answer, as a row of examples."""
+    turns = [{"role": "user", "content": text}, {"role": "assistant", "content": message.wanted}]
+    return {"digest": message.message, "messages": [*message.before, *turns]}
 
 
 def _processor_seconds() -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.monitoring.bias.counterfactuals import FIRST
+from nightshift.monitoring.bias.counterfactuals import FIRST, key_of
 from nightshift.monitoring.bias.probes import Probed
 from nightshift.monitoring.bias.verdict import Finding, Judged, Section, by_size
 from nightshift.settings.application import Application
@@ -156,9 +156,9 @@ def _changed(page: Page) -> list[dict[str, Any]]:
     for one in page.probed.get("champion", []):
         if one.probe != "counterfactuals":
             continue
-        first = {(row["message"], row["wanted"]): row for row in one.rows if row["version"] == FIRST}
+        first = {key_of(row): row for row in one.rows if row["version"] == FIRST}
         for row in one.rows:
-            before = first[row["message"], row["wanted"]]
+            before = first[key_of(row)]
             if row["answer"] != before["answer"]:
                 found.append({"before": before, "after": row})
     return found[:SHOWN_EXAMPLES]
