@@ -202,4 +202,5 @@ def test_every_reason_is_documented_and_happens_here():
         reason for _, reasons in BAD_CSV_ROWS.values() for reason in reasons
     }
     # The others are in test_parquet_rows.py, test_bad_conversations.py and, of traffic, test_traffic.py.
-    assert set(Reason) - cases == {"bad_value", "bad_messages", "not_text_part", "tool_calls", "missing_response"}
+    elsewhere = {"bad_value", "bad_messages", "not_text_part", "tool_calls", "bad_pair", "missing_response"}
+    assert set(Reason) - cases == elsewhere

@@ -10,7 +10,7 @@ from nightshift.data.turns import turns_of
 
 
 def turns(value):
-    return [tuple(turn) for turn in turns_of(value, "'chat'", lambda text, _where: clean(text))]
+    return [tuple(turn)[:2] for turn in turns_of(value, "'chat'", lambda text, _where: clean(text))]
 
 
 def test_a_system_message_and_the_turns_are_kept():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,14 +26,26 @@ QUARANTINE = "quarantine.parquet"
 ROWS_PER_GROUP = 5_000
 ROWS_AT_ONCE = 5_000
 
+# Partitions from before tools were read have messages of `role` and `content` alone.
+MESSAGE = pa.struct(
+    [
+        pa.field("role", pa.string()),  # system, user, assistant or tool
+        pa.field("content", pa.string()),
+        # JSON [{id, type: function, function: {name, arguments: {…}}}] of what an assistant calls; null: no tool
+        pa.field("tool_calls", pa.string()),
+        pa.field("tool_call_id", pa.string()),  # of a tool's message: which call it answers; else null
+    ]
+)
 EXAMPLE_SCHEMA = pa.schema(
     [
-        pa.field("digest", pa.string(), nullable=False),  # SHA-256 (hex) of `messages`, see digest_of_messages
+        pa.field("digest", pa.string(), nullable=False),  # SHA-256 (hex), see digest_of_messages
         pa.field(
-            "messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False
-        ),  # the row's own system message where it has one, then turns of user and assistant
+            "messages", pa.list_(MESSAGE), nullable=False
+        ),  # the row's own system message where it has one, then turns of user, assistant and tools
+        pa.field("tools", pa.string()),  # JSON [{type: function, function: {name, …}}] that may be called; null: none
         pa.field("prompt", pa.string(), nullable=False),  # text of the last user turn
-        pa.field("answer", pa.string()),  # text of the assistant turn after it; null: unknown
+        pa.field("answer", pa.string()),  # text of the last assistant turn, and its `tool_calls`; null: unknown
+        pa.field("rejected", MESSAGE),  # of a preference pair: the assistant's message that `answer` was preferred to
         pa.field("response", pa.string()),  # traffic only: what a serving system answered; null: it was not asked
         pa.field("context", pa.string()),  # traffic only: what the response must rest on; null: none was given
         pa.field("source", pa.string(), nullable=False),  # "<source>/<file>", or the source's name for a query
@@ -64,10 +77,26 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
-def digest_of_messages(messages: list[dict[str, str]]) -> str:
-    """Return the SHA-256 (hex) of a normalised conversation: its roles and texts, each ended by a zero byte."""
+def digest_of_messages(
+    messages: list[dict[str, str]], tools: str | None = None, rejected: dict[str, str] | None = None
+) -> str:
+    """Return the SHA-256 (hex) of a normalised conversation: its roles and texts, each ended by a zero byte.
+
+    Calls of tools, the tools and a rejected answer follow, where there are any, behind a byte that no text holds.
+    """
     content = "".join(f"{message['role']}\0{message['content']}\0" for message in messages)
+    # A message that was read from a file has all fields.
+    called = max(map(len, messages), default=0) > 2 and [
+        [place, *fields] for place, message in enumerate(messages) if any(fields := _of_tools(message))
+    ]
+    if called or tools or rejected:
+        other = rejected and [rejected["role"], rejected["content"], *_of_tools(rejected)]
+        content += "\1" + json.dumps([called or [], tools, other], ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _of_tools(message: dict[str, str]) -> list[str | None]:
+    return [message.get("tool_calls"), message.get("tool_call_id")]
 
 
 def side_of(digest: str, splits: Splits) -> Split:
@@ -83,19 +112,22 @@ def side_of(digest: str, splits: Splits) -> Split:
 def read_examples(partition: UPath, manifest: Manifest, split: Split | None = None) -> pa.Table:
     """Return the examples of a partition (`EXAMPLE_SCHEMA`), all of them or those of one split, in source order.
 
+    What a partition of an earlier version lacks is null.
+
     :raises BadInput: the file is missing, or not what the manifest says.
     """
     folder = scratch(partition.parent)
     try:
         file = fetch(partition, manifest, EXAMPLES, folder)
         # Not memory-mapped: the table outlives the folder.
-        return pq.read_table(file, filters=None if split is None else pc.field("split") == split)
+        return read_rows(file, filters=None if split is None else pc.field("split") == split)
     finally:
         shutil.rmtree(folder)
 
 
 def example_batches(file: Path, columns: Sequence[str] = EXAMPLE_SCHEMA.names) -> Iterator[pa.Table]:
     """Yield some columns of a local file of examples in order, 5,000 rows at a time; null where an earlier version had none."""
+    schema = pa.schema([EXAMPLE_SCHEMA.field(name) for name in columns])
     with pq.ParquetFile(file, pre_buffer=False) as rows:
         missing = [
             name for name in columns if name not in rows.schema_arrow.names and EXAMPLE_SCHEMA.field(name).nullable
@@ -104,7 +136,13 @@ def example_batches(file: Path, columns: Sequence[str] = EXAMPLE_SCHEMA.names) -
             table = pa.Table.from_batches([batch])
             for name in missing:
                 table = table.append_column(name, pa.nulls(table.num_rows, EXAMPLE_SCHEMA.field(name).type))
-            yield table.select(columns)
+            yield table.select(columns).cast(schema)
+
+
+def read_rows(file: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None) -> pa.Table:
+    """Return columns (default: all) of a local file of `EXAMPLE_SCHEMA`, of whatever version."""
+    names = list(columns) if columns is not None else None
+    return pq.read_table(file, columns=names, schema=EXAMPLE_SCHEMA, filters=filters)
 
 
 class RowWriter:

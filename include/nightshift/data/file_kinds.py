@@ -8,7 +8,7 @@ from pathlib import Path
 from nightshift.data.json_rows import WHITE
 from nightshift.data.text_lines import COMPRESSIONS, peek, utf8_text
 from nightshift.errors import JobError
-from nightshift.settings.intake import LAYOUTS, Source
+from nightshift.settings.intake import LAYOUTS, OPTIONAL, Source
 
 FIRST_BYTES = 4_096
 PARQUET = "Parquet; give the source `format: parquet`"
@@ -89,5 +89,9 @@ def _layout(text: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     keys = set(item) if isinstance(item, dict) else set()
-    layouts = [name for name, columns in LAYOUTS.items() if set(columns.values()) - {"input"} <= keys]
+    layouts = [
+        name
+        for name, columns in LAYOUTS.items()
+        if {column.split(".")[0] for field, column in columns.items() if field not in OPTIONAL.get(name, ())} <= keys
+    ]
     return layouts[0] if len(layouts) == 1 else None

@@ -31,6 +31,7 @@ from nightshift.data.normalise import Conversation, conversation
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
 from nightshift.data.questions import Questions
+from nightshift.data.records import text_of
 from nightshift.data.sides import Codes, Decided
 from nightshift.data.similarity import connect, question_of
 from nightshift.data.sources import RawFile
@@ -151,7 +152,7 @@ class Ingestion:
                         usable = conversation(row, file.source.columns, self._ingest, self._interval, self._id_key)
                     except Unusable as problem:
                         shown = without(row.values, file.source.columns.subject)
-                        raw = json.dumps(shown, ensure_ascii=False, default=str)
+                        raw = json.dumps(shown, ensure_ascii=False, default=text_of)
                         aside = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
                         self._set_aside(quarantine, file.name, self._unread(aside))
                     else:
@@ -212,8 +213,10 @@ class Ingestion:
                 "source_name": file.source.name,
                 "digest": usable.digest,
                 "messages": usable.messages,
+                "tools": usable.tools,
                 "prompt": usable.prompt,
                 "answer": usable.answer,
+                "rejected": usable.rejected,
                 "response": usable.response,
                 "context": usable.context,
                 "source": file.name,
@@ -253,7 +256,8 @@ class Ingestion:
                 self.ingested.near_duplicates += int((fate == NEAR_DUPLICATE).sum())
                 for row in rows.filter(pa.array(fate == DUPLICATE_ID)).to_pylist():
                     detail = f"an earlier row has the id {self._redacted(row['id'])[:60]!r} and says something else"
-                    said = row["messages"] if row["response"] is None else [*row["messages"], row["response"]]
+                    said = [{name: said for name, said in one.items() if said is not None} for one in row["messages"]]
+                    said = said if row["response"] is None else [*said, row["response"]]
                     raw = beginning(json.dumps(said, ensure_ascii=False))
                     aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
                     self._set_aside(quarantine, row["source"], aside)
@@ -286,7 +290,11 @@ def _unusable(file: RawFile, reasons: Counter[str]) -> str:
 
 
 def _answered(row: Conversation) -> str:
-    """What near-duplicates have in common to the letter: the answer, and the system message that it was given under."""
+    """What near-duplicates have in common to the letter: the answers, and the system message, the tools, their calls and
+    their results, behind which they were given."""
     system = "".join(message["content"] for message in row.messages if message["role"] == "system")
     # No cleaned text holds a zero byte.
-    return f"{system}\0{row.answer or ''}" if system else row.answer or ""
+    answered = f"{system}\0{row.answer or ''}" if system else row.answer or ""
+    if row.tools or row.rejected or any(len(message) > 2 for message in row.messages):
+        return json.dumps([answered, row.tools, row.rejected, [turn for turn in row.messages if len(turn) > 2]])
+    return answered

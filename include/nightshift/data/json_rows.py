@@ -48,7 +48,7 @@ def parse_json(text: str) -> Any:
         raise Unusable(Reason.NOT_JSON, f"nested deeper than {MOST_NESTED}") from None
     except ValueError as error:
         raise Unusable(Reason.NOT_JSON, str(error)) from None
-    if text.count("[") + text.count("{") > MOST_NESTED and _nested_deeper(value, MOST_NESTED):
+    if text.count("[") + text.count("{") > MOST_NESTED and nested_deeper(value, MOST_NESTED):
         raise Unusable(Reason.NOT_JSON, f"nested deeper than {MOST_NESTED}")
     return value
 
@@ -81,7 +81,8 @@ def _object(text: bytes) -> dict[str, Any]:
     return value
 
 
-def _nested_deeper(value: Any, most: int) -> bool:
+def nested_deeper(value: Any, most: int) -> bool:
+    """Return whether lists and records stand in one another more than `most` deep."""
     level = [value]
     for _ in range(most + 1):
         level = [

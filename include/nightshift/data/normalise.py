@@ -15,8 +15,12 @@ from functools import partial
 from typing import Any
 
 from nightshift.data.examples import digest_of_messages
+from nightshift.data.json_rows import json_or_text
+from nightshift.data.pairs import pair_of
 from nightshift.data.pii import ORDER, redact
 from nightshift.data.quarantine import Reason, Row, Unusable
+from nightshift.data.records import json_of, redacted_record, text_of
+from nightshift.data.tool_calls import tools_of
 from nightshift.data.turns import Turn, turns_of, with_system
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest
@@ -37,17 +41,20 @@ SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
 PLAIN_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[A-Za-z_-]{0,12}[0-9]{0,8}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take 2 µs of the 20 for a short row
 class Conversation:
     """A usable row: `messages` are its own system message, if it has one, and its turns, redacted.
 
-    `late` says that it was written before the interval began.
+    Messages have the fields of `examples.MESSAGE`, those of tools only where there are any. `late` says that it was
+    written before the interval began.
     """
 
     digest: str
     messages: list[dict[str, str]]
+    tools: str | None
     prompt: str
     answer: str | None
+    rejected: dict[str, str] | None
     id: str | None
     subject: str | None
     split_group: str | None
@@ -67,10 +74,15 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     :raises Unusable: it cannot be used; the reason is one of the documented codes.
     """
     found: Counter[str] = Counter()
+    turns, other = _turns(row, columns, ingest)
     messages = [
-        {"role": role, "content": redact(content, ingest.redact, found)}
-        for role, content in _turns(row, columns, ingest)
+        {"role": turn.role, "content": redact(turn.content, ingest.redact, found)}
+        if turn.calls is None and turn.answers is None
+        else _with_tools(turn, ingest, found)
+        for turn in turns
     ]
+    rejected = None if other is None else _rejected(other, messages[-1], ingest, found)
+    tools = None if columns.tools is None else _tools(row, columns, ingest, found)
     timestamp = _timestamp(_value(row, columns.timestamp))
     if timestamp is not None and timestamp >= interval.end:
         raise Unusable(
@@ -82,12 +94,18 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
         for text in (_response(row, columns, ingest), _optional(row, columns.context, ingest))
     )
     metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
-    answered = messages[-1]["role"] == "assistant"
+    last = messages[-1]
+    answered = last["role"] == "assistant"
+    asked = messages[-2] if answered else last
+    if asked["role"] != "user":
+        asked = next(message for message in reversed(messages) if message["role"] == "user")
     return Conversation(
-        digest=digest_of_messages(messages),
+        digest=digest_of_messages(messages, tools, rejected),
         messages=messages,
-        prompt=messages[-2 if answered else -1]["content"],
-        answer=messages[-1]["content"] if answered else None,
+        tools=tools,
+        prompt=asked["content"],
+        answer=_answer(last) if answered else None,
+        rejected=rejected,
         id=_id(_value(row, columns.id), id_key),
         subject=_id(_value(row, columns.subject), id_key, always_hashed=True),
         split_group=_id(_value(row, columns.split_group), id_key),
@@ -109,16 +127,51 @@ def clean(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text.strip()
-    if SURROGATE.search(text):
-        raise Unusable(Reason.LONE_SURROGATE, "half of a surrogate pair; the text was cut or decoded wrongly")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = CONTROL.sub("", unicodedata.normalize("NFC", text)).strip()
+    text = legible(text).strip()
     return "" if INVISIBLE.fullmatch(text) else text
 
 
-def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
-    system = _optional(row, columns.system, ingest)
-    if columns.messages is None:
+def legible(text: str) -> str:
+    """The same with the white space around it: within a call of a tool, it may be code."""
+    if SURROGATE.search(text):
+        raise Unusable(Reason.LONE_SURROGATE, "half of a surrogate pair; the text was cut or decoded wrongly")
+    return CONTROL.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def _with_tools(turn: Turn, ingest: Ingest, found: Counter[str]) -> dict[str, str]:
+    role, content, calls, answers = turn
+    if answers is not None:
+        return {"role": role, "content": _redacted_result(content, ingest, found), "tool_call_id": answers}
+    called = {} if calls is None else {"tool_calls": _redacted_json(calls, ingest, found)}
+    return {"role": role, "content": redact(content, ingest.redact, found), **called}
+
+
+def _rejected(turn: Turn, chosen: dict[str, str], ingest: Ingest, found: Counter[str]) -> dict[str, str]:
+    rejected = _with_tools(turn, ingest, found)
+    if rejected == chosen:
+        raise Unusable(Reason.BAD_PAIR, "the chosen and the rejected answer are the same")
+    return rejected
+
+
+def _answer(message: dict[str, str]) -> str:
+    """What is learned, as one text: an answer that calls tools is their JSON behind what it says."""
+    calls = message.get("tool_calls")
+    return message["content"] if calls is None else "\n".join(filter(None, [message["content"], calls]))
+
+
+def _tools(row: Row, columns: Columns, ingest: Ingest, found: Counter[str]) -> str | None:
+    value = _value(row, columns.tools)
+    tools = None if value is None else tools_of(value, repr(columns.tools), partial(_text, ingest=ingest))
+    return None if tools is None else _redacted_json(tools, ingest, found)
+
+
+def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn | None]:
+    """The turns of a row behind its system message, and of a preference pair the answer that was rejected."""
+    system, rejected = _optional(row, columns.system, ingest), None
+    if columns.rejected is not None:
+        values = (_value(row, name) for name in (columns.prompt, columns.answer, columns.rejected))
+        turns, rejected = pair_of(*values, partial(_text, ingest=ingest))
+    elif columns.messages is None:
         turns = _pair(row, columns, ingest)
     else:
         value = _value(row, columns.messages)
@@ -126,8 +179,8 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
             raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.messages!r}")
         turns = turns_of(value, repr(columns.messages), partial(_text, ingest=ingest))
     if turns[0].role == "system":
-        return with_system([system or "", turns[0].content], turns[1:])
-    return with_system([system or ""], turns)
+        return with_system([system or "", turns[0].content], turns[1:]), rejected
+    return with_system([system or ""], turns), rejected
 
 
 def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
@@ -189,33 +242,31 @@ def _plain(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict | list | bool):
-        value = json.dumps(value, ensure_ascii=False, default=_text_of)
-    return clean(_text_of(value))
-
-
-def _text_of(value: Any) -> str:
-    """A single value as text; bytes that are no text, as those of a binary id, in hexadecimal."""
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.hex()
+        value = json.dumps(value, ensure_ascii=False, default=text_of)
+    return clean(text_of(value))
 
 
 def _redacted_plain(value: Any, ingest: Ingest, found: Counter[str]) -> str:
     """The same without personal data. Records are searched text by text: the escapes of JSON would hide some."""
     if isinstance(value, dict | list):
-        value = _redacted(value, ingest, found)
+        value = redacted_record(value, partial(redact, kinds=ingest.redact, found=found))
     return redact(_plain(value), ingest.redact, found)
 
 
-def _redacted(value: Any, ingest: Ingest, found: Counter[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _redacted(inner, ingest, found) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_redacted(inner, ingest, found) for inner in value]
-    return redact(_text_of(value), ingest.redact, found) if isinstance(value, str | bytes) else value
+def _redacted_json(value: Any, ingest: Ingest, found: Counter[str]) -> str:
+    return json_of(redacted_record(value, lambda text: redact(legible(text), ingest.redact, found)))
+
+
+def _redacted_result(content: str, ingest: Ingest, found: Counter[str]) -> str:
+    """What a tool answered, without personal data; where it is JSON, also without what escapes hide."""
+    if "\\" in content and content[:1] in ("{", "["):
+        value, hidden = json_or_text(content), Counter[str]()
+        if isinstance(value, dict | list):
+            safe = _redacted_json(value, ingest, hidden)
+            if hidden:
+                found.update(hidden)
+                return safe
+    return redact(content, ingest.redact, found)
 
 
 def _id(value: Any, key: bytes, *, always_hashed: bool = False) -> str | None:

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     BAD_MESSAGES = "bad_messages"
     NOT_TEXT_PART = "not_text_part"
     TOOL_CALLS = "tool_calls"
+    BAD_PAIR = "bad_pair"
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
     DUPLICATE_ID = "duplicate_id"

@@ -51,8 +51,8 @@ def read_csv(path: Path, label: str, wanted: list[str], delimiter: str = ",") ->
             yield Quarantined(number, problem.reason, problem.detail, beginning(raw))
 
 
-def read_parquet(path: Path, label: str, wanted: list[str]) -> RawRows:
-    """Read the wanted columns of a Parquet file.
+def read_parquet(path: Path, label: str, wanted: list[str], optional: Iterable[str] = ()) -> RawRows:
+    """Read the wanted columns of a Parquet file, and of the optional ones those that it has.
 
     :raises BadInput: it is not Parquet, is damaged, or lacks one of the `wanted` columns.
     """
@@ -60,7 +60,7 @@ def read_parquet(path: Path, label: str, wanted: list[str]) -> RawRows:
         file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
         names = list(file.schema_arrow.names)
         require_columns(label, wanted, names)
-        roots = {name if name in names else name.split(".")[0] for name in wanted}
+        roots = {name if name in names else name.split(".")[0] for name in [*wanted, *optional]}
         number = 0
         for batch in file.iter_batches(PARQUET_BATCH, columns=[name for name in names if name in roots]):
             for values in _python_values(batch):

@@ -48,6 +48,7 @@ MOST_THREADS = 4
 # has beside 10,000 new rows, 0.1 beside 100,000, 1.1 beside a million.
 FILTER_BITS = 29
 
+NOT_ASKED = {"system", "tool"}
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 # One row for each band of an index that is let through: its key and that of the next band, as the finer order.
 INDEX_SCHEMA = pa.schema([("row", pa.int64()), ("key", pa.uint64()), ("finer", pa.uint64())])
@@ -59,10 +60,11 @@ Keys = npt.NDArray[np.uint64]
 def question_of(messages: Sequence[dict[str, Any]]) -> str:
     """Return what a conversation asks: every text in front of the last answer, one line, lower case.
 
-    A system message is no part of it: many rows share a long one, and would seem to ask the same.
+    A system message is no part of it: many rows share a long one, and would seem to ask the same. Nor is what tools answered:
+    the same was asked, whatever they found.
     """
     turns = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
-    return plain(" ".join(str(turn["content"]) for turn in turns if turn["role"] != "system"))
+    return plain(" ".join(str(turn["content"]) for turn in turns if turn["role"] not in NOT_ASKED))
 
 
 def plain(text: str) -> str:

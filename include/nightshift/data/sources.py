@@ -21,7 +21,7 @@ from nightshift.data.source_files import files_at, uri_of
 from nightshift.data.text_lines import compression, decompressed
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.application import Interval
-from nightshift.settings.intake import Columns, Source
+from nightshift.settings.intake import Source
 from nightshift.storage.files import is_local, sha256_of
 
 FORMATS = {
@@ -61,12 +61,12 @@ class RawFile:
         :raises BadInput: the file as a whole cannot be used.
         :raises BadEnvironment: it cannot be read, or changed after it was digested.
         """
-        columns = mapped(self.source.columns)
+        columns = mapped(self.source)
         try:
             if self.format in DELIMITERS:
                 yield from read_csv(self.path, self.label, columns, DELIMITERS[self.format])
             elif self.format == "parquet":
-                yield from read_parquet(self.path, self.label, columns)
+                yield from read_parquet(self.path, self.label, columns, self.source.optional)
             else:
                 yield from read_json(self.path, self.label)
         except BadInput as error:
@@ -78,21 +78,14 @@ class RawFile:
             raise BadEnvironment(f"{self.label}: changed while it was read; the next try takes the new content")
 
 
-def mapped(columns: Columns) -> list[str]:
-    """Return the source's columns that a mapping names, each once."""
+def mapped(source: Source) -> list[str]:
+    """Return the columns that a source's rows must have, each once: those that its mapping names."""
+    columns = source.columns
     names = [
-        *(
-            columns.prompt,
-            columns.input,
-            columns.answer,
-            columns.messages,
-            columns.system,
-            columns.id,
-            columns.timestamp,
-        ),
-        *(columns.response, columns.context, *columns.metadata),
+        *(columns.prompt, columns.input, columns.answer, columns.rejected, columns.messages, columns.tools),
+        *(columns.system, columns.id, columns.timestamp, columns.response, columns.context, *columns.metadata),
     ]
-    return list(dict.fromkeys(name for name in names if name is not None))
+    return list(dict.fromkeys(name for name in names if name is not None and name not in source.optional))
 
 
 def raw_files(source: Source, interval: Interval, folder: Path, zone: tzinfo = UTC) -> list[RawFile]:
@@ -183,7 +176,7 @@ def _query(source: Source, interval: Interval, folder: Path) -> RawFile:
 
     label, path = f"query of source {source.name!r}", folder / "query.jsonl"
     digest, names = write_query(source.connection or "", source.query or "", interval, label, path)
-    require_columns(label, mapped(source.columns), names)
+    require_columns(label, mapped(source), names)
     state = _state(path)
     inputs = {"source": source.name, "query": source.query or "", "sha256": digest}
     return RawFile(source, label, path, "jsonl", state[0], state, inputs)

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from nightshift.data.json_rows import parse_json
 from nightshift.data.quarantine import Reason, Unusable
+from nightshift.data.tool_calls import Call, Calls, Text, content_of, result_text
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
-ROLES: dict[str, Role] = {
+ROLES: dict[str, Role | Literal["call"]] = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "ai"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "tool_response", "ipython"), "tool"),
+    **dict.fromkeys(("function_call", "tool_call"), "call"),  # an assistant's, with the calls in place of a text
 }
-TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython"})
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-
-# Checks and cleans a text; the second argument says where it stands, for the reason.
-Text = Callable[[Any, str], str]
 
 
 class Turn(NamedTuple):
-    """One message, cleaned."""
+    """One message, cleaned: an assistant may call tools, with or without a text, and a tool answers one call."""
 
     role: Role
     content: str
+    calls: list[Call] | None = None
+    answers: str | None = None  # the id of the call
 
 
 def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
     """Return the turns of a list of messages, `{role, content}` or ShareGPT's `{from, value}`, or of the same as JSON text.
 
-    One system message may stand first: several at the beginning are joined. Then user and assistant take turns. An
-    assistant's message at the end that is empty, or has the weight 0, is left out: the answer is unknown.
+    One system message may stand first: several at the beginning are joined. Then user and assistant take turns; where
+    the assistant calls tools, the results of all calls come before its next message. An assistant's message at the end
+    that is empty, or has the weight 0, is left out: the answer is unknown.
 
     :param where: the column, for the reason.
-    :raises Unusable: it is no such list, it holds what is not text, or the turns do not alternate.
+    :raises Unusable: it is no such list, it holds what is not text, the turns do not alternate, or calls have no results.
     """
     messages = list(_messages(value, where))
     system: list[str] = []
     turns: list[Turn] = []
+    calls = Calls()
     for number, message in enumerate(messages, 1):
         place = f"message {number}"
         role = _role(message, place)
@@ -48,24 +51,54 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
             if turns:
                 raise Unusable(Reason.BAD_MESSAGES, f"{place} is a system message; these come before the first turn")
             system.append(_content(message, place, text))
-            continue
-        due: Role = "assistant" if turns and turns[-1].role == "user" else "user"
-        if role != due:
-            raise Unusable(Reason.BAD_MESSAGES, f"{place} is by the {role}, the turn is the {due}'s")
-        if role == "user" and not {"content", "value"} & set(message):
-            raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
-        content = _content(message, place, text)
-        if role == "assistant" and number == len(messages) and _is_zero(message.get("weight")):
-            content = ""  # OpenAI's mark of an answer that is not to be learned
-        if content:
-            turns.append(Turn(role, content))
+        elif role == "tool":
+            content = _content({"content": result_text(message)}, place, text)
+            turns.append(Turn(role, content, answers=calls.answered_by(message, place)))
+        elif calls.waiting:
+            raise Unusable(Reason.TOOL_CALLS, f"{place} comes before the results of all calls")
+        elif (role == "user") == bool(turns and turns[-1].role != "assistant"):
+            one, other = ("user", "assistant") if role == "user" else ("assistant", "user")
+            raise Unusable(Reason.BAD_MESSAGES, f"{place} is by the {one}, the turn is the {other}'s")
         elif role == "user":
-            raise Unusable(Reason.EMPTY_PROMPT, f"{place} is empty")
-        elif number < len(messages):
-            raise Unusable(Reason.BAD_MESSAGES, f"{place} is empty")
+            turns.append(_asked(message, place, text))
+        else:
+            said = message if role == "assistant" else _with_calls(message)
+            if turn := _answered(said, place, text, calls, is_last=number == len(messages)):
+                turns.append(turn)
     if not turns:
         raise Unusable(Reason.MISSING_PROMPT, "no message of a user")
+    if calls.waiting and turns[-1].role == "tool":
+        raise Unusable(Reason.TOOL_CALLS, "the conversation ends before the results of all calls")
     return with_system(system, turns)
+
+
+def _asked(message: dict[str, Any], place: str, text: Text) -> Turn:
+    if not {"content", "value"} & set(message):
+        raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise Unusable(Reason.TOOL_CALLS, f"{place} is by the user and calls a tool")
+    content = _content(message, place, text)
+    if not content:
+        raise Unusable(Reason.EMPTY_PROMPT, f"{place} is empty")
+    return Turn("user", content)
+
+
+def _answered(message: dict[str, Any], place: str, text: Text, calls: Calls, *, is_last: bool) -> Turn | None:
+    """The assistant's turn; None where the last one is unknown."""
+    given = message.get("tool_calls") or message.get("function_call")
+    made = calls.made_by(given, place, text) if given else None
+    content = _content(message, place, text)
+    # The weight 0 is OpenAI's mark of an answer that is not to be learned.
+    if is_last and (not (content or made) or _is_zero(message.get("weight"))):
+        return None
+    if not (content or made):
+        raise Unusable(Reason.BAD_MESSAGES, f"{place} is empty")
+    return Turn("assistant", content, made or None)
+
+
+def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
+    """A message that is a call, as one that makes it."""
+    return {"tool_calls": content_of(message), "weight": message.get("weight")}
 
 
 def _is_zero(weight: Any) -> bool:
@@ -100,14 +133,12 @@ def _messages(value: Any, where: str) -> Iterator[dict[str, Any]]:
         yield message
 
 
-def _role(message: dict[str, Any], place: str) -> Role:
+def _role(message: dict[str, Any], place: str) -> Role | Literal["call"]:
     # In Parquet every message has every field, and those that are not its own are null.
     name = message.get("role") or message.get("from")
     if not isinstance(name, str):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
     name = name.strip().lower()
-    if name in TOOL_ROLES or message.get("tool_calls") or message.get("function_call"):
-        raise Unusable(Reason.TOOL_CALLS, f"{place} calls a tool or holds a tool's result")
     if name not in ROLES:
         said = repr(name) if len(name) <= 60 else f"a text of {len(name):,} characters"
         raise Unusable(Reason.BAD_MESSAGES, f"{place} is by {said}, which is no role that is known")

@@ -21,9 +21,13 @@ class Columns(Model):
     prompt: str | None = Field(None, description="column with the user's text")
     input: str | None = Field(None, description="column with a text that follows the prompt where a row has one")
     answer: str | None = Field(None, description="column with the wanted answer")
+    rejected: str | None = Field(
+        None, description="preference pairs: column with the answer that `answer` was preferred to"
+    )
     messages: str | None = Field(
         None, description="column with a whole conversation [{role, content}, …], in place of prompt and answer"
     )
+    tools: str | None = Field(None, description="column with the tools that may be called: a list of functions")
     system: str | None = Field(None, description="column with the system message of a row")
     id: str | None = Field(
         None, description="column that identifies a row; a second row with one is a duplicate, or quarantined"
@@ -48,7 +52,11 @@ class Columns(Model):
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Self:
-        if (self.messages is None) == (self.prompt is None):
+        if self.rejected is not None and (self.answer is None or self.messages is not None):
+            raise ValueError(
+                "`rejected` stands beside `answer`, which was chosen, and a `prompt` where it is in neither"
+            )
+        if self.rejected is None and (self.messages is None) == (self.prompt is None):
             raise ValueError("give either `messages`, or `prompt` (with `answer` where there is one)")
         if self.messages is not None and self.answer is not None:
             raise ValueError("`messages` already holds the answer; leave `answer` out")
@@ -63,10 +71,23 @@ class Columns(Model):
 
 # The columns of formats that people have, by the name of the format.
 LAYOUTS: dict[str, dict[str, str]] = {
-    "openai": {"messages": "messages"},
-    "sharegpt": {"messages": "conversations"},
+    "openai": {"messages": "messages", "tools": "tools"},
+    "sharegpt": {"messages": "conversations", "tools": "tools"},
     "alpaca": {"prompt": "instruction", "input": "input", "answer": "output"},
     "completion": {"prompt": "prompt", "answer": "completion"},
+    "preference": {"prompt": "prompt", "answer": "chosen", "rejected": "rejected", "tools": "tools"},
+    "openai_preference": {
+        "prompt": "input.messages", "answer": "preferred_output", "rejected": "non_preferred_output",
+        "tools": "input.tools",
+    },
+}  # fmt: skip
+# Of these, what no file must have.
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "openai": ("tools",),
+    "sharegpt": ("tools",),
+    "alpaca": ("input",),
+    "preference": ("prompt", "tools"),
+    "openai_preference": ("tools",),
 }
 
 
@@ -89,7 +110,7 @@ class Source(Model):
     format: Literal["jsonl", "json", "csv", "tsv", "parquet"] | None = Field(
         None, description="default: by the name's ending"
     )
-    layout: Literal["openai", "sharegpt", "alpaca", "completion"] | None = Field(
+    layout: Literal["openai", "sharegpt", "alpaca", "completion", "preference", "openai_preference"] | None = Field(
         None, description="a format whose columns are known; `columns` then adds to them"
     )
     connection: str | None = Field(None, description="Airflow connection id of a database, with `query`")
@@ -132,6 +153,13 @@ class Source(Model):
             if protocol not in available_protocols():
                 raise ValueError(f"no storage is known as `{protocol}://`; s3, gs, abfs, http, sftp and file are")
         return value
+
+    @property
+    def optional(self) -> set[str]:
+        """The columns of the layout that a file may lack."""
+        layout, mapped = LAYOUTS.get(self.layout or "", {}), self.columns.model_dump()
+        fields = OPTIONAL.get(self.layout or "", ())
+        return {layout[field] for field in fields if mapped[field] == layout[field]}
 
     def uri_for(self, start: datetime, end: datetime) -> str:
         """Return the URI with the data interval filled in."""
