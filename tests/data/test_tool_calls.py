@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, digest_of_messages, read_rows
+from nightshift.data.examples import EXAMPLE_SCHEMA, digest_of_messages, read_rows, without_calls
 from nightshift.errors import BadInput
 from nightshift.settings.intake import Columns
 
@@ -209,3 +209,16 @@ def test_a_column_of_tools_that_was_named_must_be_there(ingest, source_of):
     source = source_of("rows.csv", "m\n[]\n", columns=Columns(messages="m", tools="functions"))
     with pytest.raises(BadInput, match="no column 'functions'"):
         ingest(source)
+
+
+def test_an_answer_that_calls_a_tool_is_no_reference_for_a_text(tmp_path):
+    said = {"role": "assistant", "content": "No."}
+    rows = [
+        {"messages": [ASKED, said | {"tool_calls": "[{}]"}], "answer": "[{}]"},
+        {"messages": [ASKED, said | {"tool_calls": "[{}]"}, {"role": "tool", "content": "14"}, said], "answer": "No."},
+        {"messages": [ASKED], "answer": None},
+        {"messages": [ASKED, said], "answer": "No."},
+    ]
+    table = pa.Table.from_pylist(rows, schema=pa.schema([EXAMPLE_SCHEMA.field(name) for name in rows[0]]))
+    for part, answers in ((table, [None, "No.", None, "No."]), (table.slice(1, 2), ["No.", None])):
+        assert without_calls(part["answer"], part["messages"]).to_pylist() == answers

@@ -145,6 +145,17 @@ def read_rows(file: Path, columns: Sequence[str] | None = None, filters: pc.Expr
     return pq.read_table(file, columns=names, schema=EXAMPLE_SCHEMA, filters=filters)
 
 
+def without_calls(answers: pa.ChunkedArray, messages: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return answers with null in place of those that call tools: a text is no such call, however well it says it."""
+    if messages.type.value_type.get_field_index("tool_calls") < 0:
+        return answers
+    chunks = []
+    for chunk in messages.chunks:
+        calls = chunk.values.field("tool_calls")
+        chunks.append(calls.take(pc.subtract(chunk.offsets[1:], 1)).is_valid())
+    return pc.if_else(pa.chunked_array(chunks, pa.bool_()), pa.scalar(None, answers.type), answers)
+
+
 class RowWriter:
     """Writes rows to a Parquet file in row groups of a fixed size, so that the same rows give the same bytes."""
 

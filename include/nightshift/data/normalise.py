@@ -169,8 +169,8 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn
     """The turns of a row behind its system message, and of a preference pair the answer that was rejected."""
     system, rejected = _optional(row, columns.system, ingest), None
     if columns.rejected is not None:
-        values = (_value(row, name) for name in (columns.prompt, columns.answer, columns.rejected))
-        turns, rejected = pair_of(*values, partial(_text, ingest=ingest))
+        prompt, chosen, other = (_value(row, name) for name in (columns.prompt, columns.answer, columns.rejected))
+        turns, rejected = pair_of(prompt, chosen, other, partial(_text, ingest=ingest))
     elif columns.messages is None:
         turns = _pair(row, columns, ingest)
     else:

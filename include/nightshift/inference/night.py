@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.data.examples import without_calls
 from nightshift.data.interactions import INTERACTION_SCHEMA, SCORES, UNSCORED, interaction_schema
 from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
@@ -81,7 +82,8 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
 
 
 def _with(rows: pa.Table, **columns: pa.ChunkedArray) -> pa.Table:
-    rows = rows.rename_columns([{"answer": "reference"}.get(name, name) for name in rows.column_names])
+    columns["reference"] = without_calls(rows["answer"], rows["messages"])
+    rows = rows.drop_columns(["answer", "messages"])
     for name, column in columns.items():
         rows = rows.append_column(name, column)
     return rows

@@ -128,6 +128,7 @@ def _held_out(champion: Registered | None, folder: Path) -> Callable[[], list[di
     def read() -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
 
+        from nightshift.data.examples import without_calls
         from nightshift.data.snapshot import HELD_OUT
         from nightshift.errors import BadInput
         from nightshift.storage.partition import fetch, require_manifest
@@ -139,7 +140,9 @@ def _held_out(champion: Registered | None, folder: Path) -> Callable[[], list[di
             for parent in model.parents:
                 snapshot = require_manifest(UPath(parent.uri), parent.digest)
                 file = fetch(UPath(parent.uri), snapshot, HELD_OUT, folder / "held_out")
-                return list(pq.read_table(file, columns=["messages", "prompt", "answer"]).to_pylist())
+                rows = pq.read_table(file, columns=["messages", "prompt", "answer"])
+                answers = without_calls(rows["answer"], rows["messages"])
+                return list(rows.filter(answers.is_valid()).to_pylist())
         except BadInput as error:
             log.warning("no messages to ask with other writers: %s", error)
         return []

@@ -204,7 +204,10 @@ def _write_rows(
 
 
 def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from nightshift.data.examples import without_calls
 
     columns = [
         "digest", "id", "timestamp", "metadata", "messages", "prompt", "answer", "language", "prompt_characters",
@@ -212,18 +215,22 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
     ]  # fmt: skip
     with pq.ParquetFile(file, pre_buffer=False) as reader:
         for batch in reader.iter_batches(BATCH_ROWS, columns=columns):
-            yield batch.to_pylist()
+            table = pa.Table.from_batches([batch])
+            references = without_calls(table["answer"], table["messages"])
+            yield table.drop_columns(["answer", "messages"]).append_column("reference", references).to_pylist()
 
 
 def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]:
     """One example in the columns of interactions; what a missing answer leaves unknown is null."""
     row = {
         "row": number,
-        **{key: example[key] for key in ("digest", "id", "timestamp", "metadata", "prompt", "prompt_characters")},
+        **{
+            key: example[key]
+            for key in ("digest", "id", "timestamp", "metadata", "prompt", "prompt_characters", "reference")
+        },
         "messages": example["messages"],
         "prompt_tokens": example["prompt_tokens"],
         "prompt_language": example["language"],
-        "reference": example["answer"],
         "response": None,
     }
     if answer:
