@@ -217,7 +217,7 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
         for batch in reader.iter_batches(BATCH_ROWS, columns=columns):
             table = pa.Table.from_batches([batch])
             references = without_calls(table["answer"], table["messages"])
-            yield table.drop_columns(["answer", "messages"]).append_column("reference", references).to_pylist()
+            yield table.drop_columns(["answer"]).append_column("reference", references).to_pylist()
 
 
 def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]:
