@@ -196,7 +196,7 @@ def test_everything_wrong_at_once_still_adds_up(ingest, source_of):
 
 
 def test_every_reason_is_documented_and_happens_here():
-    documented = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    documented = (Path(__file__).parents[2] / "docs" / "rows.md").read_text()
     assert not [reason for reason in Reason if f"| `{reason}` |" not in documented]
     cases = {reason for _, reason in BAD_JSONL_ROWS.values()} | {
         reason for _, reasons in BAD_CSV_ROWS.values() for reason in reasons

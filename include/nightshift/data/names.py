@@ -82,13 +82,13 @@ def identity(names: Names) -> dict[str, Any]:
 
 
 def _identity(model: str) -> dict[str, str]:
-    file = _meta_file(model)
+    file = _meta_file(model) or Path(model)
     try:
-        meta = json.loads(file.read_text(encoding="utf-8")) if file else None
+        meta = json.loads(file.read_text(encoding="utf-8"))
         found = {"name": f"{meta['lang']}_{meta['name']}", "version": str(meta["version"])}
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise BadInput(f"{file}: not the meta.json of a spaCy model: {error}") from error
-    if "/" in model and file:
+    if "/" in model:
         digest = hashlib.sha256()
         for path in sorted(path for path in file.parent.rglob("*") if path.is_file()):
             with path.open("rb") as opened:
@@ -209,7 +209,7 @@ def _replaced(row: Conversation, found: Mapping[str, tuple[str, Counter[str]]]) 
         return row
 
     def without(text: str | None) -> Any:
-        return found[text][0] if text in found else text
+        return found[text][0] if text is not None and text in found else text
 
     messages = [{**message, "content": without(message["content"])} for message in row.messages]
     return replace(

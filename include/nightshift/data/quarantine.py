@@ -16,7 +16,7 @@ ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\[bfnrt]|\x00")
 
 
 class Reason(StrEnum):
-    """Why a row is in `quarantine.parquet`; docs/data.md says what to do about each."""
+    """Why a row is in `quarantine.parquet`; docs/rows.md says what to do about each."""
 
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"

@@ -129,8 +129,8 @@ def run(spec: Spec, progress: Progress) -> Result:
             )
             ingested = ingestion.run(files, target, progress.report)
             if ingested.rows_in == 0:
-                names = ", ".join(file.label for file in files)
-                return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"there is not one row in {names}")
+                labels = ", ".join(file.label for file in files)
+                return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"there is not one row in {labels}")
             manifest = publish(
                 partition,
                 target,
