@@ -13,7 +13,8 @@ def read(tmp_path, content):
     (tmp_path / "rows.json").write_bytes(content)
     return [
         (row.number, row.reason.value if isinstance(row, Quarantined) else row.values)
-        for row in read_json(tmp_path / "rows.json", "rows.json")
+        for texts in read_json(tmp_path / "rows.json", "rows.json")
+        for row in texts.rows()
     ]
 
 

@@ -177,11 +177,11 @@ def test_parquet_reaches_into_records_and_reads_only_what_is_mapped(ingest, sour
 def test_a_file_that_changes_while_it_is_read_is_read_again_later(ingest, source_of, tmp_path, night):
     source = source_of("rows.jsonl", JSONL)
     (file,) = raw_files(source, night, tmp_path / "copies")
-    rows = file.read()
-    next(rows)
+    pieces = file.pieces()
+    next(pieces)
     source_of("rows.jsonl", JSONL + JSONL)
     with pytest.raises(BadEnvironment, match="changed while it was read"):
-        list(rows)
+        list(pieces)
 
 
 @pytest.fixture

@@ -7,48 +7,39 @@ copies what is kept. Memory holds one batch at a time.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.data.dedup import DUPLICATE, DUPLICATE_ID, KEPT, NEAR_DUPLICATE, decide_fates, decide_traffic_fates
-from nightshift.data.examples import (
-    EXAMPLE_SCHEMA,
-    EXAMPLES,
-    QUARANTINE,
-    QUARANTINE_SCHEMA,
-    RowWriter,
-)
+from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, QUARANTINE, QUARANTINE_SCHEMA, RowWriter
 from nightshift.data.file_kinds import seems
 from nightshift.data.measures import TextMeasures
-from nightshift.data.names import NameFinder
-from nightshift.data.normalise import Conversation, conversation
-from nightshift.data.pii import redact
-from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
+from nightshift.data.quarantine import Quarantined, Reason, beginning
 from nightshift.data.questions import Questions
-from nightshift.data.records import text_of
 from nightshift.data.sides import Codes, Decided
-from nightshift.data.similarity import connect, question_of
+from nightshift.data.similarity import connect
 from nightshift.data.sources import RawFile
 from nightshift.data.split_map import BETWEEN, NAMES, SplitMap
+from nightshift.data.staging import STAGED_SCHEMA, Part, Staged, Staging
+from nightshift.data.staging_processes import StagingProcesses
 from nightshift.errors import JobError
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Ingest
 
-Part = Literal["examples", "traffic"]
-
 BATCH_ROWS = 5_000
 BATCH_CHARACTERS = 2_000_000
-STAGED_SCHEMA = pa.schema(
+# Of staged rows; `row` counts over all files, from 0.
+KEPT_SCHEMA = pa.schema(
     [
-        pa.field("row", pa.int64()),  # over all files, from 0
-        pa.field("source_name", pa.string()),
-        *(EXAMPLE_SCHEMA.field(name) for name in EXAMPLE_SCHEMA.names if name not in {"group", "split"}),
+        pa.field("row", pa.int64()),
+        *(field for field in STAGED_SCHEMA if field.name in {"source_name", *EXAMPLE_SCHEMA.names}),
     ]
 )
 
@@ -68,9 +59,7 @@ class Ingested:
     splits: Counter[str] = field(default_factory=Counter)
     unusable: list[str] = field(default_factory=list)  # a sentence about each file of which no row could be used
     between_sides: int = 0  # kept, but neither trained on nor judged by: they belong to two sides
-    largest_group: int = (
-        0  # rows that resemble each other, or are of one subject or split group, and so are on one side
-    )
+    largest_group: int = 0  # rows on one side, since they resemble each other or are of one subject or split group
 
     @property
     def quarantined(self) -> int:
@@ -117,50 +106,35 @@ class Ingestion:
         made_by: str = "",
     ) -> None:
         self.ingested = Ingested()
-        self._ingest = ingest
-        self._interval = interval
-        self._measures = measures
-        self._names = NameFinder(ingest.names) if ingest.names else None
+        self._ingest, self._interval, self._work = ingest, interval, work
+        self._staging = Staging(ingest, interval, measures, part, id_key)
         self._staged_file = work / "staged.parquet"
-        self._work = work
-        self._batch: list[tuple[RawFile, int, Conversation]] = []
-        self._batch_characters = 0
         self._rows = 0
-        self._id_key = id_key
         self._questions = Questions(work / "questions.parquet", ingest.splits) if part == "examples" else None
         self._split_map = split_map or SplitMap(work.as_uri(), "alone")
         self._made_by = made_by
-        self._staged = pq.ParquetWriter(self._staged_file, STAGED_SCHEMA, compression="lz4")
 
-    def run(self, files: Iterable[RawFile], target: Path, report: Callable[[int], None]) -> Ingested:
+    def run(
+        self,
+        files: Sequence[RawFile],
+        target: Path,
+        report: Callable[[int], None],
+        staged: Iterable[tuple[RawFile, Staged]] | None = None,
+    ) -> Ingested:
         """Write `examples.parquet` and `quarantine.parquet` to the folder `target`; say how many rows were read.
 
+        :param staged: all rows of the files, in order, where others have staged them.
         :raises BadInput: a file as a whole cannot be used.
         :raises BadEnvironment: a file cannot be read.
         """
         with RowWriter(target / QUARANTINE, QUARANTINE_SCHEMA) as quarantine:
-            for file in files:
-                before, reasons = self._rows + len(self._batch), self.ingested.reasons.copy()
-                for row in file.read():
-                    self.ingested.rows_in += 1
-                    if self.ingested.rows_in % 1_000 == 0:
-                        report(self.ingested.rows_in)
-                    if isinstance(row, Quarantined):
-                        self._set_aside(quarantine, file.name, self._unread(row))
-                        continue
-                    try:
-                        usable = conversation(row, file.source.columns, self._ingest, self._interval, self._id_key)
-                    except Unusable as problem:
-                        shown = without(row.values, file.source.columns.subject)
-                        raw = json.dumps(shown, ensure_ascii=False, default=text_of)
-                        aside = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
-                        self._set_aside(quarantine, file.name, self._unread(aside))
-                    else:
-                        self._stage(file, row.number, usable)
-                if self._rows + len(self._batch) == before and self.ingested.reasons != reasons:
-                    self.ingested.unusable.append(_unusable(file, self.ingested.reasons - reasons))
-            self._flush()
-            self._staged.close()
+            with (
+                StagingProcesses(self._staging) as processes,
+                pq.ParquetWriter(self._staged_file, KEPT_SCHEMA, compression="lz4") as writer,
+            ):
+                staged = staged or processes.stage((file, piece) for file in files for piece in file.pieces())
+                for batch in _batches(self._first_pass(files, staged, quarantine, report)):
+                    self._keep(batch, writer)
             decided = None
             with connect(self._work) as database:
                 if self._questions and self._rows:
@@ -177,70 +151,39 @@ class Ingestion:
         report(self.ingested.rows_in)
         return self.ingested
 
-    def _set_aside(self, quarantine: RowWriter, source: str, row: Quarantined) -> None:
-        self.ingested.reasons[row.reason] += 1
-        # Quarantine is read by people: personal data does not belong there either.
-        texts = {name: presentable(getattr(row, name), self._redacted) for name in ("detail", "raw")}
-        quarantine.write([{"source": source, "source_row": row.number, "reason": row.reason.value, **texts}])
-
-    def _unread(self, row: Quarantined) -> Quarantined:
-        # Which language it is in, and where its texts begin, is not known: names in it would be missed.
-        return replace(row, raw="") if self._names else row
-
-    def _redacted(self, text: str) -> str:
-        return redact(text, self._ingest.redact, Counter())
-
-    def _stage(self, file: RawFile, number: int, usable: Conversation) -> None:
-        self.ingested.late += usable.late
-        self._batch.append((file, number, usable))
-        self._batch_characters += sum(len(message["content"]) for message in usable.messages)
-        self._batch_characters += len(usable.response or "") + len(usable.context or "")
-        if len(self._batch) >= BATCH_ROWS or self._batch_characters >= BATCH_CHARACTERS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._batch:
-            return
-        rows = [usable for _, _, usable in self._batch]
-        languages = [self._measures.language(row.prompt) for row in rows]
-        if self._names:
-            rows = self._names.redacted(rows, languages)
-        prompt_tokens = self._measures.tokens([row.prompt for row in rows])
-        answer_tokens = self._measures.tokens([row.answer or "" for row in rows])
-        staged: list[dict[str, Any]] = [
-            {
-                "row": self._rows + position,
-                "source_name": file.source.name,
-                "digest": usable.digest,
-                "messages": usable.messages,
-                "tools": usable.tools,
-                "prompt": usable.prompt,
-                "answer": usable.answer,
-                "rejected": usable.rejected,
-                "response": usable.response,
-                "context": usable.context,
-                "source": file.name,
-                "source_row": number,
-                "id": usable.id,
-                "subject": usable.subject,
-                "split_group": usable.split_group,
-                "timestamp": usable.timestamp,
-                "metadata": list(usable.metadata.items()),
-                "language": languages[position],
-                "prompt_characters": len(usable.prompt),
-                "prompt_tokens": prompt_tokens[position],
-                "answer_tokens": answer_tokens[position],
-                "pii": list(usable.pii.items()),
-            }
-            for position, ((file, number, _), usable) in enumerate(zip(self._batch, rows, strict=True))
+    def _first_pass(
+        self,
+        files: Sequence[RawFile],
+        staged: Iterable[tuple[RawFile, Staged]],
+        quarantine: RowWriter,
+        report: Callable[[int], None],
+    ) -> Iterator[pa.Table]:
+        usable: Counter[str] = Counter()
+        reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for file, part in staged:
+            self.ingested.rows_in += part.rows.num_rows + len(part.aside)
+            self.ingested.late += part.late
+            usable[file.name] += part.rows.num_rows
+            reasons[file.name].update(row["reason"] for row in part.aside)
+            self._set_aside(quarantine, part.aside)
+            report(self.ingested.rows_in)
+            yield part.rows
+        self.ingested.unusable = [
+            _unusable(file, reasons[file.name]) for file in files if reasons[file.name] and not usable[file.name]
         ]
-        self._staged.write_table(pa.Table.from_pylist(staged, schema=STAGED_SCHEMA))
-        self._rows += len(rows)
+
+    def _set_aside(self, quarantine: RowWriter, rows: list[dict[str, Any]]) -> None:
+        self.ingested.reasons.update(row["reason"] for row in rows)
+        quarantine.write(rows)
+
+    def _keep(self, batch: pa.Table, staged: pq.ParquetWriter) -> None:
+        numbers = pa.array(range(self._rows, self._rows + batch.num_rows))
+        self._rows += batch.num_rows
+        staged.write_table(batch.add_column(0, KEPT_SCHEMA.field("row"), numbers).select(KEPT_SCHEMA.names))
         if self._questions:
-            asked = [question_of(row.messages) for row in rows]
-            bonds = [(row.subject, row.split_group) for row in rows]
-            self._questions.add([row.digest for row in rows], asked, [_answered(row) for row in rows], bonds)
-        self._batch, self._batch_characters = [], 0
+            names = ("digest", "question", "answered", "subject", "split_group")
+            digests, asked, answered, *bonds = (batch[name].to_pylist() for name in names)
+            self._questions.add(digests, asked, answered, list(zip(*bonds, strict=True)))
 
     def _copy(self, fates: Codes, decided: Decided | None, target: Path, quarantine: RowWriter) -> None:
         with (
@@ -255,12 +198,14 @@ class Ingestion:
                 self.ingested.duplicates += int((fate == DUPLICATE).sum())
                 self.ingested.near_duplicates += int((fate == NEAR_DUPLICATE).sum())
                 for row in rows.filter(pa.array(fate == DUPLICATE_ID)).to_pylist():
-                    detail = f"an earlier row has the id {self._redacted(row['id'])[:60]!r} and says something else"
+                    detail = (
+                        f"an earlier row has the id {self._staging.redacted(row['id'])[:60]!r} and says something else"
+                    )
                     said = [{name: said for name, said in one.items() if said is not None} for one in row["messages"]]
                     said = said if row["response"] is None else [*said, row["response"]]
                     raw = beginning(json.dumps(said, ensure_ascii=False))
                     aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
-                    self._set_aside(quarantine, row["source"], aside)
+                    self._set_aside(quarantine, [self._staging.set_aside(aside, row["source"])])
                 kept = rows.filter(pa.array(fate == KEPT))
                 if not kept.num_rows:
                     continue
@@ -282,19 +227,28 @@ class Ingestion:
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
 
 
+def _batches(staged: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put the usable rows of all pieces together in tables of `BATCH_ROWS`, or of fewer long ones."""
+    held: list[pa.Table] = []
+    rows = characters = 0
+    for table in staged:
+        begin, said = 0, np.cumsum(table["characters"].to_numpy())
+        while begin < table.num_rows:
+            before = said[begin - 1] if begin else 0
+            full = int(np.searchsorted(said, before + BATCH_CHARACTERS - characters)) + 1
+            end = min(begin + BATCH_ROWS - rows, full, table.num_rows)
+            held.append(table.slice(begin, end - begin))
+            rows, characters = rows + end - begin, characters + int(said[end - 1] - before)
+            if rows == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+                yield pa.concat_tables(held).combine_chunks()
+                held, rows, characters = [], 0, 0
+            begin = end
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
 def _unusable(file: RawFile, reasons: Counter[str]) -> str:
     kind = seems(file.path, file.source, file.format)
     rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
     sentence = f"{file.name}: none of {reasons.total():,} rows could be used ({rows})"
     return f"{sentence}; it seems to be {kind}" if kind else sentence
-
-
-def _answered(row: Conversation) -> str:
-    """What near-duplicates have in common to the letter: the answers, and the system message, the tools, their calls and
-    their results, behind which they were given."""
-    system = "".join(message["content"] for message in row.messages if message["role"] == "system")
-    # No cleaned text holds a zero byte.
-    answered = f"{system}\0{row.answer or ''}" if system else row.answer or ""
-    if row.tools or row.rejected or any(len(message) > 2 for message in row.messages):
-        return json.dumps([answered, row.tools, row.rejected, [turn for turn in row.messages if len(turn) > 2]])
-    return answered

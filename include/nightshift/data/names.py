@@ -7,21 +7,20 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nightshift.data.examples import digest_of_messages
+from nightshift.data.normalise import Conversation, answer_of
+from nightshift.data.records import json_of
 from nightshift.errors import BadInput
 from nightshift.settings.intake import NameKind, Names, PiiKind
 
 if TYPE_CHECKING:
     from spacy.language import Language
-
-    from nightshift.data.normalise import Conversation
 
 PACKAGES = ("presidio_analyzer", "spacy")
 ENTITIES: dict[NameKind, str] = {  # what Presidio calls them
@@ -199,7 +198,10 @@ def _pipeline(model: str, kinds: Sequence[NameKind]) -> Language:
 
 
 def _texts(row: Conversation) -> Iterator[str]:
-    yield from (message["content"] for message in row.messages)
+    for message in row.messages if row.rejected is None else [*row.messages, row.rejected]:
+        yield message["content"]
+        if calls := message.get("tool_calls"):
+            yield from _strings(json.loads(calls))
     yield from filter(None, (row.response, row.context, *row.metadata.values()))
 
 
@@ -211,18 +213,42 @@ def _replaced(row: Conversation, found: Mapping[str, tuple[str, Counter[str]]]) 
     def without(text: str | None) -> Any:
         return found[text][0] if text is not None and text in found else text
 
-    messages = [{**message, "content": without(message["content"])} for message in row.messages]
-    return replace(
-        row,
-        digest=digest_of_messages(messages),
+    def of(message: dict[str, str]) -> dict[str, str]:
+        shown = {**message, "content": without(message["content"])}
+        if calls := message.get("tool_calls"):
+            shown["tool_calls"] = json_of(_mapped(json.loads(calls), without))
+        return shown
+
+    messages = [of(message) for message in row.messages]
+    rejected = None if row.rejected is None else of(row.rejected)
+    return row._replace(
+        digest=digest_of_messages(messages, row.tools, rejected),
         messages=messages,
         prompt=without(row.prompt),
-        answer=without(row.answer),
+        answer=None if row.answer is None else answer_of(messages[-1]),
+        rejected=rejected,
         response=without(row.response),
         context=without(row.context),
         metadata={name: without(value) for name, value in row.metadata.items()},
         pii=dict(sorted(counts.items())),
     )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """A record with its texts changed; names of fields stay."""
+    if isinstance(value, dict):
+        return {key: _mapped(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, change) for inner in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _windows(text: str) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 RAW_CHARACTERS = 2_000  # of a quarantined row that are kept
 # Read beyond them, so that nothing personal is cut in half before it is recognised; longer than any pattern matches.
@@ -48,8 +48,7 @@ class Unusable(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One raw row of a source; `number` is its line in a text file, or its place (from 1) in a JSON array, Parquet and SQL."""
 
     number: int

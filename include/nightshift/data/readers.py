@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nightshift.data.pieces import PIECE_ROWS
 from nightshift.data.quarantine import Quarantined, RawRows, Reason, Row, Unusable, beginning
 from nightshift.data.text_lines import LINE_BYTES, lines, unreadable, utf8_text
 from nightshift.errors import BadInput
@@ -23,7 +25,6 @@ from nightshift.errors import BadInput
 CSV_RECORD_BYTES = LINE_BYTES
 CSV_RECORD_LINES = 50_000
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
-PARQUET_BATCH = 1_000  # rows
 
 # Line number, fields, what is wrong, and the raw text.
 Record = tuple[int, list[str] | None, Unusable | None, str]
@@ -51,7 +52,39 @@ def read_csv(path: Path, label: str, wanted: list[str], delimiter: str = ",") ->
             yield Quarantined(number, problem.reason, problem.detail, beginning(raw))
 
 
-def read_parquet(path: Path, label: str, wanted: list[str], optional: Iterable[str] = ()) -> RawRows:
+def bytes_of(row: Row | Quarantined) -> int:
+    """Return about how large a row of :func:`read_csv` is: its characters."""
+    return sum(map(len, row.values.values())) if isinstance(row, Row) else len(row.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a Parquet file, the first of which has the number `first`."""
+
+    label: str
+    first: int
+    batch: pa.RecordBatch
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def rows(self) -> RawRows:
+        """Yield them.
+
+        :raises BadInput: the file is damaged.
+        """
+        try:
+            rows = _python_values(self.batch)
+        except pa.ArrowException as error:
+            raise BadInput(f"{self.label}: not a sound Parquet file: {error}") from error
+        for number, values in enumerate(rows, self.first):
+            if isinstance(values, Unusable):
+                yield Quarantined(number, values.reason, values.detail, "")
+            else:
+                yield Row(number, values)
+
+
+def read_parquet(path: Path, label: str, wanted: list[str], optional: Iterable[str] = ()) -> Iterator[Batch]:
     """Read the wanted columns of a Parquet file, and of the optional ones those that it has.
 
     :raises BadInput: it is not Parquet, is damaged, or lacks one of the `wanted` columns.
@@ -61,14 +94,10 @@ def read_parquet(path: Path, label: str, wanted: list[str], optional: Iterable[s
         names = list(file.schema_arrow.names)
         require_columns(label, wanted, names)
         roots = {name if name in names else name.split(".")[0] for name in [*wanted, *optional]}
-        number = 0
-        for batch in file.iter_batches(PARQUET_BATCH, columns=[name for name in names if name in roots]):
-            for values in _python_values(batch):
-                number += 1
-                if isinstance(values, Unusable):
-                    yield Quarantined(number, values.reason, values.detail, "")
-                else:
-                    yield Row(number, values)
+        first = 1
+        for batch in file.iter_batches(PIECE_ROWS, columns=[name for name in names if name in roots]):
+            yield Batch(label, first, batch)
+            first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None):
             raise unreadable(label, error) from error

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rensa import RMinHash
 
+from nightshift.data.processors import processors
 from nightshift.data.shared_text import SharedText
 from nightshift.errors import BadEnvironment
 
@@ -266,7 +267,7 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     Rows are in order only where a query orders them. Each thread has buffers of its own, so they are few.
     """
     database = duckdb.connect()
-    database.execute(f"SET threads = {min(MOST_THREADS, os.cpu_count() or 1)}")
+    database.execute(f"SET threads = {min(MOST_THREADS, processors())}")
     database.execute("SET preserve_insertion_order = false")
     database.execute("SET enable_progress_bar = false")  # it would draw on stdout, whoever reads that
     database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")

@@ -7,6 +7,7 @@ is exactly what is then read.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -15,8 +16,8 @@ from upath import UPath
 
 from nightshift.data.file_kinds import seems
 from nightshift.data.json_rows import read_json
-from nightshift.data.quarantine import RawRows
-from nightshift.data.readers import read_csv, read_parquet, require_columns
+from nightshift.data.pieces import Piece, Rows, in_pieces
+from nightshift.data.readers import bytes_of, read_csv, read_parquet, require_columns
 from nightshift.data.source_files import files_at, uri_of
 from nightshift.data.text_lines import compression, decompressed
 from nightshift.errors import BadEnvironment, BadInput
@@ -55,8 +56,8 @@ class RawFile:
         """The `source` column of its rows: `<source>/<file>`, or the source's name for a query."""
         return "/".join([self.source.name, *([self.inputs["file"]] if "file" in self.inputs else [])])
 
-    def read(self) -> RawRows:
-        """Yield the raw rows, streaming.
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the raw rows, streaming. The same file always has the same pieces.
 
         :raises BadInput: the file as a whole cannot be used.
         :raises BadEnvironment: it cannot be read, or changed after it was digested.
@@ -64,7 +65,8 @@ class RawFile:
         columns = mapped(self.source)
         try:
             if self.format in DELIMITERS:
-                yield from read_csv(self.path, self.label, columns, DELIMITERS[self.format])
+                rows = read_csv(self.path, self.label, columns, DELIMITERS[self.format])
+                yield from map(Rows, in_pieces(rows, bytes_of))
             elif self.format == "parquet":
                 yield from read_parquet(self.path, self.label, columns, self.source.optional)
             else:

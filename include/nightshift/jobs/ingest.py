@@ -5,18 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationInfo, field_validator
+from upath import UPath
 
-from nightshift.errors import BadInput
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.intake import Names, Source
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
+    from nightshift.data.measures import TextMeasures
+    from nightshift.data.shared_staging import SharedStaging
+    from nightshift.data.sources import RawFile
+    from nightshift.data.staging import Staged
     from nightshift.storage.partition import Manifest
 
 VERSION = 4  # raised when the same raw rows would become other examples, so that they are made again
@@ -59,24 +69,30 @@ class Result(JobResult):
     quarantined: int = 0
 
 
-def run(spec: Spec, progress: Progress) -> Result:
+# `Any` stands for None: whoever calls this on one node need not look for it.
+def run(spec: Spec, progress: Progress) -> Result | Any:
     """Publish the examples or the traffic of an interval, unless it is there, and log what happened to the rows.
 
-    :raises BadInput: a file as a whole cannot be used, the part has no sources of its kind, or the key of ids is too short.
-    :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
-    """
-    from upath import UPath
+    On many nodes each stages its share of the rows; the first one takes in all of them and has the result, the others
+    return None.
 
-    from nightshift.data.measures import TextMeasures, tokenizer_file
+    :raises BadInput: a file as a whole cannot be used, the part has no sources of its kind, or the key of ids is too short.
+    :raises BadEnvironment: a source, the storage or MLflow cannot be reached, or other nodes do nothing.
+    """
+    from nightshift.data.measures import tokenizer_file
     from nightshift.data.names import identity
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
     from nightshift.storage.files import scratch, sha256_of
-    from nightshift.storage.partition import digest_of, find, partition_of, publish
+    from nightshift.storage.partition import partition_of
     from nightshift.training.base_model import resolve_tokenizer
 
-    application, interval = spec.application, spec.interval
+    application, interval, node = spec.application, spec.interval, nodes()
     sources = _sources(application, spec.part)
+    if any(source.query for source in sources):
+        if not node.leads:
+            return None
+        node = Nodes()  # a query may give each node its rows in another order
     partition = partition_of(spec.storage, application.name, spec.part, interval.key)
     id_key = _id_key(application, sources)
     names = application.ingest.names
@@ -91,7 +107,7 @@ def run(spec: Spec, progress: Progress) -> Result:
                 for file in raw_files(source, interval, work / "sources" / source.name, application.zone)
             ]
         except NoData as nothing:
-            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=str(nothing))
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=str(nothing)) if node.leads else None
         inputs: dict[str, Any] = {
             "version": VERSION,
             "part": spec.part,
@@ -105,56 +121,18 @@ def run(spec: Spec, progress: Progress) -> Result:
             # Another key makes other ids. This tells that it is another one, not which.
             **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
         }
-        manifest = find(partition, inputs)
-        if manifest is None:
-            from nightshift.data.ingestion import Ingestion
-            from nightshift.data.published_sides import catch_up, is_behind
-            from nightshift.data.split_map import SplitMap
-
-            split_map = SplitMap(spec.storage, application.name)
-            if spec.part == "examples" and is_behind(split_map, spec.storage, application.name):
-                catch_up(split_map, spec.storage, application.name)
-            target = work / "partition"
-            target.mkdir()
-            ingestion = Ingestion(
-                application.ingest,
-                interval,
-                TextMeasures(tokenizer),
-                work,
-                spec.part,
-                # Without a key, the name at least keeps the ids of two applications from being joined.
-                id_key=id_key or application.name.encode(),
-                split_map=split_map,
-                made_by=digest_of(inputs),
+        night = _Night(spec, files, inputs, partition, tokenizer, id_key or application.name.encode(), work)
+        try:
+            manifest = (
+                _together(night, node, progress) if node.count > 1 else night.published() or _publish(night, progress)
             )
-            ingested = ingestion.run(files, target, progress.report)
-            if ingested.rows_in == 0:
-                labels = ", ".join(file.label for file in files)
-                return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"there is not one row in {labels}")
-            manifest = publish(
-                partition,
-                target,
-                kind=spec.part,
-                application=application.name,
-                interval=interval,
-                inputs=inputs,
-                rows={"examples.parquet": ingested.kept, "quarantine.parquet": ingested.quarantined},
-                counts=ingested.counts,
-                facts={
-                    "bytes": sum(file.bytes for file in files),
-                    "quarantine": _sorted(ingested.reasons),
-                    "pii": _sorted(ingested.pii),
-                    "languages": _sorted(ingested.languages),
-                    "splits": _sorted(ingested.splits),
-                    "late": ingested.late,
-                    "unusable": {"files": len(ingested.unusable), "first": ingested.unusable[:UNUSABLE_FILES]},
-                    "between_sides": ingested.between_sides,
-                    "largest_group": ingested.largest_group,
-                    **({"names_not_searched": _unsearched(names, ingested.languages)} if names else {}),
-                },
-            )
+        except _NotOneRow:
+            reason = f"there is not one row in {', '.join(file.label for file in files)}"
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if manifest is None or not node.leads:
+        return None
     _log(spec, manifest, str(partition))
     return Result(
         verdict=_verdict(manifest),
@@ -162,6 +140,117 @@ def run(spec: Spec, progress: Progress) -> Result:
         examples=str(partition),
         digest=manifest.digest,
         **manifest.counts,
+    )
+
+
+class _NotOneRow(Exception):
+    """All files together hold no row."""
+
+
+@dataclass(frozen=True)
+class _Night:
+    """What is ingested, and where it goes.
+
+    :param id_key: with which ids are hashed. Without the installation's, the application's name at least keeps the ids of
+        two applications from being joined.
+    """
+
+    spec: Spec
+    files: list[RawFile]
+    inputs: dict[str, Any]
+    target: UPath
+    tokenizer: Path
+    id_key: bytes
+    work: Path
+
+    def published(self) -> Manifest | None:
+        from nightshift.storage.partition import find
+
+        return find(self.target, self.inputs)
+
+    @cached_property
+    def measures(self) -> TextMeasures:
+        from nightshift.data.measures import TextMeasures
+
+        return TextMeasures(self.tokenizer)
+
+
+def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
+    """Stage this node's share; the first node publishes the partition. None: it is not published yet, the first one waits."""
+    from nightshift.data.shared_staging import SharedStaging
+
+    shared = SharedStaging(night.spec.application.name, night.spec.storage, night.inputs, night.work)
+    return together(lambda: _share(night, shared, node, progress), night.published, shared.drop)
+
+
+def _share(night: _Night, shared: SharedStaging, node: Nodes, progress: Progress) -> Manifest | None:
+    from nightshift.data.staging import Staging
+    from nightshift.storage.sharing import await_parts
+
+    spec = night.spec
+    staging = Staging(spec.application.ingest, spec.interval, night.measures, spec.part, night.id_key)
+    stretches = shared.share(night.files, staging, node.index, node.count, progress.report)
+    if not node.leads:
+        return night.published()
+
+    def find(first: int, last: int) -> Manifest | None:
+        found = shared.find(first, last)
+        if found is None and night.published():
+            raise BadEnvironment(f"{night.target}: another attempt has published this partition")
+        return found
+
+    def report(done: int, of: int, others: str) -> None:
+        progress.report(done, of, "stretches", waiting_for=others)
+
+    known = {rows: manifest for rows, manifest in stretches.items() if manifest}
+    manifests = await_parts(list(stretches), known, find, node.count, report)
+    return _publish(night, progress, shared.join(dict(zip(stretches, manifests, strict=True))))
+
+
+def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[RawFile, Staged]] | None = None) -> Manifest:
+    """Publish the partition from its files, or from what others have staged of them.
+
+    :raises _NotOneRow: there is nothing to publish.
+    """
+    from nightshift.data.ingestion import Ingestion
+    from nightshift.data.published_sides import catch_up, is_behind
+    from nightshift.data.split_map import SplitMap
+    from nightshift.storage.partition import digest_of, publish
+
+    spec, application = night.spec, night.spec.application
+    names, split_map = application.ingest.names, SplitMap(spec.storage, application.name)
+    if spec.part == "examples" and is_behind(split_map, spec.storage, application.name):
+        catch_up(split_map, spec.storage, application.name)
+    target = night.work / "partition"
+    target.mkdir()
+    ingestion = Ingestion(
+        application.ingest, spec.interval, night.measures, night.work, spec.part, id_key=night.id_key, split_map=split_map,
+        made_by=digest_of(night.inputs),
+    )  # fmt: skip
+    ingested = ingestion.run(night.files, target, progress.report, staged)
+    if ingested.rows_in == 0:
+        raise _NotOneRow
+    return publish(
+        night.target,
+        target,
+        kind=spec.part,
+        application=application.name,
+        interval=spec.interval,
+        inputs=night.inputs,
+        rows={"examples.parquet": ingested.kept, "quarantine.parquet": ingested.quarantined},
+        counts=ingested.counts,
+        facts={
+            "bytes": sum(file.bytes for file in night.files),
+            "quarantine": _sorted(ingested.reasons),
+            "pii": _sorted(ingested.pii),
+            "languages": _sorted(ingested.languages),
+            "splits": _sorted(ingested.splits),
+            "late": ingested.late,
+            "unusable": {"files": len(ingested.unusable), "first": ingested.unusable[:UNUSABLE_FILES]},
+            "between_sides": ingested.between_sides,
+            "largest_group": ingested.largest_group,
+            **({"names_not_searched": _unsearched(names, ingested.languages)} if names else {}),
+        },
     )
 
 

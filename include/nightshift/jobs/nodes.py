@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nightshift.errors import BadEnvironment, BadInput
+
+if TYPE_CHECKING:
+    from nightshift.storage.partition import Manifest
 
 
 @dataclass(frozen=True)
@@ -32,3 +39,27 @@ def nodes() -> Nodes:
         index=int(os.environ.get("JOB_COMPLETION_INDEX", "0")),
         rendezvous=os.environ.get("NIGHTSHIFT_RENDEZVOUS", ""),
     )
+
+
+def together(
+    share: Callable[[], Manifest | None], published: Callable[[], Manifest | None], drop: Callable[[], None]
+) -> Manifest | None:
+    """Do this node's share of a partition, and return its manifest; None: it is not published yet, the first node waits.
+
+    :param share: does it; on the first node it joins what all have done and publishes the partition.
+    :param published: looks whether it is there: another attempt at the same job may be faster, and node, too.
+    :param drop: takes away what the nodes have shared, from which the partition was made.
+    """
+    manifest = published()
+    if manifest is None:
+        try:
+            manifest = share()
+        except (BadInput, BadEnvironment, OSError):
+            # Who publishes takes away what was shared, also from under another attempt at the same partition.
+            manifest = published()
+            if manifest is None:
+                raise
+    # Also by who comes late: it may have left something after the others' was taken away.
+    if manifest is not None:
+        drop()
+    return manifest

@@ -13,7 +13,7 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
-from nightshift.jobs.nodes import Nodes, nodes
+from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
@@ -197,19 +197,7 @@ def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None
     spec = night.spec
     stretches = stretches_of(night.prompts.rows, night.parts)
     shared = SharedScores(spec.application, spec.storage, night.prompts, stretches, night.inputs, night.folder)
-    published = night.published()
-    if published is None:
-        try:
-            published = _share(night, shared, node, progress)
-        except (BadInput, BadEnvironment, OSError):
-            # Who publishes takes the shared scores away, also from under another attempt at the same night.
-            published = night.published()
-            if published is None:
-                raise
-    # Also by who comes late: it may have left scores after the others were taken away.
-    if published is not None:
-        shared.drop()
-    return published
+    return together(lambda: _share(night, shared, node, progress), night.published, shared.drop)
 
 
 def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:

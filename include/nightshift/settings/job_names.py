@@ -10,4 +10,4 @@ ON_GPU = frozenset({"train", "evaluate", "reference", "generate", "bias", "repla
 # They train a model or judge it before and after its release, for hours where models are large.
 IN_TRAINING = frozenset({"train", "evaluate", "reference", "replay"})
 # They divide their work over the nodes of a profile; the others run on one.
-SPREAD = frozenset({"train", "generate", "score"})
+SPREAD = frozenset({"ingest", "train", "generate", "score"})

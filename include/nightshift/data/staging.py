@@ -1,0 +1,155 @@
+"""The first pass over raw rows: each is cleaned, redacted and measured, or set aside. It never looks at two rows at once,
+so pieces of a file may be staged anywhere and in any order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from nightshift.data.examples import EXAMPLE_SCHEMA
+from nightshift.data.measures import TextMeasures
+from nightshift.data.names import NameFinder
+from nightshift.data.normalise import Conversation, conversation
+from nightshift.data.pieces import Piece
+from nightshift.data.pii import redact
+from nightshift.data.quarantine import Quarantined, Unusable, beginning, presentable, without
+from nightshift.data.records import text_of
+from nightshift.data.similarity import question_of
+from nightshift.settings.application import Interval
+from nightshift.settings.intake import Columns, Ingest
+
+Part = Literal["examples", "traffic"]
+
+STAGED_SCHEMA = pa.schema(
+    [
+        pa.field("source_name", pa.string()),
+        *(EXAMPLE_SCHEMA.field(name) for name in EXAMPLE_SCHEMA.names if name not in {"group", "split"}),
+        pa.field("characters", pa.int64()),  # of everything that was said
+        pa.field("question", pa.string()),  # similarity.question_of; of examples only, as what follows
+        pa.field("answered", pa.string()),  # what near-duplicates have in common to the letter
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What became of the raw rows of a piece: `rows` (`STAGED_SCHEMA`) are usable, those `aside` (`QUARANTINE_SCHEMA`) not.
+
+    `late` is the number of rows that were written before the interval began.
+    """
+
+    rows: pa.Table
+    aside: list[dict[str, Any]]
+    late: int = 0
+
+
+class Staging:
+    """Stages pieces of the sources of one part of an application.
+
+    :param id_key: with which subjects, and ids that hold personal data, are hashed.
+    """
+
+    def __init__(
+        self, ingest: Ingest, interval: Interval, measures: TextMeasures, part: Part, id_key: bytes = b""
+    ) -> None:
+        self._ingest, self._interval, self._measures = ingest, interval, measures
+        self._part, self._id_key = part, id_key
+        self._names: NameFinder | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each process loads the models that find names itself.
+        return {**self.__dict__, "_names": None}
+
+    def stage(self, piece: Piece, source: str, file: str, columns: Columns) -> Staged:
+        """Stage the rows of a piece of a file.
+
+        :raises BadInput: the file as a whole cannot be used.
+        """
+        numbers, rows, aside = [], [], []
+        for row in piece.rows():
+            if isinstance(row, Quarantined):
+                aside.append(self.set_aside(self._unread(row), file))
+                continue
+            try:
+                rows.append(conversation(row, columns, self._ingest, self._interval, self._id_key))
+                numbers.append(row.number)
+            except Unusable as problem:
+                raw = json.dumps(without(row.values, columns.subject), ensure_ascii=False, default=text_of)
+                unusable = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
+                aside.append(self.set_aside(self._unread(unusable), file))
+        return Staged(self._table(rows, numbers, source, file), aside, sum(row.late for row in rows))
+
+    def set_aside(self, row: Quarantined, file: str) -> dict[str, Any]:
+        """Return a row of `QUARANTINE_SCHEMA`. People read it: personal data does not belong there either."""
+        texts = {name: presentable(getattr(row, name), self.redacted) for name in ("detail", "raw")}
+        return {"source": file, "source_row": row.number, "reason": row.reason.value, **texts}
+
+    def _unread(self, row: Quarantined) -> Quarantined:
+        # Which language it is in, and where its texts begin, is not known: names in it would be missed.
+        return replace(row, raw="") if self._ingest.names else row
+
+    def redacted(self, text: str) -> str:
+        """Return a text without what the application has redacted."""
+        return redact(text, self._ingest.redact, Counter())
+
+    def _table(self, rows: list[Conversation], numbers: list[int], source: str, file: str) -> pa.Table:
+        languages = [self._measures.language(row.prompt) for row in rows]
+        if self._ingest.names:
+            self._names = self._names or NameFinder(self._ingest.names)
+            rows = self._names.redacted(rows, languages)
+        # A row's fields are the columns of the same name.
+        columns: dict[str, Sequence[Any]] = dict(zip(Conversation._fields, zip(*rows, strict=True), strict=False))
+        prompts, messages = columns.get("prompt", ()), columns.get("messages", ())
+        said = [*((c, r) for c, r in zip(columns.get("context", ()), columns.get("response", ()), strict=True))]
+        columns |= {
+            "source_name": [source] * len(rows),
+            "source": [file] * len(rows),
+            "source_row": numbers,
+            "language": languages,
+            "prompt_characters": list(map(len, prompts)),
+            "prompt_tokens": self._measures.tokens(list(prompts)),
+            "answer_tokens": self._measures.tokens([answer or "" for answer in columns.get("answer", ())]),
+            "characters": [
+                sum(len(message["content"]) for message in turns) + len(context or "") + len(response or "")
+                for turns, (context, response) in zip(messages, said, strict=True)
+            ],
+        }
+        examples = self._part == "examples"
+        columns["question"] = list(map(question_of, messages)) if examples else [None] * len(rows)
+        columns["answered"] = list(map(_answered, rows)) if examples else [None] * len(rows)
+        arrays = [_array(columns.get(field.name, ()), field.type) for field in STAGED_SCHEMA]
+        return pa.Table.from_arrays(arrays, schema=STAGED_SCHEMA)
+
+
+def _array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
+    """As `pa.array`, which takes several times as long for lists of records and for maps."""
+    values = list(values)
+    if not pa.types.is_list(kind) and not pa.types.is_map(kind):
+        return pa.array(values, kind)
+    offsets = pa.array([0, *accumulate(map(len, values))], pa.int32())
+    if pa.types.is_map(kind):
+        keys, items = (pa.array(list(chain.from_iterable(each)), of) for each, of in (
+            (values, kind.key_type), ((value.values() for value in values), kind.item_type)
+        ))  # fmt: skip
+        return pa.MapArray.from_arrays(offsets, keys, items)
+    records = list(chain.from_iterable(values))
+    fields = [pa.array([record.get(field.name) for record in records], field.type) for field in kind.value_type]
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, fields=list(kind.value_type)))
+
+
+def _answered(row: Conversation) -> str:
+    """What near-duplicates have in common to the letter: the answers, and the system message, the tools, their calls and
+    their results, behind which they were given."""
+    system = "".join(message["content"] for message in row.messages if message["role"] == "system")
+    # No cleaned text holds a zero byte.
+    answered = f"{system}\0{row.answer or ''}" if system else row.answer or ""
+    if row.tools or row.rejected or any(len(message) > 2 for message in row.messages):
+        return json.dumps([answered, row.tools, row.rejected, [turn for turn in row.messages if len(turn) > 2]])
+    return answered
