@@ -47,14 +47,16 @@ OWN = {
 }
 
 
-def test_groups_are_compared_by_the_values_of_own_scorers_in_parts_of_their_range(tmp_path):
+@pytest.mark.parametrize("batch_rows", [7, 65_536])
+def test_groups_are_compared_by_the_values_of_own_scorers_in_parts_of_their_range(tmp_path, monkeypatch, batch_rows):
+    monkeypatch.setattr(groups, "BATCH_ROWS", batch_rows)
     file = night(tmp_path, [{"tier": tier} for tier in ("gold", "basic") for _ in range(100)])
     table = pq.read_table(file)
     warmth = [1.0] * 100 + [0.0] * 90 + [None] * 10
     table = table.append_column("warmth", pa.array(warmth, pa.float32()))
     table = table.append_column("apology", pa.array([1.0] * 80 + [0.0] * 120, pa.float32()))
     pq.write_table(table, file)
-    found = named(group_findings(file, ["tier"], 30, own=OWN))
+    found = named(group_findings(file, ["tier"], 30, scorers=OWN))
     gold, apology = found["tier", "gold", "warmth"], found["tier", "gold", "apology"]
     assert (gold.value, gold.mean, gold.mean_other, gold.n_other) == (0.25, 0.75, 0.5, 90)
     assert apology.value == pytest.approx(0.8)

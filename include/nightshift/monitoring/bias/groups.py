@@ -51,7 +51,7 @@ def group_findings(
     segments: Sequence[str],
     min_group: int,
     measured_by: Sequence[Metric] = MEASURED,
-    own: Mapping[str, Scorer] = NO_OWN,
+    scorers: Mapping[str, Scorer] = NO_OWN,
 ) -> list[Finding]:
     """Return the differences between each group of a night and all other groups of its dimension.
 
@@ -62,12 +62,12 @@ def group_findings(
     :param file: `interactions.parquet` of the night.
     :param segments: keys of the metadata.
     :param measured_by: the metrics to compare, of `MEASURED`.
-    :param own: the scorers of the team by whose values groups are compared, too.
+    :param scorers: those of the team by whose values groups are compared, too.
     """
     found = []
-    metrics = {name: scorer.metric(name) for name, scorer in own.items()}
-    shares = SHARES.union(metrics[name] for name, scorer in own.items() if scorer.kind == "share")
-    for group in _groups(file, segments, own):
+    metrics = {name: scorer.metric(name) for name, scorer in scorers.items()}
+    shares = SHARES.union(metrics[name] for name, scorer in scorers.items() if scorer.kind == "share")
+    for group in _groups(file, segments, scorers):
         rows, other_rows = (sums.get(LENGTH, Sums()).n for sums in (group.own, group.others))
         for metric in (*measured_by, *metrics.values()) if rows else ():
             own, others = group.own.get(metric, Sums()), group.others.get(metric, Sums())
@@ -92,14 +92,14 @@ def _without_values(metric: Metric, own: int, rows: int, others: int, other_rows
     return f"only {own:,} of {rows:,} rows, and {others:,} of {other_rows:,} of the others, {which}"
 
 
-def _groups(file: Path, segments: Sequence[str], own: Mapping[str, Scorer]) -> Iterator[Group]:
+def _groups(file: Path, segments: Sequence[str], scorers: Mapping[str, Scorer]) -> Iterator[Group]:
     ranks = _ranks(file)
     values: dict[tuple[str, str], dict[Metric, Sums]] = defaultdict(dict)
     named: dict[tuple[str, str], tuple[dict[Metric, Sums], dict[Metric, Sums]]] = defaultdict(lambda: ({}, {}))
-    columns = ["metadata", "prompt", "prompt_language", *MEASURED, *own]
+    columns = ["metadata", "prompt", "prompt_language", *MEASURED, *scorers]
     for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=columns):
         scores = {metric: _scores(batch, metric, ranks) for metric in MEASURED}
-        scores |= {scorer.metric(name): _parts_of_range(batch.column(name), scorer) for name, scorer in own.items()}
+        scores |= {scorer.metric(name): _parts_of_range(batch.column(name), scorer) for name, scorer in scorers.items()}
         for dimension, column in _segments(batch, segments):
             _add_values(values, dimension, column, scores)
         masks = list(mentions(batch.column("prompt")))
