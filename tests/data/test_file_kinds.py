@@ -14,6 +14,9 @@ FILES = {
     "an html page": (b"\n <!DOCTYPE html><html><body>502 Bad Gateway</body></html>", "an HTML page"),
     "xml": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML or HTML"),
     "a binary": (bytes(range(256)) * 8 + b"\0" * 99, "binary data"),
+    "a binary without zeros": (bytes(range(1, 256)) * 8, "binary data"),
+    "objects on one line": (b'{"text": "hello"} {"text": "bye"}\n', "several JSON objects on one line"),
+    "lines of an old mac": (b'{"text": "hello"}\r{"text": "bye"}\r', "end with a carriage return alone"),
     "a spreadsheet": (b"PK\x03\x04\x14\0\0\0", "a ZIP archive"),
     "parquet": (b"PAR1\x15\x04", "Parquet"),
     "an array of texts": (b'["hello", "bye"]', "a JSON array of what are no objects"),
@@ -32,7 +35,7 @@ def test_the_beginning_of_a_file_tells_what_it_seems_to_be(tmp_path, content, to
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"id,text\n1,hello\n", b'{"text": "hello"}\n', b"[", b'[\n{"text": "hello"}]', "größe 👍\n".encode()],
+    [b"", b"id,text\n1,hello\n", b'{"text": "hello"}\n', b"[", b'[\n{"text": "hello"}]', "größe 👍\n".encode(), "größe\n".encode("latin-1")],
 )
 def test_ordinary_text_seems_nothing_else(tmp_path, content):
     (tmp_path / "file").write_bytes(content)

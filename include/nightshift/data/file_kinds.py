@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from nightshift.data.json_rows import WHITE
 from nightshift.data.text_lines import COMPRESSIONS, peek, utf8_text
@@ -22,7 +23,8 @@ BEGINNINGS = {
     b"BZh": "compressed with bzip2; only gzip and Zstandard are unpacked",
     b"\xfd7zXZ": "compressed with xz; only gzip and Zstandard are unpacked",
 }
-FEW_ZEROS = 0.02  # of the bytes: text in UTF-8 holds none
+FEW_CONTROLS = 0.02  # of the bytes: text in UTF-8 holds none
+CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 
 
 def seems(path: Path, read_as: Source | None = None, file_format: str | None = None) -> str | None:
@@ -50,7 +52,7 @@ def _packed(start: bytes) -> str | None:
 
 
 def _binary(start: bytes) -> str | None:
-    if start.count(b"\0") <= FEW_ZEROS * len(start):
+    if len(start) - len(start.translate(None, CONTROLS)) <= FEW_CONTROLS * len(start):
         return None
     even, odd = start[::2].count(0), start[1::2].count(0)
     if max(even, odd) > 0.3 * len(start) / 2 and min(even, odd) < 0.1 * max(even, odd):
@@ -73,6 +75,8 @@ def _json(start: bytes, known_layout: str | None, file_format: str | None) -> st
         return "a JSON array of what are no objects"
     if not is_array and first == b"{":
         return "one JSON object over several lines; wanted is one object a line, or an array of objects"
+    if not is_array and len(_objects(first)) > 1:
+        return "several JSON objects on one line, or lines that end with a carriage return alone; wanted is one object a line"
     found = []
     if is_array and first and file_format not in {None, "json", "jsonl"}:
         found.append("a JSON array of objects; give the source `format: json`")
@@ -84,14 +88,24 @@ def _json(start: bytes, known_layout: str | None, file_format: str | None) -> st
 
 def _layout(text: bytes) -> str | None:
     """The only layout that the object at the beginning of a text has the columns of."""
-    try:
-        item = json.JSONDecoder().raw_decode(text.decode("utf-8", "ignore"))[0]
-    except (ValueError, RecursionError):
-        return None
-    keys = set(item) if isinstance(item, dict) else set()
+    keys = set(next(iter(_objects(text)), ()))
     layouts = [
         name
         for name, columns in LAYOUTS.items()
         if {column.split(".")[0] for field, column in columns.items() if field not in OPTIONAL.get(name, ())} <= keys
     ]
     return layouts[0] if len(layouts) == 1 else None
+
+
+def _objects(text: bytes) -> list[dict[str, Any]]:
+    """The whole objects that a text begins with, at most two."""
+    found: list[dict[str, Any]] = []
+    left = text.decode("utf-8", "ignore").strip()
+    try:
+        while left.startswith("{") and len(found) < 2:
+            item, end = json.JSONDecoder().raw_decode(left)
+            found.append(item)
+            left = left[end:].lstrip()
+    except (ValueError, RecursionError):
+        pass
+    return found
