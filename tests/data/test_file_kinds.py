@@ -35,7 +35,15 @@ def test_the_beginning_of_a_file_tells_what_it_seems_to_be(tmp_path, content, to
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"id,text\n1,hello\n", b'{"text": "hello"}\n', b"[", b'[\n{"text": "hello"}]', "größe 👍\n".encode(), "größe\n".encode("latin-1")],
+    [
+        b"",
+        b"id,text\n1,hello\n",
+        b'{"text": "hello"}\n',
+        b"[",
+        b'[\n{"text": "hello"}]',
+        "größe 👍\n".encode(),
+        "größe\n".encode("latin-1"),
+    ],
 )
 def test_ordinary_text_seems_nothing_else(tmp_path, content):
     (tmp_path / "file").write_bytes(content)

@@ -133,3 +133,24 @@ def test_long_and_hostile_texts_end():
     assert rouge_l("card lost " * 20_000, "lost card " * 20_000) == pytest.approx(1, abs=0.001)
     for hostile in ("a" + "\u0301" * 50_000, "\U0001f1e6" * 50_000, "-$" * 25_000 + "5", "\u200d" * 50_000):
         assert rouge_l(hostile, hostile) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "equal"),
+    [
+        ("カードは月曜日に届きます。", "カードは月曜日に届きます", 1),
+        ("您的卡在路上｡", "您的卡在路上", 1),
+        ("कार्ड रास्ते में है।", "कार्ड रास्ते में है", 1),
+        ("کارڈ راستے میں ہے" + "\u06d4", "کارڈ راستے میں ہے", 1),
+        ("ქართული .", "ქართული", 1),
+        ("\u200f" + NOT_LATIN[8] + "\u200f", NOT_LATIN[8], 1),  # marks of direction
+        ("Bank\u00adkarte", "Bankkarte", 1),
+        ("\ufeffcafe\u0301", "café", 1),
+        ("wait...", "wait", 0),
+        ("是", "不是", 0),
+        ("।", "", 1),
+        ("-5", "5", 0),
+    ],
+)
+def test_exact_match_knows_full_stops_and_unseen_characters_of_every_script(response, reference, equal):
+    assert exact_match(response, reference) == exact_match(reference, response) == equal

@@ -2,6 +2,7 @@
 
 import math
 import random
+import unicodedata
 
 import pytest
 from sacrebleu.metrics import BLEU
@@ -96,3 +97,13 @@ def test_nothing_to_judge_is_said_as_such():
     nothing = compare({"candidate": answers([], []), "base": answers([], [])})
     assert nothing.examples == 0
     assert nothing.scores == {"candidate": {}, "base": {}}
+
+
+@pytest.mark.parametrize("text", ["Où est ma carte à café ?", "บัตรของคุณ", "שָׁלוֹם לכם", "한국어 카드"])
+def test_equal_answers_are_equal_in_whatever_form_their_marks_are(text):
+    apart = unicodedata.normalize("NFD", text) + "\u200e"
+    assert apart != text
+    scores = compare({"candidate": Answers(answer=[apart], wanted=[text])}).scores["candidate"]
+    assert {name: scores[name].value for name in ("exact_match", "rouge_l", "chrf", "bleu")} == pytest.approx(
+        {"exact_match": 1, "rouge_l": 1, "chrf": 1, "bleu": 1}
+    )

@@ -7,22 +7,25 @@ and nothing else. The longest common subsequence is counted in the bits of one i
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from functools import lru_cache
 
 from nltk.stem.porter import PorterStemmer
 
-from nightshift.evaluation.words import words
+from nightshift.evaluation.words import composed, words
 
 # The stemmer recurses once for each `y` in a row; no word of a language is as long as this.
 LONGEST_STEMMED_CHARACTERS = 100
+# At the end of a text: Latin, Chinese and Japanese, Hindi, Urdu, Armenian, Amharic, Burmese, Khmer.
+FULL_STOP = re.compile("\\s*[.\u3002\u0964\u06d4\u0589\u1362\u104b\u17d4]$")
 _stemmer = PorterStemmer()
 
 
 def normalised(text: str) -> str:
     """Return a text as exact match compares it."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).removesuffix(".").rstrip()
+    return FULL_STOP.sub("", " ".join(unicodedata.normalize("NFKC", composed(text)).casefold().split()))
 
 
 def exact_match(response: str, reference: str) -> float:

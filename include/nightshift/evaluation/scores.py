@@ -2,7 +2,7 @@
 
 All scores but loss and perplexity lie between 0 and 1, higher is better:
 
-- exact match: equal after NFKC, lower case, white space collapsed, and one full stop at the end taken away
+- exact match: equal after NFKC, lower case, white space collapsed, without what nobody sees and one full stop at the end
 - ROUGE-L: F-measure of the longest common subsequence of stemmed words, in any script (likeness.py)
 - chrF: character n-gram F-score, mean over sentences (sacrebleu)
 - BLEU: of the whole corpus (sacrebleu, 13a; characters of scripts without spaces are words, as in its tokenizer `zh`). Where
@@ -24,7 +24,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
-from nightshift.evaluation.words import spaced
+from nightshift.evaluation.words import composed, spaced
 
 RESAMPLES = 2_000
 SEED = 17
@@ -51,7 +51,7 @@ def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[
     return {
         "exact_match": [exact_match(one, other) for one, other in pairs],
         "rouge_l": [rouge_l(one, other) for one, other in pairs],
-        "chrf": [chrf.sentence_score(one, [other]).score / 100 for one, other in pairs],
+        "chrf": [chrf.sentence_score(composed(one), [composed(other)]).score / 100 for one, other in pairs],
     }
 
 

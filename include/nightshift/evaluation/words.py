@@ -24,9 +24,14 @@ UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")  # soft hyphens, ze
 DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.VERSION1)  # of a script other than ASCII
 
 
+def composed(text: str) -> str:
+    """Return a text without what nobody sees, letters and their marks in one form (NFC), for what compares characters."""
+    return unicodedata.normalize("NFC", UNSEEN.sub("", text))
+
+
 def spaced(text: str) -> str:
     """Return a text with spaces around the characters of scripts that write none, for tokenizers that split at spaces."""
-    return UNSPACED.sub(r" \g<0> ", text)
+    return UNSPACED.sub(r" \g<0> ", composed(text))
 
 
 def words(text: str) -> list[str]:
