@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nightshift.data.quarantine import Reason, Unusable
@@ -18,16 +18,10 @@ Call = dict[str, Any]
 
 
 class Calls:
-    """The calls of one conversation. Each waits for one result before the next answer."""
+    """The calls of one conversation. Those that wait for a result have to get it before the next answer."""
 
-    def __init__(self) -> None:
-        self._made = 0
-        self._waiting: list[tuple[Any, Call]] = []  # the id in the row, and the call
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a call has no result yet."""
-        return bool(self._waiting)
+    _made = 0
+    waiting: Sequence[tuple[Any, Call]] = ()  # the id in the row, and the call
 
     def made_by(self, given: Any, place: str, text: Text) -> list[Call]:
         """Return the calls of a message, of which each then waits for its result.
@@ -42,7 +36,7 @@ class Calls:
             text(json_of(calls), f"what {place} calls")
         except Unusable as problem:
             raise _named(problem, f"{place} calls a tool") from None
-        self._waiting = [(one.get("id"), call) for one, call in zip(given, calls, strict=True)]
+        self.waiting = [(one.get("id"), call) for one, call in zip(given, calls, strict=True)]
         return calls
 
     def answered_by(self, message: dict[str, Any], place: str) -> str:
@@ -50,15 +44,11 @@ class Calls:
 
         :raises Unusable: no such call waits.
         """
-        wanted = message.get("tool_call_id")
-        name = message.get("name")
-        for number, (given, call) in enumerate(self._waiting):
-            if (
-                given == wanted
-                if wanted is not None and given is not None
-                else name in (None, call["function"]["name"])
-            ):
-                del self._waiting[number]
+        wanted, name = message.get("tool_call_id"), message.get("name")
+        for number, (given, call) in enumerate(self.waiting):
+            named = name in (None, call["function"]["name"])
+            if named if given is None or wanted is None else given == wanted:
+                self.waiting = [*self.waiting[:number], *self.waiting[number + 1 :]]
                 return str(call["id"])
         raise Unusable(Reason.TOOL_CALLS, f"{place} is the result of a tool, and no such call waits for one")
 
