@@ -25,8 +25,9 @@ def prompts_of(tokenizer):
     """Messages of the sample in order of arrival, every fourth a long one (several messages in one), as tokens."""
     import pandas
 
-    from nightshift.inference.prompts import tokens_of
     from nightshift.settings.application import Prompt
+    from nightshift.training.chat_template import ChatTemplate
+    from nightshift.training.tokens import prompt_ids
 
     texts = pandas.read_csv(SAMPLE / "2026-11-02.csv")["text"].tolist()
     rows = []
@@ -34,7 +35,7 @@ def prompts_of(tokenizer):
         length = 6 + number * 7 % 19 if number % 4 == 3 else 1
         text = "\n".join(texts[number * 11 % 900 :][:length])
         rows.append({"messages": [{"role": "user", "content": text}]})
-    return tokens_of(rows, tokenizer, Prompt(system=SYSTEM))
+    return list(prompt_ids(rows, ChatTemplate(tokenizer, Prompt(system=SYSTEM))))
 
 
 def ours(loaded, prompts):

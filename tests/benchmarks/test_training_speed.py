@@ -133,6 +133,7 @@ def held_out_loss(folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from nightshift.settings.application import Prompt
+    from nightshift.training.chat_template import ChatTemplate
     from nightshift.training.tokens import tokenize
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -140,7 +141,7 @@ def held_out_loss(folder):
     rows = [{"digest": "", "messages": turns} for turns in messages()[1]]
     total = count = 0.0
     with torch.inference_mode():
-        for example in tokenize(rows, tokenizer, Prompt(system=SYSTEM)):
+        for example in tokenize(rows, ChatTemplate(tokenizer, Prompt(system=SYSTEM))):
             logits = model(torch.tensor([[*example.prompt, *example.answer]])).logits[0]
             scored = logits[len(example.prompt) - 1 : -1]
             total += torch.nn.functional.cross_entropy(scored, torch.tensor(example.answer), reduction="sum").item()

@@ -3,6 +3,7 @@
 import pytest
 
 from nightshift.settings.application import Prompt
+from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import tokenize
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ def examples(loaded):
         }
         for question, answer in QUESTIONS
     ]
-    return tokenize(rows, loaded.tokenizer, Prompt(system="You are a helpful assistant of a bank."))
+    return list(tokenize(rows, ChatTemplate(loaded.tokenizer, Prompt(system="You are a helpful assistant of a bank."))))
 
 
 def test_batches_answer_as_the_model_does_alone(loaded, examples):
@@ -73,10 +74,23 @@ def test_prompts_with_nothing_in_common_and_a_single_prompt_work_too(loaded):
     from nightshift.training.tokens import TokenizedExample
 
     ids = loaded.tokenizer
-    unlike = [TokenizedExample(ids("Paris is the capital of")["input_ids"], ids(" France")["input_ids"])]
-    unlike.append(TokenizedExample(ids("One")["input_ids"], ids(" two three")["input_ids"]))
+    texts = [("Paris is the capital of", " France"), ("One", " two three")]
+    pairs = [(ids(given)["input_ids"], ids(said)["input_ids"]) for given, said in texts]
+    unlike = [TokenizedExample([*given, *said], ((len(given), len(given) + len(said)),)) for given, said in pairs]
     both = answer_all(loaded, unlike, max_new_tokens=5, batch_size=2)
     assert [answer_all(loaded, [one], max_new_tokens=5, batch_size=2)[0].text for one in unlike] == [
         answer.text for answer in both
     ]
     assert answer_all(loaded, [], max_new_tokens=5, batch_size=2) == []
+
+
+def test_an_example_that_is_more_than_the_model_reads_is_not_asked(loaded, examples):
+    from nightshift.evaluation.generate import answer_all
+    from nightshift.training.tokens import TokenizedExample
+
+    longest = loaded.model.config.max_position_embeddings
+    long = TokenizedExample([5] * longest, ((longest - 2, longest),))
+    first, none, last = answer_all(loaded, [examples[0], long, examples[1]], max_new_tokens=4, batch_size=8)
+    assert none.too_long
+    assert (none.text, none.tokens, none.finished, none.wanted_loss) == ("", 0, False, 0.0)
+    assert [first, last] == answer_all(loaded, examples[:2], max_new_tokens=4, batch_size=8)

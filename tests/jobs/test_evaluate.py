@@ -98,6 +98,36 @@ def test_the_same_question_is_asked_once(prepared, progress, storage):
     assert {path: path.stat().st_mtime_ns for path in answers.glob("*/manifest.json")} == asked
 
 
+@pytest.mark.parametrize("positions", [64, 8])
+def test_examples_that_no_model_reads_are_counted_and_are_no_evidence(  # noqa: PLR0917
+    prepared, progress, publish_model, tiny_models, tmp_path, positions
+):
+    folders = []
+    for name in ("random", "trained"):
+        folder = shutil.copytree(getattr(tiny_models, name), tmp_path / f"{name}-{positions}")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": positions}))
+        folders.append(str(folder))
+    application = prepared.application.model_copy(
+        update={"evaluation": Evaluation(max_examples=40, max_new_tokens=8), "gate": Gate(min_examples=40)}
+    )
+    partition, manifest = publish_model(folders[1], application=application.name, seed=positions)
+    update = {
+        "model": str(partition),
+        "model_digest": manifest.digest,
+        "base_model": folders[0],
+        "application": application,
+    }
+    result = evaluate.run(prepared.model_copy(update=update), progress)
+    scores = json.loads(file_of(result, "scores.json", tmp_path).read_text())
+    too_long = 40 - result.examples
+    assert too_long == (40 if positions == 8 else too_long)
+    assert too_long
+    assert scores["decision"]["verdict"] == "INSUFFICIENT_DATA"
+    assert f"{too_long} for base, {too_long} for candidate" in scores["decision"]["reasons"][-1]
+    assert "too long</th>" in file_of(result, "report.html", tmp_path).read_text()
+
+
 def test_without_mlflow_it_says_so_and_the_next_try_goes_on(prepared, progress, monkeypatch, mlflow_server):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -147,5 +147,5 @@ def test_a_loss_that_is_not_a_number_stops_the_training(trainings, tmp_path, tin
 def test_a_snapshot_whose_examples_are_all_too_long_is_bad_input(trainings, tmp_path):
     spec, folder = trainings(sequence_length=16), tmp_path / "long"
     finish(start(spec, folder), folder, 65)
-    assert "no example fits in training.sequence_length 16" in (folder / "log").read_text()
+    assert "are longer than training.sequence_length 16" in (folder / "log").read_text()
     assert not (UPath(spec.storage) / "app" / "models").exists()

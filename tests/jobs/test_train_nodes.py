@@ -60,7 +60,7 @@ def test_what_ends_one_node_is_in_the_log_of_the_other(trainings, tmp_path):
     nodes = start_nodes(trainings(sequence_length=16), tmp_path)
     for node, folder in nodes:
         finish(node, folder, 65)
-        assert "no example fits in training.sequence_length 16" in (folder / "log").read_text()
+        assert "are longer than training.sequence_length 16" in (folder / "log").read_text()
 
 
 def test_rows_that_cannot_be_shared_out_over_all_nodes_are_refused_at_once(trainings, tmp_path):

@@ -8,6 +8,7 @@ from nightshift.errors import BadInput
 from nightshift.settings.application import Prompt
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
+from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.packing import collate
 from nightshift.training.tokens import tokenize
 
@@ -25,7 +26,7 @@ def tokens(tokenizer):
         {"digest": "d" * 64, "messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
         for q, a in QUESTIONS.items()
     ]
-    return tokenize(rows, tokenizer, Prompt(system="Name the intent."))
+    return list(tokenize(rows, ChatTemplate(tokenizer, Prompt(system="Name the intent."))))
 
 
 def alone(model, example):

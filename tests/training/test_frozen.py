@@ -6,6 +6,7 @@ from examples_in_memory import packed_rows
 from nightshift.settings.application import Prompt, Training
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
+from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.frozen import FrozenLayers, pays
 from nightshift.training.tokens import tokenize
 
@@ -15,7 +16,7 @@ def cries(tokenizer):
         {"digest": "", "messages": [{"role": "user", "content": "help " * n}, {"role": "assistant", "content": f"{n}"}]}
         for n in range(1, 20)
     ]
-    return packed_rows(tokenize(rows, tokenizer, Prompt(system="Count the cries for help.")), 200)
+    return packed_rows(tokenize(rows, ChatTemplate(tokenizer, Prompt(system="Count the cries for help."))), 200)
 
 
 def step(model, batch):

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 
 import numpy as np
 import pytest
-from examples_in_memory import packed_rows
+from examples_in_memory import example, packed_rows
 
 from nightshift.training.packing import NOT_LEARNED, pack
 from nightshift.training.task import row_order
@@ -18,7 +18,7 @@ PREFIX = list(range(100, 117))
 def examples(count, seed=1, longest=60):
     chance = random.Random(seed)
     return [
-        TokenizedExample(
+        example(
             [*PREFIX, *chance.choices(range(90), k=chance.randint(5, longest))],
             [*chance.choices(range(90), k=3), 99],
         )
@@ -29,15 +29,15 @@ def examples(count, seed=1, longest=60):
 def best_fit(sizes, length):
     """The rule that rows are packed by, in the plainest way."""
     rows, free = [], []
-    for example in sorted(range(len(sizes)), key=lambda example: -sizes[example]):
-        size = sizes[example]
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        size = sizes[number]
         if size > length:
             continue
         at = bisect_left(free, (size, -1))
         places, row = free.pop(at) if at < len(free) else (length, len(rows))
         if row == len(rows):
             rows.append([])
-        rows[row].append(example)
+        rows[row].append(number)
         insort(free, (places - size, row))
     return rows
 
@@ -61,7 +61,7 @@ def test_a_training_reads_the_batches_that_it_always_read():
     given = []
     for _ in range(300):
         prompt = [7, 8, 9, *chance.choices(range(10, 90), k=chance.randint(1, 60))]
-        given.append(TokenizedExample(prompt, [*chance.choices(range(10, 90), k=chance.randint(1, 9)), 99]))
+        given.append(example(prompt, [*chance.choices(range(10, 90), k=chance.randint(1, 9)), 99]))
     packed = packed_rows(given, 64)
     order = row_order(len(packed), epochs=2.5, seed=5)
     digest = hashlib.sha256()
@@ -88,13 +88,13 @@ def test_a_batch_scores_exactly_the_positions_before_the_answers_tokens():
     assert batch["input_ids"][:, :at].tolist() == [PREFIX, PREFIX]
     assert not batch["scored"][:, :at].any()
     for place, number in enumerate(packed.packing.row(0), 1):
-        example = row[number]
-        size = len(example) - len(PREFIX)
-        answer = at + size - len(example.answer)
-        assert batch["input_ids"][0, at : at + size].tolist() == [*example.prompt, *example.answer][len(PREFIX) :]
-        assert batch["labels"][0, answer : at + size].tolist() == example.answer
+        packed_one = row[number]
+        size = len(packed_one) - len(PREFIX)
+        answer = at + size - len(packed_one.answer)
+        assert batch["input_ids"][0, at : at + size].tolist() == packed_one.ids[len(PREFIX) :]
+        assert batch["labels"][0, answer : at + size].tolist() == packed_one.answer
         assert batch["scored"][0, at : at + size].nonzero().flatten().tolist() == list(
-            range(size - len(example.answer) - 1, size - 1)
+            range(size - len(packed_one.answer) - 1, size - 1)
         )
         assert batch["position_ids"][0, at : at + size].tolist() == list(range(17, 17 + size))
         assert set(batch["document"][0, at : at + size].tolist()) == {place}
@@ -102,3 +102,41 @@ def test_a_batch_scores_exactly_the_positions_before_the_answers_tokens():
     assert (batch["labels"] != NOT_LEARNED).sum() == batch["scored"].sum() == 3 * 4
     assert not batch["document"][0, at:].any()
     assert not batch["scored"][1].any()
+
+
+def conversation(lengths):
+    """Return an example of turns that are given and learned in turn, of so many tokens, behind the prefix."""
+    ids, learned, at = [*PREFIX], [], len(PREFIX)
+    for number, length in enumerate(lengths):
+        ids += range(at, at + length)
+        if number % 2:
+            learned.append((at, at + length))
+        at += length
+    return TokenizedExample(ids, tuple(learned))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "left"),
+    [
+        ([9, 3, 5, 2], (9 + 3 + 5 + 2, 3 + 2)),  # fits
+        ([30, 3, 5, 2], (20, 3 + 2)),
+        ([30, 12, 7, 2], (20, 10 + 2)),  # of an answer that is cut, the first token left follows nothing
+        ([30, 3, 30, 2], (20, 2)),
+        ([5, 1, 4, 19], (20, 19)),
+        ([5, 1, 4, 20], None),  # the last answer is never cut, and a token of what is given stays before it
+    ],
+)
+def test_an_example_that_is_cut_lacks_its_oldest_tokens_and_keeps_its_last_answer(lengths, left):
+    given = conversation(lengths)
+    packed = packed_rows([given], 20, PREFIX, too_long="cut")
+    assert packed.packing.too_long == (left is None)
+    if left:
+        batch, start = packed.batch([0], pad=0), len(PREFIX)
+        tokens, learned = left
+        assert batch["input_ids"][0, : start + tokens].tolist() == PREFIX + given.ids[start:][-tokens:]
+        labels = batch["labels"][0]
+        assert (labels != NOT_LEARNED).sum() == learned
+        assert ((labels == batch["input_ids"][0]) | (labels == NOT_LEARNED)).all()
+        assert labels[start + tokens - lengths[-1] : start + tokens].tolist() == given.answer
+        assert not batch["scored"][0, start - 1]
+        assert packed.tokens.tolist() == [start + tokens]

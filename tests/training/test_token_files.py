@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from examples_in_memory import example as one
 
 from nightshift.training.token_files import LEARNED, LENGTHS, Examples, as_tokens, common_prefix, write_part
-from nightshift.training.tokens import TokenizedExample
 
 
-def example(prompt, answer):
-    return as_tokens(TokenizedExample(list(prompt), list(answer)))
+def example(given, said):
+    return as_tokens(one(given, said))
 
 
 GIVEN = [example(range(5, 9 + number), [1] * (number + 1)) for number in range(7)]
@@ -22,6 +22,7 @@ def test_examples_of_several_parts_are_read_back_in_order(tmp_path):
     read = Examples(folders)
     assert len(read) == 7
     assert read.lengths.tolist() == list(map(len, GIVEN))
+    assert read.answers.tolist() == [1, 2, 3, 4, 5, 6, 7]
     for number, tokens in enumerate(GIVEN):
         assert np.array_equal(read[number], tokens)
     assert (read[2] & ~LEARNED).tolist() == [5, 6, 7, 8, 9, 10, 1, 1, 1]
@@ -50,4 +51,4 @@ def test_tokens_cannot_smuggle_in_a_pickle(tmp_path):
 def test_the_common_prefix_leaves_a_token_before_each_answer_however_examples_are_spread(examples, shared):
     assert common_prefix(examples).tolist() == shared
     assert common_prefix(examples[::-1]).tolist() == shared
-    assert common_prefix(common_prefix([one]) for one in examples).tolist() == shared
+    assert common_prefix(common_prefix([each]) for each in examples).tolist() == shared

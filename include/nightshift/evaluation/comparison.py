@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,9 +69,11 @@ def evaluation_of(
     if manifest is not None:
         return Evaluated(partition, manifest, read_scores(partition, manifest))
 
+    judged, too_long = _asked(judged)
     comparison = compare({one.under_test.role: one.answers for one in judged})
     slices = _slices(judged, known) if known else {}
     table = _answers(judged)
+    decision = gate(comparison, application.gate, slices)
     against = "champion" if any(one.under_test.role == "champion" for one in judged) else "base"
     file = ScoreFile(
         application=application.name,
@@ -81,7 +83,7 @@ def evaluation_of(
         comparison=comparison,
         slices=slices,
         examples=side_by_side(table.select(COLUMNS).to_pylist(), against),
-        decision=gate(comparison, application.gate, slices),
+        decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long]}),
     )
     folder = scratch(UPath(storage))
     try:
@@ -106,6 +108,22 @@ def evaluation_of(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Evaluated(partition, manifest, file)
+
+
+def _asked(judged: list[Judged]) -> tuple[list[Judged], list[str]]:
+    """Leave out what no model could be asked, which is evidence of nothing; what only some could not is wrong of theirs."""
+    flags = [one.table["too_long"].to_pylist() for one in judged]
+    asked = pa.array([not all(of_row) for of_row in zip(*flags, strict=True)], pa.bool_())
+    unasked = asked.to_pylist().count(False)
+    counts = ", ".join(
+        f"{sum(of_model):,} for {one.under_test.role}" for one, of_model in zip(judged, flags, strict=True)
+    )
+    reasons = [
+        f"held-out examples too long for a model, of {len(asked):,}: {counts}. {unasked:,} were too long for all and are not "
+        "judged; the others count as wrong answers of the models that cannot read them"
+    ]
+    judged = [replace(one, table=one.table.filter(asked)) for one in judged]
+    return judged, reasons if any(map(any, flags)) else []
 
 
 def _slices(judged: list[Judged], known: Set[str]) -> dict[str, Comparison]:

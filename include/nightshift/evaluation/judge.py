@@ -21,7 +21,7 @@ from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 
 ANSWERS = "answers.parquet"
-VERSION = 1  # of how answers are made, not of their scores; another one asks every model again
+VERSION = 2  # of how answers are made, not of their scores; another one asks every model again
 
 ANSWER_SCHEMA = pa.schema(
     [
@@ -31,6 +31,7 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("answer", pa.string(), nullable=False),
         pa.field("answer_tokens", pa.int32(), nullable=False),
         pa.field("finished", pa.bool_(), nullable=False),  # false: cut off at evaluation.max_new_tokens
+        pa.field("too_long", pa.bool_(), nullable=False),  # true: the model cannot read so much, and was not asked
         pa.field("wanted_tokens", pa.int32(), nullable=False),  # of the wanted answer, its end token included
         pa.field("wanted_loss", pa.float64(), nullable=False),  # summed over these tokens, in nats
         pa.field("exact_match", pa.float64(), nullable=False),
@@ -149,13 +150,14 @@ def _ask(
     report: Callable[[int, int], None],
 ) -> Manifest:
     from nightshift.evaluation.generate import answer_all, load
+    from nightshift.training.chat_template import ChatTemplate
     from nightshift.training.tokens import tokenize
 
     started = time.monotonic()
     work = scratch(UPath(storage))
     try:
         loaded = load(under_test.folder(work))
-        examples = tokenize(held_out, loaded.tokenizer, application.prompt)
+        examples = list(tokenize(held_out, ChatTemplate(loaded.tokenizer, application.prompt)))
         answers = answer_all(
             loaded,
             examples,
@@ -173,7 +175,10 @@ def _ask(
             "answer": texts,
             "answer_tokens": [answer.tokens for answer in answers],
             "finished": [answer.finished for answer in answers],
-            "wanted_tokens": [len(example.answer) for example in examples],
+            "too_long": [answer.too_long for answer in answers],
+            "wanted_tokens": [
+                0 if answer.too_long else len(example.answer) for answer, example in zip(answers, examples, strict=True)
+            ],
             "wanted_loss": [answer.wanted_loss for answer in answers],
             **per_example(texts, wanted),
         }
@@ -185,7 +190,11 @@ def _ask(
             application=application.name,
             inputs=inputs,
             rows={ANSWERS: len(held_out)},
-            counts={"examples": len(held_out), "answer_tokens": sum(columns["answer_tokens"])},
+            counts={
+                "examples": len(held_out),
+                "answer_tokens": sum(columns["answer_tokens"]),
+                "too_long": sum(columns["too_long"]),
+            },
             facts={
                 "role": under_test.role,
                 "model": under_test.name,

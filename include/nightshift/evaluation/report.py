@@ -120,6 +120,7 @@ def _model(one: Judged) -> dict[str, Any]:
         "tokens": one.manifest.counts["answer_tokens"],
         "tokens_each": one.manifest.counts["answer_tokens"] / answers,
         "cut": sum(not finished for finished in one.table["finished"].to_pylist()),
+        "too_long": one.manifest.counts["too_long"],
     }
 
 

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.inference.engines import open_engine
-from nightshift.inference.prompts import Prompts, tokens_of
+from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, publish
 from nightshift.storage.partition import find as find_partition
+from nightshift.training.chat_template import ChatTemplate
+from nightshift.training.tokens import prompt_ids
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Report
@@ -60,7 +62,7 @@ class Answering:
     inputs: dict[str, Any]
     parents: list[tuple[str, str]]
     model_folder: Callable[[], Path]
-    _engine: Engine | None = field(default=None, init=False)
+    _opened: tuple[Engine, ChatTemplate] | None = field(default=None, init=False)
 
     def find(self, first: int, last: int) -> Manifest | None:
         """Return the manifest of a part that was answered before, or None."""
@@ -69,15 +71,16 @@ class Answering:
     def make(self, first: int, last: int, report: Report) -> Manifest:
         """Answer the prompts of a part and publish them.
 
-        :raises BadInput: the model cannot be run here.
+        :raises BadInput: the model cannot be run here, or its chat template not be used.
         :raises BadEnvironment: the engine that is asked for is not there.
         """
-        if self._engine is None:
-            self._engine = open_engine(self.model_folder(), self.application.inference)
-        engine = self._engine
+        if self._opened is None:
+            opened = open_engine(self.model_folder(), self.application.inference)
+            self._opened = opened, ChatTemplate(opened.tokenizer, self.application.prompt)
+        engine, template = self._opened
         rows = self.prompts.read(first, last, ["digest", "messages"]).to_pylist()
         # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
-        prompts = tokens_of(rows, engine.tokenizer, self.application.prompt)
+        prompts = list(prompt_ids(rows, template))
         most = engine.longest - self.application.inference.max_new_tokens
         fitting = [place for place, prompt in enumerate(prompts) if len(prompt) <= most]
         began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils.logging import disable_progress_bar
 
+from nightshift.errors import BadInput
+from nightshift.settings.application import Prompt
+from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.precision import fast_precision
 
 GROUPED = "nightshift_grouped"
@@ -47,10 +51,14 @@ def load(folder: Path) -> LoadedModel:
 def end_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
     """Return the tokens that end an answer.
 
-    A chat model ends its turn with the tokenizer's end token, whatever its generation config knows.
+    A chat model ends its turn with what its template writes there, or the tokenizer's end token, whatever its generation
+    config knows.
     """
     ends = generation_config.eos_token_id
-    return frozenset({*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None})
+    found = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+    with suppress(BadInput):  # a model that cannot chat can still be asked how likely a sentence is
+        found.add(ChatTemplate(tokenizer, Prompt()).end_id)
+    return frozenset(found - {None})
 
 
 def longest_of(config: Any) -> int:

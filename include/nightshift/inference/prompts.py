@@ -1,10 +1,9 @@
-"""The prompts of a night: which rows of a partition they are, read part by part, and as the model's tokens."""
+"""The prompts of a night: which rows of a partition they are, read part by part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,12 +12,7 @@ from upath import UPath
 
 from nightshift.data.examples import EXAMPLES
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
 from nightshift.storage.partition import Manifest, fetch
-from nightshift.training.tokens import rendered
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class Prompts:
@@ -53,22 +47,3 @@ class Prompts:
                 tables.append(table.slice(low, min(count, last + 1 - start) - low))
             start += count
         return pa.concat_tables(tables).select(list(columns))
-
-
-def tokens_of(
-    rows: Iterator[Mapping[str, Any]] | list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
-) -> list[list[int]]:
-    """Return the token ids that the model is given for each row (`messages`), up to where its answer starts.
-
-    An answer at the end of a conversation is left out: it is what the model is asked for.
-
-    :raises BadInput: the model has no chat template, or one that refuses a row.
-    """
-    if not tokenizer.chat_template:
-        raise BadInput("the model's tokenizer has no chat template; choose an instruction-tuned model")
-    texts = []
-    for row in rows:
-        turns = row["messages"]
-        asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
-        texts.append(rendered(tokenizer, prompt, row, asked))
-    return list(tokenizer(texts, add_special_tokens=False)["input_ids"]) if texts else []

@@ -203,6 +203,7 @@ def _tokens(
         held_out=fetch(snapshot, manifest, HELD_OUT, folder),
         tokenizer=base,
         prompt=spec.application.prompt,
+        loss_on=spec.training.loss_on,
     )
 
     def report(done: int, of: int) -> None:

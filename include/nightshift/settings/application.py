@@ -35,6 +35,11 @@ class Prompt(Model):
         description="whose system message counts where a row and the application have one",
         exclude_if=lambda value: value == "row",
     )
+    system_in_user_turn: bool = Field(
+        False,
+        description="put the system message before the first user's text, for chat templates that take none",
+        exclude_if=lambda value: not value,
+    )
     user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
 
     @field_validator("user")
@@ -72,7 +77,18 @@ class Training(Model):
     warmup_share: Share = Field(0.1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay (AdamW); 0: none")
     gradient_clipping: float = Field(1.0, gt=0, le=100, description="largest norm of the gradient of one step")
+    # What follows is left out where it is the default, so that a model that was made before it was there keeps its address.
+    loss_on: Literal["last_answer", "all_answers"] = Field(
+        "last_answer",
+        description="which assistant turns of a conversation are learned",
+        exclude_if=lambda value: value == "last_answer",
+    )
     sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
+    too_long: Literal["leave_out", "cut"] = Field(
+        "leave_out",
+        description="an example longer than a row: left out, or without the oldest tokens of its prompt",
+        exclude_if=lambda value: value == "leave_out",
+    )
     rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
     rows_per_batch: int = Field(4, ge=1, le=1024, description="most packed rows in one forward pass of one process")
     zero_stage: int = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ class FrozenLayers:
         model(**tensors)
         return [states.clone() for states in first.passed[0]]
 
-    def of(self, packed: Packed, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    def of(self, packed: Packed, rows: Iterable[int]) -> dict[str, torch.Tensor]:
         """Return the `states` (B x L x H) that enter the first trained layer.
 
         Row -1 is empty and only fills a batch: its states are zero.

@@ -8,7 +8,7 @@ example only.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nightshift.settings.application import Training
 from nightshift.training.token_files import LEARNED, Examples, Tokens
 
 if TYPE_CHECKING:
@@ -96,15 +97,27 @@ class Packed:
     prefix: list[int]
     length: int
 
+    @classmethod
+    def of(cls, examples: Examples, prefix: list[int], training: Training) -> Packed:
+        """Pack examples as a training asks for: one that is too long is left out, or cut when it is read.
+
+        The last answer is never cut, and at least one token of what is given stays before it.
+        """
+        sizes, length = examples.lengths - np.uint32(len(prefix)), training.sequence_length
+        if training.too_long == "cut":
+            sizes = np.where(examples.answers < length, np.minimum(sizes, length), sizes)
+        return cls(examples, pack(sizes, length), prefix, length)
+
     def __len__(self) -> int:
         return len(self.packing)
 
     @property
     def tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of each row's examples, each with its whole prompt: what training them one by one would read."""
-        return np.add.reduceat(self.examples.lengths[self.packing.examples], self.packing.starts[:-1], dtype=np.int64)
+        read = np.minimum(self.examples.lengths[self.packing.examples], len(self.prefix) + self.length)
+        return np.add.reduceat(read, self.packing.starts[:-1], dtype=np.int64)
 
-    def batch(self, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
+    def batch(self, rows: Iterable[int], pad: int) -> dict[str, torch.Tensor]:
         """Return the tensors of some rows, by number, as :func:`collate` does; row -1 is empty and only fills a batch."""
         examples = [[self.examples[number] for number in self.packing.row(row)] for row in rows]
         return collate(examples, self.prefix, self.length, pad)
@@ -113,6 +126,7 @@ class Packed:
 def collate(rows: Sequence[Sequence[Tokens]], prefix: Sequence[int], length: int, pad: int) -> dict[str, torch.Tensor]:
     """Return the tensors of a batch of B rows of examples, each of a prefix of P and L = `length` more tokens.
 
+    An example that is longer than a row lacks the oldest tokens behind the prefix.
     `input_ids`, `position_ids`, `labels`, `document` (the number of the example in its row from 1, `PREFIX` or
     `PADDING`), `scored` (true where the *next* token is learned); all of them are B x (P + L).
     """
@@ -128,14 +142,14 @@ def collate(rows: Sequence[Sequence[Tokens]], prefix: Sequence[int], length: int
     for row, examples in enumerate(rows):
         at = start
         for number, example in enumerate(examples, 1):
-            tokens = example[start:]
+            tokens = example[max(start, len(example) - length) :]
             end = at + len(tokens)
             input_ids[row, at:end] = ids = tokens & ~LEARNED
-            labels[row, at:end] = np.where(tokens >= LEARNED, ids.astype(np.int64), NOT_LEARNED)
+            # Never the first one, which follows another example, or what is gone.
+            labels[row, at + 1 : end] = np.where(tokens >= LEARNED, ids.astype(np.int64), NOT_LEARNED)[1:]
             position_ids[row, at:end] = np.arange(start, start + len(tokens))
             document[row, at:end] = number
             at = end
-    # The first token of an example belongs to its prompt, so the shift never reaches into the next example.
     scored = np.pad(labels[:, 1:] != NOT_LEARNED, ((0, 0), (0, 1)))
     arrays = {
         "input_ids": input_ids,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nightshift.errors import BadInput
 from nightshift.settings.application import Model, Training
 from nightshift.training.layout import Layout
-from nightshift.training.packing import Packed, pack
+from nightshift.training.packing import Packed
 from nightshift.training.token_files import Examples, TokenFiles
 
 # Called on the first process with step, steps in all, and the numbers of the step.
@@ -85,23 +85,26 @@ class Rows:
 def read_rows(task: Task) -> Rows:
     """Pack the examples of a task. The same task gives the same rows in the same order.
 
-    :raises BadInput: nothing fits in a row.
+    :raises BadInput: too little fits in a row.
     """
-    prefix, length = task.tokens.prefix, task.training.sequence_length
-    train, held_out = (_packed(Examples(parts), prefix, length) for parts in (task.tokens.train, task.tokens.held_out))
-    if train.packing.too_long:
-        log.warning(
-            "%d of %d training examples are longer than training.sequence_length %d and are left out",
-            train.packing.too_long, len(train.examples), length,
-        )  # fmt: skip
-    if not len(train) or not len(held_out):
-        shortest = train.examples.lengths.min()
-        raise BadInput(f"no example fits in training.sequence_length {length}; the shortest has {shortest} tokens")
-    return Rows(train, row_order(len(train), task.training.epochs, task.training.seed), held_out)
-
-
-def _packed(examples: Examples, prefix: list[int], length: int) -> Packed:
-    return Packed(examples, pack(examples.lengths - np.uint32(len(prefix)), length), prefix, length)
+    training, length, prefix = task.training, task.training.sequence_length, task.tokens.prefix
+    train, held_out = (
+        Packed.of(Examples(each), prefix, training) for each in (task.tokens.train, task.tokens.held_out)
+    )
+    given, too_long, longest = len(train.examples), train.packing.too_long, train.examples.lengths.max() - len(prefix)
+    fit, measured, of = given - too_long, len(held_out.packing.examples), len(held_out.examples)
+    left_out = (
+        f"{too_long:,} of {given:,} training examples ({too_long / given:.0%}) are longer than "
+        f"training.sequence_length {length}; the longest has {longest:,} tokens behind what all begin with"
+    )
+    if not fit or not measured or (too_long and fit < training.min_examples):
+        raise BadInput(
+            f"{left_out}. {fit:,} fit, and {measured:,} of {of:,} held-out ones; at least {training.min_examples:,} "
+            "(training.min_examples) and 1 are asked for. Raise training.sequence_length, or set training.too_long: cut"
+        )
+    if too_long:
+        log.warning("%s. They are left out", left_out)
+    return Rows(train, row_order(len(train), training.epochs, training.seed), held_out)
 
 
 def row_order(rows: int, epochs: float, seed: int) -> npt.NDArray[np.int32]:

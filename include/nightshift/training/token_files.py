@@ -1,7 +1,8 @@
 """Tokenized examples in files: written as a stream, mapped into memory by whoever trains on them.
 
 A part is a folder of two arrays. `tokens.npy` has the ids of all its examples, one after the other, four bytes each; the
-highest bit of a token says that it is learned. `lengths.npy` has the number of tokens of each example.
+highest bit of a token says that it is learned. `lengths.npy` has a row for each example: its tokens, and how many of them are
+the last answer.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class TokenFiles(Model):
 
 def as_tokens(example: TokenizedExample) -> Tokens:
     """Return the ids of an example; the highest bit is set where a token is learned."""
-    tokens = np.array([*example.prompt, *example.answer], dtype="<u4")
-    tokens[len(example.prompt) :] |= LEARNED
+    tokens = np.array(example.ids, dtype="<u4")
+    for begin, end in example.learned:
+        tokens[begin:end] |= LEARNED
     return tokens
 
 
@@ -60,20 +62,21 @@ def common_prefix(examples: Iterable[Tokens]) -> Tokens:
 
 def write_part(folder: Path, examples: Iterable[Tokens]) -> Tokens:
     """Write examples as a part into a folder, one at a time; return their common prefix."""
-    lengths: list[int] = []
+    lengths: list[tuple[int, int]] = []
     with (folder / TOKENS).open("wb") as file:
         size = _write_header(file, 0)
 
         def written() -> Iterable[Tokens]:
             for example in examples:
                 file.write(example.tobytes())
-                lengths.append(len(example))
+                given = np.flatnonzero(example < LEARNED)
+                lengths.append((len(example), len(example) - int(given[-1]) - 1))
                 yield example
 
         prefix = common_prefix(written())
         file.seek(0)
         # The format leaves room for any length, so that an array may grow.
-        assert _write_header(file, sum(lengths)) == size  # noqa: S101
+        assert _write_header(file, sum(length for length, _ in lengths)) == size  # noqa: S101
     np.save(folder / LENGTHS, np.array(lengths, dtype="<u4"))
     return prefix
 
@@ -86,7 +89,7 @@ def _write_header(file: BinaryIO, length: int) -> int:
 class Examples:
     """The examples of some parts, in order, mapped into memory: what nobody reads lies on the disk alone.
 
-    A process holds twelve bytes an example.
+    A process holds sixteen bytes an example. The arrays `lengths` and `answers` have the tokens of each, and of its last answer.
 
     :param parts: folders that :func:`write_part` wrote into.
     """
@@ -94,9 +97,8 @@ class Examples:
     def __init__(self, parts: Sequence[Path]) -> None:
         self._tokens = [np.load(part / TOKENS, mmap_mode="r", allow_pickle=False) for part in parts]
         lengths = [np.load(part / LENGTHS, allow_pickle=False) for part in parts]
-        #: tokens of each example
-        self.lengths: Tokens = np.concatenate(lengths)
-        self._ends = np.concatenate([part.cumsum(dtype=np.int64) for part in lengths])
+        self.lengths, self.answers = np.concatenate(lengths).T.copy()
+        self._ends = np.concatenate([part[:, 0].cumsum(dtype=np.int64) for part in lengths])
         self._firsts = np.cumsum([0, *map(len, lengths[:-1])])
 
     def __len__(self) -> int:

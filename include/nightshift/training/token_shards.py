@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -34,12 +34,11 @@ from nightshift.storage.files import names_in, read_bytes, read_each, replace, s
 from nightshift.storage.partition import Manifest, Parent, digest_of, drop, fetch_folder, find, partition_of, publish
 from nightshift.storage.sharing import Rows, await_parts, parts_of
 from nightshift.training.base_model import tokenizer_digest
+from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.token_files import TokenFiles, Tokens, as_tokens, common_prefix, write_part
 from nightshift.training.tokens import tokenize
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from nightshift.training.layout import Layout
 
 # Part of the address: raise it when the same rows begin to give other tokens, or other files.
@@ -74,6 +73,7 @@ class TokenShards:
     held_out: Path
     tokenizer: Path
     prompt: Prompt
+    loss_on: Literal["last_answer", "all_answers"] = "last_answer"
 
     @cached_property
     def parts(self) -> list[Rows]:
@@ -93,6 +93,7 @@ class TokenShards:
             "snapshot": self.snapshot[1],
             "tokenizer": tokenizer_digest(self.tokenizer),
             "prompt": self.prompt.model_dump(mode="json"),
+            "loss_on": self.loss_on,
             "rows_a_part": ROWS_A_PART,
             "version": VERSION,
         }
@@ -157,11 +158,11 @@ class TokenShards:
         return {**self.inputs, "rows": list(part)}
 
     def _examples(self, part: Rows, report: Callable[[int], None]) -> Iterator[Tokens]:
-        tokenizer, done = _loaded(self.tokenizer), 0
+        template, done = _loaded(self.tokenizer, self.prompt), 0
         held_out = part == self.parts[-1]
         first = 0 if held_out else part[0]
         for rows in _read(self.held_out if held_out else self.train, first, first + part[1] - part[0]):
-            for example in tokenize(rows, tokenizer, self.prompt):
+            for example in tokenize(rows, template, self.loss_on):
                 yield as_tokens(example)
             done += len(rows)
             report(done)
@@ -196,8 +197,11 @@ def _make(shards: TokenShards, parts: Sequence[Rows], report: Report) -> dict[Ro
     processes = min(len(parts), int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     if processes < 2 or total <= ROWS_A_PART:
         for part in parts:
-            before = _rows(made)
-            made[part] = shards.make(part, lambda done, before=before: report(before + done, total))
+
+            def report_rows(done: int, before: int = _rows(made)) -> None:
+                report(before + done, total)
+
+            made[part] = shards.make(part, report_rows)
         return made
     # A process of its own imports and loads once what the others then have as forks of it. This one may have threads,
     # which do not survive a fork.
@@ -227,7 +231,7 @@ def _make_in_forks(shards: TokenShards, parts: Sequence[Rows], processes: int, t
     """Send each part with its manifest, or an error that ends the making."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who started this is told, and decides
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _loaded(shards.tokenizer)
+    _loaded(shards.tokenizer, shards.prompt)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_end_with_parent) as pool:
         futures = {pool.submit(shards.make, part): part for part in parts}
         _end_with_parent()
@@ -257,11 +261,10 @@ def _rows(parts: Iterable[Rows]) -> int:
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path) -> PreTrainedTokenizerBase:
+def _loaded(folder: Path, prompt: Prompt) -> ChatTemplate:
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return tokenizer
+    return ChatTemplate(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), prompt)
 
 
 def _read(path: Path, first: int, last: int) -> Iterator[list[dict[str, Any]]]:

@@ -1,110 +1,144 @@
-"""Examples as the model sees them: token ids by the model's own chat template, and which of them are learned."""
+"""Examples as the model sees them: token ids, and which of them are learned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any, Literal
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
+from nightshift.training.chat_template import ChatTemplate, Rendering
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+ROWS_AT_ONCE = 1_000  # rendered, tokenized and held
 
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """Token ids of what is given and of what is learned: the last answer with its end-of-turn token."""
+    """Token ids of a conversation up to the end of its last answer.
 
-    prompt: list[int]
-    answer: list[int]
+    :param learned: ranges of `ids` (begin, end), rising: answers with their end-of-turn tokens. The last one ends with `ids`;
+        none begins with them.
+    """
+
+    ids: list[int]
+    learned: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:
-        return len(self.prompt) + len(self.answer)
+        return len(self.ids)
 
+    @property
+    def prompt(self) -> list[int]:
+        """What the model is given when it is asked for the last answer."""
+        return self.ids[: self.learned[-1][0]]
 
-def conversation(prompt: Prompt, turns: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the chat messages for the `turns` of a row, in the application's words.
+    @property
+    def answer(self) -> list[int]:
+        """The last answer with its end-of-turn token."""
+        return self.ids[self.learned[-1][0] :]
 
-    One system message stands first: the row's or the application's, as `prompt.system_from` says. A single user turn goes
-    through the application's template; the turns of a longer conversation are as they were.
-    """
-    messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
-    own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
-    if [message["role"] for message in messages] in (["user"], ["user", "assistant"]):
-        messages[0]["content"] = prompt.asked(messages[0]["content"])
-    return [*prompt.system_messages(own), *messages]
-
-
-def rendered(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: Mapping[str, Any], turns: Sequence[Mapping[str, str]]
-) -> str:
-    """Return the text that the model is given for the `turns` of a row, or, where they end with an answer, learns from.
-
-    :raises BadInput: the chat template refuses them.
-    """
-    from jinja2 import TemplateError
-
-    messages = conversation(prompt, turns)
-    asked = messages[-1]["role"] != "assistant"
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asked))
-    except TemplateError as error:
-        raise BadInput(
-            f"example {str(row.get('digest', ''))[:12]}: the model's chat template refuses the conversation: {error}. "
-            f"{_remedy(prompt, messages)}"
-        ) from error
-
-
-def _remedy(prompt: Prompt, messages: Sequence[Mapping[str, str]]) -> str:
-    if messages[0]["role"] != "system":
-        return "Choose a model whose template takes such conversations, or leave them out of the source"
-    if messages[0]["content"] == prompt.system:
-        return (
-            "It begins with the application's system message; if the template takes none, leave out `prompt.system` "
-            "or choose another model"
-        )
-    return (
-        "It begins with the row's own system message; if the template takes none, read rows without one (no `system` in "
-        "the source's `columns`, none in its conversations) or choose another model"
-    )
+    @property
+    def beginning(self) -> list[int]:
+        """What stands before everything that is learned."""
+        return self.ids[: self.learned[0][0]]
 
 
 def tokenize(
-    rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
-) -> list[TokenizedExample]:
-    """Return the rows of an examples table (`messages` ends with the answer) as tokens, in order.
+    rows: Iterable[Mapping[str, Any]],
+    template: ChatTemplate,
+    loss_on: Literal["last_answer", "all_answers"] = "last_answer",
+) -> Iterator[TokenizedExample]:
+    """Yield the rows of an examples table (`messages` ends with the answer) as tokens, in order.
 
-    Prompt and answer are tokenized apart, because at inference the model is given exactly the prompt's tokens.
+    What is given is tokenized by itself, as it is at inference. Of `all_answers` an earlier one is learned where the template
+    shows it in what is given later as it was said; some leave its thoughts out.
 
-    :raises BadInput: the model has no chat template, one that refuses a row, or one that cannot be split before the answer.
+    :raises BadInput: the template refuses a row, or a row does not end with an answer.
     """
-    if not tokenizer.chat_template:
-        raise BadInput("the base model's tokenizer has no chat template; choose an instruction-tuned model")
-    given, learned = [], []
-    for row in rows:
-        turns = row["messages"]
-        if turns[-1]["role"] != "assistant":
-            raise BadInput(f"example {row['digest'][:12]} does not end with an answer")
-        start = rendered(tokenizer, prompt, row, turns[:-1])
-        whole = rendered(tokenizer, prompt, row, turns)
-        if not whole.startswith(start):
-            raise BadInput(
-                f"example {row['digest'][:12]}: the chat template renders a conversation with its answer differently "
-                "from the prompt before it, so it cannot tell what to learn; choose a model with a simpler template"
-            )
-        given.append(start)
-        # What a template writes after the end-of-turn token is the separator of turns: never generated, not learned.
-        learned.append(whole[len(start) :].rstrip())
-    if not given:
-        return []
-    end = set(tokenizer.all_special_ids)
-    return [
-        TokenizedExample(before, after if after and after[-1] in end else [*after, tokenizer.eos_token_id])
-        for before, after in zip(_ids(tokenizer, given), _ids(tokenizer, learned), strict=True)
+    for part in _parts(rows):
+        renderings, earlier = [], []
+        for row in part:
+            if row["messages"][-1]["role"] != "assistant":
+                raise BadInput(f"{_name(row)} does not end with an answer")
+            messages = template.messages(row["messages"])
+            renderings.append(template.render(messages, [len(messages) - 1], _name(row)))
+            places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+            several = loss_on == "all_answers" and len(places) > 1
+            earlier.append(template.render(messages, places, _name(row)) if several else None)
+        for rendering, every, (given, answer) in zip(renderings, earlier, _ids(renderings, template), strict=True):
+            ranges = _earlier(rendering, every, template) if every and every.given == rendering.given else []
+            yield TokenizedExample([*given, *answer], (*ranges, (len(given), len(given) + len(answer))))
+
+
+def prompt_ids(rows: Iterable[Mapping[str, Any]], template: ChatTemplate) -> Iterator[list[int]]:
+    """Yield the token ids that the model is given for each row (`messages`), up to where its answer starts.
+
+    An answer at the end of a conversation is left out: it is what the model is asked for.
+
+    :raises BadInput: the template refuses a row.
+    """
+    for part in _parts(rows):
+        renderings = []
+        for row in part:
+            turns = row["messages"]
+            asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+            messages = template.messages([*asked, {"role": "assistant", "content": ""}])
+            renderings.append(template.render(messages, [len(messages) - 1], _name(row)))
+        ids = _tokenized(template, [(rendering.given, rendering.renamed) for rendering in renderings])
+        yield from (ids[rendering.given, rendering.renamed] for rendering in renderings)
+
+
+def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    iterator = iter(rows)
+    while part := list(islice(iterator, ROWS_AT_ONCE)):
+        yield part
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"example {str(row.get('digest', ''))[:12]}"
+
+
+def _ids(renderings: Sequence[Rendering], template: ChatTemplate) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield what is given and what is learned of the last answers.
+
+    An answer is tokenized behind the last segment of what is given, so that its first token is that of the whole text; where
+    the two run into one token, it is tokenized by itself.
+    """
+    texts = []
+    for rendering in renderings:
+        segment, end = template.last_segment(rendering), template.end_behind(rendering.frames[-1], rendering.renamed)
+        texts.append((rendering.given, segment, rendering.said + end, bool(end)))
+    needed = [
+        (text, rendering.renamed)
+        for (given, segment, said, _), rendering in zip(texts, renderings, strict=True)
+        for text in (given, segment, segment + said)
     ]
+    ids = _tokenized(template, needed)
+    for (given, segment, said, ends), rendering in zip(texts, renderings, strict=True):
+        before, both = ids[segment, rendering.renamed], ids[segment + said, rendering.renamed]
+        apart = both[: len(before)] == before
+        answer = both[len(before) :] if apart else template.control.ids([said], rendering.renamed)[0]
+        yield ids[given, rendering.renamed], answer if ends else [*answer, template.end_id]
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return list(tokenizer(texts, add_special_tokens=False)["input_ids"])
+def _tokenized(template: ChatTemplate, texts: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
+    """Token ids by text, and by whether its control tokens are renamed; equal texts are tokenized once."""
+    found: dict[tuple[str, bool], list[int]] = {}
+    for renamed in (False, True):
+        distinct = list(dict.fromkeys(text for text, kind in texts if kind is renamed))
+        keys = [(text, renamed) for text in distinct]
+        found |= dict(zip(keys, template.control.ids(distinct, renamed), strict=True))
+    return found
+
+
+def _earlier(rendering: Rendering, every: Rendering, template: ChatTemplate) -> list[tuple[int, int]]:
+    """The tokens of what is given that are earlier answers with their ends."""
+    starts = template.control.starts(rendering.given, rendering.renamed)
+    ranges, at = [], 0
+    for frame, answer, behind in zip(every.frames[:-2], every.answers, every.frames[1:], strict=False):
+        begin, at = at + len(frame.rstrip(" ")), at + len(frame) + len(answer)
+        end = at + len(template.end_behind(behind, every.renamed))
+        inside = [place for place, start in enumerate(starts) if begin <= start < end]
+        if inside and inside[0] > 0:
+            ranges.append((inside[0], inside[-1] + 1))
+    return ranges

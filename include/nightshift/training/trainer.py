@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ class PackedTrainer(Trainer):
         self.frozen_seconds = time.perf_counter() - started
         return frozen
 
-    def batch(self, packed: Packed, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    def batch(self, packed: Packed, rows: Iterable[int]) -> dict[str, torch.Tensor]:
         """Return the tensors of a batch of rows, by number, as AnswerModel takes them, with `labels`."""
         return {**packed.batch(rows, self.pad), **(self.frozen.of(packed, rows) if self.frozen else {})}
 

@@ -31,6 +31,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import TokenizedExample, tokenize
 
 ANSWERS = "answers.json"
@@ -174,16 +175,15 @@ class AskedModel:
         engine = TransformersEngine(self._loaded, max_new_tokens=self._answer_tokens, batch_tokens=BATCH_TOKENS)
         asked: list[tuple[Message, str, str]] = []
         examples: list[TokenizedExample] = []
+        template = ChatTemplate(self._loaded.tokenizer, self._application.prompt)
         for message in messages:
-            tokenized = tokenize(
-                [_conversation(message, text) for text in message.versions.values()],
-                self._loaded.tokenizer,
-                self._application.prompt,
-            )
+            tokenized = list(tokenize([_conversation(message, text) for text in message.versions.values()], template))
             needed = max(len(one.prompt) + max(len(one.answer), self._answer_tokens) for one in tokenized)
             if needed <= engine.longest:
                 asked += [(message, version, text) for version, text in message.versions.items()]
                 examples += tokenized
+        if missing := len(messages) - len({message.message for message, _, _ in asked}):
+            log.warning("%d of %d messages are more than the model reads: not asked", missing, len(messages))
         if not asked:
             return []
         answers = engine.generate(
