@@ -149,6 +149,8 @@ def _flat(comparison: Comparison) -> dict[str, float]:
 def _answers(judged: list[Judged]) -> pa.Table:
     """One row per model and held-out example: the answers' columns with the model's role in front."""
     return pa.concat_tables(
-        one.table.add_column(0, pa.field("role", pa.string()), pa.array([one.under_test.role] * one.table.num_rows))
+        one.table.add_column(
+            0, pa.field("role", pa.string()), pa.array([one.under_test.role] * one.table.num_rows, pa.string())
+        )
         for one in judged
     )
