@@ -277,3 +277,42 @@ def test_an_earlier_answer_that_the_template_shows_without_its_thoughts_is_not_l
     template, _ = template_of("DeepSeek distilled")
     (example,) = tokenize([row("hi", "<think>hm</think>hello", "and", "bye")], template, "all_answers")
     assert len(example.learned) == 1
+
+
+@pytest.mark.parametrize("model", ["unigram", "pairs", "prepended"])
+def test_control_tokens_that_a_vocabulary_makes_of_plain_text_stay_text(model):
+    """Older tokenizers hold `</s>` as a piece, build it of others, or look for it only once the text is normalised."""
+    from tokenizers import AddedToken, Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [*map(chr, range(33, 127)), "▁", "\n"]
+    if model == "unigram":
+        pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((letter, -9.0) for letter in letters)]
+        plain = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+    else:
+        vocabulary = ["<unk>", "<s>", "</s>", *letters, "</", "s>"]
+        merges = [("<", "/"), ("s", ">"), ("</", "s>")] if model == "pairs" else []
+        numbers = {piece: number for number, piece in enumerate(vocabulary)}
+        plain = Tokenizer(models.BPE(numbers, merges, unk_token="<unk>"))
+    space = [normalizers.Replace(" ", "▁"), normalizers.NFKC()]
+    plain.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), *space] if model == "prepended" else space)
+    plain.add_special_tokens([AddedToken(token, normalized=model == "prepended") for token in ("<unk>", "<s>", "</s>")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>", bos_token="<s>", unk_token="<unk>")
+    tokenizer.chat_template = FAMILIES["Mistral"].template
+    template = ChatTemplate(tokenizer, Prompt())
+    (example,) = tokenize([row("no </s> here, \uff1c/s\uff1e", "so </s>")], template)
+    assert [number for number in example.ids if number in (1, 2)] == [1, 2]
+    assert example.ids[-1] == 2
+    assert 0 not in example.ids
+
+
+def test_generation_ends_where_the_template_ends_a_turn():
+    from types import SimpleNamespace
+
+    from nightshift.inference.model import end_tokens
+
+    tokenizer = tokenizer_of(FAMILIES["Gemma"])
+    ends = end_tokens(tokenizer, SimpleNamespace(eos_token_id=None))
+    assert {tokenizer.convert_ids_to_tokens(number) for number in ends} == {"<eos>", "<end_of_turn>"}
+    tokenizer.chat_template = None
+    assert end_tokens(tokenizer, SimpleNamespace(eos_token_id=[7])) == {7, tokenizer.eos_token_id}
