@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, digest_of_messages, read_rows, without_calls
+from nightshift.data.examples import EXAMPLE_SCHEMA, digest_of_messages, examples_in, without_calls
 from nightshift.errors import BadInput
 from nightshift.settings.intake import Columns
 
@@ -200,8 +200,8 @@ def test_partitions_from_before_tools_are_read_as_those_of_today(tmp_path):
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     columns = {"digest": pa.array(["d"]), "messages": pa.array([[ASKED]], pa.list_(message)), "answer": pa.array(["b"])}
     pq.write_table(pa.table(columns), tmp_path / "old.parquet")
-    assert read_rows(tmp_path / "old.parquet").schema.equals(EXAMPLE_SCHEMA)
-    (row,) = read_rows(tmp_path / "old.parquet", ["messages", "tools"]).to_pylist()
+    assert examples_in(tmp_path / "old.parquet").schema.equals(EXAMPLE_SCHEMA)
+    (row,) = examples_in(tmp_path / "old.parquet", ["messages", "tools"]).to_pylist()
     assert row == {"messages": [ASKED | {"tool_calls": None, "tool_call_id": None}], "tools": None}
 
 

@@ -120,7 +120,7 @@ def read_examples(partition: UPath, manifest: Manifest, split: Split | None = No
     try:
         file = fetch(partition, manifest, EXAMPLES, folder)
         # Not memory-mapped: the table outlives the folder.
-        return read_rows(file, filters=None if split is None else pc.field("split") == split)
+        return examples_in(file, filters=None if split is None else pc.field("split") == split)
     finally:
         shutil.rmtree(folder)
 
@@ -139,7 +139,7 @@ def example_batches(file: Path, columns: Sequence[str] = EXAMPLE_SCHEMA.names) -
             yield table.select(columns).cast(schema)
 
 
-def read_rows(file: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None) -> pa.Table:
+def examples_in(file: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None) -> pa.Table:
     """Return columns (default: all) of a local file of `EXAMPLE_SCHEMA`, of whatever version."""
     names = list(columns) if columns is not None else None
     return pq.read_table(file, columns=names, schema=EXAMPLE_SCHEMA, filters=filters)

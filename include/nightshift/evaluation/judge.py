@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.data.examples import examples_in
 from nightshift.data.snapshot import HELD_OUT
 from nightshift.evaluation.scores import Answers, per_example
 from nightshift.settings.application import Application
@@ -90,9 +91,8 @@ def _answers(table: pa.Table) -> Answers:
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
     """Return the held-out rows to judge on: the first `most` by digest, which is as good as chance and never changes."""
-    table = pq.read_table(
-        fetch(snapshot, manifest, HELD_OUT, folder), columns=["digest", "messages", "prompt", "answer"]
-    )
+    columns = ["digest", "messages", "tools", "prompt", "answer"]
+    table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), columns)
     return list(table.sort_by("digest").slice(0, most).to_pylist())
 
 
@@ -167,7 +167,14 @@ def _ask(
         )
         folder = work / "answers"
         folder.mkdir()
-        texts, wanted = [answer.text for answer in answers], [row["answer"] for row in held_out]
+        texts = [answer.text for answer in answers]
+        # A call is compared as the template writes it.
+        wanted = [
+            loaded.tokenizer.decode(example.answer, skip_special_tokens=True).strip()
+            if row["messages"][-1].get("tool_calls")
+            else row["answer"]
+            for row, example in zip(held_out, examples, strict=True)
+        ]
         columns = {
             "digest": [row["digest"] for row in held_out],
             "prompt": [row["prompt"] for row in held_out],

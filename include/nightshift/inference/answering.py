@@ -78,7 +78,7 @@ class Answering:
             opened = open_engine(self.model_folder(), self.application.inference)
             self._opened = opened, ChatTemplate(opened.tokenizer, self.application.prompt)
         engine, template = self._opened
-        rows = self.prompts.read(first, last, ["digest", "messages"]).to_pylist()
+        rows = self.prompts.read(first, last, ["digest", "messages", "tools"]).to_pylist()
         # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
         prompts = list(prompt_ids(rows, template))
         most = engine.longest - self.application.inference.max_new_tokens

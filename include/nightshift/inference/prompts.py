@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.examples import EXAMPLES
+from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES
 from nightshift.errors import BadInput
 from nightshift.storage.partition import Manifest, fetch
 
@@ -46,4 +46,8 @@ class Prompts:
                 low = max(0, first - start)
                 tables.append(table.slice(low, min(count, last + 1 - start) - low))
             start += count
-        return pa.concat_tables(tables).select(list(columns))
+        table = pa.concat_tables(tables)
+        for name in set(columns).difference(table.column_names):
+            kind = EXAMPLE_SCHEMA.field(name).type  # of a partition from before there was such a column
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
+        return table.select(list(columns))

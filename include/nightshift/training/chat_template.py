@@ -11,17 +11,19 @@ on any day.
 
 from __future__ import annotations
 
-import re
+import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import BadInput
 from nightshift.settings.application import Prompt
 from nightshift.training.control_tokens import ControlTokens
+from nightshift.training.marks import Marks
+from nightshift.training.tool_turns import Message, ToolForm, chat_messages, parts_of, tool_form, writes_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,66 +84,95 @@ class ChatTemplate:
         self._template = FIXED_DATE + template if "strftime_now" in template else template
         self.control = ControlTokens(tokenizer, template)
         self._secret = secrets.token_hex(8)
-        self._marks = re.compile(f"{self._secret}([0-9]+)z")
         self._end, self.end_id = self._end_of_turn()
 
-    def messages(self, turns: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    def messages(self, turns: Sequence[Mapping[str, Any]]) -> list[Message]:
         """Return the chat messages for the `turns` of a row, in the application's words.
 
         One system message stands first: the row's or the application's, as `prompt.system_from` says; or its text stands before
         that of the first user's turn, where `prompt.system_in_user_turn` is true. A single user turn goes through the
         application's template; the turns of a longer conversation are as they were.
         """
-        messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+        messages = chat_messages(turns)
         own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
-        if [message["role"] for message in messages] in (["user"], ["user", "assistant"]):
+        if [message["role"] for message in messages].count("user") == 1:
             messages[0]["content"] = self.prompt.asked(messages[0]["content"])
         system = self.prompt.system_messages(own)
         if system and self.prompt.system_in_user_turn:
             messages[0]["content"] = f"{system.pop()['content']}\n\n{messages[0]['content']}"
         return [*system, *messages]
 
-    def render(self, messages: Sequence[Mapping[str, str]], answers: Collection[int], name: str) -> Rendering:
+    def render(
+        self, messages: Sequence[Message], answers: Collection[int], name: str, tools: str | None = None
+    ) -> Rendering:
         """Return a conversation as text, cut at the answers that count.
 
-        :param answers: their places in `messages`, rising, at least one.
+        :param answers: their places in `messages`, rising, at least one. Of those that call tools, only the last message counts.
         :param name: what a message of an error calls the conversation.
-        :raises BadInput: the template refuses the conversation, or loses, doubles or reorders an answer or a system message.
+        :param tools: those that may be called, as JSON.
+        :raises BadInput: the template refuses the conversation, or loses, doubles or reorders an answer, a system message or
+            what is of tools.
         """
-        renamed = self.control.within("".join(message["content"] for message in messages))
-        texts: list[str] = []
-
-        def mark(text: str) -> str:
-            texts.append(text)
-            return f"{self._secret}{len(texts) - 1}z"
-
+        offered = json.loads(tools) if tools else None
+        form = self._form(messages, offered, name)
+        texts = [tools or "", *(part for message in messages for part in parts_of(message))]
+        marks = Marks(self.control, self.control.within("".join(texts)), self._secret)
         shown, expected = [], []
         for place, message in enumerate(messages):
-            content = message["content"]
             if place in answers:
-                expected.append(len(texts))
-                content = mark(self.control.rename_said(content) if renamed else content)
-            elif renamed and message["role"] == "assistant":
-                content = self.control.special.sub(lambda found: mark(found.group()), content)
-            elif renamed and (core := content.strip()):
-                # Nothing of it is left that could become a control token together with what stands beside it.
-                content = content.replace(core, mark(core))
-            shown.append({"role": message["role"], "content": content})
+                expected.append(len(marks.texts))
+                shown.append({"role": message["role"], "content": marks.said(message["content"])})
+            else:
+                shown.append(form.shown(marks.within(message)))
         if messages[0]["role"] == "system" and not self._shows_system:
             raise self._refusal(name, "leaves the system message out", messages)
-        pieces = self._marks.split(self._apply(shown, name))
-        frames, found = [""], []
-        for at, piece in enumerate(pieces):
-            if at % 2 == 0:
-                frames[-1] += self.control.rename(piece) if renamed else piece
-            elif int(piece) in expected:
-                found.append(int(piece))
-                frames.append("")
-            else:
-                frames[-1] += texts[int(piece)]
+        offered = marks.inside(offered)
+        frames, found = marks.cut(self._apply(shown, name, offered), expected)
         if found != expected:
             raise self._refusal(name, "does not write each answer once, as it is", messages)
-        return Rendering(frames, [texts[number] for number in found], renamed)
+        rendering = Rendering(frames, [marks.texts[number] for number in found], marks.renamed)
+        last = messages[-1]
+        if "tool_calls" not in last:
+            return rendering
+        # What stands before an answer that calls tools is what stands before one that says something.
+        said = marks.said(last["content"]) if last["content"] else ""
+        beside = marks.texts[-1] if said else ""
+        calling = form.shown({**last, "content": said, "tool_calls": marks.inside(last["tool_calls"])})
+        ((whole,), _) = marks.cut(self._apply([*shown[:-1], calling], name, offered), [])
+        if not whole.startswith(rendering.given):
+            raise self._refusal(
+                name, "begins an answer that calls tools in another way than one that does not", messages
+            )
+        answer, frame = self._cut_end(whole[len(rendering.given) :], marks.renamed)
+        if not all(part in answer for part in [beside, *(call["function"]["name"] for call in last["tool_calls"])]):
+            raise self._refusal(name, "leaves out a call, or what is said beside it", messages)
+        return Rendering(
+            [*frames[:-2], frames[-2].rstrip(" "), frame], [*rendering.answers[:-1], answer], marks.renamed
+        )
+
+    def _cut_end(self, text: str, renamed: bool) -> tuple[str, str]:
+        """An answer that calls tools, and what follows it from the end of the turn on."""
+        end = self.control.rename(self._end) if renamed else self._end
+        at = text.rfind(end)
+        return (text[:at].rstrip(), text[at:]) if at >= 0 else (text.rstrip(), "")
+
+    def _form(self, messages: Sequence[Message], offered: Sequence[Message] | None, name: str) -> ToolForm:
+        """How what is of tools is written; the template is tried once, where a conversation has some."""
+        if offered and not self._writes_tools:
+            raise self._refusal(name, "leaves the tools out", messages)
+        if not any(message["role"] == "tool" or "tool_calls" in message for message in messages):
+            return ToolForm()
+        if self._tool_form.leaves_out:
+            raise self._refusal(name, f"leaves {self._tool_form.leaves_out} out", messages)
+        return self._tool_form
+
+    @cached_property
+    def _tool_form(self) -> ToolForm:
+        return tool_form(lambda messages, tools: self._apply(messages, "", tools))
+
+    @cached_property
+    def _writes_tools(self) -> bool:
+        return writes_tools(lambda messages, tools: self._apply(messages, "", tools))
 
     def end_behind(self, frame: str, renamed: bool) -> str:
         """Return what ends a turn at the beginning of a frame that follows an answer, with the white space before it."""
@@ -184,19 +215,26 @@ class ChatTemplate:
         except BadInput:
             return True
 
-    def _apply(self, messages: Sequence[dict[str, str]], name: str) -> str:
+    def _apply(self, messages: Sequence[Message], name: str, tools: Sequence[Message] | None = None) -> str:
         from jinja2 import TemplateError
 
         try:
             return str(
-                self._tokenizer.apply_chat_template(list(messages), tokenize=False, chat_template=self._template)
+                self._tokenizer.apply_chat_template(
+                    list(messages), tools=list(tools) if tools else None, tokenize=False, chat_template=self._template
+                )
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise self._refusal(name, f"refuses the conversation: {error}", messages) from error
 
-    def _refusal(self, name: str, what: str, messages: Sequence[Mapping[str, str]]) -> BadInput:
+    def _refusal(self, name: str, what: str, messages: Sequence[Message]) -> BadInput:
         remedy = "Choose a model whose template takes such conversations, or leave them out of the source"
-        if messages[0]["role"] == "system":
+        if any("tool_calls" in message for message in messages) or what == "leaves the tools out":
+            remedy = (
+                "Choose a model whose template knows tools, leave conversations that call some out of the source, and where it "
+                "does not name the tools, set `tools: null` in the source's `columns`"
+            )
+        elif messages[0]["role"] == "system":
             whose = "application's" if messages[0]["content"] == self.prompt.system else "row's own"
             remedy = (
                 f"It begins with the {whose} system message; if the template takes none, set `prompt.system_in_user_turn: true`, "

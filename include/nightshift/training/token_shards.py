@@ -279,7 +279,7 @@ def _read(path: Path, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
                 groups.append(number)
             start = end
         at = skipped
-        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=["digest", "messages"]):
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=["digest", "messages", "tools"]):
             low, high = max(first - at, 0), min(last + 1 - at, batch.num_rows)
             at += batch.num_rows
             if low < high:

@@ -61,10 +61,14 @@ def tokenize(
             if row["messages"][-1]["role"] != "assistant":
                 raise BadInput(f"{_name(row)} does not end with an answer")
             messages = template.messages(row["messages"])
-            renderings.append(template.render(messages, [len(messages) - 1], _name(row)))
-            places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+            renderings.append(template.render(messages, [len(messages) - 1], _name(row), row.get("tools")))
+            places = [
+                place
+                for place, message in enumerate(messages)
+                if message["role"] == "assistant" and (place == len(messages) - 1 or "tool_calls" not in message)
+            ]
             several = loss_on == "all_answers" and len(places) > 1
-            earlier.append(template.render(messages, places, _name(row)) if several else None)
+            earlier.append(template.render(messages, places, _name(row), row.get("tools")) if several else None)
         for rendering, every, (given, answer) in zip(renderings, earlier, _ids(renderings, template), strict=True):
             ranges = _earlier(rendering, every, template) if every and every.given == rendering.given else []
             yield TokenizedExample([*given, *answer], (*ranges, (len(given), len(given) + len(answer))))
@@ -83,7 +87,7 @@ def prompt_ids(rows: Iterable[Mapping[str, Any]], template: ChatTemplate) -> Ite
             turns = row["messages"]
             asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
             messages = template.messages([*asked, {"role": "assistant", "content": ""}])
-            renderings.append(template.render(messages, [len(messages) - 1], _name(row)))
+            renderings.append(template.render(messages, [len(messages) - 1], _name(row), row.get("tools")))
         ids = _tokenized(template, [(rendering.given, rendering.renamed) for rendering in renderings])
         yield from (ids[rendering.given, rendering.renamed] for rendering in renderings)
 
