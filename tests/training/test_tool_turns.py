@@ -134,3 +134,22 @@ def test_control_tokens_in_arguments_results_and_tools_stay_text(with_template, 
     harmless = json.loads(json.dumps([turns, tools]).replace("<|end|>", "end").replace("<|start|>", "start"))
     assert counts == control(*harmless)[1]
     assert "<|end|>" in said.replace("<|end|>\n<|start|>", "") or "<|end|>\\n" in said
+
+
+def test_a_partition_from_before_tools_is_answered_as_before(tmp_path, with_template):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from upath import UPath
+
+    from nightshift.inference.prompts import Prompts
+    from nightshift.storage.partition import publish
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    columns = {"digest": pa.array(["d"]), "messages": pa.array([[ASKED]], pa.list_(message)), "split": ["traffic"]}
+    (tmp_path / "made").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "made" / "examples.parquet")
+    partition = UPath(tmp_path / "examples")
+    manifest = publish(partition, tmp_path / "made", kind="traffic", application="app", inputs={})
+    rows = Prompts(partition, manifest, tmp_path / "copy").read(0, 0, ["digest", "messages", "tools"]).to_pylist()
+    tokenizer, template = with_template(CALLS.replace("WRITTEN", AS_RECORD))
+    assert tokenizer.decode(*prompt_ids(rows, template)) == "<|start|>user\nIs it warm?<|end|>\n<|start|>assistant\n"

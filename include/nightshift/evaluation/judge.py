@@ -168,9 +168,9 @@ def _ask(
         folder = work / "answers"
         folder.mkdir()
         texts = [answer.text for answer in answers]
-        # A call is compared as the template writes it.
+        # A call is compared as the template writes it, without the end of the turn.
         wanted = [
-            loaded.tokenizer.decode(example.answer, skip_special_tokens=True).strip()
+            loaded.tokenizer.decode(example.answer[:-1], skip_special_tokens=True).strip()
             if row["messages"][-1].get("tool_calls")
             else row["answer"]
             for row, example in zip(held_out, examples, strict=True)
