@@ -68,11 +68,19 @@ def test_every_measure_can_be_expected_of(judge):
     assert judge(measures, *({"measure": name, "min": 0} for name in MEASURES)) == []
 
 
-def test_rows_that_nobody_searched_for_names_are_a_warning_unless_a_bound_says_otherwise(judge):
-    (found,) = judge({"names_searched_share": 0.9})
-    assert found == Outcome("names_searched_share must be at least 1 (warning): it is 0.9", Verdict.WARN)
-    assert judge({"names_searched_share": 0.9}, {"measure": "names_searched_share", "min": 0.9}) == []
-    assert judge({"names_searched_share": 1.0, "rows": 5.0}) == judge({"rows": 5.0}) == []
+@pytest.mark.parametrize(
+    ("bounds", "found"),
+    [
+        ([], [Outcome("names_searched_share must be at least 1 (warning): it is 0.9", Verdict.WARN)]),
+        ([{"measure": "names_searched_share", "min": 0.9}], []),
+    ],
+)
+def test_rows_that_nobody_searched_for_names_are_a_warning_unless_a_bound_says_otherwise(judge, bounds, found):
+    assert judge({"names_searched_share": 0.9}, *bounds) == found
+
+
+def test_an_application_that_looks_for_no_names_is_not_asked_for_them():
+    assert profile_suite({"rows": 5.0}, []).expectations == []
 
 
 def suite_file(tmp_path, *expectations):
