@@ -2,6 +2,7 @@
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,23 @@ BELOW_JOBS = ("training", "inference", "evaluation", "monitoring", "data", "regi
 HEAVY = {"torch", "transformers", "deepspeed", "mlflow", "evidently", "great_expectations", "pandas", "numpy", "duckdb"}
 
 
+@cache
+def nodes_of(file):
+    """All nodes of a file's syntax tree, and those at its top."""
+    tree = ast.parse(file.read_text())
+    return list(ast.walk(tree)), tree.body
+
+
 def imported(file, *, when="ever"):
     """The names of the modules that a file imports, anywhere in it or (`when="loaded"`) at its top."""
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree) if when == "ever" else tree.body:
+    for node in nodes_of(file)[0 if when == "ever" else 1]:
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
 
 
+@cache
 def uses():
     """Which packages each package imports."""
     found = defaultdict(set)
@@ -77,9 +85,9 @@ def test_jobs_and_what_they_are_made_of_only_read_the_ledger_and_know_nothing_of
 
 def _of_the_ledger(file, reads):
     """What a file imports of the ledger and the audit log beside records and what reads, and its writes to a ledger."""
-    tree = ast.parse(file.read_text())
+    nodes, _ = nodes_of(file)
     knows = False
-    for node in ast.walk(tree):
+    for node in nodes:
         module = node.module if isinstance(node, ast.ImportFrom) and node.module else ""
         if module.startswith("nightshift.audit"):
             yield module
@@ -87,7 +95,7 @@ def _of_the_ledger(file, reads):
             knows = True
             yield from (f"{module}.{name.name}" for name in node.names if name.name not in reads.get(module, ()))
     if knows:
-        calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+        calls = (node.func for node in nodes if isinstance(node, ast.Call))
         yield from (
             call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in {"create", "replace"}
         )
