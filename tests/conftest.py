@@ -53,12 +53,15 @@ def is_left_out(path, markexpr):
     """Whether an expression of `-m` is false for every test that a file may have, going by the marks in its text."""
     text = path.read_text()
     of_all = set(MARK.findall("".join(re.findall(r"(?m)^pytestmark = (.*)", text))))
-    of_some = set(re.findall(r"\w+", markexpr)) & set(MARK.findall(text + _helpers(path.parent, text))) - of_all
+    of_some = set(re.findall(r"\w+", markexpr)) & set(MARK.findall(text + _helpers(path.parent, text)))
     selected = Expression.compile(markexpr)
-    for chosen in itertools.product((False, True), repeat=len(of_some)):
-        marks = of_all | {mark for mark, is_on in zip(of_some, chosen, strict=True) if is_on}
-        if selected.evaluate(lambda name, marks=marks, **_: name in marks):
-            return False
+    for decorators in re.findall(r"(?m)^((?:[@ )\]].*\n)*)def test_", text) or [""]:
+        own = of_all | set(re.findall(r"(?m)^@pytest\.mark\.(\w+)", decorators))
+        others = of_some - own
+        for chosen in itertools.product((False, True), repeat=len(others)):
+            marks = own | {mark for mark, is_on in zip(others, chosen, strict=True) if is_on}
+            if selected.evaluate(lambda name, marks=marks, **_: name in marks):
+                return False
     return True
 
 
