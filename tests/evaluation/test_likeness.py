@@ -4,6 +4,7 @@ import csv
 import itertools
 import random
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,11 @@ def test_long_and_hostile_texts_end():
 )
 def test_exact_match_knows_full_stops_and_unseen_characters_of_every_script(response, reference, equal):
     assert exact_match(response, reference) == exact_match(reference, response) == equal
+
+
+def test_texts_of_megabytes_cost_no_minutes():
+    book = "你的卡在路上" * 40_000
+    began = time.process_time()
+    assert rouge_l(book, book) == 1
+    assert rouge_l(book, "卡") < 0.001
+    assert time.process_time() - began < 5

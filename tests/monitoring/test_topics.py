@@ -62,6 +62,14 @@ def test_a_topic_is_named_by_what_its_messages_say(topics, embedder):
     assert "pin" not in top_up
 
 
+def test_a_topic_in_another_script_is_named_by_whole_words(embedder):
+    texts = ["मेरा कार्ड कहाँ है", "पासवर्ड बदलें", "รหัสผ่าน", "שָׁלוֹם"]
+    names = fit_topics(texts, embedder).names
+    assert {word for name in names[:-1] for word in name.split(" / ")} <= {
+        word for text in texts for word in text.split()
+    }
+
+
 def test_new_intents_and_another_language_are_farther_from_every_topic_than_a_quiet_night(topics, embedder):
     quiet, new = (topics.place(embedder(messages(day))).novelty for day in ("2026-11-03", "2026-11-09"))
     french = topics.place(embedder(["Où est ma carte bancaire ?", "Je veux changer mon code secret."])).novelty

@@ -8,7 +8,6 @@ texts give the same topics on any machine: seeded, one thread, no clock.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import regex
 import wordllama
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
@@ -34,7 +34,7 @@ MOST_TEXTS = 50_000  # that topics are fitted on: 50 MB
 FEWEST_TOPICS, MOST_TOPICS = 8, 32
 WORDS_PER_NAME = 3
 SEED = 20_261
-_WORD = re.compile(r"[^\W\d_]{2,24}")
+_WORD = regex.compile(r"\p{L}[\p{L}\p{M}]{1,23}")  # with the marks that are vowels in Hindi, Thai or Burmese
 
 
 class Embedder:

@@ -41,6 +41,11 @@ def night(tmp_path, rows):
     return file
 
 
+def test_the_name_of_a_group_is_bounded_however_long_the_value_is(tmp_path):
+    file = night(tmp_path, [{"tier": tier} for tier in ("x" * 100_000, "basic") for _ in range(40)])
+    assert {one.group for one in group_findings(file, ["tier"], 30) if one.dimension == "tier"} == {"x" * 200, "basic"}
+
+
 OWN = {
     "warmth": Scorer(function="tone:warmth", min=-2, max=2),
     "apology": Scorer(function="tone:apology", kind="share"),

@@ -25,6 +25,7 @@ from nightshift.settings.scorers import Scorer
 
 BATCH_ROWS = 65_536
 MOST_VALUES = 1_000  # of a segment that are told apart; the rest counts as OTHER
+LONGEST_NAME = 200  # characters of a value, which users may have written
 MOST_GROUPS = 20  # of a segment that are reported, the largest
 OTHER = "(other)"
 SHARES = frozenset({Metric.VALID, Metric.EXACT_MATCH})  # 0 or 1, as those of own scorers are that are of this kind
@@ -144,7 +145,7 @@ def _add_values(
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     known = Counter(where for where, _ in values)[dimension]
     for code, value in enumerate(encoded.dictionary.to_pylist()):
-        name = str(value)
+        name = str(value)[:LONGEST_NAME]
         if (dimension, name) not in values:
             known += 1
             name = name if known <= MOST_VALUES else OTHER
