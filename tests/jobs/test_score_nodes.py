@@ -132,7 +132,8 @@ def test_three_nodes_make_the_file_of_one_byte_for_byte(spec, run_on, tmp_path):
     assert set(of_many.facts.pop("seconds")) == set(of_one.facts.pop("seconds"))
     assert of_many.facts == of_one.facts
     assert of_many.counts == of_one.counts
-    assert sum(of_one.facts["judge"][outcome] for outcome in ("scored", "unreadable")) == JUDGED_ROWS
+    # Which rows are in the sample is as good as chance, and so is how many there are, up to the limit of the whole night.
+    assert 20 < sum(of_one.facts["judge"][outcome] for outcome in ("scored", "unreadable")) <= JUDGED_ROWS
     assert not left_of(spec)
 
 
