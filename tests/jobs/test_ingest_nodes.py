@@ -199,6 +199,14 @@ def test_the_first_node_gives_up_when_another_never_comes(spec, run_on, monkeypa
         run_on(0)
 
 
+def test_a_file_that_cannot_be_used_leaves_no_staged_rows_on_any_node(spec, run_on, tmp_path):
+    (tmp_path / "in" / "3.jsonl").write_text('[{"text": "the array does not end"},')
+    for index in (1, 2, 0):
+        with pytest.raises(BadInput, match="the JSON array does not end"):
+            run_on(index)
+        assert not left_of(spec)
+
+
 def test_rows_of_a_query_are_all_the_first_nodes(spec, run_on, tmp_path, monkeypatch):
     import sqlite3
 
@@ -228,30 +236,3 @@ def test_many_processes_make_the_files_of_one_byte_for_byte(spec, run_on, tmp_pa
         run_on(index, count)
     assert content_of(run_on(0, count), tmp_path / "many") == of_one
     assert len(staged_here) == 2 * count
-
-
-@pytest.mark.slow
-def test_what_goes_wrong_in_another_process_is_said_here(spec, run_on, tmp_path, monkeypatch):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    monkeypatch.setattr(staging_processes, "PIECES_ALONE", 1)
-    monkeypatch.setattr(staging_processes, "processors", lambda: 2)
-    monkeypatch.setattr(staging_processes, "_stage", _killed)
-    with pytest.raises(BadEnvironment, match="a process that staged rows was killed"):
-        run_on(count=1)
-    # Its last row group cannot be read as what its schema says.
-    file = tmp_path / "in" / "0.jsonl"
-    pq.write_table(pa.table({"text": ["good"] * 20}), file)
-    monkeypatch.setattr(staging_processes, "_stage", _refuses)
-    with pytest.raises(BadInput, match="the file is damaged"):
-        run_on(count=1)
-
-
-def _killed(_staging, pipe):
-    pipe.recv()
-
-
-def _refuses(_staging, pipe):
-    pipe.recv()
-    pipe.send(BadInput("the file is damaged"))

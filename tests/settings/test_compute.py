@@ -86,7 +86,8 @@ def test_only_jobs_that_run_a_model_hold_a_gpu_and_only_those_that_divide_their_
     assert (compute.gpus_of("train"), compute.nodes_of("train")) == (4, 2)
     assert (compute.gpus_of("evaluate"), compute.nodes_of("evaluate")) == (4, 1)
     assert (compute.gpus_of("score"), compute.nodes_of("score")) == (0, 2)
-    assert (compute.gpus_of("ingest"), compute.nodes_of("ingest")) == (0, 1)
+    assert (compute.gpus_of("ingest"), compute.nodes_of("ingest")) == (0, 2)
+    assert (compute.gpus_of("validate"), compute.nodes_of("validate")) == (0, 1)
 
 
 def test_an_application_names_one_profile_for_all_jobs_or_others_for_some(project):

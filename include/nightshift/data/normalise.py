@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from nightshift.data.examples import digest_of_messages
@@ -111,7 +111,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
         response=response,
         context=context,
         metadata=metadata,
-        pii=dict(sorted(found.items())),
+        pii=dict(sorted(found.items())) if found else {},
         late=timestamp is not None and timestamp < interval.start,
     )
 
@@ -206,8 +206,11 @@ def _response(row: Row, columns: Columns, ingest: Ingest) -> str | None:
 
 def _optional(row: Row, column: str | None, ingest: Ingest) -> str | None:
     """The text of a column that a row may lack; None also where it says nothing."""
-    value = _value(row, column)
-    return None if value is None else _text(value, repr(column), ingest) or None
+    value = None if column is None else _value(row, column)
+    return None if value is None else _text(value, _shown(column), ingest) or None
+
+
+_shown = cache(repr)  # names of columns are few
 
 
 def _text(value: Any, where: str, ingest: Ingest) -> str:
@@ -227,16 +230,20 @@ def _value(row: Row, name: str | None) -> Any:
     if name is None:
         return None
     value: Any = row.values
-    if name in row.values:
-        value = row.values[name]
-    else:
+    if name in value:
+        value = value[name]
+    elif "." in name:
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
+    else:
+        return None
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _plain(value: Any) -> str:
     """Any value as text: texts as they are, nothing as the empty text, records as JSON, bytes decoded."""
+    if isinstance(value, str):
+        return clean(value)
     if value is None:
         return ""
     if isinstance(value, dict | list | bool):
@@ -302,7 +309,9 @@ def _timestamp(value: Any) -> datetime | None:
 
 def _since_1970(value: Any) -> Any:
     """A number of seconds or milliseconds since 1970, or the text of one, as a time; other values as they are."""
-    if isinstance(value, str) and EPOCH.fullmatch(value.strip()):
+    if isinstance(value, str):
+        if not EPOCH.fullmatch(value.strip()):
+            return value
         number = float(value)
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         number = float(value) if -1e15 < value < 1e15 else 0.0

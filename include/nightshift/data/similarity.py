@@ -95,7 +95,8 @@ def signatures(texts: list[str]) -> Signatures:
         inside[ends - offset] = False
     offsets = np.concatenate([[0], np.cumsum(lengths - SHINGLE + 1)]).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(pieces[inside[:count]], offsets, VALUES, SEED)
-    values = np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), VALUES)
+    packed = b"".join([array("I", row).tobytes() for row in matrix.to_rows()])
+    values = np.frombuffer(packed, dtype=np.uint32).reshape(len(texts), VALUES)
     return (values & np.uint32(0xFF)).astype(np.uint8)
 
 

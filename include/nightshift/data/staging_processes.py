@@ -48,12 +48,12 @@ class StagingProcesses:
                 yield file, self._staging.stage(*arguments)
             elif len(busy) < self._count:
                 busy.append((file, self._pipe(len(busy))))
-                busy[-1][1].send(arguments)
+                _send(busy[-1][1], arguments)
             else:
                 # Whoever has the oldest piece gets the next one: answers come in order, and no two wait for each other.
                 before, pipe = busy.popleft()
                 staged = _received(pipe)
-                pipe.send(arguments)
+                _send(pipe, arguments)
                 busy.append((file, pipe))
                 yield before, staged
         for file, pipe in busy:
@@ -64,10 +64,11 @@ class StagingProcesses:
             # Not forked: this process has threads of Arrow and of the tokenizer, whose locks a fork would copy.
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
-            self._pipes.append(ours)
-            self._started.append(context.Process(target=_stage, args=(self._staging, theirs), daemon=True))
-            self._started[-1].start()
+            process = context.Process(target=_stage, args=(self._staging, theirs), daemon=True)
+            process.start()
             theirs.close()
+            self._pipes.append(ours)
+            self._started.append(process)
         return self._pipes[number]
 
     def __enter__(self) -> Self:
@@ -98,13 +99,24 @@ def _stage(staging: Staging, pipe: Connection) -> None:
             pipe.send(answer)
 
 
+def _send(pipe: Connection, arguments: tuple[Any, ...]) -> None:
+    try:
+        pipe.send(arguments)
+    except OSError:
+        raise _killed() from None
+
+
 def _received(pipe: Connection) -> Staged:
     try:
         answer: Staged | JobError = pipe.recv()
-    except (EOFError, ConnectionResetError):
-        raise BadEnvironment(
-            "a process that staged rows was killed, perhaps for memory: give the compute profile more memory_gb, or fewer cpus"
-        ) from None
+    except (EOFError, OSError):
+        raise _killed() from None
     if isinstance(answer, JobError):
         raise answer
     return answer
+
+
+def _killed() -> BadEnvironment:
+    return BadEnvironment(
+        "a process that staged rows was killed, perhaps for memory: give the compute profile more memory_gb, or fewer cpus"
+    )

@@ -54,10 +54,12 @@ def together(
     if manifest is None:
         try:
             manifest = share()
-        except (BadInput, BadEnvironment, OSError):
+        except (BadInput, BadEnvironment, OSError) as error:
             # Who publishes takes away what was shared, also from under another attempt at the same partition.
             manifest = published()
             if manifest is None:
+                if isinstance(error, BadInput):
+                    drop()  # no further try will want it
                 raise
     # Also by who comes late: it may have left something after the others' was taken away.
     if manifest is not None:

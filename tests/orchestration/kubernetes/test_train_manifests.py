@@ -65,7 +65,7 @@ def test_a_train_job_names_its_runtime_and_waits_for_its_queue():
 
 
 def test_a_job_on_one_node_is_a_pod_whatever_starts_the_others():
-    (pod,) = rendered(profile(launcher="trainjob"), "ingest")
+    (pod,) = rendered(profile(launcher="trainjob"), "validate")
     assert (pod["kind"], pod["spec"]["containers"][0]["name"]) == ("Pod", "base")
 
 
