@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nightshift.training.token_files import TokenFiles
 
 # Part of a model's address: raise it when the same inputs begin to give another model.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 # They say what was trained on, when to measure and save, or how a step is spread, and not what comes out (but for
 # rounding): a training goes on with other machines.
 WITHOUT_EFFECT = {
