@@ -1,10 +1,9 @@
 """Nights that are answered and scored, in this process or in others that may be killed."""
 
 import os
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
+from forks import start_job
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
@@ -47,13 +46,13 @@ def interactions_of(result, tmp_path):
 
 
 def begin(job, spec, folder, dies_at=None, *, node=(0, 1), before=""):
-    """Start a job as a process on one of some nodes; it may be told to kill itself at the n-th call of a function.
+    """Start a job on one of some nodes; it may be told to kill itself at the n-th call of a function.
 
     :param before: what the process does first.
     """
     folder.mkdir(exist_ok=True)
     (folder / "spec.json").write_text(spec.model_dump_json())
-    program = f"import sys\n{before}\nfrom nightshift.cli import main\nsys.exit(main())"
+    program = f"import os, sys\nos.dup2(2, 1)\n{before}\nfrom nightshift.cli import main\nsys.exit(main())"
     if dies_at:
         module, name, call = dies_at
         program = (
@@ -62,13 +61,11 @@ def begin(job, spec, folder, dies_at=None, *, node=(0, 1), before=""):
             f"    if len(calls) == {call}: os.kill(os.getpid(), signal.SIGKILL)\n    return kept(*args, **kwargs)\n"
             f"module.{name} = last_words\n{program}"
         )
-    command = [sys.executable, "-c", program, job, "--spec", str(folder / "spec.json")]
-    command += ["--result", str(folder / "result.json")]
+    arguments = [job, "--spec", str(folder / "spec.json"), "--result", str(folder / "result.json")]
     place = {"JOB_COMPLETION_INDEX": str(node[0]), "NIGHTSHIFT_NODES": str(node[1])}
-    with (folder / "log").open("a") as log:
-        return subprocess.Popen(command, env={**os.environ, **generate.ENVIRONMENT, **place}, stdout=log, stderr=log)
+    return start_job(program, arguments, {**os.environ, **generate.ENVIRONMENT, **place}, folder / "log")
 
 
 def start(job, spec, folder, dies_at=None, **how):
-    """Run a job as a process to its end, and return its exit code."""
+    """Run a job to its end, and return its exit code."""
     return begin(job, spec, folder, dies_at, **how).wait()

@@ -1,6 +1,7 @@
 """What the tests of jobs share: storage, a snapshot to train on, and an application whose champion answers a night."""
 
 import candidates
+import forks
 import pytest
 from answered_nights import HOSTILE
 from upath import UPath
@@ -48,8 +49,15 @@ def snapshot(storage):
     return partition, publish(partition, folder, kind="snapshot", application="app", inputs={"planted": 1})
 
 
+@pytest.fixture(scope="session")
+def forked_jobs(tmp_path_factory):
+    """Lets the jobs that a test starts be forks of one process, which has their libraries."""
+    with forks.serving(tmp_path_factory.mktemp("forks")):
+        yield
+
+
 @pytest.fixture
-def trainings(tmp_path, storage, snapshot, tiny_models):
+def trainings(tmp_path, storage, snapshot, tiny_models, forked_jobs):
     """A function that makes the spec of a training of a tiny model."""
     from training_runs import APPLICATION, SMALL
 

@@ -123,6 +123,7 @@ def test_shards_of_one_run_answer_with_one_champion_though_it_changes(night, cha
         generate.run(generate.Spec(**night, model="99"), progress)
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_killed_while_it_answers_it_goes_on_and_answers_nobody_twice(night, champion, progress, tmp_path):
     champion()
     undisturbed = generate.run(generate.Spec(**night | {"storage": (tmp_path / "other").as_uri()}), progress)

@@ -85,6 +85,7 @@ def on_two_nodes(job, spec, folder, dies_at, before=""):
     return read_result(job, spec, str(one / "result.json")).result
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_the_first_node_waits_for_one_that_is_killed_and_started_again(night, champion, progress, tmp_path):
     champion()
     alone = generate.run(generate.Spec(**night | {"storage": (tmp_path / "other").as_uri()}), progress)

@@ -15,11 +15,13 @@ from nightshift.training.precision import fast_precision
 pytestmark = pytest.mark.slow
 
 
-def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_training(trainings, tmp_path, storage):
+def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_training(
+    trainings, tmp_path, storage, monkeypatch
+):
     spec = trainings(epochs=4, checkpoint_steps=5, evaluate_steps=4)
     undisturbed = copy_of(spec, "undisturbed")
     # MLflow is down all along: the model waits in storage (69: the environment is bad).
-    finish(start(undisturbed, tmp_path / "straight"), tmp_path / "straight", 69)
+    finish(start(undisturbed, tmp_path / "straight", anew=True), tmp_path / "straight", 69)
     _, straight, weights = model_of(undisturbed)
 
     killed = tmp_path / "killed"

@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 
+from forks import start_job
 from safetensors.torch import load_file
 from upath import UPath
 
@@ -25,9 +24,10 @@ APPLICATION = Application(
 NOBODY = "http://127.0.0.1:9"  # the port that discards; nothing listens
 
 
-def start(spec, folder, *, dies_at=None, mlflow=NOBODY, **more):
-    """Start the job as a process, without a compiler in reach; it may be told to kill itself at a function's call.
+def start(spec, folder, *, dies_at=None, mlflow=NOBODY, anew=False, **more):
+    """Start the job, without a compiler in reach; it may be told to kill itself at a function's call.
 
+    :param anew: it imports its libraries itself, as in a pod.
     :param more: environment variables.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,10 +55,8 @@ def start(spec, folder, *, dies_at=None, mlflow=NOBODY, **more):
         "NIGHTSHIFT_GIT_SHA": "test",
         **more,
     }
-    command = [sys.executable, "-c", program, "train", "--spec", str(folder / "spec.json")]
-    command += ["--result", str(folder / "result.json")]
-    log = (folder / "log").open("a")
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    arguments = ["train", "--spec", str(folder / "spec.json"), "--result", str(folder / "result.json")]
+    return start_job(program, arguments, environment, folder / "log", anew=anew)
 
 
 def start_nodes(spec, folder, count=2, **more):
@@ -70,7 +68,7 @@ def start_nodes(spec, folder, count=2, **more):
     for index in range(count):
         place = {"NIGHTSHIFT_NODES": str(count), "JOB_COMPLETION_INDEX": str(index)}
         there = folder / f"node-{index}"
-        nodes.append((start(spec, there, NIGHTSHIFT_RENDEZVOUS=rendezvous, **place, **more), there))
+        nodes.append((start(spec, there, anew=True, NIGHTSHIFT_RENDEZVOUS=rendezvous, **place, **more), there))
     return nodes
 
 
