@@ -29,12 +29,15 @@ class Tier:
 
 
 # What each tier may take on the two processors of processor_speed.py; a slower machine's budget is scaled.
-# More processes than these would only import the packages more often. Files stay whole where their tests share servers
-# and models; in the end-to-end tier one process tells the sample's story while the other runs the rest, since a stack is
-# mostly waited for.
+# More processes than these would only import the packages more often. Each begins with an unbroken half of the quick
+# tests, so that what a file's tests share is made once. Files stay whole where they share servers and models; in the
+# end-to-end tier one process tells the sample's story while the other runs the rest, since a stack is mostly waited for.
 TIERS = {
     "unit": Tier(
-        "not (slow or e2e or kubernetes or benchmark or nightly)", "the quick tests", 170, ("-n", str(PROCESSORS))
+        "not (slow or e2e or kubernetes or benchmark or nightly)",
+        "the quick tests",
+        170,
+        ("-n", str(PROCESSORS), "--dist", "worksteal"),
     ),
     "slow": Tier(
         "slow and not (e2e or kubernetes or benchmark or nightly)",
