@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from nightshift.settings.applications import application_schema
-from nightshift.settings.intake import Source
+from nightshift.settings.intake import Columns, Source
 
 
 def test_columns_add_to_those_of_a_layout_and_change_them():
@@ -31,3 +31,8 @@ def test_editors_take_a_layout_in_place_of_columns():
     jsonschema.validate({"sources": [{"uri": "rows.jsonl", "layout": "openai"}]}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"sources": [{"uri": "rows.jsonl"}]}, schema)
+
+
+def test_a_subject_that_another_column_would_store_as_it_is_is_refused():
+    with pytest.raises(ValueError, match="`subject` is kept as a keyed hash only; leave 'user' out"):
+        Columns(prompt="text", subject="user", metadata=["shop", "user"])

@@ -85,7 +85,8 @@ def mapped(source: Source) -> list[str]:
     columns = source.columns
     names = [
         *(columns.prompt, columns.input, columns.answer, columns.rejected, columns.messages, columns.tools),
-        *(columns.system, columns.id, columns.timestamp, columns.response, columns.context, *columns.metadata),
+        *(columns.system, columns.id, columns.subject, columns.split_group, columns.timestamp),
+        *(columns.response, columns.context, *columns.metadata),
     ]
     return list(dict.fromkeys(name for name in names if name is not None and name not in source.optional))
 

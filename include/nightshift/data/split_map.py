@@ -99,7 +99,9 @@ class State:
             column = table["signature"].combine_chunks()
             known = column.drop_null()
             content = known.buffers()[1] if len(known) else b""
-            values = np.frombuffer(content, dtype=np.uint8).reshape(-1, VALUES)[known.offset : known.offset + len(known)]
+            values = np.frombuffer(content, dtype=np.uint8).reshape(-1, VALUES)[
+                known.offset : known.offset + len(known)
+            ]
             keys, sides, groups = (table[name].to_numpy() for name in ("key", "side", "group"))
             yield Entries(keys, sides, groups, np.asarray(column.is_valid()), values)
 
