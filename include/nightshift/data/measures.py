@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -82,7 +83,7 @@ class TextMeasures:
         best = scores and min(scores[0], 1.0)
         return labels[0].removeprefix("__label__") if labels and best >= MIN_CONFIDENCE else UNDETERMINED
 
-    def tokens(self, texts: list[str]) -> list[int]:
+    def tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
         if self._words is None:
             return self._counted(texts)
@@ -93,8 +94,8 @@ class TextMeasures:
         self._words.update(zip(new, self._counted(new), strict=True))
         return [sum(map(self._words.__getitem__, each)) for each in words]
 
-    def _counted(self, texts: list[str]) -> list[int]:
-        return list(map(len, self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)))
+    def _counted(self, texts: Sequence[str]) -> list[int]:
+        return list(map(len, self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
 
 
 def _ends_tokens_before_words(tokenizer: Tokenizer) -> bool:

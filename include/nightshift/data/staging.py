@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import Any, Literal
@@ -100,48 +100,49 @@ class Staging:
         return redact(text, self._ingest.redact, Counter())
 
     def _table(self, rows: list[Conversation], numbers: list[int], source: str, file: str) -> pa.Table:
+        if not rows:
+            return STAGED_SCHEMA.empty_table()
         languages = [self._measures.language(row.prompt) for row in rows]
         if self._ingest.names:
             self._names = self._names or NameFinder(self._ingest.names)
             rows = self._names.redacted(rows, languages)
         # A row's fields are the columns of the same name.
-        columns: dict[str, Sequence[Any]] = dict(zip(Conversation._fields, zip(*rows, strict=True), strict=False))
-        prompts, messages = columns.get("prompt", ()), columns.get("messages", ())
-        said = [*((c, r) for c, r in zip(columns.get("context", ()), columns.get("response", ()), strict=True))]
+        columns: dict[str, Sequence[Any]] = dict(zip(Conversation._fields, zip(*rows, strict=True), strict=True))
+        prompts, nothing = columns["prompt"], [None] * len(rows)
+        examples = self._part == "examples"
         columns |= {
             "source_name": [source] * len(rows),
             "source": [file] * len(rows),
             "source_row": numbers,
             "language": languages,
             "prompt_characters": list(map(len, prompts)),
-            "prompt_tokens": self._measures.tokens(list(prompts)),
-            "answer_tokens": self._measures.tokens([answer or "" for answer in columns.get("answer", ())]),
-            "characters": [
-                sum(len(message["content"]) for message in turns) + len(context or "") + len(response or "")
-                for turns, (context, response) in zip(messages, said, strict=True)
-            ],
+            "prompt_tokens": self._measures.tokens(prompts),
+            "answer_tokens": self._measures.tokens([answer or "" for answer in columns["answer"]]),
+            "characters": list(map(_characters, rows)),
+            "question": list(map(question_of, columns["messages"])) if examples else nothing,
+            "answered": list(map(_answered, rows)) if examples else nothing,
         }
-        examples = self._part == "examples"
-        columns["question"] = list(map(question_of, messages)) if examples else [None] * len(rows)
-        columns["answered"] = list(map(_answered, rows)) if examples else [None] * len(rows)
-        arrays = [_array(columns.get(field.name, ()), field.type) for field in STAGED_SCHEMA]
+        arrays = [_array(columns[field.name], field.type) for field in STAGED_SCHEMA]
         return pa.Table.from_arrays(arrays, schema=STAGED_SCHEMA)
 
 
-def _array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """As `pa.array`, which takes several times as long for lists of records and for maps."""
-    values = list(values)
     if not pa.types.is_list(kind) and not pa.types.is_map(kind):
         return pa.array(values, kind)
     offsets = pa.array([0, *accumulate(map(len, values))], pa.int32())
     if pa.types.is_map(kind):
-        keys, items = (pa.array(list(chain.from_iterable(each)), of) for each, of in (
-            (values, kind.key_type), ((value.values() for value in values), kind.item_type)
-        ))  # fmt: skip
+        keys = pa.array(list(chain.from_iterable(values)), kind.key_type)
+        items = pa.array([item for value in values for item in value.values()], kind.item_type)
         return pa.MapArray.from_arrays(offsets, keys, items)
     records = list(chain.from_iterable(values))
     fields = [pa.array([record.get(field.name) for record in records], field.type) for field in kind.value_type]
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, fields=list(kind.value_type)))
+
+
+def _characters(row: Conversation) -> int:
+    said = sum(len(message["content"]) for message in row.messages)
+    return said + len(row.response or "") + len(row.context or "")
 
 
 def _answered(row: Conversation) -> str:

@@ -99,7 +99,7 @@ def test_a_training_gets_its_gpus_shared_memory_and_place():
 
 
 def test_a_job_without_a_model_holds_no_gpu():
-    (pod,) = rendered(profile(**RICH), "ingest")
+    (pod,) = rendered(profile(**RICH), "validate")
     assert "nvidia.com/gpu" not in container_of(pod)["resources"]["limits"]
 
 
