@@ -15,7 +15,7 @@ import zstandard
 from upath import UPath
 
 from nightshift.data.database import database_url
-from nightshift.data.sources import raw_files
+from nightshift.data.sources import mapped, raw_files
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.intake import Columns, Source
 
@@ -266,3 +266,10 @@ def test_a_connection_that_is_none_is_told_without_its_secrets(monkeypatch, vari
     monkeypatch.setenv("AIRFLOW_CONN_SHOP", variable)
     with pytest.raises(BadInput, match=told):
         database_url("shop")
+
+
+@pytest.mark.parametrize("left_out", [{"messages"}, {"prompt", "answer", "input", "rejected"}])
+def test_every_column_that_is_mapped_is_read(left_out):
+    names = {field: f"the {field}" for field in Columns.model_fields if field not in {*left_out, "metadata"}}
+    source = Source(uri="rows.parquet", columns={**names, "metadata": ["more"]})
+    assert set(mapped(source)) == {*names.values(), "more"}
