@@ -231,18 +231,18 @@ def _make_in_forks(shards: TokenShards, parts: Sequence[Rows], processes: int, t
     """Send each part with its manifest, or an error that ends the making."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who started this is told, and decides
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _loaded(shards.tokenizer, shards.prompt)
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_end_with_parent) as pool:
+    try:
+        _loaded(shards.tokenizer, shards.prompt)
+        # Nothing waits for its end: who started this kills it as soon as all is said, and its forks with it.
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_end_with_parent)
         futures = {pool.submit(shards.make, part): part for part in parts}
         _end_with_parent()
         for future in as_completed(futures):
-            try:
-                to.send((futures[future], future.result()))
-            except BrokenProcessPool:
-                return
-            except Exception as error:
-                to.send((futures[future], error))
-                return
+            to.send((futures[future], future.result()))
+    except BrokenProcessPool:
+        os._exit(1)  # which closes the pipe
+    except Exception as error:
+        to.send((parts[0], error))
 
 
 def _end_with_parent() -> None:
