@@ -10,9 +10,9 @@ from nightshift.data import pieces, readers, shared_staging, staging_processes
 from nightshift.data.shared_staging import SharedStaging
 from nightshift.data.staging import Staging
 from nightshift.errors import BadEnvironment, BadInput, Preempted
-from nightshift.inference import sharing
 from nightshift.jobs import ingest
 from nightshift.settings.application import Application, Interval
+from nightshift.storage import sharing
 from nightshift.storage.partition import fetch, require_manifest
 
 NODES = 3

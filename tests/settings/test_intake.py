@@ -22,7 +22,9 @@ def test_a_source_says_its_columns_or_a_layout():
     assert Source(uri="rows.jsonl", layout="openai").columns.messages == "messages"
     with pytest.raises(ValidationError, match="columns"):
         Source(uri="rows.jsonl")
-    with pytest.raises(ValidationError, match="'openai', 'sharegpt', 'alpaca' or 'completion'"):
+    with pytest.raises(
+        ValidationError, match="'openai', 'sharegpt', 'alpaca', 'completion', 'preference' or 'openai_preference'"
+    ):
         Source(uri="rows.jsonl", layout="llama")
 
 

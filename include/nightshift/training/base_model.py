@@ -19,7 +19,6 @@ from pathlib import Path
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.storage.files import sha256_of
 from nightshift.training.built_in import BUILT_IN, PREPARED, prepared
 
 # What loading a model needs, and nothing that could run.
@@ -70,7 +69,7 @@ def base_model_digest(folder: Path) -> str:
         if version in known:
             digests[version] = known[version]
         else:
-            digests[version] = sha256_of(path)
+            digests[version] = _digest_of(path)
     if digests != known:
         _keep_digests(folder, digests)
     return _digest_of_names(paths, digests.values())
@@ -79,7 +78,12 @@ def base_model_digest(folder: Path) -> str:
 def tokenizer_digest(folder: Path) -> str:
     """Return the SHA-256 (hex) over the names and contents of the files that loading the tokenizer reads."""
     paths = sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
-    return _digest_of_names(paths, map(sha256_of, paths))
+    return _digest_of_names(paths, map(_digest_of, paths))
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_of_names(paths: Iterable[Path], digests: Iterable[str]) -> str:
