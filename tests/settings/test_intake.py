@@ -23,7 +23,7 @@ def test_a_source_says_its_columns_or_a_layout():
     with pytest.raises(ValidationError, match="columns"):
         Source(uri="rows.jsonl")
     with pytest.raises(
-        ValidationError, match="'openai', 'sharegpt', 'alpaca', 'completion', 'preference' or 'openai_preference'"
+        ValidationError, match="'openai', 'sharegpt', 'alpaca', 'completion', 'preference' or"
     ):
         Source(uri="rows.jsonl", layout="llama")
 
