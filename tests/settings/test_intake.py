@@ -22,9 +22,7 @@ def test_a_source_says_its_columns_or_a_layout():
     assert Source(uri="rows.jsonl", layout="openai").columns.messages == "messages"
     with pytest.raises(ValidationError, match="columns"):
         Source(uri="rows.jsonl")
-    with pytest.raises(
-        ValidationError, match="'openai', 'sharegpt', 'alpaca', 'completion', 'preference' or"
-    ):
+    with pytest.raises(ValidationError, match="'openai', 'sharegpt', 'alpaca', 'completion', 'preference' or"):
         Source(uri="rows.jsonl", layout="llama")
 
 
