@@ -79,6 +79,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     :raises BadInput: a file as a whole cannot be used, the part has no sources of its kind, or the key of ids is too short.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached, or other nodes do nothing.
     """
+    from nightshift.data.ingest_summary import sentence_of, verdict_of
     from nightshift.data.measures import tokenizer_file
     from nightshift.data.names import identity
     from nightshift.data.source_files import NoData
@@ -135,8 +136,8 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         return None
     _log(spec, manifest, str(partition))
     return Result(
-        verdict=_verdict(manifest),
-        reason=_sentence(manifest),
+        verdict=verdict_of(manifest),
+        reason=sentence_of(manifest),
         examples=str(partition),
         digest=manifest.digest,
         **manifest.counts,
@@ -320,32 +321,6 @@ def _log(spec: Spec, manifest: Manifest, examples: str) -> None:
     measured = {name: facts[name] for name in ("bytes", "late", "between_sides", "largest_group")}
     run.metrics({**manifest.counts, **nested, **measured})
     run.finish()
-
-
-def _verdict(manifest: Manifest) -> Verdict:
-    """A night of which nothing is kept fails, and a file of which nothing could be used is never passed over."""
-    if not manifest.counts["kept"]:
-        return Verdict.FAIL
-    return Verdict.WARN if manifest.facts["unusable"]["files"] else Verdict.PASS
-
-
-def _sentence(manifest: Manifest) -> str:
-    counts = manifest.counts
-    parts = [f"{counts['kept']:,} of {counts['rows_in']:,} rows kept"]
-    parts += [
-        f"{counts[name]:,} {name.replace('_', '-')}"
-        for name in ("duplicates", "near_duplicates", "quarantined")
-        if counts[name]
-    ]
-    if between := manifest.facts["between_sides"]:
-        parts.append(f"{between:,} belong to two sides and are on none")
-    if unsearched := manifest.facts.get("names_not_searched"):
-        languages = ", ".join(f"{language} {rows:,}" for language, rows in unsearched.items())
-        parts.append(f"{sum(unsearched.values()):,} not searched for names, for lack of a model ({languages})")
-    unusable = manifest.facts["unusable"]
-    more = unusable["files"] - len(unusable["first"])
-    files = [*unusable["first"], *([f"{more:,} more files without a row that could be used"] if more else [])]
-    return ". ".join([", ".join(parts), *files])
 
 
 def _unsearched(names: Names, languages: dict[str, int]) -> dict[str, int]:
