@@ -97,6 +97,28 @@ def test_names_are_replaced_exactly_in_every_text_of_a_row_and_counted(rows_of, 
 
 @needs_presidio
 @pytest.mark.slow
+def test_names_in_what_a_tool_is_called_with_and_answers_are_replaced_and_the_json_stays_json(
+    ingest, source_of, english
+):
+    call = {"name": "book", "arguments": {"guest": "Anna Schmidt", "places": [{"city": "Berlin"}], "nights": 2}}
+    messages = [
+        {"role": "user", "content": ENGLISH},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": call}]},
+        {"role": "tool", "tool_call_id": "x", "content": "Booked for Ada"},
+        {"role": "assistant", "tool_calls": [{"id": "y", "function": call}]},
+    ]
+    source = source_of("rows.jsonl", json.dumps({"m": messages}) + "\n", columns=Columns(messages="m"))
+    (row,) = ingest(source, settings=Ingest(names=Names(models={"en": english}))).examples
+    first, second = (json.loads(row["messages"][place]["tool_calls"])[0]["function"] for place in (1, 3))
+    shown = {"guest": "<person>", "places": [{"city": "<location>"}], "nights": 2}
+    assert first["arguments"] == second["arguments"] == shown
+    assert row["messages"][2]["content"] == "Booked for <person>"
+    assert json.loads(row["answer"])[0]["function"] == second
+    assert "Anna" not in json.dumps(row, default=str)
+
+
+@needs_presidio
+@pytest.mark.slow
 def test_kinds_that_nobody_asked_for_stay(rows_of, english):
     text = "Anna Schmidt was born in Berlin on 2 May 1990, and she would like to have a new card."
     (row,) = rows_of([text], kinds=["person"], en=english).examples
