@@ -43,6 +43,11 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_unconfigure():
+    """Let the end of the process take all of it down: DuckDB would say that it leaks."""
+    gc.unfreeze()
+
+
 def pytest_ignore_collect(collection_path, config):
     """Leave out a file of which `-m` selects no test: importing it would load libraries that only its tests need."""
     markexpr = config.option.markexpr
