@@ -86,6 +86,7 @@ def _publish_evaluation(app, storage, made):
             "answer": row["answer"] if role == "candidate" else "no idea",
             "answer_tokens": 3,
             "finished": True,
+            "too_long": False,
             "wanted_tokens": 3,
             "wanted_loss": 1.0,
             "exact_match": float(role == "candidate"),

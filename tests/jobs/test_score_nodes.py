@@ -7,10 +7,11 @@ import pytest
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, Preempted
-from nightshift.inference import night, scoring, sharing
+from nightshift.inference import night, scoring
 from nightshift.jobs import ingest, score
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.module_file import function_digest
+from nightshift.storage import sharing
 from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow

@@ -50,7 +50,7 @@ def test_sigterm_saves_and_the_next_attempt_goes_on(trainings, tmp_path):
     spec = trainings(epochs=50, checkpoint_steps=10_000, evaluate_steps=10_000)
     folder = tmp_path / "attempt"
     process = start(spec, folder)
-    assert any('"progress"' in line for line in process.stdout)
+    assert any('"steps"' in line for line in process.stdout)
     process.send_signal(signal.SIGTERM)
     finish(process, folder, 75)
     (saved,) = checkpoints_of(spec)

@@ -34,7 +34,7 @@ def test_nodes_that_are_killed_and_stopped_end_with_the_model_of_one_undisturbed
     newest = checkpoints_of(spec)[-1]
 
     nodes = (first, first_folder), (second, second_folder) = start_nodes(spec, tmp_path)
-    assert any('"progress"' in line for line in first.stdout)
+    assert any('"steps"' in line for line in first.stdout)
     second.send_signal(signal.SIGTERM)
     for node, folder in nodes:
         finish(node, folder, 75)

@@ -130,9 +130,12 @@ def judge(
 
 def _scored_anew(answers: pa.Table) -> pa.Table:
     """Answers that were kept, with the scores of today: they may have been scored in another way when they were made."""
+    asked = [not too_long for too_long in answers["too_long"].to_pylist()]
     for name, values in per_example(answers["answer"].to_pylist(), answers["wanted"].to_pylist()).items():
         field = ANSWER_SCHEMA.field(name)
-        answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
+        # A model that was not asked is not right by saying nothing where a full stop is wanted.
+        scores = [value if told else 0.0 for value, told in zip(values, asked, strict=True)]
+        answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(scores, field.type))
     return answers
 
 

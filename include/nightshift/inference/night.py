@@ -83,7 +83,7 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
 
 def _with(rows: pa.Table, **columns: pa.ChunkedArray) -> pa.Table:
     columns["reference"] = without_calls(rows["answer"], rows["messages"])
-    rows = rows.drop_columns(["answer", "messages"])
+    rows = rows.drop_columns(["answer"])
     for name, column in columns.items():
         rows = rows.append_column(name, column)
     return rows

@@ -153,7 +153,7 @@ def _texts_to_fit(train: Path) -> list[str]:
 
 
 def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
-    """The candidate's answers to the held-out examples, by the example's digest."""
+    """The candidate's answers to the held-out examples that it could read, by the example's digest."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -162,11 +162,11 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
 
     evaluation = UPath(spec.evaluation)
     manifest = require_manifest(evaluation, spec.evaluation_digest)
-    table = pq.read_table(
-        fetch(evaluation, manifest, ANSWERS, work),
-        columns=["digest", "answer", "finished"],
-        filters=pc.field("role") == "candidate",
-    )
+    file = fetch(evaluation, manifest, ANSWERS, work)
+    mine = pc.field("role") == "candidate"
+    if "too_long" in pq.read_schema(file).names:  # an earlier version asked no model for more than it reads
+        mine &= ~pc.field("too_long")
+    table = pq.read_table(file, columns=["digest", "answer", "finished"], filters=mine)
     return {row["digest"]: row for row in table.to_pylist()}
 
 
