@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pydantic import ValidationError
+from raw_rows import jsonl
 
 from nightshift.settings.intake import Columns
 
@@ -96,3 +97,13 @@ def test_pairs_that_were_read_as_something_else_are_told_their_layout(ingest, so
     row = json.dumps({"chosen": "a", "rejected": "b"})
     found = ingest(source_of("a.jsonl", row, columns=Columns(prompt="text"))).ingested
     assert found.unusable[0].endswith("it seems to be rows of `layout: preference`")
+
+
+def test_the_input_of_an_alpaca_pair_continues_its_prompt(ingest, source_of):
+    rows = [
+        {"instruction": "Translate.", "input": said, "chosen": "Good", "rejected": "Bad"}
+        for said in ("Guten Tag", "Gute Nacht")
+    ]
+    columns = {"answer": "chosen", "rejected": "rejected"}
+    found = ingest(source_of("a.jsonl", jsonl(*rows), columns=columns, layout="alpaca")).examples
+    assert [row["prompt"] for row in found] == ["Translate.\n\nGuten Tag", "Translate.\n\nGute Nacht"]

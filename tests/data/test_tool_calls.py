@@ -222,3 +222,28 @@ def test_an_answer_that_calls_a_tool_is_no_reference_for_a_text(tmp_path):
     table = pa.Table.from_pylist(rows, schema=pa.schema([EXAMPLE_SCHEMA.field(name) for name in rows[0]]))
     for part, answers in ((table, [None, "No.", None, "No."]), (table.slice(1, 2), ["No.", None])):
         assert without_calls(part["answer"], part["messages"]).to_pylist() == answers
+
+
+def test_numbers_in_what_a_tool_answers_are_redacted_behind_every_name_that_they_stand_in(ingest, source_of):
+    result = {"phone": {"value": 612345678}, "others": [{"phone": [1, 698765432]}], "note": "a\nb", "temperature": 21}
+    messages = [
+        ASKED, {"role": "assistant", "tool_calls": [openai_call("Rome")]},
+        {"role": "tool", "tool_call_id": "call_Rome_x7", "content": json.dumps(result)},
+    ]  # fmt: skip
+    (row,) = ingest(source_of("a.jsonl", json.dumps({"m": messages}) + "\n", columns=Columns(messages="m"))).examples
+    shown = {"phone": {"value": "<phone>"}, "others": [{"phone": [1, "<phone>"]}], "note": "a\nb", "temperature": 21}
+    assert json.loads(row["messages"][2]["content"]) == shown
+
+
+def test_a_last_answer_of_weight_0_is_unknown_also_where_it_calls_a_tool(ingest, source_of):
+    rest = [{"role": "tool", "tool_call_id": "call_Rome_x7", "content": "21"}]
+    call = {"role": "assistant", "tool_calls": [openai_call("Rome")]}
+    messages = [ASKED, call, *rest, {**call, "weight": 0}]
+    (row,) = ingest(source_of("a.jsonl", json.dumps({"m": messages}) + "\n", columns=Columns(messages="m"))).examples
+    assert (len(row["messages"]), row["answer"]) == (3, None)
+
+
+def test_a_record_of_nulls_is_no_call_of_a_user(ingest, source_of):
+    asked = {**ASKED, "function_call": {"name": None, "arguments": None}}
+    (row,) = ingest(source_of("a.jsonl", json.dumps({"m": [asked]}) + "\n", columns=Columns(messages="m"))).examples
+    assert row["prompt"] == ASKED["content"]

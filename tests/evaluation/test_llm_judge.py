@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from nightshift.evaluation import llm_judge
-from nightshift.evaluation.llm_judge import LlmJudge, Question, score_in
+from nightshift.evaluation.llm_judge import LlmJudge, Question, question_of, score_in
 from nightshift.settings.judging import Judge
 
 QUESTION = Question("Where is my card?", "card arrival", None, "card arrival")
@@ -176,6 +176,27 @@ def test_a_question_that_an_endpoint_refuses_changes_nothing_for_the_next_one(se
     judge = judge_at(server, requests_at_once=1)
     assert judge.score([QUESTION._replace(message="A bomb?"), QUESTION]) == [None, 1.0]
     assert "temperature" in server.requests[-1][2]
+
+
+def test_a_question_that_is_too_long_for_an_endpoint_does_not_change_how_the_next_one_is_asked(serve):
+    def small(body):
+        if "long" in body["messages"][1]["content"] and len(body) > 2:
+            return 400, "This model's maximum context length is 4096 tokens. However, you requested 4300 tokens"
+        return 200, '{"score": 1}'
+
+    server = serve(small)
+    assert judge_at(server, requests_at_once=1).score([QUESTION._replace(message="a long one"), QUESTION]) == [1.0, 1.0]
+    assert {"temperature", "response_format", "max_tokens"} <= set(server.requests[-1][2])
+
+
+def test_the_judge_is_shown_what_a_tool_was_called_with_and_answered():
+    turns = [
+        {"role": "user", "content": "balance of account 7?"},
+        {"role": "assistant", "content": "", "tool_calls": '[{"function": {"name": "balance"}}]'},
+        {"role": "tool", "content": '{"balance": 41}', "tool_call_id": "call00001"},
+    ]
+    question = question_of(turns, "balance of account 7?", "It is 41.", None, None)
+    assert question.earlier == (("assistant", '[{"function": {"name": "balance"}}]'), ("tool", '{"balance": 41}'))
 
 
 def test_what_the_endpoint_said_is_logged_bounded_on_one_line_and_without_the_key(serve, caplog, monkeypatch):

@@ -107,3 +107,14 @@ def test_equal_answers_are_equal_in_whatever_form_their_marks_are(text):
     assert {name: scores[name].value for name in ("exact_match", "rouge_l", "chrf", "bleu")} == pytest.approx(
         {"exact_match": 1, "rouge_l": 1, "chrf": 1, "bleu": 1}
     )
+
+
+def test_losses_are_compared_over_the_examples_that_every_model_could_read():
+    def answers(loss, tokens):
+        return Answers(answer=["a"] * 4, wanted=["a"] * 4, loss_sum=loss, answer_tokens=tokens)
+
+    read, little = answers([1.0, 1.0, 9.0, 9.0], [1, 1, 1, 1]), answers([2.0, 2.0, 0.0, 0.0], [1, 1, 0, 0])
+    scores = compare({"candidate": read, "champion": little}).scores
+    assert [scores[role]["loss"].value for role in ("candidate", "champion")] == [1.0, 2.0]
+    nothing = answers([0.0] * 4, [0] * 4)
+    assert "loss" not in compare({"candidate": read, "champion": nothing}).scores["champion"]

@@ -33,6 +33,8 @@ def test_editors_take_a_layout_in_place_of_columns():
         jsonschema.validate({"sources": [{"uri": "rows.jsonl"}]}, schema)
 
 
-def test_a_subject_that_another_column_would_store_as_it_is_is_refused():
-    with pytest.raises(ValueError, match="`subject` is kept as a keyed hash only; leave 'user' out"):
-        Columns(prompt="text", subject="user", metadata=["shop", "user"])
+@pytest.mark.parametrize(("subject", "stored"), [("user", "user"), ("user.id", "user"), ("user", "user.id")])
+def test_a_subject_that_another_column_would_store_as_it_is_is_refused(subject, stored):
+    with pytest.raises(ValueError, match=f"`subject` is kept as a keyed hash only; leave '{stored}' out"):
+        Columns(prompt="text", subject=subject, metadata=["shop", stored])
+    assert Columns(prompt="text", subject=subject, metadata=["user_agent"]).subject == subject

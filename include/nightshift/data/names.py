@@ -201,7 +201,7 @@ def _texts(row: Conversation) -> Iterator[str]:
     for message in row.messages if row.rejected is None else [*row.messages, row.rejected]:
         yield message["content"]
         if calls := message.get("tool_calls"):
-            yield from _strings(json.loads(calls))
+            yield from _strings([call["function"]["arguments"] for call in json.loads(calls)])
     yield from filter(None, (row.response, row.context, *row.metadata.values()))
 
 
@@ -216,7 +216,10 @@ def _replaced(row: Conversation, found: Mapping[str, tuple[str, Counter[str]]]) 
     def of(message: dict[str, str]) -> dict[str, str]:
         shown = {**message, "content": without(message["content"])}
         if calls := message.get("tool_calls"):
-            shown["tool_calls"] = json_of(_mapped(json.loads(calls), without))
+            made = json.loads(calls)
+            for call in made:
+                call["function"]["arguments"] = _mapped(call["function"]["arguments"], without)
+            shown["tool_calls"] = json_of(made)
         return shown
 
     messages = [of(message) for message in row.messages]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from nightshift.data.examples import digest_of_messages
 from nightshift.data.json_rows import json_or_text
-from nightshift.data.pairs import pair_of
+from nightshift.data.pairs import is_plain, pair_of
 from nightshift.data.pii import ORDER, redact
 from nightshift.data.quarantine import Reason, Row, Unusable
 from nightshift.data.records import json_of, redacted_record, text_of
@@ -38,6 +38,9 @@ EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
 SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
 # Most ids are UUIDs or short numbers behind a name, and need no search.
 PLAIN_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[A-Za-z_-]{0,12}[0-9]{0,8}")
+
+
+SAME_ANSWERS = "the chosen and the rejected answer are the same"
 
 
 class Conversation(NamedTuple):
@@ -147,7 +150,7 @@ def _with_tools(turn: Turn, ingest: Ingest, found: Counter[str]) -> dict[str, st
 def _rejected(turn: Turn, chosen: dict[str, str], ingest: Ingest, found: Counter[str]) -> dict[str, str]:
     rejected = _with_tools(turn, ingest, found)
     if rejected == chosen:
-        raise Unusable(Reason.BAD_PAIR, "the chosen and the rejected answer are the same")
+        raise Unusable(Reason.BAD_PAIR, SAME_ANSWERS)
     return rejected
 
 
@@ -168,6 +171,10 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn
     system, rejected = _optional(row, columns.system, ingest), None
     if columns.rejected is not None:
         prompt, chosen, other = (_value(row, name) for name in (columns.prompt, columns.answer, columns.rejected))
+        if more := _optional(row, columns.input, ingest):
+            if not isinstance(prompt, str) or not is_plain(prompt):
+                raise Unusable(Reason.BAD_PAIR, f"{_shown(columns.input)} continues a prompt that is no text")
+            prompt = f"{prompt}\n\n{more}"
         turns, rejected = pair_of(prompt, chosen, other, partial(_text, ingest=ingest))
     elif columns.messages is None:
         turns = _pair(row, columns, ingest)
@@ -263,8 +270,8 @@ def _redacted_json(value: Any, ingest: Ingest, found: Counter[str]) -> str:
 
 
 def _redacted_result(content: str, ingest: Ingest, found: Counter[str]) -> str:
-    """What a tool answered, without personal data; where it is JSON, also without what escapes hide."""
-    if "\\" in content and content[:1] in ("{", "["):
+    """What a tool answered, without personal data; where it is JSON, it is searched text by text, and stays JSON."""
+    if content[:1] in ("{", "["):
         value, hidden = json_or_text(content), Counter[str]()
         if isinstance(value, dict | list):
             safe = _redacted_json(value, ingest, hidden)

@@ -31,6 +31,11 @@ def pair_of(prompt: Any, chosen: Any, rejected: Any, text: Text) -> tuple[list[T
     return turns, other[-1]
 
 
+def is_plain(prompt: str) -> bool:
+    """Whether a prompt is what a user said, and neither messages nor a transcript."""
+    return _messages(prompt, "user") == [{"role": "user", "content": prompt}] and not TRANSCRIPT.match(prompt)
+
+
 def _conversation(prompt: Any, answer: Any, name: str, text: Text) -> list[Turn]:
     if isinstance(prompt, str) and isinstance(answer, str) and TRANSCRIPT.match(prompt):
         prompt, answer = None, prompt + answer  # the prompt ends with `Assistant:`

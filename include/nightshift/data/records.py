@@ -51,10 +51,11 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def redacted_record(value: Any, redacted: Callable[[str], str], name: str = "") -> Any:
+def redacted_record(value: Any, redacted: Callable[[str], str], names: tuple[str, ...] = ()) -> Any:
     """Return a record in which every text, name and number is as `redacted` leaves it.
 
-    What a value is called tells what a number means (`"phone": 447700900123`), so it is redacted behind its name.
+    What a value is called tells what a number means (`"phone": 447700900123`), so it is redacted behind its name, and behind
+    those of the records that it stands in, until something is found.
     """
     if isinstance(value, dict):
         safe: dict[str, Any] = {}
@@ -62,13 +63,17 @@ def redacted_record(value: Any, redacted: Callable[[str], str], name: str = "") 
             shown = redacted(str(key))
             # Two names of personal data become the same.
             shown = f"{shown} {len(safe) + 1}" if shown in safe else shown
-            safe[shown] = redacted_record(inner, redacted, str(key))
+            safe[shown] = redacted_record(inner, redacted, (str(key), *names))
         return safe
     if isinstance(value, list):
-        return [redacted_record(inner, redacted, name) for inner in value]
+        return [redacted_record(inner, redacted, names) for inner in value]
     if value is None or isinstance(value, bool):
         return value
-    text, before = text_of(value), f"{name}: " if name else ""
-    shown = redacted(before + text)
-    shown = shown[len(before) :] if shown.startswith(before) else redacted(text)
+    text = shown = text_of(value)
+    for name in names or ("",):
+        before = f"{name}: " if name else ""
+        shown = redacted(before + text)
+        shown = shown[len(before) :] if shown.startswith(before) else redacted(text)
+        if shown != text:
+            break
     return shown if isinstance(value, str | bytes) or shown != text else value

@@ -24,6 +24,7 @@ from nightshift.data.pieces import PIECE_ROWS, Piece
 from nightshift.data.sources import RawFile
 from nightshift.data.staging import STAGED_SCHEMA, Staged, Staging
 from nightshift.data.staging_processes import StagingProcesses
+from nightshift.settings.application import Interval
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, digest_of, fetch, partition_of, publish
 from nightshift.storage.partition import find as find_partition
@@ -49,7 +50,8 @@ class SharedStaging:
 
     def __post_init__(self) -> None:
         self._night = digest_of(self.inputs)
-        self._place = partition_of(self.storage, self.application, "staged", self._night[:16])
+        interval = Interval.model_validate(self.inputs["interval"])
+        self._place = partition_of(self.storage, self.application, "staged", self.inputs["part"], interval.key)
         self._file_of: dict[Rows, RawFile] = {}
 
     def share(
@@ -134,12 +136,12 @@ class SharedStaging:
             yield from file.iter_batches(PIECE_ROWS)
 
     def drop(self) -> None:
-        """Remove what all nodes left, since rows of users lie there; what is gone is gone."""
+        """Remove what all nodes and attempts at this interval left, since rows of users lie there; what is gone is gone."""
         with suppress(FileNotFoundError):
             self._place.fs.rm(self._place.path, recursive=True)
 
     def _address(self, first: int) -> UPath:
-        return self._place / f"{first:012}"
+        return self._place / self._night[:16] / f"{first:012}"
 
     def _inputs(self, first: int) -> dict[str, Any]:
         return {"night": self._night, "first": first, "pieces": STRETCH_PIECES}

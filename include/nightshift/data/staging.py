@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain
+from itertools import accumulate, chain, compress
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,10 +16,10 @@ import pyarrow as pa
 from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.data.measures import TextMeasures
 from nightshift.data.names import NameFinder
-from nightshift.data.normalise import Conversation, conversation
+from nightshift.data.normalise import SAME_ANSWERS, Conversation, conversation
 from nightshift.data.pieces import Piece
 from nightshift.data.pii import redact
-from nightshift.data.quarantine import Quarantined, Unusable, beginning, presentable, without
+from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
 from nightshift.data.records import text_of
 from nightshift.data.similarity import question_of
 from nightshift.settings.application import Interval
@@ -84,7 +84,19 @@ class Staging:
                 raw = json.dumps(without(row.values, columns.subject), ensure_ascii=False, default=text_of)
                 unusable = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
                 aside.append(self.set_aside(self._unread(unusable), file))
-        return Staged(self._table(rows, numbers, source, file), aside, sum(row.late for row in rows))
+        languages = [self._measures.language(row.prompt) for row in rows]
+        late = sum(row.late for row in rows)
+        if self._ingest.names and rows:
+            self._names = self._names or NameFinder(self._ingest.names)
+            rows = self._names.redacted(rows, languages)
+            # The two answers of a pair may have differed in a name alone.
+            alike = [row.rejected is not None and row.rejected == row.messages[-1] for row in rows]
+            for number in compress(numbers, alike):
+                aside.append(self.set_aside(Quarantined(number, Reason.BAD_PAIR, SAME_ANSWERS, ""), file))
+            other = [not same for same in alike]
+            rows, numbers = list(compress(rows, other)), list(compress(numbers, other))
+            languages = list(compress(languages, other))
+        return Staged(self._table(rows, numbers, languages, source, file), aside, late)
 
     def set_aside(self, row: Quarantined, file: str) -> dict[str, Any]:
         """Return a row of `QUARANTINE_SCHEMA`. People read it: personal data does not belong there either."""
@@ -99,13 +111,11 @@ class Staging:
         """Return a text without what the application has redacted."""
         return redact(text, self._ingest.redact, Counter())
 
-    def _table(self, rows: list[Conversation], numbers: list[int], source: str, file: str) -> pa.Table:
+    def _table(
+        self, rows: list[Conversation], numbers: list[int], languages: list[str], source: str, file: str
+    ) -> pa.Table:
         if not rows:
             return STAGED_SCHEMA.empty_table()
-        languages = [self._measures.language(row.prompt) for row in rows]
-        if self._ingest.names:
-            self._names = self._names or NameFinder(self._ingest.names)
-            rows = self._names.redacted(rows, languages)
         # A row's fields are the columns of the same name.
         columns: dict[str, Sequence[Any]] = dict(zip(Conversation._fields, zip(*rows, strict=True), strict=True))
         prompts, nothing = columns["prompt"], [None] * len(rows)
@@ -141,8 +151,9 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _characters(row: Conversation) -> int:
-    said = sum(len(message["content"]) for message in row.messages)
-    return said + len(row.response or "") + len(row.context or "")
+    every = row.messages if row.rejected is None else [*row.messages, row.rejected]
+    said = sum(len(message["content"]) + len(message.get("tool_calls") or "") for message in every)
+    return said + sum(len(text or "") for text in (row.tools, row.response, row.context))
 
 
 def _answered(row: Conversation) -> str:

@@ -75,7 +75,7 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
 def _asked(message: dict[str, Any], place: str, text: Text) -> Turn:
     if not {"content", "value"} & set(message):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
-    if message.get("tool_calls") or message.get("function_call"):
+    if _given(message):
         raise Unusable(Reason.TOOL_CALLS, f"{place} is by the user and calls a tool")
     content = _content(message, place, text)
     if not content:
@@ -85,15 +85,22 @@ def _asked(message: dict[str, Any], place: str, text: Text) -> Turn:
 
 def _answered(message: dict[str, Any], place: str, text: Text, calls: Calls, *, is_last: bool) -> Turn | None:
     """The assistant's turn; None where the last one is unknown."""
-    given = message.get("tool_calls") or message.get("function_call")
+    given = _given(message)
     made = calls.made_by(given, place, text) if given else None
     content = _content(message, place, text)
     # The weight 0 is OpenAI's mark of an answer that is not to be learned.
     if is_last and (not (content or made) or _is_zero(message.get("weight"))):
+        calls.waiting = ()
         return None
     if not (content or made):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} is empty")
     return Turn("assistant", content, made or None)
+
+
+def _given(message: dict[str, Any]) -> Any:
+    """What a message calls; a record of nothing but nulls is how some files write none."""
+    given = message.get("tool_calls") or message.get("function_call")
+    return None if isinstance(given, dict) and all(value is None for value in given.values()) else given
 
 
 def _with_calls(message: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -53,6 +54,8 @@ What deserves the score 1: {rubric}
 
 Answer with one JSON object and nothing else: {{"score": NUMBER}}, where NUMBER is from 0 (nothing of it) to 1 (all of it)."""
 
+TOO_LONG = re.compile("context (?:length|window)|too (?:large|long)")
+
 log = logging.getLogger(__name__)
 
 
@@ -70,8 +73,19 @@ class Question(NamedTuple):
 def question_of(
     messages: Sequence[Mapping[str, str]], prompt: str, response: str, context: str | None, reference: str | None
 ) -> Question:
-    """Return the question about a response to `messages`: a system message or none, turns, and the prompt at their end."""
-    turns = [(message["role"], message["content"]) for message in messages[:-1]]
+    """Return the question about a response to `messages`: a system message or none, and turns, of which `prompt` is the last
+    of the user.
+
+    Calls of tools behind it, and their results, are shown with the turns before it.
+    """
+    last = max(
+        (place for place, message in enumerate(messages) if message["role"] == "user"), default=len(messages) - 1
+    )
+    turns = [
+        (message["role"], "\n".join(filter(None, (message["content"], message.get("tool_calls")))))
+        for place, message in enumerate(messages)
+        if place != last
+    ]
     instructions = turns.pop(0)[1] if turns and turns[0][0] == "system" else None
     earlier: list[tuple[str, str]] = []
     room = MOST_CHARACTERS
@@ -142,20 +156,22 @@ class LlmJudge:
         :raises httpx.HTTPError: the endpoint does not answer, refuses, or speaks another protocol.
         """
         body = {"model": self._settings.model, "messages": messages(question, self._settings.rubric)}
-        optional = self._optional
+        optional, lasting = self._optional, True
         while True:
             try:
                 answer = self._tried(client, body | optional)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in REFUSING_STATUS or not optional:
                     raise
+                # Of this question alone: what a user writes must not change how others are judged.
+                lasting = lasting and not TOO_LONG.search(error.response.text.lower())
                 optional = without_refused(optional, error.response.text.lower())
                 continue
-            if optional != self._optional:
+            if lasting and optional != self._optional:
                 log.info(
                     "the judge at %s is asked with %s", self._settings.url, ", ".join(optional) or "messages alone"
                 )
-            self._optional = optional
+                self._optional = optional
             return answer
 
     def _tried(self, client: httpx.Client, body: dict[str, Any]) -> str:

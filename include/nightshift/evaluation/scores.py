@@ -63,6 +63,7 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
     count = len(next(iter(answers.values())).answer)
     if count == 0:
         return Comparison(examples=0, scores={role: {} for role in answers}, differences={})
+    answers = _with_losses_of_what_all_read(answers)
     resamples = _resamples(count)
     drawn = {role: _estimates(given, resamples) for role, given in answers.items()}
     differences = {
@@ -74,6 +75,23 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
         role: {metric: _estimate(values) for metric, values in metrics.items()} for role, metrics in drawn.items()
     }
     return Comparison(examples=count, scores=scores, differences=differences)
+
+
+def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, Answers]:
+    """Losses are compared over the same examples; where no model could read what the others could, there are none."""
+    if not all(given.answer_tokens for given in answers.values()):
+        return dict(answers)
+    read = np.all([given.answer_tokens for given in answers.values()], axis=0)
+    kept = read if read.any() else read[:0]
+    return {
+        role: given.model_copy(
+            update={
+                name: [value if told else 0 for value, told in zip(getattr(given, name), kept, strict=False)]
+                for name in ("loss_sum", "answer_tokens")
+            }
+        )
+        for role, given in answers.items()
+    }
 
 
 def _resamples(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nightshift.registry.versions import Registered
     from nightshift.storage.partition import Manifest
 
-VERSION = 1  # raised when the same prompts would be given to the model, or answered, in another way
+VERSION = 2  # raised when the same prompts would be given to the model, or answered, in another way
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
 

@@ -124,10 +124,13 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         }
         night = _Night(spec, files, inputs, partition, tokenizer, id_key or application.name.encode(), work)
         try:
-            manifest = (
-                _together(night, node, progress) if node.count > 1 else night.published() or _publish(night, progress)
-            )
+            if node.count > 1:
+                manifest = _together(night, node, progress)
+            else:
+                manifest = night.published() or _publish(night, progress)
+                night.shared.drop()  # of attempts on more nodes, or at other files, that were given up
         except _NotOneRow:
+            night.shared.drop()
             reason = f"there is not one row in {', '.join(file.label for file in files)}"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
     finally:
@@ -170,6 +173,12 @@ class _Night:
         return find(self.target, self.inputs)
 
     @cached_property
+    def shared(self) -> SharedStaging:
+        from nightshift.data.shared_staging import SharedStaging
+
+        return SharedStaging(self.spec.application.name, self.spec.storage, self.inputs, self.work)
+
+    @cached_property
     def measures(self) -> TextMeasures:
         from nightshift.data.measures import TextMeasures
 
@@ -178,17 +187,14 @@ class _Night:
 
 def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
     """Stage this node's share; the first node publishes the partition. None: it is not published yet, the first one waits."""
-    from nightshift.data.shared_staging import SharedStaging
-
-    shared = SharedStaging(night.spec.application.name, night.spec.storage, night.inputs, night.work)
-    return together(lambda: _share(night, shared, node, progress), night.published, shared.drop)
+    return together(lambda: _share(night, node, progress), night.published, night.shared.drop)
 
 
-def _share(night: _Night, shared: SharedStaging, node: Nodes, progress: Progress) -> Manifest | None:
+def _share(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
     from nightshift.data.staging import Staging
     from nightshift.storage.sharing import await_parts
 
-    spec = night.spec
+    spec, shared = night.spec, night.shared
     staging = Staging(spec.application.ingest, spec.interval, night.measures, spec.part, night.id_key)
     stretches = shared.share(night.files, staging, node.index, node.count, progress.report)
     if not node.leads:

@@ -84,6 +84,8 @@ def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
         return ""
     lines = [f"| | {' | '.join(roles)} |", f"|---|{'---|' * len(roles)}"]
     for metric, title, factor in metrics:
+        if metric not in scores[roles[0]]:
+            continue  # no model could read what the others could
         digits = 1 if factor == 100 else 3
         cells = [
             "{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".format(

@@ -62,10 +62,11 @@ class Columns(Model):
             raise ValueError("`messages` already holds the answer; leave `answer` out")
         if self.messages is not None and self.input is not None:
             raise ValueError("`input` follows a `prompt`; with `messages` leave it out")
-        if self.subject is not None and self.subject in {self.id, self.split_group, *self.metadata}:
-            raise ValueError(
-                f"`subject` is kept as a keyed hash only; leave {self.subject!r} out of `id`, `split_group`, `metadata`"
-            )
+        for name in filter(None, (self.id, self.split_group, *self.metadata) if self.subject else ()):
+            if f"{name}.".startswith(f"{self.subject}.") or f"{self.subject}.".startswith(f"{name}."):
+                raise ValueError(
+                    f"`subject` is kept as a keyed hash only; leave {name!r} out of `id`, `split_group`, `metadata`"
+                )
         return self
 
 

@@ -23,7 +23,7 @@ from nightshift.errors import BadInput
 from nightshift.settings.application import Prompt
 from nightshift.training.control_tokens import ControlTokens
 from nightshift.training.marks import Marks
-from nightshift.training.tool_turns import Message, ToolForm, chat_messages, parts_of, tool_form, writes_tools
+from nightshift.training.tool_turns import Message, ToolForm, chat_messages, parts_of, texts_in, tool_form, writes_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -115,7 +115,7 @@ class ChatTemplate:
         """
         offered = json.loads(tools) if tools else None
         form = self._form(messages, offered, name)
-        texts = [tools or "", *(part for message in messages for part in parts_of(message))]
+        texts = [*texts_in(offered), *(part for message in messages for part in parts_of(message))]
         marks = Marks(self.control, self.control.within("".join(texts)), self._secret)
         shown, expected = [], []
         for place, message in enumerate(messages):

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -294,6 +295,11 @@ def _remove_unused(tokens: UPath) -> None:
     for name in names_in(tokens):
         if (read_bytes(tokens / name / "used") or b"") < oldest:
             log.info("%s: no training used these tokens for %d days, they are removed", tokens / name, KEPT.days)
-            for part in names_in(tokens / name):
-                drop(tokens / name / part)
-            drop(tokens / name)
+            with suppress(OSError):  # another training may just begin to use them, or remove them too
+                for part in names_in(tokens / name):
+                    if (read_bytes(tokens / name / "used") or b"") >= oldest:
+                        break
+                    if part != "used":
+                        drop(tokens / name / part)
+                else:
+                    drop(tokens / name)

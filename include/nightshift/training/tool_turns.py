@@ -37,7 +37,20 @@ def parts_of(message: Message) -> Iterator[str]:
     """Yield the texts of a message in which control tokens may stand."""
     yield message["content"]
     if "tool_calls" in message:
-        yield _text(message["tool_calls"])
+        yield from texts_in(message["tool_calls"])
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text and name of calls or tools as they are: in JSON, quotes would stand otherwise."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from texts_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts_in(inner)
 
 
 def replaced(value: Any, replace: Callable[[str], str]) -> Any:

@@ -136,6 +136,13 @@ def test_the_same_words_in_two_conversations_are_two_messages_with_what_was_said
     assert {numbers["pairs"] for numbers in pair_tests(asked)} == {2}
 
 
+def test_an_answer_to_what_a_tool_said_is_not_asked_with_other_writers():
+    row = one_turn("How warm is it?")
+    call = {"role": "assistant", "content": "", "tool_calls": "[]"}
+    row["messages"][1:1] = [call, {"role": "tool", "content": "21", "tool_call_id": "call00001"}]
+    assert [one.message for one in messages_of(APP, [row, one_turn("Is it warm?")], 10)] == ["Is it warm?"]
+
+
 def test_another_application_asks_the_messages_that_its_champion_was_judged_on():
     held_out = [one_turn(f"question {number}") for number in range(50)]
     messages = messages_of(APP, held_out, 10)

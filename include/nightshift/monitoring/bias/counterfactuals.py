@@ -96,10 +96,12 @@ def messages_of(application: Application, held_out: Sequence[Mapping[str, Any]],
     except FileNotFoundError:
         found = []
         for row in held_out:
+            asked = row["messages"][: -1 if row["messages"][-1]["role"] == "assistant" else None]
+            if asked[-1]["role"] != "user":
+                continue  # the answer to a tool's result says nothing about who asked
             message, wanted = row["prompt"], row["answer"] or ""
             texts = {version: text for _, _, version, text in message_rows(message, wanted)}
-            before = row["messages"][: -2 if row["messages"][-1]["role"] == "assistant" else -1]
-            found.append(Message(message, wanted, texts, before))
+            found.append(Message(message, wanted, texts, asked[:-1]))
     return sorted(found, key=lambda one: sha256((one.message + one.conversation).encode()).hexdigest())[:count]
 
 

@@ -35,7 +35,7 @@ from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import TokenizedExample, tokenize
 
 ANSWERS = "answers.json"
-VERSION = 3  # of how models are asked; another one asks all again
+VERSION = 4  # of how models are asked; another one asks all again
 BATCH_TOKENS = 16_384
 EVERYTHING = 10_000
 
