@@ -15,6 +15,8 @@ from nightshift.settings.application import Application, Interval
 from nightshift.storage import sharing
 from nightshift.storage.partition import fetch, require_manifest
 
+pytestmark = pytest.mark.slow
+
 NODES = 3
 FILES = 3
 ROWS = 60  # of each file
@@ -109,7 +111,7 @@ def dies_at(number):
     return dies
 
 
-@pytest.mark.parametrize("storage", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("storage", ["folder", "s3"], indirect=True)
 def test_any_number_of_nodes_makes_the_files_of_one_byte_for_byte(spec, run_on, tmp_path):
     alone = run_on(count=1)
     assert not left_of(spec)
@@ -224,7 +226,6 @@ def test_rows_of_a_query_are_all_the_first_nodes(spec, run_on, tmp_path, monkeyp
     assert not left_of(spec)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, NODES])
 def test_many_processes_make_the_files_of_one_byte_for_byte(spec, run_on, tmp_path, monkeypatch, count):
     of_one = content_of(run_on(count=1), tmp_path / "one")
