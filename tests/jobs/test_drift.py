@@ -223,7 +223,7 @@ def test_a_night_of_an_older_scorer_is_judged_without_its_scores_until_it_is_sco
     (night,) = place.judge().nights
     assert night.verdict is Verdict.WARN
     assert night.reasons[0].endswith(
-        "version 2 of the scores, the reference 3; run batch_inference for this night again."
+        "version 2 of the scores, the reference 4; run batch_inference for this night again."
     )
     place.night("2026-11-03", answered("2026-11-03"))
     assert place.judge().verdict is Verdict.PASS
