@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase
@@ -64,24 +63,26 @@ class TextMeasures:
         self._tokenizer.no_padding()
         self._words: dict[str, int] | None = {} if _ends_tokens_before_words(self._tokenizer) else None
         self._model = fasttext.load_model(str(LANGUAGE_MODEL))
-        self._language = lru_cache(KNOWN_TEXTS)(self._detected)
+        self._languages: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[type[TextMeasures], tuple[Path]]:
         return TextMeasures, (self._file,)
 
     def language(self, text: str) -> str:
         """Return the ISO 639 code of a text's most likely language, or `und`."""
-        return self._language(text.replace("\n", " ")[:LANGUAGE_CHARACTERS])
+        return self.languages([text])[0]
 
-    def _detected(self, line: str) -> str:
-        letters = line.encode("ascii", "ignore")
-        lower, upper = (len(letters) - len(letters.translate(None, those)) for those in (LOWER, UPPER))
-        # The model takes a text in capitals for Japanese.
-        if line.isupper() or (upper > 0.8 * (lower + upper) and len(line) > 5):
-            line = line.lower()
-        labels, scores = self._model.predict(line)
-        best = scores and min(scores[0], 1.0)
-        return labels[0].removeprefix("__label__") if labels and best >= MIN_CONFIDENCE else UNDETERMINED
+    def languages(self, texts: Sequence[str]) -> list[str]:
+        """Return the ISO 639 code of each text's most likely language, or `und`."""
+        if len(self._languages) > KNOWN_TEXTS:
+            self._languages.clear()
+        lines = [text.replace("\n", " ")[:LANGUAGE_CHARACTERS] for text in texts]
+        new = [line for line in dict.fromkeys(lines) if line not in self._languages]
+        # The package's own way for many lines expects an answer of another form than this version gives.
+        labels = self._model.f.multilinePredict([f"{_lower(line)}\n" for line in new], 1, MIN_CONFIDENCE, "strict")
+        for line, best in zip(new, labels, strict=True):
+            self._languages[line] = best[0].removeprefix("__label__") if best else UNDETERMINED
+        return list(map(self._languages.__getitem__, lines))
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
@@ -96,6 +97,13 @@ class TextMeasures:
 
     def _counted(self, texts: Sequence[str]) -> list[int]:
         return list(map(len, self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
+
+
+def _lower(line: str) -> str:
+    """A text in capitals in small letters: the model takes it for Japanese."""
+    letters = line.encode("ascii", "ignore")
+    lower, upper = (len(letters) - len(letters.translate(None, those)) for those in (LOWER, UPPER))
+    return line.lower() if line.isupper() or (upper > 0.8 * (lower + upper) and len(line) > 5) else line
 
 
 def _ends_tokens_before_words(tokenizer: Tokenizer) -> bool:

@@ -143,7 +143,9 @@ class SimilarRows:
             self._offsets.append(self._offsets[-1] + self._files["texts"].write(text.encode()))
         bands = bands_of(values)
         byte, bit = _places(bands)
-        np.bitwise_or.at(self._filter, byte, bit)
+        # One bit at a time: places that are there twice then write the same.
+        for one in np.left_shift(1, range(8), dtype=np.uint8, casting="unsafe"):
+            self._filter[byte[bit == one]] |= one
         rows = np.arange(self.rows, self.rows + len(texts))
         self._bands[0].write_table(pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA))
         self.keys.extend(map(key_of, questions))

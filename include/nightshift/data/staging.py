@@ -84,7 +84,7 @@ class Staging:
                 raw = json.dumps(without(row.values, columns.subject), ensure_ascii=False, default=text_of)
                 unusable = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
                 aside.append(self.set_aside(self._unread(unusable), file))
-        languages = [self._measures.language(row.prompt) for row in rows]
+        languages = self._measures.languages([row.prompt for row in rows])
         late = sum(row.late for row in rows)
         if self._ingest.names and rows:
             self._names = self._names or NameFinder(self._ingest.names)
