@@ -4,12 +4,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from several_nodes import NODES, comes_late, dies_in, is_overtaken, left_of, node_runner, times_called
 from upath import UPath
 
 from nightshift.data import pieces, readers, shared_staging, staging_processes
 from nightshift.data.shared_staging import SharedStaging
 from nightshift.data.staging import Staging
-from nightshift.errors import BadEnvironment, BadInput, Preempted
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import ingest
 from nightshift.settings.application import Application, Interval
 from nightshift.storage import sharing
@@ -17,7 +18,6 @@ from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow
 
-NODES = 3
 FILES = 3
 ROWS = 60  # of each file
 
@@ -59,20 +59,7 @@ def spec(storage, tmp_path, mlflow_store, wordless_model, monkeypatch):
 @pytest.fixture
 def run_on(spec, progress, monkeypatch):
     """A function that ingests the night as one of the nodes, or as the only one."""
-
-    def run(index=0, count=NODES, spec=spec):
-        monkeypatch.setenv("NIGHTSHIFT_NODES", str(count))
-        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
-        return ingest.run(spec, progress)
-
-    return run
-
-
-def left_of(spec):
-    """The files of shared staged rows that are in storage."""
-    place = UPath(spec.storage) / spec.application.name / "staged"
-    place.fs.invalidate_cache()
-    return place.fs.find(place.path)
+    return node_runner(lambda spec=spec: ingest.run(spec, progress), monkeypatch)
 
 
 def content_of(result, folder):
@@ -90,31 +77,10 @@ def forget(spec):
     place.fs.rm(place.path, recursive=True)
 
 
-def times_called(monkeypatch, owner, name, before=lambda number: None):
-    """Count the calls of a method from now on, and do something before each."""
-    kept, calls = getattr(owner, name), []
-
-    def counted(*args, **kwargs):
-        calls.append(args)
-        before(len(calls))
-        return kept(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, counted)
-    return calls
-
-
-def dies_at(number):
-    def dies(call):
-        if call == number:
-            raise Preempted("stopped by SIGTERM")
-
-    return dies
-
-
 @pytest.mark.parametrize("storage", ["folder", "s3"], indirect=True)
 def test_any_number_of_nodes_makes_the_files_of_one_byte_for_byte(spec, run_on, tmp_path):
     alone = run_on(count=1)
-    assert not left_of(spec)
+    assert not left_of(spec, "staged")
     assert alone.rows_in == FILES * (ROWS + 1)
     assert min(alone.kept, alone.duplicates, alone.quarantined) > FILES
     of_one = content_of(alone, tmp_path / "one")
@@ -122,50 +88,39 @@ def test_any_number_of_nodes_makes_the_files_of_one_byte_for_byte(spec, run_on, 
         forget(spec)
         for index in range(1, count):
             assert run_on(index, count) is None
-        assert left_of(spec)
+        assert left_of(spec, "staged")
         together = run_on(0, count)
         assert together == alone
         assert content_of(together, tmp_path / str(count)) == of_one
-        assert not left_of(spec)
+        assert not left_of(spec, "staged")
 
 
 def test_no_shared_row_shows_personal_data(spec, run_on, tmp_path):
     run_on(1)
-    left = left_of(spec)
+    left = left_of(spec, "staged")
     assert len(left) > FILES
     assert b"0171" not in b"".join(UPath(spec.storage).fs.cat_file(path) for path in left)
 
 
 def test_nodes_that_die_are_started_again_and_stage_only_what_they_had_not(spec, run_on, monkeypatch):
-    with monkeypatch.context() as deadly:
-        times_called(deadly, SharedStaging, "_make", dies_at(3))
-        with pytest.raises(Preempted):
-            run_on(1)
+    dies_in(monkeypatch, run_on, 1, 3, of=(SharedStaging, "_make"))
     made = times_called(monkeypatch, SharedStaging, "_make")
     assert run_on(1) is None
     assert run_on(2) is None
     # 61 rows are 13 pieces, so 7 stretches of a file, 21 in all: each node has seven, of which two were there.
     assert len(made) == 5 + 7
-    with monkeypatch.context() as deadly:
-        times_called(deadly, ingest, "_publish", dies_at(1))
-        with pytest.raises(Preempted):
-            run_on(0)
+    dies_in(monkeypatch, run_on, 0, 1, of=(ingest, "_publish"))
     assert run_on(0).rows_in == FILES * (ROWS + 1)
     assert len(made) == 5 + 7 + 7
-    assert not left_of(spec)
+    assert not left_of(spec, "staged")
 
 
 def test_a_node_that_comes_late_ends_quietly_and_clears_what_an_earlier_start_of_it_left(spec, run_on, monkeypatch):
-    with monkeypatch.context() as blind:
-        run_on(1), run_on(2)
-        published = run_on(0)
-        # It looks just before the partition is published, and dies after it has published rows that nobody needs.
-        blind.setattr(ingest._Night, "published", lambda _night: None)
-        assert run_on(1) is None
-    assert left_of(spec)
+    published = comes_late(monkeypatch, run_on, ingest._Night)
+    assert left_of(spec, "staged")
     made = times_called(monkeypatch, SharedStaging, "_make")
     assert run_on(1) is None
-    assert not left_of(spec)
+    assert not left_of(spec, "staged")
     assert not made
     assert run_on(0) == published
 
@@ -173,23 +128,10 @@ def test_a_node_that_comes_late_ends_quietly_and_clears_what_an_earlier_start_of
 @pytest.mark.parametrize("when", ["at work", "waiting", "joining"])
 def test_another_attempt_at_the_same_night_may_overtake(spec, run_on, monkeypatch, when):
     """It publishes the night and takes the staged rows away, while this one is at work, waits for others, or joins."""
-    finished = []
-
-    def other_attempt(number):
-        if number == 2 and not finished:
-            finished.append("begun")
-            for index in (1, 2, 0):
-                finished[0] = run_on(index)
-            monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
-
-    if when == "joining":
-        run_on(1), run_on(2)
-        times_called(monkeypatch, shared_staging, "fetch", other_attempt)
-    else:
-        owner, name = {"at work": (SharedStaging, "_make"), "waiting": (sharing.time, "sleep")}[when]
-        times_called(monkeypatch, owner, name, other_attempt)
-    assert run_on(0) == finished[0]
-    assert not left_of(spec)
+    work, fetch = (SharedStaging, "_make"), (shared_staging, "fetch")
+    result, other = is_overtaken(monkeypatch, run_on, when, work=work, fetch=fetch)
+    assert result == other
+    assert not left_of(spec, "staged")
 
 
 def test_the_first_node_gives_up_when_another_never_comes(spec, run_on, monkeypatch):
@@ -206,7 +148,7 @@ def test_a_file_that_cannot_be_used_leaves_no_staged_rows_on_any_node(spec, run_
     for index in (1, 2, 0):
         with pytest.raises(BadInput, match="the JSON array does not end"):
             run_on(index)
-        assert not left_of(spec)
+        assert not left_of(spec, "staged")
 
 
 def test_rows_of_a_query_are_all_the_first_nodes(spec, run_on, tmp_path, monkeypatch):
@@ -223,7 +165,7 @@ def test_rows_of_a_query_are_all_the_first_nodes(spec, run_on, tmp_path, monkeyp
     assert run_on(1, spec=asking) is None
     assert run_on(2, spec=asking) is None
     assert run_on(0, spec=asking).rows_in == 40
-    assert not left_of(spec)
+    assert not left_of(spec, "staged")
 
 
 @pytest.mark.parametrize("count", [1, NODES])

@@ -4,9 +4,10 @@ import hashlib
 from datetime import UTC, datetime
 
 import pytest
+from several_nodes import comes_late, dies_in, is_overtaken, left_of, node_runner, times_called
 from upath import UPath
 
-from nightshift.errors import BadEnvironment, Preempted
+from nightshift.errors import BadEnvironment
 from nightshift.inference import night, scoring
 from nightshift.jobs import ingest, score
 from nightshift.settings.application import Application, Interval
@@ -15,7 +16,6 @@ from nightshift.storage import sharing
 from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow
-NODES = 3
 ROWS = 115
 JUDGED_ROWS = 30
 OWN_SCORERS = """\
@@ -74,37 +74,11 @@ def spec(storage, progress, tmp_path, mlflow_store, wordless_model, serve, monke
 @pytest.fixture
 def run_on(spec, progress, monkeypatch):
     """A function that scores the night as one of the nodes, or as the only one."""
-
-    def run(index=0, count=NODES):
-        monkeypatch.setenv("NIGHTSHIFT_NODES", str(count))
-        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
-        return score.run(spec, progress)
-
-    return run
-
-
-def left_of(spec):
-    """The files of shared scores that are in storage."""
-    place = UPath(spec.storage) / spec.application.name / "scores"
-    place.fs.invalidate_cache()
-    return place.fs.find(place.path)
+    return node_runner(lambda: score.run(spec, progress), monkeypatch)
 
 
 def manifest_of(result):
     return require_manifest(UPath(result.interactions), result.digest)
-
-
-def times_called(monkeypatch, owner, name, before=lambda number: None):
-    """Count the calls of a method from now on, and do something before each."""
-    kept, calls = getattr(owner, name), []
-
-    def counted(*args, **kwargs):
-        calls.append(args)
-        before(len(calls))
-        return kept(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, counted)
-    return calls
 
 
 def forget(spec, result):
@@ -117,13 +91,13 @@ def forget(spec, result):
 def test_three_nodes_make_the_file_of_one_byte_for_byte(spec, run_on, tmp_path):
     alone = run_on(count=1)
     of_one = manifest_of(alone)
-    assert not left_of(spec)
+    assert not left_of(spec, "scores")
     one = fetch(UPath(alone.interactions), of_one, "interactions.parquet", tmp_path / "one").read_bytes()
     forget(spec, alone)
 
     assert run_on(2) is None
     assert run_on(1) is None
-    assert left_of(spec)
+    assert left_of(spec, "scores")
     together = run_on(0)
     of_many = manifest_of(together)
     many = fetch(UPath(together.interactions), of_many, "interactions.parquet", tmp_path / "many").read_bytes()
@@ -135,51 +109,36 @@ def test_three_nodes_make_the_file_of_one_byte_for_byte(spec, run_on, tmp_path):
     assert of_many.counts == of_one.counts
     # Which rows are in the sample is as good as chance, and so is how many there are, up to the limit of the whole night.
     assert 20 < sum(of_one.facts["judge"][outcome] for outcome in ("scored", "unreadable")) <= JUDGED_ROWS
-    assert not left_of(spec)
+    assert not left_of(spec, "scores")
 
 
 def test_what_one_node_needs_no_sharing_for_leaves_nothing_else(spec, run_on, monkeypatch):
     made = times_called(monkeypatch, scoring.SharedScores, "make")
     run_on(count=1)
     assert not made
-    assert not left_of(spec)
+    assert not left_of(spec, "scores")
 
 
 def test_nodes_that_die_are_started_again_and_score_only_what_they_had_not(spec, run_on, monkeypatch):
-    def dies(number):
-        if number == 3:
-            raise Preempted("stopped by SIGTERM")
-
-    with monkeypatch.context() as deadly:
-        times_called(deadly, scoring.SharedScores, "make", dies)
-        with pytest.raises(Preempted):
-            run_on(1)
+    dies_in(monkeypatch, run_on, 1, 3, of=(scoring.SharedScores, "make"))
     made = times_called(monkeypatch, scoring.SharedScores, "make")
     assert run_on(1) is None
     assert run_on(2) is None
     # Stretches of ten rows: the second and third node have four each, and two were there.
     assert len(made) == 2 + 4
-    with monkeypatch.context() as deadly:
-        times_called(deadly, night.InteractionWriter, "write", dies)
-        with pytest.raises(Preempted):
-            run_on(0)
+    dies_in(monkeypatch, run_on, 0, 3, of=(night.InteractionWriter, "write"))
     assert len(made) == 2 + 4 + 4
     assert run_on(0).rows == ROWS
     assert len(made) == 2 + 4 + 4
-    assert not left_of(spec)
+    assert not left_of(spec, "scores")
 
 
 def test_a_node_that_comes_late_ends_quietly_and_clears_what_an_earlier_start_of_it_left(spec, run_on, monkeypatch):
-    with monkeypatch.context() as blind:
-        run_on(1), run_on(2)
-        published = run_on(0)
-        # It looks just before the night is published, and dies after it has published scores that nobody needs.
-        blind.setattr(score._Night, "published", lambda _night: None)
-        assert run_on(1) is None
-    assert left_of(spec)
+    published = comes_late(monkeypatch, run_on, score._Night)
+    assert left_of(spec, "scores")
     made = times_called(monkeypatch, scoring.SharedScores, "make")
     assert run_on(1) is None
-    assert not left_of(spec)
+    assert not left_of(spec, "scores")
     assert not made
     assert run_on(0) == published
 
@@ -187,26 +146,11 @@ def test_a_node_that_comes_late_ends_quietly_and_clears_what_an_earlier_start_of
 @pytest.mark.parametrize("when", ["at work", "waiting", "joining"])
 def test_another_attempt_at_the_same_night_may_overtake(spec, run_on, monkeypatch, when):
     """It publishes the night and takes the scores away, while this one is at work, waits for others, or joins."""
-    finished = []
-
-    def other_attempt(number):
-        if number == 2 and not finished:
-            finished.append("begun")
-            for index in (1, 2, 0):
-                finished[0] = run_on(index)
-            monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
-
-    if when == "joining":
-        run_on(1), run_on(2)
-        # The second stretch that is read for joining is gone by then.
-        times_called(monkeypatch, scoring, "fetch", other_attempt)
-    else:
-        owner, name = {"at work": (scoring.SharedScores, "make"), "waiting": (sharing.time, "sleep")}[when]
-        times_called(monkeypatch, owner, name, other_attempt)
-    result = run_on(0)
-    assert result == finished[0]
+    work, fetch = (scoring.SharedScores, "make"), (scoring, "fetch")
+    result, other = is_overtaken(monkeypatch, run_on, when, work=work, fetch=fetch)
+    assert result == other
     assert result.rows == ROWS
-    assert not left_of(spec)
+    assert not left_of(spec, "scores")
 
 
 def test_the_first_node_gives_up_when_another_never_comes(spec, run_on, monkeypatch, progress):
