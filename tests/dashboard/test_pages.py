@@ -97,7 +97,7 @@ def test_a_retraining_under_way_is_the_state_of_its_application(visit, helper):
 def test_nights_of_a_replaced_champion_no_longer_make_an_application_fail(visit, helper):
     helper.champion("2", score=0.9, released=datetime.now(UTC))
     page = visit("/").text
-    assert '<span class="badge watch">watch</span>' in page
+    assert '<span class="badge warning">warning</span>' in page
     assert "no night of it has a verdict on drift yet; 2026-11-27 was FAIL with version 1" in page
 
 

@@ -1,4 +1,4 @@
-"""The one word about an application: what people must do comes first, and silence is never well."""
+"""The one word about an application: what people must do comes first, and silence is never healthy."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,10 +33,10 @@ def retraining():
     return Retraining(Order(number=4, decision=decision, created=NOW), None, None)
 
 
-def test_only_nights_that_passed_are_well():
-    assert state_of(facts()).word is Word.WELL
+def test_only_nights_that_passed_are_healthy():
+    assert state_of(facts()).word is Word.HEALTHY
     assert [state_of(facts(drift=verdict)).word for verdict in ("WARN", "FAIL", "ERROR", "INSUFFICIENT_DATA")] == [
-        Word.WATCH, Word.FAILING, Word.FAILING, Word.BLIND,
+        Word.WARNING, Word.FAILING, Word.FAILING, Word.NO_DATA,
     ]  # fmt: skip
 
 
@@ -57,12 +57,19 @@ def test_a_failure_that_is_being_retrained_for_is_retraining():
 def test_a_critical_alert_fails_an_application_whose_nights_are_quiet():
     alerts = [(Severity.WARNING, "it is late"), (Severity.CRITICAL, "no traffic for two nights")]
     assert state_of(facts(alerts=alerts)).reason == "no traffic for two nights"
-    assert state_of(facts(alerts=alerts[:1])).word is Word.WATCH
+    assert state_of(facts(alerts=alerts[:1])).word is Word.WARNING
 
 
-def test_a_night_that_is_missing_is_not_well_although_the_one_before_was():
+def test_an_outage_comes_before_what_people_are_asked_and_what_is_being_retrained_which_are_still_shown():
+    alerts = [(Severity.CRITICAL, "ingest failed three times")]
+    state = state_of(facts("FAIL", alerts=alerts, waits=["release version 4?"], retraining=retraining()))
+    assert (state.word, state.reason) == (Word.FAILING, "ingest failed three times")
+    assert state.others == {Word.WAITING: "release version 4?", Word.RETRAINING: "retraining 4 waits for finetune"}
+
+
+def test_a_night_that_is_missing_is_not_healthy_although_the_one_before_was():
     stale = [Fresh("interactions", "2026-11-26", NOW, "2026-11-27 is expected and not there")]
-    assert state_of(facts(stale=stale)).word is Word.BLIND
+    assert state_of(facts(stale=stale)).word is Word.NO_DATA
 
 
 def test_an_application_without_nights_or_champion_is_new():
@@ -73,10 +80,10 @@ def test_an_application_without_nights_or_champion_is_new():
 def test_nights_of_the_champion_before_say_nothing_about_the_one_that_replaced_it():
     before = night("FAIL", model="b" * 64, created=CHAMPION.since - timedelta(hours=1))
     state = state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION))
-    assert state.word is Word.WATCH
+    assert state.word is Word.WARNING
     assert "no night of it has a verdict on drift yet" in state.reason
 
 
 def test_nights_from_before_an_earlier_champion_came_back_do_not_count_either():
     before = night("FAIL", created=CHAMPION.since - timedelta(hours=1))
-    assert state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION)).word is Word.WATCH
+    assert state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION)).word is Word.WARNING

@@ -76,7 +76,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """A DAG that looks after all applications; `trouble` says why it does not, "" where it does."""
+    """A DAG that looks after all applications: `on time`, `late`, `paused`, `failed` or `not run yet`, and the trouble if any."""
 
     dag_id: str
     last: datetime | None
@@ -198,14 +198,14 @@ def housekeeping(now: datetime) -> list[Housekeeping]:
             ).first()
             due = dag.next_dagrun_create_after
             if dag.is_paused:
-                trouble = "is paused"
+                state, trouble = "paused", "does not run until somebody unpauses it"
             elif due and now - due > LATE:
-                trouble = f"should have begun at {due:%Y-%m-%d %H:%M} UTC: does the scheduler run?"
+                state, trouble = "late", f"should have begun at {due:%Y-%m-%d %H:%M} UTC: does the scheduler run?"
+            elif last and last.state == "failed":
+                state, trouble = "failed", "its last run failed"
             else:
-                trouble = f"its last run is {last.state}" if last and last.state == "failed" else ""
-            found.append(
-                Housekeeping(dag.dag_id, last.end_date if last else None, str(last.state) if last else "", trouble)
-            )
+                state, trouble = "on time" if last else "not run yet", ""
+            found.append(Housekeeping(dag.dag_id, last.end_date if last else None, state, trouble))
         return found
 
 

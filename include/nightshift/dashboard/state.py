@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nightshift.alerts.alert import Alert
@@ -22,19 +22,23 @@ class Word(StrEnum):
     UNREADABLE = "unreadable"
     FAILING = "failing"
     WAITING = "waiting"
-    BLIND = "blind"
+    NO_DATA = "no data"
     RETRAINING = "retraining"
-    WATCH = "watch"
+    WARNING = "warning"
     NEW = "new"
-    WELL = "well"
+    HEALTHY = "healthy"
 
 
 @dataclass(frozen=True)
 class State:
-    """The word, and the reason for it."""
+    """The word, and the reason for it.
+
+    :param others: what else is so, by its word and the first reason for it, the most important first.
+    """
 
     word: Word
     reason: str
+    others: Mapping[Word, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,25 @@ def beside(alerts: Sequence[Alert], waits: Sequence[str]) -> list[Alert]:
 
 
 def state_of(facts: Facts) -> State:
-    """Return the most important thing that is to say about an application."""
-    return next(_states(facts))
+    """Return the most important thing that is to say about an application, and what else is so."""
+    first, *rest = _states(facts)
+    others: dict[Word, str] = {}
+    for state in rest:
+        if state.word not in {first.word, Word.HEALTHY}:
+            others.setdefault(state.word, state.reason)
+    return State(first.word, first.reason, others)
 
 
 def _states(facts: Facts) -> Iterator[State]:
-    """All that could be said, the most important first. What people are asked comes before what is being done about."""
+    """All that could be said, the most important first: an outage, what people are asked, what is being done, and the rest."""
     last = {monitor: judged[-1] for monitor, judged in facts.nights.items() if judged}
+    for severity, title in facts.alerts:
+        if severity is Severity.CRITICAL:
+            yield State(Word.FAILING, title)
     if facts.waits:
         yield State(Word.WAITING, facts.waits[0])
     if facts.retraining:
         yield State(Word.RETRAINING, f"retraining {facts.retraining.order.number} {facts.retraining.doing}")
-    for severity, title in facts.alerts:
-        if severity is Severity.CRITICAL:
-            yield State(Word.FAILING, title)
     # As the policy sees it: nights before a release say nothing about the model that is in use since.
     before = {monitor: night for monitor, night in last.items() if _is_before(night, facts.champion)}
     of_champion = {monitor: night for monitor, night in last.items() if monitor not in before}
@@ -85,14 +94,17 @@ def _states(facts: Facts) -> Iterator[State]:
         yield State(Word.NEW, "no night was judged yet: the first comes after batch_inference has answered one")
     for fresh in facts.stale:
         if fresh.kind != "examples":  # nobody answers with them
-            yield State(Word.BLIND, f"{fresh.kind}: {fresh.stale}")
-    yield from _nights_that(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.BLIND)
-    yield from _nights_that(of_champion, {Verdict.WARN}, Word.WATCH)
+            yield State(Word.NO_DATA, f"{fresh.kind}: {fresh.stale}")
+    yield from _nights_that(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.NO_DATA)
+    yield from _nights_that(of_champion, {Verdict.WARN}, Word.WARNING)
     for monitor, night in before.items():
-        yield State(Word.WATCH, _replaced(monitor, night, facts.champion))
-    for _, title in facts.alerts:
-        yield State(Word.WATCH, title)
-    yield State(Word.WELL, "; ".join(f"{monitor} of {night.name} {night.verdict}" for monitor, night in last.items()))
+        yield State(Word.WARNING, _replaced(monitor, night, facts.champion))
+    for severity, title in facts.alerts:
+        if severity is not Severity.CRITICAL:
+            yield State(Word.WARNING, title)
+    yield State(
+        Word.HEALTHY, "; ".join(f"{monitor} of {night.name} {night.verdict}" for monitor, night in last.items())
+    )
 
 
 def _is_before(night: JudgedNight, champion: Model | None) -> bool:
