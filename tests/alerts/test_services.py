@@ -5,7 +5,7 @@ import json
 from apprise.plugins import pagerduty, slack
 from told import application, drift, passed
 
-from nightshift.settings.people import Severity
+from nightshift.settings.people import Kind, Severity
 
 LINKS = {"Task log": "https://airflow.example.org/log", "Run": "https://airflow.example.org/run"}
 
@@ -29,6 +29,26 @@ def test_pagerduty_resolves_what_the_alert_triggered(outbox, drain, hook, monkey
     assert triggered["payload"]["severity"] == "critical"
     assert triggered["payload"]["summary"].startswith("[bank] CRITICAL: drift in the night 2026-11-20")
     assert triggered["links"] == [{"href": "https://airflow.example.org/log"}]
+
+
+def test_conditions_that_were_told_together_are_incidents_of_their_own_and_resolved_apart(
+    outbox, drain, hook, monkeypatch
+):
+    url = f"http://127.0.0.1:{hook.server_address[1]}/enqueue"
+    monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", url)
+    monkeypatch.setenv("AIRFLOW_CONN_PAGER", connection("pagerduty://INTEGRATIONKEY@APIKEY?action=map"))
+    app = application({"to": "pager"})
+    bias = {"kind": Kind.BIAS, "subject": "bias", "condition": "bias", "title": "bias in the night 2026-11-20"}
+    outbox.accept(drift())
+    outbox.accept(drift(**bias))
+    assert drain(app) == {}
+    outbox.accept(passed("2026-11-21"))
+    assert drain(app) == {}
+    one, other, over = hook.taken
+    assert [event["event_action"] for event in hook.taken] == ["trigger", "trigger", "resolve"]
+    assert one["dedup_key"] != other["dedup_key"]
+    (resolved,) = [event for event in (one, other) if event["dedup_key"] == over["dedup_key"]]
+    assert "drift in the night" in resolved["payload"]["summary"]
 
 
 def test_slack_shows_links_and_leaves_hostile_text_as_it_is(outbox, drain, hook, monkeypatch):

@@ -13,7 +13,8 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
 
-from nightshift.alerts.message import Message
+from nightshift.alerts.alert import Alert
+from nightshift.alerts.message import Message, compose
 from nightshift.settings.people import Route, Severity
 from nightshift.shown import shown
 
@@ -104,26 +105,36 @@ def _notify(connection: Any, message: Message, seconds: float) -> None:
     if not len(services):
         raise NotDelivered(f"connection {connection.conn_id!r} names no service: fill in `config`")
     for service in services:
-        alone = apprise.Apprise()
-        alone.add(service)
         if service.overflow_mode is apprise.OverflowMode.UPSTREAM:
             service.overflow_mode = apprise.OverflowMode.TRUNCATE
-        if isinstance(service, NotifyPagerDuty):
-            # So a recovery resolves what the alert triggered, where the address says action=map.
-            service.dedup = service.dedup or _incident(message)
-            service.click = service.click or next(iter(message.alerts[0].links.values()), None)
-        form = service.resolve_format(None)
-        result = alone.notify(
-            body=_body(message, form.value, service),
-            title=_calling_nobody(message.subject, service),
-            body_format=form,
-            notify_type=_type_of(message),
-            timeout=seconds,
-        )
-        if not result:
-            logs = [entry.message for one in result.results for entry in one.logs() if entry.level != "INFO"]
-            said = "; ".join(dict.fromkeys(logs)) or result.status.name.lower()
-            raise NotDelivered(f"{service.service_name}: {said}")
+        if not isinstance(service, NotifyPagerDuty):
+            _to_service(service, message, seconds)
+            continue
+        # One condition is one incident, whatever it was grouped with, so that its end (action=map) resolves it.
+        given = service.dedup, service.click
+        for alert in message.alerts:
+            service.dedup = given[0] or _incident(alert)
+            service.click = given[1] or next(iter(alert.links.values()), None)
+            _to_service(service, compose([alert], message.route), seconds)
+
+
+def _to_service(service: Any, message: Message, seconds: float) -> None:
+    import apprise
+
+    alone = apprise.Apprise()
+    alone.add(service)
+    form = service.resolve_format(None)
+    result = alone.notify(
+        body=_body(message, form.value, service),
+        title=_calling_nobody(message.subject, service),
+        body_format=form,
+        notify_type=_type_of(message),
+        timeout=seconds,
+    )
+    if not result:
+        logs = [entry.message for one in result.results for entry in one.logs() if entry.level != "INFO"]
+        said = "; ".join(dict.fromkeys(logs)) or result.status.name.lower()
+        raise NotDelivered(f"{service.service_name}: {said}")
 
 
 def _body(message: Message, form: str, service: Any) -> str:
@@ -145,10 +156,9 @@ def _type_of(message: Message) -> str:
     return {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}[message.severity]
 
 
-def _incident(message: Message) -> str:
-    """What the alerts of a message and their recoveries have in common."""
-    told = sorted(alert.condition or alert.id for alert in message.alerts)
-    return hashlib.sha256(json.dumps([message.application, told]).encode()).hexdigest()[:32]
+def _incident(alert: Alert) -> str:
+    """What an alert, those about the same condition, and its recovery have in common."""
+    return hashlib.sha256(json.dumps([alert.application, alert.condition or alert.id]).encode()).hexdigest()[:32]
 
 
 def _urls(connection: Any) -> list[str]:
