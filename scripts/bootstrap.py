@@ -125,6 +125,8 @@ class Environment:
         started = time.monotonic()
         check_writable(self.root)
         check_disk(self.root)
+        if self._stamped() and not self.is_installed(RUNTIME_LOCK):
+            self._stop_stack()
         self._make_folder()
         self._install_uv()
         self._install(lock, torch)
@@ -133,6 +135,14 @@ class Environment:
         self.stamp.write_text(json.dumps({**self._stamped(), **self.wanted(lock)}, indent=1))
         self.unfinished.unlink()
         self._say(f"ready in {time.monotonic() - started:.0f} s")
+
+    def _stop_stack(self) -> None:
+        """Stop what runs from this environment, before packages change below it; `nightshift up` starts it again."""
+        command = self.folder / "bin" / "nightshift"
+        for arguments in (["down"], ["down", "--full"]) if command.exists() else ():
+            run = subprocess.run([str(command), *arguments], capture_output=True, text=True, check=False)
+            if "stopped" in run.stdout:
+                self._say(f"the packages change: {run.stdout.strip()}")
 
     def wanted(self, lock: str) -> dict[str, str]:
         """Return what the stamp says when `lock` is installed. The development lock holds the runtime lock whole."""

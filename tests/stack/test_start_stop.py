@@ -154,6 +154,22 @@ def test_settings_that_were_edited_are_loaded_although_everything_runs(place: Pl
     assert "already running" in nightshift("up", variables)
 
 
+def test_parts_that_were_started_from_other_code_are_restarted_and_the_rest_is_left_alone(
+    place: Place, variables: dict[str, str]
+) -> None:
+    parts = components(place)
+    before = {name: part.leader() for name, part in parts.items()}
+    for name in ("api-server", "dag-processor"):
+        record = json.loads(parts[name].record.read_text())
+        parts[name].record.write_text(json.dumps(record | {"from": "the code before the upgrade"}))
+
+    said = nightshift("up", variables)
+    assert "the code or the packages have changed: restarting api-server, dag-processor" in said
+    changed = {name for name, part in parts.items() if part.leader() != before[name]}
+    assert changed == {"api-server", "dag-processor", "watch"}
+    assert "already running" in nightshift("up", variables)
+
+
 def test_tasks_that_hang_in_the_queue_of_a_killed_worker_finish_by_themselves(place: Place) -> None:
     hang_the_queue(place)
     with AirflowApi(place) as api:

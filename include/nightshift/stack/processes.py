@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -37,8 +37,13 @@ class Component:
     def record(self) -> Path:
         return self.records / f"{self.name}.json"
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        """Start `command` in `folder`, in a session of its own; it outlives this process."""
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, started_from: str = ""
+    ) -> None:
+        """Start `command` in `folder`, in a session of its own; it outlives this process.
+
+        :param started_from: digest of what it loads.
+        """
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 list(command),
@@ -51,9 +56,15 @@ class Component:
             )
         leader = psutil.Process(process.pid)
         record = {"pid": process.pid, "started": leader.create_time(), "boot": _boot(), "command": list(command)}
+        record["from"] = started_from
         temporary = self.record.with_suffix(".new")
         temporary.write_text(json.dumps(record, indent=1))
         temporary.replace(self.record)
+
+    @property
+    def started_from(self) -> str:
+        """The digest that it was started with; empty where none is known."""
+        return str(self._record().get("from", ""))
 
     def leader(self) -> psutil.Process | None:
         """The process that was started, if it still runs. A stranger that got its number since is not it."""
@@ -89,11 +100,15 @@ class Component:
             return ""
 
     def _recorded(self) -> tuple[int, float] | None:
-        try:
-            record = json.loads(self.record.read_text())
+        record = self._record()
+        with suppress(ValueError, KeyError):
             return (int(record["pid"]), float(record["started"])) if record["boot"] == _boot() else None
-        except (OSError, ValueError, KeyError):
-            return None
+        return None
+
+    def _record(self) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            return dict(json.loads(self.record.read_text()))
+        return {}
 
 
 def stop(components: Iterable[Component], grace_seconds: float = GRACE_SECONDS) -> int:

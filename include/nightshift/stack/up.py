@@ -20,6 +20,7 @@ from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
 from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
+from nightshift.stack.installed import migrate_mlflow, packages, packages_and_code
 from nightshift.stack.place import AIRFLOW_PORT, FULL_SAMPLE, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
 from nightshift.stack.prepare import is_prepared
@@ -66,6 +67,7 @@ def start(place: Place) -> bool:
     make_folders(place)
     with start_lock(place.processes, lambda: say("waiting for whoever starts the stack already")):
         parts = components(place)
+        _stop_outdated(place, parts, say)
         down = [name for name, part in parts.items() if not part.leader()]
         healthy = not down and is_prepared(place) and _mlflow_is_ready(place) and not _airflow_waits_for(place)
         if not healthy:
@@ -129,13 +131,29 @@ class Steps:
         print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
 
 
+def _stop_outdated(place: Place, parts: dict[str, Component], say: Callable[[str], None]) -> None:
+    """End what runs from other code or packages than are there now, before anything is migrated below it."""
+    outdated = [name for name, part in parts.items() if part.leader() and part.started_from != _loaded(place, name)]
+    if outdated:
+        say(f"the code or the packages have changed: restarting {', '.join(outdated)}; tasks that run are tried again")
+        # The watch first: it starts others.
+        stop([parts[WATCH]])
+        stop([parts[name] for name in outdated])
+
+
+def _loaded(place: Place, name: str) -> str:
+    return packages() if name == MLFLOW else packages_and_code(place)
+
+
 def _start_missing(place: Place, parts: dict[str, Component], down: list[str], say: Callable[[str], None]) -> None:
     _check(place, parts, down)
     models = _fetch_models(place)
     try:
         if MLFLOW in down:
+            if migrate_mlflow(place):
+                say("migrated MLflow's database; the one before is mlflow.db.before-upgrade")
             say(f"starting MLflow on port {place.mlflow_port}")
-            parts[MLFLOW].start(_mlflow_command(place), mlflow_environment(), place.home)
+            parts[MLFLOW].start(_mlflow_command(place), mlflow_environment(), place.home, _loaded(place, MLFLOW))
         if not is_prepared(place):
             say("preparing Airflow's database, loading airflow_settings.yaml")
             _prepare(place, airflow_environment(place))
@@ -159,7 +177,7 @@ def _start_part(place: Place, name: str) -> None:
     if name == FORKSERVER:
         command = [sys.executable, "-m", "nightshift", "forkserver", str(place.forkserver)]
         environment = server_environment(allowed(airflow_environment(place)))
-        components(place)[name].start(command, environment, place.checkout)
+        components(place)[name].start(command, environment, place.checkout, _loaded(place, name))
         return
     module = ["airflow", *AIRFLOW[name]] if name in AIRFLOW else ["nightshift.stack.watch"]
     # With these `this_place()` is this stack in whatever a part starts, in any folder.
@@ -171,7 +189,8 @@ def _start_part(place: Place, name: str) -> None:
         MLFLOW_HOST: place.mlflow_host,
     }
     environment = api_server_environment(place) if name == API_SERVER else airflow_environment(place)
-    components(place)[name].start([sys.executable, "-m", *module], {**environment, **here}, place.checkout)
+    command = [sys.executable, "-m", *module]
+    components(place)[name].start(command, {**environment, **here}, place.checkout, _loaded(place, name))
 
 
 def _heal(place: Place, say: Callable[[str], None]) -> bool:
