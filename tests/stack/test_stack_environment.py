@@ -1,9 +1,11 @@
 """Airflow's processes get the stack's own settings and secrets, and nothing of another Airflow."""
 
 import json
+import os
 import re
 import stat
 from pathlib import Path
+from urllib.request import proxy_bypass
 
 import pytest
 
@@ -38,6 +40,20 @@ def test_the_settings_of_another_airflow_in_the_shell_do_not_reach_the_stack(
     assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
     assert not any("production" in value for value in {**environment, **mlflow_environment()}.values())
     assert environment["AIRFLOW_CONN_WAREHOUSE"] == "postgresql://warehouse"
+
+
+def test_behind_a_proxy_the_stacks_own_servers_are_still_reached_directly(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "intra.example.org")
+    environment = airflow_environment(place)
+    monkeypatch.setattr(os, "environ", environment)
+    assert [proxy_bypass(name) for name in ("127.0.0.1:8080", "localhost", "intra.example.org", "example.org")] == [
+        True, True, True, False,
+    ]  # fmt: skip
 
 
 def test_the_api_server_gives_up_a_database_in_use_long_before_the_others(place: Place) -> None:

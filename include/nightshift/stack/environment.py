@@ -78,6 +78,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
             }
         ),
         **({FORKSERVER: str(place.forkserver)} if NO_GPU else {}),
+        **_without_proxy(place),
         "PATH": _path(),
         "VIRTUAL_ENV": sys.prefix,
     }
@@ -106,6 +107,13 @@ def mlflow_environment() -> dict[str, str]:
         "GIT_PYTHON_REFRESH": "quiet",
         "PATH": _path(),
     }
+
+
+def _without_proxy(place: Place) -> dict[str, str]:
+    """Let nobody ask a proxy for the stack's own servers, which it could not reach."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = dict.fromkeys([*filter(None, known.split(",")), "127.0.0.1", "localhost", place.mlflow_host])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 
 
 def _without_another_airflow() -> dict[str, str]:
