@@ -65,3 +65,12 @@ def test_both_servers_on_one_port_are_refused() -> None:
 def test_outside_a_checkout_the_stack_says_that_it_needs_one(tmp_path: Path) -> None:
     with pytest.raises(BadEnvironment, match="checkout"):
         this_place({}, checkout=tmp_path)
+
+
+def test_a_folder_that_somebody_else_made_keeps_its_mode_and_a_new_one_is_for_this_user_alone(tmp_path: Path) -> None:
+    given, new = tmp_path / "given", tmp_path / "new"
+    given.mkdir()
+    given.chmod(0o755)
+    for folder, mode in ((given, 0o755), (new, 0o700)):
+        make_folders(this_place({"NIGHTSHIFT_HOME": str(folder)}))
+        assert folder.stat().st_mode & 0o777 == mode

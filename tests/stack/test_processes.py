@@ -48,6 +48,19 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def test_a_long_log_begins_anew_while_its_part_goes_on_writing(component: Component) -> None:
+    start(component, "import time\nwhile True:\n    print('line', flush=True)\n    time.sleep(0.01)")
+    wait_for(lambda: component.log.stat().st_size > 200)
+    component.rotate_log(most=200)
+    kept = component.log.with_name("part.log.1").read_bytes()
+    assert set(kept.split()) == {b"line"}
+    wait_for(component.last_lines)
+    assert component.log.read_bytes().startswith(b"line\n")
+    component.rotate_log(most=10**6)
+    assert component.log.with_name("part.log.1").read_bytes() == kept
+    stop([component])
+
+
 def test_the_leader_and_its_children_are_stopped(component: Component) -> None:
     child = int(start(component, FAMILY))
     leader = component.leader()

@@ -53,10 +53,12 @@ def make_folders(place: Place) -> None:
 
     :raises BadEnvironment: they cannot be written.
     """
+    own = not place.home.exists()
     try:
         for folder in (place.home, place.airflow_home, place.logs, place.processes):
             folder.mkdir(parents=True, exist_ok=True)
-        place.home.chmod(0o700)
+        if own:  # who gives a folder that is there has given it its mode; files with secrets have their own
+            place.home.chmod(0o700)
     except OSError as error:
         raise BadEnvironment(
             f"{error.filename or place.home} cannot be made ({error.strerror}). "

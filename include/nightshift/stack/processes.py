@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ import psutil
 
 GRACE_SECONDS = 20
 CLOCK_TICK_SECONDS = 0.05
+LOG_BYTES = 50_000_000
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -91,6 +93,16 @@ class Component:
                     found[process.pid] = process
                     found.update({child.pid: child for child in process.children(recursive=True)})
         return [process for process in found.values() if runs(process)]
+
+    def rotate_log(self, most: int = LOG_BYTES) -> None:
+        """Begin the log anew where it is longer than that; what it held is `<name>.log.1`, until the next time.
+
+        Whoever writes it appends and goes on, so its file stays; a line that comes while it is copied may be lost.
+        """
+        with suppress(OSError):
+            if self.log.stat().st_size > most:
+                shutil.copy(self.log, self.log.with_name(f"{self.log.name}.1"))
+                os.truncate(self.log, 0)
 
     def last_lines(self, count: int = 15) -> str:
         """The end of the log."""

@@ -1,4 +1,6 @@
-"""Restarts the scheduler of the local stack when tasks hang in its queue: `python -m nightshift.stack.watch`."""
+"""Restarts the scheduler of the local stack when tasks hang in its queue, and keeps logs short: `python -m
+nightshift.stack.watch`.
+"""
 
 from __future__ import annotations
 
@@ -68,9 +70,12 @@ def main() -> int:
 
 
 def _watch(place: Place, api: AirflowApi, ending: Ending) -> None:
-    scheduler, rest = components(place)[SCHEDULER], REST_SECONDS
+    parts, rest = components(place), REST_SECONDS
+    scheduler = parts[SCHEDULER]
     while True:
         time.sleep(LOOK_SECONDS)
+        for part in parts.values():
+            part.rotate_log()
         if not stuck_tasks(api, scheduler):
             rest = REST_SECONDS
             continue
