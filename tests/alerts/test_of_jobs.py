@@ -223,9 +223,15 @@ def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
 
 
 def test_a_new_champion_ends_what_was_said_of_a_candidate():
-    assert said("promote", {"verdict": "PASS", "reasons": [], "version": "8"}) == [
-        ("gate_failed", "good", "gate failed")
-    ]
+    first = {"verdict": "PASS", "reasons": [], "version": "8", "replaced": None}
+    assert said("promote", first) == [("gate_failed", "good", "gate failed")]
+
+
+def test_a_release_ends_what_was_found_with_the_version_that_it_replaced():
+    released = {"verdict": "PASS", "reasons": [], "version": "8", "replaced": "7"}
+    assert said("promote", released)[1:] == [("drift", "good", "drift"), ("bias", "good", "bias")]
+    drift = alerts_of("promote", None, released, TOLD)[1]
+    assert drift.title == "version 8 replaced version 7, which drift was found with"
 
 
 def test_what_is_no_news_says_nothing():

@@ -305,6 +305,12 @@ def _promote(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
     if result["version"] is not None:
         title = f"version {result['version']} is the champion"
         yield told.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
+    # Of a try that only found the alias moved it is not known which intervals were judged since.
+    if (replaced := result["replaced"]) is not None:
+        for kind in (Kind.DRIFT, Kind.BIAS):
+            title = f"version {result['version']} replaced version {replaced}, which {kind} was found with"
+            facts = ["the next interval is judged with the new version"]
+            yield told.good(kind, kind.value, title, subject=kind.value, facts=facts)
 
 
 def _drift(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
