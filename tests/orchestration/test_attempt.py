@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import job_environment, new_attempt
+from nightshift.registry.server import pages
 from nightshift.settings.applications import load_application, load_compute
 from nightshift.settings.judging import Judge
 
@@ -118,6 +119,20 @@ def test_a_job_sees_the_keys_of_the_object_store_that_it_works_on_and_no_other(m
 def test_the_tracking_server_is_reached_as_its_connection_says(monkeypatch, connection, seen):
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", connection)
     assert job_environment(attempt().spec, "train", load_compute("local"))["MLFLOW_TRACKING_URI"] == seen
+
+
+def test_links_lead_to_the_address_at_which_people_see_mlflow_while_jobs_use_theirs(monkeypatch):
+    inside = {
+        "conn_type": "http",
+        "host": "mlflow",
+        "port": 5000,
+        "extra": {"public_url": "https://mlflow.example.com/"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", json.dumps(inside))
+    environment = job_environment(attempt().spec, "train", load_compute("local"))
+    assert environment["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+    assert pages("http://mlflow:5000", environment) == "https://mlflow.example.com"
+    assert pages("http://someone:secret@mlflow:5000", {}) == "http://mlflow:5000"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import httpx
 
 from nightshift.errors import BadEnvironment
 from nightshift.orchestration.attempt import environment_of
-from nightshift.registry.server import address, client_arguments
+from nightshift.registry.server import address, client_arguments, pages
 
 PATIENCE_SECONDS = 2.0  # for all that a page asks together
 KEPT_SECONDS = 8.0
@@ -52,6 +52,7 @@ class Mlflow:
     def __init__(self, connection: Any) -> None:
         environment = environment_of(connection)
         self.uri = address(environment)
+        self._pages = pages(self.uri, environment)
         self._reached = client_arguments(environment)
 
     def newest_training(self, application: str) -> Training | None:
@@ -103,7 +104,7 @@ class Mlflow:
         return Training(
             run_id=info["run_id"],
             name=info.get("run_name", ""),
-            url=f"{self.uri}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
+            url=f"{self._pages}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
             status=info["status"],
             started=_moment(info["start_time"]),
             ended=_moment(info["end_time"]) if info.get("end_time") else None,

@@ -59,7 +59,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
     from nightshift.registry import models, versions
-    from nightshift.registry.server import without_login
+    from nightshift.registry.server import pages
     from nightshift.registry.tracking import experiment_of, find_run, reachable
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import require_manifest
@@ -93,11 +93,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     progress.report(1, 2, unit="steps")
     models.set_alias(version, versions.CANDIDATE)
     progress.report(2, 2, unit="steps")
-    run_url = (
-        f"{without_login(client.tracking_uri)}/#/experiments/{experiment}/runs/{training.info.run_id}"
-        if training
-        else ""
-    )
+    run_url = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs/{training.info.run_id}" if training else ""
     return Result(
         name=name,
         version=version.version,

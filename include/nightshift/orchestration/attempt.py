@@ -19,7 +19,7 @@ from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobSpec, job_module
 from nightshift.jobs.environment import CREDENTIALS, PASSED, allowed
 from nightshift.jobs.ingest import ID_KEY_VARIABLE
-from nightshift.registry.server import TLS
+from nightshift.registry.server import PAGES, TLS
 from nightshift.settings.applications import load_application
 from nightshift.settings.compute import LocalCompute
 from nightshift.settings.intake import Source
@@ -145,13 +145,19 @@ def tracking_environment() -> dict[str, str]:
 
 def environment_of(mlflow: Any) -> dict[str, str]:
     """Return what MLflow's client must know of the tracking server of a connection; certificates are those of this process."""
-    environment = {"MLFLOW_TRACKING_URI": tracking_uri(mlflow), **allowed(os.environ, TLS)}
+    environment = {"MLFLOW_TRACKING_URI": tracking_uri(mlflow), **allowed(os.environ, TLS), **mlflow_pages(mlflow)}
     if mlflow.login:
         environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
         environment["MLFLOW_TRACKING_PASSWORD"] = mlflow.password or ""
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         environment["MLFLOW_TRACKING_TOKEN"] = token
     return environment
+
+
+def mlflow_pages(mlflow: Any) -> dict[str, str]:
+    """Return where people see MLflow's pages, where that is not the address at which jobs reach it."""
+    public = mlflow.extra_dejson.get("public_url") or os.environ.get(PAGES)
+    return {PAGES: str(public)} if public else {}
 
 
 def storage_uri() -> str:

@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from nightshift.registry.rest import NO_SUCH
-from nightshift.registry.server import without_login
+from nightshift.registry.server import pages
 from nightshift.registry.tracking import experiment_of, reachable
 from nightshift.registry.versions import DIGEST_TAG, MODEL_TAG, Registered
 
@@ -110,7 +110,7 @@ def aliases_of(registered: Registered) -> list[str]:
 
 
 def _registered(version: ModelVersion) -> Registered:
-    return Registered.of(without_login(MlflowClient().tracking_uri), version.name, version.version, dict(version.tags))
+    return Registered.of(pages(MlflowClient().tracking_uri), version.name, version.version, dict(version.tags))
 
 
 def _logged_model(client: MlflowClient, name: str, digest: str, package: Package, run_id: str | None) -> LoggedModel:

@@ -12,7 +12,7 @@ import httpx
 
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.registry.server import address, client_arguments, without_login
+from nightshift.registry.server import address, client_arguments, pages, without_login
 from nightshift.registry.versions import Registered
 
 KEY_TAG = "nightshift.key"  # of a run: what it is found again by
@@ -49,6 +49,7 @@ class Mlflow:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.uri = address(environment)
+        self._pages = pages(self.uri, environment)
         self._client = httpx.Client(timeout=PATIENCE_SECONDS, **client_arguments(environment))
 
     def __enter__(self) -> Self:
@@ -114,7 +115,7 @@ class Mlflow:
         if found is None:
             return None
         version = found["model_version"]
-        return Registered.of(self.uri, version["name"], version["version"], _mapping(version.get("tags", [])))
+        return Registered.of(self._pages, version["name"], version["version"], _mapping(version.get("tags", [])))
 
     def _experiment(self, name: str) -> str:
         asked = {"experiment_name": name}
@@ -142,7 +143,7 @@ class Mlflow:
         ]
 
     def _page(self, experiment: str, run: str) -> str:
-        return f"{self.uri}/#/experiments/{experiment}/runs/{run}"
+        return f"{self._pages}/#/experiments/{experiment}/runs/{run}"
 
     def _create(self, application: str, experiment: str, key: str, name: str) -> str:
         tags = {KEY_TAG: key, "nightshift.application": application, "nightshift.code_version": code_version()}

@@ -19,6 +19,7 @@ import httpx
 from nightshift.errors import BadInput
 
 URI = "MLFLOW_TRACKING_URI"
+PAGES = "NIGHTSHIFT_MLFLOW_PAGES"
 AUTHORITIES = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 OWN_CERTIFICATE = "MLFLOW_TRACKING_CLIENT_CERT_PATH"
 INSECURE = "MLFLOW_TRACKING_INSECURE_TLS"
@@ -36,6 +37,11 @@ def address(environment: Mapping[str, str]) -> str:
     if not uri.startswith(("http://", "https://")):
         raise BadInput(f"{URI} is {uri!r}; a decision is shown by an MLflow server (http:// or https://)")
     return without_login(uri)
+
+
+def pages(uri: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the address under which people see the pages of the server at `uri`: `NIGHTSHIFT_MLFLOW_PAGES`, or its own."""
+    return environment.get(PAGES, "").rstrip("/") or without_login(uri)
 
 
 def client_arguments(environment: Mapping[str, str]) -> dict[str, Any]:

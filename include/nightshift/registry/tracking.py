@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment
 from nightshift.registry.rest import KEY_TAG
-from nightshift.registry.server import without_login
+from nightshift.registry.server import pages, without_login
 
 BATCH = 100  # parameters or tags that MLflow takes in one call
 
@@ -92,7 +92,7 @@ class TrackingRun:
     @property
     def url(self) -> str:
         """Where a person sees this run in MLflow's pages."""
-        return f"{without_login(self.client.tracking_uri)}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{pages(self.client.tracking_uri)}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; nested values become JSON. A parameter that is there already keeps its value."""

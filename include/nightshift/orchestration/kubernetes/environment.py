@@ -13,6 +13,7 @@ from nightshift.orchestration.attempt import (
     MLFLOW_CONNECTION,
     id_key_of,
     mlflow_connection,
+    mlflow_pages,
     sources_of,
     tracking_uri,
 )
@@ -53,6 +54,7 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
     project = project_folder()
     return {
         "MLFLOW_TRACKING_URI": uri,
+        **mlflow_pages(mlflow),
         "NIGHTSHIFT_PROGRESS": "text",
         "OMP_NUM_THREADS": str(max(1, int(compute.cpus))),
         **({PROJECT_VARIABLE: str(project)} if project != PACKAGE else {}),
