@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 @task
 def look() -> int:
     """Look after every application; return how much is news."""
-    from nightshift.alerts.everybody import everybody
+    from nightshift.alerts.global_alerts import all_applications
     from nightshift.orchestration.airflow_rest import airflow_rest
     from nightshift.orchestration.attempt import storage_uri
     from nightshift.orchestration.heartbeat import beat
@@ -51,7 +51,7 @@ def look() -> int:
         looks = {app.name: partial(look_after, app, storage, rest, seen) for app in apps}
         for name, one in {
             **looks,
-            "what concerns all": partial(look_after_all, everybody(apps), storage, seen),
+            "what concerns all": partial(look_after_all, all_applications(apps), storage, seen),
         }.items():
             try:
                 news += one()
@@ -68,7 +68,7 @@ def look() -> int:
 def deliver() -> dict[str, dict[str, str]]:
     """Deliver what waits; return why routes did not take it, by application and connection."""
     from nightshift.alerts.delivery import deliver as delivered
-    from nightshift.alerts.everybody import everybody
+    from nightshift.alerts.global_alerts import all_applications
     from nightshift.alerts.outbox import Outbox
     from nightshift.orchestration.attempt import storage_uri
 
@@ -83,7 +83,7 @@ def deliver() -> dict[str, dict[str, str]]:
             return {"outbox": type(error).__name__}
 
     apps = readable_applications()
-    apps.append(everybody(apps))
+    apps.append(all_applications(apps))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         troubles = dict(zip([app.name for app in apps], pool.map(of, apps), strict=True))
     for name, routes in troubles.items():

@@ -10,7 +10,7 @@ from told import application, drift
 from nightshift.alerts.delivery import deliver
 from nightshift.alerts.message import compose
 from nightshift.alerts.outbox import Outbox, route_key
-from nightshift.alerts.place import MOST_LACKING
+from nightshift.alerts.route_state import MOST_LACKING
 
 APP = application({"to": "nobody"})
 
@@ -54,7 +54,7 @@ def test_a_dead_route_and_a_long_history_make_no_alert_cost_more(asked):
         outbox.accept(drift("2026-11-03", cause=str(number), condition=""))
         outbox.into_mailbox(compose([drift(cause=str(number))], "mailbox"), datetime.now(UTC))
     drained(outbox)
-    assert outbox.place(route_key(APP.alerts.routes[0])).given_up.count == 22
+    assert outbox.route_state(route_key(APP.alerts.routes[0])).given_up.count == 22
     assert requests(outbox, asked, drift("2026-11-04", cause="b")) == first <= 30
     asked.clear()
     assert len(outbox.waiting(APP.alerts)) == 1

@@ -97,7 +97,7 @@ def test_what_a_dead_server_did_not_take_waits_and_comes_grouped_by_night(outbox
         "[bank] WARNING: drift in the night 2026-11-21",
     ]
     assert outbox.waiting(app.alerts) == []
-    assert outbox.place(route_key(app.alerts.routes[0])).trouble is None
+    assert outbox.route_state(route_key(app.alerts.routes[0])).trouble is None
 
 
 def test_a_server_that_answers_with_an_error_gets_the_message_when_it_is_well(outbox, drain, hook, mails):

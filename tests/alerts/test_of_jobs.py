@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 from told import application
 
-from nightshift.alerts.of_jobs import Told, alerts_of
+from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
 from nightshift.jobs import bias, drift, ingest, validate
 from nightshift.jobs.nights import NightResult
 from nightshift.orchestration.release import ReleaseDecision
 from nightshift.verdict import Verdict
 
-TOLD = Told(
+TOLD = ResultAlerts(
     application=application(),
     where="bank, DAG d, run r, task t",
     links={"Task log": "https://airflow.example.org/log"},
@@ -214,7 +214,9 @@ def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
     assert bad("release", held) == [("gate_failed", "warning", "gate failed")]
     ids = {
         alerts_of("release", DAY, held.model_dump(mode="json"), TOLD)[0].id,
-        alerts_of("release", DAY, held.model_dump(mode="json"), Told(**{**vars(TOLD), "failure": "other"}))[0].id,
+        alerts_of("release", DAY, held.model_dump(mode="json"), ResultAlerts(**{**vars(TOLD), "failure": "other"}))[
+            0
+        ].id,
     }
     assert len(ids) == 1
     assert said("release", held.model_copy(update={"ask": True})) == []
@@ -241,5 +243,5 @@ def test_what_is_no_news_says_nothing():
 def test_the_same_night_may_be_told_again_by_another_run_but_not_by_a_retry():
     result = nights(night("FAIL", failing=["topics"])).model_dump(mode="json")
     first, retry = (alerts_of("drift", DAY, result, TOLD)[0].id for _ in range(2))
-    other = alerts_of("drift", DAY, result, Told(**{**vars(TOLD), "failure": "job_failed-2"}))[0].id
+    other = alerts_of("drift", DAY, result, ResultAlerts(**{**vars(TOLD), "failure": "job_failed-2"}))[0].id
     assert (first == retry, first == other) == (True, False)

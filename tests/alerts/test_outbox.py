@@ -8,7 +8,7 @@ from told import application, drift, passed
 from nightshift.alerts import outbox as writing
 from nightshift.alerts.message import compose
 from nightshift.alerts.outbox import Outbox, route_key
-from nightshift.alerts.place import Place
+from nightshift.alerts.route_state import RouteState
 from nightshift.settings.people import Severity
 
 
@@ -123,7 +123,7 @@ def test_the_dashboard_sees_what_waits_for_which_route_and_why(outbox):
     app = application({"to": "ops_mail", "mail": ["a@example.org"]}, {"to": "pager", "severity": "critical"})
     outbox.accept(drift())
     key = route_key(app.alerts.routes[0])
-    outbox.keep_place(key, outbox.place(key).refusing("ConnectionRefusedError", datetime.now(UTC)), 1)
+    outbox.keep_route_state(key, outbox.route_state(key).refusing("ConnectionRefusedError", datetime.now(UTC)), 1)
     (waiting,) = outbox.waiting(app.alerts)
     assert (waiting.route, waiting.error, waiting.tries) == ("ops_mail", "ConnectionRefusedError", 1)
     assert waiting.message.subject == "[bank] WARNING: drift in the night 2026-11-20"
@@ -152,10 +152,13 @@ def test_an_older_night_that_fails_later_lets_no_night_between_them_end_what_the
 
 
 def test_of_two_who_send_because_a_lease_ran_out_the_later_one_is_right(outbox):
-    late, right = Place().noting([drift()], datetime.now(UTC)), Place().noting([drift("2026-11-21")], datetime.now(UTC))
-    for number, place in ((1, late), (2, right), (1, late)):
-        outbox.keep_place("hook", place, number)
-    assert outbox.place("hook") == right
+    late, right = (
+        RouteState().noting([drift()], datetime.now(UTC)),
+        RouteState().noting([drift("2026-11-21")], datetime.now(UTC)),
+    )
+    for number, state in ((1, late), (2, right), (1, late)):
+        outbox.keep_route_state("hook", state, number)
+    assert outbox.route_state("hook") == right
 
 
 def test_the_mailbox_is_read_from_its_newest_month_on(outbox):

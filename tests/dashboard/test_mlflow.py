@@ -16,7 +16,8 @@ from nightshift.errors import BadEnvironment
 
 
 def connection(port, host="127.0.0.1", login=None, password=None):
-    return SimpleNamespace(host=host, port=port, schema=None, conn_type="http", login=login, password=password)
+    known = {"host": host, "port": port, "login": login, "password": password}
+    return SimpleNamespace(schema=None, conn_type="http", extra_dejson={}, **known)
 
 
 @pytest.fixture

@@ -252,15 +252,17 @@ def test_a_message_of_the_outbox_is_in_the_mailbox(visit, helper):
 
 def test_what_concerns_every_application_is_in_the_mailbox_of_whoever_may_see_one(visit, helper):
     from nightshift.alerts.alert import Alert
-    from nightshift.alerts.everybody import EVERYBODY
+    from nightshift.alerts.global_alerts import ALL_APPLICATIONS
     from nightshift.alerts.message import compose
     from nightshift.alerts.outbox import MAILBOX, Outbox
 
-    alert = Alert(application=EVERYBODY, kind="job_stuck", severity="critical", title="Airflow cannot read ingest.py")
+    alert = Alert(
+        application=ALL_APPLICATIONS, kind="job_stuck", severity="critical", title="Airflow cannot read ingest.py"
+    )
     message = compose([alert], MAILBOX)
-    Outbox(helper.storage, EVERYBODY).into_mailbox(message, NOW)
+    Outbox(helper.storage, ALL_APPLICATIONS).into_mailbox(message, NOW)
     assert "Airflow cannot read ingest.py" in visit("/mailbox").text
     assert "Airflow cannot read ingest.py" not in visit("/mailbox?application=helper").text
-    page = visit(f"/mailbox/{EVERYBODY}/{message.id}").text
+    page = visit(f"/mailbox/{ALL_APPLICATIONS}/{message.id}").text
     assert "Airflow cannot read ingest.py" in page
-    assert f"/apps/{EVERYBODY}" not in page
+    assert f"/apps/{ALL_APPLICATIONS}" not in page

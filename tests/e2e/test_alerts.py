@@ -14,7 +14,7 @@ import pytest
 from patience import wait_for
 from upath import UPath
 
-from nightshift.alerts.everybody import EVERYBODY
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS
 from nightshift.alerts.outbox import Outbox
 from nightshift.settings.people import Kind
 from nightshift.stack.airflow_api import AirflowApi
@@ -144,7 +144,7 @@ def test_a_wrong_application_file_is_told_to_the_routes_of_the_others(evening, r
     (body,) = [body for body in receiver.taken if part in body["message"]]
     assert body["title"].startswith("[all-applications] CRITICAL: ")
     assert body["type"] == "failure"
-    assert [alert.condition[:6] for alert in box(told_stack, EVERYBODY).open()] == ["import"]
+    assert [alert.condition[:6] for alert in box(told_stack, ALL_APPLICATIONS).open()] == ["import"]
 
 
 def test_a_look_leaves_nothing_undelivered_and_sends_a_sign_of_life(evening, receiver, told_stack):

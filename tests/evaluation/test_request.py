@@ -124,7 +124,7 @@ def test_it_says_what_led_to_it_what_it_cost_and_where_to_read_on():
             cause="Retraining 4",
             nights=[night],
             cost=cost,
-            wish=("eve", "before the holidays"),
+            form_reason=("eve", "before the holidays"),
             links={"Run": "http://m/r"},
         )
     )
@@ -143,7 +143,7 @@ def test_of_an_earlier_champion_it_says_that_the_numbers_are_of_its_own_time():
 
 @pytest.mark.parametrize("where", ["prompt", "answer", "wanted", "words"])
 def test_whatever_users_and_models_wrote_is_text(where):
-    words = {"cause": HOSTILE, "reasons": [HOSTILE], "wish": (HOSTILE, HOSTILE)} if where == "words" else {}
+    words = {"cause": HOSTILE, "reasons": [HOSTILE], "form_reason": (HOSTILE, HOSTILE)} if where == "words" else {}
     night = FailedNight(night="2026-11-06", monitor="drift", verdict="FAIL", worst="m", worst_segment=HOSTILE)
     answers = {
         "prompt": rows(prompt=HOSTILE),
@@ -209,7 +209,7 @@ def test_it_stays_short_whatever_there_is_to_say():
         night=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long, run_url=f"http://m/{'r' * 580}"
     )
     answers = rows(prompt=long, champion=[long] * 60, candidate=[long + "x"] * 60)
-    assert len(text(answers, cause=long, reasons=[long] * 4, wish=(long, long), nights=[night] * 100)) < 16_000
+    assert len(text(answers, cause=long, reasons=[long] * 4, form_reason=(long, long), nights=[night] * 100)) < 16_000
 
 
 def test_two_models_that_miss_nothing_leave_nothing_to_show():

@@ -6,11 +6,11 @@ import pytest
 
 from nightshift.errors import BadInput
 from nightshift.ledger.approval import (
-    Wish,
+    FormChoices,
     answered_with,
     asked_with,
-    course,
     earlier_answer,
+    next_step,
     sentence,
     withdraw_open,
 )
@@ -23,7 +23,7 @@ from nightshift.verdict import Verdict
 
 NOW = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
 NEVER, WARN, ALWAYS = (Approval(required=required) for required in ("never", "warn", "always"))
-REASON, ASK = Wish(again=True, reason=True), Wish(again=True, ask=True)
+REASON, ASK = FormChoices(again=True, reason=True), FormChoices(again=True, ask=True)
 
 
 def said(answer, request="20261128T100000-aaaa", **given):
@@ -45,15 +45,15 @@ def asked(number=0, **given):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "policy", "wish", "way"),
+    ("verdict", "policy", "form", "way"),
     [
-        (Verdict.PASS, NEVER, Wish(), "release"),
-        (Verdict.WARN, NEVER, Wish(), "hold"),
+        (Verdict.PASS, NEVER, FormChoices(), "release"),
+        (Verdict.WARN, NEVER, FormChoices(), "hold"),
         (Verdict.WARN, NEVER, REASON, "release"),
-        (Verdict.PASS, WARN, Wish(), "release"),
-        (Verdict.WARN, WARN, Wish(), "ask"),
-        (Verdict.PASS, ALWAYS, Wish(), "ask"),
-        (Verdict.WARN, ALWAYS, Wish(), "ask"),
+        (Verdict.PASS, WARN, FormChoices(), "release"),
+        (Verdict.WARN, WARN, FormChoices(), "ask"),
+        (Verdict.PASS, ALWAYS, FormChoices(), "ask"),
+        (Verdict.WARN, ALWAYS, FormChoices(), "ask"),
         (Verdict.PASS, NEVER, ASK, "ask"),
         (Verdict.WARN, NEVER, ASK, "ask"),
         # Who starts a run is not who approves: where people are asked, a reason is no answer.
@@ -61,36 +61,36 @@ def asked(number=0, **given):
         (Verdict.PASS, ALWAYS, REASON, "ask"),
     ],
 )
-def test_the_gate_a_reason_or_people_decide(verdict, policy, wish, way):
-    assert course(verdict, policy, wish).way == way
+def test_the_gate_a_reason_or_people_decide(verdict, policy, form, way):
+    assert next_step(verdict, policy, form).action == way
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.ERROR, Verdict.INSUFFICIENT_DATA])
 @pytest.mark.parametrize("policy", [NEVER, WARN, ALWAYS])
-@pytest.mark.parametrize("wish", [Wish(), REASON, ASK])
-def test_what_failed_its_gate_is_never_put_to_people(verdict, policy, wish):
-    assert course(verdict, policy, wish).way == "hold"
+@pytest.mark.parametrize("form", [FormChoices(), REASON, ASK])
+def test_what_failed_its_gate_is_never_put_to_people(verdict, policy, form):
+    assert next_step(verdict, policy, form).action == "hold"
 
 
 @pytest.mark.parametrize("no", ["rejected", "timeout"])
 @pytest.mark.parametrize("policy", [NEVER, WARN, ALWAYS])
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.WARN])
 def test_a_no_stands_whatever_the_gate_says_until_somebody_asks_again(no, policy, verdict):
-    held = course(verdict, policy, Wish(), earlier=said(no))
-    assert (held.way, "to ask again" in held.why) == ("hold", True)
-    assert course(verdict, policy, Wish(again=True), earlier=said(no)).way == "ask"
-    assert course(verdict, policy, REASON, earlier=said(no)).way == "ask"
+    held = next_step(verdict, policy, FormChoices(), earlier=said(no))
+    assert (held.action, "to ask again" in held.why) == ("hold", True)
+    assert next_step(verdict, policy, FormChoices(again=True), earlier=said(no)).action == "ask"
+    assert next_step(verdict, policy, REASON, earlier=said(no)).action == "ask"
 
 
 def test_an_approval_that_took_no_effect_yet_releases_without_asking_twice():
-    again = course(Verdict.WARN, WARN, Wish(), earlier=said("approved"))
-    assert (again.way, again.request) == ("release", "20261128T100000-aaaa")
-    assert course(Verdict.WARN, WARN, Wish(again=True), earlier=said("approved")).way == "ask"
+    again = next_step(Verdict.WARN, WARN, FormChoices(), earlier=said("approved"))
+    assert (again.action, again.request) == ("release", "20261128T100000-aaaa")
+    assert next_step(Verdict.WARN, WARN, FormChoices(again=True), earlier=said("approved")).action == "ask"
 
 
 def test_an_earlier_champion_comes_back_for_a_reason_unless_every_release_needs_people():
     for policy, way in ((NEVER, "release"), (WARN, "release"), (ALWAYS, "ask")):
-        assert course(Verdict.FAIL, policy, REASON, returns=True).way == way
+        assert next_step(Verdict.FAIL, policy, REASON, returns=True).action == way
 
 
 def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_and_champion(tmp_path):

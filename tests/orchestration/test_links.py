@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 
-from nightshift.alerts.everybody import EVERYBODY
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS
 from nightshift.orchestration.links import LINKS, links_of, run_links
 
 RUN = ("banking_assistant", "banking_assistant_finetune", "manual__2026-11-05T01:02:03+00:00")
@@ -20,7 +20,7 @@ def test_a_run_id_is_quoted_so_that_its_page_is_found():
 
 def test_a_run_of_housekeeping_has_no_page_of_an_application():
     assert set(run_links(*RUN)) == {"Run", "Nightshift"}
-    assert set(run_links(EVERYBODY, "nightshift_audit", "r")) == {"Run"}
+    assert set(run_links(ALL_APPLICATIONS, "nightshift_audit", "r")) == {"Run"}
 
 
 def test_a_result_without_addresses_has_only_the_buttons_of_its_run():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nightshift.alerts.everybody import EVERYBODY
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS
 from nightshift.orchestration.seen import see
 
 
@@ -30,7 +30,7 @@ def test_only_dags_of_known_applications_and_housekeeping_are_looked_at(rest, an
     airflow["/api/v2/dags/nightshift_usage/dagRuns"] = {"dag_runs": []}
     seen = see(rest, ["bank"])
     assert {name: [dag.dag_id for dag in dags] for name, dags in seen.dags.items()} == {
-        "bank": ["bank_ingest"], EVERYBODY: ["nightshift_usage"],
+        "bank": ["bank_ingest"], ALL_APPLICATIONS: ["nightshift_usage"],
     }  # fmt: skip
     assert not seen.failed
     assert "tags=nightshift" in answers.asked[0]
@@ -90,9 +90,9 @@ def test_housekeeping_fails_or_works_by_its_newest_run_however_old_it_is(rest, a
         "dag_runs": [run for run in runs if run["state"] in query["state"]][: int(query["limit"][0])]
     }
     seen = see(rest, ["bank"])
-    assert [(one.run, one.well) for one in seen.unkept] == [("c", "a")]
+    assert [(one.run, one.last_success) for one in seen.failed_housekeeping] == [("c", "a")]
     assert seen.works == {}
     runs.insert(0, audit("d", 4, "success"))
     seen = see(rest, ["bank"])
-    assert seen.unkept == []
+    assert seen.failed_housekeeping == []
     assert seen.works["nightshift_audit"].hour == 4

@@ -9,7 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 from told import drift
 from upath import UPath
 
-from nightshift.alerts.everybody import EVERYBODY, Unkept, everybody
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS, FailedHousekeeping, all_applications
 from nightshift.alerts.of_runs import Run
 from nightshift.alerts.outbox import Outbox
 from nightshift.alerts.watch import Dag, Task
@@ -202,19 +202,19 @@ def test_a_retraining_that_the_ledger_gave_up_is_told_once(look, box, tmp_path):
 def look_at_all(tmp_path):
     """Look at what concerns every application."""
 
-    def looked(*, works=None, unkept=(), **dag):
+    def looked(*, works=None, failed_housekeeping=(), **dag):
         dags = [Dag(**{"dag_id": "nightshift_audit", "is_paused": False, **dag})]
-        seen = Seen(began=datetime.now(UTC), unkept=list(unkept), works=works or {})
-        seen.dags[EVERYBODY].extend(dags)
-        return look_after_all(everybody([APP]), tmp_path.as_uri(), seen)
+        seen = Seen(began=datetime.now(UTC), failed_housekeeping=list(failed_housekeeping), works=works or {})
+        seen.dags[ALL_APPLICATIONS].extend(dags)
+        return look_after_all(all_applications([APP]), tmp_path.as_uri(), seen)
 
     return looked
 
 
 def test_housekeeping_that_fails_is_over_when_it_works_and_not_because_it_is_paused(look_at_all, tmp_path):
-    box = Outbox(tmp_path.as_uri(), EVERYBODY)
-    fails = Unkept(dag_id="nightshift_audit", run="c", ended=NOW, well="a")
-    assert [look_at_all(unkept=[fails]), look_at_all(unkept=[fails])] == [1, 0]
+    box = Outbox(tmp_path.as_uri(), ALL_APPLICATIONS)
+    fails = FailedHousekeeping(dag_id="nightshift_audit", run="c", ended=NOW, last_success="a")
+    assert [look_at_all(failed_housekeeping=[fails]), look_at_all(failed_housekeeping=[fails])] == [1, 0]
     assert look_at_all(is_paused=True) == 1
     assert [alert.title for alert in box.open()] == [
         "nightshift_audit fails, which looks after every application",
@@ -228,7 +228,7 @@ def test_housekeeping_that_fails_is_over_when_it_works_and_not_because_it_is_pau
 
 def test_housekeeping_that_does_not_come_is_told(look_at_all, tmp_path):
     assert look_at_all(next_dagrun_run_after=NOW - timedelta(hours=2)) == 1
-    (alert,) = Outbox(tmp_path.as_uri(), EVERYBODY).open()
+    (alert,) = Outbox(tmp_path.as_uri(), ALL_APPLICATIONS).open()
     assert re.fullmatch(r"nightshift_audit was due 2\.\d hours ago, and Airflow made no run", alert.title)
 
 

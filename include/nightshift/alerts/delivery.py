@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from nightshift.alerts.channels import NotDelivered, send
 from nightshift.alerts.grouping import plan
-from nightshift.alerts.outbox import MAILBOX, Outbox, by_place, taken
-from nightshift.alerts.place import HOUR, Place
+from nightshift.alerts.outbox import MAILBOX, Outbox, by_route, taken
+from nightshift.alerts.route_state import HOUR, RouteState
 from nightshift.settings.application import Application
 from nightshift.settings.people import Route
 
@@ -32,15 +32,15 @@ def deliver(app: Application, outbox: Outbox, *, seconds: float, rest_after_trou
             log.info("another process sends the alerts of %s", app.name)
             return {}
         stop = datetime.now(UTC) + timedelta(seconds=seconds)
-        # Before any place is read: what is no longer among these, a place has already.
+        # Before any state is read: what is no longer among these, a state has already.
         new = outbox.taken_up()
         places = {}
-        for key, routes in by_place(app.alerts).items():
-            before = outbox.place(key)
+        for key, routes in by_route(app.alerts).items():
+            before = outbox.route_state(key)
             places[key] = routes[0], before.noting(taken(routes, new), datetime.now(UTC))
             if places[key][1] != before:
                 _given_up(app, routes[0], before, places[key][1])
-                outbox.keep_place(key, places[key][1], lease)
+                outbox.keep_route_state(key, places[key][1], lease)
         if datetime.now(UTC) >= stop:
             return {}  # storage hangs, and the lease may be another's by now: what is new stays with that one
         # Nobody is woken by the mailbox: it knows no limit.
@@ -49,15 +49,15 @@ def deliver(app: Application, outbox: Outbox, *, seconds: float, rest_after_trou
         for alert in new:
             outbox.done(alert)
         troubles = {}
-        for key, (route, place) in places.items():
-            if trouble := _to_route(app, outbox, key, route, place, lease, stop, rest_after_trouble):
+        for key, (route, state) in places.items():
+            if trouble := _to_route(app, outbox, key, route, state, lease, stop, rest_after_trouble):
                 troubles[route.to] = trouble
     return troubles
 
 
-def _given_up(app: Application, route: Route, before: Place, place: Place) -> None:
-    if place.given_up and place.given_up != before.given_up:
-        log.warning("alerts of %s that only the mailbox has, and not %s: %d", app.name, route.to, place.given_up.count)
+def _given_up(app: Application, route: Route, before: RouteState, state: RouteState) -> None:
+    if state.given_up and state.given_up != before.given_up:
+        log.warning("alerts of %s that only the mailbox has, and not %s: %d", app.name, route.to, state.given_up.count)
 
 
 def _to_route(  # noqa: PLR0917
@@ -65,26 +65,26 @@ def _to_route(  # noqa: PLR0917
     outbox: Outbox,
     key: str,
     route: Route,
-    place: Place,
+    state: RouteState,
     lease: int,
     stop: datetime,
     rest_after_trouble: timedelta,
 ) -> str:
     """Send what a route lacks; return why it did not take something."""
     now = datetime.now(UTC)
-    if place.trouble and now - place.trouble.last < rest_after_trouble:
+    if state.trouble and now - state.trouble.last < rest_after_trouble:
         return ""
-    this_hour = [took.severity for took in place.took if now - took.at < HOUR]
-    for message in plan(place.untold, key, this_hour=this_hour, most_an_hour=app.alerts.max_an_hour):
+    this_hour = [took.severity for took in state.took if now - took.at < HOUR]
+    for message in plan(state.untold, key, this_hour=this_hour, most_an_hour=app.alerts.max_an_hour):
         if datetime.now(UTC) >= stop:
             break
         try:
             send(route, message, SEND_SECONDS)
         except NotDelivered as error:
             log.warning("%s did not take an alert of %s, which waits: %s", route.to, app.name, error)
-            outbox.keep_place(key, place.refusing(str(error), datetime.now(UTC)), lease)
+            outbox.keep_route_state(key, state.refusing(str(error), datetime.now(UTC)), lease)
             return str(error)
         log.info("%s has: %s", route.to, message.subject)
-        place = place.having(message, datetime.now(UTC))
-        outbox.keep_place(key, place, lease)
+        state = state.having(message, datetime.now(UTC))
+        outbox.keep_route_state(key, state, lease)
     return ""

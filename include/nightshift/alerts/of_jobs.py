@@ -21,7 +21,7 @@ REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "refused", "too
 
 
 @dataclass(frozen=True)
-class Told:
+class ResultAlerts:
     """What all alerts of one result have in common.
 
     :param where: application, DAG, run and task, for a person.
@@ -50,13 +50,13 @@ class Told:
         return self.alert(kind, Severity.INFO, title, condition=condition, good=True, **fields)
 
 
-def alerts_of(job: str, spec: Any, result: Mapping[str, Any], told: Told) -> list[Alert]:
+def alerts_of(job: str, spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> list[Alert]:
     """Return what a result says to people; most say nothing."""
     speaks = SPEAKING.get(job)
     return list(speaks(spec, result, told)) if speaks else []
 
 
-def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _ingest(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     night, what = spec.interval.key, f"{'prompts' if spec.part == 'traffic' else 'rows'} of {told.application.name}"
     condition = f"no data: {spec.part}"
     if result["verdict"] == Verdict.INSUFFICIENT_DATA:
@@ -92,7 +92,7 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
         )
 
 
-def _validate(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _validate(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     night = str(spec.examples).rstrip("/").rpartition("/")[2]
     verdict = result["verdict"]
     if verdict in {Verdict.FAIL, Verdict.ERROR}:
@@ -125,7 +125,7 @@ def _validate(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
         yield told.good(Kind.NO_DATA, "no data: validate", title, subject="validate", night=night)
 
 
-def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     """What a monitor says of each night that it judged, and of one that is missing."""
     for night in result["nights"]:
         if night["night"] != result["missing"]:
@@ -148,7 +148,7 @@ def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: Told) -> Ite
         yield told.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
 
 
-def _night(kind: Kind, night: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _night(kind: Kind, night: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     name, verdict = night["night"], night["verdict"]
     links = {"MLflow run": night["run_url"] or "", "Report": told.report_page(night["report"])}
     failing, blind, silent = f"{kind}", f"{kind} not judged", f"no data: {kind}"
@@ -200,7 +200,7 @@ def _cause(reasons: list[str]) -> str:
     return ", ".join(sorted({re.sub(r"\d[\d.,]*", "#", reason.partition(": ")[0]) for reason in reasons}))
 
 
-def _retraining(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _retraining(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     code, night = result["decision"], result["night"]
     if code is None or code == "no_data":
         return  # which says nothing about whether the nights fail
@@ -223,7 +223,7 @@ def _retraining(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[A
     )
 
 
-def _due(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _due(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     number = result["order"]
     if number is None:
         return
@@ -239,7 +239,7 @@ def _due(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
     )
 
 
-def _close(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _close(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     number, outcome = result["order"], result["outcome"]
     if number is None:
         return
@@ -282,7 +282,7 @@ def _close(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]
     )
 
 
-def _release(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _release(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     """A candidate that is held back by its gate; where people decide about it, they know."""
     version, verdict = result["version"], result["verdict"]
     if version is None or result["released"] or result["ask"] or verdict == Verdict.PASS:
@@ -301,7 +301,7 @@ def _release(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
     )
 
 
-def _promote(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _promote(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     if result["version"] is not None:
         title = f"version {result['version']} is the champion"
         yield told.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
@@ -313,15 +313,15 @@ def _promote(_spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Aler
             yield told.good(kind, kind.value, title, subject=kind.value, facts=facts)
 
 
-def _drift(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _drift(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     return _nights(Kind.DRIFT, spec, result, told)
 
 
-def _bias(spec: Any, result: Mapping[str, Any], told: Told) -> Iterator[Alert]:
+def _bias(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
     return _nights(Kind.BIAS, spec, result, told)
 
 
-SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], Told], Iterator[Alert]]] = {
+SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], ResultAlerts], Iterator[Alert]]] = {
     "ingest": _ingest,
     "validate": _validate,
     "drift": _drift,

@@ -29,7 +29,7 @@ from upath import UPath
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open, ended_by, held_with, told_as
 from nightshift.alerts.message import Message, compose
-from nightshift.alerts.place import Place
+from nightshift.alerts.route_state import RouteState
 from nightshift.settings.people import Alerts, Route
 from nightshift.storage.files import create, names_in, read_bytes, replace
 
@@ -87,7 +87,7 @@ class Outbox:
         return self._complete(told)
 
     def knows(self, alert: str) -> bool:
-        """Whether the alert with this id was told, or something that says more in its place."""
+        """Whether the alert with this id was told, or something that says more in its state."""
         return self._content("kept", alert) is not None
 
     def looked(self, now: datetime) -> None:
@@ -108,19 +108,19 @@ class Outbox:
         return found
 
     def done(self, alert: Alert) -> None:
-        """Take an alert out of those that wait: the mailbox has it, and each place has or lacks it."""
+        """Take an alert out of those that wait: the mailbox has it, and each state has or lacks it."""
         self._remove("waiting", alert.id)
 
-    def place(self, route: str) -> Place:
-        """Return what is known of a place."""
+    def route_state(self, route: str) -> RouteState:
+        """Return what is known of a state."""
         for lease in reversed(self._names("places", route)):
-            if found := self._read(Place, "places", route, lease):
+            if found := self._read(RouteState, "places", route, lease):
                 return found
-        return Place()
+        return RouteState()
 
-    def keep_place(self, route: str, place: Place, lease: int) -> None:
-        """Write down what is known of a place. Of one whose lease ran out it counts for nothing beside the next one's."""
-        replace(self._path("places", route, f"{lease:09d}"), _json(place))
+    def keep_route_state(self, route: str, state: RouteState, lease: int) -> None:
+        """Write down what is known of a state. Of one whose lease ran out it counts for nothing beside the next one's."""
+        replace(self._path("places", route, f"{lease:09d}"), _json(state))
         for old in self._names("places", route):
             if int(old) < lease:
                 self._remove("places", route, old)
@@ -142,23 +142,23 @@ class Outbox:
     def waiting(self, alerts: Alerts) -> list[Waiting]:
         """Return what each of the application's routes lacks, oldest first. It only reads."""
         new, now, found = self._waiting(), datetime.now(UTC), []
-        for key, routes in by_place(alerts).items():
-            place = self.place(key).noting(taken(routes, new), now)
-            if untold := place.untold:
+        for key, routes in by_route(alerts).items():
+            state = self.route_state(key).noting(taken(routes, new), now)
+            if untold := state.untold:
                 found.append(
                     Waiting(
                         message=compose(untold, key),
                         route=routes[0].to,
                         since=min(alert.at for alert in untold),
-                        error=place.trouble.error if place.trouble else "",
-                        tries=place.trouble.tries if place.trouble else 0,
+                        error=state.trouble.error if state.trouble else "",
+                        tries=state.trouble.tries if state.trouble else 0,
                     )
                 )
         return sorted(found, key=lambda waiting: waiting.since)
 
     def undelivered(self) -> list[Alert]:
-        """Return what no delivery took up yet and what any place lacks, in order of time."""
-        lacking = [alert for route in names_in(self._folder / "places") for alert in self.place(route).lacks]
+        """Return what no delivery took up yet and what any state lacks, in order of time."""
+        lacking = [alert for route in names_in(self._folder / "places") for alert in self.route_state(route).lacks]
         found = {alert.id: alert for alert in [*self._waiting(), *lacking]}
         return sorted(found.values(), key=lambda alert: alert.at)
 
@@ -172,7 +172,7 @@ class Outbox:
         return sorted(found, key=lambda held: held.alert.since)
 
     def forget(self, condition: str) -> None:
-        """End a condition without a word: something else was told in its place."""
+        """End a condition without a word: something else was told in its state."""
         self._remove("open", _condition(condition))
 
     @contextmanager
@@ -248,8 +248,8 @@ def route_key(route: Route) -> str:
     return f"{route.to}-{digest}"
 
 
-def by_place(alerts: Alerts) -> dict[str, list[Route]]:
-    """Return the routes by where they lead: two to one place bring nothing twice."""
+def by_route(alerts: Alerts) -> dict[str, list[Route]]:
+    """Return the routes by where they lead: two to one state bring nothing twice."""
     places: dict[str, list[Route]] = defaultdict(list)
     for route in alerts.routes:
         places[route_key(route)].append(route)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from upath import UPath
 
-from nightshift.alerts.everybody import EVERYBODY
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS
 from nightshift.alerts.message import Message
 from nightshift.alerts.outbox import Outbox, Waiting
 from nightshift.dashboard.access import Asking
@@ -45,7 +45,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
     """Show the newest messages of all applications, or of one."""
     known = [asking.application(application)] if application else asking.applications()
     if known and not application:
-        known = [*known, Known(EVERYBODY, None)]
+        known = [*known, Known(ALL_APPLICATIONS, None)]
     storage = storage_uri()
     found = read_each(UPath(storage), lambda one: (one.name, panel(lambda: _box(storage, one))), known)
     boxes: list[Box] = [one.shown for _, one in found if one.shown]
@@ -54,7 +54,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
         request,
         "mailbox.html.jinja",
         application=application,
-        everybody=EVERYBODY,
+        all_applications=ALL_APPLICATIONS,
         messages=messages,
         waiting=[(box.name, one) for box in boxes for one in box.waiting],
         troubles=[(name, one.trouble) for name, one in found if one.trouble],
@@ -66,7 +66,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
 def message(request: Request, application: str, message: str, asking: Asking) -> HTMLResponse:
     """Show one message in both its forms."""
     found = _message(application, message, asking)
-    return render(request, "message.html.jinja", message=found, everybody=EVERYBODY)
+    return render(request, "message.html.jinja", message=found, all_applications=ALL_APPLICATIONS)
 
 
 @router.api_route("/mailbox/{application}/{message}/html", methods=["GET", "HEAD"])
@@ -78,7 +78,7 @@ def as_html(application: str, message: str, asking: Asking) -> Response:
 
 
 def _message(application: str, wanted: str, asking: Asking) -> Message:
-    if application != EVERYBODY or not asking.applications():
+    if application != ALL_APPLICATIONS or not asking.applications():
         asking.application(application)
     found: Panel[list[Message]] = panel(lambda: Outbox(storage_uri(), application).messages(OF_ONE))
     if found.trouble:

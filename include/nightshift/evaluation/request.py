@@ -54,7 +54,7 @@ class Facts(BaseModel):
     :param champion: version in use; None: there is none.
     :param returns: the candidate was the champion before, and was judged against the champion of its own time.
     :param cause: why the candidate was trained.
-    :param wish: reason in the form that started the run, and who gave it.
+    :param form_reason: reason in the form that started the run, and who gave it.
     :param links: address by title.
     """
 
@@ -63,7 +63,7 @@ class Facts(BaseModel):
     verdict: Verdict
     reasons: list[str]
     returns: bool = False
-    wish: tuple[str, str] | None = None
+    form_reason: tuple[str, str] | None = None
     cause: str
     nights: list[FailedNight] = []
     cost: Cost | None = None

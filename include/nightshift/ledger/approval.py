@@ -18,7 +18,7 @@ NO = {"rejected", "timeout"}
 LONGEST_REASON = 300  # characters of a person's reason within a sentence
 
 
-class Wish(BaseModel):
+class FormChoices(BaseModel):
     """What the form of a release says.
 
     :param again: the candidate is named, or a person is asked for: an earlier answer does not settle it.
@@ -31,7 +31,7 @@ class Wish(BaseModel):
     reason: bool = False
 
 
-class Course(BaseModel):
+class NextStep(BaseModel):
     """How a release goes on.
 
     :param by_person: the reason in the form releases it.
@@ -39,15 +39,15 @@ class Course(BaseModel):
     :param why: what to say beside the gate's reasons; may be empty.
     """
 
-    way: Literal["release", "ask", "hold"]
+    action: Literal["release", "ask", "hold"]
     by_person: bool = False
     request: str | None = None
     why: str = ""
 
 
-def course(
-    verdict: Verdict, policy: Approval, wish: Wish, *, earlier: Answer | None = None, returns: bool = False
-) -> Course:
+def next_step(
+    verdict: Verdict, policy: Approval, form: FormChoices, *, earlier: Answer | None = None, returns: bool = False
+) -> NextStep:
     """Decide who decides about a candidate.
 
     What is neither PASS nor WARN is held and never put to people. A "no" about the same candidate, evaluation and
@@ -59,20 +59,20 @@ def course(
     :param returns: an earlier champion comes back, for a reason in the form, whatever its verdict was.
     """
     if verdict not in {Verdict.PASS, Verdict.WARN} and not returns:
-        return Course(way="hold")
-    if earlier and not wish.again and earlier.answer == "approved":
-        return Course(way="release", request=earlier.id, why=sentence(earlier))
+        return NextStep(action="hold")
+    if earlier and not form.again and earlier.answer == "approved":
+        return NextStep(action="release", request=earlier.id, why=sentence(earlier))
     refused = earlier is not None and earlier.answer in NO
-    if earlier and refused and not wish.again:
+    if earlier and refused and not form.again:
         why = f"{sentence(earlier)}; to ask again, start this DAG with the number of the version"
-        return Course(way="hold", why=why)
+        return NextStep(action="hold", why=why)
     doubtful = verdict is Verdict.WARN and not returns
     required = policy.required == "always" or (policy.required == "warn" and doubtful)
-    if wish.ask or refused or required:
-        return Course(way="ask", why="people are asked")
+    if form.ask or refused or required:
+        return NextStep(action="ask", why="people are asked")
     if verdict is Verdict.PASS and not returns:
-        return Course(way="release")
-    return Course(way="release" if wish.reason else "hold", by_person=wish.reason)
+        return NextStep(action="release")
+    return NextStep(action="release" if form.reason else "hold", by_person=form.reason)
 
 
 def sentence(answer: Answer) -> str:

@@ -66,10 +66,10 @@ def application_page(application: str) -> str:
 
 def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
     """Return the pages about a run, in Airflow and, of an application's run, in the dashboard."""
-    from nightshift.alerts.everybody import EVERYBODY
+    from nightshift.alerts.global_alerts import ALL_APPLICATIONS
 
     links = {"Run": f"{_airflow()}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"}
-    return links if application == EVERYBODY else {**links, "Nightshift": run_page(application, dag_id, run_id)}
+    return links if application == ALL_APPLICATIONS else {**links, "Nightshift": run_page(application, dag_id, run_id)}
 
 
 def run_page(application: str, dag_id: str, run_id: str) -> str:

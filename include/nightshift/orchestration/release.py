@@ -170,7 +170,7 @@ def _judge(
     """
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
-    from nightshift.ledger.approval import Wish, course, earlier_answer
+    from nightshift.ledger.approval import FormChoices, earlier_answer, next_step
     from nightshift.ledger.gate_records import record
     from nightshift.ledger.records import GateRecord
 
@@ -184,14 +184,14 @@ def _judge(
             "which is the champion by now; finetune again judges it anew"
         )
     decision = gate(scores.comparison, app.gate, scores.slices)
-    way = course(
+    step = next_step(
         decision.verdict,
         app.approval,
-        Wish(again=bool(form.version or form.ask), ask=form.ask, reason=bool(form.reason)),
+        FormChoices(again=bool(form.version or form.ask), ask=form.ask, reason=bool(form.reason)),
         earlier=earlier_answer(ledger, candidate.digest, digest, about["champion_digest"]),
         returns=returns,
     )
-    request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if way.way == "ask" else way.request
+    request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if step.action == "ask" else step.request
     kept = record(
         ledger,
         GateRecord(
@@ -203,34 +203,34 @@ def _judge(
             verdict=decision.verdict,
             reasons=decision.reasons,
             numbers=decision.numbers,
-            released=way.way == "release" and request is None,
-            by=form.reason if way.by_person else "gate",
-            person=(form.by or "somebody") if way.by_person else None,
+            released=step.action == "release" and request is None,
+            by=form.reason if step.by_person else "gate",
+            person=(form.by or "somebody") if step.by_person else None,
             request=request,
             run_id=form.run_id,
             after=after,
             decided=now,
         ),
     )
-    state = {"release": "released", "ask": "asked", "hold": "held"}[way.way]
+    state = {"release": "released", "ask": "asked", "hold": "held"}[step.action]
     server.set_tags(candidate, {versions.STATE_TAG: state})
     subject = body = ""
-    if way.way == "ask":
+    if step.action == "ask":
         from nightshift.orchestration.release_request import request_text
 
         said = {"verdict": kept.verdict, "reasons": kept.reasons, "returns": returns}
-        wish = (form.by, form.reason) if form.reason else None
+        form_reason = (form.by, form.reason) if form.reason else None
         subject, body = request_text(
-            app, ledger, server, scores, candidate=candidate, champion=champion, wish=wish, **said
+            app, ledger, server, scores, candidate=candidate, champion=champion, form_reason=form_reason, **said
         )
     return ReleaseDecision(
         verdict=kept.verdict,
-        reasons=[*kept.reasons, *filter(None, [way.why])],
-        released=way.way == "release",
+        reasons=[*kept.reasons, *filter(None, [step.why])],
+        released=step.action == "release",
         **about,
         evaluation_digest=digest,
         after=kept.after,
-        ask=way.way == "ask",
+        ask=step.action == "ask",
         request=request,
         subject=subject,
         body=body,

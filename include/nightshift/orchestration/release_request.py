@@ -38,7 +38,7 @@ def request_text(
 ) -> tuple[str, str]:
     """Return headline and Markdown of a request. What is not known is said to be unknown.
 
-    :param said: verdict, reasons, returns and wish, as in :class:`nightshift.evaluation.request.Facts`.
+    :param said: verdict, reasons, returns and form_reason, as in :class:`nightshift.evaluation.request.Facts`.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     number = candidate.tags.get(ORDER_TAG, "")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from nightshift.alerts.everybody import EVERYBODY, BrokenFile, Unkept
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS, BrokenFile, FailedHousekeeping
 from nightshift.alerts.of_runs import Run
 from nightshift.alerts.watch import LONG, Dag, Task
 from nightshift.orchestration.airflow_rest import AirflowRest
@@ -28,9 +28,9 @@ AT_ONCE = 40  # ids of DAGs in one question: an address of 4,000 characters is s
 
 @dataclass
 class Seen:
-    """What Airflow says, by the name of the application whose DAGs it is about; housekeeping is `EVERYBODY`'s.
+    """What Airflow says, by the name of the application whose DAGs it is about; housekeeping is `ALL_APPLICATIONS`'s.
 
-    :param unkept: housekeeping DAGs whose newest run failed.
+    :param failed_housekeeping: housekeeping DAGs whose newest run failed.
     :param works: when the newest run of a housekeeping DAG ended, where it succeeded.
     """
 
@@ -40,7 +40,7 @@ class Seen:
     tasks: dict[str, list[Task]] = field(default_factory=lambda: defaultdict(list))
     dags: dict[str, list[Dag]] = field(default_factory=lambda: defaultdict(list))
     broken: list[BrokenFile] = field(default_factory=list)
-    unkept: list[Unkept] = field(default_factory=list)
+    failed_housekeeping: list[FailedHousekeeping] = field(default_factory=list)
     works: dict[str, datetime] = field(default_factory=dict)
 
 
@@ -55,8 +55,8 @@ def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
     for dag in rest.all("dags", "dags", tags="nightshift"):
         name = next((tag["name"] for tag in dag["tags"] if tag["name"] in known), None)
         if name or dag["dag_id"].startswith(HOUSEKEEPING):
-            owner[dag["dag_id"]] = name or EVERYBODY
-            seen.dags[name or EVERYBODY].append(Dag.model_validate(dag))
+            owner[dag["dag_id"]] = name or ALL_APPLICATIONS
+            seen.dags[name or ALL_APPLICATIONS].append(Dag.model_validate(dag))
     since = {"end_date_gte": (now - LOOKED_BACK).isoformat(), "end_date_lte": (now - CALLBACK_TIME).isoformat()}
     for run in _of_dags(rest, owner, "dags/~/dagRuns", "dag_runs", state="failed", **since):
         seen.failed[owner[run["dag_id"]]].append(run_of(run))
@@ -65,7 +65,7 @@ def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
     for task in _of_dags(rest, owner, "dags/~/dagRuns/~/taskInstances", "task_instances", state=UNFINISHED):
         seen.tasks[owner[task["dag_id"]]].append(_with_history(rest, Task.model_validate(task), now))
     seen.broken = [BrokenFile.model_validate(error) for error in rest.all("importErrors", "import_errors")]
-    for dag_id in [dag.dag_id for dag in seen.dags[EVERYBODY]]:
+    for dag_id in [dag.dag_id for dag in seen.dags[ALL_APPLICATIONS]]:
         _see_whether_it_works(rest, dag_id, seen)
     return seen
 
@@ -112,8 +112,10 @@ def _see_whether_it_works(rest: AirflowRest, dag_id: str, seen: Seen) -> None:
     if newest.state == "success":
         seen.works[dag_id] = newest.end_date
         return
-    well = next((run.run_id for run in newest_runs(rest, dag_id, "success", most=1)), "")
-    seen.unkept.append(Unkept(dag_id=dag_id, run=newest.run_id, ended=newest.end_date, well=well))
+    last_success = next((run.run_id for run in newest_runs(rest, dag_id, "success", most=1)), "")
+    seen.failed_housekeeping.append(
+        FailedHousekeeping(dag_id=dag_id, run=newest.run_id, ended=newest.end_date, last_success=last_success)
+    )
 
 
 def _with_history(rest: AirflowRest, task: Task, now: datetime) -> Task:

@@ -87,12 +87,12 @@ def tell_of_result(  # noqa: PLR0917
     :param spec: of the job; None: it is none.
     """
     try:
-        from nightshift.alerts.of_jobs import Told, alerts_of
+        from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
         from nightshift.alerts.of_runs import Run, failed
 
         now, ti, run = datetime.now(UTC), context["ti"], Run.model_validate(context["dag_run"])
         found = links_of(app.name, run.dag_id, run.run_id, result)
-        told = Told(
+        told = ResultAlerts(
             application=app,
             where=f"{run.where(app.name)}, task {ti.task_id}",
             links={"Task log": ti.log_url, **{name: url for name, url in found.items() if name != "Pods"}},

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from nightshift.alerts import watch, watch_people
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open
-from nightshift.alerts.everybody import paused, unkept, unreadable
+from nightshift.alerts.global_alerts import housekeeping_failed, paused, unreadable
 from nightshift.alerts.of_runs import failed, late, no_longer_failed
 from nightshift.alerts.outbox import Outbox
 from nightshift.ledger.records import Answer
@@ -42,17 +42,20 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     return news
 
 
-def look_after_all(everybody: Application, storage: str, seen: Seen) -> int:
+def look_after_all(all_applications: Application, storage: str, seen: Seen) -> int:
     """Keep what is to be told of housekeeping and of files that cannot be read, as `look_after` does.
 
     :raises OSError: storage cannot be read or written.
     """
-    outbox, now = Outbox(storage, everybody.name), seen.began
+    outbox, now = Outbox(storage, all_applications.name), seen.began
     held = outbox.held()
     found = [
-        *_of_airflow(everybody, seen),
-        *(unkept(dag, links=run_links(everybody.name, dag.dag_id, dag.run), now=now) for dag in seen.unkept),
-        *(paused(dag, now=now) for dag in seen.dags[everybody.name] if dag.is_paused and not dag.is_stale),
+        *_of_airflow(all_applications, seen),
+        *(
+            housekeeping_failed(dag, links=run_links(all_applications.name, dag.dag_id, dag.run), now=now)
+            for dag in seen.failed_housekeeping
+        ),
+        *(paused(dag, now=now) for dag in seen.dags[all_applications.name] if dag.is_paused and not dag.is_stale),
         *(unreadable(error, now=now) for error in seen.broken),
     ]
     watched = watch.told_anew(found, held, outbox.knows, now=now)

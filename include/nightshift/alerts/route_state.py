@@ -1,4 +1,4 @@
-"""What one place that alerts go to was brought, lacks, and does not take: each delivery makes the next from the last."""
+"""What one state that alerts go to was brought, lacks, and does not take: each delivery makes the next from the last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.message import Message, worst_first
 from nightshift.settings.people import Severity
 
-# What a place did not take is kept for it so long, and so many of it; of the rest it will get the number and the worst.
+# What a state did not take is kept for it so long, and so many of it; of the rest it will get the number and the worst.
 GIVEN_UP_AFTER = timedelta(days=7)
 MOST_LACKING = 100  # alerts
 REMEMBERED = 500  # ids of alerts that it was brought: whoever takes an alert up again brings it nothing twice
@@ -19,7 +19,7 @@ HOUR = timedelta(hours=1)
 
 
 class Trouble(BaseModel):
-    """Why a place does not take messages.
+    """Why a state does not take messages.
 
     :param since: the first failure in a row; `last`: the newest.
     """
@@ -31,21 +31,21 @@ class Trouble(BaseModel):
 
 
 class Took(BaseModel):
-    """When a place took a message, and how bad that was; a recovery is `info`."""
+    """When a state took a message, and how bad that was; a recovery is `info`."""
 
     at: AwareDatetime
     severity: Severity
 
 
 class GivenUp(BaseModel):
-    """What a place did not take for too long; the mailbox has all of it."""
+    """What a state did not take for too long; the mailbox has all of it."""
 
     count: int
     worst: Alert
 
     @property
     def alert(self) -> Alert:
-        """What the place is told in their stead, when it takes messages again."""
+        """What the state is told in their stead, when it takes messages again."""
         said = "alert is" if self.count == 1 else "alerts are"
         return self.worst.model_copy(
             update={
@@ -62,8 +62,8 @@ class GivenUp(BaseModel):
         )
 
 
-class Place(BaseModel):
-    """What is known of one place.
+class RouteState(BaseModel):
+    """What is known of one state.
 
     :param lacks: what it is to be brought, in order of time.
     :param brought: ids, the newest last.
@@ -83,7 +83,7 @@ class Place(BaseModel):
         """All that it is to be told now."""
         return [*([self.given_up.alert] if self.given_up else []), *self.lacks]
 
-    def noting(self, alerts: Iterable[Alert], now: datetime) -> Place:
+    def noting(self, alerts: Iterable[Alert], now: datetime) -> RouteState:
         """Return it with more alerts to bring; what waits too long, or behind too many, is given up."""
         known = {*self.brought, *(alert.id for alert in self.lacks)}
         lacks = sorted([*self.lacks, *(one for one in alerts if one.id not in known)], key=lambda alert: alert.at)
@@ -96,7 +96,7 @@ class Place(BaseModel):
         given_up = GivenUp(count=count, worst=min(dropped, key=worst_first))
         return self.model_copy(update={"lacks": kept, "given_up": given_up})
 
-    def having(self, message: Message, now: datetime) -> Place:
+    def having(self, message: Message, now: datetime) -> RouteState:
         """Return it after it took a message."""
         told = {alert.id for alert in message.alerts}
         brought = [alert.id for alert in self.lacks if alert.id in told]
@@ -111,7 +111,7 @@ class Place(BaseModel):
             }
         )
 
-    def refusing(self, error: str, now: datetime) -> Place:
+    def refusing(self, error: str, now: datetime) -> RouteState:
         """Return it after it did not take a message."""
         since, tries = (self.trouble.since, self.trouble.tries) if self.trouble else (now, 0)
         trouble = Trouble(since=since, last=now, tries=tries + 1, error=error)

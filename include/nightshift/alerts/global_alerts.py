@@ -13,7 +13,7 @@ from nightshift.alerts.watch import Dag
 from nightshift.settings.application import Application
 from nightshift.settings.people import Alerts, Kind, Severity
 
-EVERYBODY = "all-applications"  # no file of an application may be called so
+ALL_APPLICATIONS = "all-applications"  # no file of an application may be called so
 
 
 class BrokenFile(BaseModel):
@@ -29,19 +29,19 @@ class BrokenFile(BaseModel):
     timestamp: AwareDatetime
 
 
-class Unkept(BaseModel):
+class FailedHousekeeping(BaseModel):
     """A housekeeping DAG whose newest run failed.
 
-    :param well: id of the newest run that succeeded, "" where none did.
+    :param last_success: id of the newest run that succeeded, "" where none did.
     """
 
     dag_id: str
     run: str
     ended: AwareDatetime
-    well: str
+    last_success: str
 
 
-def everybody(apps: Iterable[Application]) -> Application:
+def all_applications(apps: Iterable[Application]) -> Application:
     """Return all applications as one, with the routes of each; where they lead to one place, that is one route."""
     settings = [app.alerts for app in apps]
     alerts = Alerts(
@@ -49,14 +49,14 @@ def everybody(apps: Iterable[Application]) -> Application:
         max_an_hour=max((one.max_an_hour for one in settings), default=Alerts().max_an_hour),
     )
     # Not checked: no file may have this name, or no sources.
-    return Application.model_construct(name=EVERYBODY, sources=[], alerts=alerts)
+    return Application.model_construct(name=ALL_APPLICATIONS, sources=[], alerts=alerts)
 
 
 def unreadable(error: BrokenFile, *, now: datetime) -> Alert:
     """Return what people are told of a DAG file that Airflow cannot read."""
     lines = [line for line in error.stack_trace.splitlines() if line.strip()]
     return Alert(
-        application=EVERYBODY,
+        application=ALL_APPLICATIONS,
         kind=Kind.JOB_STUCK,
         severity=Severity.CRITICAL,
         subject=error.filename,
@@ -72,10 +72,10 @@ def unreadable(error: BrokenFile, *, now: datetime) -> Alert:
     )
 
 
-def unkept(dag: Unkept, *, links: Mapping[str, str], now: datetime) -> Alert:
+def housekeeping_failed(dag: FailedHousekeeping, *, links: Mapping[str, str], now: datetime) -> Alert:
     """Return what people are told of a housekeeping DAG that fails."""
     return Alert(
-        application=EVERYBODY,
+        application=ALL_APPLICATIONS,
         kind=Kind.JOB_FAILED,
         severity=Severity.CRITICAL,
         subject=dag.dag_id,
@@ -86,14 +86,14 @@ def unkept(dag: Unkept, *, links: Mapping[str, str], now: datetime) -> Alert:
         todo="read the log of its failed task, which says what to do",
         links=dict(links),
         condition=f"housekeeping {dag.dag_id}",
-        occurrence=dag.well,
+        occurrence=dag.last_success,
     )
 
 
 def paused(dag: Dag, *, now: datetime) -> Alert:
     """Return what people are told of a housekeeping DAG that somebody paused."""
     return Alert(
-        application=EVERYBODY,
+        application=ALL_APPLICATIONS,
         kind=Kind.JOB_STUCK,
         severity=Severity.WARNING,
         subject=dag.dag_id,

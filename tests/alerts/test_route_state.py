@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from told import drift, passed
 
 from nightshift.alerts.message import compose
-from nightshift.alerts.place import MOST_LACKING, REMEMBERED, Place
+from nightshift.alerts.route_state import MOST_LACKING, REMEMBERED, Place
 from nightshift.settings.people import Severity
 
 NOW = datetime(2026, 11, 28, 5, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 from told import application
 
 from nightshift.alerts.delivery import deliver
-from nightshift.alerts.everybody import EVERYBODY, BrokenFile, everybody, unreadable
+from nightshift.alerts.global_alerts import ALL_APPLICATIONS, BrokenFile, all_applications, unreadable
 from nightshift.alerts.outbox import Outbox
 from nightshift.settings.application import Application
 
@@ -25,12 +25,12 @@ def test_a_file_that_breaks_in_another_way_is_news_and_another_try_to_read_it_is
 
 def test_an_application_cannot_take_the_name_of_all():
     with pytest.raises(ValueError, match="name"):
-        Application(name=EVERYBODY, sources=application().sources)
+        Application(name=ALL_APPLICATIONS, sources=application().sources)
 
 
 def test_two_applications_with_one_route_hear_of_a_broken_file_once(hook, tmp_path):
     apps = [application({"to": "hook"}), application({"to": "hook", "severity": "info"}, max_an_hour=50)]
-    all_of_them, box = everybody(apps), Outbox(tmp_path.as_uri(), EVERYBODY)
+    all_of_them, box = all_applications(apps), Outbox(tmp_path.as_uri(), ALL_APPLICATIONS)
     assert all_of_them.alerts.max_an_hour == 50
     box.accept(broken("NameError: y"))
     assert deliver(all_of_them, box, seconds=60, rest_after_trouble=timedelta(0)) == {}
@@ -39,7 +39,7 @@ def test_two_applications_with_one_route_hear_of_a_broken_file_once(hook, tmp_pa
 
 
 def test_without_an_application_it_waits_in_the_mailbox(tmp_path):
-    box = Outbox(tmp_path.as_uri(), EVERYBODY)
+    box = Outbox(tmp_path.as_uri(), ALL_APPLICATIONS)
     box.accept(broken("NameError: y"))
-    assert deliver(everybody([]), box, seconds=60, rest_after_trouble=timedelta(0)) == {}
+    assert deliver(all_applications([]), box, seconds=60, rest_after_trouble=timedelta(0)) == {}
     assert len(box.messages(10)) == 1
