@@ -1,7 +1,7 @@
 """
 ### Alerts
 
-Looks every five minutes after what nobody tells, and delivers what waits in the outboxes of all applications.
+Delivers pending alerts and detects dead, stuck and late runs: every five minutes, for all applications.
 
 - **look** asks Airflow for runs that failed without a word (a killed process calls nothing), tasks that hang, runs that are
   late or did not come, housekeeping that fails or is paused, and files that cannot be read; the ledger for requests that wait

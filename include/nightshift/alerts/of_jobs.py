@@ -50,17 +50,17 @@ class ResultAlerts:
         return self.alert(kind, Severity.INFO, title, condition=condition, good=True, **fields)
 
 
-def alerts_of(job: str, spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> list[Alert]:
+def alerts_of(job: str, spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> list[Alert]:
     """Return what a result says to people; most say nothing."""
     speaks = SPEAKING.get(job)
-    return list(speaks(spec, result, told)) if speaks else []
+    return list(speaks(spec, result, alerts)) if speaks else []
 
 
-def _ingest(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
-    night, what = spec.interval.key, f"{'prompts' if spec.part == 'traffic' else 'rows'} of {told.application.name}"
+def _ingest(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    night, what = spec.interval.key, f"{'prompts' if spec.part == 'traffic' else 'rows'} of {alerts.application.name}"
     condition = f"no data: {spec.part}"
     if result["verdict"] == Verdict.INSUFFICIENT_DATA:
-        yield told.alert(
+        yield alerts.alert(
             Kind.NO_DATA,
             Severity.WARNING,
             f"no data arrived: no {what} for {night}",
@@ -73,13 +73,13 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterato
         )
         return
     came = f"{what} came again for {night}"
-    yield told.good(Kind.NO_DATA, condition, came, subject=spec.part, night=night)
+    yield alerts.good(Kind.NO_DATA, condition, came, subject=spec.part, night=night)
     condition = f"unusable: {spec.part}"
     if result["verdict"] == Verdict.PASS:
-        yield told.good(Kind.DATA_REJECTED, condition, came, subject=spec.part, night=night)
+        yield alerts.good(Kind.DATA_REJECTED, condition, came, subject=spec.part, night=night)
     else:
         files = "a file with" if result["verdict"] == Verdict.WARN else "all"
-        yield told.alert(
+        yield alerts.alert(
             Kind.DATA_REJECTED,
             Severity.WARNING,
             f"{files} {what} for {night} could not be used",
@@ -88,15 +88,15 @@ def _ingest(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterato
             facts=[result["reason"]],
             todo="look at quarantine.parquet of the partition; correct the source, and clear the run",
             condition=condition,
-            explains=[told.failure],
+            explains=[alerts.failure],
         )
 
 
-def _validate(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _validate(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     night = str(spec.examples).rstrip("/").rpartition("/")[2]
     verdict = result["verdict"]
     if verdict in {Verdict.FAIL, Verdict.ERROR}:
-        yield told.alert(
+        yield alerts.alert(
             Kind.DATA_REJECTED,
             Severity.WARNING,
             f"the data of {night} was rejected",
@@ -106,10 +106,10 @@ def _validate(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Itera
             todo="look at the data docs; correct the source and clear the run, or change what `validation` asks",
             condition="data rejected",
             cause=_cause(result["reasons"]),
-            explains=[told.failure],
+            explains=[alerts.failure],
         )
     elif verdict == Verdict.INSUFFICIENT_DATA:
-        yield told.alert(
+        yield alerts.alert(
             Kind.NO_DATA,
             Severity.WARNING,
             f"too little data to judge for {night}",
@@ -121,64 +121,64 @@ def _validate(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Itera
         )
     if verdict in {Verdict.PASS, Verdict.WARN}:
         title = f"the data of {night} was accepted ({verdict})"
-        yield told.good(Kind.DATA_REJECTED, "data rejected", title, subject="examples", night=night)
-        yield told.good(Kind.NO_DATA, "no data: validate", title, subject="validate", night=night)
+        yield alerts.good(Kind.DATA_REJECTED, "data rejected", title, subject="examples", night=night)
+        yield alerts.good(Kind.NO_DATA, "no data: validate", title, subject="validate", night=night)
 
 
-def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     """What a monitor says of each night that it judged, and of one that is missing."""
     for night in result["nights"]:
         if night["night"] != result["missing"]:
-            yield from _night(kind, night, told)
+            yield from _night(kind, night, alerts)
     if result["missing"]:
-        yield told.alert(
+        yield alerts.alert(
             Kind.NO_DATA,
             Severity.CRITICAL,
             f"the night {result['missing']} did not arrive: nothing says how the model answers",
             subject="night",
             night=result["missing"],
             facts=[reason for reason in result["reasons"] if result["missing"] in reason][:3],
-            todo=f"look at the runs of {told.application.name}_batch_inference, and at what serves the traffic",
+            todo=f"look at the runs of {alerts.application.name}_batch_inference, and at what serves the traffic",
             condition="no data: night",
             cause=result["missing"],  # each night that is missing is news
-            explains=[told.failure],
+            explains=[alerts.failure],
         )
     elif judged := [night for night in result["nights"] if night["rows"]]:
         newest = judged[-1]["night"]
-        yield told.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
+        yield alerts.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
 
 
-def _night(kind: Kind, night: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     name, verdict = night["night"], night["verdict"]
-    links = {"MLflow run": night["run_url"] or "", "Report": told.report_page(night["report"])}
+    links = {"MLflow run": night["run_url"] or "", "Report": alerts.report_page(night["report"])}
     failing, blind, silent = f"{kind}", f"{kind} not judged", f"no data: {kind}"
     common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": night["reasons"], "links": links}
     if verdict == Verdict.FAIL:
         worst = f", worst in {night['worst']}" if night["worst"] else ""
         what = " and ".join(night.get("kinds", [])) or kind
-        yield told.alert(
+        yield alerts.alert(
             kind,
             Severity.CRITICAL if kind is Kind.BIAS else Severity.WARNING,
             f"{what} in the night {name}{worst}",
             todo="read the report: what moved, and since when. The ledger says whether a retraining follows; the DAG "
-            f"{told.application.name}_retraining forces or snoozes one",
+            f"{alerts.application.name}_retraining forces or snoozes one",
             condition=failing,
             cause=", ".join(sorted(night["failing"])),
             **common,
         )
     elif verdict == Verdict.ERROR:
-        yield told.alert(
+        yield alerts.alert(
             kind,
             Severity.CRITICAL,
             f"the night {name} could not be judged for {kind}",
             todo="read the log of the task; until it is mended nothing says whether the model answers well",
             condition=blind,
             cause=_cause(night["reasons"]),
-            explains=[told.failure],
+            explains=[alerts.failure],
             **common,
         )
     elif verdict == Verdict.INSUFFICIENT_DATA:
-        yield told.alert(
+        yield alerts.alert(
             Kind.NO_DATA,
             Severity.WARNING,
             f"the night {name} holds too little to judge {kind}",
@@ -188,11 +188,11 @@ def _night(kind: Kind, night: Mapping[str, Any], told: ResultAlerts) -> Iterator
         )
     if verdict in {Verdict.PASS, Verdict.WARN}:
         passed = {**common, "facts": night["reasons"][:2]}
-        yield told.good(kind, failing, f"no {kind} any more: the night {name} says {verdict}", **passed)
+        yield alerts.good(kind, failing, f"no {kind} any more: the night {name} says {verdict}", **passed)
     if verdict in {Verdict.PASS, Verdict.WARN, Verdict.FAIL}:
         judged = {**common, "facts": []}
-        yield told.good(kind, blind, f"the night {name} was judged for {kind}", **judged)
-        yield told.good(Kind.NO_DATA, silent, f"the night {name} was judged for {kind}", **judged)
+        yield alerts.good(kind, blind, f"the night {name} was judged for {kind}", **judged)
+        yield alerts.good(Kind.NO_DATA, silent, f"the night {name} was judged for {kind}", **judged)
 
 
 def _cause(reasons: list[str]) -> str:
@@ -200,15 +200,15 @@ def _cause(reasons: list[str]) -> str:
     return ", ".join(sorted({re.sub(r"\d[\d.,]*", "#", reason.partition(": ")[0]) for reason in reasons}))
 
 
-def _retraining(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _retraining(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     code, night = result["decision"], result["night"]
     if code is None or code == "no_data":
         return  # which says nothing about whether the nights fail
     if code not in REFUSED:
         title = f"nothing keeps a retraining back any more ({code.replace('_', ' ')})"
-        yield told.good(Kind.RETRAINING_REFUSED, "retraining refused", title, subject="retraining", night=night)
+        yield alerts.good(Kind.RETRAINING_REFUSED, "retraining refused", title, subject="retraining", night=night)
         return
-    yield told.alert(
+    yield alerts.alert(
         Kind.RETRAINING_REFUSED,
         # A person who snoozed it knows.
         Severity.INFO if code == "snoozed" else Severity.WARNING,
@@ -217,18 +217,20 @@ def _retraining(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> It
         occurrence="",
         night=night,
         facts=[result["reason"]],
-        todo=f"if it cannot wait, force one with the DAG {told.application.name}_retraining, or change the `retraining` policy",
+        todo=f"if it cannot wait, force one with the DAG {alerts.application.name}_retraining, or change the `retraining` policy",
         condition="retraining refused",
         cause=code,
     )
 
 
-def _due(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _due(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     number = result["order"]
     if number is None:
         return
-    yield told.good(Kind.RETRAINING_REFUSED, "retraining refused", f"retraining {number} started", subject="retraining")
-    yield told.alert(
+    yield alerts.good(
+        Kind.RETRAINING_REFUSED, "retraining refused", f"retraining {number} started", subject="retraining"
+    )
+    yield alerts.alert(
         Kind.RETRAINING_STARTED,
         Severity.INFO,
         f"retraining {number} started",
@@ -239,37 +241,37 @@ def _due(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[
     )
 
 
-def _close(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _close(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     number, outcome = result["order"], result["outcome"]
     if number is None:
         return
     facts = [result["reason"], f"{result['hours']:.2f} hours of training"]
     if outcome == "registered":
-        yield told.good(
+        yield alerts.good(
             Kind.RETRAINING_FINISHED, "retraining failed", f"retraining {number} has a model", subject="retraining"
         )
-        yield told.alert(
+        yield alerts.alert(
             Kind.RETRAINING_FINISHED,
             Severity.INFO,
             f"retraining {number} is finished: its model is registered",
             subject=f"retraining {number}",
             occurrence="",
             facts=facts,
-            todo=f"nothing: {told.application.name}_release decides whether it becomes the champion",
+            todo=f"nothing: {alerts.application.name}_release decides whether it becomes the champion",
         )
         return
     if outcome == "cancelled":
-        yield told.alert(
+        yield alerts.alert(
             Kind.RETRAINING_FINISHED,
             Severity.INFO,
             f"retraining {number} was cancelled",
             subject=f"retraining {number}",
             facts=facts,
             todo="nothing: the next night that asks for one orders another",
-            explains=[told.failure],
+            explains=[alerts.failure],
         )
         return
-    yield told.alert(
+    yield alerts.alert(
         Kind.RETRAINING_FINISHED,
         Severity.WARNING,
         f"retraining {number} {outcome}",
@@ -278,16 +280,16 @@ def _close(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterato
         todo="read the log of the failed task; clear it, and the run trains for the same order again",
         condition="retraining failed",
         cause=str(number),
-        explains=[told.failure],
+        explains=[alerts.failure],
     )
 
 
-def _release(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _release(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     """A candidate that is held back by its gate; where people decide about it, they know."""
     version, verdict = result["version"], result["verdict"]
     if version is None or result["released"] or result["ask"] or verdict == Verdict.PASS:
         return
-    yield told.alert(
+    yield alerts.alert(
         Kind.GATE_FAILED,
         Severity.WARNING,
         f"version {version} is held back: its gate says {verdict}",
@@ -295,30 +297,30 @@ def _release(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Itera
         occurrence="",
         facts=result["reasons"],
         todo="read the numbers; one whose verdict is WARN can be released by hand with a reason (the form of "
-        f"{told.application.name}_release)",
+        f"{alerts.application.name}_release)",
         condition="gate failed",
         cause=f"{version} {verdict}",
     )
 
 
-def _promote(_spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
+def _promote(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     if result["version"] is not None:
         title = f"version {result['version']} is the champion"
-        yield told.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
+        yield alerts.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
     # Of a try that only found the alias moved it is not known which intervals were judged since.
     if (replaced := result["replaced"]) is not None:
         for kind in (Kind.DRIFT, Kind.BIAS):
             title = f"version {result['version']} replaced version {replaced}, which {kind} was found with"
             facts = ["the next interval is judged with the new version"]
-            yield told.good(kind, kind.value, title, subject=kind.value, facts=facts)
+            yield alerts.good(kind, kind.value, title, subject=kind.value, facts=facts)
 
 
-def _drift(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
-    return _nights(Kind.DRIFT, spec, result, told)
+def _drift(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    return _nights(Kind.DRIFT, spec, result, alerts)
 
 
-def _bias(spec: Any, result: Mapping[str, Any], told: ResultAlerts) -> Iterator[Alert]:
-    return _nights(Kind.BIAS, spec, result, told)
+def _bias(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    return _nights(Kind.BIAS, spec, result, alerts)
 
 
 SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], ResultAlerts], Iterator[Alert]]] = {

@@ -1,4 +1,4 @@
-"""What nobody tells: tasks that hang, runs that do not come, and what is over. Pure functions of what was seen.
+"""What no task reports: tasks that hang, runs that do not come, and what is over. Pure functions of what was seen.
 
 Conditions whose name begins with one of `WATCHED` end by themselves when a look does not find them any more.
 """

@@ -15,7 +15,7 @@ from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.nights import TREND, JudgedNight
 from nightshift.dashboard.panels import Panel, panel
-from nightshift.dashboard.state import Facts, State, beside, state_of
+from nightshift.dashboard.state import Facts, State, state_of, without_approvals
 from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
@@ -63,7 +63,7 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class Told:
+class OpenAlerts:
     """Conditions that hold, and messages that some route lacks."""
 
     open: Sequence[Alert]
@@ -97,7 +97,7 @@ class Page:
     trend: Panel[Trend]
     why: Panel[Why | None]
     decisions: Panel[Decisions]
-    told: Panel[Told]
+    open_alerts: Panel[OpenAlerts]
     alerts: Sequence[Alert]  # of those that hold, what says more than what waits
     runs: Panel[list[airflow_state.Run]] | None  # None: the user may not see runs
     waiting: Panel[list[airflow_state.Waiting]] | None
@@ -120,7 +120,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         trend = later(lambda: _trend(store, records.index(), app))
         found = later(lambda: _models(store, records))
         decisions = later(lambda: _decisions(store, records, now))
-        told = later(lambda: _told(storage, app))
+        open_alerts = later(lambda: _open_alerts(storage, app))
         pods = later(lambda: spending.week_of_pods(store, now))
         reports = later(lambda: _reports(store))
         runs = later(lambda: airflow_state.runs_in_progress(app.name)) if may_see_runs else None
@@ -135,11 +135,11 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     known: Panel[Decisions] = decisions.result()
     retrainings = list(known.shown.retrainings) if known.shown else []
     asked: Panel[list[airflow_state.Waiting]] | None = waiting.result() if waiting else None
-    alerts: Panel[Told] = told.result()
+    alerts: Panel[OpenAlerts] = open_alerts.result()
     partitions: Panel[list[Fresh]] = fresh.result()
     used = total(pods.result().shown or [])
     waits = [one.subject for one in (asked.shown if asked else None) or ()]
-    others = beside(alerts.shown.open if alerts.shown else [], waits)
+    others = without_approvals(alerts.shown.open if alerts.shown else [], waits)
     facts = Facts(
         nights=judged.shown or {},
         champion=champion.shown,
@@ -155,7 +155,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         trend=trend.result(),
         why=said.result(),
         decisions=known,
-        told=alerts,
+        open_alerts=alerts,
         alerts=others,
         runs=runs.result() if runs else None,
         waiting=asked,
@@ -189,9 +189,9 @@ def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
     return Decisions(told, retrainings, asked, ledger.snoozed(records, now))
 
 
-def _told(storage: str, app: Application) -> Told:
+def _open_alerts(storage: str, app: Application) -> OpenAlerts:
     outbox = Outbox(storage, app.name)
-    return Told(outbox.open(), outbox.waiting(app.alerts))
+    return OpenAlerts(outbox.open(), outbox.waiting(app.alerts))
 
 
 def _reports(store: Store) -> Reports:

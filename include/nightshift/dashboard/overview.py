@@ -14,7 +14,7 @@ from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.known import Known
 from nightshift.dashboard.panels import panel
-from nightshift.dashboard.state import Facts, State, Word, beside, state_of
+from nightshift.dashboard.state import Facts, State, Word, state_of, without_approvals
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.pod_accounts import total
 from nightshift.ledger.records import Monitor
@@ -75,7 +75,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
     champion = models.champion(store, records)
     retrainings = ledger.retrainings(records, app.retraining.max_a_week + 2)
     waits = [one.subject for one in waiting]
-    alerts = beside(outbox.open(), waits)
+    alerts = without_approvals(outbox.open(), waits)
     used = total(spending.week_of_pods(store, now))
     stale = [one for one in freshness(store, index, app, judged, champion.digest if champion else "", now) if one.stale]
     return Row(

@@ -59,7 +59,7 @@ class Facts:
     stale: Sequence[Fresh] = ()
 
 
-def beside(alerts: Sequence[Alert], waits: Sequence[str]) -> list[Alert]:
+def without_approvals(alerts: Sequence[Alert], waits: Sequence[str]) -> list[Alert]:
     """Return the alerts that say something else than that people are asked, where it is said that they are."""
     return [alert for alert in alerts if not (waits and alert.kind is Kind.APPROVAL_WAITS)]
 

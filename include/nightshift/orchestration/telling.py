@@ -92,7 +92,7 @@ def tell_of_result(  # noqa: PLR0917
 
         now, ti, run = datetime.now(UTC), context["ti"], Run.model_validate(context["dag_run"])
         found = links_of(app.name, run.dag_id, run.run_id, result)
-        told = ResultAlerts(
+        about = ResultAlerts(
             application=app,
             where=f"{run.where(app.name)}, task {ti.task_id}",
             links={"Task log": ti.log_url, **{name: url for name, url in found.items() if name != "Pods"}},
@@ -100,7 +100,7 @@ def tell_of_result(  # noqa: PLR0917
             failure=failed(app.name, run, tasks=[], links={}, now=now).id,
             now=now,
         )
-        alerts = alerts_of(task, spec, result, told)
+        alerts = alerts_of(task, spec, result, about)
     except Exception:
         log.exception("what the result of %s says to people could not be told", task)
         return

@@ -1,4 +1,4 @@
-"""Looks after what nobody tells, for the DAG `nightshift_alerts`: by what Airflow says, the ledger, and the accounts of pods.
+"""Detects what no task reports, for the DAG `nightshift_alerts`: by what Airflow says, the ledger, and the accounts of pods.
 
 A look only keeps what there is to tell; the task beside it sends it.
 """
