@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from told import drift, passed
 
 from nightshift.alerts.message import compose
-from nightshift.alerts.route_state import MOST_LACKING, REMEMBERED, Place
+from nightshift.alerts.route_state import MOST_LACKING, REMEMBERED, RouteState
 from nightshift.settings.people import Severity
 
 NOW = datetime(2026, 11, 28, 5, tzinfo=UTC)
@@ -16,7 +16,7 @@ def days_ago(days, **fields):
 
 
 def test_what_was_brought_is_not_brought_again_and_ends_the_trouble():
-    place = Place().noting([days_ago(0), days_ago(1)], NOW).refusing("refused", NOW).refusing("refused again", NOW)
+    place = RouteState().noting([days_ago(0), days_ago(1)], NOW).refusing("refused", NOW).refusing("refused again", NOW)
     assert (place.trouble.tries, place.trouble.error) == (2, "refused again")
     after = place.having(compose([days_ago(1)], "hook"), NOW).noting([days_ago(0), days_ago(1)], NOW)
     assert ([alert.night for alert in after.lacks], after.trouble) == (["2026-11-28"], None)
@@ -28,7 +28,7 @@ def test_what_waits_for_more_than_a_week_becomes_one_alert_as_bad_as_the_worst_o
         days_ago(8, severity=Severity.CRITICAL, title="bias"),
         passed("2026-11-19", at=NOW - timedelta(8)),
     ]
-    place = Place().noting(old[:1], old[0].at).noting([*old[1:], days_ago(1)], NOW)
+    place = RouteState().noting(old[:1], old[0].at).noting([*old[1:], days_ago(1)], NOW)
     summed, new = place.untold
     assert (summed.severity, new.night) == ("critical", "2026-11-27")
     assert summed.title == "3 older alerts are only in the mailbox; the worst: bias"
@@ -39,13 +39,13 @@ def test_what_waits_for_more_than_a_week_becomes_one_alert_as_bad_as_the_worst_o
 
 def test_however_much_waits_only_the_newest_are_kept_in_full():
     many = [drift(cause=str(number), at=NOW - timedelta(minutes=999 - number)) for number in range(MOST_LACKING + 50)]
-    place = Place().noting(many, NOW)
+    place = RouteState().noting(many, NOW)
     assert place.lacks == many[50:]
     assert place.given_up.count == 50
 
 
 def test_what_is_remembered_does_not_grow_with_the_years():
-    place = Place()
+    place = RouteState()
     for number in range(REMEMBERED + 3):
         place = place.model_copy(update={"lacks": [drift(cause=str(number))]})
         place = place.having(compose(place.lacks, "hook"), NOW + timedelta(hours=number))
