@@ -39,7 +39,7 @@ def prompts_of(tokenizer):
 
 
 def ours(loaded, prompts):
-    from nightshift.inference.engine import TransformersEngine
+    from nightshift.inference.transformers_engine import TransformersEngine
     from nightshift.settings.policies import Inference
 
     engine = TransformersEngine(loaded, max_new_tokens=NEW_TOKENS, batch_tokens=Inference().batch_tokens)

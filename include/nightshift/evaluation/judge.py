@@ -112,6 +112,7 @@ def judge(
         "max_new_tokens": settings.max_new_tokens,
         "batch_size": settings.batch_size,
         "version": VERSION,
+        **application.decoded_by,
     }
     partition = _address(storage, application, inputs)
     manifest = find(partition, inputs)
@@ -152,45 +153,34 @@ def _ask(
     inputs: dict[str, Any],
     report: Callable[[int, int], None],
 ) -> Manifest:
-    from nightshift.evaluation.generate import answer_all, load
-    from nightshift.training.chat_template import ChatTemplate
-    from nightshift.training.tokens import tokenize
+    from nightshift.inference.engine import Wanted
+    from nightshift.inference.engines import open_engine
 
-    started = time.monotonic()
+    settings, started = application.evaluation, time.monotonic()
     work = scratch(UPath(storage))
     try:
-        loaded = load(under_test.folder(work))
-        examples = list(tokenize(held_out, ChatTemplate(loaded.tokenizer, application.prompt)))
-        answers = answer_all(
-            loaded,
-            examples,
-            max_new_tokens=application.evaluation.max_new_tokens,
-            batch_size=application.evaluation.batch_size,
-            report=report,
+        engine = open_engine(
+            under_test.folder(work),
+            application,
+            max_new_tokens=settings.max_new_tokens,
+            batch_rows=settings.batch_size,
         )
+        answers = engine.answer(held_out, report, wanted=True)
         folder = work / "answers"
         folder.mkdir()
         texts = [answer.text for answer in answers]
-        # A call is compared as the template writes it, without the end of the turn.
-        wanted = [
-            loaded.tokenizer.decode(example.answer[:-1], skip_special_tokens=True).strip()
-            if row["messages"][-1].get("tool_calls")
-            else row["answer"]
-            for row, example in zip(held_out, examples, strict=True)
-        ]
+        wanted = [answer.wanted or Wanted(row["answer"], 0, 0.0) for row, answer in zip(held_out, answers, strict=True)]
         columns = {
             "digest": [row["digest"] for row in held_out],
             "prompt": [row["prompt"] for row in held_out],
-            "wanted": wanted,
+            "wanted": [one.text for one in wanted],
             "answer": texts,
             "answer_tokens": [answer.tokens for answer in answers],
-            "finished": [answer.finished for answer in answers],
+            "finished": [answer.finish_reason == "stop" for answer in answers],
             "too_long": [answer.too_long for answer in answers],
-            "wanted_tokens": [
-                0 if answer.too_long else len(example.answer) for answer, example in zip(answers, examples, strict=True)
-            ],
-            "wanted_loss": [answer.wanted_loss for answer in answers],
-            **per_example(texts, wanted),
+            "wanted_tokens": [one.tokens for one in wanted],
+            "wanted_loss": [one.loss for one in wanted],
+            **per_example(texts, [one.text for one in wanted]),
         }
         pq.write_table(pa.table(columns, schema=ANSWER_SCHEMA), folder / ANSWERS, compression="zstd")
         return publish(
@@ -209,8 +199,9 @@ def _ask(
                 "role": under_test.role,
                 "model": under_test.name,
                 "seconds": round(time.monotonic() - started, 1),
-                "precision": str(loaded.model.dtype).removeprefix("torch."),
-                "device": str(loaded.model.device),
+                "engine": engine.name,
+                "precision": engine.precision,
+                "device": engine.device,
             },
         )
     finally:

@@ -19,8 +19,6 @@ from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, publish
 from nightshift.storage.partition import find as find_partition
-from nightshift.training.chat_template import ChatTemplate
-from nightshift.training.tokens import prompt_ids
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Report
@@ -33,10 +31,13 @@ RESPONSE_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),  # in the prompts, from 0
         pa.field("digest", pa.string(), nullable=False),  # of the prompt's conversation
         pa.field("response", pa.string(), nullable=False),
-        pa.field("tokens", pa.int32(), nullable=False),  # of the response as it was generated, without its end
-        pa.field("finish_reason", pa.string(), nullable=False),  # stop or length
+        pa.field("tokens", pa.int32(), nullable=False),  # of reasoning and response as generated, without its end
+        pa.field("finish_reason", pa.string(), nullable=False),  # stop, length or refused
+        pa.field("reasoning", pa.string(), nullable=False),  # what the model thought before it answered
+        pa.field("reasoning_tokens", pa.int32(), nullable=False),
     ]
 )
+AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "latency_ms")
 LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32())])
 
 
@@ -62,7 +63,7 @@ class Answering:
     inputs: dict[str, Any]
     parents: list[tuple[str, str]]
     model_folder: Callable[[], Path]
-    _opened: tuple[Engine, ChatTemplate] | None = field(default=None, init=False)
+    _engine: Engine | None = field(default=None, init=False)
 
     def find(self, first: int, last: int) -> Manifest | None:
         """Return the manifest of a part that was answered before, or None."""
@@ -74,30 +75,24 @@ class Answering:
         :raises BadInput: the model cannot be run here, or its chat template not be used.
         :raises BadEnvironment: the engine that is asked for is not there.
         """
-        if self._opened is None:
-            opened = open_engine(self.model_folder(), self.application.inference)
-            self._opened = opened, ChatTemplate(opened.tokenizer, self.application.prompt)
-        engine, template = self._opened
+        if self._engine is None:
+            self._engine = open_engine(self.model_folder(), self.application)
+        engine = self._engine
         rows = self.prompts.read(first, last, ["digest", "messages", "tools"]).to_pylist()
-        # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
-        prompts = list(prompt_ids(rows, template))
-        most = engine.longest - self.application.inference.max_new_tokens
-        fitting = [place for place, prompt in enumerate(prompts) if len(prompt) <= most]
         began = time.perf_counter()
-        generated = dict(zip(fitting, engine.generate([prompts[place] for place in fitting], report), strict=True))
+        # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
+        responses = engine.answer(rows, report)
         seconds = time.perf_counter() - began
-        table: dict[str, list[Any]] = {name: [] for name in (*RESPONSE_SCHEMA.names, "latency_ms")}
-        for place, row in enumerate(rows):
-            answer = generated.get(place)
-            table["row"].append(first + place)
-            table["digest"].append(row["digest"])
-            table["response"].append(engine.text(answer.tokens) if answer else "")
-            table["tokens"].append(len(answer.tokens) if answer else 0)
-            table["finish_reason"].append(answer.finish_reason if answer else "length")
-            table["latency_ms"].append(answer.latency_ms if answer else None)
+        table: dict[str, list[Any]] = {
+            "row": list(range(first, first + len(rows))),
+            "digest": [row["digest"] for row in rows],
+            "response": [response.text for response in responses],
+            **{name: [getattr(response, name) for response in responses] for name in AS_ANSWERED},
+        }
         latencies = {name: table[name] for name in LATENCY_SCHEMA.names}
         del table["latency_ms"]
         reasons = table["finish_reason"]
+        rare = {"refused": reasons.count("refused"), "reasoning_tokens": sum(table["reasoning_tokens"])}
         folder = scratch(UPath(self.storage))
         try:
             pq.write_table(pa.table(table, schema=RESPONSE_SCHEMA), folder / RESPONSES, compression="zstd")
@@ -114,11 +109,13 @@ class Answering:
                     "tokens": sum(table["tokens"]),
                     "stop": reasons.count("stop"),
                     "length": reasons.count("length"),
-                    "too_long": len(rows) - len(fitting),  # of those by length: prompts that nobody was asked
+                    # Of those by length: prompts that nobody was asked.
+                    "too_long": sum(response.too_long for response in responses),
+                    **{name: number for name, number in rare.items() if number},
                 },
                 facts={
                     "seconds": round(seconds, 3),
-                    "prompt_tokens": sum(len(prompts[place]) for place in fitting),
+                    "prompt_tokens": sum(one.prompt_tokens for one in responses if not one.too_long),
                     "engine": engine.name,
                     "device": engine.device,
                     "precision": engine.precision,

@@ -1,37 +1,26 @@
-"""Greedy answers to many prompts at the speed of the hardware, the same that the model gives to each alone.
+"""What every engine offers: conversations in, responses out, in their order.
 
-What all prompts begin with (a chat template's frame, the system message) is computed once. Prompts of like length share a
-batch that holds at most so many tokens, are read without padding to speak of, and a row leaves the batch with its last
-token, so that no step is spent on rows that have ended. Equal prompts are answered once. Results come in the order of
-the prompts.
+Whoever needs answers asks an :class:`Engine`. An engine that runs a model by itself is a :class:`TokenEngine` behind
+`chat_engine.py`, which renders conversations with the model's chat template; one that is an endpoint takes them as they are.
+What is chosen of the likely tokens is the application's `decoding`, which an engine is made with.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
-
-import torch
-
-from nightshift.errors import BadInput
-from nightshift.inference.model import LoadedModel, longest_of
-from nightshift.inference.rows import Rows
-
-# Tokens read in one pass: enough to keep the processor busy, few enough to keep padding and activations small.
-TOKENS_A_PASS = {"cpu": 1024, "cuda": 8192}
-CLOSE = 0.05  # logits of one model in two batches differ by less, also in bf16 (relative to their spread)
 
 Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """The answer to one prompt.
+    """The answer to one prompt, in tokens.
 
-    :param tokens: token ids of the answer, without the end token.
-    :param finish_reason: `stop` where the model ended it, `length` where the limit did.
+    :param tokens: token ids of the answer, without the end token; what holds a stop string is still among them.
+    :param finish_reason: `stop` where the model or a stop string ended it, `length` where the limit did.
     :param latency_ms: from the start of the row's batch to the row's end.
     :param wanted_loss: summed negative log-likelihood (nats) of a wanted answer's tokens, where one was given.
     """
@@ -42,8 +31,8 @@ class Generated:
     wanted_loss: float | None = None
 
 
-class Engine(Protocol):
-    """Whatever answers prompts, given as token ids; `longest` is what prompt and answer may have together."""
+class TokenEngine(Protocol):
+    """Whatever answers prompts that are given as token ids; `longest` is what prompt and answer may have together."""
 
     name: str
     tokenizer: Any
@@ -51,251 +40,85 @@ class Engine(Protocol):
     device: str
     precision: str
 
-    def generate(self, prompts: Sequence[list[int]], report: Report) -> list[Generated]:
-        """Return the greedy answers in the order of the prompts; `report` hears how many of how many are done."""
-
-    def text(self, tokens: list[int]) -> str:
-        """Return the text of an answer."""
-
-
-@dataclass
-class _Row:
-    """A row that is being answered: its places in the results, its tokens, and what it said so far."""
-
-    prompt: list[int]
-    wanted: list[int] | None
-    results: list[int]
-    said: list[int]
-
-
-class TransformersEngine:
-    """Answers with a Hugging Face model in this process.
-
-    :param batch_tokens: tokens of prompts and answers that one batch may hold, which bounds the memory of its keys and
-        values; a longer prompt is a batch of its own.
-    :param batch_rows: rows that one batch may hold, where that is bounded too.
-    :raises BadInput: the model is of a family that does not answer the same in batches of this form.
-    """
-
-    name = "transformers"
-
-    def __init__(
-        self, loaded: LoadedModel, *, max_new_tokens: int, batch_tokens: int, batch_rows: int = 1_000_000
-    ) -> None:
-        self._model, self._pad, self._ends = loaded.model, loaded.pad_token, loaded.end_tokens
-        self.tokenizer, self.longest = loaded.tokenizer, longest_of(loaded.model.config)
-        self._max_new_tokens, self._batch_tokens, self._batch_rows = max_new_tokens, batch_tokens, batch_rows
-        self.device = str(loaded.model.device)
-        self.precision = str(loaded.model.dtype).removeprefix("torch.")
-        config = loaded.model.config.get_text_config()
-        self._layers = int(config.num_hidden_layers)
-        self._kinds = set(getattr(config, "layer_types", None) or [])
-        self._window = int(getattr(config, "sliding_window", None) or 0)
-        self._rows = Rows(self._layers)
-        self._check()
-
-    def text(self, tokens: list[int]) -> str:
-        """Return the text of an answer, without special tokens and white space around it."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
-
-    @torch.inference_mode()
     def generate(
         self,
         prompts: Sequence[list[int]],
-        report: Report = lambda done, of: None,
+        report: Report,
         *,
+        seeds: Sequence[int] | None = None,
         wanted: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
-        """Return the greedy answers in the order of the prompts.
+        """Return the answers in the order of the prompts; `report` hears how many of how many are done.
 
-        :param wanted: an answer for each prompt whose likelihood is measured too, its end token included.
+        :param seeds: one for each prompt, which decide what is drawn for it where the temperature is above 0.
+        :param wanted: an answer for each prompt whose likelihood is measured too, its end token included. No decoding setting
+            changes it.
         """
-        results: list[Generated | None] = [None] * len(prompts)
-        rows = _distinct(prompts, wanted)
-        prefix = common_prefix(prompts)
-        shared = self._read_prefix(prefix)
-        done = 0
-        for batch in self._batches(rows):
-            for row, generated in self._answer(batch, shared, len(prefix)):
-                for place in row.results:
-                    results[place] = generated
-                done += len(row.results)
-                report(done, len(prompts))
-        return [generated for generated in results if generated is not None]
-
-    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Rows of like length, longest first: what does not fit into memory shows at once."""
-        ordered = sorted(rows, key=lambda row: (-len(row.prompt), row.results[0]))
-        start = 0
-        while start < len(ordered):
-            # The first row is the longest of its batch, so all others fit in places of its width.
-            width = len(ordered[start].prompt) + self._room(ordered[start:])
-            count = max(1, min(self._batch_rows, self._batch_tokens // width))
-            yield ordered[start : start + count]
-            start += count
-
-    def _room(self, rows: list[_Row]) -> int:
-        """Tokens that a place needs behind its prompt."""
-        return max([self._max_new_tokens, *(len(row.wanted or []) for row in rows)])
-
-    def _answer(self, batch: list[_Row], shared: Rows | None, prefix: int) -> Iterator[tuple[_Row, Generated]]:
-        """Yield each row of a batch when it ends."""
-        started = time.perf_counter()
-        self._rows.shape(len(batch), len(batch[0].prompt) + self._room(batch))
-        if shared:
-            self._rows.repeat_prefix(shared, prefix, len(batch))
-        self._read(batch, prefix)
-        losses = self._wanted_losses(batch)
-        live = list(batch)
-        while live:
-            lengths = [len(row.prompt) + len(row.said) for row in live]
-            last = torch.tensor([[row.said[-1] if row.said else row.prompt[-1]] for row in live], device=self.device)
-            logits = self._pass(last, lengths=[length - 1 for length in lengths]).logits[:, -1]
-            ended = []
-            for place, token in enumerate(logits.argmax(-1).tolist()):
-                row = live[place]
-                stop = token in self._ends
-                if not stop:
-                    row.said.append(token)
-                if stop or len(row.said) == self._max_new_tokens:
-                    ended.append(place)
-                    reason: Literal["stop", "length"] = "stop" if stop else "length"
-                    milliseconds = (time.perf_counter() - started) * 1000
-                    yield row, Generated(row.said, reason, milliseconds, losses.get(id(row)))
-            self._leave(live, ended, max(lengths))
-
-    def _leave(self, live: list[_Row], ended: list[int], reach: int) -> None:
-        """Drop rows: those at the end take the places that became free."""
-        remaining = len(live) - len(ended)
-        gone = set(ended)
-        targets = [place for place in ended if place < remaining]
-        sources = [place for place in range(remaining, len(live)) if place not in gone]
-        if targets:
-            self._rows.move(sources, targets, reach)
-        for source, target in zip(sources, targets, strict=True):
-            live[target] = live[source]
-        del live[remaining:]
-
-    def _read_prefix(self, prefix: list[int]) -> Rows | None:
-        """Compute what all prompts begin with, in a cache of its own."""
-        if not prefix:
-            return None
-        shared, own = Rows(self._layers), self._rows
-        shared.shape(1, len(prefix))
-        self._rows = shared
-        try:
-            self._pass(torch.tensor([prefix], device=self.device), lengths=[0], logits=False)
-        finally:
-            self._rows = own
-        return shared
-
-    def _read(self, batch: list[_Row], prefix: int) -> None:
-        """Read the prompts behind the prefix, but for their last token, which starts the answer."""
-        start = 0
-        while start < len(batch):
-            width = len(batch[start].prompt) - 1 - prefix
-            if width < 1:
-                return
-            rows = batch[start : start + max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // width)]
-            tokens = [row.prompt[prefix:-1] for row in rows]
-            self._pass(self._padded(tokens), lengths=[prefix] * len(rows), first=start, logits=False)
-            start += len(rows)
-
-    def _wanted_losses(self, batch: list[_Row]) -> dict[int, float]:
-        """Teacher forcing from the last prompt token on; the answers overwrite what it leaves in the cache."""
-        losses = {}
-        most = max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // max(len(row.wanted or [0]) for row in batch))
-        for start in range(0, len(batch), most):
-            rows = [(row, row.wanted) for row in batch[start : start + most] if row.wanted]
-            if not rows:
-                continue
-            given = self._padded([[row.prompt[-1], *wanted[:-1]] for row, wanted in rows])
-            lengths = [len(row.prompt) - 1 for row, _ in rows]
-            logits = self._pass(given, lengths=lengths, first=start).logits.float()
-            targets = self._padded([wanted for _, wanted in rows])
-            loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-            for number, (row, wanted) in enumerate(rows):
-                losses[id(row)] = float(loss[number, : len(wanted)].sum())
-        return losses
-
-    def _pass(self, tokens: torch.Tensor, *, lengths: list[int], first: int = 0, logits: bool = True) -> Any:
-        """Run the model over `tokens` (B x N) that follow `lengths` tokens in the places from `first` on."""
-        starts = torch.tensor(lengths, device=tokens.device)
-        size = tokens.shape[1]
-        positions = starts[:, None] + torch.arange(size, device=tokens.device)
-        self._rows.aim(first, starts, size, max(lengths) + size)
-        # Where all start at one place, all look at the same places; what lies behind a shorter row it never looks at.
-        distinct = positions[:1] if min(lengths) == max(lengths) else positions
-        masks = self._masks(distinct, max(lengths) + size, len(lengths))
-        inputs = {
-            "input_ids": tokens,
-            "attention_mask": masks,
-            "position_ids": positions,
-            "past_key_values": self._rows,
-            "use_cache": True,
-        }
-        return self._model(**inputs) if logits else self._model.get_decoder()(**inputs)
-
-    def _masks(self, positions: torch.Tensor, reach: int, rows: int) -> Any:
-        """What each token may look at, added to the scores (B x 1 x N x reach): itself and before, by kind of layer."""
-        keys = torch.arange(reach, device=positions.device)
-        hidden = {"full_attention": keys > positions[:, None, :, None]}
-        if self._window:
-            hidden["sliding_attention"] = hidden["full_attention"] | (
-                keys <= positions[:, None, :, None] - self._window
-            )
-        masks = {
-            kind: torch.zeros(where.shape, dtype=self._model.dtype, device=where.device)
-            .masked_fill_(where, float("-inf"))
-            .expand(rows, -1, -1, -1)
-            for kind, where in hidden.items()
-        }
-        if len(self._kinds) > 1:
-            return masks
-        return masks.get(next(iter(self._kinds), "sliding_attention"), masks["full_attention"])
-
-    def _padded(self, rows: list[list[int]]) -> torch.Tensor:
-        width = max(len(row) for row in rows)
-        return torch.tensor([row + [self._pad] * (width - len(row)) for row in rows], device=self.device)
-
-    @torch.inference_mode()
-    def _check(self) -> None:
-        """Two rows of unlike lengths, read and gone on with, must give what the model gives to each alone."""
-        prompts = [[self._pad, *range(2, 8)], [self._pad, 5, 3]]
-        rows = [_Row(prompt, None, [0], []) for prompt in prompts]
-        self._rows.shape(2, 8)
-        try:
-            self._read(rows, 0)
-            last = self._padded([[prompt[-1]] for prompt in prompts])
-            together = self._pass(last, lengths=[len(prompt) - 1 for prompt in prompts]).logits[:, -1].float()
-            alone = torch.stack([self._model(self._padded([prompt])).logits[0, -1].float() for prompt in prompts])
-        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise self._unfit(f"{type(error).__name__}: {error}") from error
-        difference = float((together - alone).abs().max() / alone.std().clamp(min=1e-6))
-        if not difference < CLOSE * (1 if self.precision == "float32" else 4):
-            raise self._unfit(f"its answers change by {difference:.2g} standard deviations when rows share a batch")
-
-    def _unfit(self, why: str) -> BadInput:
-        name = type(self._model).__name__
-        return BadInput(
-            f"{name} cannot be run by the engine `transformers` ({why}); use inference.engine: vllm, or another model"
-        )
 
 
-def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
-    """Return what all prompts begin with; the last token of a prompt is never shared, because it starts the answer."""
-    if not prompts:
-        return []
-    low, high = min(prompts), max(prompts)
-    most = min(len(prompt) for prompt in prompts) - 1
-    length = next((at for at in range(most) if low[at] != high[at]), most)
-    return low[:length]
+@dataclass(frozen=True)
+class Wanted:
+    """The answer that a conversation ends with, as the model's template writes it, and how likely the model finds it.
+
+    :param loss: summed negative log-likelihood (nats) of its `tokens` tokens, the end token included; both are 0 where nobody
+        measured it.
+    """
+
+    text: str
+    tokens: int
+    loss: float
 
 
-def _distinct(prompts: Sequence[list[int]], wanted: Sequence[list[int]] | None) -> list[_Row]:
-    rows: dict[tuple[tuple[int, ...], tuple[int, ...]], _Row] = {}
-    for place, prompt in enumerate(prompts):
-        asked = wanted[place] if wanted else None
-        row = rows.setdefault((tuple(prompt), tuple(asked or ())), _Row(prompt, asked, [], []))
-        row.results.append(place)
-    return list(rows.values())
+@dataclass(frozen=True)
+class Response:
+    """The answer to one conversation.
+
+    :param text: without reasoning and white space around it.
+    :param reasoning: what a model thinks before it answers, between `<think>` and `</think>`.
+    :param tokens: as they were generated, reasoning included, without the end token; `reasoning_tokens` of them are its.
+    :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is what that said.
+    :param latency_ms: None where nobody measured it.
+    :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
+    :param wanted: of a conversation with an answer, where it was asked for and the engine can measure it.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: Literal["stop", "length", "refused"]
+    reasoning: str = ""
+    reasoning_tokens: int = 0
+    prompt_tokens: int = 0
+    latency_ms: float | None = None
+    too_long: bool = False
+    refusal: str = ""
+    wanted: Wanted | None = None
+
+
+class Engine(Protocol):
+    """Whatever answers conversations: one model, or one version of it, with one way to decode."""
+
+    name: str
+    device: str
+    precision: str
+
+    def answer(
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+    ) -> list[Response]:
+        """Return the responses in the order of the rows.
+
+        :param rows: `digest`, `messages` and perhaps `tools` of each, as examples have them. An answer at the end of
+            `messages` is what is asked for, and not shown.
+        :param sample: which of several answers to each row, where the temperature is above 0.
+        :param wanted: measure also how likely the answer is that each row ends with.
+        :raises BadInput: the model's template refuses a row.
+        """
+
+
+def seed_of(seed: int, digest: str, sample: int = 0) -> int:
+    """Return the seed of one row's draws, below 2**63: that of a row depends on no other row.
+
+    :param seed: of the application's decoding.
+    :param sample: which of several answers to the row, from 0.
+    """
+    key = hashlib.sha256(f"{seed}/{digest}/{sample}".encode()).digest()
+    return int.from_bytes(key[:8], "big") >> 1

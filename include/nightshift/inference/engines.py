@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nightshift.errors import BadInput
-from nightshift.inference.engine import Engine, TransformersEngine
-from nightshift.inference.model import load
+from nightshift.inference.chat_engine import ChatEngine
+from nightshift.inference.engine import Engine, TokenEngine
+from nightshift.inference.model import LoadedModel, load
+from nightshift.inference.transformers_engine import TransformersEngine
 from nightshift.inference.vllm_engine import VllmEngine, missing
-from nightshift.settings.policies import Inference
+from nightshift.settings.application import Application
 
 
-def open_engine(folder: Path, settings: Inference) -> Engine:
-    """Return an engine with the model of a folder loaded.
+def open_engine(
+    folder: Path,
+    application: Application,
+    *,
+    max_new_tokens: int | None = None,
+    batch_rows: int = 1_000_000,
+    loading: Callable[[Path], LoadedModel] = load,
+) -> Engine:
+    """Return an engine with the model of a folder loaded, which answers as the application asks it to.
 
-    :raises BadInput: the model cannot be run by it, or reads less than the longest answer.
+    :param max_new_tokens: longest answer, where it is not that of the application's `inference`.
+    :param batch_rows: prompts that are generated at once, at most.
+    :param loading: loads the folder for the engine `transformers`.
+    :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
     :raises BadEnvironment: the engine that is asked for is not there.
     """
-    engine: Engine
+    settings, decoding = application.inference, application.decoding
+    most = settings.max_new_tokens if max_new_tokens is None else max_new_tokens
+    engine: TokenEngine
     if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
-        engine = VllmEngine(folder, max_new_tokens=settings.max_new_tokens)
+        engine = VllmEngine(folder, max_new_tokens=most, decoding=decoding)
     else:
         engine = TransformersEngine(
-            load(folder), max_new_tokens=settings.max_new_tokens, batch_tokens=settings.batch_tokens
+            loading(folder),
+            max_new_tokens=most,
+            batch_tokens=settings.batch_tokens,
+            batch_rows=batch_rows,
+            decoding=decoding,
         )
-    if engine.longest <= settings.max_new_tokens:
+    if engine.longest <= most:
         raise BadInput(
-            f"inference.max_new_tokens is {settings.max_new_tokens}, but the model reads and writes at most "
+            f"the longest answer has {most} tokens (max_new_tokens), but the model reads and writes at most "
             f"{engine.longest} tokens together"
         )
-    return engine
+    return ChatEngine(engine, application.prompt, decoding, max_new_tokens=most)

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.clock import Clock, Look, TimeZone
+from nightshift.settings.decoding import Decoding
 from nightshift.settings.fields import Model, Name, Share
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
@@ -23,6 +24,20 @@ from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
+
+# What a chat template is given by whoever renders it.
+TEMPLATE_ARGUMENTS_SET = frozenset(
+    {"messages", "conversation", "tools", "documents", "chat_template", "tokenize", "add_generation_prompt"}
+    | {
+        "continue_final_message",
+        "tokenizer_kwargs",
+        "return_dict",
+        "return_tensors",
+        "padding",
+        "truncation",
+        "max_length",
+    }
+)
 
 
 class Prompt(Model):
@@ -40,7 +55,20 @@ class Prompt(Model):
         description="put the system message before the first user's text, for chat templates that take none",
         exclude_if=lambda value: not value,
     )
+    template: dict[Name, bool | int | float | str] = Field(
+        {},
+        max_length=20,
+        description="arguments of the model's chat template, as `enable_thinking: false`",
+        exclude_if=lambda value: not value,
+    )
     user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
+
+    @field_validator("template")
+    @classmethod
+    def _leaves_what_is_set(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(TEMPLATE_ARGUMENTS_SET & set(value)):
+            raise ValueError(f"{', '.join(taken)}: Nightshift sets this itself")
+        return value
 
     @field_validator("user")
     @classmethod
@@ -48,6 +76,11 @@ class Prompt(Model):
         if "{prompt}" not in value:
             raise ValueError("must hold {prompt}")
         return value
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model is asked to think before it answers, by either name that chat templates have for that."""
+        return any(self.template.get(name) is True for name in ("enable_thinking", "thinking"))
 
     def asked(self, text: str) -> str:
         """Return the user's message for a row's text, which is untrusted: it is never interpreted."""
@@ -191,6 +224,11 @@ class Application(Model):
     gate: Gate = Field(Gate(), description="what a candidate must show")
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
+    decoding: Decoding = Field(
+        Decoding(),
+        description="how an answer is chosen from what the model finds likely",
+        exclude_if=lambda value: value == Decoding(),
+    )
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
@@ -238,6 +276,12 @@ class Application(Model):
     def made_by_own_scorers(self) -> dict[str, Any]:
         """What determines the values of own scorers, as an input of what is made with them; empty without any."""
         return {"scorers": {name: scorer.made_by for name, scorer in self.scorers.items()}} if self.scorers else {}
+
+    @property
+    def decoded_by(self) -> dict[str, Any]:
+        """The decoding settings, as an input of what is made of answers; empty where they are greedy."""
+        settings = self.decoding.model_dump(mode="json")
+        return {"decoding": settings} if settings else {}
 
     @property
     def judged_by(self) -> dict[str, Any] | None:

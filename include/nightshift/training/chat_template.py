@@ -12,6 +12,7 @@ on any day.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ FIXED_DATE = (
     + "".join(f" | replace({code!r}, {TODAY.strftime(code)!r})" for code in FORMATS)
     + " }}{% endmacro %}\n"
 )
+NO_THOUGHTS = re.compile(r"<think>\s*</think>\s*$")
 CANNOT_CHAT = "choose an instruction-tuned model, or one with another template"
 
 
@@ -174,6 +176,11 @@ class ChatTemplate:
     def _writes_tools(self) -> bool:
         return writes_tools(lambda messages, tools: self._apply(messages, "", tools))
 
+    def asked(self, rendering: Rendering) -> str:
+        """Return what the model is given to answer: what stands before an answer, but for an empty block of thoughts where the
+        application asks for thoughts."""
+        return NO_THOUGHTS.sub("", rendering.given) if self.prompt.thinks else rendering.given
+
     def end_behind(self, frame: str, renamed: bool) -> str:
         """Return what ends a turn at the beginning of a frame that follows an answer, with the white space before it."""
         found = self.control.pattern(renamed).search(frame)
@@ -221,7 +228,11 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    list(messages), tools=list(tools) if tools else None, tokenize=False, chat_template=self._template
+                    list(messages),
+                    tools=list(tools) if tools else None,
+                    tokenize=False,
+                    chat_template=self._template,
+                    **self.prompt.template,
                 )
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:

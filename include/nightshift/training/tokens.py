@@ -85,11 +85,12 @@ def prompt_ids(rows: Iterable[Mapping[str, Any]], template: ChatTemplate) -> Ite
         renderings = []
         for row in part:
             turns = row["messages"]
-            asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
-            messages = template.messages([*asked, {"role": "assistant", "content": ""}])
+            before = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+            messages = template.messages([*before, {"role": "assistant", "content": ""}])
             renderings.append(template.render(messages, [len(messages) - 1], _name(row), row.get("tools")))
-        ids = _tokenized(template, [(rendering.given, rendering.renamed) for rendering in renderings])
-        yield from (ids[rendering.given, rendering.renamed] for rendering in renderings)
+        asked = [(template.asked(rendering), rendering.renamed) for rendering in renderings]
+        ids = _tokenized(template, asked)
+        yield from (ids[one] for one in asked)
 
 
 def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:

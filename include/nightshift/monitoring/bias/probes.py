@@ -20,7 +20,8 @@ from nightshift.data.interactions import OF_SOME_LANGUAGES, UNSCORED, Unscored
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
-from nightshift.inference.engine import TransformersEngine
+from nightshift.inference.engine import Wanted
+from nightshift.inference.engines import open_engine
 from nightshift.inference.model import LoadedModel, load
 from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
 from nightshift.monitoring.bias.questions import ask_questions
@@ -31,12 +32,9 @@ from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
-from nightshift.training.chat_template import ChatTemplate
-from nightshift.training.tokens import TokenizedExample, tokenize
 
 ANSWERS = "answers.json"
 VERSION = 4  # of how models are asked; another one asks all again
-BATCH_TOKENS = 16_384
 EVERYTHING = 10_000
 
 Row = dict[str, Any]
@@ -118,6 +116,7 @@ class AskedModel:
         }  # fmt: skip
         if probe == "counterfactuals":
             inputs |= {"prompt": self._application.prompt.model_dump(mode="json"), "answer_tokens": self._answer_tokens}
+            inputs |= self._application.decoded_by
         partition = partition_of(self._storage, self._application.name, "probes", digest_of(inputs)[:16])
         manifest = find(partition, inputs)
         if manifest is None:
@@ -172,24 +171,19 @@ class AskedModel:
         """
         from nightshift.evaluation.scorers import Scorers
 
-        engine = TransformersEngine(self._loaded, max_new_tokens=self._answer_tokens, batch_tokens=BATCH_TOKENS)
-        asked: list[tuple[Message, str, str]] = []
-        examples: list[TokenizedExample] = []
-        template = ChatTemplate(self._loaded.tokenizer, self._application.prompt)
-        for message in messages:
-            tokenized = list(tokenize([_conversation(message, text) for text in message.versions.values()], template))
-            needed = max(len(one.prompt) + max(len(one.answer), self._answer_tokens) for one in tokenized)
-            if needed <= engine.longest:
-                asked += [(message, version, text) for version, text in message.versions.items()]
-                examples += tokenized
-        if missing := len(messages) - len({message.message for message, _, _ in asked}):
-            log.warning("%d of %d messages are more than the model reads: not asked", missing, len(messages))
+        engine = open_engine(self._model_folder, self._application, loading=lambda _folder: self._loaded)
+        everything = [(message, version, text) for message in messages for version, text in message.versions.items()]
+        responses = engine.answer(
+            [_conversation(message, text) for message, _, text in everything], report, wanted=True
+        )
+        unread = {one.message for (one, _, _), answer in zip(everything, responses, strict=True) if answer.too_long}
+        if unread:
+            log.warning("%d of %d messages are more than the model reads: not asked", len(unread), len(messages))
+        kept = [place for place, (message, _, _) in enumerate(everything) if message.message not in unread]
+        asked, answers = [everything[place] for place in kept], [responses[place] for place in kept]
         if not asked:
             return []
-        answers = engine.generate(
-            [example.prompt for example in examples], report, wanted=[example.answer for example in examples]
-        )
-        texts = [engine.text(answer.tokens) for answer in answers]
+        texts = [answer.text for answer in answers]
         # An LLM judge is shown a night's answers, never these.
         scorers = Scorers(self._application.model_copy(update={"judge": None}), self._model_folder)
         nothing: list[str | None] = [None] * len(texts)
@@ -207,14 +201,12 @@ class AskedModel:
                 "text": text,
                 "answer": answer,
                 "exact_match": exact_match(answer, message.wanted),
-                "wanted_probability": math.exp(-(generated.wanted_loss or 0.0) / len(example.answer)),
+                "wanted_probability": _probability(response.wanted),
                 "toxicity": scores["toxicity"][at],
                 "refusal": scores["refusal"][at],
                 "sentiment": None if (mood := scores["sentiment"][at]) is None else (mood + 1) / 2,
             }
-            for at, ((message, version, text), answer, generated, example) in enumerate(
-                zip(asked, texts, answers, examples, strict=True)
-            )
+            for at, ((message, version, text), answer, response) in enumerate(zip(asked, texts, answers, strict=True))
         ]
 
 
@@ -222,6 +214,11 @@ def _conversation(message: Message, text: str) -> Row:
     """A message in one of its versions, with its wanted answer, as a row of examples."""
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": message.wanted}]
     return {"digest": message.message, "messages": [*message.before, *turns]}
+
+
+def _probability(wanted: Wanted | None) -> float | None:
+    """The geometric mean of the probabilities of a wanted answer's tokens, where they were measured."""
+    return math.exp(-wanted.loss / wanted.tokens) if wanted and wanted.tokens else None
 
 
 def _processor_seconds() -> float:

@@ -7,9 +7,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.inference.engine import TransformersEngine, common_prefix
 from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention
 from nightshift.inference.rows import Rows
+from nightshift.inference.transformers_engine import TransformersEngine, common_prefix
+from nightshift.settings.decoding import Decoding
 
 pytestmark = pytest.mark.slow
 VOCABULARY, END = 97, 1
@@ -142,11 +143,9 @@ def test_a_model_that_batches_differently_is_refused():
 
 
 def test_vllm_is_refused_where_it_is_not(tmp_path):
-    from nightshift.inference.engines import open_engine
-    from nightshift.inference.vllm_engine import missing
-    from nightshift.settings.policies import Inference
+    from nightshift.inference.vllm_engine import VllmEngine, missing
 
     if missing() is None:
         pytest.skip("vLLM is here")
     with pytest.raises(BadEnvironment, match=r"inference\.engine is vllm, but the package vllm is not installed"):
-        open_engine(tmp_path, Inference(engine="vllm"))
+        VllmEngine(tmp_path, max_new_tokens=4, decoding=Decoding())

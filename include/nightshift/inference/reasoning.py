@@ -1,0 +1,18 @@
+"""What a model thinks before it answers, apart from its answer."""
+
+from __future__ import annotations
+
+BEGIN, END = "<think>", "</think>"
+
+
+def apart(text: str, begun: bool = False) -> tuple[str, str]:
+    """Return the reasoning and the answer of a generated text; what was cut off within its reasoning has no answer.
+
+    Some chat templates end a prompt with `<think>`, so that only its end is generated.
+
+    :param begun: the prompt ends with it.
+    """
+    reasoning, ended, answer = text.rpartition(END)
+    if not ended:
+        reasoning, answer = (text, "") if begun or text.lstrip().startswith(BEGIN) else ("", text)
+    return reasoning.strip().removeprefix(BEGIN).strip(), answer.strip()
