@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 from sacrebleu.metrics import BLEU
 
+from nightshift.evaluation import scores
 from nightshift.evaluation.scores import Answers, compare, per_example
 
 WANTED = ["card arrival", "lost or stolen card", "exchange rate", "pending cash withdrawal"] * 25
@@ -118,3 +119,13 @@ def test_losses_are_compared_over_the_examples_that_every_model_could_read():
     assert [scores[role]["loss"].value for role in ("candidate", "champion")] == [1.0, 2.0]
     nothing = answers([0.0] * 4, [0] * 4)
     assert "loss" not in compare({"candidate": read, "champion": nothing}).scores["champion"]
+
+
+def test_resamples_of_many_examples_are_drawn_a_few_at_a_time_and_are_the_same(monkeypatch):
+    given = {"candidate": answers(with_errors(0.3)), "base": answers(with_errors(0.5))}
+    whole = compare(given)
+    monkeypatch.setattr(scores, "DRAWN_AT_ONCE", 700)
+    parts = compare(given)
+    for role, metrics in whole.scores.items():
+        for metric, estimate in metrics.items():
+            assert parts.scores[role][metric].model_dump() == pytest.approx(estimate.model_dump())

@@ -129,7 +129,10 @@ def test_killed_while_it_answers_it_goes_on_and_answers_nobody_twice(night, cham
     undisturbed = generate.run(generate.Spec(**night | {"storage": (tmp_path / "other").as_uri()}), progress)
     spec, folder = generate.Spec(**night), tmp_path / "killed"
     # While it answers the third part, and with the files of that part there but not its manifest.
-    for dies_at in [("nightshift.inference.answering", "prompt_ids", 3), ("nightshift.storage.partition", "create", 1)]:
+    for dies_at in [
+        ("nightshift.inference.chat_engine", "prompt_ids", 3),
+        ("nightshift.storage.partition", "create", 1),
+    ]:
         assert start("generate", spec, folder, dies_at) == -signal.SIGKILL
         parts = list((UPath(night["storage"]) / spec.application.name / "responses").glob("*/*/manifest.json"))
         assert len(parts) == 2

@@ -89,7 +89,7 @@ def on_two_nodes(job, spec, folder, dies_at, before=""):
 def test_the_first_node_waits_for_one_that_is_killed_and_started_again(night, champion, progress, tmp_path):
     champion()
     alone = generate.run(generate.Spec(**night | {"storage": (tmp_path / "other").as_uri()}), progress)
-    killed = "nightshift.inference.answering", "prompt_ids", 2
+    killed = "nightshift.inference.chat_engine", "prompt_ids", 2
     result = on_two_nodes("generate", generate.Spec(**night, run="night 1"), tmp_path / "generate", killed)
     together = generate.Result.model_validate(result)
     assert parts_of(together) == parts_of(alone)

@@ -32,9 +32,7 @@ def agreement(scores: Sequence[float | None], labels: Sequence[float | None]) ->
     rows, positive = len(known), int(label.sum())
     if rows < MIN_ROWS or positive < 2 or rows - positive < 2:
         return Agreement(rows=rows, positive=positive, kappa=None, auc=None)
-    said = score >= 0.5
-    observed = float((said == label).mean())
-    by_chance = float(said.mean() * label.mean() + (1 - said.mean()) * (1 - label.mean()))
-    higher = score[label][:, None] - score[~label][None, :]
-    auc = float((higher > 0).mean() + (higher == 0).mean() / 2)
-    return Agreement(rows=rows, positive=positive, kappa=(observed - by_chance) / (1 - by_chance), auc=auc)
+    from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+    kappa = float(cohen_kappa_score(score >= 0.5, label))
+    return Agreement(rows=rows, positive=positive, kappa=kappa, auc=float(roc_auc_score(label, score)))

@@ -28,7 +28,10 @@ from nightshift.evaluation.words import composed, spaced
 
 RESAMPLES = 2_000
 SEED = 17
+DRAWN_AT_ONCE = 2_000_000  # numbers of how often an example is drawn, 16 MB
 METRICS = ("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity")
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Answers(BaseModel):
@@ -64,8 +67,8 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
     if count == 0:
         return Comparison(examples=0, scores={role: {} for role in answers}, differences={})
     answers = _with_losses_of_what_all_read(answers)
-    resamples = _resamples(count)
-    drawn = {role: _estimates(given, resamples) for role, given in answers.items()}
+    totals = _totals({role: _values(given) for role, given in answers.items()})
+    drawn = {role: _estimates(given, totals[role]) for role, given in answers.items()}
     differences = {
         role: {metric: _estimate(drawn["candidate"][metric] - values) for metric, values in metrics.items()}
         for role, metrics in drawn.items()
@@ -94,35 +97,40 @@ def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, A
     }
 
 
-def _resamples(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """How often each example is drawn, shape (1 + RESAMPLES, count); the first row is the examples as they are."""
-    generator = np.random.default_rng(SEED)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return np.vstack([np.ones(count), drawn]).astype(np.float64)
-
-
-def _estimates(answers: Answers, weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """Each metric over all examples, followed by its values over the resamples."""
-    count = weights.shape[1]
-    means = {
-        metric: weights @ np.array(values) / count
-        for metric, values in per_example(answers.answer, answers.wanted).items()
-    }
-    likeness = {**means, "bleu": _bleu(answers, weights)}
-    if not answers.loss_sum:
-        return likeness
-    loss = (weights @ np.array(answers.loss_sum)) / np.maximum(weights @ np.array(answers.answer_tokens), 1)
-    return {**likeness, "loss": loss, "perplexity": np.exp(np.minimum(loss, 700))}
-
-
-def _bleu(answers: Answers, weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Corpus BLEU of every resample, from the examples' n-gram counts (lengths, matches and totals add up)."""
-    metric = BLEU(effective_order=True)
+def _values(answers: Answers) -> Array:
+    """What adds up over examples, a row for each: scores of single answers, n-gram counts of BLEU, losses and their tokens."""
     said, wanted = ([spaced(text) for text in texts] for texts in (answers.answer, answers.wanted))
-    counts = np.array(metric._extract_corpus_statistics(said, [wanted]))
-    return np.array([metric._compute_score_from_stats(row).score / 100 for row in weights @ counts])
+    counts = BLEU(effective_order=True)._extract_corpus_statistics(said, [wanted])
+    losses: list[Any] = [answers.loss_sum, answers.answer_tokens] if answers.loss_sum else []
+    singles = per_example(answers.answer, answers.wanted).values()
+    return np.column_stack([*singles, *losses, np.array(counts)]).astype(np.float64)
 
 
-def _estimate(values: np.ndarray[Any, Any]) -> Estimate:
+def _totals(values: Mapping[str, Array]) -> dict[str, Array]:
+    """The sums of each role's values over all examples, followed by those over each resample, the same of every role."""
+    count = len(next(iter(values.values())))
+    generator = np.random.default_rng(SEED)
+    rows = {role: [given.sum(0, keepdims=True)] for role, given in values.items()}
+    at_once = max(1, DRAWN_AT_ONCE // count)
+    for start in range(0, RESAMPLES, at_once):
+        size = min(at_once, RESAMPLES - start)
+        weights = generator.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+        for role, given in values.items():
+            rows[role].append(weights @ given)
+    return {role: np.vstack(sums) for role, sums in rows.items()}
+
+
+def _estimates(answers: Answers, totals: Array) -> dict[str, Array]:
+    """Each metric over all examples, followed by its values over the resamples."""
+    singles, rest = totals[:, :3] / len(answers.answer), totals[:, 3:]
+    found = dict(zip(("exact_match", "rouge_l", "chrf"), singles.T, strict=True))
+    if answers.loss_sum:
+        loss, rest = rest[:, 0] / np.maximum(rest[:, 1], 1), rest[:, 2:]
+    metric = BLEU(effective_order=True)
+    found["bleu"] = np.array([metric._compute_score_from_stats(row).score / 100 for row in rest])
+    return found | ({"loss": loss, "perplexity": np.exp(np.minimum(loss, 700))} if answers.loss_sum else {})
+
+
+def _estimate(values: Array) -> Estimate:
     low, high = np.percentile(values[1:], [2.5, 97.5])
     return Estimate(value=float(values[0]), low=float(low), high=float(high))
