@@ -96,7 +96,7 @@ def test_the_first_node_waits_for_one_that_is_killed_and_started_again(night, ch
 
     scored_alone = score.run(score_spec(night, together), progress)
     shutil.rmtree(UPath(scored_alone.interactions).path)
-    few_rows = "import nightshift.inference.scoring as scoring\nscoring.ROWS_AT_ONCE = 7"
-    killed = "nightshift.inference.scoring", "publish", 2
+    few_rows = "import nightshift.evaluation.scoring as scoring\nscoring.ROWS_AT_ONCE = 7"
+    killed = "nightshift.evaluation.scoring", "publish", 2
     result = on_two_nodes("score", score_spec(night, together), tmp_path / "score", killed, few_rows)
     assert result["digest"] == scored_alone.digest

@@ -8,7 +8,7 @@ from several_nodes import comes_late, dies_in, is_overtaken, left_of, node_runne
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
-from nightshift.inference import night, scoring
+from nightshift.evaluation import night, scoring
 from nightshift.jobs import ingest, score
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.module_file import function_digest

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.inference.engines import open_engine
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
@@ -76,6 +75,8 @@ class Answering:
         :raises BadEnvironment: the engine that is asked for is not there.
         """
         if self._engine is None:
+            from nightshift.inference.engines import open_engine
+
             self._engine = open_engine(self.model_folder(), self.application)
         engine = self._engine
         rows = self.prompts.read(first, last, ["digest", "messages", "tools"]).to_pylist()

@@ -19,8 +19,8 @@ from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.evaluation.scorers import Scorers
+    from nightshift.evaluation.scoring import Scored, SharedScores
     from nightshift.inference.prompts import Prompts
-    from nightshift.inference.scoring import Scored, SharedScores
     from nightshift.storage.partition import Manifest
 
 
@@ -62,7 +62,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     :raises BadInput: prompts and responses do not belong together, or the prompts have no responses.
     :raises BadEnvironment: not all parts are there yet, MLflow cannot be reached, or other nodes do nothing.
     """
-    from nightshift.inference.night_log import log_night
+    from nightshift.evaluation.night_log import log_night
     from nightshift.inference.prompts import Prompts
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import require_manifest
@@ -180,7 +180,7 @@ def _address(spec: Spec, prompts: Manifest) -> UPath:
 
 
 def _alone(night: _Night, progress: Progress) -> Manifest:
-    from nightshift.inference.scoring import Stretch, score_as_read
+    from nightshift.evaluation.scoring import Stretch, score_as_read
 
     published = night.published()
     if published is not None:
@@ -192,7 +192,7 @@ def _alone(night: _Night, progress: Progress) -> Manifest:
 
 def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
     """Score this node's share; the first node publishes the night. None: it is not published yet, the first one waits."""
-    from nightshift.inference.scoring import SharedScores, stretches_of
+    from nightshift.evaluation.scoring import SharedScores, stretches_of
 
     spec = night.spec
     stretches = stretches_of(night.prompts.rows, night.parts)
@@ -235,7 +235,7 @@ def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress)
 
 def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.inference.night import InteractionWriter
+    from nightshift.evaluation.night import InteractionWriter
     from nightshift.storage.partition import Parent, digest_of, publish
 
     spec, parts = night.spec, night.parts

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import UNSCORED, interaction_schema
+from nightshift.evaluation.night import ROWS_AT_ONCE, answered, served
 from nightshift.evaluation.scorers import Scorers
-from nightshift.inference.night import ROWS_AT_ONCE, answered, served
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
