@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 import unicodedata
 
 import pytest
@@ -129,3 +130,12 @@ def test_resamples_of_many_examples_are_drawn_a_few_at_a_time_and_are_the_same(m
     for role, metrics in whole.scores.items():
         for metric, estimate in metrics.items():
             assert parts.scores[role][metric].model_dump() == pytest.approx(estimate.model_dump())
+
+
+def test_scores_of_drawn_answers_are_means_over_the_samples():
+    drawn = Answers(answer=["a b c", "x"], wanted=["a b c", "d"], others=[["a b c", "d"], ["no", "d"]])
+    found = scores.mean_per_example(drawn)["exact_match"]
+    assert found == pytest.approx([2 / 3, 2 / 3])
+    assert compare({"candidate": drawn}).scores["candidate"]["exact_match"].value == pytest.approx(2 / 3)
+    assert scores.spread(drawn)["exact_match"] == pytest.approx(statistics.stdev([0.5, 1, 0.5]))
+    assert scores.spread(drawn.model_copy(update={"others": []})) == {}

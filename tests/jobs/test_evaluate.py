@@ -12,6 +12,7 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.jobs import evaluate, snapshot
 from nightshift.settings.application import Application, Evaluation, Gate, Training
+from nightshift.settings.decoding import Decoding
 from nightshift.settings.intake import Source
 from nightshift.storage.partition import fetch, require_manifest
 
@@ -100,6 +101,21 @@ def test_the_same_question_is_asked_once(prepared, progress, storage):
     shutil.rmtree(UPath(first.evaluation).path)
     assert evaluate.run(prepared, progress) == first
     assert {path: path.stat().st_mtime_ns for path in answers.glob("*/manifest.json")} == asked
+
+
+def test_where_answers_are_drawn_each_example_has_several_and_their_spread_is_told(prepared, progress, tmp_path):
+    application = prepared.application.model_copy(update={"decoding": Decoding(temperature=1.0)})
+    result = evaluate.run(prepared.model_copy(update={"application": application}), progress)
+    table = pq.read_table(file_of(result, "answers.parquet", tmp_path))
+    assert {len(others) for others in table["others"].to_pylist()} == {3}
+    rights = dict(zip(table["role"].to_pylist(), table["exact_match"].to_pylist(), strict=True))
+    assert set(rights.values()) <= {0, 0.25, 0.5, 0.75, 1}
+    client = MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name(application.name).experiment_id])
+    assert 0 <= run.data.metrics["candidate/exact_match_spread"] < 0.5
+    page = file_of(result, "report.html", tmp_path).read_text()
+    assert "the mean over 4 answers to each example, drawn with temperature 1.0" in page
+    assert result != evaluate.run(prepared, progress)
 
 
 @pytest.mark.parametrize("positions", [64, 8])

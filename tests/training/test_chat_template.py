@@ -1,6 +1,6 @@
 """The templates of the families that people train: one frame in training and inference, typed control tokens, dates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pytest
@@ -316,3 +316,24 @@ def test_generation_ends_where_the_template_ends_a_turn():
     assert {tokenizer.convert_ids_to_tokens(number) for number in ends} == {"<eos>", "<end_of_turn>"}
     tokenizer.chat_template = None
     assert end_tokens(tokenizer, SimpleNamespace(eos_token_id=[7])) == {7, tokenizer.eos_token_id}
+
+
+def test_who_asks_for_thoughts_gives_no_empty_block_of_them_and_training_gives_it_as_before():
+    family = FAMILIES["Qwen 3"]
+    tokenizer = tokenizer_of(family)
+    thinking, not_thinking = (
+        ChatTemplate(tokenizer, Prompt(template=template)) for template in ({"enable_thinking": True}, {})
+    )
+    asked = row("where is my card", "card arrival")
+    (prompt,) = prompt_ids([asked], thinking)
+    assert tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
+    assert next(prompt_ids([asked], not_thinking)) == next(tokenize([asked], thinking)).prompt
+    assert tokenizer.decode(next(prompt_ids([asked], not_thinking))).endswith("<think>\n\n</think>\n\n")
+
+
+def test_arguments_of_an_application_reach_its_template():
+    family = replace(FAMILIES["ChatML"], template="{{ tone | default('plain') }}: " + FAMILIES["ChatML"].template)
+    template = ChatTemplate(tokenizer_of(family), Prompt(template={"tone": "kind"}))
+    assert template.render(template.messages(row("hi", "yes")["messages"]), [1], "row").given.startswith(
+        "kind: <|im_start|>user"
+    )

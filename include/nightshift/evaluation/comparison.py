@@ -39,8 +39,14 @@ class Evaluated:
         flat = _flat(self.scores.comparison)
         for name, part in self.scores.slices.items():
             flat |= {f"{name}/{key}": value for key, value in _flat(part).items()}
-        seconds = {f"{role}/seconds": float(value) for role, value in self.manifest.facts["seconds"].items()}
-        return flat | seconds
+        facts = self.manifest.facts
+        seconds = {f"{role}/seconds": float(value) for role, value in facts["seconds"].items()}
+        spread = {
+            f"{role}/{metric}_spread": value
+            for role, metrics in facts.get("spread", {}).items()
+            for metric, value in metrics.items()
+        }
+        return flat | seconds | spread
 
 
 def evaluation_of(
@@ -73,6 +79,7 @@ def evaluation_of(
     comparison = compare({one.under_test.role: one.answers for one in judged})
     slices = _slices(judged, known) if known else {}
     table = _answers(judged)
+    spreads = {one.under_test.role: one.spread for one in judged}
     decision = gate(comparison, application.gate, slices)
     against = "champion" if any(one.under_test.role == "champion" for one in judged) else "base"
     file = ScoreFile(
@@ -102,6 +109,7 @@ def evaluation_of(
             facts={
                 "verdict": file.decision.verdict.value,
                 "seconds": {one.under_test.role: one.manifest.facts["seconds"] for one in judged},
+                **({"spread": spreads} if any(spreads.values()) else {}),
             },
             parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *(one.parent for one in judged)],
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,10 +16,13 @@ from upath import UPath
 
 from nightshift.data.examples import examples_in
 from nightshift.data.snapshot import HELD_OUT
-from nightshift.evaluation.scores import Answers, per_example
+from nightshift.evaluation.scores import Answers, mean_per_example, spread
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+
+if TYPE_CHECKING:
+    from nightshift.inference.engine import Engine, Response
 
 ANSWERS = "answers.parquet"
 VERSION = 2  # of how answers are made, not of their scores; another one asks every model again
@@ -31,13 +34,17 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("wanted", pa.string(), nullable=False),
         pa.field("answer", pa.string(), nullable=False),
         pa.field("answer_tokens", pa.int32(), nullable=False),
-        pa.field("finished", pa.bool_(), nullable=False),  # false: cut off at evaluation.max_new_tokens
+        pa.field("finished", pa.bool_(), nullable=False),  # false: cut off at the longest answer, or refused
         pa.field("too_long", pa.bool_(), nullable=False),  # true: the model cannot read so much, and was not asked
         pa.field("wanted_tokens", pa.int32(), nullable=False),  # of the wanted answer, its end token included
         pa.field("wanted_loss", pa.float64(), nullable=False),  # summed over these tokens, in nats
         pa.field("exact_match", pa.float64(), nullable=False),
         pa.field("rouge_l", pa.float64(), nullable=False),
         pa.field("chrf", pa.float64(), nullable=False),
+        # Where answers are drawn the scores are means over `answer` and these others; null: there is one.
+        pa.field("others", pa.list_(pa.string())),
+        pa.field("reasoning", pa.string()),  # before `answer`; its tokens are among `answer_tokens`
+        pa.field("reasoning_tokens", pa.int32()),
     ]
 )
 
@@ -71,6 +78,11 @@ class Judged:
     table: pa.Table
 
     @property
+    def spread(self) -> dict[str, float]:
+        """By how much each score differs between samples; empty where each example has one answer."""
+        return spread(self.answers)
+
+    @property
     def answers(self) -> Answers:
         """What scoring needs of the table."""
         return _answers(self.table)
@@ -81,11 +93,14 @@ class Judged:
 
 
 def _answers(table: pa.Table) -> Answers:
+    tokens, others = table["wanted_tokens"].to_pylist(), table["others"].to_pylist()
+    measured = any(tokens)
     return Answers(
         answer=table["answer"].to_pylist(),
         wanted=table["wanted"].to_pylist(),
-        loss_sum=table["wanted_loss"].to_pylist(),
-        answer_tokens=table["wanted_tokens"].to_pylist(),
+        loss_sum=table["wanted_loss"].to_pylist() if measured else [],
+        answer_tokens=tokens if measured else [],
+        others=[list(texts) for texts in zip(*others, strict=True)] if all(others) else [],
     )
 
 
@@ -109,10 +124,11 @@ def judge(
         "model": under_test.digest,
         "examples": digest_of([row["digest"] for row in held_out]),
         "prompt": application.prompt.model_dump(mode="json"),
-        "max_new_tokens": settings.max_new_tokens,
+        "max_new_tokens": application.evaluated_tokens,
         "batch_size": settings.batch_size,
         "version": VERSION,
         **application.decoded_by,
+        **({"samples": application.evaluated_samples} if application.evaluated_samples > 1 else {}),
     }
     partition = _address(storage, application, inputs)
     manifest = find(partition, inputs)
@@ -130,9 +146,14 @@ def judge(
 
 
 def _scored_anew(answers: pa.Table) -> pa.Table:
-    """Answers that were kept, with the scores of today: they may have been scored in another way when they were made."""
+    """Answers that were kept, with the scores of today: they may have been scored in another way, or not yet."""
+    for name in set(ANSWER_SCHEMA.names).difference(answers.column_names):  # made before there were such columns
+        answers = answers.append_column(
+            ANSWER_SCHEMA.field(name), pa.nulls(len(answers), ANSWER_SCHEMA.field(name).type)
+        )
+    answers = answers.select(ANSWER_SCHEMA.names)
     asked = [not too_long for too_long in answers["too_long"].to_pylist()]
-    for name, values in per_example(answers["answer"].to_pylist(), answers["wanted"].to_pylist()).items():
+    for name, values in mean_per_example(_answers(answers)).items():
         field = ANSWER_SCHEMA.field(name)
         # A model that was not asked is not right by saying nothing where a full stop is wanted.
         scores = [value if told else 0.0 for value, told in zip(values, asked, strict=True)]
@@ -162,27 +183,31 @@ def _ask(
         engine = open_engine(
             under_test.folder(work),
             application,
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=application.evaluated_tokens,
             batch_rows=settings.batch_size,
         )
-        answers = engine.answer(held_out, report, wanted=True)
+        answers, others = _drawn(engine, held_out, application.evaluated_samples, report)
         folder = work / "answers"
         folder.mkdir()
-        texts = [answer.text for answer in answers]
+        refused = sum(answer.finish_reason == "refused" for answer in answers)
         wanted = [answer.wanted or Wanted(row["answer"], 0, 0.0) for row, answer in zip(held_out, answers, strict=True)]
         columns = {
             "digest": [row["digest"] for row in held_out],
             "prompt": [row["prompt"] for row in held_out],
             "wanted": [one.text for one in wanted],
-            "answer": texts,
+            "answer": [answer.text for answer in answers],
             "answer_tokens": [answer.tokens for answer in answers],
             "finished": [answer.finish_reason == "stop" for answer in answers],
             "too_long": [answer.too_long for answer in answers],
             "wanted_tokens": [one.tokens for one in wanted],
             "wanted_loss": [one.loss for one in wanted],
-            **per_example(texts, [one.text for one in wanted]),
+            "others": others,
+            "reasoning": [answer.reasoning for answer in answers],
+            "reasoning_tokens": [answer.reasoning_tokens for answer in answers],
+            **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
         }
-        pq.write_table(pa.table(columns, schema=ANSWER_SCHEMA), folder / ANSWERS, compression="zstd")
+        table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
+        pq.write_table(table, folder / ANSWERS, compression="zstd")
         return publish(
             _address(storage, application, inputs),
             folder,
@@ -194,6 +219,7 @@ def _ask(
                 "examples": len(held_out),
                 "answer_tokens": sum(columns["answer_tokens"]),
                 "too_long": sum(columns["too_long"]),
+                **({"refused": refused} if refused else {}),
             },
             facts={
                 "role": under_test.role,
@@ -206,3 +232,20 @@ def _ask(
         )
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _drawn(
+    engine: Engine, held_out: list[dict[str, Any]], samples: int, report: Callable[[int, int], None]
+) -> tuple[list[Response], list[list[str] | None]]:
+    """The responses to all rows, and the texts of further samples of each row, where there are some."""
+    drawn = []
+    for number in range(samples):
+
+        def told(done: int, of: int, before: int = number) -> None:
+            report(before * of + done, samples * of)
+
+        drawn.append(engine.answer(held_out, told, sample=number, wanted=number == 0))
+    first, *others = drawn
+    if not others:
+        return first, [None] * len(first)
+    return first, [[one.text for one in row] for row in zip(*others, strict=True)]

@@ -121,6 +121,8 @@ def _model(one: Judged) -> dict[str, Any]:
         "tokens_each": one.manifest.counts["answer_tokens"] / answers,
         "cut": sum(not finished for finished in one.table["finished"].to_pylist()),
         "too_long": one.manifest.counts["too_long"],
+        "refused": one.manifest.counts.get("refused", 0),
+        "spread": one.spread,
     }
 
 

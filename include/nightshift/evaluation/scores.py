@@ -45,6 +45,7 @@ class Answers(BaseModel):
     wanted: list[str]
     loss_sum: list[float] = []
     answer_tokens: list[int] = []
+    others: list[list[str]] = []  # further answers to all examples, where several were drawn; scores are means over all
 
 
 def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:
@@ -56,6 +57,20 @@ def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[
         "rouge_l": [rouge_l(one, other) for one, other in pairs],
         "chrf": [chrf.sentence_score(composed(one), [composed(other)]).score / 100 for one, other in pairs],
     }
+
+
+def mean_per_example(answers: Answers) -> dict[str, list[float]]:
+    """Return exact match, ROUGE-L and chrF of each example, as means over its answers."""
+    scored = [per_example(said, answers.wanted) for said in (answers.answer, *answers.others)]
+    return {name: np.mean([one[name] for one in scored], axis=0).tolist() for name in scored[0]}
+
+
+def spread(answers: Answers) -> dict[str, float]:
+    """Return by how much the mean of each score differs between the samples (standard deviation); empty for one sample."""
+    if not answers.others or not answers.wanted:
+        return {}
+    scored = [per_example(said, answers.wanted) for said in (answers.answer, *answers.others)]
+    return {name: float(np.std([np.mean(one[name]) for one in scored], ddof=1)) for name in scored[0]}
 
 
 def compare(answers: Mapping[str, Answers]) -> Comparison:
@@ -99,11 +114,13 @@ def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, A
 
 def _values(answers: Answers) -> Array:
     """What adds up over examples, a row for each: scores of single answers, n-gram counts of BLEU, losses and their tokens."""
-    said, wanted = ([spaced(text) for text in texts] for texts in (answers.answer, answers.wanted))
-    counts = BLEU(effective_order=True)._extract_corpus_statistics(said, [wanted])
+    wanted, bleu = [spaced(text) for text in answers.wanted], BLEU(effective_order=True)
+    counts = [
+        bleu._extract_corpus_statistics([spaced(text) for text in said], [wanted])
+        for said in (answers.answer, *answers.others)
+    ]
     losses: list[Any] = [answers.loss_sum, answers.answer_tokens] if answers.loss_sum else []
-    singles = per_example(answers.answer, answers.wanted).values()
-    return np.column_stack([*singles, *losses, np.array(counts)]).astype(np.float64)
+    return np.column_stack([*mean_per_example(answers).values(), *losses, np.mean(counts, axis=0)]).astype(np.float64)
 
 
 def _totals(values: Mapping[str, Array]) -> dict[str, Array]:

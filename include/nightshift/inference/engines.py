@@ -24,7 +24,8 @@ def open_engine(
 ) -> Engine:
     """Return an engine with the model of a folder loaded, which answers as the application asks it to.
 
-    :param max_new_tokens: longest answer, where it is not that of the application's `inference`.
+    :param max_new_tokens: longest answer, where it is not that of the application's `inference`; rows that leave no room for
+        it are not asked.
     :param batch_rows: prompts that are generated at once, at most.
     :param loading: loads the folder for the engine `transformers`.
     :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
@@ -43,9 +44,9 @@ def open_engine(
             batch_rows=batch_rows,
             decoding=decoding,
         )
-    if engine.longest <= most:
+    if max_new_tokens is None and engine.longest <= most:
         raise BadInput(
-            f"the longest answer has {most} tokens (max_new_tokens), but the model reads and writes at most "
+            f"inference.max_new_tokens is {most}, but the model reads and writes at most "
             f"{engine.longest} tokens together"
         )
     return ChatEngine(engine, application.prompt, decoding, max_new_tokens=most)

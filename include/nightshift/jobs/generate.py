@@ -112,6 +112,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             "max_new_tokens": settings.max_new_tokens,
             "rows_per_part": settings.rows_per_part,
             "version": VERSION,
+            **application.decoded_by,
         }
         responses = partition_of(spec.storage, application.name, "responses", digest_of(inputs)[:16])
         parts = [

@@ -55,12 +55,13 @@ def run(spec: Spec, progress: Progress) -> Result:
         "model": spec.model_digest,
         "snapshot": spec.digest,
         "examples": app.evaluation.max_examples,
-        "max_new_tokens": app.evaluation.max_new_tokens,
+        "max_new_tokens": app.evaluated_tokens,
         "prompt": digest_of(app.prompt.model_dump(mode="json")),
         "response_format": app.inference.response_format,
         "segments": app.traffic.segments,
         "judge": app.judged_by,
         **app.made_by_own_scorers,
+        **app.decoded_by,
         **VERSIONS,
     }
     partition = reference_partition(spec.storage, app.name, spec.model_digest)

@@ -38,6 +38,7 @@ TEMPLATE_ARGUMENTS_SET = frozenset(
         "max_length",
     }
 )
+SAMPLES = 4  # answers to one example, where they are drawn and nobody says how many
 
 
 class Prompt(Model):
@@ -152,7 +153,16 @@ class Evaluation(Model):
     """How models are compared: the same held-out examples for base, champion and candidate."""
 
     max_examples: int = Field(300, ge=10, le=100_000, description="held-out examples, chosen by digest")
-    max_new_tokens: int = Field(64, ge=1, le=4096, description="longest answer")
+    max_new_tokens: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = Field(
+        None, ge=1, le=32_768, description="longest answer; empty: inference.max_new_tokens"
+    )
+    samples: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = Field(
+        None,
+        ge=1,
+        le=32,
+        description="answers to each example; empty: 4 where decoding.temperature is above 0, else 1",
+        exclude_if=lambda value: value is None,
+    )
     batch_size: int = Field(32, ge=1, le=1024, description="prompts generated at once")
 
 
@@ -282,6 +292,16 @@ class Application(Model):
         """The decoding settings, as an input of what is made of answers; empty where they are greedy."""
         settings = self.decoding.model_dump(mode="json")
         return {"decoding": settings} if settings else {}
+
+    @property
+    def evaluated_tokens(self) -> int:
+        """The longest answer of an evaluation, in tokens."""
+        return self.evaluation.max_new_tokens or self.inference.max_new_tokens
+
+    @property
+    def evaluated_samples(self) -> int:
+        """How many answers to each example an evaluation draws; one where nothing is drawn."""
+        return (self.evaluation.samples or SAMPLES) if self.decoding.temperature else 1
 
     @property
     def judged_by(self) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ class Inference(Model):
     engine: Literal["auto", "transformers", "vllm"] = Field(
         "auto", description="auto: vLLM where it is installed and a GPU is there, else transformers"
     )
-    max_new_tokens: int = Field(64, ge=1, le=8192, description="longest response")
+    max_new_tokens: int = Field(64, ge=1, le=32_768, description="longest response")
     batch_tokens: int = Field(
         16_384, ge=256, le=10_000_000, description="tokens (prompts and responses) of one batch: bounds its memory"
     )

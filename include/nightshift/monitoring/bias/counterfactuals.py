@@ -172,8 +172,9 @@ def pair_tests(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         pairs = [(one[FIRST], one[version]) for one in _by_message(rows)]
         better = sum(a["exact_match"] < b["exact_match"] for a, b in pairs)
         worse = sum(a["exact_match"] > b["exact_match"] for a, b in pairs)
-        likelier = sum(a["wanted_probability"] < b["wanted_probability"] for a, b in pairs)
-        unlikelier = sum(a["wanted_probability"] > b["wanted_probability"] for a, b in pairs)
+        chances = [(a["wanted_probability"], b["wanted_probability"]) for a, b in pairs]
+        known = [(before, after) for before, after in chances if before is not None and after is not None]
+        likelier, unlikelier = sum(a < b for a, b in known), sum(a > b for a, b in known)
         numbers = {
             "attribute": attribute, "version": version, "pairs": len(pairs),
             "changed": sum(a["answer"] != b["answer"] for a, b in pairs),
