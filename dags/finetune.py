@@ -34,7 +34,7 @@ from nightshift.orchestration.forms import optional_day, params_of
 from nightshift.orchestration.given import form, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.retraining import close, due
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}

@@ -33,9 +33,9 @@ from simulated_nights import (
 from nightshift.ledger.policy import History, decide
 from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
 from nightshift.monitoring.verdicts import judge_night
-from nightshift.settings.application import Training
 from nightshift.settings.metrics import CATEGORICAL
 from nightshift.settings.policies import Drift, Retraining
+from nightshift.settings.training import Training
 from nightshift.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]

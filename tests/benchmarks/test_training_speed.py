@@ -39,7 +39,8 @@ def train_ours(folder):
     import pyarrow.parquet as pq
 
     from nightshift.data.examples import digest_of_messages
-    from nightshift.settings.application import Prompt, Training
+    from nightshift.settings.application import Prompt
+    from nightshift.settings.training import Training
     from nightshift.training.base_model import resolve_base_model
     from nightshift.training.fit import fit
     from nightshift.training.layout import Layout

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightshift.settings.application import Application, Evaluation, Gate, Interval, Training
+from nightshift.settings.application import Application, Evaluation, Gate, Interval
 from nightshift.settings.intake import Source
+from nightshift.settings.training import Training
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import digest_of, partition_of, publish
 from nightshift.verdict import Verdict

@@ -62,7 +62,7 @@ def trainings(tmp_path, storage, snapshot, tiny_models, forked_jobs):
     from training_runs import APPLICATION, SMALL
 
     from nightshift.jobs.train import Spec
-    from nightshift.settings.application import Training
+    from nightshift.settings.training import Training
 
     partition, manifest = snapshot
 

@@ -11,9 +11,10 @@ from upath import UPath
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.jobs import evaluate, snapshot
-from nightshift.settings.application import Application, Evaluation, Gate, Training
+from nightshift.settings.application import Application, Evaluation, Gate
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.intake import Source
+from nightshift.settings.training import Training
 from nightshift.storage.partition import fetch, require_manifest
 
 pytestmark = pytest.mark.slow

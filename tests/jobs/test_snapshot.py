@@ -16,8 +16,9 @@ from nightshift.data.similarity import question_of, shingles
 from nightshift.data.snapshot import published_snapshots
 from nightshift.errors import BadInput
 from nightshift.jobs.snapshot import Spec, run
-from nightshift.settings.application import Application, Training
+from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
+from nightshift.settings.training import Training
 from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
 from nightshift.verdict import Verdict
 

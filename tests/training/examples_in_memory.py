@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.training.packing import Packed
 from nightshift.training.token_files import TokenFiles, as_tokens, common_prefix, write_part
 from nightshift.training.tokens import TokenizedExample

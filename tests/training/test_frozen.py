@@ -3,7 +3,8 @@
 import torch
 from examples_in_memory import packed_rows
 
-from nightshift.settings.application import Prompt, Training
+from nightshift.settings.application import Prompt
+from nightshift.settings.training import Training
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for
 from nightshift.training.chat_template import ChatTemplate

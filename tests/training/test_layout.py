@@ -3,7 +3,7 @@
 import pytest
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.training.layout import Layout, processes_here, rows_at_once
 
 

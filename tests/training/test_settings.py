@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.training.deepspeed_config import deepspeed_config
 from nightshift.training.task import row_order
 
@@ -56,3 +56,12 @@ def test_the_rate_rises_from_the_first_step_and_falls_to_nearly_nothing():
     assert rates[4] == 1.0
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [({"bf16": {"enabled": True}}, "training.precision"), ({"zero_optimization": {"stage": 3}}, "training.zero_stage")],
+)
+def test_what_deepspeed_is_told_by_a_field_is_refused_beside_it(given, instead):
+    with pytest.raises(ValidationError, match=f"set {instead} instead"):
+        Training(deepspeed=given)

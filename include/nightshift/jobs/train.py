@@ -17,7 +17,7 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 
 if TYPE_CHECKING:
     from nightshift.registry.tracking import TrackingRun

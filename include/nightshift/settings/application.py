@@ -24,6 +24,7 @@ from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
+from nightshift.settings.training import Training
 
 # What a chat template is given by whoever renders it.
 TEMPLATE_ARGUMENTS_SET = frozenset(
@@ -91,62 +92,6 @@ class Prompt(Model):
         """Return the system message for a row that has one of its own, or has none: one message, or no message."""
         system = of_row or self.system if self.system_from == "row" else self.system or of_row
         return [{"role": "system", "content": system}] if system else []
-
-
-# A form offers a number or nothing; JSON Schema's `anyOf`, which pydantic would write, has no place in one.
-Processes = Annotated[
-    Annotated[int, Field(ge=1, le=64)] | None,
-    WithJsonSchema({"type": ["integer", "null"], "minimum": 1, "maximum": 64}),
-]
-
-
-class Training(Model):
-    """How a candidate is trained. Every field can be changed in the form that starts a run."""
-
-    method: Literal["full", "lora"] = Field("full", description="train all weights, or a low-rank adapter")
-    lora_rank: int = Field(16, ge=1, le=512, description="rank of the adapter (LoRA only)")
-    trained_layers: int = Field(0, ge=0, le=1000, description="train only the last so many layers; 0: the whole model")
-    epochs: float = Field(1.0, gt=0, le=50, description="passes over the training set")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
-    warmup_share: Share = Field(0.1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay (AdamW); 0: none")
-    gradient_clipping: float = Field(1.0, gt=0, le=100, description="largest norm of the gradient of one step")
-    # What follows is left out where it is the default, so that a model that was made before it was there keeps its address.
-    loss_on: Literal["last_answer", "all_answers"] = Field(
-        "last_answer",
-        description="which assistant turns of a conversation are learned",
-        exclude_if=lambda value: value == "last_answer",
-    )
-    sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
-    too_long: Literal["leave_out", "cut"] = Field(
-        "leave_out",
-        description="an example longer than a row: left out, or without the oldest tokens of its prompt",
-        exclude_if=lambda value: value == "leave_out",
-    )
-    rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
-    rows_per_batch: int = Field(4, ge=1, le=1024, description="most packed rows in one forward pass of one process")
-    zero_stage: int = Field(
-        0, ge=0, le=3, description="DeepSpeed ZeRO stage: what processes share instead of each holding it"
-    )
-    offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the GPU or processor multiplies it, else fp32"
-    )
-    processes: Processes = Field(None, description="processes on each node; empty: one per GPU, or one without")
-    evaluate_steps: int = Field(25, ge=1, description="steps between two measurements of the held-out loss")
-    checkpoint_steps: int = Field(50, ge=1, description="steps between two checkpoints")
-    seed: int = Field(17, ge=0, le=2**31 - 1, description="of the order of rows and of new weights")
-    window_days: int = Field(30, ge=1, le=3650, description="days of examples to train on, up to the newest")
-    min_examples: int = Field(100, ge=1, description="fewer training examples than this are refused")
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.processes and self.rows_per_step % self.processes:
-            raise ValueError(f"rows_per_step ({self.rows_per_step}) must be a multiple of processes ({self.processes})")
-        needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
-        if self.zero_stage < needed:
-            raise ValueError(f"offload: {self.offload} needs zero_stage {needed} or above, not {self.zero_stage}")
-        return self
 
 
 class Evaluation(Model):

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 
 NEVER_DIVIDES = 10**9
 

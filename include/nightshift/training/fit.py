@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from upath import UPath
 
 from nightshift.errors import BadInput, Preempted
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.attention import attention_for
 from nightshift.training.checkpoints import Checkpoints

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.packing import Packed
 from nightshift.training.task import OnRows

@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Training
 from nightshift.settings.fields import Model
+from nightshift.settings.training import Training
 
 
 class Layout(Model):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.training.token_files import LEARNED, Examples, Tokens
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 
 
 def fast_precision() -> Literal["bf16", "fp32"]:

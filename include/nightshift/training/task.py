@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Model, Training
+from nightshift.settings.fields import Model
+from nightshift.settings.training import Training
 from nightshift.training.layout import Layout
 from nightshift.training.packing import Packed
 from nightshift.training.token_files import Examples, TokenFiles

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Training
+from nightshift.settings.training import Training
 from nightshift.storage.partition import DataFile, attempt_name
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.checkpoints import Checkpoints

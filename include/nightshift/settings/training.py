@@ -1,0 +1,129 @@
+"""How a candidate is trained: the section `training:` of an application, and the form that starts a training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, WithJsonSchema, model_validator
+
+from nightshift.settings.fields import Model, Share
+
+# A form offers a number or nothing; JSON Schema's `anyOf`, which pydantic would write, has no place in one.
+Processes = Annotated[
+    Annotated[int, Field(ge=1, le=64)] | None,
+    WithJsonSchema({"type": ["integer", "null"], "minimum": 1, "maximum": 64}),
+]
+Alpha = Annotated[
+    Annotated[float, Field(gt=0, le=4096)] | None,
+    WithJsonSchema({"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 4096}),
+]
+
+# Keys of DeepSpeed's configuration that follow from fields here, with the field to set instead.
+DEEPSPEED_KEYS = {
+    "train_batch_size": "rows_per_step",
+    "train_micro_batch_size_per_gpu": "rows_per_batch",
+    "gradient_accumulation_steps": "rows_per_step and rows_per_batch",
+    "gradient_clipping": "gradient_clipping",
+    "bf16": "precision",
+    "fp16": "precision",
+    "optimizer": "learning_rate and weight_decay",
+    "scheduler": "learning_rate_schedule",
+    "checkpoint": "checkpoint_steps",
+    "zero_optimization.stage": "zero_stage",
+}
+
+
+def _added(default: Any, **constraints: Any) -> Any:
+    """A field that is left out where it is the default, so that a model that was made before it was there keeps its address."""
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
+
+
+class Training(Model):
+    """How a candidate is trained. Every field can be changed in the form that starts a run."""
+
+    engine: Literal["auto", "short_rows", "stock"] = _added(
+        "auto",
+        description="short_rows: made for a CPU and rows of a few hundred tokens; stock: for GPUs, large models and long rows",
+    )
+    method: Literal["full", "lora"] = Field("full", description="train all weights, or a low-rank adapter")
+    lora_rank: int = Field(16, ge=1, le=512, description="rank of the adapter (LoRA only)")
+    lora_alpha: Alpha = _added(
+        None, description="scale of the adapter, over its rank (LoRA only); empty: twice the rank"
+    )
+    lora_dropout: float = _added(0.0, ge=0, lt=1, description="dropout before the adapter (LoRA only)")
+    lora_targets: list[str] = _added(
+        [],
+        max_length=100,
+        description="names of the layers that get an adapter, such as q_proj; empty: all linear ones",
+    )
+    rslora: bool = _added(False, description="scale the adapter by the square root of its rank (rank-stabilised LoRA)")
+    dora: bool = _added(False, description="train the length of the weights apart from their direction (DoRA)")
+    quantize: Literal["none", "nf4"] = _added(
+        "none", description="hold the frozen weights in 4 bits (QLoRA; LoRA on a GPU only, needs bitsandbytes)"
+    )
+    trained_layers: int = Field(0, ge=0, le=1000, description="train only the last so many layers; 0: the whole model")
+    epochs: float = Field(1.0, gt=0, le=50, description="passes over the training set")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    learning_rate_schedule: Literal["cosine", "wsd", "linear", "constant"] = _added(
+        "cosine",
+        description="how the rate falls after the warm-up; wsd: stays, and falls over the last fifth of the steps",
+    )
+    warmup_share: Share = Field(0.1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay (AdamW); 0: none")
+    gradient_clipping: float = Field(1.0, gt=0, le=100, description="largest norm of the gradient of one step")
+    early_stopping: int = _added(
+        0,
+        ge=0,
+        le=1000,
+        description="end after so many held-out losses in a row above the lowest, with the weights of the lowest; 0: never",
+    )
+    loss_on: Literal["last_answer", "all_answers"] = _added(
+        "last_answer", description="which assistant turns of a conversation are learned"
+    )
+    sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
+    too_long: Literal["leave_out", "cut"] = _added(
+        "leave_out", description="an example longer than a row: left out, or without the oldest tokens of its prompt"
+    )
+    rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
+    rows_per_batch: int = Field(4, ge=1, le=1024, description="most packed rows in one forward pass of one process")
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_3"] = _added(
+        "auto", description="kernel of the stock engine; auto: the newest FlashAttention that is installed, else sdpa"
+    )
+    gradient_checkpointing: Literal["auto", "full", "none"] = _added(
+        "auto", description="compute each layer twice instead of holding its activations (stock engine)"
+    )
+    torch_compile: bool = _added(False, description="compile the model with torch.compile (stock engine)")
+    zero_stage: int = Field(
+        0, ge=0, le=3, description="DeepSpeed ZeRO stage: what processes share instead of each holding it"
+    )
+    offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
+    deepspeed: dict[str, Any] = _added({}, max_length=100, description="more of DeepSpeed's configuration, as it is")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the GPU or processor multiplies it, else fp32; fp16 needs a GPU"
+    )
+    processes: Processes = Field(None, description="processes on each node; empty: one per GPU, or one without")
+    evaluate_steps: int = Field(25, ge=1, description="steps between two measurements of the held-out loss")
+    checkpoint_steps: int = Field(50, ge=1, description="steps between two checkpoints")
+    seed: int = Field(17, ge=0, le=2**31 - 1, description="of the order of rows and of new weights")
+    window_days: int = Field(30, ge=1, le=3650, description="days of examples to train on, up to the newest")
+    min_examples: int = Field(100, ge=1, description="fewer training examples than this are refused")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.processes and self.rows_per_step % self.processes:
+            raise ValueError(f"rows_per_step ({self.rows_per_step}) must be a multiple of processes ({self.processes})")
+        needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
+        if self.zero_stage < needed:
+            raise ValueError(f"offload: {self.offload} needs zero_stage {needed} or above, not {self.zero_stage}")
+        if self.quantize != "none" and self.method != "lora":
+            raise ValueError(f"quantize: {self.quantize} holds frozen weights and needs method: lora")
+        return self
+
+    @model_validator(mode="after")
+    def _sets_deepspeed_once(self) -> Self:
+        for key, field in DEEPSPEED_KEYS.items():
+            section, _, inner = key.partition(".")
+            there = self.deepspeed.get(section, {}) if inner else self.deepspeed
+            if isinstance(there, dict) and (inner or section) in there:
+                raise ValueError(f"deepspeed: {key} follows from other settings; set training.{field} instead")
+        return self
