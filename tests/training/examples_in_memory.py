@@ -23,11 +23,11 @@ class InMemory(list):
         self.answers = np.array([len(example.answer) for example in examples], dtype=np.uint32)
 
 
-def packed_rows(examples, length, prefix=None, too_long="leave_out"):
+def packed_rows(examples, length, prefix=None, too_long="leave_out", *, shared=True):
     """Pack tokenized examples, by default behind the prefix that they share."""
     held = InMemory(examples)
     training = Training.model_construct(sequence_length=length, too_long=too_long)
-    return Packed.of(held, common_prefix(held).tolist() if prefix is None else prefix, training)
+    return Packed.of(held, common_prefix(held).tolist() if prefix is None else prefix, training, shared=shared)
 
 
 def write_tokens(folder, train, held_out):

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from nightshift.settings.training import Training
 from nightshift.training.deepspeed_config import deepspeed_config
+from nightshift.training.schedules import rate
 from nightshift.training.task import row_order
 
 
@@ -49,9 +50,7 @@ def test_a_part_of_a_pass_takes_a_part_of_the_rows(epochs, rows):
 
 
 def test_the_rate_rises_from_the_first_step_and_falls_to_nearly_nothing():
-    from nightshift.training.trainer import warmup_and_cosine
-
-    rates = [warmup_and_cosine(step, warmup=0.1, steps=50) for step in range(50)]
+    rates = [rate(step, schedule="cosine", warmup=0.1, steps=50) for step in range(50)]
     assert rates[0] == pytest.approx(0.2)
     assert rates[4] == 1.0
     assert rates[4:] == sorted(rates[4:], reverse=True)

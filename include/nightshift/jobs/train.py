@@ -33,6 +33,7 @@ TRAINING_VERSION = 2
 # rounding): a training goes on with other machines.
 WITHOUT_EFFECT = {
     "window_days", "min_examples", "evaluate_steps", "checkpoint_steps", "rows_per_batch", "processes",
+    "attention", "gradient_checkpointing", "torch_compile",
 }  # fmt: skip
 
 ENVIRONMENT = FOR_MODELS
@@ -83,7 +84,9 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import digest_of, find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
+    from nightshift.training.best import BestWeights
     from nightshift.training.checkpoints import Checkpoints
+    from nightshift.training.engine import with_engine
     from nightshift.training.layout import Layout, processes_here, rows_at_once
     from nightshift.training.precision import decided
     from nightshift.training.task import Fitted
@@ -93,13 +96,13 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         nodes=place.count, node=place.index, rendezvous=place.rendezvous, processes=processes_here(spec.training)
     )
     at_once = rows_at_once(spec.training, layout.world)
-    # Another precision gives another model, so what was decided belongs into the address.
-    spec = spec.model_copy(update={"training": decided(spec.training)})
+    # Another precision or engine gives another model, so what was decided belongs into the address.
+    spec = spec.model_copy(update={"training": with_engine(decided(spec.training))})
     base = resolve_base_model(spec.base_model)
     inputs = {
         "snapshot": spec.digest,
         "base_model": base_model_digest(base),
-        "training": spec.training.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "training": _with_effect(spec.training),
         "prompt": spec.application.prompt.model_dump(mode="json"),
         "version": TRAINING_VERSION,
     }
@@ -118,6 +121,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         if not place.leads:
             return None
         Checkpoints(checkpoints, spec.application.name, inputs).drop_all()
+        BestWeights(UPath(f"{checkpoints}-best"), spec.application.name, inputs, folder).drop()
         tracking = _log(spec, partition, manifest, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,6 +133,15 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         run_url=tracking.url,
         tokens_per_second=fitted.tokens_per_second,
         **fitted.model_dump(include={"steps", "train_tokens", "held_out_loss", "seconds", "processes"}),
+    )
+
+
+def _with_effect(training: Training) -> dict[str, Any]:
+    """The settings as inputs of a model. The engine for short rows was there first, and is no part of an address."""
+    # Where early stopping judges the held-out loss, it matters when that is measured.
+    without = WITHOUT_EFFECT - {"evaluate_steps"} if training.early_stopping else WITHOUT_EFFECT
+    return training.model_dump(
+        mode="json", exclude=without | ({"engine"} if training.engine == "short_rows" else set())
     )
 
 

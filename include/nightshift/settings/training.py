@@ -108,6 +108,17 @@ class Training(Model):
     window_days: int = Field(30, ge=1, le=3650, description="days of examples to train on, up to the newest")
     min_examples: int = Field(100, ge=1, description="fewer training examples than this are refused")
 
+    @property
+    def only_stock(self) -> str | None:
+        """The first field with a value that only the stock engine knows."""
+        given = {
+            "quantize": self.quantize != "none",
+            "attention": self.attention != "auto",
+            "gradient_checkpointing": self.gradient_checkpointing == "full",
+            "torch_compile": self.torch_compile,
+        }
+        return next((name for name, is_given in given.items() if is_given), None)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.processes and self.rows_per_step % self.processes:
@@ -115,6 +126,8 @@ class Training(Model):
         needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
         if self.zero_stage < needed:
             raise ValueError(f"offload: {self.offload} needs zero_stage {needed} or above, not {self.zero_stage}")
+        if self.engine == "short_rows" and self.only_stock:
+            raise ValueError(f"{self.only_stock} is for engine: stock, not short_rows")
         if self.quantize != "none" and self.method != "lora":
             raise ValueError(f"quantize: {self.quantize} holds frozen weights and needs method: lora")
         return self

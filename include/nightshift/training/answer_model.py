@@ -6,37 +6,48 @@ values, so their queries and all that follows the attention would be thrown away
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from nightshift.errors import BadInput
-from nightshift.training.packing import NOT_LEARNED, PREFIX
+from nightshift.training.packing import NOT_LEARNED, PREFIX, Packed
+from nightshift.training.row_model import RowModel
 
-ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
+class AnswerModel(RowModel):
+    """Wraps a Hugging Face causal model (or its PEFT form) for rows of which a mask keeps the examples apart.
 
-class AnswerModel(nn.Module):
-    """Wraps a Hugging Face causal model (or its PEFT form), so that one forward pass is one call of DeepSpeed's engine.
-
-    :raises BadInput: the model mixes neighbouring tokens by more than masked attention (state-space layers), or looks
-        back less far than a row is long: packed examples would see each other or not all of themselves.
+    :param length: tokens of a row, the prefix included.
+    :raises BadInput: the model looks back less far than a row is long, so packed examples would not see all of themselves.
     """
 
     def __init__(self, model: nn.Module, length: int) -> None:
-        super().__init__()
-        _check_can_pack(model.config.get_text_config(), length)
-        self.model = model
+        super().__init__(model)
+        window = _window(self.model.config.get_text_config())
+        if window and window < length:
+            raise BadInput(
+                f"training.sequence_length {length} is above the model's attention window of {window} tokens"
+            )
         self._scored = torch.empty(0, dtype=torch.bool)
         self._entering: torch.Tensor | None = None
         # The head is the widest matrix of a small model; it only sees the states that predict a learned token.
         # A hook keeps what a model does to its logits (scaling, soft-capping) in the model's own code.
         self.model.get_output_embeddings().register_forward_pre_hook(self._select)
-        for module in _read_where_scored(self.model.get_decoder().layers[-1]):
-            module.register_forward_pre_hook(self._take_scored)
-            module.register_forward_hook(self._put_back)
+        for layer in list(getattr(self.model.get_decoder(), "layers", []))[-1:]:
+            for module in _read_where_scored(layer):
+                module.register_forward_pre_hook(self._take_scored)
+                module.register_forward_hook(self._put_back)
+
+    def batch(self, packed: Packed, rows: Iterable[int], pad: int) -> dict[str, torch.Tensor]:
+        """Return what :func:`packing.collate` does."""
+        return packed.batch(rows, pad)
+
+    def summed_loss(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the summed negative log-likelihood (nats) of the learned tokens, from their logits."""
+        return summed_loss(output, labels)
 
     def forward(
         self,
@@ -60,20 +71,6 @@ class AnswerModel(nn.Module):
         dtype = next(self.model.parameters()).dtype
         mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
         return self.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, use_cache=False).logits
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load the weights of a checkpoint, which need not hold those that are not trained, and may hold others of them.
-
-        Frozen layers are taken out where one process trains (:mod:`frozen`), and are there where several do.
-        """
-        known = self.state_dict().keys()
-        result = super().load_state_dict(
-            {name: tensor for name, tensor in state_dict.items() if name in known}, strict=False, assign=assign
-        )
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        if strict and (missing := trained.intersection(result.missing_keys)):
-            raise BadInput(f"the checkpoint has no weights for {', '.join(sorted(missing))}")
-        return result
 
     def enter_at(self, layer: nn.Module) -> None:
         """From now on `layer` gets the states that the caller gives, whatever the layers below it do."""
@@ -111,14 +108,7 @@ def _read_where_scored(layer: nn.Module) -> list[nn.Module]:
     return [part for part in parts if isinstance(part, nn.Module) and not hasattr(part, "experts")]
 
 
-def _check_can_pack(config: Any, length: int) -> None:
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if other := layers - ATTENTION_LAYERS:
-        raise BadInput(
-            f"a {config.model_type} model has layers of type {', '.join(sorted(other))}, through which packed examples "
-            "would see each other; choose a model of attention layers only"
-        )
-    if "sliding_attention" in layers and config.sliding_window < length:
-        raise BadInput(
-            f"training.sequence_length {length} is above the model's attention window of {config.sliding_window} tokens"
-        )
+def _window(config: Any) -> int | None:
+    """How far back a model looks, where not every layer looks back to the start."""
+    types = getattr(config, "layer_types", None)
+    return getattr(config, "sliding_window", None) if types is None or "sliding_attention" in types else None

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
-from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoTokenizer, set_seed
 from upath import UPath
 
-from nightshift.errors import BadInput, Preempted
-from nightshift.settings.training import Training
-from nightshift.training.answer_model import AnswerModel
-from nightshift.training.attention import attention_for
+from nightshift.errors import Preempted
+from nightshift.training.best import BestWeights
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.communication import connect
 from nightshift.training.deepspeed_config import avoid_compiler, be_alone
 from nightshift.training.elastic import is_universal
+from nightshift.training.engine import row_model, with_engine
+from nightshift.training.load import load_model
 from nightshift.training.task import Fitted, OnMetrics, OnRows, Task, read_rows
 from nightshift.training.trainer import PackedTrainer, training_arguments
+from nightshift.training.weights import export
 
 
 def fit(
@@ -36,6 +33,7 @@ def fit(
     be_alone()
     avoid_compiler()
     connect()
+    task = task.model_copy(update={"training": with_engine(task.training)})
     training = task.training
     arguments = training_arguments(
         training,
@@ -46,15 +44,15 @@ def fit(
     tokenizer = AutoTokenizer.from_pretrained(task.base_model, trust_remote_code=False)
     rows = read_rows(task)
     set_seed(training.seed)
-    length = len(rows.train.prefix) + rows.train.length
-    model = load_model(task.base_model, training, length)
+    model = load_model(task.base_model, training, rows.train.longest)
     trainer = PackedTrainer(
-        AnswerModel(model, length),
+        row_model(model, training, rows.train.longest),
         arguments,
         training,
         rows,
         pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
         checkpoints=Checkpoints(UPath(task.checkpoints), task.application, task.inputs),
+        best=BestWeights(UPath(f"{task.checkpoints}-best"), task.application, task.inputs, task.work),
         on_metrics=on_metrics,
         on_rows=on_rows,
         stopping=stopping,
@@ -62,13 +60,12 @@ def fit(
     trainer.train(resume_from_checkpoint=str(task.resume_from) if task.resume_from else None)
     if trainer.stopped:
         raise Preempted(f"stopped after step {trainer.state.global_step}; the next try goes on from there")
-    held_out_loss = trainer.evaluate()["eval_loss"]
+    held_out_loss = trainer.finish()
     if trainer.frozen:
         trainer.frozen.put_back()
-    with _whole(model, training):
-        if arguments.process_index == 0:
-            export(model, tokenizer, task)
-            (task.output / "deepspeed.json").write_text(json.dumps(trainer.accelerator.deepspeed_config, indent=1))
+    export(model, tokenizer, task, first=arguments.process_index == 0)
+    if arguments.process_index == 0:
+        (task.output / "deepspeed.json").write_text(json.dumps(trainer.accelerator.deepspeed_config, indent=1))
     return Fitted(
         steps=trainer.state.global_step,
         train_examples=len(rows.train.packing.examples),
@@ -79,62 +76,3 @@ def fit(
         held_out_loss=held_out_loss,
         processes=task.layout.world,
     )
-
-
-def load_model(folder: Path, training: Training, length: int) -> Any:
-    """Return the base model in the precision of the training; what is not trained needs no gradient.
-
-    :param length: tokens of a row.
-    :raises BadInput: the model has fewer layers than shall be trained, or none that can be told apart.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
-        attn_implementation=attention_for(length),
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    layers = getattr(model.get_decoder(), "layers", torch.nn.ModuleList())
-    trained = training.trained_layers
-    if trained > len(layers):
-        raise BadInput(f"training.trained_layers is {trained}, but {model.config.model_type} has {len(layers)} layers")
-    if training.method == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        adapter = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=training.lora_rank,
-            lora_alpha=2 * training.lora_rank,
-            lora_dropout=0.0,
-            target_modules=_linear_names(model, layers[-trained:]) if trained else "all-linear",
-        )
-        return get_peft_model(model, adapter, autocast_adapter_dtype=False)
-    if trained:
-        model.requires_grad_(False)
-        layers[-trained:].requires_grad_(True)
-    return model
-
-
-def _linear_names(model: torch.nn.Module, part: torch.nn.Module) -> list[str]:
-    inside = set(part.modules())
-    return [name for name, module in model.named_modules() if module in inside and isinstance(module, torch.nn.Linear)]
-
-
-def export(model: Any, tokenizer: Any, task: Task) -> None:
-    """Write `model` (merged safetensors, tokenizer, config), `adapter` (LoRA only)."""
-    if task.training.method == "lora":
-        model.peft_config["default"].base_model_name_or_path = task.base_model_name
-        model.save_pretrained(task.output / "adapter", save_embedding_layers=False)
-        model = model.merge_and_unload()
-    model.save_pretrained(task.output / "model")
-    tokenizer.save_pretrained(task.output / "model")
-
-
-def _whole(model: Any, training: Training) -> contextlib.AbstractContextManager[None]:
-    """Within this block each process holds all parameters, which ZeRO-3 spreads over them."""
-    if training.zero_stage < 3:
-        return contextlib.nullcontext()
-    import deepspeed
-
-    gathered: contextlib.AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(model.parameters()))
-    return gathered

@@ -1,8 +1,8 @@
-"""Packing whole examples into rows without padding, so that no example sees another.
+"""Packing whole examples into rows, so that no example sees another.
 
-What all prompts begin with (the system message, the template's first tokens) stands once at the start of each row: a
-causal model's states there depend on nothing that follows. The attention mask lets a token see this prefix and its own
-example only.
+For short rows, what all prompts begin with (the system message, the template's first tokens) stands once at the start of
+each: a causal model's states there depend on nothing that follows. The attention mask lets a token see this prefix and
+its own example only. For long rows each example has its whole prompt, and nothing else is in a row.
 """
 
 from __future__ import annotations
@@ -90,37 +90,69 @@ def _runs(ordered: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class Packed:
-    """Examples in rows: each row begins with the `prefix` of all examples, and has room for `length` more tokens."""
+    """Examples in rows of `length` tokens.
+
+    :param prefix: token ids that all examples begin with.
+    :param shared: whether it stands once in each row, before the `length` tokens, or in every example.
+    """
 
     examples: Examples
     packing: Packing
     prefix: list[int]
     length: int
+    shared: bool = True
 
     @classmethod
-    def of(cls, examples: Examples, prefix: list[int], training: Training) -> Packed:
+    def of(cls, examples: Examples, prefix: list[int], training: Training, *, shared: bool = True) -> Packed:
         """Pack examples as a training asks for: one that is too long is left out, or cut when it is read.
 
         The last answer is never cut, and at least one token of what is given stays before it.
         """
-        sizes, length = examples.lengths - np.uint32(len(prefix)), training.sequence_length
+        outside, inside = (len(prefix), 0) if shared else (0, len(prefix))
+        sizes, length = examples.lengths - np.uint32(outside), training.sequence_length
         if training.too_long == "cut":
-            sizes = np.where(examples.answers < length, np.minimum(sizes, length), sizes)
-        return cls(examples, pack(sizes, length), prefix, length)
+            sizes = np.where(examples.answers + np.uint32(inside) < length, np.minimum(sizes, length), sizes)
+        return cls(examples, pack(sizes, length), prefix, length, shared)
 
     def __len__(self) -> int:
         return len(self.packing)
 
     @property
+    def longest(self) -> int:
+        """The most tokens that one example can have in a row, with its whole prompt."""
+        return self.length + (len(self.prefix) if self.shared else 0)
+
+    @property
     def tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of each row's examples, each with its whole prompt: what training them one by one would read."""
-        read = np.minimum(self.examples.lengths[self.packing.examples], len(self.prefix) + self.length)
-        return np.add.reduceat(read, self.packing.starts[:-1], dtype=np.int64)
+        return np.add.reduceat(self._read_lengths, self.packing.starts[:-1], dtype=np.int64)
+
+    @property
+    def squares(self) -> npt.NDArray[np.int64]:
+        """The squares of the lengths of each row's examples, added up: what attention has to do grows with it."""
+        return np.add.reduceat(self._read_lengths.astype(np.int64) ** 2, self.packing.starts[:-1])
+
+    @property
+    def _read_lengths(self) -> npt.NDArray[np.uint32]:
+        return np.minimum(self.examples.lengths[self.packing.examples], np.uint32(self.longest))
 
     def batch(self, rows: Iterable[int], pad: int) -> dict[str, torch.Tensor]:
         """Return the tensors of some rows, by number, as :func:`collate` does; row -1 is empty and only fills a batch."""
         examples = [[self.examples[number] for number in self.packing.row(row)] for row in rows]
         return collate(examples, self.prefix, self.length, pad)
+
+    def in_line(self, rows: Iterable[int], pad: int) -> dict[str, Any]:
+        """Return the tensors of some rows, by number, as :func:`in_line` does."""
+        examples = [self.examples[number] for row in rows for number in self.packing.row(row)]
+        return in_line([self._cut(example) for example in examples], pad)
+
+    def _cut(self, example: Tokens) -> Tokens:
+        """An example without what does not fit: the oldest tokens behind the prefix."""
+        if len(example) <= self.longest:
+            return example
+        kept, rest = example[: len(self.prefix)], example[len(self.prefix) - self.longest :].copy()
+        rest[0] &= ~LEARNED  # what it followed is gone
+        return np.concatenate([kept, rest])
 
 
 def collate(rows: Sequence[Sequence[Tokens]], prefix: Sequence[int], length: int, pad: int) -> dict[str, torch.Tensor]:
@@ -159,3 +191,27 @@ def collate(rows: Sequence[Sequence[Tokens]], prefix: Sequence[int], length: int
         "scored": scored,
     }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def in_line(examples: Sequence[Tokens], pad: int) -> dict[str, Any]:
+    """Return the tensors of some examples, one after the other: of T tokens in all, or of one `pad` where there are none.
+
+    `input_ids`, `position_ids`, `labels`, `targets` (the next token where it is learned), all of them 1 x T; `starts`
+    (where each example begins, and T), and `longest` (tokens, a number).
+    """
+    import torch
+
+    lines = examples or [np.array([pad], dtype=np.uint32)]
+    tokens, lengths = np.concatenate(lines), np.array([len(line) for line in lines])
+    starts = np.concatenate([[0], lengths.cumsum()])
+    ids = (tokens & ~LEARNED).astype(np.int64)
+    labels = np.where(tokens >= LEARNED, ids, NOT_LEARNED)
+    labels[starts[:-1]] = NOT_LEARNED  # they follow another example
+    arrays = {
+        "input_ids": ids,
+        "position_ids": np.arange(len(ids)) - np.repeat(starts[:-1], lengths),
+        "labels": labels,
+        "targets": np.append(labels[1:], NOT_LEARNED),
+    }
+    tensors: dict[str, Any] = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+    return {**tensors, "starts": torch.from_numpy(starts.astype(np.int32)), "longest": int(lengths.max())}

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from nightshift.errors import BadInput
 from nightshift.settings.training import Training
 
 
@@ -18,7 +19,12 @@ def fast_precision() -> Literal["bf16", "fp32"]:
 
 
 def decided(training: Training) -> Training:
-    """Return the settings with `auto` replaced by what this machine does best."""
+    """Return the settings with `auto` replaced by what this machine does best.
+
+    :raises BadInput: fp16 is asked for, and there is no GPU.
+    """
+    if training.precision == "fp16" and not torch.cuda.is_available():
+        raise BadInput("training.precision: fp16 needs a GPU; leave it at auto")
     if training.precision != "auto":
         return training
     return training.model_copy(update={"precision": fast_precision()})

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Task(Model):
     """One training. All paths are local: the processes of one node share a disk, nodes do not.
 
-    :param training: `precision` is decided, and `rows_per_batch` is what one process really takes at once.
+    :param training: `precision` and `engine` are decided, and `rows_per_batch` is what one process really takes at once.
     :param base_model_name: what the user called the model; it is written into an adapter's config.
     :param resume_from: a checkpoint folder whose digests were checked.
     :param work: an empty folder for what only this training needs.
@@ -89,14 +89,16 @@ def read_rows(task: Task) -> Rows:
     :raises BadInput: too little fits in a row.
     """
     training, length, prefix = task.training, task.training.sequence_length, task.tokens.prefix
+    shared = training.engine != "stock"
     train, held_out = (
-        Packed.of(Examples(each), prefix, training) for each in (task.tokens.train, task.tokens.held_out)
+        Packed.of(Examples(each), prefix, training, shared=shared) for each in (task.tokens.train, task.tokens.held_out)
     )
-    given, too_long, longest = len(train.examples), train.packing.too_long, train.examples.lengths.max() - len(prefix)
+    given, too_long = len(train.examples), train.packing.too_long
+    longest = train.examples.lengths.max() - (len(prefix) if shared else 0)
     fit, measured, of = given - too_long, len(held_out.packing.examples), len(held_out.examples)
     left_out = (
         f"{too_long:,} of {given:,} training examples ({too_long / given:.0%}) are longer than "
-        f"training.sequence_length {length}; the longest has {longest:,} tokens behind what all begin with"
+        f"training.sequence_length {length}; the longest has {longest:,} tokens{' behind what all begin with' if shared else ''}"
     )
     if not fit or not measured or (too_long and fit < training.min_examples):
         raise BadInput(

@@ -22,13 +22,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from nightshift.errors import BadInput
 from nightshift.settings.training import Training
 from nightshift.storage.partition import DataFile, attempt_name
-from nightshift.training.answer_model import AnswerModel, summed_loss
+from nightshift.training.answer_model import AnswerModel
+from nightshift.training.best import BestWeights, lowest
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
 from nightshift.training.elastic import mend
 from nightshift.training.frozen import FrozenLayers, pays
-from nightshift.training.packing import Packed
+from nightshift.training.gpu_use import gpu_numbers
+from nightshift.training.packing import NOT_LEARNED, Packed
+from nightshift.training.row_model import RowModel
+from nightshift.training.schedules import rate
 from nightshift.training.task import OnMetrics, OnRows, Rows
+from nightshift.training.weights import put_weights, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ def training_arguments(training: Training, world: int, folder: Path, *, universa
         deepspeed=deepspeed_config(training, accumulation, universal=universal),
         use_cpu=not torch.cuda.is_available(),
         bf16=training.precision == "bf16",
+        fp16=training.precision == "fp16",
         # The rows come in the order of all epochs already.
         num_train_epochs=1,
         train_sampling_strategy="sequential",
@@ -69,8 +75,9 @@ def training_arguments(training: Training, world: int, folder: Path, *, universa
 
 
 class PackedTrainer(Trainer):
-    """Trains an AnswerModel on the rows of a task.
+    """Trains a model on the rows of a task, with either engine.
 
+    :param best: where the weights of the lowest held-out loss are kept, for early stopping.
     :param on_metrics: called on the first process with step, steps in all, and numbers (`loss` in nats per answer token,
         `learning_rate`, `grad_norm`, `tokens_per_second`, `step_seconds`, `memory_gb`, `held_out_loss`).
     :param on_rows: called with rows and rows in all while the layers that are not trained run once.
@@ -81,13 +88,14 @@ class PackedTrainer(Trainer):
 
     def __init__(
         self,
-        model: AnswerModel,
+        model: RowModel,
         arguments: TrainingArguments,
         training: Training,
         rows: Rows,
         pad: int,
         *,
         checkpoints: Checkpoints,
+        best: BestWeights,
         on_metrics: OnMetrics,
         on_rows: OnRows,
         stopping: threading.Event,
@@ -95,6 +103,7 @@ class PackedTrainer(Trainer):
         self.rows = rows
         self.world = arguments.world_size
         self.pad = pad
+        self.row_model = model
         self.frozen = self._run_frozen_layers(model, training, on_rows)
         order = _for_all(rows.order, training.rows_per_batch, self.world)
         super().__init__(
@@ -102,11 +111,13 @@ class PackedTrainer(Trainer):
             args=arguments,
             train_dataset=order,
             data_collator=partial(self.batch, rows.train),
-            compute_loss_func=_loss,
+            compute_loss_func=self._loss,
         )
+        steps = np.arange(0, len(order), training.rows_per_step)
         # The last number is of row -1, which is empty.
-        tokens = np.append(rows.train.tokens, 0)[order]
-        self.tokens_of_step = np.add.reduceat(tokens, np.arange(0, len(order), training.rows_per_step))
+        self.tokens_of_step = np.add.reduceat(np.append(rows.train.tokens, 0)[order], steps)
+        self.squares_of_step = np.add.reduceat(np.append(rows.train.squares, 0)[order], steps)
+        self.best = best
         self.training = training
         self.on_metrics = on_metrics
         self.stopped = False
@@ -114,18 +125,26 @@ class PackedTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self, checkpoints, stopping))
 
-    def _run_frozen_layers(self, model: AnswerModel, training: Training, on_rows: OnRows) -> FrozenLayers | None:
+    def _run_frozen_layers(self, model: RowModel, training: Training, on_rows: OnRows) -> FrozenLayers | None:
         started, packed = time.perf_counter(), [self.rows.train, self.rows.held_out]
         frozen = None
-        if self.world == 1 and pays(training, packed, model.model.config.get_text_config().hidden_size):
+        if (
+            isinstance(model, AnswerModel)
+            and self.world == 1
+            and pays(training, packed, model.model.config.get_text_config().hidden_size)
+        ):
             log.info("running the layers that are not trained once over %d rows", sum(map(len, packed)))
             frozen = FrozenLayers(model, training.trained_layers, packed, self.pad, on_rows)
         self.frozen_seconds = time.perf_counter() - started
         return frozen
 
-    def batch(self, packed: Packed, rows: Iterable[int]) -> dict[str, torch.Tensor]:
-        """Return the tensors of a batch of rows, by number, as AnswerModel takes them, with `labels`."""
-        return {**packed.batch(rows, self.pad), **(self.frozen.of(packed, rows) if self.frozen else {})}
+    def batch(self, packed: Packed, rows: Iterable[int]) -> dict[str, Any]:
+        """Return what the model takes for a batch of rows, by number, with `labels`."""
+        return {**self.row_model.batch(packed, rows, self.pad), **(self.frozen.of(packed, rows) if self.frozen else {})}
+
+    def _loss(self, output: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+        """Mean over the answer tokens of the whole step: the Trainer counts them over batches and processes."""
+        return self.row_model.summed_loss(output, labels) / num_items_in_batch
 
     def create_optimizer(self, *arguments: Any, **keywords: Any) -> torch.optim.Optimizer:
         """Create the optimiser, and remember how its groups of parameters differ."""
@@ -134,14 +153,22 @@ class PackedTrainer(Trainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
-        """Warm up linearly from the first step on (not from zero), then fall along a half cosine."""
+        """Warm up, then go as the settings say."""
         if self.lr_scheduler is None:
-            shape = partial(warmup_and_cosine, warmup=self.training.warmup_share, steps=num_training_steps)
+            schedule, warmup = self.training.learning_rate_schedule, self.training.warmup_share
+            shape = partial(rate, schedule=schedule, warmup=warmup, steps=num_training_steps)
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, shape)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def evaluate(self, *_unused: Any, **_ignored: Any) -> dict[str, float]:
+        """Measure and log the loss on the held-out rows; with early stopping, decide what follows from it."""
+        loss = self._held_out_loss()
+        if self.training.early_stopping:
+            self._judge()
+        return {"eval_loss": loss}
+
+    def _held_out_loss(self) -> float:
         """Return and log the loss on the held-out rows, in nats per answer token."""
         engine, training = self.model_wrapped, self.training
         engine.eval()
@@ -153,14 +180,34 @@ class PackedTrainer(Trainer):
                 some = held_out[start : start + training.rows_per_batch]
                 batch = self._prepare_inputs(self.batch(self.rows.held_out, some))
                 labels = batch.pop("labels")
-                logits = engine(**batch)
-                totals += torch.tensor([summed_loss(logits, labels).item(), len(logits)], dtype=torch.float64)
+                loss = self.row_model.summed_loss(engine(**batch), labels)
+                totals += torch.tensor([loss.item(), (labels != NOT_LEARNED).sum().item()], dtype=torch.float64)
         if self.world > 1:
             totals = totals.to(self.args.device)
             dist.all_reduce(totals)
         loss = float(totals[0] / totals[1])
         self.log({"held_out_loss": loss})
-        return {"eval_loss": loss}
+        return loss
+
+    def _judge(self) -> None:
+        """Keep the weights if no held-out loss was lower, and end where too many in a row were not."""
+        step, since = lowest(self.state.log_history)
+        if since == 0:
+            weights = trained_weights(self.row_model, first=self.args.process_index == 0)
+            if self.args.process_index == 0:
+                self.best.publish(weights, step)
+        elif since >= self.training.early_stopping:
+            log.info("no held-out loss was lower than that of step %d since then; training ends", step)
+            self.control.should_training_stop = True
+
+    def finish(self) -> float:
+        """Return the last held-out loss; with early stopping, after the weights of the lowest one are back in the model."""
+        loss = self._held_out_loss()
+        step, since = lowest(self.state.log_history)
+        if not self.training.early_stopping or since == 0:
+            return loss
+        put_weights(self.row_model, self.best.fetch(step))
+        return self._held_out_loss()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Pass on the numbers of a step; they stay in the Trainer's history, and so in its checkpoints."""
@@ -176,6 +223,13 @@ class PackedTrainer(Trainer):
                 "step_seconds": self.step_seconds,
                 "tokens_per_second": float(self.tokens_of_step[step - 1] / self.step_seconds),
                 "memory_gb": psutil.Process().memory_info().rss / 1e9,
+                **gpu_numbers(
+                    self.row_model.model,
+                    int(self.tokens_of_step[step - 1]),
+                    int(self.squares_of_step[step - 1]),
+                    self.step_seconds,
+                    self.world,
+                ),
             }
         elif "held_out_loss" in logs:
             metrics = dict(logs)
@@ -212,6 +266,7 @@ class _Steps(TrainerCallback):
         if trainer.world == 1 and trainer.training.zero_stage == 0:
             # DeepSpeed would copy all gradients into one tensor and back to average them with nobody's.
             trainer.model_wrapped.enable_backward_allreduce = False
+        trainer.row_model.check(trainer.model_wrapped)
 
     def on_step_begin(self, *_unused: Any, **_ignored: Any) -> None:
         self._started = time.perf_counter()
@@ -241,6 +296,10 @@ class _Steps(TrainerCallback):
         dist.all_gather_object(uploaded, files)
         if args.process_index == 0:
             self._checkpoints.publish([file for part in uploaded for file in part], step, self._trainer.world)
+            if self._trainer.training.early_stopping and any(
+                "held_out_loss" in e["metrics"] for e in state.log_history
+            ):
+                self._trainer.best.drop(but=lowest(state.log_history)[0])
         # Nobody stops, and nothing counts as saved, before it is there.
         dist.barrier()
 
@@ -249,19 +308,6 @@ def _for_all(rows: npt.NDArray[Any], at_once: int, world: int) -> npt.NDArray[An
     """Add empty rows (-1) until each process gets equally many; else the sampler would train on some rows twice."""
     missing = -len(rows) % (at_once * world) if world > 1 else 0
     return np.pad(rows, (0, missing), constant_values=-1)
-
-
-def _loss(logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-    """Mean over the answer tokens of the whole step: the Trainer counts them over batches and processes."""
-    return summed_loss(logits, labels) / num_items_in_batch
-
-
-def warmup_and_cosine(step: int, *, warmup: float, steps: int) -> float:
-    """Return the share of the peak learning rate at `step` (from 0) of `steps`; `warmup` is the share that rises."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising + 1) / (steps - rising + 1)))
 
 
 def _anyone(flag: bool, world: int, device: torch.device) -> bool:
