@@ -121,7 +121,7 @@ def weights_of(spec):
 
 
 def one_process(task, rank, world, port, stop_after, reports):  # noqa: PLR0917
-    """Train as one of some processes; the first sends its losses."""
+    """Train as one of some processes; the first sends its losses, and those on held-out rows: name, step, value."""
     from nightshift.errors import Preempted
     from nightshift.training.fit import fit
     from nightshift.training.task import Task
@@ -131,8 +131,8 @@ def one_process(task, rank, world, port, stop_after, reports):  # noqa: PLR0917
     stopping = threading.Event()
 
     def on_metrics(step, _steps, metrics):
-        if "loss" in metrics:
-            reports.send({step: metrics["loss"]})
+        for name in {"loss", "held_out_loss"} & metrics.keys():
+            reports.send((name, step, metrics[name]))
         if step + 1 == stop_after:
             stopping.set()
 

@@ -1,5 +1,7 @@
 """What the tests of training share: a random language model of a few thousand parameters, with its tokenizer."""
 
+import multiprocessing
+
 import pytest
 
 CHAT = (
@@ -38,3 +40,42 @@ def llama(tokenizer):
             num_attention_heads=4, num_key_value_heads=2, bos_token_id=None, eos_token_id=None, pad_token_id=None,
         )
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory, tokenizer):
+    """A function that returns the folder of a small random model of a family."""
+    from families import family
+
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            layers = {"n_layer": 3} if name == "gpt2" else {"num_hidden_layers": 3, "tie_word_embeddings": True}
+            family(name, len(tokenizer), **layers).save_pretrained(made[name])
+            tokenizer.save_pretrained(made[name])
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Processes that begin with everything imported, as a training process would be after ten seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nightshift.training.fit", "deepspeed", "peft", "training_runs"])
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DS_ACCELERATOR", "cpu")
+        environment.setenv("OMP_NUM_THREADS", "1")
+        yield context
+
+
+@pytest.fixture
+def train(tmp_path, tmp_path_factory, base, forks):
+    """A function that trains a small model: see :func:`small_trainings.trainer`."""
+    from small_trainings import trainer, write_rows
+
+    rows = tmp_path_factory.mktemp("rows")
+    write_rows(rows)
+    return trainer(tmp_path, rows, forks, base)

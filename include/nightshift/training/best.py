@@ -48,7 +48,7 @@ class BestWeights:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / FILE)
         publish(
-            self._at(step), folder, kind="weights", application=self._application,
+            self._at(step), folder, kind="checkpoint", application=self._application,
             inputs={**self._inputs, "step": step}, counts={"step": step},
         )  # fmt: skip
 

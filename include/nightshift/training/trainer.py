@@ -199,10 +199,13 @@ class PackedTrainer(Trainer):
         elif since >= self.training.early_stopping:
             log.info("no held-out loss was lower than that of step %d since then; training ends", step)
             self.control.should_training_stop = True
+        self.control.should_evaluate = False  # the Trainer would, once more, where its epoch ends
 
     def finish(self) -> float:
         """Return the last held-out loss; with early stopping, after the weights of the lowest one are back in the model."""
-        loss = self._held_out_loss()
+        last = next((entry for entry in reversed(self.state.log_history) if "held_out_loss" in entry["metrics"]), None)
+        measured = last is not None and last["step"] == self.state.global_step
+        loss: float = last["metrics"]["held_out_loss"] if last and measured else self._held_out_loss()
         step, since = lowest(self.state.log_history)
         if not self.training.early_stopping or since == 0:
             return loss
