@@ -15,10 +15,11 @@ from nightshift.training.precision import fast_precision
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.parametrize("engine", ["auto", pytest.param("stock", marks=pytest.mark.nightly)])
 def test_killed_at_three_places_it_ends_with_the_weights_of_an_undisturbed_training(
-    trainings, tmp_path, storage, monkeypatch
+    trainings, tmp_path, storage, monkeypatch, engine
 ):
-    spec = trainings(epochs=4, checkpoint_steps=5, evaluate_steps=4)
+    spec = trainings(epochs=4, checkpoint_steps=5, evaluate_steps=4, engine=engine)
     undisturbed = copy_of(spec, "undisturbed")
     # MLflow is down all along: the model waits in storage (69: the environment is bad).
     finish(start(undisturbed, tmp_path / "straight", anew=True), tmp_path / "straight", 69)

@@ -16,6 +16,14 @@ def test_offload_moves_what_it_says():
     assert everything["offload_optimizer"]["device"] == everything["offload_param"]["device"] == "cpu"
 
 
+def test_more_of_deepspeeds_configuration_is_joined_to_ours():
+    more = {"zero_optimization": {"reduce_bucket_size": 7}, "communication_data_type": "fp32"}
+    config = deepspeed_config(Training(zero_stage=2, deepspeed=more), 1)
+    assert config["zero_optimization"]["reduce_bucket_size"] == 7
+    assert config["zero_optimization"]["stage"] == 2
+    assert config["communication_data_type"] == "fp32"
+
+
 def test_precision_and_clipping_reach_deepspeed():
     config = deepspeed_config(Training(precision="fp32", gradient_clipping=0.5), 1)
     assert config["bf16"]["enabled"] is False
@@ -55,6 +63,17 @@ def test_the_rate_rises_from_the_first_step_and_falls_to_nearly_nothing():
     assert rates[4] == 1.0
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"), [("linear", 0.5, 0.02), ("wsd", 1.0, 0.1), ("constant", 1.0, 1.0)]
+)
+def test_other_schedules_fall_as_their_names_say(schedule, middle, last):
+    rates = [rate(step, schedule=schedule, warmup=0.1, steps=50) for step in range(50)]
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[27] == pytest.approx(middle, abs=0.02)
+    assert rates[-1] == pytest.approx(last, abs=0.01)
+    assert rates[:5] == [rate(step, schedule="cosine", warmup=0.1, steps=50) for step in range(5)]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ def attention_of(training: Training) -> str:
         return training.attention
     if training.attention == "auto" and usable:
         return usable[0]
-    AttentionInterface.register(VARLEN, varlen_attention)
+    # Compiled, the loop over examples would be compiled anew for each number of them.
+    loops = training.torch_compile and not torch.cuda.is_available()
+    AttentionInterface.register(VARLEN, torch.compiler.disable(varlen_attention) if loops else varlen_attention)
     return VARLEN
 
 
