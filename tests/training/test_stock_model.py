@@ -1,15 +1,18 @@
 """The engine for long rows gives each packed example the loss that it has alone, and holds nothing that grows with L x L."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from examples_in_memory import example, packed_rows
 from families import FAMILIES, family
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface
 
 from nightshift.errors import BadInput
 from nightshift.settings.training import Training
-from nightshift.training import stock_model
+from nightshift.training import stock_model, varlen_attention
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.attention import attention_for
 from nightshift.training.stock_model import StockModel
@@ -109,8 +112,6 @@ def test_a_row_that_only_fills_a_batch_adds_nothing():
 
 
 def test_an_attention_that_forgets_where_examples_begin_is_noticed_before_the_first_step():
-    from torch.nn.functional import scaled_dot_product_attention
-
     def leaky(module, query, key, value, _mask, scaling=None, **_ignored):
         seen = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
         return seen.transpose(1, 2), None
@@ -191,3 +192,26 @@ def test_the_stock_engine_keeps_what_all_begin_with_where_it_cuts():
     assert [3, 1, 4, 15, 9, 2, 6] in (ids[:7], ids[-7:])
     assert batch["starts"].tolist() in ([0, 20, 27], [0, 7, 27])
     assert packed.tokens.sum() == 27
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_the_kernel_of_a_gpu_is_asked_for_the_same_attention(monkeypatch, window):
+    """Torch's variable-length kernel runs on GPUs alone; what stands in for it here has its arguments and computes them."""
+
+    def kernel(query, key, value, starts, _starts, most, _most, *, scale, window_size, enable_gqa):
+        assert query.dim() == key.dim() == 3
+        assert enable_gqa
+        attended = []
+        for begin, end in pairwise(starts.tolist()):
+            assert end - begin <= most
+            back = torch.arange(end - begin)[:, None] - torch.arange(end - begin)
+            seen = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
+            some = (each[begin:end].transpose(0, 1) for each in (query, key, value))
+            attended.append(scaled_dot_product_attention(*some, seen, scale=scale, enable_gqa=True).transpose(0, 1))
+        return torch.cat(attended)
+
+    reads, packed = engine("stock", family("mistral", VOCABULARY, sliding_window=window))
+    expected = loss_of(reads, packed).item()
+    monkeypatch.setattr(varlen_attention, "varlen_attn", kernel)
+    monkeypatch.setattr(varlen_attention, "_kernel_computes", lambda *_: True)
+    assert loss_of(reads, packed).item() == pytest.approx(expected, rel=1e-6)
