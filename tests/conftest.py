@@ -210,7 +210,10 @@ def wordless_model(tmp_path_factory):
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers each request with what `reply(body)` returns: a status and the text of the completion, or of the error."""
+    """Answers each request with what `reply(body)` returns: a status and the text of the completion, or of the error.
+
+    In place of a text it may be a message with more than its content; headers may follow. A token is a word.
+    """
 
     def __init__(self, reply):
         super().__init__(("127.0.0.1", 0), _Completions)
@@ -223,10 +226,11 @@ class _Completions(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, dict(self.headers), body))
-        status, text = self.server.reply(body)
-        completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
-        data = json.dumps(completion).encode() if status == 200 else text.encode() or b"{}"
+        status, text, *headers = self.server.reply(body)
+        data = json.dumps(_completion(body, text)).encode() if status == 200 else text.encode() or b"{}"
         self.send_response(status)
+        for name, value in dict(*headers).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -235,12 +239,27 @@ class _Completions(BaseHTTPRequestHandler):
         pass
 
 
+def _completion(body, said):
+    message = dict(said) if isinstance(said, dict) else {"content": said}
+    reason, thought = message.pop("finish_reason", "stop"), message.pop("reasoning_tokens", 0)
+    asked = sum(len((one["content"] or "").split()) for one in body["messages"])
+    return {
+        "model": body.get("model"),
+        "choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}],
+        "usage": {
+            "prompt_tokens": asked,
+            "completion_tokens": len((message["content"] or "").split()),
+            "completion_tokens_details": {"reasoning_tokens": thought},
+        },
+    }
+
+
 @pytest.fixture
 def serve(monkeypatch):
     """A function that starts a server which answers OpenAI's chat protocol with what the given `reply` says."""
-    from nightshift.evaluation import llm_judge
+    from nightshift.inference import chat_client
 
-    monkeypatch.setattr(llm_judge, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(chat_client, "FIRST_PAUSE_SECONDS", 0.01)
     servers = []
 
     def start(reply):

@@ -115,3 +115,26 @@ def test_an_answer_ends_before_a_stop_string(engine_of):
     assert cut.text == whole.text.partition(word)[0].strip()
     assert cut.finish_reason == "stop"
     assert cut.tokens < whole.tokens
+
+
+def test_thoughts_are_counted_and_are_no_part_of_the_answer(loaded):
+    from nightshift.inference.chat_engine import ChatEngine
+    from nightshift.inference.engine import Generated
+
+    class Thinker:
+        """Says the same to every prompt."""
+
+        name, device, precision, longest, tokenizer = "thinker", "cpu", "float32", 1_000, loaded.tokenizer
+
+        def generate(self, prompts, report, *, seeds=None, wanted=None):
+            thought, answer = (
+                self.tokenizer(text)["input_ids"] for text in ("<think>it waits</think>", "\n\ncard arrival")
+            )
+            self.thought = len(thought)
+            return [Generated([*thought, *answer], "stop", 1.0) for _ in prompts]
+
+    thinker = Thinker()
+    (answer,) = ChatEngine(thinker, PROMPT, Decoding(), max_new_tokens=50).answer(ROWS[:1], silent, wanted=True)
+    assert (answer.text, answer.reasoning) == ("card arrival", "it waits")
+    assert 0 < answer.reasoning_tokens <= thinker.thought < answer.tokens
+    assert (answer.wanted.text, answer.wanted.tokens, answer.wanted.loss) == ("Paris", 0, 0.0)

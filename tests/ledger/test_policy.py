@@ -235,6 +235,13 @@ def test_without_new_examples_a_retraining_would_give_the_same_model():
     assert decided(*nights("FAIL", "FAIL"), new_examples=100).code == "tripped"
 
 
+def test_a_model_at_an_endpoint_is_never_retrained_and_the_nights_that_failed_are_named():
+    decision = decided(*nights("FAIL", "FAIL"), hosted="https://llm.example.com/v1")
+    assert (decision.action, decision.code) == ("none", "hosted")
+    assert "the model is at https://llm.example.com/v1, where nothing is trained" in decision.reason
+    assert decided(*nights("PASS", "PASS"), hosted="https://llm.example.com/v1").code == "quiet"
+
+
 def test_every_bound_that_forbids_is_named_and_the_trip_as_well():
     decision = decided(*nights("FAIL", "FAIL"), new_examples=3, **ended(days_ago=1, hours=30))
     assert decision.code == "cooldown"

@@ -12,6 +12,7 @@ from nightshift.orchestration.attempt import job_environment, new_attempt
 from nightshift.registry.server import pages
 from nightshift.settings.applications import load_application, load_compute
 from nightshift.settings.judging import Judge
+from nightshift.settings.policies import Inference
 
 
 def context(run_id: str = "manual__2026-11-05", try_number: int = 1, conf: dict | None = None):
@@ -144,6 +145,21 @@ def test_only_the_jobs_that_ask_the_judge_see_its_key(monkeypatch, job, seen):
     judge = Judge(url="https://llm.example.com/v1", model="m", connection="llm")
     spec = JobSpec(application=app.model_copy(update={"judge": judge}), storage="file:///data")
     assert job_environment(spec, job, load_compute("local")).get("NIGHTSHIFT_JUDGE_KEY") == seen
+
+
+@pytest.mark.parametrize(
+    ("job", "seen"),
+    [("generate", "key"), ("evaluate", "key"), ("bias", "key"), ("replay", "key"), ("score", None), ("train", None)],
+)
+def test_only_the_jobs_that_ask_the_endpoint_see_its_key(monkeypatch, job, seen):
+    app = load_application("banking_assistant")
+    hosted = Inference(endpoint={"url": "https://llm.example.com/v1", "model": "m", "connection": "hosted"})
+    spec = JobSpec(application=app.model_copy(update={"inference": hosted}), storage="file:///data")
+    if seen:
+        with pytest.raises(BadInput, match=r"no Airflow connection 'hosted'; inference\.endpoint names it"):
+            job_environment(spec, job, load_compute("local"))
+    monkeypatch.setenv("AIRFLOW_CONN_HOSTED", '{"conn_type": "http", "password": "key"}')
+    assert job_environment(spec, job, load_compute("local")).get("NIGHTSHIFT_ENDPOINT_KEY") == seen
 
 
 def test_a_judge_whose_connection_is_gone_costs_its_scores_and_not_the_night(monkeypatch):

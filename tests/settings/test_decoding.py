@@ -9,6 +9,7 @@ from nightshift.settings.intake import Source
 from nightshift.settings.policies import Inference
 
 SOURCES = [Source(uri="rows.jsonl", columns={"prompt": "text"})]
+AT = {"url": "https://a.example/v1/", "model": "m"}
 
 
 def app(**settings):
@@ -52,3 +53,24 @@ def test_arguments_of_the_chat_template_are_those_that_nobody_else_sets():
     assert not Prompt(template={"enable_thinking": False}).thinks
     with pytest.raises(ValidationError, match="tokenize: Nightshift sets this itself"):
         Prompt(template={"tokenize": True})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"inference": {"engine": "endpoint"}}, "engine: endpoint needs `endpoint`"),
+        ({"inference": {"endpoint": AT}, "retrain": "@weekly"}, "is not trained here; leave `retrain` out"),
+        ({"inference": {"endpoint": AT}, "decoding": {"regex": "a+"}}, "use decoding.json_schema"),
+        ({"inference": {"engine": "transformers"}, "decoding": {"regex": "a+"}}, "cannot keep to it; use vllm"),
+    ],
+)
+def test_an_engine_is_asked_for_what_it_can_do(settings, said):
+    with pytest.raises(ValidationError, match=said):
+        app(**settings)
+
+
+def test_a_model_is_at_the_endpoint_unless_another_engine_is_asked_for():
+    assert app(inference={"endpoint": AT}).inference.hosted.identity == {"url": "https://a.example/v1", "model": "m"}
+    assert app(inference={"endpoint": AT, "engine": "transformers"}).inference.hosted is None
+    assert app().inference.hosted is None
+    assert "endpoint" not in app().inference.model_dump()

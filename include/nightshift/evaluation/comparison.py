@@ -81,7 +81,8 @@ def evaluation_of(
     table = _answers(judged)
     spreads = {one.under_test.role: one.spread for one in judged}
     decision = gate(comparison, application.gate, slices)
-    against = "champion" if any(one.under_test.role == "champion" for one in judged) else "base"
+    roles = [one.under_test.role for one in judged]
+    against = next((role for role in ("champion", "base") if role in roles), "")
     file = ScoreFile(
         application=application.name,
         snapshot=snapshot_manifest.digest,
@@ -89,7 +90,7 @@ def evaluation_of(
         models=inputs["models"],
         comparison=comparison,
         slices=slices,
-        examples=side_by_side(table.select(COLUMNS).to_pylist(), against),
+        examples=side_by_side(table.select(COLUMNS).to_pylist(), against) if against else None,
         decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long]}),
     )
     folder = scratch(UPath(storage))

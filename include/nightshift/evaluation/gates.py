@@ -28,11 +28,11 @@ class Decision(BaseModel):
 def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] | None = None) -> Decision:
     """Decide about the candidate of a comparison.
 
-    Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model,
-    and where there is a champion, what the candidate loses to it on the slice `known` and gains on the slice `new`.
-    Where either slice has too few examples, the difference on all of them counts. Beyond the bound with its whole
-    interval: PASS. Only the number itself: WARN, because with so few examples it may be luck. Not even that: FAIL. The
-    worst condition counts. Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not
+    Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model (a model
+    at an endpoint has none), and where there is a champion, what the candidate loses to it on the slice `known` and gains
+    on the slice `new`. Where either slice has too few examples, the difference on all of them counts. Beyond the bound with
+    its whole interval: PASS. Only the number itself: WARN, because with so few examples it may be luck. Not even that:
+    FAIL. The worst condition counts. Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not
     finite: ERROR.
     """
     if comparison.examples < policy.min_examples:
@@ -43,8 +43,10 @@ def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] 
     name = NAMES[policy.metric]
     conditions: list[Condition] = [
         (f"{name} of the candidate", comparison.scores.get("candidate"), policy.min_score),
-        (f"gain in {name} over the base model", comparison.differences.get("base"), policy.min_gain_over_base),
     ]
+    if "base" in comparison.scores:
+        gain = comparison.differences.get("base")
+        conditions.append((f"gain in {name} over the base model", gain, policy.min_gain_over_base))
     if "champion" in comparison.scores:
         conditions += _against_champion(comparison, policy, slices or {})
 

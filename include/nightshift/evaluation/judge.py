@@ -45,6 +45,7 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("others", pa.list_(pa.string())),
         pa.field("reasoning", pa.string()),  # before `answer`; its tokens are among `answer_tokens`
         pa.field("reasoning_tokens", pa.int32()),
+        pa.field("finish_reason", pa.string()),  # stop, length or refused
     ]
 )
 
@@ -186,7 +187,10 @@ def _ask(
             max_new_tokens=application.evaluated_tokens,
             batch_rows=settings.batch_size,
         )
-        answers, others = _drawn(engine, held_out, application.evaluated_samples, report)
+        drawn = _drawn(engine, held_out, application.evaluated_samples, report)
+        answers = drawn[0]
+        others: list[list[str] | None] = [[one.text for one in row] for row in zip(*drawn[1:], strict=True)]
+        cost = sum(answer.cost for sample in drawn for answer in sample)
         folder = work / "answers"
         folder.mkdir()
         refused = sum(answer.finish_reason == "refused" for answer in answers)
@@ -201,9 +205,10 @@ def _ask(
             "too_long": [answer.too_long for answer in answers],
             "wanted_tokens": [one.tokens for one in wanted],
             "wanted_loss": [one.loss for one in wanted],
-            "others": others,
+            "others": others or [None for _ in answers],
             "reasoning": [answer.reasoning for answer in answers],
             "reasoning_tokens": [answer.reasoning_tokens for answer in answers],
+            "finish_reason": [answer.finish_reason for answer in answers],
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
         }
         table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
@@ -225,9 +230,8 @@ def _ask(
                 "role": under_test.role,
                 "model": under_test.name,
                 "seconds": round(time.monotonic() - started, 1),
-                "engine": engine.name,
-                "precision": engine.precision,
-                "device": engine.device,
+                **engine.about,
+                **({"cost": round(cost, 6)} if cost else {}),
             },
         )
     finally:
@@ -236,8 +240,8 @@ def _ask(
 
 def _drawn(
     engine: Engine, held_out: list[dict[str, Any]], samples: int, report: Callable[[int, int], None]
-) -> tuple[list[Response], list[list[str] | None]]:
-    """The responses to all rows, and the texts of further samples of each row, where there are some."""
+) -> list[list[Response]]:
+    """The responses to all rows, for each sample."""
     drawn = []
     for number in range(samples):
 
@@ -245,7 +249,4 @@ def _drawn(
             report(before * of + done, samples * of)
 
         drawn.append(engine.answer(held_out, told, sample=number, wanted=number == 0))
-    first, *others = drawn
-    if not others:
-        return first, [None] * len(first)
-    return first, [[one.text for one in row] for row in zip(*others, strict=True)]
+    return drawn

@@ -36,6 +36,7 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
             "model": facts["model"] or "served elsewhere",
             "prompt_version": facts["prompt_version"],
             "inference": application.inference.model_dump(mode="json"),
+            **application.decoded_by,
         }
     )
     seconds = facts["generation_seconds"]
@@ -51,6 +52,7 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
             },
             **{f"cpu_seconds/{name}": spent for name, spent in facts["seconds"].items()},
             **{f"judge/{name}": number for name, number in (facts["judge"] or {}).items()},
+            **({"cost": facts["cost"]} if "cost" in facts else {}),
             "generation_seconds": seconds,
             "tokens_per_second": facts["tokens"] / seconds if seconds else 0.0,
         }

@@ -44,7 +44,7 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
         wrong=sum(not row["candidate"]["right"] for row in rows),
         sample=random.Random(snapshot.digest).sample(rows, min(SHOWN, len(rows))),  # noqa: S311
         hardest=_hardest(rows),
-        changes=_changes(rows, "champion" if "champion" in roles else "base"),
+        changes=_changes(rows, next((role for role in ("champion", "base") if role in roles), "")),
     )
 
 
@@ -96,8 +96,10 @@ def _hardest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _changes(rows: list[dict[str, Any]], other: str) -> dict[str, Any]:
-    """How many examples only one of the two gets right."""
+def _changes(rows: list[dict[str, Any]], other: str) -> dict[str, Any] | None:
+    """How many examples only one of the two gets right; None where there is no other."""
+    if not other:
+        return None
     pairs = Counter((row["candidate"]["right"], row[other]["right"]) for row in rows)
     return {
         "other": other,

@@ -83,7 +83,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
     )
     environment.filters |= {"plain": plain, "code": code, "link": link}
     roles: list[str] = [role for role in ("base", "champion", "candidate") if role in scores.comparison.scores]
-    against = "champion" if "champion" in roles else "base"
+    against = next((role for role in ("champion", "base") if role in roles), "")
     metric = application.gate.metric
     return environment.get_template("request.md.jinja").render(
         application=application,
@@ -92,7 +92,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
         days=scores.days,
         roles=roles,
         against=against,
-        rows=_table(scores.comparison.scores, scores.comparison.differences.get(against, {}), roles),
+        rows=_table(scores.comparison.scores, scores.comparison.differences.get(against), roles),
         metric=NAMES[metric],
         parts={
             name: (part.examples, _estimate(metric, part.differences[against][metric], signed=True))
@@ -128,14 +128,14 @@ def link(title: str, address: str) -> str:
     return f"[{plain(title)}]({target})"
 
 
-def _table(scores: dict[str, Scores], differences: Scores, roles: list[str]) -> list[tuple[str, list[str]]]:
-    """One row per metric: its title, the score of each role, and the difference."""
+def _table(scores: dict[str, Scores], differences: Scores | None, roles: list[str]) -> list[tuple[str, list[str]]]:
+    """One row per metric: its title, the score of each role, and the difference where there is another role."""
     return [
         (
             TITLES[metric],
             [
                 *(_estimate(metric, scores[role].get(metric)) for role in roles),
-                _estimate(metric, differences.get(metric), signed=True),
+                *([] if differences is None else [_estimate(metric, differences.get(metric), signed=True)]),
             ],
         )
         for metric in TITLES

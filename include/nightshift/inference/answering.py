@@ -34,9 +34,10 @@ RESPONSE_SCHEMA = pa.schema(
         pa.field("finish_reason", pa.string(), nullable=False),  # stop, length or refused
         pa.field("reasoning", pa.string(), nullable=False),  # what the model thought before it answered
         pa.field("reasoning_tokens", pa.int32(), nullable=False),
+        pa.field("refusal", pa.string(), nullable=False),  # what an endpoint said to a row that it refused
     ]
 )
-AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "latency_ms")
+AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "refusal", "latency_ms")
 LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32())])
 
 
@@ -93,6 +94,7 @@ class Answering:
         latencies = {name: table[name] for name in LATENCY_SCHEMA.names}
         del table["latency_ms"]
         reasons = table["finish_reason"]
+        cost = sum(response.cost for response in responses)
         rare = {"refused": reasons.count("refused"), "reasoning_tokens": sum(table["reasoning_tokens"])}
         folder = scratch(UPath(self.storage))
         try:
@@ -117,9 +119,8 @@ class Answering:
                 facts={
                     "seconds": round(seconds, 3),
                     "prompt_tokens": sum(one.prompt_tokens for one in responses if not one.too_long),
-                    "engine": engine.name,
-                    "device": engine.device,
-                    "precision": engine.precision,
+                    **engine.about,
+                    **({"cost": round(cost, 6)} if cost else {}),
                 },
                 parents=[Parent(uri=uri, digest=digest) for uri, digest in self.parents],
                 logs={LATENCIES},

@@ -23,9 +23,13 @@ class ChatEngine:
     """
 
     def __init__(self, engine: TokenEngine, prompt: Prompt, decoding: Decoding, *, max_new_tokens: int) -> None:
-        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self._engine, self._decoding, self._max_new_tokens = engine, decoding, max_new_tokens
         self._prompt, self._template = prompt, ChatTemplate(engine.tokenizer, prompt)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest keeps of it."""
+        return {"engine": self._engine.name, "device": self._engine.device, "precision": self._engine.precision}
 
     def answer(
         self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False

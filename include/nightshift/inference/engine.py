@@ -79,7 +79,8 @@ class Response:
     :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is what that said.
     :param latency_ms: None where nobody measured it.
     :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
-    :param wanted: of a conversation with an answer, where it was asked for and the engine can measure it.
+    :param wanted: of a conversation with an answer, where it was asked for.
+    :param cost: what an endpoint takes for it, in the currency of its `price`.
     """
 
     text: str
@@ -91,15 +92,16 @@ class Response:
     latency_ms: float | None = None
     too_long: bool = False
     refusal: str = ""
+    cost: float = 0.0
     wanted: Wanted | None = None
 
 
 class Engine(Protocol):
     """Whatever answers conversations: one model, or one version of it, with one way to decode."""
 
-    name: str
-    device: str
-    precision: str
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest keeps of it: `engine`, `device` and `precision` at least."""
 
     def answer(
         self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False

@@ -1,17 +1,23 @@
-"""Which engine answers: the one that an application asks for, or the faster of those that this machine has."""
+"""Which engine answers: the one that a model needs, that an application asks for, or the faster of those that this machine has.
+
+Libraries are imported for the engine that runs alone: who asks an endpoint needs no torch.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightshift.errors import BadInput
-from nightshift.inference.chat_engine import ChatEngine
-from nightshift.inference.engine import Engine, TokenEngine
-from nightshift.inference.model import LoadedModel, load
-from nightshift.inference.transformers_engine import TransformersEngine
-from nightshift.inference.vllm_engine import VllmEngine, missing
 from nightshift.settings.application import Application
+
+if TYPE_CHECKING:
+    from nightshift.inference.engine import Engine, TokenEngine
+    from nightshift.inference.model import LoadedModel
+
+ENDPOINT = "endpoint.json"  # in the folder of a model that somebody else runs: its url and model
 
 
 def open_engine(
@@ -20,25 +26,35 @@ def open_engine(
     *,
     max_new_tokens: int | None = None,
     batch_rows: int = 1_000_000,
-    loading: Callable[[Path], LoadedModel] = load,
+    loading: Callable[[Path], LoadedModel] | None = None,
 ) -> Engine:
-    """Return an engine with the model of a folder loaded, which answers as the application asks it to.
+    """Return an engine with the model of a folder, which answers as the application asks it to.
 
     :param max_new_tokens: longest answer, where it is not that of the application's `inference`; rows that leave no room for
         it are not asked.
     :param batch_rows: prompts that are generated at once, at most.
-    :param loading: loads the folder for the engine `transformers`.
+    :param loading: loads the folder for the engine `transformers`, in place of what does so for all.
     :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
     :raises BadEnvironment: the engine that is asked for is not there.
     """
     settings, decoding = application.inference, application.decoding
     most = settings.max_new_tokens if max_new_tokens is None else max_new_tokens
+    if (folder / ENDPOINT).exists():
+        from nightshift.inference.endpoint_engine import EndpointEngine
+
+        return EndpointEngine(json.loads((folder / ENDPOINT).read_bytes()), application, max_new_tokens=most)
+    from nightshift.inference.chat_engine import ChatEngine
+    from nightshift.inference.vllm_engine import VllmEngine, missing
+
     engine: TokenEngine
     if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
         engine = VllmEngine(folder, max_new_tokens=most, decoding=decoding)
     else:
+        from nightshift.inference.model import load
+        from nightshift.inference.transformers_engine import TransformersEngine
+
         engine = TransformersEngine(
-            loading(folder),
+            (loading or load)(folder),
             max_new_tokens=most,
             batch_tokens=settings.batch_tokens,
             batch_rows=batch_rows,

@@ -59,8 +59,9 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     app = spec.application
     champion = with_alias(app.name, CHAMPION)
-    base = resolve_base_model(app.base_model) if champion else None
-    digests = (champion.digest, base_model_digest(base)) if champion and base else ("", "")
+    # A model at an endpoint was trained from nothing that could be asked beside it.
+    base = resolve_base_model(app.base_model) if champion and not app.inference.hosted else None
+    digests = champion.digest if champion else "", base_model_digest(base) if base else ""
     answered, broken = published_interactions(spec.storage, app.name, MOST_NIGHTS, spec.night)
     nights = [unreadable_night(key, said) for key, said in broken.items()]
     reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
@@ -101,7 +102,7 @@ def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: P
     app = spec.application
     asked = None
     under = None
-    if champion and base:
+    if champion:
 
         def fetched(target: Path) -> Path:
             partition = UPath(champion.model)
@@ -109,6 +110,7 @@ def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: P
 
         version = f"version {champion.version}"
         asked = AskedModel(UnderTest("champion", version, champion.digest, fetched), app, spec.storage, folder)
+    if base:
         of_base = UnderTest("base", app.base_model, base_model_digest(base), lambda _folder: base)
         under = AskedModel(of_base, app, spec.storage, folder)
     return Bench(

@@ -103,16 +103,17 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
 
 
 def _models(spec: Spec) -> list[UnderTest]:
-    """Base, champion and candidate. A candidate that is the champion by now is only itself."""
+    """Base, champion and candidate. A candidate that is the champion by now is only itself; an endpoint's model has no base."""
     from nightshift.evaluation.judge import UnderTest
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
     from nightshift.storage.partition import require_manifest
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
-    base = resolve_base_model(spec.base_model)
-    require_manifest(UPath(spec.model), spec.model_digest)
-    models = [UnderTest("base", spec.base_model, base_model_digest(base), lambda _folder: base)]
+    models = []
+    if "endpoint" not in require_manifest(UPath(spec.model), spec.model_digest).inputs:
+        base = resolve_base_model(spec.base_model)
+        models.append(UnderTest("base", spec.base_model, base_model_digest(base), lambda _folder: base))
     champion = with_alias(spec.application.name, CHAMPION)
     if champion and champion.digest != spec.model_digest:
         name = f"version {champion.version}"

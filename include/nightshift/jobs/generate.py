@@ -56,7 +56,7 @@ class Result(JobResult):
     """The folder with the parts of all shards; the numbers are of this shard's parts, whichever attempt or node made them.
 
     `seconds` is the time that generating took, without loading the model, added up over nodes; `tokens` counts those of
-    the responses.
+    the responses; `cost` is what an endpoint takes for them, by `inference.endpoint.price`.
     """
 
     verdict: Verdict
@@ -68,6 +68,7 @@ class Result(JobResult):
     tokens: int = 0
     tokens_per_second: float = 0.0
     seconds: float = 0.0
+    cost: float = 0.0
 
 
 # `Any` stands for None: whoever calls this on one node, as `replay` does, need not look for it.
@@ -145,9 +146,13 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     tokens = sum(part.counts["tokens"] for part in manifests)
     seconds = sum(part.facts["seconds"] for part in manifests)
     rows = sum(part.counts["rows"] for part in manifests)
+    cost = sum(part.facts.get("cost", 0.0) for part in manifests)
+    refused = sum(part.counts.get("refused", 0) for part in manifests)
     return Result(
         verdict=Verdict.PASS,
-        reason=f"version {model.version} answered {rows:,} prompts with {tokens:,} tokens",
+        reason=f"version {model.version} answered {rows:,} prompts with {tokens:,} tokens"
+        + (f" for {cost:.2f}" if cost else "")
+        + (f"; the endpoint refused {refused:,}" if refused else ""),
         responses=str(responses),
         model=model.version,
         model_digest=model.digest,
@@ -155,6 +160,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
         tokens=tokens,
         tokens_per_second=round(tokens / max(seconds, 1e-9), 1),
         seconds=round(seconds, 3),
+        cost=round(cost, 6),
     )
 
 

@@ -167,7 +167,8 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     mine = pc.field("role") == "candidate"
     if "too_long" in pq.read_schema(file).names:  # an earlier version asked no model for more than it reads
         mine &= ~pc.field("too_long")
-    table = pq.read_table(file, columns=["digest", "answer", "finished"], filters=mine)
+    columns = ["digest", "answer", "finished", "finish_reason"]
+    table = pq.read_table(file, columns=[name for name in columns if name in pq.read_schema(file).names], filters=mine)
     return {row["digest"]: row for row in table.to_pylist()}
 
 
@@ -235,7 +236,8 @@ def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) ->
         "response": None,
     }
     if answer:
-        row |= {"response": answer["answer"], "finish_reason": "stop" if answer["finished"] else "length"}
+        known = answer.get("finish_reason") or ("stop" if answer["finished"] else "length")  # of before that was kept
+        row |= {"response": answer["answer"], "finish_reason": known}
     return row
 
 

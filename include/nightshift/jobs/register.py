@@ -112,6 +112,9 @@ def _package(spec: Spec, manifest: Manifest, card: str, logged: LoggedModel, fol
 
     trained = fetch_folder(UPath(spec.model), manifest, folder) / "model"
     whole_card = front_matter(spec.application, _base_model(spec, manifest)) + card
+    if "endpoint" in manifest.inputs:  # there are no weights: the version is the endpoint's description, and this card
+        (trained / "README.md").write_text(whole_card, encoding="utf-8")
+        return trained
     return package_model(trained, folder / "mlflow", logged, whole_card)
 
 
@@ -127,7 +130,7 @@ def _card(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision)
         digest=spec.model_digest,
         days=scores.days,
         counts=snapshot.counts if snapshot else {},
-        training=manifest.inputs.get("training", {}),
+        training=None if "endpoint" in manifest.inputs else manifest.inputs.get("training", {}),
         scores=scores.comparison.model_dump()["scores"],
         verdict=decision.verdict.value,
         reasons=decision.reasons,

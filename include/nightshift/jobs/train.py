@@ -75,12 +75,18 @@ class Result(JobResult):
 def run(spec: Spec, progress: Progress) -> Result | None:
     """Train on this and all other nodes, or find the model that these inputs gave before; the first node then logs it.
 
+    Where the application's model is at an endpoint, that is published as the model, and nothing is trained.
+
     :raises BadInput: the snapshot, the model or the settings do not allow a training, or it diverges.
     :raises BadEnvironment: the base model cannot be fetched, the nodes do not find each other, or MLflow is down (the
         model is kept; a retry only logs).
     :raises Preempted: SIGTERM on any node, and a checkpoint was published, from which the next attempt goes on; or
         another node is gone.
     """
+    if spec.application.inference.hosted:
+        from nightshift.jobs.hosted import publish_endpoint
+
+        return publish_endpoint(spec) if nodes().leads else None
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import digest_of, find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model

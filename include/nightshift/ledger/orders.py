@@ -53,6 +53,8 @@ def evaluate(
         # Another process may have ordered for this night since the first look; its order is in this history.
         if decision := _ordered(known, wanted):
             return _keep(ledger, decision)
+        hosted = application.inference.hosted
+        known = known.model_copy(update={"hosted": hosted.url if hosted else ""})
         decision = decide(known, application.retraining).model_copy(update={"id": wanted})
         if decision.action == "none":
             return _keep(ledger, decision)

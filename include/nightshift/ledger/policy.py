@@ -35,6 +35,7 @@ class History(BaseModel):
     outcomes: dict[int, Outcome] = {}
     snooze: Snooze | None = None
     new_examples: int = 0  # to train on, that the champion's snapshot does not have
+    hosted: str = ""  # where somebody else runs the application's model; "": it is trained here
 
 
 def decide(history: History, policy: Retraining) -> Decision:
@@ -166,6 +167,10 @@ def _spent(history: History) -> dict[str, float]:
 def _against(history: History, policy: Retraining, numbers: dict[str, float]) -> list[tuple[Code, str]]:
     """Every bound that forbids a retraining, with its sentence; the first is the one to name in short."""
     against: list[tuple[Code, str]] = []
+    if history.hosted:
+        against.append(
+            ("hosted", f"the model is at {history.hosted}, where nothing is trained: look at the nights' reports")
+        )
     if unended := sorted(set(history.orders) - set(history.outcomes)):
         order = history.orders[unended[0]]
         claim = history.claims.get(order.number)

@@ -13,7 +13,7 @@ Monitor = Literal["drift", "bias"]
 Action = Literal["retrain", "none"]
 Code = Literal[
     "quiet", "too_few_nights", "no_data", "open", "snoozed", "cooldown", "weekly_runs", "weekly_hours",
-    "refused", "too_few_new_examples", "tripped", "forced",
+    "refused", "too_few_new_examples", "hosted", "tripped", "forced",
 ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from nightshift.settings.intake import Source
 from nightshift.storage.files import default_storage
 
 JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
+ANSWERING = {"generate", "evaluate", "bias", "replay"}  # those that ask the application's model
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
 ID_KEY_CONNECTION = "nightshift_id_key"  # its password is the key with which ids that hold personal data are hashed
@@ -105,9 +106,18 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             log.warning("%s", error)
         else:
             environment["NIGHTSHIFT_JUDGE_KEY"] = key or ""
+    if connection := endpoint_connection(spec, job):
+        key = _connection(connection, "inference.endpoint names it: add it, or correct the name").password
+        environment["NIGHTSHIFT_ENDPOINT_KEY"] = key or ""
     if key := id_key_of(spec, job):
         environment[ID_KEY_VARIABLE] = key
     return environment | source_environment(sources)
+
+
+def endpoint_connection(spec: JobSpec, job: str) -> str | None:
+    """Return the connection with the key of the endpoint that a job asks; None where it asks none, or needs no key."""
+    endpoint = spec.application.inference.endpoint
+    return endpoint.connection if endpoint and job in ANSWERING else None
 
 
 def id_key_of(spec: JobSpec, job: str) -> str:

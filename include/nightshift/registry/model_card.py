@@ -18,7 +18,7 @@ def model_card(
     digest: str,
     days: list[str],
     counts: dict[str, int],
-    training: dict[str, Any],
+    training: dict[str, Any] | None,
     scores: dict[str, dict[str, dict[str, float]]],
     verdict: str,
     reasons: list[str],
@@ -26,14 +26,17 @@ def model_card(
     """Return the card as Markdown without front matter, at most 5,000 characters.
 
     :param days: interval keys of the snapshot; `counts` are its manifest's.
-    :param training: the settings that the model was trained with.
+    :param training: the settings that the model was trained with; None: it is at an endpoint, which `base_model` names.
     :param scores: role -> metric -> {value, low, high}.
     """
     licence = licence_of(base_model)
     names = application.ingest.names
     redacted = [*application.ingest.redact, *(names.kinds if names else [])]
-    unused = {"lora_rank"} if training.get("method") == "full" else set()
-    settings = ", ".join(f"{name} {value}" for name, value in training.items() if name not in unused)
+    made = f"Nothing was trained here: answers come from {base_model}, whose terms apply."
+    if training is not None:
+        unused = {"lora_rank"} if training.get("method") == "full" else set()
+        settings = ", ".join(f"{name} {value}" for name, value in training.items() if name not in unused)
+        made = f"Fine-tuned from `{base_model}` (licence: {licence}). {settings}".rstrip()
     span = f"{days[0]} to {days[-1]}" if days else "unknown days"
     sections = [
         f"# {application.name}: {digest[:12]}",
@@ -48,7 +51,7 @@ def model_card(
         "Personal data of the kinds "
         f"{', '.join(redacted) or '(none)'} was replaced by placeholders before training.",
         "## Training",
-        f"Fine-tuned from `{base_model}` (licence: {licence}). {settings}".rstrip(),
+        made,
         "## Use and limits",
         f"Made for one task: {application.description or application.name} It was judged on text like its training "
         "data and on nothing else: other languages, other tasks, attacks and unfair treatment of groups were not "

@@ -297,6 +297,19 @@ class Application(Model):
         return self
 
     @model_validator(mode="after")
+    def _asks_of_an_engine_what_it_can(self) -> Self:
+        engine = "endpoint" if self.inference.hosted else self.inference.engine
+        if self.inference.hosted and self.retrain:
+            raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")
+        if self.decoding.regex and engine == "endpoint":
+            raise ValueError("decoding.regex: an endpoint cannot be asked to keep to it; use decoding.json_schema")
+        if self.decoding.constraint and engine == "transformers":
+            raise ValueError(
+                f"decoding.{self.decoding.constraint}: inference.engine transformers cannot keep to it; use vllm"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_metrics_that_are_there(self) -> Self:
         if problems := wrong_names(self.scorers, self.drift.metrics, self.bias.metrics):
             raise ValidationError.from_exception_data(type(self).__name__, problems)

@@ -6,14 +6,21 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from nightshift.settings.endpoint import Endpoint
 from nightshift.settings.fields import Model, Share
 
 
 class Inference(Model):
     """How the champion answers a night's prompts."""
 
-    engine: Literal["auto", "transformers", "vllm"] = Field(
-        "auto", description="auto: vLLM where it is installed and a GPU is there, else transformers"
+    engine: Literal["auto", "transformers", "vllm", "endpoint"] = Field(
+        "auto",
+        description="auto: the endpoint if one is given, else vLLM where it is installed and a GPU is there, else transformers",
+    )
+    endpoint: Endpoint | None = Field(
+        None,
+        description="the model of the application is one that somebody else runs",
+        exclude_if=lambda value: value is None,
     )
     max_new_tokens: int = Field(64, ge=1, le=32_768, description="longest response")
     batch_tokens: int = Field(
@@ -24,6 +31,17 @@ class Inference(Model):
     )
     shards: int = Field(1, ge=1, le=256, description="tasks that share the prompts of a night")
     response_format: Literal["text", "line", "json"] = Field("text", description="what counts as a valid response")
+
+    @model_validator(mode="after")
+    def _has_an_endpoint(self) -> Self:
+        if self.engine == "endpoint" and self.endpoint is None:
+            raise ValueError("engine: endpoint needs `endpoint`, with its url and model")
+        return self
+
+    @property
+    def hosted(self) -> Endpoint | None:
+        """The endpoint that the application's model is at; None where models are trained and run here."""
+        return self.endpoint if self.engine in {"auto", "endpoint"} else None
 
 
 class Drift(Model):

@@ -69,6 +69,23 @@ class Rendering:
         return "".join(text for pair in zip(earlier, self.answers, strict=False) for text in pair) + last
 
 
+def application_messages(turns: Sequence[Mapping[str, Any]], prompt: Prompt) -> list[Message]:
+    """Return the chat messages for the `turns` of a row, in the words of an application.
+
+    One system message stands first: the row's or the application's, as `prompt.system_from` says; or its text stands before
+    that of the first user's turn, where `prompt.system_in_user_turn` is true. A single user turn goes through the
+    application's template; the turns of a longer conversation are as they were.
+    """
+    messages = chat_messages(turns)
+    own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
+    if [message["role"] for message in messages].count("user") == 1:
+        messages[0]["content"] = prompt.asked(messages[0]["content"])
+    system = prompt.system_messages(own)
+    if system and prompt.system_in_user_turn:
+        messages[0]["content"] = f"{system.pop()['content']}\n\n{messages[0]['content']}"
+    return [*system, *messages]
+
+
 class ChatTemplate:
     """The chat template of a tokenizer, in the words of an application's `prompt`.
 
@@ -89,20 +106,8 @@ class ChatTemplate:
         self._end, self.end_id = self._end_of_turn()
 
     def messages(self, turns: Sequence[Mapping[str, Any]]) -> list[Message]:
-        """Return the chat messages for the `turns` of a row, in the application's words.
-
-        One system message stands first: the row's or the application's, as `prompt.system_from` says; or its text stands before
-        that of the first user's turn, where `prompt.system_in_user_turn` is true. A single user turn goes through the
-        application's template; the turns of a longer conversation are as they were.
-        """
-        messages = chat_messages(turns)
-        own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
-        if [message["role"] for message in messages].count("user") == 1:
-            messages[0]["content"] = self.prompt.asked(messages[0]["content"])
-        system = self.prompt.system_messages(own)
-        if system and self.prompt.system_in_user_turn:
-            messages[0]["content"] = f"{system.pop()['content']}\n\n{messages[0]['content']}"
-        return [*system, *messages]
+        """Return the chat messages for the `turns` of a row, in the application's words."""
+        return application_messages(turns, self.prompt)
 
     def render(
         self, messages: Sequence[Message], answers: Collection[int], name: str, tools: str | None = None

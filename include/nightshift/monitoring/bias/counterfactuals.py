@@ -155,6 +155,8 @@ def _score_finding(
     finding = base.model_copy(update={"metric": metric, "n": len(known), "n_other": len(known)})
     if len(known) < min_group:
         why = f"only {len(known):,} of {len(every):,} pairs of answers are in a language that its scorer knows"
+        if metric == "wanted_probability":
+            why = f"only for {len(known):,} of {len(every):,} messages it was measured how likely the wanted answer is"
         return finding.model_copy(update={"why": why})
     before, after = zip(*known, strict=True)
     scored = finding.model_copy(update=_means(after, before))

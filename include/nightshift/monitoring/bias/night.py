@@ -49,6 +49,7 @@ OLDER = (
     "left out until batch_inference is run for it again"
 )
 NOT_SCORED = "this night was scored without it, or without its bounds; run batch_inference for it again"
+NO_LIKELIHOODS = "stereotypes and questions were not asked: they need the likelihood of texts, which no endpoint tells"
 NOT_IN_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 
 FINDINGS: dict[Section, Callable[[Sequence[dict[str, Any]], int], list[Finding]]] = {
@@ -103,6 +104,8 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
         ]
         verdict, reasons = _with_absence(judged, due, bench)
         reasons += left_out
+        if app.inference.hosted and bench.champion:
+            reasons.append(NO_LIKELIHOODS)
         page = Page(
             application=app,
             night=due.key,

@@ -20,7 +20,7 @@ from nightshift.data.interactions import OF_SOME_LANGUAGES, UNSCORED, Unscored
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
-from nightshift.inference.engine import Wanted
+from nightshift.inference.engine import Engine, Wanted
 from nightshift.inference.engines import open_engine
 from nightshift.inference.model import LoadedModel, load
 from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
@@ -32,6 +32,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.training.base_model import resolve_tokenizer
 
 ANSWERS = "answers.json"
 VERSION = 4  # of how models are asked; another one asks all again
@@ -76,6 +77,8 @@ def sets_of(application: Application, held_out: Sequence[Mapping[str, Any]], *, 
     policy: Bias = application.bias
     pairs, fours = crows_pairs(), bbq()
     counts = (policy.counterfactual_pairs, policy.stereotype_pairs, policy.questions // 4)
+    if application.inference.hosted:  # an endpoint does not tell how likely its model finds a text
+        counts = (policy.counterfactual_pairs, 0, 0)
     # What is switched off stays off on the day of the full sets.
     messages, sentences, contexts = (EVERYTHING if full and count else count for count in counts)
     chosen = stratified(fours, contexts, lambda four: four[0].category, lambda four: four[0].context + four[0].id)
@@ -100,6 +103,10 @@ class AskedModel:
     @cached_property
     def _loaded(self) -> LoadedModel:
         return load(self._model_folder)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return open_engine(self._model_folder, self._application, loading=lambda _folder: self._loaded)
 
     @cached_property
     def _model_folder(self) -> Path:
@@ -134,7 +141,8 @@ class AskedModel:
         elif probe == "questions":
             rows = ask_questions(self._loaded, items, report)
         else:
-            rows = self._counterfactuals(items, report)
+            rows = self._counterfactuals(self._engine, items, report)
+        about = self._engine.about if probe == "counterfactuals" else _about(self._loaded)
         folder = scratch(UPath(self._storage))
         try:
             (folder / ANSWERS).write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
@@ -151,15 +159,14 @@ class AskedModel:
                     "model": self.under_test.name,
                     "seconds": round(time.monotonic() - wall, 1),
                     "processor_seconds": round(_processor_seconds() - processor, 1),
-                    "precision": str(self._loaded.model.dtype).removeprefix("torch."),
-                    "device": str(self._loaded.model.device),
+                    **about,
                 },
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return Probed(probe, partition, manifest, rows, new=True)
 
-    def _counterfactuals(self, messages: Sequence[Message], report: Report) -> list[Row]:
+    def _counterfactuals(self, engine: Engine, messages: Sequence[Message], report: Report) -> list[Row]:
         """Every message in every version through the application's own prompt, with the scores of its answer.
 
         What was said before it comes first. A message that the model cannot read in one version is asked in none.
@@ -171,7 +178,6 @@ class AskedModel:
         """
         from nightshift.evaluation.scorers import Scorers
 
-        engine = open_engine(self._model_folder, self._application, loading=lambda _folder: self._loaded)
         everything = [(message, version, text) for message in messages for version, text in message.versions.items()]
         responses = engine.answer(
             [_conversation(message, text) for message, _, text in everything], report, wanted=True
@@ -185,7 +191,9 @@ class AskedModel:
             return []
         texts = [answer.text for answer in answers]
         # An LLM judge is shown a night's answers, never these.
-        scorers = Scorers(self._application.model_copy(update={"judge": None}), self._model_folder)
+        hosted = self._application.inference.hosted
+        tokenizer = resolve_tokenizer(self._application.base_model) if hosted else self._model_folder
+        scorers = Scorers(self._application.model_copy(update={"judge": None}), tokenizer)
         nothing: list[str | None] = [None] * len(texts)
         finished: list[str | None] = [answer.finish_reason for answer in answers]
         scores = scorers.score([message.message for message, _, _ in asked], texts, nothing, nothing, finished)
@@ -219,6 +227,10 @@ def _conversation(message: Message, text: str) -> Row:
 def _probability(wanted: Wanted | None) -> float | None:
     """The geometric mean of the probabilities of a wanted answer's tokens, where they were measured."""
     return math.exp(-wanted.loss / wanted.tokens) if wanted and wanted.tokens else None
+
+
+def _about(loaded: LoadedModel) -> dict[str, str]:
+    return {"precision": str(loaded.model.dtype).removeprefix("torch."), "device": str(loaded.model.device)}
 
 
 def _processor_seconds() -> float:

@@ -11,6 +11,7 @@ from nightshift.orchestration.attempt import (
     ID_KEY_CONNECTION,
     JUDGING,
     MLFLOW_CONNECTION,
+    endpoint_connection,
     id_key_of,
     mlflow_connection,
     mlflow_pages,
@@ -42,6 +43,8 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
     judge = spec.application.judge
     if job in JUDGING and judge and judge.connection:
         needed["NIGHTSHIFT_JUDGE_KEY"] = judge.connection
+    if connection := endpoint_connection(spec, job):
+        needed["NIGHTSHIFT_ENDPOINT_KEY"] = connection
     if id_key_of(spec, job):
         needed[ID_KEY_VARIABLE] = ID_KEY_CONNECTION
     missing = {} if compute.secret_sets else {key: why for key, why in needed.items() if key not in compute.secrets}

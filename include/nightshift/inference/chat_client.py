@@ -1,0 +1,120 @@
+"""Requests to an endpoint that speaks OpenAI's chat protocol, bounded in time, in size and in the number of tries."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any, Self
+
+import httpx
+
+from nightshift.shown import shown
+
+FIRST_PAUSE_SECONDS = 1.0
+SAID_CHARACTERS = 300  # of what an endpoint says to a request that failed
+PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+REFUSING_STATUS = frozenset({400, 422})
+TOO_LONG = re.compile("context (?:length|window)|too (?:large|long)|maximum context|context_length_exceeded")
+
+
+class ChatClient:
+    """One endpoint with its connections; several threads may use it together.
+
+    :param url: up to `/v1`.
+    :param key: sent as a bearer token; without one, none is sent.
+    :param timeout_seconds: longest wait for one answer.
+    :param connections: requests that are under way together.
+    :param tries: of one request, where an endpoint is busy or cannot be reached.
+    :param longest_pause_seconds: between two tries, whatever the endpoint asks for.
+    :param most_bytes: of one answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        timeout_seconds: float,
+        connections: int,
+        tries: int,
+        longest_pause_seconds: float = 30.0,
+        most_bytes: int = 1_000_000,
+    ) -> None:
+        self._address, self._key, self._timeout = f"{url.rstrip('/')}/chat/completions", key, timeout_seconds
+        self._tries, self._longest_pause, self._most_bytes = tries, longest_pause_seconds, most_bytes
+        self._stopped = threading.Event()
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout_seconds,
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+    def __enter__(self) -> Self:
+        self._client.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.__exit__()
+
+    def stop(self) -> None:
+        """Let requests that wait for another try fail at once."""
+        self._stopped.set()
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the endpoint's chat completion; what may pass is tried again.
+
+        :raises httpx.HTTPStatusError: it refuses the request, or is busy for longer than all tries.
+        :raises httpx.HTTPError: it does not answer in time, or speaks another protocol.
+        """
+        pause = FIRST_PAUSE_SECONDS
+        for left in reversed(range(self._tries)):
+            try:
+                return _completion(self._reply(body).raise_for_status())
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in PASSING_STATUS or not left:
+                    raise
+                wanted = error.response.headers.get("Retry-After", "")
+                seconds = min(float(wanted) if wanted.isdecimal() else pause, self._longest_pause)
+                if self._stopped.wait(seconds):
+                    raise
+            except httpx.TransportError:
+                if not left or self._stopped.wait(min(pause, self._longest_pause)):
+                    raise
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
+
+    def what_happened(self, error: httpx.HTTPError) -> str:
+        """Return what failed, with what the endpoint said: untrusted, bounded, and without the key."""
+        said = f"{type(error).__name__} {error}"
+        if isinstance(error, httpx.HTTPStatusError):
+            said = f"status {error.response.status_code}: {error.response.text}".removesuffix(": ")
+        return shown(said.replace(self._key, "<key>") if self._key else said, SAID_CHARACTERS)
+
+    def _reply(self, body: dict[str, Any]) -> httpx.Response:
+        """Return the answer to a request, whatever its status.
+
+        :raises httpx.HTTPError: there is none, or it comes too slowly.
+        """
+        ends = time.monotonic() + self._timeout
+        content = bytearray()
+        with self._client.stream("POST", self._address, json=body) as reply:
+            for part in reply.iter_bytes():
+                content += part
+                if len(content) > self._most_bytes:  # cut, it is no JSON any more
+                    break
+                if time.monotonic() > ends:
+                    raise httpx.ReadTimeout(f"no whole answer in {self._timeout:g} s")
+        kept = {name: value for name, value in reply.headers.items() if name in {"content-type", "retry-after"}}
+        return httpx.Response(reply.status_code, headers=kept, content=bytes(content), request=reply.request)
+
+
+def _completion(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        completion: dict[str, Any] = reply.json()
+        said = completion["choices"][0]["message"].keys() & {"content", "tool_calls"}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        said = set()
+    if not said:
+        raise httpx.DecodingError("the answer is not a chat completion", request=reply.request)
+    return completion

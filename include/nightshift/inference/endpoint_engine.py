@@ -1,0 +1,266 @@
+"""Answers of a model that somebody else runs, over OpenAI's chat protocol: in order, with what they cost.
+
+A row that the endpoint refuses has no response and says why; it never costs the night. What the endpoint cannot take of a request
+without changing what is asked (the older name of the limit, a seed) is left out from then on; a decoding setting that it refuses
+is an error, because its answers would not be those that were asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.chat_client import REFUSING_STATUS, TOO_LONG, ChatClient
+from nightshift.inference.engine import Report, Response, Wanted, seed_of
+from nightshift.inference.reasoning import END, apart
+from nightshift.settings.application import Application
+from nightshift.settings.endpoint import Endpoint
+from nightshift.training.chat_template import application_messages
+from nightshift.training.tool_turns import Message
+
+KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
+TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that is busy
+MOST_ANSWER_BYTES = 32_000_000
+REFUSED_BEFORE_GIVING_UP = 10  # rows, where none was answered: it is the request that is refused, not what users wrote
+SEEDS = 2**31
+
+log = logging.getLogger(__name__)
+
+
+class EndpointEngine:
+    """Answers conversations with the model `identity` (`url` and `model`) of an endpoint.
+
+    The API key is read from `NIGHTSHIFT_ENDPOINT_KEY` and sent to the address in the application's settings alone.
+
+    :param max_new_tokens: longest answer, reasoning included.
+    :raises BadInput: the model is at another address than the settings name, which need a key.
+    """
+
+    def __init__(self, identity: Mapping[str, str], application: Application, *, max_new_tokens: int) -> None:
+        settings = application.inference.endpoint
+        self._url, self._model = identity["url"], identity["model"]
+        self._settings = settings or Endpoint(url=self._url, model=self._model)
+        if self._url != self._settings.identity["url"] and self._settings.connection:
+            raise BadInput(
+                f"this version of the model is at {self._url}, and inference.endpoint names {self._settings.url}: the key of "
+                f"{self._settings.connection} is sent there alone. Release a version of the new address, or set the url back"
+            )
+        self._key = os.environ.get(KEY_VARIABLE) if self._settings.connection else None
+        self._application, self._most = application, max_new_tokens
+        self._refused_names: frozenset[str] = frozenset()
+        self._served: set[str] = set()
+        self._answers, self._refusals = False, 0
+        self._lock = threading.Lock()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest keeps of it: also the names that the endpoint gave what answered, and what it was not asked for."""
+        found = {"engine": "endpoint", "device": self._url, "precision": "unknown", "model": self._model}
+        left_out = {"left_out": sorted(self._refused_names)} if self._refused_names else {}
+        return {**found, "served_as": sorted(self._served), **left_out}
+
+    def answer(
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+    ) -> list[Response]:
+        """Return the responses in the order of the rows; equal conversations are asked once.
+
+        How likely a wanted answer is no endpoint tells.
+
+        :raises BadInput: the endpoint refuses the key, the model, a decoding setting, or all of the first rows.
+        :raises BadEnvironment: it cannot be reached, or is busy for too long.
+        """
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            asked = [list(_without_answer(row["messages"])), row.get("tools")]
+            places.setdefault(json.dumps(asked), []).append(place)
+        found: list[Response | None] = [None] * len(rows)
+        settings, done = self._settings, 0
+        with ChatClient(
+            self._url,
+            self._key,
+            timeout_seconds=settings.timeout_seconds,
+            connections=settings.requests_at_once,
+            tries=TRIES,
+            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
+            most_bytes=MOST_ANSWER_BYTES,
+        ) as client:
+            threads = ThreadPoolExecutor(settings.requests_at_once)
+            try:
+                equal = {threads.submit(self._ask, client, rows[same[0]], sample): same for same in places.values()}
+                for future in as_completed(equal):
+                    response, same = future.result(), equal[future]
+                    self._count(response)
+                    for place in same:
+                        found[place] = response if place == same[0] else replace(response, cost=0.0)
+                    done += len(same)
+                    report(done, len(rows))
+            finally:
+                client.stop()
+                threads.shutdown(cancel_futures=True)
+        responses = [response for response in found if response is not None]
+        if not wanted:
+            return responses
+        return [
+            replace(response, wanted=Wanted(_wanted_text(row), 0, 0.0))
+            for row, response in zip(rows, responses, strict=True)
+        ]
+
+    def _count(self, response: Response) -> None:
+        """Keep how many were refused before any was answered.
+
+        :raises BadInput: nothing but refusals.
+        """
+        if not response.refusal:
+            self._answers = True
+        elif not self._answers:
+            self._refusals += 1
+            if self._refusals >= REFUSED_BEFORE_GIVING_UP:
+                raise BadInput(f"{self._url} refuses every row: {response.refusal}")
+
+    def _ask(self, client: ChatClient, row: Mapping[str, Any], sample: int) -> Response:
+        refused = self._refused_names
+        while True:
+            body = self._body(row, sample, refused)
+            began = time.perf_counter()
+            try:
+                completion = client.complete(body)
+            except httpx.HTTPStatusError as error:
+                said, status = error.response.text.lower(), error.response.status_code
+                if status not in REFUSING_STATUS:
+                    raise self._failure(client, error) from error
+                if TOO_LONG.search(said):
+                    return Response("", 0, "length", too_long=True, refusal=client.what_happened(error))
+                if names := {name for name in ("max_tokens", "temperature", "seed") if name in body and name in said}:
+                    if "temperature" in names and body["temperature"]:
+                        raise self._refusal("decoding.temperature", client, error) from error
+                    refused |= names
+                    continue
+                if name := next((name for name in self._chosen if name in said), None):
+                    raise self._refusal(self._chosen[name], client, error) from error
+                return Response("", 0, "refused", refusal=client.what_happened(error))
+            except httpx.HTTPError as error:
+                raise self._failure(client, error) from error
+            milliseconds = (time.perf_counter() - began) * 1000
+            self._leave_out(refused, completion)
+            return self._response(completion, milliseconds)
+
+    @property
+    def _chosen(self) -> dict[str, str]:
+        """The settings beyond the defaults that a request holds, by the names that the protocol has for them."""
+        decoding, prompt = self._application.decoding, self._application.prompt
+        names = ("top_p", "stop", "repetition_penalty", "frequency_penalty", "presence_penalty")
+        found = {name: f"decoding.{name}" for name in names if name in decoding.model_dump()}
+        if decoding.json_schema is not None:
+            found |= {"response_format": "decoding.json_schema", "json_schema": "decoding.json_schema"}
+        return found | ({"chat_template_kwargs": "prompt.template"} if prompt.template else {})
+
+    def _body(self, row: Mapping[str, Any], sample: int, refused: frozenset[str]) -> dict[str, Any]:
+        decoding, prompt = self._application.decoding, self._application.prompt
+        settings = decoding.model_dump()
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [
+                _as_sent(message) for message in application_messages(_without_answer(row["messages"]), prompt)
+            ],
+            "max_completion_tokens" if "max_tokens" in refused else "max_tokens": self._most,
+            **{name: settings[name] for name in self._chosen if name in settings and name != "json_schema"},
+        }
+        if "temperature" not in refused:
+            body["temperature"] = decoding.temperature
+        if decoding.temperature and "seed" not in refused:
+            body["seed"] = seed_of(decoding.seed, str(row["digest"]), sample) % SEEDS
+        if decoding.json_schema is not None:
+            schema = {"name": "answer", "schema": decoding.json_schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if prompt.template:
+            body["chat_template_kwargs"] = prompt.template
+        if tools := row.get("tools"):
+            body["tools"] = json.loads(tools)
+        return body
+
+    def _leave_out(self, refused: frozenset[str], completion: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._served.add(str(completion.get("model") or self._model)[:200])
+            if new := refused - self._refused_names:
+                self._refused_names |= new
+                log.warning("%s refuses %s: it is asked without from now on", self._url, ", ".join(sorted(new)))
+
+    def _response(self, completion: Mapping[str, Any], milliseconds: float) -> Response:
+        choice, usage = completion["choices"][0], completion.get("usage") or {}
+        message, price = choice["message"], self._settings.price
+        text = str(message.get("content") or message.get("refusal") or "")
+        reasoning, said = apart(text)
+        reasoning = str(message.get("reasoning_content") or message.get("reasoning") or reasoning)
+        said = "\n".join(filter(None, [said, *_calls(message.get("tool_calls") or [])]))
+        read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        thought = int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
+        filtered = choice.get("finish_reason") == "content_filter"
+        return Response(
+            "" if filtered else said,
+            written,
+            "refused" if filtered else "length" if choice.get("finish_reason") == "length" else "stop",
+            reasoning,
+            thought,
+            read,
+            milliseconds,
+            refusal="content_filter" if filtered else "",
+            cost=(read * price.input + written * price.output) / 1_000_000,
+        )
+
+    def _refusal(self, setting: str, client: ChatClient, error: httpx.HTTPError) -> BadInput:
+        return BadInput(f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint")
+
+    def _failure(self, client: ChatClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:
+        said = f"the model {self._model} at {self._url} gave no answer: {client.what_happened(error)}"
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}:
+            return BadInput(f"{said}. Are inference.endpoint and the password of its connection right?")
+        return BadEnvironment(said)
+
+
+def _without_answer(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    return messages[:-1] if messages[-1]["role"] == "assistant" else messages
+
+
+def _as_sent(message: Message) -> Message:
+    """A message as the protocol has it: the arguments of calls are text, and a result has no name."""
+    if "tool_calls" in message:
+        calls = [
+            call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+            for call in message["tool_calls"]
+        ]
+        return message | {"tool_calls": calls, "content": message["content"] or None}
+    return {name: value for name, value in message.items() if name != "name"}
+
+
+def _calls(calls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Calls of tools as text, a line for each: the name and the arguments in order."""
+    lines = []
+    for call in calls:
+        function = call.get("function") or {}
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError):
+                arguments = json.loads(arguments)
+        lines.append(
+            json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False, sort_keys=True)
+        )
+    return lines
+
+
+def _wanted_text(row: Mapping[str, Any]) -> str:
+    """The answer that a row ends with, in the form of responses."""
+    last = row["messages"][-1]
+    text = str(last["content"] or "")
+    text = apart(text)[1] if END in text else text
+    return "\n".join(filter(None, [text, *_calls(json.loads(last.get("tool_calls") or "[]"))]))

@@ -1,0 +1,72 @@
+"""What `train` does for an application whose model is at an endpoint: it publishes which one that is, as a model to judge.
+
+Nothing is trained. The model's partition is addressed by the endpoint's url and model alone, so the same endpoint is the same
+model, whatever it is judged on; another one is another candidate, which takes the way of all candidates.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+if TYPE_CHECKING:
+    from nightshift.jobs import train
+
+VERSION = 1  # raised when the same endpoint begins to be another model
+
+
+def publish_endpoint(spec: train.Spec) -> train.Result:
+    """Publish the application's endpoint as a model, or find it.
+
+    :raises BadInput: the snapshot is gone.
+    :raises BadEnvironment: MLflow cannot be reached; the next try only logs.
+    """
+    from nightshift.inference.engines import ENDPOINT
+    from nightshift.jobs.train import Result
+    from nightshift.registry.tracking import TrackingRun
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import Parent, digest_of, find, partition_of, publish, require_manifest
+
+    application = spec.application
+    assert application.inference.hosted  # noqa: S101  (or a model is trained)
+    endpoint = application.inference.hosted.identity
+    require_manifest(UPath(spec.snapshot), spec.digest)
+    inputs = {"endpoint": endpoint, "version": VERSION}
+    partition = partition_of(spec.storage, application.name, "models", digest_of(inputs)[:16])
+    manifest = find(partition, inputs)
+    if manifest is None:
+        folder = scratch(UPath(spec.storage))
+        try:
+            (folder / "model").mkdir()
+            (folder / "model" / ENDPOINT).write_text(json.dumps(endpoint, indent=1) + "\n", encoding="utf-8")
+            manifest = publish(
+                partition,
+                folder,
+                kind="model",
+                application=application.name,
+                inputs=inputs,
+                facts={"base_model": f"{endpoint['model']} at {endpoint['url']}"},
+                parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    run = TrackingRun(
+        application.name,
+        key=f"train-{partition.name}",
+        name=f"endpoint {endpoint['model']}"[:250],
+        tags={
+            "nightshift.job": "train",
+            "nightshift.model": str(partition),
+            "nightshift.model_digest": manifest.digest,
+            **({"nightshift.reason": spec.reason} if spec.reason else {}),
+        },
+    )
+    run.params(endpoint)
+    run.finish()
+    return Result(
+        model=str(partition), digest=manifest.digest, run_id=run.run_id, run_url=run.url, steps=0, train_tokens=0,
+        tokens_per_second=0.0, held_out_loss=0.0, seconds=0.0, processes=0,
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""A model that somebody else runs, at an endpoint that speaks OpenAI's chat protocol."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nightshift.settings.fields import Model, Name
+
+
+class Price(Model):
+    """What a million tokens cost, in the currency of your bill."""
+
+    input: float = Field(0.0, ge=0, le=100_000, description="of prompts")
+    output: float = Field(0.0, ge=0, le=100_000, description="of responses, reasoning included")
+
+
+class Endpoint(Model):
+    """Where the application's model answers. Nothing is trained there; url and model are what a version is made of."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s@?#]+$", description="base URL up to `/v1`, as in https://api.openai.com/v1"
+    )
+    model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
+    connection: Name | None = Field(
+        None, description="Airflow connection whose password is the API key; null: none is sent"
+    )
+    requests_at_once: int = Field(8, ge=1, le=256, description="requests that are under way together")
+    timeout_seconds: float = Field(120, gt=0, le=3600, description="longest wait for one answer")
+    price: Price = Field(
+        Price(), description="of a million tokens; what a night costs is in its manifest and in MLflow"
+    )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What determines the answers: two endpoints with the same identity are the same model."""
+        return {"url": self.url.rstrip("/"), "model": self.model}

@@ -1,0 +1,111 @@
+"""An application whose model is at an endpoint: monitored, evaluated, gated and replaced as others are, and never trained."""
+
+import csv
+
+import pytest
+from test_loop import SAMPLES, Loop
+from upath import UPath
+
+from nightshift.jobs import bias, generate
+from nightshift.settings.application import Application
+from nightshift.storage.partition import require_manifest
+from nightshift.verdict import Verdict
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+KNOWN_DAYS = ("2026-11-02", "2026-11-03", "2026-11-04")
+
+
+def intents():
+    """The intents that the hosted model knows: those of the quiet days."""
+    found = {}
+    for day in KNOWN_DAYS:
+        with (SAMPLES / f"{day}.csv").open(encoding="utf-8") as file:
+            found |= {row["text"]: row["intent"] for row in csv.DictReader(file)}
+    return found
+
+
+@pytest.fixture
+def hosted(storage, progress, tiny_models, mlflow_server, tmp_path, monkeypatch, serve):  # noqa: PLR0917
+    """The loop of an application at a server that knows the intents of the quiet days."""
+    (tmp_path / "apps").mkdir()
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", storage)
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", mlflow_server)
+    known = intents()
+
+    def reply(body):
+        if body["messages"][-1]["content"].startswith("I have"):
+            return 400, '{"error": {"message": "filtered by the content policy"}}'
+        return 200, known.get(body["messages"][-1]["content"], "I cannot help you with this, please call us.")
+
+    server = serve(reply)
+    app = Application(
+        name="hosted",
+        base_model=tiny_models.random,
+        start="2026-11-02",
+        sources=[
+            {
+                "uri": f"{SAMPLES}/{{start:%Y-%m-%d}}.csv",
+                "columns": {"prompt": "text", "answer": "intent", "id": "message_id"},
+            }
+        ],
+        ingest={"splits": {"train": 0.5, "traffic": 0.35, "held_out": 0.15}},
+        evaluation={"max_examples": 120},
+        inference={
+            "max_new_tokens": 20,
+            "rows_per_part": 100,
+            "endpoint": {"url": server.url, "model": "hosted-1", "price": {"input": 1, "output": 4}},
+        },
+        gate={"min_score": 0.5},
+        retraining={"nights": 1, "of_nights": 1, "min_new_examples": 0},
+        bias={"counterfactual_pairs": 5, "min_group": 5, "full_weekday": None},
+    )
+    loop = Loop(app, storage, progress)
+    loop.server = server
+    return loop
+
+
+def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
+    for day in KNOWN_DAYS[:2]:
+        hosted.ingested(day)
+    _, _, first = hosted.finetuned("by hand", wanted=True)
+    assert (first.version, first.verdict) == ("1", Verdict.PASS)
+    assert hosted.released()["version"] == "1"
+
+    prompts = hosted.ingested(KNOWN_DAYS[2])
+    said = hosted.run(generate, **prompts)
+    assert (said.model, said.cost > 0) == ("1", True)
+    assert "the endpoint refused" in said.reason
+    paid = len(hosted.server.requests)
+    assert hosted.run(generate, **prompts) == said
+    assert len(hosted.server.requests) == paid
+    quiet = hosted.answered(KNOWN_DAYS[2])
+    facts = require_manifest(UPath(quiet.interactions)).facts
+    assert facts["cost"] == pytest.approx(said.cost)
+    assert facts["engines"] == [f"endpoint on {hosted.server.url}"]
+    judged, decision = hosted.decided()
+    assert judged.verdict in {Verdict.PASS, Verdict.WARN}
+
+    hosted.answered("2026-11-09")
+    judged, decision = hosted.decided()
+    assert judged.verdict is Verdict.FAIL
+    assert (decision.order, decision.code) == (None, "hosted")
+    assert f"the model is at {hosted.server.url}, where nothing is trained" in decision.reason
+    reported = hosted.run(bias)
+    assert "stereotypes and questions were not asked" in str(reported.nights)
+
+    inference = hosted.application.inference
+    other = inference.endpoint.model_copy(update={"model": "hosted-2"})
+    hosted.application = hosted.application.model_copy(
+        update={"inference": inference.model_copy(update={"endpoint": other})}
+    )
+    # The champion goes on answering as it is until the other is released.
+    assert hosted.run(generate, **prompts).model == "1"
+    _, _, second = hosted.finetuned("another model", wanted=True)
+    assert second.version == "2"
+    assert any("to the champion" in reason for reason in second.reasons)
+    assert hosted.released()["version"] == "2"
+    again = hosted.run(generate, **prompts)
+    assert again.model == "2"
+    assert hosted.server.requests[-1][2]["model"] == "hosted-2"
+    assert len(hosted.server.requests) > paid
