@@ -1,4 +1,4 @@
-"""Builds the images: `python3 docker/build.py [airflow] [trainer] [trainer-cuda] [--push REGISTRY]`.
+"""Builds the images: `python3 docker/build.py [airflow] [trainer] [trainer-cuda] [vllm] [vllm-cuda] [--push REGISTRY]`.
 
 Works with docker, podman, nerdctl or buildah, whichever is there. A tag holds the commit: nightshift-airflow:1a2b3c4d5e6f,
 nightshift-trainer:1a2b3c4d5e6f-cpu, nightshift-trainer:1a2b3c4d5e6f-cuda. Standard library only.
@@ -40,6 +40,8 @@ IMAGES = {
     "airflow": Image("nightshift-airflow", "docker/airflow/Dockerfile"),
     "trainer": Image("nightshift-trainer", "docker/trainer/Dockerfile", suffix="-cpu"),
     "trainer-cuda": Image("nightshift-trainer", "docker/trainer/Dockerfile", variant="cuda", suffix="-cuda"),
+    "vllm": Image("nightshift-vllm", "docker/vllm/Dockerfile", suffix="-cpu"),
+    "vllm-cuda": Image("nightshift-vllm", "docker/vllm/Dockerfile", variant="cuda", suffix="-cuda"),
 }
 
 

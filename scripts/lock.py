@@ -1,4 +1,4 @@
-"""Writes `requirements.lock` and `requirements-dev.lock` from the direct pins, with uv (`make lock`)."""
+"""Writes all lock files from the direct pins, with uv (`make lock`)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,34 @@ CUDA_ONLY = re.compile(r"(nvidia-(?!ml-py)|cuda-|triton==)")
 
 
 def main() -> int:
-    """Compile the runtime lock, then the development lock on top of it."""
+    """Compile the runtime lock, the development lock on top of it, and those of vLLM, whose pins are others."""
     environment = Environment(ROOT)
-    _compile(environment, "requirements.txt", "requirements.lock")
-    _compile(environment, "requirements-dev.txt", "requirements-dev.lock", "--constraints", "requirements.lock")
+    follow = environment.uv_variables()
+    _compile(environment, follow, "requirements.txt", "requirements.lock")
+    _compile(environment, follow, "requirements-dev.txt", "requirements-dev.lock", "--constraints", "requirements.lock")
+    _compile(
+        environment,
+        follow,
+        "docker/vllm/cpu.txt",
+        "docker/vllm/cpu.lock",
+        "--overrides",
+        "docker/vllm/cpu-overrides.txt",
+    )
+    # A build of torch for processors that this machine has at hand would leave CUDA's libraries out.
+    follow.pop("UV_FIND_LINKS", None)
+    _compile(environment, follow, "docker/vllm/cuda.txt", "docker/vllm/cuda.lock")
     return 0
 
 
-def _compile(environment: Environment, source: str, target: str, *options: str) -> None:
+def _compile(environment: Environment, follow: dict[str, str], source: str, target: str, *options: str) -> None:
     command = [
         *(str(environment.uv), "pip", "compile", "--quiet", "--python-version", "3.11", "--no-annotate"),
         *("--custom-compile-command", "make lock", *options, source, "--output-file", target),
     ]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment.uv_variables()}, check=True)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **follow}, check=True)
     path = Path(ROOT, target)
-    path.write_text(for_every_build(path.read_text()))
+    if not target.endswith("cuda.lock"):
+        path.write_text(for_every_build(path.read_text()))
     print(f"{target}: {sum('==' in line for line in path.read_text().splitlines())} packages")
 
 

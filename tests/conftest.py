@@ -180,6 +180,19 @@ def mlflow_store(mlflow_folder, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def vllm_python():
+    """The Python of the environment in which vLLM is, whose pins are others than ours."""
+    python = Path(
+        os.environ.get("NIGHTSHIFT_VLLM_PYTHON") or Path(__file__).parents[1] / ".venv-vllm" / "bin" / "python"
+    )
+    if not python.exists():
+        pytest.skip(
+            "vLLM has no environment here: `make environment-vllm`, or name its Python in NIGHTSHIFT_VLLM_PYTHON"
+        )
+    return str(python)
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """A headless Chromium or Chrome of this machine, which asks nobody but the servers under test."""
     from playwright.sync_api import sync_playwright

@@ -6,11 +6,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from nightshift.errors import BadEnvironment, BadInput
+from nightshift.errors import BadInput
 from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention
 from nightshift.inference.rows import Rows
 from nightshift.inference.transformers_engine import TransformersEngine, common_prefix
-from nightshift.settings.decoding import Decoding
 
 pytestmark = pytest.mark.slow
 VOCABULARY, END = 97, 1
@@ -140,12 +139,3 @@ def test_a_model_that_batches_differently_is_refused():
     model.model.forward = forgetful
     with pytest.raises(BadInput, match="LlamaForCausalLM cannot be run by the engine `transformers`"):
         TransformersEngine(model, max_new_tokens=4, batch_tokens=256)
-
-
-def test_vllm_is_refused_where_it_is_not(tmp_path):
-    from nightshift.inference.vllm_engine import VllmEngine, missing
-
-    if missing() is None:
-        pytest.skip("vLLM is here")
-    with pytest.raises(BadEnvironment, match=r"inference\.engine is vllm, but the package vllm is not installed"):
-        VllmEngine(tmp_path, max_new_tokens=4, decoding=Decoding())

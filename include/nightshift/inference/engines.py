@@ -48,7 +48,7 @@ def open_engine(
 
     engine: TokenEngine
     if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
-        engine = VllmEngine(folder, max_new_tokens=most, decoding=decoding)
+        engine = VllmEngine(folder, max_new_tokens=most, decoding=decoding, settings=settings)
     else:
         from nightshift.inference.model import load
         from nightshift.inference.transformers_engine import TransformersEngine

@@ -39,7 +39,7 @@ def load(folder: Path) -> LoadedModel:
     """Load a model folder (safetensors, config, tokenizer); no code that comes with a model is run."""
     disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=_precision(), use_safetensors=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=fast_dtype(), use_safetensors=True)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     if not torch.cuda.is_available() and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(GROUPED, grouped_attention)
@@ -66,7 +66,7 @@ def longest_of(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
 
 
-def _precision() -> torch.dtype:
+def fast_dtype() -> torch.dtype:
     """What this machine multiplies fastest; a GPU too old for bf16 answers in fp16, which is no format to train in."""
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         return torch.float16

@@ -1,68 +1,70 @@
-"""Answers by vLLM, on a machine with an NVIDIA GPU where the package is installed (`pip install vllm`)."""
+"""Answers by vLLM: on NVIDIA GPUs, or on processors with its CPU build. It has an environment of its own (docs/vllm.md).
+
+Scheduling, paged keys and values, and prefixes that prompts share are vLLM's. This module keeps it fed, so that no step waits
+for the slowest of a batch, and asks it to choose tokens as the application wants.
+"""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
-import time
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from nightshift.errors import BadEnvironment
-from nightshift.inference.engine import Generated, Report
-from nightshift.inference.model import end_tokens, longest_of
-from nightshift.settings.decoding import Decoding
+import torch
 
-PROMPTS_AT_ONCE = 256  # between two reports; vLLM batches continuously within them
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.engine import Generated, Report
+from nightshift.inference.model import end_tokens, fast_dtype
+from nightshift.settings.decoding import Decoding
+from nightshift.settings.policies import Inference
+
+IN_FLIGHT = 2048  # requests that vLLM knows at once: more than it answers at once, and little to hold
 
 
 def missing() -> str | None:
     """Say what vLLM lacks on this machine, or None where it can run."""
-    import torch
-
     if importlib.util.find_spec("vllm") is None:
         return "the package vllm is not installed"
-    return None if torch.cuda.is_available() else "there is no CUDA GPU"
+    return None if torch.cuda.is_available() or _is_cpu_build() else "there is no CUDA GPU, and it is not the CPU build"
+
+
+def tensor_parallel(gpus: int, heads: int, key_heads: int) -> int:
+    """Return how many of the GPUs can share one model: the most by which its attention heads can be divided."""
+    fits = (n for n in range(max(1, gpus), 0, -1) if heads % n == 0 and (key_heads % n == 0 or n % key_heads == 0))
+    return next(fits)
 
 
 class VllmEngine:
-    """Answers with vLLM's offline class; scheduling, paged keys and values and shared prefixes are its own.
+    """Answers with vLLM's synchronous engine: in this process on a processor, in processes of its own on GPUs.
 
-    :raises BadEnvironment: the package or the GPU is missing.
+    :param settings: `vllm` says how the machine is used; `batch_tokens` bounds the keys and values on a processor.
+    :raises BadEnvironment: the package, or what it runs on, is missing.
+    :raises BadInput: it cannot run the model with these settings.
     """
 
     name = "vllm"
 
-    def __init__(self, folder: Path, *, max_new_tokens: int, decoding: Decoding) -> None:
+    def __init__(self, folder: Path, *, max_new_tokens: int, decoding: Decoding, settings: Inference) -> None:
         if lacks := missing():
             raise BadEnvironment(
                 f"inference.engine is vllm, but {lacks}; run the job where it is, or set inference.engine: auto"
             )
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-        from vllm import LLM, SamplingParams  # type: ignore[import-not-found,unused-ignore]
-        from vllm.sampling_params import StructuredOutputsParams  # type: ignore[import-not-found,unused-ignore]
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.longest = longest_of(AutoConfig.from_pretrained(folder))
         self._ends = end_tokens(self.tokenizer, GenerationConfig.from_pretrained(folder))
-        # Where the model brings a generation config of its own, its penalties and temperatures are not the question.
-        self._llm: Any = LLM(model=str(folder), generation_config="vllm", enable_prefix_caching=True, seed=0)
-        self._drawn = decoding.temperature > 0
-        form = {"json": decoding.json_schema} if decoding.json_schema is not None else {"regex": decoding.regex}
-        self._parameters = SamplingParams(
-            max_tokens=max_new_tokens,
-            stop_token_ids=sorted(self._ends),
-            detokenize=bool(decoding.stop),
-            stop=decoding.stop,
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            repetition_penalty=decoding.repetition_penalty,
-            frequency_penalty=decoding.frequency_penalty,
-            presence_penalty=decoding.presence_penalty,
-            structured_outputs=StructuredOutputsParams(**form) if decoding.constraint else None,
-        )
-        self.device = "cuda"
-        self.precision = str(self._llm.llm_engine.model_config.dtype).removeprefix("torch.")
+        self._decoding = decoding
+        self._engine: Any = _start(folder, AutoConfig.from_pretrained(folder).get_text_config(), settings)
+        # An answer that is measured stands in the prompt, and vLLM always generates a token behind one.
+        self.longest = int(self._engine.model_config.max_model_len) - 1
+        self._parameters = _parameters(decoding, max_new_tokens, sorted(self._ends))
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.precision = str(self._engine.model_config.dtype).removeprefix("torch.")
 
     def generate(
         self,
@@ -72,22 +74,147 @@ class VllmEngine:
         seeds: Sequence[int] | None = None,
         wanted: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
-        """Return the answers in the order of the prompts, as :class:`TokenEngine` says; wanted answers are not measured."""
-        parameters = [self._parameters] * len(prompts)
-        if seeds and self._drawn:
-            parameters = [self._parameters.clone() for _ in prompts]
-            for own, seed in zip(parameters, seeds, strict=True):
-                own.seed = seed
-        results: list[Generated] = []
-        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
-            began = time.perf_counter()
-            asked = [{"prompt_token_ids": prompt} for prompt in prompts[start : start + PROMPTS_AT_ONCE]]
-            outputs = self._llm.generate(asked, parameters[start : start + PROMPTS_AT_ONCE], use_tqdm=False)
-            milliseconds = (time.perf_counter() - began) * 1000
-            for output in outputs:
-                answer = output.outputs[0]
-                tokens = [token for token in answer.token_ids if token not in self._ends]
-                reason: Literal["stop", "length"] = "length" if answer.finish_reason == "length" else "stop"
-                results.append(Generated(tokens, reason, milliseconds))
-            report(len(results), len(prompts))
-        return results
+        """Return the answers in the order of the prompts, as :class:`TokenEngine` says.
+
+        :raises BadInput: vLLM cannot keep to the form that an answer must have.
+        """
+        losses = self._losses(prompts, wanted) if wanted else {}
+        drawn = seeds if seeds and self._decoding.temperature else [self._decoding.seed] * len(prompts)
+        # Equal prompts are answered once, where nothing is drawn.
+        places: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for place, (prompt, seed) in enumerate(zip(prompts, drawn, strict=True)):
+            places.setdefault((tuple(prompt), seed), []).append(place)
+        asked = ((list(prompt), self._with_seed(seed)) for prompt, seed in places)
+        where, done = list(places.values()), 0
+        results: dict[int, Generated] = {}
+        for number, output in self._run(asked):
+            answer, times = output.outputs[0], output.metrics
+            reason: Literal["stop", "length"] = "length" if answer.finish_reason == "length" else "stop"
+            tokens = [token for token in answer.token_ids if token not in self._ends]
+            milliseconds = (times.last_token_ts - times.scheduled_ts) * 1000
+            for place in where[number]:
+                results[place] = Generated(tokens, reason, milliseconds, losses.get(place))
+            done += len(where[number])
+            report(done, len(prompts))
+        return [results[place] for place in range(len(prompts))]
+
+    def _losses(self, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> dict[int, float]:
+        """How likely each wanted answer is behind its prompt, read as a prompt; no decoding setting changes that."""
+        from vllm import SamplingParams
+
+        measured = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        places = [place for place, answer in enumerate(wanted) if answer]
+        losses = {}
+        for number, output in self._run(([*prompts[place], *wanted[place]], measured) for place in places):
+            place = places[number]
+            start = len(prompts[place])
+            found = zip(wanted[place], output.prompt_logprobs[start:], strict=True)
+            losses[place] = -sum(chances[token].logprob for token, chances in found)
+        return losses
+
+    def _with_seed(self, seed: int) -> Any:
+        if not self._decoding.temperature:
+            return self._parameters
+        own = self._parameters.clone()
+        own.seed = seed
+        return own
+
+    def _run(self, asked: Iterator[tuple[list[int], Any]]) -> Iterator[tuple[int, Any]]:
+        """Yield the number of each prompt with its result as it is done; whoever is done makes room for the next."""
+        waiting = enumerate(asked)
+        left = True
+        while left or self._engine.has_unfinished_requests():
+            while left and self._engine.get_num_unfinished_requests() < IN_FLIGHT:
+                number, (prompt, parameters) = next(waiting, (0, ([], None)))
+                left = bool(prompt)
+                if left:
+                    self._add(str(number), prompt, parameters)
+            for output in self._engine.step() if self._engine.has_unfinished_requests() else []:
+                if output.finished:
+                    yield int(output.request_id), output
+
+    def _add(self, name: str, prompt: list[int], parameters: Any) -> None:
+        from vllm.exceptions import VLLMClientError
+
+        try:
+            self._engine.add_request(name, {"prompt_token_ids": prompt}, parameters)
+        except (VLLMClientError, ValueError) as error:
+            what = f"decoding.{self._decoding.constraint}" if self._decoding.constraint else "the decoding settings"
+            raise BadInput(f"vLLM cannot keep to {what}: {error}") from error
+
+
+def _start(folder: Path, config: Any, settings: Inference) -> Any:
+    gc.collect()  # an engine of before that nobody has any more still holds its memory
+    on_gpu, given = torch.cuda.is_available(), settings.vllm
+    heads = int(config.num_attention_heads)
+    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    parallel = given.tensor_parallel or (tensor_parallel(torch.cuda.device_count(), heads, key_heads) if on_gpu else 1)
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")  # its lines go where the job's go
+    # Without a GPU one process is enough: nothing to start, to pass or to wait for.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if on_gpu or parallel > 1 else "0"
+    if not on_gpu:  # where it would otherwise bind to cores that other jobs use too, or use one thread
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // parallel)))
+
+    from vllm import EngineArgs, LLMEngine
+    from vllm.config import StructuredOutputsConfig
+    from vllm.exceptions import VLLMClientError
+    from vllm.usage.usage_lib import UsageContext
+
+    dtype = fast_dtype()
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    bytes_per_token = 2 * int(config.num_hidden_layers) * key_heads * size * dtype.itemsize
+    memory = (
+        {"gpu_memory_utilization": given.memory_share}
+        if on_gpu
+        # A compiler, which an image of a job has not, would be needed for more than eager.
+        else {"kv_cache_memory_bytes": settings.batch_tokens * bytes_per_token // parallel, "enforce_eager": True}
+    )
+    arguments = {
+        "model": str(folder),
+        # Where the model brings a generation config of its own, its penalties and temperatures are not the question.
+        "generation_config": "vllm",
+        "load_format": "safetensors",
+        "dtype": dtype,
+        "seed": 0,
+        "tensor_parallel_size": parallel,
+        "max_model_len": given.max_model_len or -1,
+        "enable_prefix_caching": True,
+        "disable_log_stats": False,  # they hold how long each answer took
+        # Small models fill an answer with blank lines where JSON allows them.
+        "structured_outputs_config": StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
+        **memory,
+        **given.arguments,
+    }
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
+    except (TypeError, ValueError, VLLMClientError) as error:
+        raise BadInput(f"vLLM cannot run the model with inference.vllm as it is: {error}") from error
+
+
+def _parameters(decoding: Decoding, max_new_tokens: int, ends: list[int]) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    form = {"json": decoding.json_schema} if decoding.json_schema is not None else {"regex": decoding.regex}
+    return SamplingParams(
+        max_tokens=max_new_tokens,
+        stop_token_ids=ends,
+        detokenize=bool(decoding.stop),
+        stop=decoding.stop,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        repetition_penalty=decoding.repetition_penalty,
+        frequency_penalty=decoding.frequency_penalty,
+        presence_penalty=decoding.presence_penalty,
+        structured_outputs=StructuredOutputsParams(**form) if decoding.constraint else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _is_cpu_build() -> bool:
+    """Whether the package is vLLM for processors: `vllm-cpu` of the package index, or the project's own `…+cpu`."""
+    with suppress(PackageNotFoundError):
+        return version("vllm").endswith("+cpu")
+    return True

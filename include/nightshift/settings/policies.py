@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from nightshift.settings.endpoint import Endpoint
 from nightshift.settings.fields import Model, Share
+from nightshift.settings.serving import Vllm
 
 
 class Inference(Model):
@@ -15,7 +16,7 @@ class Inference(Model):
 
     engine: Literal["auto", "transformers", "vllm", "endpoint"] = Field(
         "auto",
-        description="auto: the endpoint if one is given, else vLLM where it is installed and a GPU is there, else transformers",
+        description="auto: the endpoint if one is given, else vLLM where it is installed and can run, else transformers",
     )
     endpoint: Endpoint | None = Field(
         None,
@@ -31,6 +32,7 @@ class Inference(Model):
     )
     shards: int = Field(1, ge=1, le=256, description="tasks that share the prompts of a night")
     response_format: Literal["text", "line", "json"] = Field("text", description="what counts as a valid response")
+    vllm: Vllm = Field(Vllm(), description="how vLLM uses the machine", exclude_if=lambda value: value == Vllm())
 
     @model_validator(mode="after")
     def _has_an_endpoint(self) -> Self:
