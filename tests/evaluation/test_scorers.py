@@ -129,6 +129,19 @@ def test_of_an_endless_conversation_the_judge_is_shown_the_newest_turns(wordless
     assert sum(len(turn["content"]) for turn in earlier) == llm_judge.MOST_CHARACTERS
 
 
+def test_what_a_judge_said_is_stored_with_its_reason_and_found_again_by_another_job(wordless_model, serve, storage):
+    server = serve(lambda _body: (200, '{"reason": "It says <when>.", "score": 0.5}'))
+    judged = application(judge={"url": server.url, "model": "judge-1"})
+    responses = ["On Monday.", "On Tuesday.", "On Monday."]
+    first = score(Scorers(judged, wordless_model, storage=storage), responses)
+    assert first["judge"] == [0.5] * 3
+    assert first["judge_reason"] == ["It says <when>."] * 3
+    assert len(server.requests) == 2
+    again = score(Scorers(judged, wordless_model, storage=storage), [*responses, "Never."])
+    assert again["judge"] == [0.5] * 4
+    assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("menu", [1, 2, 1_000])
 def test_a_judge_is_shown_its_share_of_a_night_however_few_its_prompts_are(wordless_model, serve, menu):
     server = serve(lambda _body: (200, '{"score": 1}'))

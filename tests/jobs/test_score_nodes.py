@@ -82,9 +82,9 @@ def manifest_of(result):
 
 
 def forget(spec, result):
-    """Remove the interactions of a night."""
-    place = UPath(result.interactions)
-    place.fs.rm(place.path, recursive=True)
+    """Remove the interactions of a night, and what the judge said."""
+    for place in (UPath(result.interactions), UPath(spec.storage) / spec.application.name / "judgements"):
+        place.fs.rm(place.path, recursive=True)
 
 
 @pytest.mark.parametrize("storage", ["folder", "s3"], indirect=True)

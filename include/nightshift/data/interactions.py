@@ -14,6 +14,7 @@ SCORES_VERSION = 4  # raised when the same responses would be scored in another 
 SCORES = ("valid", "refusal", "toxicity", "sentiment", "pii", "groundedness", "judge", "exact_match", "rouge_l")
 # Of these, a row lacks one only where its scorer failed or does not know the row's language.
 OF_SOME_LANGUAGES = ("refusal", "toxicity", "sentiment")
+JUDGE_REASON = "judge_reason"  # the judge's words for its score
 UNSCORED = "unscored"  # the column with the reasons
 
 
@@ -51,6 +52,9 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("response_language", pa.string(), nullable=False),
         # The scores are those of settings.metrics; null: none, and `unscored` says why.
         *(pa.field(score, pa.float32()) for score in SCORES),
+        pa.field(
+            JUDGE_REASON, pa.string()
+        ),  # null: not judged, or without a reason; partitions of before it lack this column
         # For each score that this row lacks, an Unscored; partitions of before scores version 2 lack this column.
         pa.field(UNSCORED, pa.struct([(score, pa.string()) for score in SCORES])),
     ]

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nightshift.data.interactions import OF_SOME_LANGUAGES, SCORES, UNSCORED, Unscored
+from nightshift.data.interactions import JUDGE_REASON, OF_SOME_LANGUAGES, SCORES, UNSCORED, Unscored
 from nightshift.data.measures import UNDETERMINED, TextMeasures
 from nightshift.data.pii import ORDER, redact
 from nightshift.evaluation import heads, sentiment
 from nightshift.evaluation.groundedness import groundedness
 from nightshift.evaluation.heads import Heads
+from nightshift.evaluation.judgements import Judgement, KeptJudgements
 from nightshift.evaluation.languages import differ, language_of, response_language
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.llm_judge import LlmJudge, Question, question_of
@@ -29,7 +30,9 @@ from nightshift.evaluation.own_scorers import load_own_scorers
 from nightshift.evaluation.sentiment import Sentiment
 from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
+from nightshift.settings.judging import OPINION
 from nightshift.settings.project import project_folder
+from nightshift.storage.partition import partition_of
 
 # Why a row lacks a score that its scorer does not give to every row.
 NOT_FOR_EVERY_ROW = {
@@ -58,15 +61,23 @@ class Scorers:
 
     :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
     :param night_rows: rows of the whole night, of which the judge is shown a sample; None: its first rows.
+    :param storage: where the judge's judgements are kept, and those of before are found; None: nowhere.
     :raises BadInput: it holds no tokenizer, or a scorer of the application's own cannot be loaded.
     :raises BadEnvironment: the embedder's network does not load.
     """
 
-    def __init__(self, application: Application, tokenizer_folder: Path, *, night_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        application: Application,
+        tokenizer_folder: Path,
+        *,
+        night_rows: int | None = None,
+        storage: str | None = None,
+    ) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.given_up: dict[str, str] = {}
         settings = application.judge
-        self.judge = LlmJudge(settings) if settings else None
+        self.judge = LlmJudge(settings, _kept(application, storage)) if settings else None
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
         self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)
         self._heads = Heads()
@@ -163,20 +174,24 @@ class Scorers:
         references: list[str | None],
         conversations: Sequence[Messages] = (),
     ) -> dict[str, list[Any]]:
-        """Return the columns of :meth:`score_without_judge` with the judge's score of the rows in its sample of the night.
+        """Return the columns of :meth:`score_without_judge` with the judge's scores of its sample, and its reasons.
 
         A row is in it by its number: a night's rows must come in their order, all of them to one object.
         """
         with self._timed("judge"):
             asked = self._asked(prompts, conversations) if self.judge else [[]] * len(prompts)
-            scores = self._judgements(list(map(question_of, asked, prompts, responses, contexts, references)))
-        judged = [scores.get(row) for row in range(len(prompts))]
+            judgements = self._judgements(list(map(question_of, asked, prompts, responses, contexts, references)))
+        judged = [judgements.get(row) for row in range(len(prompts))]
         reasons = [
-            None if score is not None else Unscored.FAILED if row in scores else Unscored.NOT_SAMPLED
-            for row, score in enumerate(judged)
+            None if judgement else Unscored.FAILED if row in judgements else Unscored.NOT_SAMPLED
+            for row, judgement in enumerate(judged)
         ]
         unscored = [row | {"judge": reason} for row, reason in zip(columns[UNSCORED], reasons, strict=True)]
-        return columns | {"judge": judged, UNSCORED: unscored}
+        return columns | {
+            "judge": [judgement.score if judgement else None for judgement in judged],
+            JUDGE_REASON: [judgement.reason or None if judgement else None for judgement in judged],
+            UNSCORED: unscored,
+        }
 
     def _add_own(self, columns: dict[str, list[Any]], lists: Sequence[Sequence[Any]]) -> None:
         """Add the values of the application's own scorers, and why rows have none."""
@@ -208,8 +223,8 @@ class Scorers:
             asked.append([*self._prompt.system_messages(own), *turns])
         return asked
 
-    def _judgements(self, rows: list[Question]) -> dict[int, float | None]:
-        """The judge's score of the rows in the sample, by their place here; None where it failed. Equal rows are judged once.
+    def _judgements(self, rows: list[Question]) -> dict[int, Judgement | None]:
+        """What the judge says to the rows in the sample, by their place here; None where it failed. Equal rows are judged once.
 
         The same rows of an interval are judged whichever model answered them.
         """
@@ -219,8 +234,8 @@ class Scorers:
         self._seen_rows += len(rows)
         chosen = list(dict.fromkeys(rows[at] for at in drawn))[: self._judged_rows]
         self._judged_rows -= len(chosen)
-        scores = dict(zip(chosen, self.judge.score(chosen), strict=True))
-        return {at: scores[rows[at]] for at in drawn if rows[at] in scores}
+        judged = dict(zip(chosen, self.judge.judge(chosen), strict=True))
+        return {at: judged[rows[at]] for at in drawn if rows[at] in judged}
 
     def _in_their_language(self, contexts: Sequence[str | None], languages: Sequence[str]) -> list[str | None]:
         """The contexts, None for those that are in another language than their response."""
@@ -229,6 +244,14 @@ class Scorers:
             None if differ(language, other) else context
             for context, language, other in zip(contexts, languages, spoken, strict=True)
         ]
+
+
+def _kept(application: Application, storage: str | None) -> KeptJudgements | None:
+    """What the application's judge said before; that of another model or rubric is another's."""
+    judge = application.judged_by
+    if storage is None or judge is None:
+        return None
+    return KeptJudgements(partition_of(storage, application.name, "judgements"), {key: judge[key] for key in OPINION})
 
 
 def _reasons(columns: dict[str, list[Any]], rows: int) -> list[dict[str, Unscored | None]]:

@@ -187,7 +187,9 @@ def _write_rows(
     from nightshift.training.base_model import resolve_tokenizer
 
     # As a night is scored: also where another base model was chosen for this training.
-    scorers = Scorers(spec.application, resolve_tokenizer(spec.application.base_model), night_rows=len(answers))
+    scorers = Scorers(
+        spec.application, resolve_tokenizer(spec.application.base_model), night_rows=len(answers), storage=spec.storage
+    )
     schema = pa.schema([field.with_nullable(True) for field in interaction_schema(spec.application.own_metrics)])
     rows = answered = 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:

@@ -121,7 +121,12 @@ class _Night:
         from nightshift.training.base_model import resolve_tokenizer
 
         application = self.spec.application
-        return Scorers(application, resolve_tokenizer(application.base_model), night_rows=self.prompts.rows)
+        return Scorers(
+            application,
+            resolve_tokenizer(application.base_model),
+            night_rows=self.prompts.rows,
+            storage=self.spec.storage,
+        )
 
 
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:

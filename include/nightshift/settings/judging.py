@@ -6,7 +6,7 @@ from pydantic import Field
 
 from nightshift.settings.fields import Model, Name
 
-SHOWN = 3  # version of what a judge is shown and told
+SHOWN = 4  # version of what a judge is shown and told
 OPINION = ("url", "model", "rubric", "shown")  # what its scores depend on; those of two judges are not compared
 
 
