@@ -32,6 +32,15 @@ def test_the_beginning_of_a_long_text_stands_for_it(embedder):
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
 
 
+def test_vectors_are_equal_to_the_bit_on_any_number_of_processors(embedder, monkeypatch):
+    texts = [f"sentence {number} " + "about a card " * (number % 17) for number in range(120)]
+    vectors = []
+    for count in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        vectors.append(embedder.embed(texts).tobytes())
+    assert vectors[0] == vectors[1]
+
+
 def test_hostile_texts_have_vectors(embedder):
     vectors = embedder.embed(["x" * 1_000_000, "\x00\x1b[31m", "\u202egnp.exe", "<script>alert(1)</script>", "🙂" * 9])
     assert np.isfinite(vectors).all()

