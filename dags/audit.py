@@ -5,12 +5,12 @@ Every ten minutes: writes down who ran, approved, forced, snoozed and changed wh
 
 1. **collect** reads the ledger of every application and Airflow's own audit log, and appends what is new to the log in storage.
    Entries are only added; each holds the hash of the one before.
-2. **anchor** checks that what was anchored last is still there, and keeps the number and the hash of the newest entry in MLflow,
-   and once an hour in the place that the Airflow variable `nightshift_audit_anchor` names (the URI of a bucket, with object
-   lock at best).
+2. **anchor** checks that what was anchored last is still there, and keeps the number and the hash of the newest entry in the
+   Airflow variable `nightshift_audit_newest`, which jobs cannot reach, in MLflow, and once an hour in the place that the Airflow
+   variable `nightshift_audit_anchor` names (the URI of a bucket, with object lock at best); signed with `NIGHTSHIFT_AUDIT_KEY`.
 
 When *anchor* says that the log was tampered with it fails, and so does every run after it, until the log is put right.
-`nightshift audit verify` checks all of it, `nightshift audit export` prints it.
+`nightshift audit verify` says `verified`, `unwitnessed` or `tampered`, `nightshift audit export` prints it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from nightshift.orchestration.application_dag import housekeeping_dag
 from nightshift.orchestration.attempt import storage_uri, tracking_environment
 from nightshift.orchestration.job_task import as_airflow
 from nightshift.settings.applications import application_names
+from nightshift.stack.credentials import AUDIT_KEY
 
 ANCHOR_VARIABLE = "nightshift_audit_anchor"
 
@@ -69,12 +70,15 @@ def collect() -> dict[str, int]:
 @task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
 def anchor() -> dict[str, int]:
     """Anchor the newest entry, and return its number by the place. A place that is down keeps no other from it."""
-    from nightshift.audit.anchor import AnchorFiles
+    from nightshift.audit.anchor import AnchorFiles, Witness
     from nightshift.audit.anchor_runs import AnchorRuns
     from nightshift.audit.anchoring import Tampered, anchor_everywhere
     from nightshift.audit.chain import Chain
+    from nightshift.audit.memory import AirflowMemory
+    from nightshift.audit.signature import signing_key
 
-    places: list[AnchorRuns | AnchorFiles] = []
+    memory = AirflowMemory(_remembered, _remember)
+    places: list[Witness] = []
     wrong: list[JobError] = []
     try:
         os.environ.update(tracking_environment())
@@ -85,13 +89,31 @@ def anchor() -> dict[str, int]:
         places.append(AnchorFiles(elsewhere))
     anchored: dict[str, int] = {}
     try:
-        anchored = anchor_everywhere(Chain(storage_uri()), places, datetime.now(UTC))
+        if not (secret := os.environ.get(AUDIT_KEY)):
+            log.warning("%s is not set: what is anchored has no signature", AUDIT_KEY)
+        key = signing_key(secret) if secret else None
+        anchored = anchor_everywhere(Chain(storage_uri()), memory, places, datetime.now(UTC), key)
     except JobError as error:
         wrong.append(error)
     if not wrong:
         return anchored
     problems = "\n".join(map(str, wrong))
     raise (AirflowFailException if any(isinstance(error, Tampered) for error in wrong) else AirflowException)(problems)
+
+
+def _remembered() -> str | None:
+    from nightshift.audit.memory import MEMORY_VARIABLE
+
+    # `Variable.get` cannot tell a variable that is not there from an Airflow that is down; this raises then.
+    if MEMORY_VARIABLE not in Variable.keys(prefix=MEMORY_VARIABLE):
+        return None
+    return str(Variable.get(MEMORY_VARIABLE))
+
+
+def _remember(value: str) -> None:
+    from nightshift.audit.memory import MEMORY_VARIABLE
+
+    Variable.set(MEMORY_VARIABLE, value, description="The newest entry of the audit log: docs/audit.md")
 
 
 with housekeeping_dag(

@@ -9,10 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nightshift.audit.anchor import AnchorFiles
+from nightshift.audit.anchoring import anchor_everywhere
 from nightshift.audit.chain import Chain
 from nightshift.audit.entry import Deed
+from nightshift.audit.memory import AirflowMemory
+from nightshift.audit.signature import public_key_of, signing_key
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
+KEY, OTHER_KEY = (signing_key(text) for text in (f"{'A' * 43}=", f"{'E' * 43}="))
+PUBLIC, OTHER_PUBLIC = public_key_of(KEY), public_key_of(OTHER_KEY)
 
 
 def deed(number, *, at=NOW, source="airflow", **fields):
@@ -42,6 +47,17 @@ def files_of(storage_folder):
 def place(folder):
     """A place of the user's for anchors."""
     return AnchorFiles(folder.as_uri())
+
+
+def memory(variables):
+    """What Airflow remembers, with its variables in a dictionary."""
+    return AirflowMemory(lambda: variables.get("newest"), lambda value: variables.update(newest=value))
+
+
+def anchor_end(chain, place, now, key=None):
+    """Anchor a log in one place, and return the number of the anchored entry."""
+    (number,) = anchor_everywhere(chain, place, [], now, key).values()
+    return number
 
 
 def run_until(code, storage_folder, files=None):

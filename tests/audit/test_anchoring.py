@@ -1,14 +1,15 @@
 """The end of the log is anchored in MLflow and where the user says, also when one of them is down or somebody is killed."""
 
+import shutil
 import signal
 from datetime import timedelta
 
 import pytest
-from audit_logs import NOW, deed, files_of, place, run_until, written
+from audit_logs import KEY, NOW, PUBLIC, anchor_end, deed, files_of, memory, place, run_until, written
 
 from nightshift.audit.anchor import AnchorFiles
 from nightshift.audit.anchor_runs import EXPERIMENT, AnchorRuns
-from nightshift.audit.anchoring import Tampered, anchor_end, anchor_everywhere
+from nightshift.audit.anchoring import Tampered, anchor_everywhere
 from nightshift.audit.chain import Chain
 from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
@@ -101,8 +102,47 @@ def test_one_place_that_is_down_keeps_the_other_from_nothing(tmp_path, monkeypat
     with pytest.raises(
         BadEnvironment, match=r"Is the server running\?[^\0]*not anchored in nowhere://anchors: Unsupported"
     ):
-        anchor_everywhere(chain, [AnchorRuns(), nowhere, anchors], NOW)
+        anchor_everywhere(chain, memory({}), [AnchorRuns(), nowhere, anchors], NOW)
     assert [anchor.count for anchor in anchors.every()[0]] == [4]
+
+
+def test_a_log_that_one_place_contradicts_is_anchored_nowhere(tmp_path):
+    chain, variables = written(tmp_path.as_uri(), (2,)), {}
+    places = [place(tmp_path / name) for name in ("one", "other")]
+    assert set(anchor_everywhere(chain, memory(variables), places, NOW, KEY).values()) == {4}
+    remembered = variables["newest"]
+    shutil.rmtree(tmp_path / "audit")
+    shutil.rmtree(tmp_path / "one")
+    written(tmp_path.as_uri(), (30,))
+    for variables["newest"] in (remembered, None):  # either of two is enough
+        with pytest.raises(Tampered, match="another log lay in"):
+            anchor_everywhere(chain, memory(variables), places, LATER, KEY)
+        assert not (tmp_path / "one").exists()
+    assert [anchor.count for anchor in places[1].every()[0]] == [4]
+
+
+@pytest.mark.slow
+def test_who_replaces_the_log_and_mlflows_anchors_does_not_get_the_new_log_anchored(tmp_path, mlflow_store):
+    chain, variables = written(tmp_path.as_uri(), (2,)), {}
+    assert anchor_everywhere(chain, memory(variables), [AnchorRuns()], NOW, KEY) == {"Airflow": 4, "MLflow": 4}
+    experiment = mlflow_store.get_experiment_by_name(EXPERIMENT)
+    mlflow_store.rename_experiment(experiment.experiment_id, str(tmp_path))
+    shutil.rmtree(tmp_path / "audit")
+    written(tmp_path.as_uri(), (5,))
+    with pytest.raises(Tampered, match=r"another log lay in .*: entry 4 was anchored in Airflow"):
+        anchor_everywhere(chain, memory(variables), [AnchorRuns()], LATER, KEY)
+    assert mlflow_store.get_experiment_by_name(EXPERIMENT) is None
+    kept, _ = memory(variables).every()
+    assert verify(chain, kept, trusted=frozenset({PUBLIC})).problems
+
+
+def test_a_log_from_before_there_was_a_memory_or_a_key_goes_on(tmp_path):
+    chain, anchors, variables = written(tmp_path.as_uri(), (2,)), place(tmp_path / "anchors"), {}
+    anchor_end(chain, anchors, NOW)
+    assert anchor_everywhere(chain, memory(variables), [anchors], LATER, KEY) == {"Airflow": 4, anchors.name: 4}
+    assert anchor_everywhere(more(chain, 20), memory(variables), [anchors], LATER, KEY)[anchors.name] == 6
+    found = verify(chain, anchors.every()[0], trusted=frozenset({PUBLIC}))
+    assert (found.problems, found.matched, found.anchored) == ([], 1, 6)
 
 
 def test_two_logs_may_share_a_place(tmp_path):
@@ -153,18 +193,17 @@ def test_what_an_mlflow_that_was_down_missed_is_anchored_when_it_is_back(tmp_pat
         down.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         down.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with pytest.raises(BadEnvironment):
-            anchor_everywhere(chain, [AnchorRuns()], NOW)
+            anchor_everywhere(chain, memory({}), [AnchorRuns()], NOW)
         more(chain, 20)
-    assert anchor_everywhere(chain, [AnchorRuns()], NOW) == {"MLflow": 6}
+    assert anchor_everywhere(chain, memory({}), [AnchorRuns()], NOW) == {"Airflow": 6, "MLflow": 6}
     assert verify(chain, AnchorRuns().every()[0]).matched == 1
 
 
 ANCHORING = """
 import sys
 from datetime import timedelta
-from audit_logs import NOW, deed
+from audit_logs import NOW, anchor_end, deed
 from nightshift.audit.anchor_runs import AnchorRuns
-from nightshift.audit.anchoring import anchor_end
 from nightshift.audit.chain import Chain
 chain = Chain(sys.argv[1])
 for hour in range(12):

@@ -5,9 +5,8 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from audit_logs import NOW, deed, files_of, place, written
+from audit_logs import NOW, anchor_end, deed, files_of, place, written
 
-from nightshift.audit.anchoring import anchor_end
 from nightshift.audit.chain import Chain
 from nightshift.audit.entry import BEFORE_ALL, hash_of, line_of
 from nightshift.audit.verify import verify

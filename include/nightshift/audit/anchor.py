@@ -1,8 +1,9 @@
-"""Where the head and the count of the audit log are kept beside the log itself, as files in a place of the user's."""
+"""What witnesses the audit log: its count and its head, kept elsewhere; as files in a place of the user's, for one."""
 
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from upath import UPath
@@ -15,6 +16,7 @@ class Anchor(BaseModel):
 
     :param chain: the hash of its first entry.
     :param previous: the count of the anchor before in the same place, so that one that is taken away is missed.
+    :param public_key: of the key that signed all this (:mod:`nightshift.audit.signature`); empty: nobody did.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -25,16 +27,36 @@ class Anchor(BaseModel):
     head: str
     previous: int = 0
     anchored: AwareDatetime
+    public_key: str = ""
+    signature: str = ""
     place: str = Field("", exclude=True)
 
     def __str__(self) -> str:
         return f"entry {self.count} was anchored in {self.place} at {self.anchored:%Y-%m-%d %H:%M:%S} UTC"
 
 
+class Witness(Protocol):
+    """A place that keeps anchors: hourly or whenever there is something new, all of them or the newest only."""
+
+    name: str
+    hourly: bool
+    keeps_all: bool
+
+    def every(self) -> tuple[list[Anchor], list[str]]:
+        """Return all anchors, of whatever log, and what is wrong with others."""
+
+    def newest(self, chain: str, storage: str) -> Anchor | None:
+        """Return the newest anchor of a log, or of another that lay in the same storage."""
+
+    def keep(self, anchor: Anchor) -> None:
+        """Add an anchor; where there is one of the same entry, that stays."""
+
+
 class AnchorFiles:
     """Anchors as files `<uri>/<log>/<count>.json`, each created once; a bucket with object lock keeps them from everybody."""
 
     hourly = True  # every ten minutes would be 52,000 files a year, which nobody may ever remove
+    keeps_all = True
 
     def __init__(self, uri: str) -> None:
         self.name = re.sub(r"//[^/@\s]*@", "//", uri)

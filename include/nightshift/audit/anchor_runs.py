@@ -29,6 +29,7 @@ class AnchorRuns:
 
     name = "MLflow"
     hourly = False
+    keeps_all = True
 
     def every(self) -> tuple[list[Anchor], list[str]]:
         """Return all anchors, of whatever log and also those of deleted runs, and what is wrong with some."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from nightshift.audit.anchor import Anchor
 from nightshift.audit.chain import COLLECTED, Chain, lines_of
 from nightshift.audit.entry import BEFORE_ALL, hash_of, line_of
+from nightshift.audit.signature import is_genuine
 from nightshift.errors import BadInput
 
 # What a line must have to be looked at as an entry.
@@ -21,8 +22,9 @@ class Verified(BaseModel):
     """What was looked at and what is wrong. Without problems the log is whole up to `anchored`.
 
     :param begin: the number of the first entry that was looked at.
-    :param matched: anchors that agree with the chain.
-    :param anchored: the newest entry that an anchor agrees with; what follows it is only protected by its hashes.
+    :param matched: anchors that agree with the chain and count: those with a signature of a trusted key, where some are given.
+    :param anchored: the newest entry that one of them agrees with; what follows it is only protected by its hashes.
+    :param witnesses: the places that hold such anchors.
     """
 
     begin: int = 1
@@ -31,13 +33,16 @@ class Verified(BaseModel):
     files: int = 0
     matched: int = 0
     anchored: int = 0
+    witnesses: set[str] = set()
     problems: list[str] = Field([], description="each with its place")
 
 
-def verify(chain: Chain, anchors: Iterable[Anchor], begin: int = 1) -> Verified:
+def verify(chain: Chain, anchors: Iterable[Anchor], begin: int = 1, trusted: frozenset[str] = frozenset()) -> Verified:
     """Read the chain from the file that holds entry `begin` to its end, and hold it against the anchors from there on.
 
     One file is in memory at a time. Anchors of another chain count where they name the storage of this one.
+
+    :param trusted: public keys; without any, every anchor counts whose signature is right or that has none.
     """
     identity, files = _identity(chain), chain.files(begin)
     own = [anchor for anchor in anchors if anchor.chain == identity]
@@ -53,7 +58,7 @@ def verify(chain: Chain, anchors: Iterable[Anchor], begin: int = 1) -> Verified:
     )
     for place in sorted({anchor.place for anchor in own}):
         in_order = sorted((anchor for anchor in own if anchor.place == place), key=lambda anchor: anchor.count)
-        _hold_against(found, in_order, hashes)
+        _hold_against(found, in_order, hashes, _believed(found, in_order, trusted))
         if begin == 1:
             _hold_together(found, in_order)
     for chain_id, place in sorted({(anchor.chain, anchor.place) for anchor in others}):
@@ -130,7 +135,24 @@ class _Walk:
         self.problems.append(problem)
 
 
-def _hold_against(found: Verified, anchors: list[Anchor], hashes: dict[int, str]) -> None:
+def _believed(found: Verified, anchors: list[Anchor], trusted: frozenset[str]) -> set[int]:
+    """Return the entries of those anchors of one place, in order, that count as witnesses, and say which were forged.
+
+    Anchors from before there was a key, or from before one of the trusted keys, are none, and not wrong either.
+    """
+    believed: set[int] = set()
+    for anchor in anchors:
+        if not is_genuine(anchor):
+            found.problems.append(f"{anchor}, but that is not what was signed: the anchor was edited")
+        elif not trusted or anchor.public_key in trusted:
+            believed.add(anchor.count)
+        elif believed:
+            by = f"signed by the key {anchor.public_key}, which was not given" if anchor.public_key else "not signed"
+            found.problems.append(f"{anchor}, but that anchor is {by}, unlike the one of entry {max(believed)}")
+    return believed
+
+
+def _hold_against(found: Verified, anchors: list[Anchor], hashes: dict[int, str], believed: set[int]) -> None:
     """Hold what was read against the anchors of one place, which are in order."""
     good = 0
     for anchor in anchors:
@@ -139,13 +161,15 @@ def _hold_against(found: Verified, anchors: list[Anchor], hashes: dict[int, str]
             found.problems.append(f"the log ends with entry {found.count}, but {anchor}: {missing}")
         elif hashes.get(anchor.count) == anchor.head:
             good = anchor.count
-            found.matched += 1
+            if anchor.count in believed:
+                found.matched += 1
+                found.anchored = max(found.anchored, anchor.count)
+                found.witnesses.add(anchor.place)
         elif anchor.count in hashes:
             found.problems.append(
                 f"the log was rewritten: {anchor} with the hash {anchor.head[:12]}…, which is {hashes[anchor.count][:12]}… now; "
                 f"something from entry {good + 1} to entry {anchor.count} is not what it was"
             )
-    found.anchored = max(found.anchored, good)
 
 
 def _hold_together(found: Verified, anchors: list[Anchor]) -> None:

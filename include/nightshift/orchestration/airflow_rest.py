@@ -7,7 +7,7 @@ only look.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -31,6 +31,12 @@ class AirflowRest:
     def get(self, path: str, **parameters: Any) -> dict[str, Any]:
         """Return the answer of one GET below `/api/v2`."""
         return dict(_answer(self._client.build_request("GET", f"/api/v2/{path}", params=parameters), self._client))
+
+    def variable(self, key: str) -> str | None:
+        """Return the value of a variable; None: there is none."""
+        with suppress(AirflowNotFoundException):
+            return str(self.get(f"variables/{key}")["value"])
+        return None
 
     def all(self, path: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield every entry of a listing, page by page.

@@ -92,6 +92,10 @@ class AirflowApi:
         text = self._call("GET", "/api/v2/monitor/health")["scheduler"]["latest_scheduler_heartbeat"]
         return datetime.fromisoformat(text) if text else None
 
+    def variable(self, key: str) -> str | None:
+        """Return the value of a variable; None: there is none."""
+        return self._call("GET", f"/api/v2/variables/{key}", accept={404}).get("value")
+
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """Return what a task returned; nothing where it returned nothing."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"

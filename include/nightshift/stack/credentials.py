@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -16,16 +17,20 @@ from nightshift.stack.place import Place
 USERS = {"viewer": "viewer", "approver": "user", "operator": "op", "admin": "admin", "housekeeping": "viewer"}
 HOUSEKEEPING = "housekeeping"  # no person: as it, tasks ask the REST API about other runs
 KEY_BYTES = 64
+# Signs the anchors of the audit log. Only the scheduler and its tasks have it: jobs get what the allow-list names.
+AUDIT_KEY = "NIGHTSHIFT_AUDIT_KEY"
+AUDIT_KEY_BYTES = 32
 
 
 def stack_keys(place: Place) -> dict[str, str]:
-    """Return `fernet_key`, `api_secret_key` and `jwt_secret`, made at the first call."""
+    """Return `fernet_key`, `api_secret_key`, `jwt_secret` and `audit_key`, made at the first call."""
     from cryptography.fernet import Fernet
 
     makers: dict[str, Callable[[], str]] = {
         "fernet_key": lambda: Fernet.generate_key().decode(),
         "api_secret_key": lambda: secrets.token_urlsafe(KEY_BYTES),
         "jwt_secret": lambda: secrets.token_urlsafe(KEY_BYTES),
+        "audit_key": lambda: base64.b64encode(secrets.token_bytes(AUDIT_KEY_BYTES)).decode(),
     }
     return _keep(place.home / "keys.json", makers)
 

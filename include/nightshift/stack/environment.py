@@ -10,7 +10,7 @@ from pathlib import Path
 from nightshift.jobs.environment import NO_GPU
 from nightshift.jobs.forkserver import VARIABLE as FORKSERVER
 from nightshift.settings.project import PROJECT_VARIABLE
-from nightshift.stack.credentials import HOUSEKEEPING, USERS, passwords, stack_keys
+from nightshift.stack.credentials import AUDIT_KEY, HOUSEKEEPING, USERS, passwords, stack_keys
 from nightshift.stack.place import Place
 
 
@@ -93,6 +93,11 @@ def api_server_environment(place: Place) -> dict[str, str]:
     return {**airflow_environment(place), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database(place, wait_seconds=5)}
 
 
+def scheduler_environment(place: Place) -> dict[str, str]:
+    """Return the whole environment of the scheduler, whose processes run the tasks: with the key of the audit log."""
+    return {**airflow_environment(place), AUDIT_KEY: stack_keys(place)["audit_key"]}
+
+
 def database(place: Place, wait_seconds: int) -> str:
     """Return the address of Airflow's database, to which one process writes at a time and the others wait so long."""
     return f"sqlite:///{place.airflow_home / 'airflow.db'}?timeout={wait_seconds}"
@@ -121,7 +126,7 @@ def _without_another_airflow() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "MLFLOW_")) or name.startswith(kept)
+        if not name.startswith(("AIRFLOW", "MLFLOW_", AUDIT_KEY)) or name.startswith(kept)
     }
 
 

@@ -19,7 +19,12 @@ from nightshift.settings.applications import readable_applications
 from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
-from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
+from nightshift.stack.environment import (
+    airflow_environment,
+    api_server_environment,
+    mlflow_environment,
+    scheduler_environment,
+)
 from nightshift.stack.installed import migrate_mlflow, packages, packages_and_code
 from nightshift.stack.place import AIRFLOW_PORT, FULL_SAMPLE, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
@@ -188,7 +193,8 @@ def _start_part(place: Place, name: str) -> None:
         MLFLOW_PORT: str(place.mlflow_port),
         MLFLOW_HOST: place.mlflow_host,
     }
-    environment = api_server_environment(place) if name == API_SERVER else airflow_environment(place)
+    own = {API_SERVER: api_server_environment, SCHEDULER: scheduler_environment}
+    environment = own.get(name, airflow_environment)(place)
     command = [sys.executable, "-m", *module]
     components(place)[name].start(command, {**environment, **here}, place.checkout, _loaded(place, name))
 
