@@ -16,6 +16,7 @@ POSTGRES_PASSWORD={secrets.token_hex(24)}
 FERNET_KEY={base64.urlsafe_b64encode(os.urandom(32)).decode()}
 API_SECRET_KEY={secrets.token_urlsafe(64)}
 JWT_SECRET={secrets.token_urlsafe(64)}
+AUDIT_KEY={base64.b64encode(os.urandom(32)).decode()}
 # AIRFLOW_PORT=8080
 # MLFLOW_PORT=5000
 # NIGHTSHIFT_STORAGE=s3://bucket/nightshift

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from nightshift.orchestration.kubernetes.kinds import JOBS, RUNTIMES, TRAIN_JOBS
+from nightshift.stack.credentials import AUDIT_KEY
 from nightshift.stack.place import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy/kubernetes"
@@ -211,6 +212,21 @@ def test_the_charts_values_point_at_what_the_base_makes() -> None:
     assert VALUES["airflowVersion"] in (CHECKOUT / "docker/airflow/Dockerfile").read_text()
     assert VALUES["triggerer"]["enabled"]
     assert {"AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "NIGHTSHIFT_IMAGE"} <= environment.keys()
+
+
+def test_the_key_of_the_audit_log_is_a_secret_of_the_scheduler_and_of_no_job() -> None:
+    (key,) = VALUES["scheduler"]["env"]
+    container = {"name": "scheduler", "image": "airflow:1", "env": VALUES["scheduler"]["env"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [container]}}
+
+    kubernetes_validate.validate(json.loads(json.dumps(pod)), RELEASES[0], strict=True)
+    assert key["name"] == AUDIT_KEY
+    assert "value" not in key
+    others = {name: value for name, value in VALUES.items() if name != "scheduler"}
+    assert AUDIT_KEY not in json.dumps([others, FROM_GIT, ALL], default=str)
+    secret = key["valueFrom"]["secretKeyRef"]
+    command = f"create secret generic {secret['name']} --from-literal={secret['key']}="
+    assert command in (CHECKOUT / "docs/kubernetes.md").read_text()
 
 
 @pytest.mark.parametrize("part", ["scheduler", "apiServer", "dagProcessor", "triggerer"])

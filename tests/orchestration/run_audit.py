@@ -30,8 +30,10 @@ def main(storage: Path) -> None:
     initdb()
     DagBundlesManager().sync_bundles_to_db()
     bag = DagBag(DAGS / "audit.py")
+    dag = bag.dags["nightshift_audit"]
+    for task in dag.tasks:
+        task.retries = 0  # there is no Airflow that `collect` could ask
     sync_bag_to_db(bag, "dags-folder", None)
-    dag = bag.dags["nightshift_audit"].partial_subset("anchor")
     states, remembered = [], []
     for who in ("alice", "bob", "mallory"):
         if who == "mallory":

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from lock import for_every_build
 
+from nightshift.audit.signature import signing_key
 from nightshift.settings.project import PACKAGE
 from nightshift.stack.place import CHECKOUT
 
@@ -116,7 +117,12 @@ def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     subprocess.run(make_env, cwd=tmp_path, check=True)
     written = tmp_path / ".env"
     required = set(re.findall(r"\${([A-Z_]+):\?", text))
-    assert required == set(re.findall(r"^([A-Z_]+)=", written.read_text(), re.MULTILINE))
+    # The audit log's key came later, and is wanted by the tasks of the scheduler alone.
+    assert required | {"AUDIT_KEY"} == set(re.findall(r"^([A-Z_]+)=", written.read_text(), re.MULTILINE))
+    with_key = [name for name, one in services.items() if "NIGHTSHIFT_AUDIT_KEY" in one.get("environment", {})]
+    assert with_key == ["scheduler"]
+    assert services["scheduler"]["environment"].keys() > services["api-server"]["environment"].keys()
+    signing_key(re.search(r"^AUDIT_KEY=(.*)", written.read_text(), re.MULTILINE)[1])
     assert written.stat().st_mode & 0o777 == 0o600
 
     before = written.read_text()

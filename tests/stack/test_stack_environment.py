@@ -9,12 +9,18 @@ from urllib.request import proxy_bypass
 
 import pytest
 
+from nightshift.audit.signature import signing_key
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.environment import allowed
 from nightshift.settings.project import PACKAGE
 from nightshift.stack.airflow_api import AirflowApi
-from nightshift.stack.credentials import USERS, passwords, stack_keys
-from nightshift.stack.environment import airflow_environment, api_server_environment, mlflow_environment
+from nightshift.stack.credentials import AUDIT_KEY, USERS, passwords, stack_keys
+from nightshift.stack.environment import (
+    airflow_environment,
+    api_server_environment,
+    mlflow_environment,
+    scheduler_environment,
+)
 from nightshift.stack.place import CHECKOUT, FULL_SAMPLE, Place, this_place
 from nightshift.stack.run import main as run
 from nightshift.stack.up import models_to_prepare, where
@@ -74,6 +80,25 @@ def test_secrets_are_long_kept_and_for_this_user_alone(place: Place) -> None:
     assert len(set(words.values())) == len(words)
     for file in (place.passwords, place.home / "keys.json"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_only_the_schedulers_processes_have_the_key_of_the_audit_log_and_no_job_gets_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(AUDIT_KEY, "of another Nightshift")
+
+    environment = scheduler_environment(place)
+
+    assert environment[AUDIT_KEY] == stack_keys(place)["audit_key"]
+    assert signing_key(environment[AUDIT_KEY])
+    for other in (
+        airflow_environment(place),
+        api_server_environment(place),
+        mlflow_environment(),
+        allowed(environment),
+    ):
+        assert AUDIT_KEY not in other
+        assert environment[AUDIT_KEY] not in other.values()
 
 
 def test_a_user_added_later_gets_a_password_and_the_others_keep_theirs(place: Place) -> None:
