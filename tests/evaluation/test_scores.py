@@ -139,3 +139,14 @@ def test_scores_of_drawn_answers_are_means_over_the_samples():
     assert compare({"candidate": drawn}).scores["candidate"]["exact_match"].value == pytest.approx(2 / 3)
     assert scores.spread(drawn)["exact_match"] == pytest.approx(statistics.stdev([0.5, 1, 0.5]))
     assert scores.spread(drawn.model_copy(update={"others": []})) == {}
+
+
+def test_losses_that_one_of_the_models_does_not_tell_are_not_compared():
+    untold = Answers(answer=WANTED, wanted=WANTED)
+    comparison = compare({"champion": answers(WANTED), "candidate": untold})
+    assert (
+        set(comparison.scores["champion"])
+        == set(comparison.scores["candidate"])
+        == set(comparison.differences["champion"])
+    )
+    assert "loss" not in comparison.scores["champion"]

@@ -96,9 +96,12 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
 
 
 def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, Answers]:
-    """Losses are compared over the same examples; where no model could read what the others could, there are none."""
+    """Losses are compared over the same examples; where no model could read what the others could, there are none.
+
+    Neither are there where one of the models does not tell them, as one at an endpoint.
+    """
     if not all(given.answer_tokens for given in answers.values()):
-        return dict(answers)
+        return {role: given.model_copy(update={"loss_sum": [], "answer_tokens": []}) for role, given in answers.items()}
     read = np.all([given.answer_tokens for given in answers.values()], axis=0)
     kept = read if read.any() else read[:0]
     return {
