@@ -109,6 +109,7 @@ def answers(tmp_path_factory, vllm_python, small, families):
         "regex": {"prompts": few, "most": 24, "decoding": {"regex": "(yes|no), [a-z]{3,5}"}},
         "look behind": {"prompts": few, "most": 24, "decoding": {"regex": "(?<=a)b"}},
         "short": {"prompts": [[5, 6, 7]], "most": 4, "settings": {"vllm": {"max_model_len": 128}}},
+        "misspelled": {"prompts": few, "most": 4, "settings": {"vllm": {"arguments": {"quantisation": "fp8"}}}},
         **{name: {"model": path, "prompts": prompts, "most": 16} for name, path in families.items()},
     }
     work = tmp_path_factory.mktemp("vllm")
@@ -211,3 +212,10 @@ def test_answers_have_the_form_that_is_asked_for(answers, small):
 @pytest.mark.nightly
 def test_prompt_and_answer_are_as_long_as_the_settings_allow(answers):
     assert answers["short"]["longest"] == 127
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_an_argument_that_vllm_does_not_have_is_named(answers):
+    assert "vLLM cannot run the model with inference.vllm as it is: " in answers["misspelled"]["refused"]
+    assert "'quantisation'" in answers["misspelled"]["refused"]

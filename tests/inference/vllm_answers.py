@@ -20,14 +20,14 @@ def main(questions, answers):
     found = []
     for question in json.loads(Path(questions).read_text()):
         told = []
-        engine = vllm_engine.VllmEngine(
-            Path(question["model"]),
-            max_new_tokens=question["most"],
-            decoding=Decoding.model_validate(question.get("decoding", {})),
-            settings=Inference.model_validate(question.get("settings", {})),
-        )
         ways = {name: question[name] for name in ("seeds", "wanted") if name in question}
         try:
+            engine = vllm_engine.VllmEngine(
+                Path(question["model"]),
+                max_new_tokens=question["most"],
+                decoding=Decoding.model_validate(question.get("decoding", {})),
+                settings=Inference.model_validate(question.get("settings", {})),
+            )
             said = engine.generate(question["prompts"], lambda done, of, told=told: told.append((done, of)), **ways)
         except BadInput as error:
             found.append({"refused": str(error)})
@@ -35,7 +35,7 @@ def main(questions, answers):
             rows = [[one.tokens, one.finish_reason, one.latency_ms, one.wanted_loss] for one in said]
             facts = {"longest": engine.longest, "device": engine.device, "precision": engine.precision}
             found.append({"rows": rows, "told": told, **facts})
-        del engine
+        engine = None  # its memory is given up before there is another
     Path(answers).write_text(json.dumps(found))
 
 

@@ -40,7 +40,7 @@ def test_a_night_is_answered_by_vllm_as_by_transformers(night, champion, vllm_py
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-5000:]
-    by_vllm = read_result("generate", spec, str(tmp_path / "result.json")).result
+    by_vllm = generate.Result.model_validate(read_result("generate", spec, str(tmp_path / "result.json")).result)
     assert by_vllm.verdict is Verdict.PASS
 
     with pytest.MonkeyPatch.context() as patched:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,22 +123,22 @@ class VllmEngine:
     def _run(self, asked: Iterator[tuple[list[int], Any]]) -> Iterator[tuple[int, Any]]:
         """Yield the number of each prompt with its result as it is done; whoever is done makes room for the next."""
         waiting = enumerate(asked)
-        left = True
-        while left or self._engine.has_unfinished_requests():
-            while left and self._engine.get_num_unfinished_requests() < IN_FLIGHT:
-                number, (prompt, parameters) = next(waiting, (0, ([], None)))
-                left = bool(prompt)
-                if left:
-                    self._add(str(number), prompt, parameters)
-            for output in self._engine.step() if self._engine.has_unfinished_requests() else []:
+        while True:
+            room = IN_FLIGHT - self._engine.get_num_unfinished_requests()
+            for number, (prompt, parameters) in islice(waiting, room):
+                self._add(str(number), prompt, parameters)
+            if not self._engine.has_unfinished_requests():
+                return
+            for output in self._engine.step():
                 if output.finished:
                     yield int(output.request_id), output
 
     def _add(self, name: str, prompt: list[int], parameters: Any) -> None:
         from vllm.exceptions import VLLMClientError
+        from vllm.inputs import tokens_input
 
         try:
-            self._engine.add_request(name, {"prompt_token_ids": prompt}, parameters)
+            self._engine.add_request(name, tokens_input(prompt), parameters)
         except (VLLMClientError, ValueError) as error:
             what = f"decoding.{self._decoding.constraint}" if self._decoding.constraint else "the decoding settings"
             raise BadInput(f"vLLM cannot keep to {what}: {error}") from error
