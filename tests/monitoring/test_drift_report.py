@@ -43,7 +43,9 @@ def embedder():
     return Embedder()
 
 
-def interactions(path, prompts, *, response="the answer", tier="basic", finish="stop", language="en", seed=0):
+def interactions(
+    path, prompts, *, response="the answer", tier="basic", finish="stop", language="en", seed=0, judged=(None, None)
+):
     chance = random.Random(seed)
     rows = [
         {
@@ -67,6 +69,8 @@ def interactions(path, prompts, *, response="the answer", tier="basic", finish="
             "toxicity": 0.0,
             "sentiment": chance.random(),
             "pii": 0.0,
+            "judge": judged[0],
+            "judge_reason": judged[1],
         }
         for number, prompt in enumerate(prompts)
     ]
@@ -141,6 +145,20 @@ def test_a_drifted_night_says_what_left_the_reference_and_shows_what_is_new(comp
     assert {"prompt novelty", "prompt topic", "sentiment"} <= drawn
     assert "exact match" not in drawn  # neither side has one
     json.dumps(report.content)
+
+
+def test_a_new_prompt_is_shown_with_what_the_judge_said_of_its_response(compare, tmp_path):
+    new = [f"can I buy bitcoin for {number} euros" for number in range(30)]
+    file = interactions(tmp_path / "night.parquet", ORDINARY[2::4] + new, judged=(0.25, f"It <b>guesses</b>. {SCRIPT}"))
+    html = report_of(compare(file)).html
+    assert "judge 0.25: It <b>guesses</b>." in section_of(html).text
+    assert "<b>guesses" not in html
+
+
+def test_interactions_of_before_reasons_were_kept_are_measured(compare, tmp_path):
+    file = interactions(tmp_path / "night.parquet", ORDINARY[2::3], seed=2)
+    pq.write_table(pq.read_table(file).drop_columns("judge_reason"), file)
+    assert compare(file).sample["judge_reason"].null_count == compare(file).sample.num_rows > 0
 
 
 def test_a_quiet_night_has_evidentlys_page_which_loads_nothing(compare, tmp_path):

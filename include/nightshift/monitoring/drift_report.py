@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader
 
+from nightshift.data.interactions import JUDGE_REASON
 from nightshift.monitoring.cells import Numbers
 from nightshift.monitoring.effects import SMALLEST_OF_EMBEDDINGS
 from nightshift.monitoring.evidently_page import POLICY, compare_samples, with_section
@@ -113,6 +114,8 @@ def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
                 {
                     "prompt": shown(row["prompt"], TEXT_CHARACTERS),
                     "response": shown(row["response"] or "", TEXT_CHARACTERS),
+                    "judged": "" if row["judge"] is None else f"{row['judge']:.2f}",
+                    "reason": shown(row.get(JUDGE_REASON) or "", TEXT_CHARACTERS),
                     "topic": phrase(topic),
                     "novelty": f"{row[Metric.PROMPT_NOVELTY]:.2f}",
                 }

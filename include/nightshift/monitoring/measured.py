@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.interactions import INTERACTION_SCHEMA, interaction_schema
+from nightshift.data.interactions import INTERACTION_SCHEMA, JUDGE_REASON, interaction_schema
 from nightshift.monitoring.failures import count_unscored
 from nightshift.monitoring.profiles import Profile, merge, profile_of, read_batches
 from nightshift.monitoring.topics import DIRECTIONS, Embedder, Topics
@@ -35,7 +35,7 @@ INPUTS = [metric for metric in COLUMNS if metric.group == "inputs"]
 OUTPUTS = [metric for metric in COLUMNS if metric.group != "inputs"]
 EMBEDDING = [f"{Metric.PROMPT_EMBEDDING}/{direction}" for direction in range(DIRECTIONS)]
 TOPIC_COLUMNS = [Metric.PROMPT_TOPIC, Metric.PROMPT_NOVELTY, *EMBEDDING]
-SAMPLED = ["row", "digest", "prompt", "response", *COLUMNS, Metric.PROMPT_TOPIC, Metric.PROMPT_NOVELTY]
+SAMPLED = ["row", "digest", "prompt", "response", JUDGE_REASON, *COLUMNS, Metric.PROMPT_TOPIC, Metric.PROMPT_NOVELTY]
 
 Report = Callable[[int, int], None]
 
@@ -100,8 +100,11 @@ def _embedded(  # noqa: PLR0917
     share, done = EMBEDDED_ROWS / max(rows, 1), 0
     names = pa.array(topics.names)
     columns = ["row", "digest", "prompt", "response", "metadata", *COLUMNS, *own]
-    for batch in read_batches(file, columns, BATCH_ROWS):
+    reasons = [JUDGE_REASON] if JUDGE_REASON in pq.read_schema(file).names else []
+    for batch in read_batches(file, [*columns, *reasons], BATCH_ROWS):
         kept = batch.filter(pa.array(chosen(batch["row"].to_numpy(), share)))
+        if not reasons:
+            kept = kept.append_column(JUDGE_REASON, pa.nulls(kept.num_rows, pa.string()))
         placed = topics.place(embedder(kept["prompt"].to_pylist()))
         kept = kept.append_column(Metric.PROMPT_TOPIC, pa.DictionaryArray.from_arrays(placed.topic, names))
         kept = kept.append_column(Metric.PROMPT_NOVELTY, pa.array(placed.novelty))
