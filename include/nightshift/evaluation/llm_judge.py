@@ -26,10 +26,10 @@ from nightshift.shown import shown
 KEY_VARIABLE = "NIGHTSHIFT_JUDGE_KEY"
 TRIES = 3  # of one question
 FAILURES_BEFORE_GIVING_UP = 3  # in a row
+REASON_CHARACTERS = 500  # of a reason that are kept
 MOST_CHARACTERS = 8_000  # of each text that the judge reads, and of all earlier turns together
 MOST_ANSWER_TOKENS = 400
 MOST_THOUGHT_TOKENS = 4_000  # where the endpoint counts what a model thinks before it answers
-REASON_CHARACTERS = 500  # of a reason that are kept
 # What an endpoint may refuse, with the words by which it names it.
 OPTIONAL: dict[str, Any] = {
     "temperature": 0,
