@@ -46,7 +46,6 @@ def measure(scorers, texts, others):
     return columns, time.perf_counter() - start
 
 
-@pytest.mark.nightly
 @pytest.mark.benchmark
 def test_all_processors_score_long_responses_and_say_the_same(wordless_model, monkeypatch):
     count = processors()
