@@ -13,13 +13,12 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
+from nightshift.inference.chat_engine import ChatEngine
 from nightshift.jobs import bias, snapshot
-from nightshift.monitoring.bias import probes
 from nightshift.monitoring.bias.counterfactuals import Message, counterfactual_findings, message_rows
 from nightshift.monitoring.bias.probes import AskedModel
 from nightshift.settings.policies import Bias
 from nightshift.storage.partition import Parent, fetch, require_manifest
-from nightshift.training.tokens import tokenize
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -182,7 +181,10 @@ def test_a_message_is_asked_in_its_conversation_and_one_that_the_model_cannot_re
     )
     long = Message("x" * 5_000, "hier", {version: text for _, _, version, text in message_rows("x" * 5_000, "hier")})
     given = []
-    monkeypatch.setattr(probes, "tokenize", lambda rows, *how: given.extend(rows) or tokenize(rows, *how))
+    answer = ChatEngine.answer
+    monkeypatch.setattr(
+        ChatEngine, "answer", lambda self, rows, *a, **k: given.extend(rows) or answer(self, rows, *a, **k)
+    )
     of_random = UnderTest("champion", "1", "d" * 64, lambda _folder: Path(tiny_models.random))
     asked = AskedModel(of_random, unmanned.app, unmanned.storage, tmp_path)
     probed = asked.probe("counterfactuals", [short, long], lambda _done, _of: None)
