@@ -13,7 +13,7 @@ from nightshift.settings.training import Training
 SETTINGS = {"precision": "fp32", "sequence_length": 128, "rows_per_step": 4, "rows_per_batch": 2, "learning_rate": 1e-2,
             "weight_decay": 0.1, "epochs": 3, "evaluate_steps": 1000, "checkpoint_steps": 1000}  # fmt: skip
 INTENTS = ["card arrival", "lost phone", "cash fee"]
-SECONDS = 240
+SECONDS = 540
 
 
 @dataclass(frozen=True)

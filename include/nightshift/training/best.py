@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,11 @@ class BestWeights:
         )  # fmt: skip
 
     def fetch(self, step: int) -> dict[str, torch.Tensor]:
-        """Return the weights of a step; each process asks for itself."""
+        """Return the weights of a step."""
         from safetensors.torch import load_file
 
         partition = self._at(step)
-        return load_file(
-            fetch_folder(partition, require_manifest(partition), self._work / f"best-{os.getpid()}") / FILE
-        )
+        return load_file(fetch_folder(partition, require_manifest(partition), self._work / "best") / FILE)
 
     def drop(self, but: int | None = None) -> None:
         """Remove the weights of all steps, or all but one."""

@@ -209,7 +209,7 @@ class PackedTrainer(Trainer):
         step, since = lowest(self.state.log_history)
         if not self.training.early_stopping or since == 0:
             return loss
-        put_weights(self.row_model, self.best.fetch(step))
+        put_weights(self.row_model, self.best.fetch(step) if self.args.process_index == 0 else {})
         return self._held_out_loss()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -27,13 +28,16 @@ def trained_weights(model: torch.nn.Module, *, first: bool) -> Weights:
 
 
 def put_weights(model: torch.nn.Module, weights: Weights) -> None:
-    """Set the trained weights; all processes call it with the same ones. The optimiser's copies stay as they are."""
-    named = [(name, parameter) for name, parameter in model.named_parameters() if name in weights]
+    """Set the trained weights of all processes to those that the first one gives; the optimiser's copies stay as they are."""
+    first = dist.get_rank() == 0
     with torch.no_grad():
-        for part in _parts(named):
+        for part in _parts([each for each in model.named_parameters() if each[1].requires_grad]):
             with _whole(part, changed=True):
                 for name, parameter in part:
-                    parameter.copy_(weights[name])
+                    if first:
+                        parameter.copy_(weights[name])
+                    if not _is_spread(parameter):
+                        dist.broadcast(parameter, 0)
 
 
 def export(model: Any, tokenizer: Any, task: Task, *, first: bool) -> None:
