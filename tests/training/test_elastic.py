@@ -14,6 +14,7 @@ LORA = {"method": "lora", "lora_rank": 4}
         (1, 2, {"zero_stage": 1, **LORA}),
         (2, 1, {"zero_stage": 3}),
         pytest.param(2, 1, {"zero_stage": 1}, marks=pytest.mark.nightly),
+        pytest.param(2, 1, {"zero_stage": 3, "engine": "stock"}, marks=pytest.mark.nightly),
         pytest.param(2, 1, {"zero_stage": 2, "trained_layers": 1}, marks=pytest.mark.nightly),
         pytest.param(1, 2, {"zero_stage": 2}, marks=pytest.mark.nightly),
     ],
