@@ -116,6 +116,19 @@ def test_a_row_that_is_refused_says_why_and_costs_no_other(engine_at):
     assert (cut.text, cut.finish_reason, cut.refusal) == ("", "refused", "content_filter")
 
 
+def test_words_of_a_refusal_are_no_refusal_of_a_setting_that_was_taken_before(engine_at):
+    def reply(body):
+        if body["messages"][-1]["content"] == "bad":
+            return 400, "flagged: 'stop' this, at any temperature"
+        return 200, "fine"
+
+    engine, _ = engine_at(
+        reply, endpoint={"requests_at_once": 1}, decoding={"temperature": 0.7, "stop": ["END"], "seed": 3}
+    )
+    answers = engine.answer([row("ok"), row("bad"), row("fine")], silent)
+    assert [answer.finish_reason for answer in answers] == ["stop", "refused", "stop"]
+
+
 def test_an_endpoint_that_refuses_everything_is_no_night_of_refusals(engine_at):
     engine, server = engine_at(lambda body: (400, '{"error": {"message": "unknown field"}}'))
     with pytest.raises(BadInput, match="refuses every row: status 400"):

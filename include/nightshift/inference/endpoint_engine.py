@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that
 MOST_ANSWER_BYTES = 32_000_000
 REFUSED_BEFORE_GIVING_UP = 10  # rows, where none was answered: it is the request that is refused, not what users wrote
 SEEDS = 2**31
+TOO_LARGE_STATUS = 413
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +119,11 @@ class EndpointEngine:
         ]
 
     def _count(self, response: Response) -> None:
-        """Keep how many were refused before any was answered.
+        """Count what is refused before anything was answered.
 
         :raises BadInput: nothing but refusals.
         """
-        if not response.refusal:
-            self._answers = True
-        elif not self._answers:
+        if response.refusal and not self._answers:
             self._refusals += 1
             if self._refusals >= REFUSED_BEFORE_GIVING_UP:
                 raise BadInput(f"{self._url} refuses every row: {response.refusal}")
@@ -137,29 +137,34 @@ class EndpointEngine:
                 completion = client.complete(body)
             except httpx.HTTPStatusError as error:
                 said, status = error.response.text.lower(), error.response.status_code
-                if status not in REFUSING_STATUS:
+                if status not in {*REFUSING_STATUS, TOO_LARGE_STATUS}:
                     raise self._failure(client, error) from error
-                if TOO_LONG.search(said):
+                if status == TOO_LARGE_STATUS or TOO_LONG.search(said):
                     return Response("", 0, "length", too_long=True, refusal=client.what_happened(error))
-                if names := {name for name in ("max_tokens", "temperature", "seed") if name in body and name in said}:
-                    if "temperature" in names and body["temperature"]:
-                        raise self._refusal("decoding.temperature", client, error) from error
+                if names := {name for name in ("max_tokens", "seed") if name in body and name in said}:
                     refused |= names
                     continue
-                if name := next((name for name in self._chosen if name in said), None):
-                    raise self._refusal(self._chosen[name], client, error) from error
+                if "temperature" in body and not body["temperature"] and "temperature" in said:
+                    refused |= {"temperature"}
+                    continue
+                # What was answered before with these settings is refused for its text, whatever the words are.
+                setting = next((self._chosen[name] for name in self._chosen if _names(name, said)), None)
+                if setting and not self._answers:
+                    raise BadInput(
+                        f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint"
+                    ) from error
                 return Response("", 0, "refused", refusal=client.what_happened(error))
             except httpx.HTTPError as error:
                 raise self._failure(client, error) from error
             milliseconds = (time.perf_counter() - began) * 1000
-            self._leave_out(refused, completion)
+            self._was_answered(refused, completion)
             return self._response(completion, milliseconds)
 
     @property
     def _chosen(self) -> dict[str, str]:
         """The settings beyond the defaults that a request holds, by the names that the protocol has for them."""
         decoding, prompt = self._application.decoding, self._application.prompt
-        names = ("top_p", "stop", "repetition_penalty", "frequency_penalty", "presence_penalty")
+        names = ("temperature", "top_p", "stop", "repetition_penalty", "frequency_penalty", "presence_penalty")
         found = {name: f"decoding.{name}" for name in names if name in decoding.model_dump()}
         if decoding.json_schema is not None:
             found |= {"response_format": "decoding.json_schema", "json_schema": "decoding.json_schema"}
@@ -174,10 +179,9 @@ class EndpointEngine:
                 _as_sent(message) for message in application_messages(_without_answer(row["messages"]), prompt)
             ],
             "max_completion_tokens" if "max_tokens" in refused else "max_tokens": self._most,
+            **({} if "temperature" in refused else {"temperature": decoding.temperature}),
             **{name: settings[name] for name in self._chosen if name in settings and name != "json_schema"},
         }
-        if "temperature" not in refused:
-            body["temperature"] = decoding.temperature
         if decoding.temperature and "seed" not in refused:
             body["seed"] = seed_of(decoding.seed, str(row["digest"]), sample) % SEEDS
         if decoding.json_schema is not None:
@@ -189,8 +193,10 @@ class EndpointEngine:
             body["tools"] = json.loads(tools)
         return body
 
-    def _leave_out(self, refused: frozenset[str], completion: Mapping[str, Any]) -> None:
+    def _was_answered(self, refused: frozenset[str], completion: Mapping[str, Any]) -> None:
+        """Keep by which name, and that the endpoint takes requests without what it `refused`."""
         with self._lock:
+            self._answers = True
             self._served.add(str(completion.get("model") or self._model)[:200])
             if new := refused - self._refused_names:
                 self._refused_names |= new
@@ -218,14 +224,16 @@ class EndpointEngine:
             cost=(read * price.input + written * price.output) / 1_000_000,
         )
 
-    def _refusal(self, setting: str, client: ChatClient, error: httpx.HTTPError) -> BadInput:
-        return BadInput(f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint")
-
     def _failure(self, client: ChatClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:
         said = f"the model {self._model} at {self._url} gave no answer: {client.what_happened(error)}"
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}:
             return BadInput(f"{said}. Are inference.endpoint and the password of its connection right?")
         return BadEnvironment(said)
+
+
+def _names(name: str, said: str) -> bool:
+    """Whether an endpoint names a part of a request; `stop`, which is a word of any sentence too, in quotes alone."""
+    return bool(re.search(r"[\"'`]stop[\"'`]", said)) if name == "stop" else name in said
 
 
 def _without_answer(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
