@@ -25,7 +25,7 @@ def prompts_of(tokenizer):
     """Messages of the sample in order of arrival, every fourth a long one (several messages in one), as tokens."""
     import pandas
 
-    from nightshift.settings.application import Prompt
+    from nightshift.settings.prompt import Prompt
     from nightshift.training.chat_template import ChatTemplate
     from nightshift.training.tokens import prompt_ids
 

@@ -40,7 +40,7 @@ def train_ours(folder, who):
     import pyarrow.parquet as pq
 
     from nightshift.data.examples import digest_of_messages
-    from nightshift.settings.application import Prompt
+    from nightshift.settings.prompt import Prompt
     from nightshift.settings.training import Training
     from nightshift.training.base_model import resolve_base_model
     from nightshift.training.fit import fit
@@ -142,7 +142,7 @@ def held_out_loss(folder):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from nightshift.settings.application import Prompt
+    from nightshift.settings.prompt import Prompt
     from nightshift.training.chat_template import ChatTemplate
     from nightshift.training.tokens import tokenize
 

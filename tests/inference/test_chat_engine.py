@@ -2,7 +2,7 @@
 
 import pytest
 
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.decoding import Decoding
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import tokenize

@@ -7,7 +7,7 @@ from pathlib import Path
 from training_runs import one_process
 from upath import UPath
 
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.training import Training
 
 SETTINGS = {"precision": "fp32", "sequence_length": 128, "rows_per_step": 4, "rows_per_batch": 2, "learning_rate": 1e-2,

@@ -15,7 +15,7 @@ def alone(trained, tokenizer):
     """Nats per answer token of a model that was written, on the held-out examples one by one, by its own forward pass."""
     from transformers import AutoModelForCausalLM
 
-    from nightshift.settings.application import Prompt
+    from nightshift.settings.prompt import Prompt
     from nightshift.training.chat_template import ChatTemplate
     from nightshift.training.tokens import tokenize
 

@@ -3,7 +3,7 @@
 import torch
 from examples_in_memory import packed_rows
 
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.training import Training
 from nightshift.training.answer_model import AnswerModel, summed_loss
 from nightshift.training.attention import attention_for

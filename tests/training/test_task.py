@@ -4,7 +4,7 @@ import pytest
 from examples_in_memory import write_tokens
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.training import Training
 from nightshift.storage.partition import digest_of
 from nightshift.training.chat_template import ChatTemplate

@@ -10,7 +10,7 @@ import pytest
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput, Preempted
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.storage import sharing
 from nightshift.storage.partition import read_manifest
 from nightshift.training import token_shards
@@ -147,7 +147,7 @@ def test_two_nodes_leave_the_bytes_of_one_also_when_one_of_them_is_stopped(shard
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.storage import partition
 from nightshift.training import token_shards
 from nightshift.training.layout import Layout

@@ -3,7 +3,7 @@
 import pytest
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import prompt_ids, tokenize
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import prompt_ids, tokenize
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from nightshift.inference.engine import Generated, Report, Response, TokenEngine, Wanted, seed_of
 from nightshift.inference.reasoning import BEGIN, END, apart
-from nightshift.settings.application import Prompt
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.prompt import Prompt
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import prompt_ids, tokenize
 

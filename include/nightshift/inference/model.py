@@ -14,7 +14,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.utils.logging import disable_progress_bar
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.precision import fast_precision
 

@@ -22,76 +22,12 @@ from nightshift.settings.metrics import Metric
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
 from nightshift.settings.training import Training
 
-# What a chat template is given by whoever renders it.
-TEMPLATE_ARGUMENTS_SET = frozenset(
-    {"messages", "conversation", "tools", "documents", "chat_template", "tokenize", "add_generation_prompt"}
-    | {
-        "continue_final_message",
-        "tokenizer_kwargs",
-        "return_dict",
-        "return_tensors",
-        "padding",
-        "truncation",
-        "max_length",
-    }
-)
 SAMPLES = 4  # answers to one example, where they are drawn and nobody says how many
-
-
-class Prompt(Model):
-    """How the application speaks to its model."""
-
-    system: str | None = Field(None, description="system message", max_length=8_000)
-    # Left out where it is the default, so that what was made before it was there keeps its address.
-    system_from: Literal["row", "application"] = Field(
-        "row",
-        description="whose system message counts where a row and the application have one",
-        exclude_if=lambda value: value == "row",
-    )
-    system_in_user_turn: bool = Field(
-        False,
-        description="put the system message before the first user's text, for chat templates that take none",
-        exclude_if=lambda value: not value,
-    )
-    template: dict[Name, bool | int | float | str] = Field(
-        {},
-        max_length=20,
-        description="arguments of the model's chat template, as `enable_thinking: false`",
-        exclude_if=lambda value: not value,
-    )
-    user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
-
-    @field_validator("template")
-    @classmethod
-    def _leaves_what_is_set(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(TEMPLATE_ARGUMENTS_SET & set(value)):
-            raise ValueError(f"{', '.join(taken)}: Nightshift sets this itself")
-        return value
-
-    @field_validator("user")
-    @classmethod
-    def _holds_the_prompt(cls, value: str) -> str:
-        if "{prompt}" not in value:
-            raise ValueError("must hold {prompt}")
-        return value
-
-    @property
-    def thinks(self) -> bool:
-        """Whether the model is asked to think before it answers, by either name that chat templates have for that."""
-        return any(self.template.get(name) is True for name in ("enable_thinking", "thinking"))
-
-    def asked(self, text: str) -> str:
-        """Return the user's message for a row's text, which is untrusted: it is never interpreted."""
-        return self.user.replace("{prompt}", text)
-
-    def system_messages(self, of_row: str | None) -> list[dict[str, str]]:
-        """Return the system message for a row that has one of its own, or has none: one message, or no message."""
-        system = of_row or self.system if self.system_from == "row" else self.system or of_row
-        return [{"role": "system", "content": system}] if system else []
 
 
 class Evaluation(Model):

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.training.control_tokens import ControlTokens
 from nightshift.training.marks import Marks
 from nightshift.training.tool_turns import Message, ToolForm, chat_messages, parts_of, texts_in, tool_form, writes_tools

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.application import Prompt
+from nightshift.settings.prompt import Prompt
 from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, drop, fetch_folder, find, partition_of, publish
 from nightshift.storage.sharing import Rows, await_parts, parts_of
