@@ -220,3 +220,22 @@ def test_calls_of_tools_are_compared_by_name_and_arguments(engine_at):
     (answer,) = engine.answer([row("a", "", tool_calls=json.dumps(wanted))], silent, wanted=True)
     assert answer.text == answer.wanted.text == '{"arguments": {"a": "x", "b": 1}, "name": "look_up"}'
     assert server.requests[0][2]["messages"] == [{"role": "user", "content": "a"}]
+
+
+def test_a_row_that_is_never_answered_costs_itself_and_a_silent_endpoint_the_try(engine_at):
+    done = threading.Event()
+
+    def reply(body):
+        if body["messages"][-1]["content"].startswith("slow"):
+            done.wait(5)
+        return 200, "fine"
+
+    where = {"requests_at_once": 2, "timeout_seconds": 0.4}
+    engine, _ = engine_at(reply, endpoint=where)
+    answers = engine.answer([row("ok"), row("slow"), row("fine")], silent)
+    silent_one, _ = engine_at(reply, endpoint=where)
+    with pytest.raises(BadEnvironment, match="gave no answer: ReadTimeout"):
+        silent_one.answer([row("slow 1"), row("slow 2")], silent)
+    done.set()
+    assert [answer.finish_reason for answer in answers] == ["stop", "refused", "stop"]
+    assert "ReadTimeout" in answers[1].refusal

@@ -26,6 +26,7 @@ class ChatClient:
     :param timeout_seconds: longest wait for one answer.
     :param connections: requests that are under way together.
     :param tries: of one request, where an endpoint is busy or cannot be reached.
+    :param timeouts: tries of a request whose answer does not come in time, at most `tries`.
     :param longest_pause_seconds: between two tries, whatever the endpoint asks for.
     :param most_bytes: of one answer.
     """
@@ -38,11 +39,13 @@ class ChatClient:
         timeout_seconds: float,
         connections: int,
         tries: int,
+        timeouts: int = 3,
         longest_pause_seconds: float = 30.0,
         most_bytes: int = 1_000_000,
     ) -> None:
         self._address, self._key, self._timeout = f"{url.rstrip('/')}/chat/completions", key, timeout_seconds
-        self._tries, self._longest_pause, self._most_bytes = tries, longest_pause_seconds, most_bytes
+        self._tries, self._timeouts = tries, timeouts
+        self._longest_pause, self._most_bytes = longest_pause_seconds, most_bytes
         self._stopped = threading.Event()
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -67,7 +70,7 @@ class ChatClient:
         :raises httpx.HTTPStatusError: it refuses the request, or is busy for longer than all tries.
         :raises httpx.HTTPError: it does not answer in time, or speaks another protocol.
         """
-        pause = FIRST_PAUSE_SECONDS
+        pause, timeouts = FIRST_PAUSE_SECONDS, self._timeouts
         for left in reversed(range(self._tries)):
             try:
                 return _completion(self._reply(body).raise_for_status())
@@ -78,8 +81,9 @@ class ChatClient:
                 seconds = min(float(wanted) if wanted.isdecimal() else pause, self._longest_pause)
                 if self._stopped.wait(seconds):
                     raise
-            except httpx.TransportError:
-                if not left or self._stopped.wait(min(pause, self._longest_pause)):
+            except httpx.TransportError as error:
+                timeouts -= isinstance(error, httpx.ReadTimeout)
+                if not left or not timeouts or self._stopped.wait(min(pause, self._longest_pause)):
                     raise
             pause *= 2
         raise AssertionError("the last try returns or raises")

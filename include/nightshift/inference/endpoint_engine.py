@@ -33,7 +33,9 @@ from nightshift.training.tool_turns import Message
 KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
 TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that is busy
 MOST_ANSWER_BYTES = 32_000_000
-REFUSED_BEFORE_GIVING_UP = 10  # rows, where none was answered: it is the request that is refused, not what users wrote
+# Rows that are refused before any was answered: it is the request, not what users wrote. Rows in a row that are not answered in
+# time: it is the endpoint, not what they ask for.
+REFUSED_BEFORE_GIVING_UP = 10
 SEEDS = 2**31
 TOO_LARGE_STATUS = 413
 
@@ -62,7 +64,7 @@ class EndpointEngine:
         self._application, self._most = application, max_new_tokens
         self._refused_names: frozenset[str] = frozenset()
         self._served: set[str] = set()
-        self._answers, self._refusals = False, 0
+        self._answers, self._refusals, self._late = False, 0, 0
         self._lock = threading.Lock()
 
     @property
@@ -94,6 +96,7 @@ class EndpointEngine:
             timeout_seconds=settings.timeout_seconds,
             connections=settings.requests_at_once,
             tries=TRIES,
+            timeouts=2,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
             most_bytes=MOST_ANSWER_BYTES,
         ) as client:
@@ -154,11 +157,21 @@ class EndpointEngine:
                         f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint"
                     ) from error
                 return Response("", 0, "refused", refusal=client.what_happened(error))
+            except httpx.ReadTimeout as error:
+                if self._is_down():
+                    raise self._failure(client, error) from error
+                return Response("", 0, "refused", refusal=client.what_happened(error))
             except httpx.HTTPError as error:
                 raise self._failure(client, error) from error
             milliseconds = (time.perf_counter() - began) * 1000
             self._was_answered(refused, completion)
             return self._response(completion, milliseconds)
+
+    def _is_down(self) -> bool:
+        """Whether one more row without an answer in time is the endpoint's trouble, and not that row's."""
+        with self._lock:
+            self._late += 1
+            return not self._answers or self._late >= REFUSED_BEFORE_GIVING_UP
 
     @property
     def _chosen(self) -> dict[str, str]:
@@ -196,7 +209,7 @@ class EndpointEngine:
     def _was_answered(self, refused: frozenset[str], completion: Mapping[str, Any]) -> None:
         """Keep by which name, and that the endpoint takes requests without what it `refused`."""
         with self._lock:
-            self._answers = True
+            self._answers, self._late = True, 0
             self._served.add(str(completion.get("model") or self._model)[:200])
             if new := refused - self._refused_names:
                 self._refused_names |= new
