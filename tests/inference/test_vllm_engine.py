@@ -166,7 +166,7 @@ def test_an_answer_is_as_likely_as_transformers_finds_it(answers, small):
     loaded, _, prompts = small
     wanted = [[*prompt[-5:], loaded.tokenizer.eos_token_id] for prompt in prompts[:6]]
     expected = [one.wanted_loss for one in ours(loaded, prompts[:6], 4, wanted=wanted)]
-    assert [loss for *_, loss in answers["wanted"]["rows"]] == pytest.approx(expected, abs=1e-3)
+    assert [loss for *_, loss in answers["wanted"]["rows"]] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow
