@@ -9,8 +9,8 @@ import pytest
 from nightshift.errors import BadInput, Preempted
 from nightshift.evaluation.own_scorers import load_own_scorers
 from nightshift.evaluation.scorers import Scorers
-from nightshift.settings.prompt import Prompt
 from nightshift.settings.applications import read_application
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.scorers import TAKEN, Scorer
 
 ROWS = [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nightshift.settings.prompt import Prompt
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.prompt import Prompt
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.tokens import tokenize
 

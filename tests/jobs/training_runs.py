@@ -11,8 +11,9 @@ from forks import start_job
 from safetensors.torch import load_file
 from upath import UPath
 
-from nightshift.settings.application import Application, Prompt
+from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
+from nightshift.settings.prompt import Prompt
 from nightshift.storage.partition import MANIFEST, fetch_folder, read_manifest
 
 SMALL = {"sequence_length": 256, "rows_per_step": 2, "rows_per_batch": 1, "learning_rate": 1e-3}
