@@ -3,10 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from nightshift.settings.application import Application, Evaluation, Prompt
+from nightshift.settings.application import Application, Evaluation
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.intake import Source
 from nightshift.settings.policies import Inference
+from nightshift.settings.prompt import Prompt
 
 SOURCES = [Source(uri="rows.jsonl", columns={"prompt": "text"})]
 AT = {"url": "https://a.example/v1/", "model": "m"}
