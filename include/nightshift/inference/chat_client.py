@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import httpx
@@ -77,9 +78,8 @@ class ChatClient:
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in PASSING_STATUS or not left:
                     raise
-                wanted = error.response.headers.get("Retry-After", "")
-                seconds = min(float(wanted) if wanted.isdecimal() else pause, self._longest_pause)
-                if self._stopped.wait(seconds):
+                seconds = _retry_after(error.response)
+                if self._stopped.wait(min(pause if seconds is None else seconds, self._longest_pause)):
                     raise
             except httpx.TransportError as error:
                 timeouts -= isinstance(error, httpx.ReadTimeout)
@@ -111,6 +111,17 @@ class ChatClient:
                     raise httpx.ReadTimeout(f"no whole answer in {self._timeout:g} s")
         kept = {name: value for name, value in reply.headers.items() if name in {"content-type", "retry-after"}}
         return httpx.Response(reply.status_code, headers=kept, content=bytes(content), request=reply.request)
+
+
+def _retry_after(reply: httpx.Response) -> float | None:
+    """The seconds after which an endpoint asks to be tried again: it names them, or a time."""
+    wanted = reply.headers.get("Retry-After", "")
+    if wanted.isdecimal():
+        return float(wanted)
+    try:
+        return max(0.0, parsedate_to_datetime(wanted).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def _completion(reply: httpx.Response) -> dict[str, Any]:

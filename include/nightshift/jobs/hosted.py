@@ -68,5 +68,5 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     run.finish()
     return Result(
         model=str(partition), digest=manifest.digest, run_id=run.run_id, run_url=run.url, steps=0, train_tokens=0,
-        tokens_per_second=0.0, held_out_loss=0.0, seconds=0.0, processes=0,
+        tokens_per_second=0.0, held_out_loss=None, seconds=0.0, processes=0,
     )  # fmt: skip

@@ -67,7 +67,7 @@ class Result(JobResult):
     steps: int
     train_tokens: int
     tokens_per_second: float
-    held_out_loss: float
+    held_out_loss: float | None  # None: nothing was trained, and nobody measured it
     seconds: float
     processes: int
 
