@@ -28,3 +28,18 @@ def test_it_goes_on_with_another_number_of_processes(train, before, after, setti
     assert {**first.losses, **second.losses} == pytest.approx(straight.losses, rel=1e-4)
     for name, tensor in straight.weights.items():
         assert second.weights[name].numpy() == pytest.approx(tensor.numpy(), abs=1e-4), name
+
+
+def test_an_adapter_goes_on_to_the_last_bit_from_a_checkpoint_without_the_base_model(train, tmp_path):
+    import torch
+
+    settings = {"zero_stage": 2, **LORA}
+    straight = train(1, "straight", **settings)
+    train(1, "stopped", stop_after=STOP_AFTER, **settings)
+    (file,) = (tmp_path / "storage" / "stopped").glob("step-*/*/*/mp_rank_00_model_states.pt")
+    state = torch.load(file, weights_only=False)
+    assert state["module"]
+    assert all("lora_" in name for name in state["module"])
+    assert not state.get("frozen_param_fragments")
+    resumed = train(1, "stopped", **settings)
+    assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in straight.weights.items())

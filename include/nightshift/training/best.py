@@ -58,10 +58,10 @@ class BestWeights:
         partition = self._at(step)
         return load_file(fetch_folder(partition, require_manifest(partition), self._work / "best") / FILE)
 
-    def drop(self, but: int | None = None) -> None:
-        """Remove the weights of all steps, or all but one."""
+    def drop(self, before: int | None = None) -> None:
+        """Remove the weights of all steps, or of those before one."""
         for name in names_in(self._root):
-            if but is None or name != self._at(but).name:
+            if before is None or name < self._at(before).name:
                 drop(self._root / name)
 
     def _at(self, step: int) -> UPath:

@@ -21,7 +21,6 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from nightshift.errors import BadInput
 from nightshift.settings.training import Training
-from nightshift.storage.partition import DataFile, attempt_name
 from nightshift.training.answer_model import AnswerModel
 from nightshift.training.best import BestWeights, lowest
 from nightshift.training.checkpoints import Checkpoints
@@ -31,6 +30,7 @@ from nightshift.training.frozen import FrozenLayers, pays
 from nightshift.training.gpu_use import gpu_numbers
 from nightshift.training.packing import NOT_LEARNED, Packed
 from nightshift.training.row_model import RowModel
+from nightshift.training.saving import Saving, save_only_what_is_trained
 from nightshift.training.schedules import rate
 from nightshift.training.task import OnMetrics, OnRows, Rows
 from nightshift.training.weights import put_weights, trained_weights
@@ -251,7 +251,10 @@ class _Steps(TrainerCallback):
 
     def __init__(self, trainer: PackedTrainer, checkpoints: Checkpoints, stopping: threading.Event) -> None:
         self._trainer = trainer
-        self._checkpoints = checkpoints
+        args = trainer.args
+        self._saving = Saving(
+            checkpoints, rank=args.process_index, local_rank=args.local_process_index, world=trainer.world, device=args.device
+        )  # fmt: skip
         self._stopping = stopping
         self._started = 0.0
 
@@ -266,6 +269,7 @@ class _Steps(TrainerCallback):
     ) -> None:
         trainer = self._trainer
         mend(optimizer, trainer.weight_decays)
+        save_only_what_is_trained(trainer.model_wrapped)
         if trainer.world == 1 and trainer.training.zero_stage == 0:
             # DeepSpeed would copy all gradients into one tensor and back to average them with nobody's.
             trainer.model_wrapped.enable_backward_allreduce = False
@@ -275,47 +279,34 @@ class _Steps(TrainerCallback):
         self._started = time.perf_counter()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_ignored: Any
+        self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_ignored: Any
     ) -> None:
         trainer = self._trainer
         trainer.step_seconds = time.perf_counter() - self._started
         if state.global_step >= state.max_steps:
             return
         training = trainer.training
-        trainer.stopped = _anyone(self._stopping.is_set(), trainer.world, args.device)
+        trainer.stopped = self._saving.look(self._stopping.is_set())
         control.should_evaluate = state.global_step % training.evaluate_steps == 0 and not trainer.stopped
         control.should_save = state.global_step % training.checkpoint_steps == 0 or trainer.stopped
         control.should_training_stop = trainer.stopped
+        if control.should_save:
+            self._saving.wait()  # so that no more than one lies on this disk
 
     def on_save(self, args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_ignored: Any) -> None:
-        """Upload what each node holds, all at once; when all have, the first process makes it a checkpoint."""
-        attempt = [attempt_name()]
-        dist.broadcast_object_list(attempt)
-        dist.barrier()
-        folder, step, files = Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step, []
-        if args.local_process_index == 0:
-            files = self._checkpoints.upload(folder, step, attempt[0])
-        uploaded: list[list[DataFile]] = [[] for _ in range(self._trainer.world)]
-        dist.all_gather_object(uploaded, files)
-        if args.process_index == 0:
-            self._checkpoints.publish([file for part in uploaded for file in part], step, self._trainer.world)
-            if self._trainer.training.early_stopping and any(
-                "held_out_loss" in e["metrics"] for e in state.log_history
-            ):
-                self._trainer.best.drop(but=lowest(state.log_history)[0])
-        # Nobody stops, and nothing counts as saved, before it is there.
-        dist.barrier()
+        """Upload it while training goes on; once it is published, no older weights than its best ones are needed."""
+        measured = any("held_out_loss" in entry["metrics"] for entry in state.log_history)
+        best, drop_older = lowest(state.log_history)[0] if measured else 0, self._trainer.best.drop
+        self._saving.begin(
+            Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step,
+            then=partial(drop_older, before=best) if self._trainer.training.early_stopping else None,
+        )  # fmt: skip
+
+    def on_train_end(self, *_unused: Any, **_ignored: Any) -> None:
+        self._saving.wait()
 
 
 def _for_all(rows: npt.NDArray[Any], at_once: int, world: int) -> npt.NDArray[Any]:
     """Add empty rows (-1) until each process gets equally many; else the sampler would train on some rows twice."""
     missing = -len(rows) % (at_once * world) if world > 1 else 0
     return np.pad(rows, (0, missing), constant_values=-1)
-
-
-def _anyone(flag: bool, world: int, device: torch.device) -> bool:
-    if world == 1:
-        return flag
-    flags = torch.tensor(float(flag), device=device)
-    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-    return bool(flags.item())
