@@ -34,7 +34,7 @@ from nightshift.orchestration.forms import optional_day, params_of
 from nightshift.orchestration.given import form, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.retraining import close, due
-from nightshift.settings.training import Training
+from nightshift.settings.training import TrainingSettings
 
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
@@ -82,7 +82,7 @@ for app in applications_to_parse("finetune"):
         train = job(
             "train",
             app,
-            {**SNAPSHOT, **form(["base_model"]), "training": form(list(Training.model_fields)), **CAUSE},
+            {**SNAPSHOT, **form(["base_model"]), "training": form(list(TrainingSettings.model_fields)), **CAUSE},
         )
         evaluate = job("evaluate", app, {**SNAPSHOT, **MODEL, **form(["base_model"])})
         reference = job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION})

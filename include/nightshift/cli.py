@@ -42,10 +42,21 @@ def _parser() -> argparse.ArgumentParser:
 
     for job in JOBS:
         command = commands.add_parser(job, help=f"run the job {job!r}")
-        command.add_argument("--spec", required=True, help="path or URI of the spec (JSON)")
-        command.add_argument("--result", required=True, help="path or URI where the result is written (JSON)")
+        planned = job == "train"
+        command.add_argument("--spec", required=not planned, help="path or URI of the spec (JSON)")
+        command.add_argument("--result", required=not planned, help="path or URI where the result is written (JSON)")
         command.add_argument("--end-with-parent", action="store_true", help="stop when stdin closes")
         command.set_defaults(run=_run_job, job=job)
+        if planned:
+            command.add_argument(
+                "--plan", nargs="?", const="", metavar="APPLICATION",
+                help="print what would be trained, its memory and its defaults, and train nothing: of --spec, or of an "
+                "application and its newest snapshot",
+            )  # fmt: skip
+            command.add_argument(
+                "--storage", help="URI, with an application (default: the local stack's, or $NIGHTSHIFT_STORAGE)"
+            )
+            command.set_defaults(run=_train)
 
     forkserver = commands.add_parser(
         "forkserver", help="start jobs as forks of a process that has imported their libraries"
@@ -157,6 +168,33 @@ def _run_job(options: argparse.Namespace) -> None:
             ) from error
         log.exception("%s failed", options.job)
         raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
+
+
+def _train(options: argparse.Namespace) -> ExitCode | None:
+    if options.plan is None:
+        if not (options.spec and options.result):
+            raise BadInput("name --spec and --result, or --plan")
+        _run_job(options)
+        return None
+    from nightshift.jobs.contract import read_spec
+    from nightshift.jobs.progress import log_to_stderr
+    from nightshift.jobs.train import ENVIRONMENT, Spec
+    from nightshift.stack.place import storage_here
+
+    _restart_with(ENVIRONMENT)
+    log_to_stderr()
+    from nightshift.jobs.train_plan import plan, spec_of
+
+    if options.spec:
+        spec = read_spec("train", options.spec)
+    elif options.plan:
+        spec = spec_of(options.plan, options.storage or storage_here())
+    else:
+        raise BadInput("name an application, or its --spec")
+    assert isinstance(spec, Spec)  # noqa: S101  (of this job)
+    lines, code = plan(spec)
+    print(*lines, sep="\n")
+    return code
 
 
 def _words(error: Exception) -> str:

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from training_runs import checkpoints_of, copy_of, finish, losses_of, metrics_of, model_of, start
+from training_runs import checkpoints_of, copy_of, finish, losses_of, metrics_of, model_of, start, wait_for_checkpoint
 from upath import UPath
 
 from nightshift.jobs.contract import read_result
@@ -58,6 +58,28 @@ def test_sigterm_saves_and_the_next_attempt_goes_on(trainings, tmp_path):
     assert f"stopped after step {int(saved.removeprefix('step-'))}" in (folder / "log").read_text()
     finish(start(spec, folder), folder, 69)
     assert f"going on from the checkpoint of step {int(saved.removeprefix('step-'))}" in (folder / "log").read_text()
+
+
+def test_an_attempt_with_other_processes_goes_on_as_the_first_one_decided(trainings, tmp_path):
+    from nightshift.settings.training import TrainingSettings
+
+    def with_processes(count):
+        left_open = TrainingSettings(min_examples=1, epochs=30, checkpoint_steps=5, precision="fp32", processes=count)
+        return trainings().model_copy(update={"training": left_open})
+
+    folder = tmp_path / "attempt"
+    first = start(with_processes(2), folder)
+    wait_for_checkpoint(with_processes(2), first)
+    first.kill()
+    first.communicate()
+    finish(start(with_processes(1), folder), folder, 69)
+    log = (folder / "log").read_text()
+    assert "training.rows_per_step: 2 (as the checkpoint was made with)" in log
+    assert "going on from the checkpoint of step" in log
+    _, manifest, _ = model_of(with_processes(1))
+    decided = manifest.facts["training"]
+    assert (decided["rows_per_step"], decided["rows_per_batch"], decided["processes"]) == (2, 2, 1)
+    assert (decided["method"], decided["learning_rate"], decided["sequence_length"]) == ("full", 2e-4, 256)
 
 
 def test_an_mlflow_outage_loses_nothing_and_a_retry_only_logs(trainings, tmp_path, mlflow_server):

@@ -77,6 +77,7 @@ def test_a_job_sees_the_tracking_server_and_none_of_airflows_secrets(monkeypatch
     assert environment["MLFLOW_TRACKING_PASSWORD"] == "pass-word"
     assert environment["LC_ALL"] == "C.UTF-8"
     assert environment["OMP_NUM_THREADS"] == "2"
+    assert environment["NIGHTSHIFT_MEMORY_GB"] == "6.0"
     assert not [key for key in environment if key.startswith("AIRFLOW")]
     assert "SOME_TOKEN" not in environment
     assert not [key for key, value in environment.items() if "of housekeeping" in value]

@@ -41,7 +41,7 @@ def complaint(folder: Path, text: str) -> str:
 def test_an_application_of_four_lines_is_complete(tmp_path):
     app = read_application(write(tmp_path, SMALLEST))
     assert app.name == "returns_helper"
-    assert app.training.learning_rate > 0
+    assert app.training.learning_rate is None, "decided when the model is known"
     assert app.ingest.splits.train + app.ingest.splits.traffic + app.ingest.splits.held_out == 1
 
 
@@ -79,7 +79,7 @@ def test_the_sample_reads_and_has_every_day_it_names():
         ),
         (
             ("description:", "training:\n  method: loora\ndescription:"),
-            ["yaml:2: training.method", "'full' or 'lora'", "'loora'"],
+            ["yaml:2: training.method", "'auto', 'full' or 'lora'", "'loora'"],
         ),
         (("description:", "ingest: {splits: {train: 0.9}}\ndescription:"), ["ingest.splits", "must be 1, not 1.1"]),
         (
@@ -248,3 +248,11 @@ def test_a_compute_profile_that_is_none_is_refused_and_not_a_traceback(project, 
     (project / "compute" / "odd.yaml").write_text(text)
     with pytest.raises(BadApplication, match=r"odd\.yaml:1: "):
         load_compute("odd")
+
+
+@pytest.mark.parametrize("place", ["apps", "samples/full/apps"])
+def test_the_sample_leaves_nothing_of_what_is_learned_to_be_decided(place):
+    training = read_application(PACKAGE / place / "banking_assistant.yaml").training
+    given = training.model_dump(include={"method", "learning_rate", "sequence_length", "rows_per_step", "zero_stage"})
+    assert given.keys() == {"method", "learning_rate", "sequence_length", "rows_per_step", "zero_stage"}
+    assert not {None, "auto"} & set(given.values())

@@ -43,6 +43,13 @@ def test_the_newest_is_resumed_from_and_two_are_kept(three, root, tmp_path):
     assert steps(root) == ["step-000010", "step-000015"]
 
 
+def test_it_tells_what_was_decided_for_the_training_that_wrote_it(root, tmp_path):
+    checkpoints = Checkpoints(root, "app", INPUTS, {"method": "lora", "learning_rate": 2e-4})
+    checkpoints.publish(checkpoints.upload(written(tmp_path, 5), 5, "attempt"), 5, processes=2)
+    newest = Checkpoints(root, "app", INPUTS).newest(tmp_path / "copy")
+    assert (newest.processes, newest.training) == (2, {"method": "lora", "learning_rate": 2e-4})
+
+
 def test_one_without_manifest_is_not_seen(three, root, tmp_path):
     (root / "step-000015" / MANIFEST).unlink()
     assert (three.newest(tmp_path / "copy").folder / "global_step10").exists()

@@ -1,12 +1,11 @@
 """Which engine trains follows from the machine and the rows, is told with its reason, and is part of a model's address."""
 
 import pytest
-import torch
 from pydantic import ValidationError
 
 from nightshift.jobs.train import _with_effect
 from nightshift.settings.training import Training
-from nightshift.training.engine import with_engine
+from nightshift.training.engine import engine_for, with_engine
 from nightshift.training.gpu_use import gpu_numbers, model_flops, peak_of
 
 
@@ -17,14 +16,12 @@ from nightshift.training.gpu_use import gpu_numbers, model_flops, peak_of
         (False, {"sequence_length": 513}, "stock", "rows of 513 tokens are longer than 512"),
         (False, {"gradient_checkpointing": "full"}, "stock", "training.gradient_checkpointing is set"),
         (True, {}, "stock", "there is a GPU"),
-        (True, {"engine": "short_rows"}, "short_rows", ""),
+        (True, {"engine": "short_rows"}, "short_rows", "as set"),
     ],
 )
-def test_the_engine_follows_from_machine_and_rows(monkeypatch, caplog, *, gpu, settings, engine, reason):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    with caplog.at_level("INFO"):
-        assert with_engine(Training(**settings)).engine == engine
-    assert reason in caplog.text
+def test_the_engine_follows_from_machine_and_rows(*, gpu, settings, engine, reason):
+    training = Training(**settings)
+    assert engine_for(training, training.sequence_length, gpu=gpu) == (engine, reason)
 
 
 def test_models_of_short_rows_keep_their_address_and_those_of_the_other_engine_have_their_own():

@@ -15,8 +15,7 @@ from nightshift.audit.signature import public_key_of, read_public_keys, signing_
 from nightshift.audit.verify import Verified, verify
 from nightshift.errors import BadEnvironment, BadInput, ExitCode
 from nightshift.stack.credentials import AUDIT_KEY, stack_keys
-from nightshift.stack.place import Place, this_place
-from nightshift.storage.files import default_storage
+from nightshift.stack.place import Place, storage_here, this_place
 
 VERIFIED, UNWITNESSED, TAMPERED = "verified", "unwitnessed", "tampered"
 AIRFLOW_CONNECTION = "AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW"
@@ -34,7 +33,7 @@ def checked(
     """
     trusted = frozenset(key for text in public_keys for key in read_public_keys(text))
     stack = _local_stack()
-    chain = Chain(storage or _storage(stack))
+    chain = Chain(storage or storage_here())
     read, troubles, down = _anchors(_witnesses(None if mlflow or elsewhere else stack, mlflow, elsewhere))
     found = verify(chain, [anchor for anchors in read.values() for anchor in anchors], trusted=trusted)
     problems = [*found.problems, *troubles]
@@ -70,7 +69,7 @@ def exported(storage: str | None, since: str | None, until: str | None, applicat
     :raises BadInput: a time is no time, or the log is damaged.
     """
     first, last = _moment(since, "--since"), _moment(until, "--until")
-    for entry in Chain(storage or _storage(_local_stack())).entries():
+    for entry in Chain(storage or storage_here()).entries():
         at = datetime.fromisoformat(entry["at"])
         if (first and at < first) or (last and at >= last) or (application and entry["application"] != application):
             continue
@@ -163,7 +162,3 @@ def _local_stack() -> Place | None:
     except BadEnvironment:
         return None
     return place if place.home.is_dir() else None
-
-
-def _storage(stack: Place | None) -> str:
-    return stack.storage if stack else default_storage()

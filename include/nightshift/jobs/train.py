@@ -17,11 +17,12 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
-from nightshift.settings.training import Training
+from nightshift.settings.training import Training, TrainingSettings
 
 if TYPE_CHECKING:
     from nightshift.registry.tracking import TrackingRun
     from nightshift.storage.partition import Manifest
+    from nightshift.training.checkpoints import Checkpoint
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
     from nightshift.training.task import Fitted, Task
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 # Part of a model's address: raise it when the same inputs begin to give another model.
 TRAINING_VERSION = 2
 # They say what was trained on, when to measure and save, or how a step is spread, and not what comes out (but for
-# rounding): a training goes on with other machines.
+# rounding): a training goes on with other machines. What the settings leave open is in the address as that, and what was
+# decided for it in the checkpoints and the model: an attempt on another machine finds the same address.
 WITHOUT_EFFECT = {
     "window_days", "min_examples", "evaluate_steps", "checkpoint_steps", "rows_per_batch", "processes",
     "attention", "gradient_checkpointing", "torch_compile",
@@ -47,7 +49,7 @@ class Spec(JobSpec):
     snapshot: str
     digest: str
     base_model: str
-    training: Training
+    training: TrainingSettings
     # They say why, and have no part in what comes out.
     order: int | None = None  # of the ledger
     reason: str = ""
@@ -87,23 +89,18 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         from nightshift.jobs.hosted import publish_endpoint
 
         return publish_endpoint(spec) if nodes().leads else None
+    from nightshift.jobs.train_plan import layout_of
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import digest_of, find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.best import BestWeights
     from nightshift.training.checkpoints import Checkpoints
-    from nightshift.training.engine import with_engine
-    from nightshift.training.layout import Layout, processes_here, rows_at_once
     from nightshift.training.precision import decided
     from nightshift.training.task import Fitted
 
-    place = nodes()
-    layout = Layout(
-        nodes=place.count, node=place.index, rendezvous=place.rendezvous, processes=processes_here(spec.training)
-    )
-    at_once = rows_at_once(spec.training, layout.world)
-    # Another precision or engine gives another model, so what was decided belongs into the address.
-    spec = spec.model_copy(update={"training": with_engine(decided(spec.training))})
+    layout = layout_of(spec.training)
+    # Another precision gives another model, so what was decided belongs into the address.
+    spec = spec.model_copy(update={"training": decided(spec.training)})
     base = resolve_base_model(spec.base_model)
     inputs = {
         "snapshot": spec.digest,
@@ -119,12 +116,11 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     try:
         manifest = find(partition, inputs)
         if manifest is None:
-            training = spec.training.model_copy(update={"rows_per_batch": at_once, "processes": layout.processes})
             manifest = _train(
-                spec.model_copy(update={"training": training}), base, inputs, layout=layout, partition=partition,
-                checkpoints=checkpoints, folder=folder, progress=progress,
+                spec, base, inputs, layout=layout, partition=partition, checkpoints=checkpoints, folder=folder,
+                progress=progress,
             )  # fmt: skip
-        if not place.leads:
+        if layout.node:
             return None
         Checkpoints(checkpoints, spec.application.name, inputs).drop_all()
         BestWeights(UPath(f"{checkpoints}-best"), spec.application.name, inputs, folder).drop()
@@ -142,7 +138,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     )
 
 
-def _with_effect(training: Training) -> dict[str, Any]:
+def _with_effect(training: TrainingSettings) -> dict[str, Any]:
     """The settings as inputs of a model. The engine for short rows was there first, and is no part of an address."""
     # Where early stopping judges the held-out loss, it matters when that is measured.
     without = WITHOUT_EFFECT - {"evaluate_steps"} if training.early_stopping else WITHOUT_EFFECT
@@ -162,7 +158,9 @@ def _train(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
+    from nightshift.jobs.train_plan import as_decided, decide_for
     from nightshift.storage.partition import Parent, publish, require_manifest
+    from nightshift.training.checkpoints import Checkpoints
     from nightshift.training.group import gathered
     from nightshift.training.task import Task
 
@@ -171,11 +169,16 @@ def _train(
     work.mkdir()
     together = gathered(layout, partition.name) if layout.nodes > 1 else nullcontext()
     with together as group:
+        tokens = _tokens(spec, base, layout, folder, progress=progress, group=group)
+        checkpoint = Checkpoints(checkpoints, spec.application.name, inputs).newest(work)
+        resumed = checkpoint.training if checkpoint else None
+        decided = as_decided(decide_for(spec, base, tokens, layout, scratch=folder, resumed=resumed), group)
+        spec = spec.model_copy(update={"training": decided})
         task = Task(
             application=spec.application.name,
             base_model=base,
             base_model_name=spec.base_model,
-            tokens=_tokens(spec, base, layout, folder, progress=progress, group=group),
+            tokens=tokens,
             training=spec.training,
             layout=layout,
             checkpoints=str(checkpoints),
@@ -183,7 +186,8 @@ def _train(
             work=work,
             output=output,
         )
-        fitted = _fit(task, _open_run(spec, partition) if layout.node == 0 else None, progress, group)
+        tracking = _open_run(spec, partition) if layout.node == 0 else None
+        fitted = _fit(task, checkpoint, tracking, progress, group)
         if layout.node == 0:
             published = publish(
                 partition,
@@ -194,7 +198,12 @@ def _train(
                 counts={
                     name: getattr(fitted, name) for name in ("steps", "train_examples", "too_long", "train_tokens")
                 },
-                facts={"fitted": fitted.model_dump(), "base_model": spec.base_model, "method": spec.training.method},
+                facts={
+                    "fitted": fitted.model_dump(),
+                    "base_model": spec.base_model,
+                    "method": spec.training.method,
+                    "training": spec.training.model_dump(mode="json"),
+                },
                 parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
                 logs={"metrics.jsonl"},
             )
@@ -208,22 +217,10 @@ def _tokens(
     spec: Spec, base: Path, layout: Layout, folder: Path, *, progress: Progress, group: Group | None
 ) -> TokenFiles:
     """The snapshot's tokens, made together with the other nodes unless they are there."""
-    from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.partition import fetch, require_manifest
-    from nightshift.training.token_shards import TokenShards, tokenized
+    from nightshift.jobs.train_plan import shards_of
+    from nightshift.training.token_shards import tokenized
 
-    snapshot = UPath(spec.snapshot)
-    manifest = require_manifest(snapshot, spec.digest)
-    shards = TokenShards(
-        storage=spec.storage,
-        application=spec.application.name,
-        snapshot=(spec.snapshot, spec.digest),
-        train=fetch(snapshot, manifest, TRAIN, folder),
-        held_out=fetch(snapshot, manifest, HELD_OUT, folder),
-        tokenizer=base,
-        prompt=spec.application.prompt,
-        loss_on=spec.training.loss_on,
-    )
+    shards = shards_of(spec, base, folder)
 
     def report(done: int, of: int) -> None:
         if progress.stopping.is_set():
@@ -238,14 +235,15 @@ def _tokens(
         return tokenized(shards, layout, report, folder / "tokens")
 
 
-def _fit(task: Task, tracking: TrackingRun | None, progress: Progress, group: Group | None) -> Fitted:
-    """Train from the newest checkpoint on, with the numbers of each step on disk, in MLflow and in the progress."""
+def _fit(
+    task: Task, checkpoint: Checkpoint | None, tracking: TrackingRun | None, progress: Progress, group: Group | None
+) -> Fitted:
+    """Train from a checkpoint on, with the numbers of each step on disk, in MLflow and in the progress."""
     from nightshift.registry.tracking import LiveMetrics
-    from nightshift.training.checkpoints import Checkpoints, history
+    from nightshift.training.checkpoints import history
     from nightshift.training.elastic import for_processes
 
     metrics_file = task.output / "metrics.jsonl"
-    checkpoint = Checkpoints(UPath(task.checkpoints), task.application, task.inputs).newest(task.work)
     if checkpoint:
         log.info("going on from the checkpoint of step %d", checkpoint.step)
         folder = for_processes(checkpoint, task.layout.world, task.training.zero_stage, task.work)
@@ -319,6 +317,8 @@ def _log(spec: Spec, partition: UPath, manifest: Manifest, folder: Path) -> Trac
     from nightshift.registry.tracking import replay
     from nightshift.storage.partition import fetch
 
+    if known := manifest.facts.get("training"):
+        spec = spec.model_copy(update={"training": Training.model_validate(known)})
     tracking = _described_run(spec, partition)
     replay(fetch(partition, manifest, "metrics.jsonl", folder), tracking)
     tracking.metrics({name: float(value) for name, value in manifest.counts.items()}, manifest.counts["steps"])

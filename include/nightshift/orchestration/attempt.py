@@ -21,7 +21,7 @@ from nightshift.jobs.environment import CREDENTIALS, PASSED, allowed
 from nightshift.jobs.ingest import ID_KEY_VARIABLE
 from nightshift.registry.server import PAGES, TLS
 from nightshift.settings.applications import load_application
-from nightshift.settings.compute import LocalCompute
+from nightshift.settings.compute import MEMORY_VARIABLE, LocalCompute
 from nightshift.settings.intake import Source
 from nightshift.storage.files import default_storage
 
@@ -97,6 +97,7 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
             patterns += names
     environment = allowed(os.environ, patterns)
     environment["OMP_NUM_THREADS"] = str(compute.cpus)
+    environment[MEMORY_VARIABLE] = str(compute.memory_gb)
     environment |= tracking_environment()
     judge = spec.application.judge
     if job in JUDGING and judge and judge.connection:

@@ -25,7 +25,7 @@ from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
-from nightshift.settings.training import Training
+from nightshift.settings.training import TrainingSettings
 
 SAMPLES = 4  # answers to one example, where they are drawn and nobody says how many
 
@@ -110,7 +110,7 @@ class Application(Model):
     prompt: Prompt = Field(Prompt(), description="how the application speaks to its model")
     ingest: Ingest = Field(Ingest(), description="how raw rows become examples")
     validation: Validation = Field(Validation(), description="what a partition must look like")
-    training: Training = Field(Training(), description="how a candidate is trained")
+    training: TrainingSettings = Field(TrainingSettings(), description="how a candidate is trained")
     evaluation: Evaluation = Field(Evaluation(), description="how models are compared")
     gate: Gate = Field(Gate(), description="what a candidate must show")
     traffic: Traffic = Field(Traffic(), description="what users ask in production")

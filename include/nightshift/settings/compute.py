@@ -17,6 +17,8 @@ IMAGE = re.compile(r"^[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127}
 
 SECRET = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIALS?)(_|$)|^AIRFLOW_CONN_", re.IGNORECASE)
 LOGIN = re.compile(r"://[^/@\s]+:[^/@\s]+@")
+# Tells a local job what its profile allows (GB).
+MEMORY_VARIABLE = "NIGHTSHIFT_MEMORY_GB"
 OWN_PATHS = {"/scratch", "/tmp", "/dev/shm"}  # noqa: S108  (mounts of every pod)
 
 OutageHours = Annotated[

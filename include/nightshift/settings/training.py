@@ -8,15 +8,21 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from nightshift.settings.fields import Model, Share
 
-# A form offers a number or nothing; JSON Schema's `anyOf`, which pydantic would write, has no place in one.
-Processes = Annotated[
-    Annotated[int, Field(ge=1, le=64)] | None,
-    WithJsonSchema({"type": ["integer", "null"], "minimum": 1, "maximum": 64}),
-]
+
+def _or_nothing(kind: str, **schema: float) -> WithJsonSchema:
+    """A form offers a number or nothing; JSON Schema's `anyOf`, which pydantic would write, has no place in one."""
+    return WithJsonSchema({"type": [kind, "null"], **schema})
+
+
+Processes = Annotated[Annotated[int, Field(ge=1, le=64)] | None, _or_nothing("integer", minimum=1, maximum=64)]
 Alpha = Annotated[
-    Annotated[float, Field(gt=0, le=4096)] | None,
-    WithJsonSchema({"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 4096}),
+    Annotated[float, Field(gt=0, le=4096)] | None, _or_nothing("number", exclusiveMinimum=0, maximum=4096)
 ]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+SequenceLength = Annotated[int, Field(ge=16, le=131_072)]
+RowsPerStep = Annotated[int, Field(ge=1, le=4096)]
+RowsPerBatch = Annotated[int, Field(ge=1, le=1024)]
+ZeroStage = Annotated[int, Field(ge=0, le=3)]
 
 # Keys of DeepSpeed's configuration that follow from fields here, with the field to set instead.
 DEEPSPEED_KEYS = {
@@ -38,14 +44,19 @@ def _added(default: Any, **constraints: Any) -> Any:
     return Field(default, exclude_if=lambda value: value == default, **constraints)
 
 
-class Training(Model):
-    """How a candidate is trained. Every field can be changed in the form that starts a run."""
+class TrainingSettings(Model):
+    """How a candidate is trained. Every field can be changed in the form that starts a run.
+
+    What is left empty or `auto` is decided when the model, the data and the machine are known (`training/decide.py`).
+    """
 
     engine: Literal["auto", "short_rows", "stock"] = _added(
         "auto",
         description="short_rows: made for a CPU and rows of a few hundred tokens; stock: for GPUs, large models and long rows",
     )
-    method: Literal["full", "lora"] = Field("full", description="train all weights, or a low-rank adapter")
+    method: Literal["auto", "full", "lora"] = Field(
+        "auto", description="train all weights, or a low-rank adapter; auto: all where they fit in memory"
+    )
     lora_rank: int = Field(16, ge=1, le=512, description="rank of the adapter (LoRA only)")
     lora_alpha: Alpha = _added(
         None, description="scale of the adapter, over its rank (LoRA only); empty: twice the rank"
@@ -63,7 +74,9 @@ class Training(Model):
     )
     trained_layers: int = Field(0, ge=0, le=1000, description="train only the last so many layers; 0: the whole model")
     epochs: float = Field(1.0, gt=0, le=50, description="passes over the training set")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    learning_rate: Annotated[LearningRate | None, _or_nothing("number", exclusiveMinimum=0, maximum=1)] = Field(
+        None, description="peak learning rate; empty: by method and size of the model"
+    )
     learning_rate_schedule: Literal["cosine", "wsd", "linear", "constant"] = _added(
         "cosine",
         description="how the rate falls after the warm-up; wsd: stays, and falls over the last fifth of the steps",
@@ -80,12 +93,18 @@ class Training(Model):
     loss_on: Literal["last_answer", "all_answers"] = _added(
         "last_answer", description="which assistant turns of a conversation are learned"
     )
-    sequence_length: int = Field(256, ge=16, le=131_072, description="tokens in one packed row")
+    sequence_length: Annotated[SequenceLength | None, _or_nothing("integer", minimum=16, maximum=131_072)] = Field(
+        None, description="tokens in one packed row; empty: by the lengths of the examples"
+    )
     too_long: Literal["leave_out", "cut"] = _added(
         "leave_out", description="an example longer than a row: left out, or without the oldest tokens of its prompt"
     )
-    rows_per_step: int = Field(4, ge=1, le=4096, description="packed rows in one optimiser step, over all processes")
-    rows_per_batch: int = Field(4, ge=1, le=1024, description="most packed rows in one forward pass of one process")
+    rows_per_step: Annotated[RowsPerStep | None, _or_nothing("integer", minimum=1, maximum=4096)] = Field(
+        None, description="packed rows in one optimiser step, over all processes; empty: by the number of examples"
+    )
+    rows_per_batch: Annotated[RowsPerBatch | None, _or_nothing("integer", minimum=1, maximum=1024)] = Field(
+        None, description="most packed rows in one forward pass of one process; empty: what fits in memory"
+    )
     attention: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_3"] = _added(
         "auto", description="kernel of the stock engine; auto: the newest FlashAttention that is installed, else sdpa"
     )
@@ -93,8 +112,9 @@ class Training(Model):
         "auto", description="compute each layer twice instead of holding its activations (stock engine)"
     )
     torch_compile: bool = _added(False, description="compile the model with torch.compile (stock engine)")
-    zero_stage: int = Field(
-        0, ge=0, le=3, description="DeepSpeed ZeRO stage: what processes share instead of each holding it"
+    zero_stage: Annotated[ZeroStage | None, _or_nothing("integer", minimum=0, maximum=3)] = Field(
+        None,
+        description="DeepSpeed ZeRO stage: what processes share instead of each holding it; empty: the lowest that fits",
     )
     offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
     deepspeed: dict[str, Any] = _added({}, max_length=100, description="more of DeepSpeed's configuration, as it is")
@@ -121,14 +141,14 @@ class Training(Model):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.processes and self.rows_per_step % self.processes:
+        if self.processes and self.rows_per_step and self.rows_per_step % self.processes:
             raise ValueError(f"rows_per_step ({self.rows_per_step}) must be a multiple of processes ({self.processes})")
         needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
-        if self.zero_stage < needed:
+        if self.zero_stage is not None and self.zero_stage < needed:
             raise ValueError(f"offload: {self.offload} needs zero_stage {needed} or above, not {self.zero_stage}")
         if self.engine == "short_rows" and self.only_stock:
             raise ValueError(f"{self.only_stock} is for engine: stock, not short_rows")
-        if self.quantize != "none" and self.method != "lora":
+        if self.quantize != "none" and self.method == "full":
             raise ValueError(f"quantize: {self.quantize} holds frozen weights and needs method: lora")
         return self
 
@@ -140,3 +160,14 @@ class Training(Model):
             if isinstance(there, dict) and (inner or section) in there:
                 raise ValueError(f"deepspeed: {key} follows from other settings; set training.{field} instead")
         return self
+
+
+class Training(TrainingSettings):
+    """How a training is done: nothing is left to be decided by the size of the model, the data or the machine."""
+
+    method: Literal["full", "lora"] = "full"
+    learning_rate: LearningRate = 2e-4
+    sequence_length: SequenceLength = 256
+    rows_per_step: RowsPerStep = 4
+    rows_per_batch: RowsPerBatch = 4
+    zero_stage: ZeroStage = 0

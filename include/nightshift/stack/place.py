@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nightshift.errors import BadEnvironment
 from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
+from nightshift.storage.files import default_storage
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
@@ -99,6 +100,15 @@ def this_place(environment: Mapping[str, str] | None = None, checkout: Path = CH
         storage=variables.get("NIGHTSHIFT_STORAGE") or (home / "storage").as_uri(),
         mlflow_host=variables.get(MLFLOW_HOST) or LOOPBACK,
     )
+
+
+def storage_here() -> str:
+    """Return the URI of the storage of the stack of this checkout where there is one, else of this process."""
+    try:
+        place = this_place()
+    except BadEnvironment:
+        return default_storage()
+    return place.storage if place.home.is_dir() else default_storage()
 
 
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:

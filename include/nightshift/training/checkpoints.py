@@ -33,23 +33,30 @@ class Checkpoint:
     """A checkpoint on this machine, its digests checked.
 
     :param processes: how many wrote it, on all nodes.
+    :param training: the settings of the training that it belongs to, with what was decided.
     """
 
     folder: Path
     step: int
     processes: int
+    training: dict[str, Any]
 
 
 class Checkpoints:
     """The checkpoints under one address.
 
     DeepSpeed writes pickles. They are read back only when the manifest lists their digest and these very inputs.
+
+    :param training: the settings of the training that writes them.
     """
 
-    def __init__(self, root: UPath, application: str, inputs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, root: UPath, application: str, inputs: Mapping[str, Any], training: Mapping[str, Any] | None = None
+    ) -> None:
         self._root = root
         self._application = application
         self._inputs = dict(inputs)
+        self._training = dict(training or {})
 
     def upload(self, folder: Path, step: int, attempt: str) -> list[DataFile]:
         """Move what one node wrote at `step` (the local `folder`) into storage, where nobody sees it yet.
@@ -67,7 +74,7 @@ class Checkpoints:
             application=self._application,
             inputs=self._inputs_at(step),
             counts={"step": step},
-            facts={"processes": processes},
+            facts={"processes": processes, "training": self._training},
         )
         for old in self._newest_first()[KEPT:]:
             drop(old)
@@ -81,7 +88,8 @@ class Checkpoints:
                     continue
                 if manifest.inputs_digest == digest_of(self._inputs_at(manifest.counts["step"])):
                     local = fetch_folder(partition, manifest, folder / partition.name)
-                    return Checkpoint(local, manifest.counts["step"], manifest.facts["processes"])
+                    facts = manifest.facts
+                    return Checkpoint(local, manifest.counts["step"], facts["processes"], facts.get("training", {}))
                 log.warning("%s was made from other inputs and is not used", partition)
             except BadInput as error:
                 log.warning("a checkpoint cannot be used, the one before it is tried: %s", error)

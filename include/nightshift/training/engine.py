@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 
-from nightshift.settings.training import Training
+from nightshift.settings.training import Training, TrainingSettings
 from nightshift.training.attention import LONGEST_ROW
 from nightshift.training.row_model import RowModel
 
-log = logging.getLogger(__name__)
+
+def engine_for(settings: TrainingSettings, length: int, *, gpu: bool) -> tuple[str, str]:
+    """Return the engine for rows of so many tokens, and why it is that one."""
+    if settings.engine != "auto":
+        return settings.engine, "as set"
+    if gpu:
+        return "stock", "there is a GPU"
+    if asked := settings.only_stock:
+        return "stock", f"training.{asked} is set"
+    if length > LONGEST_ROW:
+        return "stock", f"rows of {length:,} tokens are longer than {LONGEST_ROW}"
+    return "short_rows", f"no GPU, and rows of {length:,} tokens"
 
 
 def with_engine(training: Training) -> Training:
     """Return the settings with `engine: auto` replaced by the engine that fits this machine and these rows."""
-    if training.engine != "auto":
-        return training
-    if torch.cuda.is_available():
-        engine, reason = "stock", "there is a GPU"
-    elif asked := training.only_stock:
-        engine, reason = "stock", f"training.{asked} is set"
-    elif training.sequence_length > LONGEST_ROW:
-        engine, reason = "stock", f"rows of {training.sequence_length} tokens are longer than {LONGEST_ROW}"
-    else:
-        engine, reason = "short_rows", f"no GPU, and rows of {training.sequence_length} tokens"
-    log.info("engine: %s (%s)", engine, reason)
-    return training.model_copy(update={"engine": engine})
+    chosen, _ = engine_for(training, training.sequence_length, gpu=torch.cuda.is_available())
+    return training.model_copy(update={"engine": chosen})
 
 
 def row_model(model: Any, training: Training, length: int) -> RowModel:

@@ -51,7 +51,9 @@ def fit(
         training,
         rows,
         pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
-        checkpoints=Checkpoints(UPath(task.checkpoints), task.application, task.inputs),
+        checkpoints=Checkpoints(
+            UPath(task.checkpoints), task.application, task.inputs, training.model_dump(mode="json")
+        ),
         best=BestWeights(UPath(f"{task.checkpoints}-best"), task.application, task.inputs, task.work),
         on_metrics=on_metrics,
         on_rows=on_rows,

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from nightshift.errors import BadInput
 from nightshift.settings.fields import Model
-from nightshift.settings.training import Training
+from nightshift.settings.training import Training, TrainingSettings
 
 
 class Layout(Model):
@@ -30,7 +30,7 @@ class Layout(Model):
         return self.nodes * self.processes
 
 
-def processes_here(training: Training) -> int:
+def processes_here(training: TrainingSettings) -> int:
     """Return how many processes train on this node: what the settings say, or one per GPU, or one without.
 
     :raises BadInput: more than there are GPUs.
@@ -48,10 +48,19 @@ def rows_at_once(training: Training, world: int) -> int:
 
     :raises BadInput: a step cannot be shared out evenly.
     """
-    share, rest = divmod(training.rows_per_step, world)
-    if rest:
-        raise BadInput(
-            f"training.rows_per_step ({training.rows_per_step}) must be a multiple of the {world} processes that train "
-            f"on all nodes together; set it to {world * max(1, round(training.rows_per_step / world))}"
-        )
+    check_shares(training, world)
+    share = training.rows_per_step // world
     return max(rows for rows in range(1, min(share, training.rows_per_batch) + 1) if share % rows == 0)
+
+
+def check_shares(training: TrainingSettings, world: int) -> None:
+    """Check that a step, where its rows are given, can be shared out evenly.
+
+    :raises BadInput: it cannot.
+    """
+    rows = training.rows_per_step
+    if rows and rows % world:
+        raise BadInput(
+            f"training.rows_per_step ({rows}) must be a multiple of the {world} processes that train "
+            f"on all nodes together; set it to {world * max(1, round(rows / world))}"
+        )

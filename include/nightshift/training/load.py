@@ -16,8 +16,6 @@ from nightshift.training.attention import attention_for
 from nightshift.training.varlen_attention import attention_of
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-# Gradient checkpointing, where the settings leave it open: from so many parameters or tokens in a forward pass on.
-LARGE_PARAMETERS, LARGE_TOKENS = 10**9, 2**14
 
 
 def load_model(folder: Path, training: Training, length: int) -> Any:
@@ -37,6 +35,11 @@ def load_model(folder: Path, training: Training, length: int) -> Any:
         trust_remote_code=False,
         **_quantized(training, dtype),
     )
+    return as_trained(model, training, length)
+
+
+def as_trained(model: Any, training: Training, length: int) -> Any:
+    """Return a model with its adapter, without gradients for what is not trained; the arguments and errors are as above."""
     config = model.config.get_text_config()
     if not hasattr(config, "rope_parameters") and length > getattr(config, "max_position_embeddings", length):
         raise BadInput(
@@ -47,7 +50,7 @@ def load_model(folder: Path, training: Training, length: int) -> Any:
         raise BadInput(
             f"training.trained_layers is {training.trained_layers}, but {config.model_type} has {len(layers)} layers"
         )
-    if stock and _checkpoints_activations(model, training, length):
+    if training.gradient_checkpointing == "full":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if training.torch_compile:
         for layer in layers:
@@ -58,12 +61,6 @@ def load_model(folder: Path, training: Training, length: int) -> Any:
         model.requires_grad_(False)
         layers[-training.trained_layers :].requires_grad_(True)
     return model
-
-
-def _checkpoints_activations(model: Any, training: Training, length: int) -> bool:
-    if training.gradient_checkpointing != "auto":
-        return training.gradient_checkpointing == "full"
-    return model.num_parameters() > LARGE_PARAMETERS or length * training.rows_per_batch > LARGE_TOKENS
 
 
 def _quantized(training: Training, dtype: torch.dtype) -> dict[str, Any]:

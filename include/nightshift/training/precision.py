@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from nightshift.errors import BadInput
-from nightshift.settings.training import Training
+from nightshift.settings.training import TrainingSettings
+
+Settings = TypeVar("Settings", bound=TrainingSettings)
 
 
 def fast_precision() -> Literal["bf16", "fp32"]:
@@ -18,7 +20,7 @@ def fast_precision() -> Literal["bf16", "fp32"]:
     return "bf16" if fast else "fp32"
 
 
-def decided(training: Training) -> Training:
+def decided(training: Settings) -> Settings:
     """Return the settings with `auto` replaced by what this machine does best.
 
     :raises BadInput: fp16 is asked for, and there is no GPU.
