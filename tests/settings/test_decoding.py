@@ -54,6 +54,7 @@ def test_arguments_of_the_chat_template_are_those_that_nobody_else_sets():
     assert not Prompt(template={"enable_thinking": False}).thinks
     with pytest.raises(ValidationError, match="tokenize: Nightshift sets this itself"):
         Prompt(template={"tokenize": True})
+    assert len({Prompt(), Prompt(template={"tone": "kind"}), Prompt(template={"tone": "kind"})}) == 2
 
 
 @pytest.mark.parametrize(

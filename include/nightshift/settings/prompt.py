@@ -66,6 +66,9 @@ class Prompt(Model):
             raise ValueError("must hold {prompt}")
         return value
 
+    def __hash__(self) -> int:  # what is made with a prompt is kept by it, and a record has no hash of its own
+        return hash(self.model_dump_json())
+
     @property
     def thinks(self) -> bool:
         """Whether the model is asked to think before it answers, by either name that chat templates have for that."""
