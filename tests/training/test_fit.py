@@ -124,3 +124,19 @@ def test_what_an_adapter_is_told_is_in_its_file_and_in_what_is_merged(train, tok
     assert told == {"r": 4, "lora_alpha": 12, "lora_dropout": 0.1, "use_rslora": True, "use_dora": True}
     assert set(config["target_modules"]) == {"q_proj", "down_proj"}
     assert alone(trained, tokenizer) == pytest.approx(trained.held_out[-1], rel=1e-4)
+
+
+@pytest.mark.nightly
+def test_a_stop_does_not_change_where_it_ends_early(train):
+    settings = {
+        "learning_rate": 0.1,
+        "epochs": 20,
+        "learning_rate_schedule": "constant",
+        "early_stopping": 3,
+        "evaluate_steps": 2,
+    }
+    straight = train(1, "straight", **settings)
+    first = train(1, "stopped", stop_after=5, **settings)
+    second = train(1, "stopped", **settings)
+    assert first.held_out + second.held_out == straight.held_out
+    assert all(second.weights[name].equal(tensor) for name, tensor in straight.weights.items())
