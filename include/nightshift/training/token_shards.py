@@ -261,16 +261,11 @@ def _rows(parts: Iterable[Rows]) -> int:
     return sum(last + 1 - first for first, last in parts)
 
 
-def _loaded(folder: Path, prompt: Prompt) -> ChatTemplate:
-    return _known(folder, prompt.model_dump_json())  # a prompt holds arguments that have no hash
-
-
 @lru_cache(maxsize=1)
-def _known(folder: Path, prompt: str) -> ChatTemplate:
+def _loaded(folder: Path, prompt: Prompt) -> ChatTemplate:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return ChatTemplate(tokenizer, Prompt.model_validate_json(prompt))
+    return ChatTemplate(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), prompt)
 
 
 def _read(path: Path, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
