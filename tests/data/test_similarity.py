@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nightshift.data import similarity
 from nightshift.data.shared_text import SharedText
 from nightshift.data.similarity import BAND, VALUES, SimilarRows, connect, signatures
 
@@ -22,3 +23,18 @@ def test_of_an_index_what_shares_a_band_with_a_row_is_let_through_and_a_near_row
         found = [pair for pair in rows.pairs(database) if pair[0] < 0]
     rows.release()
     assert (-51, 77, 1.0) in [pair[:3] for pair in found]
+
+
+def test_many_rows_are_compared_in_parts_with_the_pairs_of_all_at_once(tmp_path, monkeypatch):
+    questions = [f"where is card {number % 40} that i ordered on the {number % 30}th of may?" for number in range(150)]
+    rows = SimilarRows(tmp_path / "similar", SharedText())
+    rows.add(questions, [str(number % 3) for number in range(len(questions))])
+    rows.add_indexed(signatures(questions[:50]))
+    rows.close()
+    with connect(tmp_path) as database:
+        at_once = list(rows.pairs(database))
+        assert len(at_once) > 300
+        monkeypatch.setattr(similarity, "KEYS_AT_ONCE", 130)
+        monkeypatch.setattr(similarity, "PAIRS_IN_ORDER", 100)
+        assert list(rows.pairs(database)) == at_once
+    rows.release()

@@ -17,6 +17,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,10 @@ NEIGHBOURS = 3
 # In a long text a whole question can be exchanged, and 0.95 is still alike. So many 5-grams may be in one of two texts only:
 # an exchanged word makes about 18, two added ones 12. Similar by 0.85, two texts of 150 characters differ in 24.
 DIFFERING, SHORT_PAIR = 24, 300
-BANDS_AT_ONCE = 5  # in one query: each takes memory by the rows, and each query some milliseconds
+BANDS_AT_ONCE = 5  # in one query, which takes some milliseconds
+KEYS_AT_ONCE = 5_000_000  # the same: what groups them takes memory by their number, which nothing can spill
 PAIRS_AT_ONCE = 10_000
+PAIRS_IN_ORDER = 2_000_000  # that are put in order together
 MEMORY_LIMIT = "256MB"
 MOST_THREADS = 4
 # Of the table that rules out bands of an index that no new row has, 64 MB: of 25 bands of a row it lets 0.01 through that none
@@ -201,34 +204,51 @@ class SimilarRows:
             return
         try:
             self._find_pairs(database)
-            found = database.execute("SELECT DISTINCT earlier, later FROM pairs ORDER BY later, earlier")
+            for pairs in self._in_order(database):
+                earlier, later = (np.array(rows) for rows in zip(*pairs, strict=True))
+                equal = self._read(earlier) == self._read(later)
+                similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
+                for index in np.nonzero(similarity >= SIMILAR)[0]:
+                    yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
         except duckdb.OutOfMemoryException as error:
             raise BadEnvironment(
                 f"similar rows among {self.rows + self.indexed:,} were not found in {MEMORY_LIMIT} of memory and the free space "
                 f"of the scratch disk: {error}"
             ) from error
-        while pairs := found.fetchmany(PAIRS_AT_ONCE):
-            earlier, later = (np.array(rows) for rows in zip(*pairs, strict=True))
-            equal = self._read(earlier) == self._read(later)
-            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
-            for index in np.nonzero(similarity >= SIMILAR)[0]:
-                yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
+
+    def _in_order(self, database: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[int, int]]]:
+        """Yield the pairs once each, by the later row, some at a time."""
+        ((count,),) = database.execute("SELECT count(*) FROM pairs").fetchall()
+        parts = max(1, -(-count // PAIRS_IN_ORDER))
+        bounds = [number * self.rows // parts for number in range(parts + 1)]
+        for first, end in pairwise(bounds):
+            found = database.execute(
+                "SELECT DISTINCT earlier, later FROM pairs WHERE later >= $first AND later < $end ORDER BY later, earlier",
+                {"first": first, "end": end},
+            )
+            while pairs := found.fetchmany(PAIRS_AT_ONCE):
+                yield pairs
 
     def _find_pairs(self, database: duckdb.DuckDBPyConnection) -> None:
         database.execute("CREATE OR REPLACE TABLE pairs (earlier BIGINT, later BIGINT)")
         lags = ", ".join(
             f"lag(row, {distance}) OVER (PARTITION BY key ORDER BY finer, row)" for distance in range(1, NEIGHBOURS + 1)
         )
-        for start in range(0, BANDS, BANDS_AT_ONCE):
-            bands = range(start, start + BANDS_AT_ONCE)
+        candidates = self.rows + self.indexed
+        at_once = max(1, min(BANDS_AT_ONCE, KEYS_AT_ONCE // candidates))
+        slices = -(-candidates * at_once // KEYS_AT_ONCE)
+        for start, part in product(range(0, BANDS, at_once), range(slices)):
+            bands = range(start, min(start + at_once, BANDS))
             keys, finer = (", ".join(f"b{(band + shift) % BANDS}" for band in bands) for shift in (0, 1))
             database.execute(
                 f"""
                 INSERT INTO pairs
-                WITH candidates AS (
+                WITH of_bands AS (
                     SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM read_parquet($rows)
                     UNION ALL FROM read_parquet($indexed)
                     WHERE key BETWEEN {start << KEY_BITS} AND {(bands.stop << KEY_BITS) - 1}
+                ), candidates AS (
+                    FROM of_bands WHERE key % {slices} = {part}
                 ), shared AS (
                     FROM candidates SEMI JOIN (
                         SELECT key FROM candidates GROUP BY key HAVING count(*) > 1 AND max(row) >= 0
