@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightshift import __version__
+from nightshift.audit.arguments import add_audit
 from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError, is_outage
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("application")
     test.set_defaults(run=_test_alerts)
 
-    _add_audit(commands)
+    add_audit(commands)
 
     for name, text in {
         "up": "start MLflow and Airflow on this machine",
@@ -122,29 +123,6 @@ def _parser() -> argparse.ArgumentParser:
         )
         stack.set_defaults(run=_stack, stack=name)
     return parser
-
-
-def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    audit = commands.add_parser("audit", help="who did what: check the log, print it").add_subparsers(required=True)
-    verify = audit.add_parser("verify", help="say whether the log is what was written: verified, unwitnessed, tampered")
-    verify.add_argument("--mlflow", help="where it is anchored (default: $MLFLOW_TRACKING_URI, or the local stack's)")
-    verify.add_argument("--anchor", help="URI of the place that the Airflow variable nightshift_audit_anchor names")
-    verify.add_argument(
-        "--public-key",
-        action="append",
-        default=[],
-        help="only anchors that this key signed count: the key, or a file with keys (`public-key`); may be repeated",
-    )
-    verify.set_defaults(run=_verify_audit)
-    key = audit.add_parser("public-key", help="print what verifies the signatures of this Nightshift")
-    key.set_defaults(run=_print_public_key)
-    export = audit.add_parser("export", help="print the log as JSON lines")
-    export.add_argument("--since", help="from this time on, as 2026-11-28 (UTC)")
-    export.add_argument("--until", help="before this time")
-    export.add_argument("--application", help="only what was done to this one")
-    export.set_defaults(run=_export_audit)
-    for command in (verify, export):
-        command.add_argument("--storage", help="URI (default: the local stack's, or $NIGHTSHIFT_STORAGE)")
 
 
 def _run_job(options: argparse.Namespace) -> None:
@@ -330,30 +308,6 @@ def _test_alerts(options: argparse.Namespace) -> ExitCode:
     from nightshift.orchestration.trying_routes import try_routes
 
     return ExitCode.OK if try_routes(options.application) else ExitCode.BAD_ENVIRONMENT
-
-
-def _verify_audit(options: argparse.Namespace) -> ExitCode:
-    from nightshift.audit.command import checked
-
-    lines, code = checked(options.storage, options.mlflow, options.anchor, options.public_key)
-    print(*lines, sep="\n")
-    return code
-
-
-def _print_public_key(options: argparse.Namespace) -> None:
-    from nightshift.audit.command import own_public_key
-
-    print(own_public_key())
-
-
-def _export_audit(options: argparse.Namespace) -> None:
-    from nightshift.audit.command import exported
-
-    try:
-        sys.stdout.writelines(exported(options.storage, options.since, options.until, options.application))
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stack(options: argparse.Namespace) -> int:
