@@ -155,7 +155,7 @@ def test_the_page_of_the_application_tells_its_story(storage):
     assert (page.state.word, page.state.reason) == (Word.RETRAINING, "retraining 1 waits for finetune")
     told = [entry.what for entry in page.decisions.shown.story.entries]
     assert told.index("order 1") < told.index("approval of version 2 asked") < told.index("release of version 1")
-    assert "approval_waits" in {alert.kind for alert in page.told.shown.open}
+    assert "approval_waits" in {alert.kind for alert in page.open_alerts.shown.open}
     assert [one.kind for one in page.fresh.shown if one.stale or not one.name] == ["bias"]
     row = overview.row(known_application("helper"), storage, None, [])
     assert (row.champion.version, row.state) == ("1", page.state)
