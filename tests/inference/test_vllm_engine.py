@@ -84,7 +84,7 @@ def families(tmp_path_factory, small):
         for weights in model.parameters():
             weights.data.mul_(4)  # logits are spread, so that a greedy choice is no matter of the last digit
         folders[name] = str(tmp_path_factory.mktemp(name))
-        model.save_pretrained(folders[name])
+        model.to(torch.bfloat16).save_pretrained(folders[name])  # as both read it, whatever they compute in
         small[0].tokenizer.save_pretrained(folders[name])
     return folders
 
