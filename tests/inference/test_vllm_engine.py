@@ -97,7 +97,10 @@ def answers(tmp_path_factory, vllm_python, small, families):
     few = prompts[:6]
     questions = {
         "greedy": {"prompts": [*prompts, prompts[0]], "most": 24},
-        "wanted": {"prompts": few, "most": 4, "wanted": [[*prompt[-5:], end] for prompt in few]},
+        "wanted": {
+            **{"prompts": few, "most": 4, "wanted": [[*prompt[-5:], end] for prompt in few]},
+            "continuations": [[prompt, start] for prompt in few for start in (1, len(prompt) - 1)],
+        },
         "penalties": {"prompts": few, "most": 24, "decoding": PENALTIES},
         "stop": {"prompts": few, "most": 24, "decoding": {"stop": [" the", "."]}},
         "drawn": {"prompts": few, "most": 12, "decoding": {"temperature": 1, "top_p": 0.9}, "seeds": [*range(6)]},
@@ -167,6 +170,17 @@ def test_an_answer_is_as_likely_as_transformers_finds_it(answers, small):
     wanted = [[*prompt[-5:], loaded.tokenizer.eos_token_id] for prompt in prompts[:6]]
     expected = [one.wanted_loss for one in ours(loaded, prompts[:6], 4, wanted=wanted)]
     assert [loss for *_, loss in answers["wanted"]["rows"]] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_text_is_as_likely_as_transformers_finds_it(answers, small):
+    from nightshift.inference.engine import Continuation
+    from nightshift.inference.likelihood import log_likelihoods
+
+    loaded, _, prompts = small
+    texts = [Continuation(prompt, start) for prompt in prompts[:6] for start in (1, len(prompt) - 1)]
+    assert answers["wanted"]["likelihoods"] == pytest.approx(log_likelihoods(loaded.model, texts), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.slow

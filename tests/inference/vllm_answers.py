@@ -13,6 +13,7 @@ def main(questions, answers):
 
     from nightshift.errors import BadInput
     from nightshift.inference import vllm_engine
+    from nightshift.inference.engine import Continuation
     from nightshift.settings.decoding import Decoding
     from nightshift.settings.policies import Inference
 
@@ -29,11 +30,13 @@ def main(questions, answers):
                 settings=Inference.model_validate(question.get("settings", {})),
             )
             said = engine.generate(question["prompts"], lambda done, of, told=told: told.append((done, of)), **ways)
+            likelihoods = engine.likelihoods([Continuation(*one) for one in question.get("continuations", [])])
         except BadInput as error:
             found.append({"refused": str(error)})
         else:
             rows = [[one.tokens, one.finish_reason, one.latency_ms, one.wanted_loss] for one in said]
             facts = {"longest": engine.longest, "device": engine.device, "precision": engine.precision}
+            facts["likelihoods"] = likelihoods
             found.append({"rows": rows, "told": told, **facts})
         engine = None  # its memory is given up before there is another
     Path(answers).write_text(json.dumps(found))

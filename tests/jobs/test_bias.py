@@ -1,6 +1,8 @@
 """The job bias on nights of real messages, language models small enough for a test, and an MLflow store."""
 
+import gc
 import json
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,7 +16,9 @@ from upath import UPath
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.inference.chat_engine import ChatEngine
+from nightshift.inference.engines import open_token_engine
 from nightshift.jobs import bias, snapshot
+from nightshift.monitoring.bias import probes
 from nightshift.monitoring.bias.counterfactuals import Message, counterfactual_findings, message_rows
 from nightshift.monitoring.bias.probes import AskedModel
 from nightshift.settings.policies import Bias
@@ -197,6 +201,22 @@ def test_a_message_is_asked_in_its_conversation_and_one_that_the_model_cannot_re
     nothing = asked.probe("counterfactuals", [long], lambda _done, _of: None)
     assert nothing.rows == []
     assert {one.verdict for one in counterfactual_findings(nothing.rows, 5)} == {None, Verdict.INSUFFICIENT_DATA}
+
+
+def test_the_champion_leaves_memory_before_the_base_model_is_loaded(place, monkeypatch):
+    opened = []
+
+    def open_one(*given, **named):
+        gc.collect()
+        assert not any(engine() for engine in opened)
+        engine = open_token_engine(*given, **named)
+        opened.append(weakref.ref(engine))
+        return engine
+
+    monkeypatch.setattr(probes, "open_token_engine", open_one)
+    place.night(DAY, rows())
+    place.run()
+    assert len(opened) == 2
 
 
 def test_what_users_and_systems_wrote_stays_text(place, tmp_path):

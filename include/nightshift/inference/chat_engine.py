@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nightshift.inference.engine import Generated, Report, Response, TokenEngine, Wanted, seed_of
+from nightshift.inference.engine import Generated, Report, Response, TokenEngine, Wanted, about, seed_of
 from nightshift.inference.reasoning import BEGIN, END, apart
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.prompt import Prompt
@@ -29,7 +29,7 @@ class ChatEngine:
     @property
     def about(self) -> dict[str, Any]:
         """What a manifest keeps of it."""
-        return {"engine": self._engine.name, "device": self._engine.device, "precision": self._engine.precision}
+        return about(self._engine)
 
     def answer(
         self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False

@@ -31,6 +31,14 @@ class Generated:
     wanted_loss: float | None = None
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """Token ids, of which those from `start` (at least 1) on continue the others."""
+
+    tokens: list[int]
+    start: int
+
+
 class TokenEngine(Protocol):
     """Whatever answers prompts that are given as token ids; `longest` is what prompt and answer may have together."""
 
@@ -54,6 +62,14 @@ class TokenEngine(Protocol):
         :param wanted: an answer for each prompt whose likelihood is measured too, its end token included. No decoding setting
             changes it.
         """
+
+    def likelihoods(self, sequences: Sequence[Continuation], report: Report) -> list[float]:
+        """Return how likely each continuation is, in the order given: the summed log-likelihood (nats) of its tokens."""
+
+
+def about(engine: TokenEngine) -> dict[str, Any]:
+    """Return what a manifest keeps of an engine."""
+    return {"engine": engine.name, "device": engine.device, "precision": engine.precision}
 
 
 @dataclass(frozen=True)

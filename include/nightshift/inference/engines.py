@@ -6,7 +6,6 @@ Libraries are imported for the engine that runs alone: who asks an endpoint need
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from nightshift.settings.application import Application
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, TokenEngine
-    from nightshift.inference.model import LoadedModel
 
 ENDPOINT = "endpoint.json"  # in the folder of a model that somebody else runs: its url and model
 
@@ -26,14 +24,12 @@ def open_engine(
     *,
     max_new_tokens: int | None = None,
     batch_rows: int = 1_000_000,
-    loading: Callable[[Path], LoadedModel] | None = None,
 ) -> Engine:
     """Return an engine with the model of a folder, which answers as the application asks it to.
 
     :param max_new_tokens: longest answer, where it is not that of the application's `inference`; rows that leave no room for
         it are not asked.
     :param batch_rows: prompts that are generated at once, at most.
-    :param loading: loads the folder for the engine `transformers`, in place of what does so for all.
     :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
     :raises BadEnvironment: the engine that is asked for is not there.
     """
@@ -44,25 +40,36 @@ def open_engine(
 
         return EndpointEngine(json.loads((folder / ENDPOINT).read_bytes()), application, max_new_tokens=most)
     from nightshift.inference.chat_engine import ChatEngine
-    from nightshift.inference.vllm_engine import VllmEngine, missing
 
-    engine: TokenEngine
-    if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
-        engine = VllmEngine(folder, max_new_tokens=most, decoding=decoding, settings=settings)
-    else:
-        from nightshift.inference.model import load
-        from nightshift.inference.transformers_engine import TransformersEngine
-
-        engine = TransformersEngine(
-            (loading or load)(folder),
-            max_new_tokens=most,
-            batch_tokens=settings.batch_tokens,
-            batch_rows=batch_rows,
-            decoding=decoding,
-        )
+    engine = open_token_engine(folder, application, max_new_tokens=most, batch_rows=batch_rows)
     if max_new_tokens is None and engine.longest <= most:
         raise BadInput(
             f"inference.max_new_tokens is {most}, but the model reads and writes at most "
             f"{engine.longest} tokens together"
         )
     return ChatEngine(engine, application.prompt, decoding, max_new_tokens=most)
+
+
+def open_token_engine(
+    folder: Path, application: Application, *, max_new_tokens: int, batch_rows: int = 1_000_000
+) -> TokenEngine:
+    """Return what an engine with the model of a folder runs on, for who asks in token ids. An endpoint has none.
+
+    :raises BadInput: the model cannot be run by it, or it cannot keep to the decoding settings.
+    :raises BadEnvironment: the engine that is asked for is not there.
+    """
+    from nightshift.inference.vllm_engine import VllmEngine, missing
+
+    settings, decoding = application.inference, application.decoding
+    if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
+        return VllmEngine(folder, max_new_tokens=max_new_tokens, decoding=decoding, settings=settings)
+    from nightshift.inference.model import load
+    from nightshift.inference.transformers_engine import TransformersEngine
+
+    return TransformersEngine(
+        load(folder),
+        max_new_tokens=max_new_tokens,
+        batch_tokens=settings.batch_tokens,
+        batch_rows=batch_rows,
+        decoding=decoding,
+    )

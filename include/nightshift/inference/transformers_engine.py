@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 
 from nightshift.errors import BadInput
-from nightshift.inference.engine import Generated, Report
+from nightshift.inference.engine import Continuation, Generated, Report
+from nightshift.inference.likelihood import log_likelihoods
 from nightshift.inference.model import LoadedModel, longest_of
 from nightshift.inference.rows import Rows
 from nightshift.inference.sampling import next_tokens
@@ -100,6 +101,10 @@ class TransformersEngine:
                 done += len(row.results)
                 report(done, len(prompts))
         return [generated for generated in results if generated is not None]
+
+    def likelihoods(self, sequences: Sequence[Continuation], report: Report = lambda done, of: None) -> list[float]:
+        """Return how likely each continuation is, in the order given, as :class:`TokenEngine` says."""
+        return log_likelihoods(self._model, sequences, report)
 
     def _distinct(
         self, prompts: Sequence[list[int]], seeds: Sequence[int] | None, wanted: Sequence[list[int]] | None

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.inference.engine import Generated, Report
+from nightshift.inference.engine import Continuation, Generated, Report
 from nightshift.inference.model import end_tokens, fast_dtype
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.policies import Inference
@@ -100,18 +100,25 @@ class VllmEngine:
         return [results[place] for place in range(len(prompts))]
 
     def _losses(self, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> dict[int, float]:
-        """How likely each wanted answer is behind its prompt, read as a prompt; no decoding setting changes that."""
+        places = [place for place, answer in enumerate(wanted) if answer]
+        asked = [Continuation([*prompts[place], *wanted[place]], len(prompts[place])) for place in places]
+        return {place: -found for place, found in zip(places, self.likelihoods(asked), strict=True)}
+
+    def likelihoods(self, sequences: Sequence[Continuation], report: Report = lambda done, of: None) -> list[float]:
+        """Return how likely each continuation is, in the order given, as :class:`TokenEngine` says.
+
+        It is read as a prompt, so no decoding setting changes that.
+        """
         from vllm import SamplingParams
 
         measured = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-        places = [place for place, answer in enumerate(wanted) if answer]
-        losses = {}
-        for number, output in self._run(([*prompts[place], *wanted[place]], measured) for place in places):
-            place = places[number]
-            start = len(prompts[place])
-            found = zip(wanted[place], output.prompt_logprobs[start:], strict=True)
-            losses[place] = -sum(chances[token].logprob for token, chances in found)
-        return losses
+        found: dict[int, float] = {}
+        for number, output in self._run((sequence.tokens, measured) for sequence in sequences):
+            one = sequences[number]
+            tokens = zip(one.tokens[one.start :], output.prompt_logprobs[one.start :], strict=True)
+            found[number] = sum(chances[token].logprob for token, chances in tokens)
+            report(len(found), len(sequences))
+        return [found[number] for number in range(len(sequences))]
 
     def _with_seed(self, seed: int) -> Any:
         if not self._decoding.temperature:

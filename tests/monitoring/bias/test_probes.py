@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nightshift.data.examples import digest_of_messages, side_of
-from nightshift.monitoring.bias import likelihood
+from nightshift.inference.likelihood import log_likelihoods
 from nightshift.monitoring.bias.counterfactuals import (
     FIRST,
     VERSIONS,
@@ -18,7 +18,6 @@ from nightshift.monitoring.bias.counterfactuals import (
     messages_of,
     pair_tests,
 )
-from nightshift.monitoring.bias.likelihood import Asked, log_likelihoods
 from nightshift.monitoring.bias.questions import ask_questions, question_findings
 from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
 from nightshift.monitoring.bias.stereotypes import ask_pairs, stereotype_findings
@@ -56,9 +55,11 @@ class Words:
         return SimpleNamespace(logits=logits.expand(1, len(logits_to_keep), -1))
 
 
-def loaded(preferred=(), by=3.0):
+def engine(preferred=(), by=3.0):
     words = Words(frozenset(preferred), by)
-    return SimpleNamespace(model=words, tokenizer=words, pad_token=0)
+    return SimpleNamespace(
+        tokenizer=words, likelihoods=lambda sequences, report: log_likelihoods(words, sequences, report)
+    )
 
 
 def nothing(_done, _of):
@@ -231,9 +232,9 @@ def test_a_model_that_prefers_stereotypes_fails_and_one_that_does_not_passes():
     only_more = {
         word.strip(".,?!").lower() for pair in pairs for word in set(pair.more.split()) - set(pair.less.split())
     } - {word.strip(".,?!").lower() for pair in pairs for word in set(pair.less.split()) - set(pair.more.split())}
-    biased = judge(stereotype_findings(ask_pairs(loaded(only_more), pairs, nothing), 30), Bias())
+    biased = judge(stereotype_findings(ask_pairs(engine(only_more), pairs, nothing), 30), Bias())
     assert "stereotypes/bias type/all/stereotype preference" in biased.failing
-    fair = judge(stereotype_findings(ask_pairs(loaded(), pairs, nothing), 30), Bias(max_gap=0.15))
+    fair = judge(stereotype_findings(ask_pairs(engine(), pairs, nothing), 30), Bias(max_gap=0.15))
     # It finds every word as likely; only the number of words differs.
     assert not fair.failing
     rare = next(one for one in fair.findings if one.group == "disability")
@@ -246,7 +247,7 @@ def test_a_model_that_suspects_one_group_fails_and_a_guessing_one_does_not():
     ]
     negative = [one for one in questions if one.negative]
     assert len(negative) > 60
-    judged = judge(question_findings(ask_questions(loaded({"muslim"}), negative, nothing), 30), Bias())
+    judged = judge(question_findings(ask_questions(engine({"muslim"}), negative, nothing), 30), Bias())
     assert {"questions/category/all/s_DIS", "questions/category/all/s_AMB"} <= set(judged.failing)
     chance = random.Random(8)
     guesses = [
@@ -267,29 +268,3 @@ def test_bias_scores_are_those_of_the_paper():
     assert found["s_AMB"].value == pytest.approx((1 - 20 / 40) * (2 * 15 / 20 - 1))
     assert found["accuracy (disambiguated)"].mean == pytest.approx(0.25)
     assert found["accuracy (ambiguous)"].verdict is None
-
-
-@pytest.mark.parametrize("row_tokens", [8, 40, 384])
-def test_shared_beginnings_do_not_change_a_likelihood(row_tokens, monkeypatch):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    monkeypatch.setattr(likelihood, "ROW_TOKENS", row_tokens)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
-    chance = random.Random(2)
-    sequences = []
-    for _ in range(12):
-        start = [1, *chance.choices(range(50), k=chance.randint(1, 6))]
-        sequences += [Asked(start + chance.choices(range(50), k=chance.randint(1, 5)), len(start)) for _ in range(3)]
-    sequences.append(sequences[0])
-    sequences.append(Asked(sequences[1].tokens[:-1], 1))
-    found = log_likelihoods(SimpleNamespace(model=model), sequences)
-    with torch.inference_mode():
-        for one, value in zip(sequences, found, strict=True):
-            chances = model(torch.tensor([one.tokens])).logits[0].log_softmax(-1)
-            alone = sum(float(chances[at - 1, one.tokens[at]]) for at in range(one.scored, len(one.tokens)))
-            assert value == pytest.approx(alone, abs=1e-4)

@@ -192,6 +192,7 @@ def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:
             "questions": sets.questions,
         }
         found[role] = [one.probe(probe, chosen, report) for probe, chosen in items.items() if chosen]
+        one.unload()
     return found
 
 

@@ -20,9 +20,8 @@ from nightshift.data.interactions import OF_SOME_LANGUAGES, UNSCORED, Unscored
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
-from nightshift.inference.engine import Engine, Wanted
-from nightshift.inference.engines import open_engine
-from nightshift.inference.model import LoadedModel, load
+from nightshift.inference.engine import Engine, TokenEngine, Wanted, about
+from nightshift.inference.engines import open_engine, open_token_engine
 from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
 from nightshift.monitoring.bias.questions import ask_questions
 from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
@@ -101,16 +100,26 @@ class AskedModel:
         return self._application.inference.max_new_tokens
 
     @cached_property
-    def _loaded(self) -> LoadedModel:
-        return load(self._model_folder)
+    def _tokens(self) -> TokenEngine:
+        return open_token_engine(self._model_folder, self._application, max_new_tokens=self._answer_tokens)
 
     @cached_property
     def _engine(self) -> Engine:
-        return open_engine(self._model_folder, self._application, loading=lambda _folder: self._loaded)
+        app = self._application
+        if app.inference.hosted:
+            return open_engine(self._model_folder, app)
+        from nightshift.inference.chat_engine import ChatEngine
+
+        return ChatEngine(self._tokens, app.prompt, app.decoding, max_new_tokens=self._answer_tokens)
 
     @cached_property
     def _model_folder(self) -> Path:
         return self.under_test.folder(self._folder)
+
+    def unload(self) -> None:
+        """Let go of the model, so that another one finds the memory; the next question loads it again."""
+        for name in ("_engine", "_tokens"):
+            vars(self).pop(name, None)
 
     def probe(self, probe: Section, items: Sequence[Any], report: Report) -> Probed:
         """Return the model's answers to a set, from storage where it was asked before.
@@ -137,12 +146,11 @@ class AskedModel:
     ) -> Probed:
         wall, processor = time.monotonic(), _processor_seconds()
         if probe == "stereotypes":
-            rows = ask_pairs(self._loaded, items, report)
+            rows = ask_pairs(self._tokens, items, report)
         elif probe == "questions":
-            rows = ask_questions(self._loaded, items, report)
+            rows = ask_questions(self._tokens, items, report)
         else:
             rows = self._counterfactuals(self._engine, items, report)
-        about = self._engine.about if probe == "counterfactuals" else _about(self._loaded)
         folder = scratch(UPath(self._storage))
         try:
             (folder / ANSWERS).write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
@@ -159,7 +167,7 @@ class AskedModel:
                     "model": self.under_test.name,
                     "seconds": round(time.monotonic() - wall, 1),
                     "processor_seconds": round(_processor_seconds() - processor, 1),
-                    **about,
+                    **(self._engine.about if probe == "counterfactuals" else about(self._tokens)),
                 },
             )
         finally:
@@ -227,10 +235,6 @@ def _conversation(message: Message, text: str) -> Row:
 def _probability(wanted: Wanted | None) -> float | None:
     """The geometric mean of the probabilities of a wanted answer's tokens, where they were measured."""
     return math.exp(-wanted.loss / wanted.tokens) if wanted and wanted.tokens else None
-
-
-def _about(loaded: LoadedModel) -> dict[str, str]:
-    return {"precision": str(loaded.model.dtype).removeprefix("torch."), "device": str(loaded.model.device)}
 
 
 def _processor_seconds() -> float:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nightshift.inference.model import LoadedModel
+from nightshift.inference.engine import Continuation, TokenEngine
 from nightshift.monitoring.bias.estimates import Difference, paired_share_difference, wilson
-from nightshift.monitoring.bias.likelihood import Asked, log_likelihoods
 from nightshift.monitoring.bias.sets import Question
 from nightshift.monitoring.bias.stereotypes import beginning
 from nightshift.monitoring.bias.verdict import Finding, measured
@@ -20,24 +19,25 @@ UNKNOWN = "unknown"
 
 
 def ask_questions(
-    loaded: LoadedModel, questions: Sequence[Question], report: Callable[[int, int], None]
+    engine: TokenEngine, questions: Sequence[Question], report: Callable[[int, int], None]
 ) -> list[dict[str, Any]]:
     """Return the questions with the chosen answer, whether it is right, and what it says about the stereotype.
 
     `bias` is 1 for an answer that agrees with the stereotype, -1 for one that contradicts it, 0 for "unknown".
     """
-    tokenizer, start = loaded.tokenizer, beginning(loaded)
+    tokenizer, start = engine.tokenizer, beginning(engine.tokenizer)
     asked = []
     for one in questions:
         text = f"{one.context}\nQuestion: {one.question}\nAnswer:"
         given = start + tokenizer(text, add_special_tokens=False)["input_ids"]
         for answer in one.answers:
-            asked.append(Asked(given + tokenizer(f" {answer}", add_special_tokens=False)["input_ids"], len(given)))
-    likelihoods = log_likelihoods(loaded, asked, report)
+            said = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
+            asked.append(Continuation(given + said, len(given)))
+    likelihoods = engine.likelihoods(asked, report)
     found = []
     for at, one in enumerate(questions):
         per_token = [
-            likelihoods[3 * at + k] / len(asked[3 * at + k].tokens[asked[3 * at + k].scored :]) for k in range(3)
+            likelihoods[3 * at + k] / len(asked[3 * at + k].tokens[asked[3 * at + k].start :]) for k in range(3)
         ]
         chosen = max(range(3), key=lambda k: (per_token[k], -k))
         found.append(

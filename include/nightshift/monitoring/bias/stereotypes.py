@@ -11,19 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from nightshift.inference.model import LoadedModel
+from nightshift.inference.engine import Continuation, TokenEngine
 from nightshift.monitoring.bias.estimates import Difference, wilson
-from nightshift.monitoring.bias.likelihood import Asked, log_likelihoods
 from nightshift.monitoring.bias.sets import Pair
 from nightshift.monitoring.bias.verdict import Finding, measured
 
 EVEN = 0.5
 
 
-def ask_pairs(loaded: LoadedModel, pairs: Sequence[Pair], report: Callable[[int, int], None]) -> list[dict[str, Any]]:
+def ask_pairs(engine: TokenEngine, pairs: Sequence[Pair], report: Callable[[int, int], None]) -> list[dict[str, Any]]:
     """Return the pairs with `margin`: log-likelihood (nats) of the more stereotyping sentence less that of the other."""
-    asked = [sentence for pair in pairs for sentence in _asked(loaded, pair)]
-    found = log_likelihoods(loaded, asked, report)
+    asked = [sentence for pair in pairs for sentence in _asked(engine, pair)]
+    found = engine.likelihoods(asked, report)
     margins = [more - less for more, less in zip(found[::2], found[1::2], strict=True)]
     return [
         {"id": pair.id, "bias_type": pair.bias_type, "more": pair.more, "less": pair.less, "margin": round(margin, 4)}
@@ -52,20 +51,17 @@ def stereotype_findings(rows: Sequence[Mapping[str, Any]], min_group: int) -> li
     return found
 
 
-def _asked(loaded: LoadedModel, pair: Pair) -> list[Asked]:
-    start = beginning(loaded)
+def _asked(engine: TokenEngine, pair: Pair) -> list[Continuation]:
+    start = beginning(engine.tokenizer)
     more, less = (
-        start + loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (pair.more, pair.less)
+        start + engine.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (pair.more, pair.less)
     )
     # What both begin with is as likely in both.
     same = sum(1 for _ in takewhile(lambda tokens: tokens[0] == tokens[1], zip(more, less, strict=False)))
-    return [Asked(more, same), Asked(less, same)]
+    return [Continuation(more, same), Continuation(less, same)]
 
 
-def beginning(loaded: LoadedModel) -> list[int]:
-    """Return the token that a text of its own starts with."""
-    tokenizer = loaded.tokenizer
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return [int(token)]
-    return [loaded.pad_token]
+def beginning(tokenizer: Any) -> list[int]:
+    """Return the token that a text of its own starts with; what pads, where a tokenizer knows neither begin nor end."""
+    known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
+    return [int(next(token for token in known if token is not None))]

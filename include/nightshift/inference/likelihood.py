@@ -1,4 +1,4 @@
-"""How likely a model finds given texts: log-likelihoods of many token sequences, what they share computed once.
+"""How likely a Hugging Face model finds given texts: log-likelihoods of many token sequences, what they share computed once.
 
 Sequences are laid into a row as a tree: two that begin alike share the tokens of that beginning, and each token sees
 only the tokens that lead to it. The two sentences of a pair, or the answers to one question, cost little more than one.
@@ -7,25 +7,16 @@ Rows have no padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
-from nightshift.inference.model import LoadedModel
+from nightshift.inference.engine import Continuation, Report
 
 ROW_TOKENS = 384  # of one row, unless a single sequence is longer
-
-Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Token ids, of which those from `scored` (at least 1) on are asked for."""
-
-    tokens: list[int]
-    scored: int
 
 
 @dataclass
@@ -59,21 +50,21 @@ class _Row:
 
 @torch.inference_mode()
 def log_likelihoods(
-    loaded: LoadedModel, sequences: Sequence[Asked], report: Report = lambda done, of: None
+    model: Any, sequences: Sequence[Continuation], report: Report = lambda done, of: None
 ) -> list[float]:
-    """Return the summed log-likelihood (nats) of each sequence's tokens from `scored` on, in the order given."""
+    """Return the summed log-likelihood (nats) of each sequence's tokens from its `start` on, in the order given."""
     found: dict[int, float] = {}
     for row in _rows(sequences):
         report(len(found), len(sequences))
-        nodes = sorted({node for index, path in row.paths.items() for node in path[sequences[index].scored :]})
-        scores = dict(zip(nodes, _scores(loaded, row, nodes), strict=True))
+        nodes = sorted({node for index, path in row.paths.items() for node in path[sequences[index].start :]})
+        scores = dict(zip(nodes, _scores(model, row, nodes), strict=True))
         for index, path in row.paths.items():
-            found[index] = sum(scores[node] for node in path[sequences[index].scored :])
+            found[index] = sum(scores[node] for node in path[sequences[index].start :])
     report(len(sequences), len(sequences))
     return [found[index] for index in range(len(sequences))]
 
 
-def _rows(sequences: Sequence[Asked]) -> Iterator[_Row]:
+def _rows(sequences: Sequence[Continuation]) -> Iterator[_Row]:
     """Sequences in the order of their tokens, so that the one before shares the most with each."""
     row = _Row()
     for index in sorted(range(len(sequences)), key=lambda index: sequences[index].tokens):
@@ -86,9 +77,8 @@ def _rows(sequences: Sequence[Asked]) -> Iterator[_Row]:
         yield row
 
 
-def _scores(loaded: LoadedModel, row: _Row, nodes: list[int]) -> list[float]:
+def _scores(model: Any, row: _Row, nodes: list[int]) -> list[float]:
     """Log-likelihood of the token at each of `nodes` after the tokens that lead to it."""
-    model = loaded.model
     seen = np.eye(len(row.tokens), dtype=bool)
     for node, parent in enumerate(row.parents):
         if parent >= 0:
