@@ -92,7 +92,7 @@ def test_a_pod_that_is_evicted_from_a_spot_node_goes_on_from_its_checkpoint_and_
     wait_for(a_checkpoint, 180, "a checkpoint", every=0.5)
     name = pod.metadata.name
     cluster.CoreV1Api().create_namespaced_pod_eviction(name, namespace, {"metadata": {"name": name}})
-    said(api, "spot_finetune", run, "train", words="interruption 1, which counts as no try", seconds=240)
+    said(api, "spot_finetune", run, "train", words="interruption 1, which uses no retry", seconds=240)
     text = said(api, "spot_finetune", run, "train", words="going on from the checkpoint of step", seconds=240)
     assert "DisruptionTarget" in text or "taken off its node" in text or "is gone" in text or "asked to stop" in text
     train = ended(api, "spot_finetune", run)["train"]

@@ -7,8 +7,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from nightshift.errors import BadInput
+from nightshift.inference.key_value_cache import KeyValueCache
 from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention
-from nightshift.inference.rows import Rows
 from nightshift.inference.transformers_engine import TransformersEngine, common_prefix
 
 pytestmark = pytest.mark.slow
@@ -84,9 +84,9 @@ def test_how_rows_are_batched_changes_nothing(batch_tokens):
 
 def test_a_batch_holds_no_more_tokens_than_it_may(monkeypatch):
     shapes = []
-    kept = Rows.shape
+    kept = KeyValueCache.shape
     monkeypatch.setattr(
-        Rows, "shape", lambda self, rows, width: (shapes.append((rows, width)), kept(self, rows, width))
+        KeyValueCache, "shape", lambda self, rows, width: (shapes.append((rows, width)), kept(self, rows, width))
     )
     TransformersEngine(loaded(), max_new_tokens=8, batch_tokens=256).generate(prompts_of(60))
     answered = [rows * width for rows, width in shapes if rows > 2]
@@ -96,8 +96,10 @@ def test_a_batch_holds_no_more_tokens_than_it_may(monkeypatch):
 
 def test_equal_prompts_are_answered_once_and_each_has_its_answer(monkeypatch):
     shapes = []
-    kept = Rows.shape
-    monkeypatch.setattr(Rows, "shape", lambda self, rows, width: (shapes.append(rows), kept(self, rows, width)))
+    kept = KeyValueCache.shape
+    monkeypatch.setattr(
+        KeyValueCache, "shape", lambda self, rows, width: (shapes.append(rows), kept(self, rows, width))
+    )
     one, other = prompts_of(2)
     engine = TransformersEngine(loaded(), max_new_tokens=5, batch_tokens=10_000)
     shapes.clear()

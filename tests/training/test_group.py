@@ -87,7 +87,7 @@ def test_a_node_that_falls_silent_is_lost(on_nodes, monkeypatch):
         time.sleep(2)
 
     def waits(group):
-        group.expect_the_worst()
+        group.shorten_patience()
         return group.together("never", "-")
 
     answer, _ = on_nodes(waits, stands_still)

@@ -17,9 +17,9 @@ import torch
 
 from nightshift.errors import BadInput
 from nightshift.inference.engine import Continuation, Generated, Report
+from nightshift.inference.key_value_cache import KeyValueCache
 from nightshift.inference.likelihood import log_likelihoods
 from nightshift.inference.model import LoadedModel, longest_of
-from nightshift.inference.rows import Rows
 from nightshift.inference.sampling import next_tokens
 from nightshift.settings.decoding import Decoding
 
@@ -76,7 +76,7 @@ class TransformersEngine:
         self._layers = int(config.num_hidden_layers)
         self._kinds = set(getattr(config, "layer_types", None) or [])
         self._window = int(getattr(config, "sliding_window", None) or 0)
-        self._rows = Rows(self._layers)
+        self._rows = KeyValueCache(self._layers)
         self._check()
 
     @torch.inference_mode()
@@ -135,7 +135,7 @@ class TransformersEngine:
         """Tokens that a place needs behind its prompt."""
         return max([self._max_new_tokens, *(len(row.wanted or []) for row in rows)])
 
-    def _answer(self, batch: list[_Row], shared: Rows | None, prefix: int) -> Iterator[tuple[_Row, Generated]]:
+    def _answer(self, batch: list[_Row], shared: KeyValueCache | None, prefix: int) -> Iterator[tuple[_Row, Generated]]:
         """Yield each row of a batch when it ends."""
         started = time.perf_counter()
         self._rows.shape(len(batch), len(batch[0].prompt) + self._room(batch))
@@ -190,11 +190,11 @@ class TransformersEngine:
             live[target] = live[source]
         del live[remaining:]
 
-    def _read_prefix(self, prefix: list[int]) -> Rows | None:
+    def _read_prefix(self, prefix: list[int]) -> KeyValueCache | None:
         """Compute what all prompts begin with, in a cache of its own."""
         if not prefix:
             return None
-        shared, own = Rows(self._layers), self._rows
+        shared, own = KeyValueCache(self._layers), self._rows
         shared.shape(1, len(prefix))
         self._rows = shared
         try:
@@ -237,7 +237,7 @@ class TransformersEngine:
         starts = torch.tensor(lengths, device=tokens.device)
         size = tokens.shape[1]
         positions = starts[:, None] + torch.arange(size, device=tokens.device)
-        self._rows.aim(first, starts, size, max(lengths) + size)
+        self._rows.select(first, starts, size, max(lengths) + size)
         # Where all start at one place, all look at the same places; what lies behind a shorter row it never looks at.
         distinct = positions[:1] if min(lengths) == max(lengths) else positions
         masks = self._masks(distinct, max(lengths) + size, len(lengths))

@@ -22,7 +22,7 @@ from nightshift.jobs.nights import (
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.bias.night import Bench
+    from nightshift.monitoring.bias.night import BiasContext
     from nightshift.registry.versions import Registered
 
 # Generating is bound by the same processors and allocator as training.
@@ -77,11 +77,11 @@ def run(spec: Spec, progress: Progress) -> Result:
         wanted.append(Due(missing, None, None, digests[0], inputs_of(None, *digests, app)))
     folder = scratch(UPath(spec.storage))
     try:
-        bench = _bench(spec, champion, base, folder, progress) if wanted else None
+        context = _context(spec, champion, base, folder, progress) if wanted else None
         for one in wanted:
-            assert bench is not None  # noqa: S101
+            assert context is not None  # noqa: S101
             try:
-                published = judge_bias(bench, one)
+                published = judge_bias(context, one)
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.key, error)
                 nights.append(unreadable_night(one.key, str(error)))
@@ -92,9 +92,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     return Result(**said_of(nights, missing))
 
 
-def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress) -> Bench:
+def _context(
+    spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress
+) -> BiasContext:
     from nightshift.evaluation.judge import UnderTest
-    from nightshift.monitoring.bias.night import Bench
+    from nightshift.monitoring.bias.night import BiasContext
     from nightshift.monitoring.bias.probes import AskedModel
     from nightshift.storage.partition import fetch_folder, require_manifest
     from nightshift.training.base_model import base_model_digest
@@ -113,7 +115,7 @@ def _bench(spec: Spec, champion: Registered | None, base: Path | None, folder: P
     if base:
         of_base = UnderTest("base", app.base_model, base_model_digest(base), lambda _folder: base)
         under = AskedModel(of_base, app, spec.storage, folder)
-    return Bench(
+    return BiasContext(
         application=app,
         storage=spec.storage,
         champion=asked,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.monitoring.due_nights import Answered, Due
-    from nightshift.monitoring.night import Bench
+    from nightshift.monitoring.night import DriftContext
     from nightshift.registry.versions import Registered
     from nightshift.settings.application import Interval
     from nightshift.storage.partition import Manifest
@@ -132,14 +132,14 @@ class _Benches:
     references: dict[str, str]
     answered: list[Answered]
     progress: Progress
-    made: dict[str, Bench] = field(default_factory=dict)
+    made: dict[str, DriftContext] = field(default_factory=dict)
 
-    def of(self, model: str, folder: Path) -> Bench:
-        """Return the bench of a model.
+    def of(self, model: str, folder: Path) -> DriftContext:
+        """Return the context of a model.
 
         :raises BadInput: its reference is damaged.
         """
-        from nightshift.monitoring.night import Bench
+        from nightshift.monitoring.night import DriftContext
         from nightshift.monitoring.references import read_reference, reference_partition
         from nightshift.monitoring.topics import Embedder
         from nightshift.registry.models import find_version
@@ -148,14 +148,14 @@ class _Benches:
             name, storage = self.spec.application.name, self.spec.storage
             version = self.champion if model == self.champion.digest else find_version(name, model)
             at = reference_partition(storage, name, model)
-            self.made[model] = Bench(
+            self.made[model] = DriftContext(
                 application=self.spec.application,
                 storage=storage,
                 reference=read_reference(at, self.references[model], folder / model[:16]),
                 model_digest=model,
                 version=version.version if version else "",
                 nights=self.answered,
-                embedder=next((bench.embedder for bench in self.made.values()), None) or Embedder(),
+                embedder=next((context.embedder for context in self.made.values()), None) or Embedder(),
                 report=lambda done, of: self.progress.report(done, of, unit="prompts"),
             )
         return self.made[model]

@@ -46,7 +46,7 @@ def compare_samples(
     :raises ValueError: there is no such column.
     """
     frames = [_frame(table, metrics) for table in (night, reference)]
-    columns = [name for name in frames[0] if _tells(*(frame[name].dropna().unique() for frame in frames))]
+    columns = [name for name in frames[0] if _differ(*(frame[name].dropna().unique() for frame in frames))]
     if not columns:
         raise ValueError("night and reference share no column that differs between rows")
     categorical = [metric.label for metric in metrics if metric.categorical and metric.label in columns]
@@ -76,7 +76,7 @@ def with_section(page: str, head: str, section: str) -> str:
     return page
 
 
-def _tells(night: Any, reference: Any) -> bool:
+def _differ(night: Any, reference: Any) -> bool:
     """Whether two columns, given their different values, are worth a picture."""
     return (
         len(night) > 0 and len(reference) > 0 and not (len(night) == len(reference) == 1 and night[0] == reference[0])

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Bench:
+class DriftContext:
     """What the nights of one model are judged with.
 
     :param model_digest: the model that answered the nights, `version` in the registry.
@@ -64,7 +64,7 @@ class Bench:
     report: Callable[[int, int], None]
 
 
-def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
+def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
     """Return the published verdict about a night, made if there is none.
 
     The report is logged before it is published: a night whose report MLflow did not take has no verdict yet.
@@ -72,24 +72,24 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     :raises BadInput: its interactions are damaged.
     :raises BadEnvironment: MLflow cannot be reached.
     """
-    app = bench.application
-    partition = drift_partition(bench.storage, app.name, due.night.key, due.inputs)
+    app = context.application
+    partition = drift_partition(context.storage, app.name, due.night.key, due.inputs)
     if manifest := find(partition, due.inputs):
         return partition, manifest
-    work = scratch(UPath(bench.storage))
+    work = scratch(UPath(context.storage))
     try:
-        profiled, at = _profile(bench, due.night)
-        profile = _read_profile(bench, at, profiled, work)
+        profiled, at = _profile(context, due.night)
+        profile = _read_profile(context, at, profiled, work)
         interactions = require_manifest(due.night.partition, due.night.digest)
-        before = _trailing(bench, due.night, work)
-        own = own_metrics(app, interactions, bench.reference.manifest)
+        before = _trailing(context, due.night, work)
+        own = own_metrics(app, interactions, context.reference.manifest)
         verdict = judge_night(
             profile,
-            bench.reference.profile,
+            context.reference.profile,
             app.drift,
             merge(before) if before else None,
-            _learned(bench, due.night, work),
-            own | scored_apart(app, interactions, bench.reference.manifest),
+            _learned(context, due.night, work),
+            own | scored_apart(app, interactions, context.reference.manifest),
         )
         compared = Compared(
             application=app,
@@ -98,12 +98,12 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
             profile=profile,
             sample=_table(at, profiled, SAMPLE, work / "sample"),
             novel=_table(at, profiled, NOVEL, work / "novel"),
-            reference=bench.reference,
-            model_version=bench.version,
+            reference=context.reference,
+            model_version=context.version,
             trailing_nights=len(before),
             places=[
                 ("interactions", str(due.night.partition)),
-                ("reference", str(bench.reference.partition)),
+                ("reference", str(context.reference.partition)),
                 ("verdict", str(partition)),
             ],
             own=[metric for metric, why in own.items() if not why],
@@ -115,7 +115,7 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
         (folder / REPORT).write_text(report.html, encoding="utf-8")
         (folder / REPORT_JSON).write_text(json.dumps(report.content, indent=1), encoding="utf-8")
         facts = {
-            **_facts(bench, due.night.key, verdict.verdict, verdict.reasons),
+            **_facts(context, due.night.key, verdict.verdict, verdict.reasons),
             "rows": profile.rows(),
             "failing": list(map(str, verdict.failing)),
             "kinds": [kind.value for kind in verdict.kinds],
@@ -124,7 +124,7 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
             "interactions": str(due.night.partition),
         }
         effects = {f"effect/{one.metric}": one.effect for one in verdict.metrics}
-        facts["run_url"] = _log(bench, partition, facts, effects, folder)
+        facts["run_url"] = _log(context, partition, facts, effects, folder)
         manifest = publish(
             partition,
             folder,
@@ -136,7 +136,7 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
             facts=facts,
             parents=[
                 Parent(uri=str(due.night.partition), digest=due.night.digest),
-                Parent(uri=str(bench.reference.partition), digest=bench.reference.manifest.digest),
+                Parent(uri=str(context.reference.partition), digest=context.reference.manifest.digest),
             ],
             logs={REPORT, REPORT_JSON},  # Evidently numbers its pictures by the clock
         )
@@ -145,28 +145,30 @@ def judge(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     return partition, manifest
 
 
-def profile_partition(bench: Bench, night: Answered) -> tuple[UPath, dict[str, Any]]:
-    """Return the address of a night's profile against the bench's reference, and what determines it."""
+def profile_partition(context: DriftContext, night: Answered) -> tuple[UPath, dict[str, Any]]:
+    """Return the address of a night's profile against the context's reference, and what determines it."""
     inputs: dict[str, Any] = {
         "interactions": night.digest,
-        "reference": bench.reference.manifest.digest,
-        "segments": bench.application.traffic.segments,
+        "reference": context.reference.manifest.digest,
+        "segments": context.application.traffic.segments,
         "version": PROFILE_VERSION,
     }
-    return partition_of(bench.storage, bench.application.name, "profiles", night.key, digest_of(inputs)[:16]), inputs
+    return partition_of(
+        context.storage, context.application.name, "profiles", night.key, digest_of(inputs)[:16]
+    ), inputs
 
 
-def _profile(bench: Bench, night: Answered) -> tuple[Manifest, UPath]:
-    partition, inputs = profile_partition(bench, night)
+def _profile(context: DriftContext, night: Answered) -> tuple[Manifest, UPath]:
+    partition, inputs = profile_partition(context, night)
     if manifest := find(partition, inputs):
         return manifest, partition
-    work, folder = scratch(UPath(bench.storage)), scratch(UPath(bench.storage))
+    work, folder = scratch(UPath(context.storage)), scratch(UPath(context.storage))
     try:
         interactions = require_manifest(night.partition, night.digest)
         file = fetch(night.partition, interactions, INTERACTIONS, work)
-        segments = bench.application.traffic.segments
-        own = measured_alike(interactions, bench.reference.manifest)
-        measured = measure(file, bench.reference.topics, bench.embedder, segments, bench.report, own)
+        segments = context.application.traffic.segments
+        own = measured_alike(interactions, context.reference.manifest)
+        measured = measure(file, context.reference.topics, context.embedder, segments, context.report, own)
         write_profile(measured.profile, folder / PROFILE)
         pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
         pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
@@ -174,7 +176,7 @@ def _profile(bench: Bench, night: Answered) -> tuple[Manifest, UPath]:
             partition,
             folder,
             kind="profile",
-            application=bench.application.name,
+            application=context.application.name,
             inputs=inputs,
             interval=night.interval,
             rows={SAMPLE: measured.sample.num_rows, NOVEL: measured.novel.num_rows},
@@ -190,64 +192,64 @@ def _profile(bench: Bench, night: Answered) -> tuple[Manifest, UPath]:
     return manifest, partition
 
 
-def _trailing(bench: Bench, night: Answered, work: Path) -> list[Profile]:
+def _trailing(context: DriftContext, night: Answered, work: Path) -> list[Profile]:
     """The profiles of the nights before against the same reference, as far as there are any."""
     profiles = []
-    for earlier in trailing(bench.nights, night, bench.application.drift.trailing_nights):
-        partition, inputs = profile_partition(bench, earlier)
+    for earlier in trailing(context.nights, night, context.application.drift.trailing_nights):
+        partition, inputs = profile_partition(context, earlier)
         try:
             if manifest := find(partition, inputs):
-                profiles.append(_comparable(bench, partition, manifest, work / earlier.key))
+                profiles.append(_comparable(context, partition, manifest, work / earlier.key))
         except BadInput as error:
             log.warning("%s is not among the nights before %s: %s", earlier.key, night.key, error)
     return profiles
 
 
-def _learned(bench: Bench, night: Answered, work: Path) -> Profile | None:
+def _learned(context: DriftContext, night: Answered, work: Path) -> Profile | None:
     """The profile of the newest night before that the model answered again, because it was retrained for it."""
-    folder = partition_of(bench.storage, bench.application.name, "replays", bench.model_digest[:16])
+    folder = partition_of(context.storage, context.application.name, "replays", context.model_digest[:16])
     for key in reversed([name for name in names_in(folder) if name < night.key]):
         try:
             if manifest := read_manifest(folder / key):
-                profiled, at = _profile(bench, answered_night(folder / key, manifest))
-                return _comparable(bench, at, profiled, work / "learned")
+                profiled, at = _profile(context, answered_night(folder / key, manifest))
+                return _comparable(context, at, profiled, work / "learned")
         except BadInput as error:
             log.warning("the replay of %s says nothing about %s: %s", key, night.key, error)
     return None
 
 
-def _comparable(bench: Bench, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
+def _comparable(context: DriftContext, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
     """The profile of another night, without its scores where another version than the reference's made them."""
-    profile = _read_profile(bench, partition, manifest, folder)
-    alike = manifest.facts.get("scores") == bench.reference.manifest.inputs.get("scores")
+    profile = _read_profile(context, partition, manifest, folder)
+    alike = manifest.facts.get("scores") == context.reference.manifest.inputs.get("scores")
     return profile if alike else profile.without(SCORES)
 
 
-def _read_profile(bench: Bench, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
-    return read_profile(fetch(partition, manifest, PROFILE, folder), categorical_in(bench.reference.manifest))
+def _read_profile(context: DriftContext, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
+    return read_profile(fetch(partition, manifest, PROFILE, folder), categorical_in(context.reference.manifest))
 
 
 def _table(partition: UPath, manifest: Manifest, name: str, folder: Path) -> pa.Table:
     return pq.read_table(fetch(partition, manifest, name, folder))
 
 
-def missing_night(bench: Bench, night: Interval) -> tuple[UPath, Manifest]:
+def missing_night(context: DriftContext, night: Interval) -> tuple[UPath, Manifest]:
     """Return the published verdict about a night that did not arrive: no pass, and gone once it does arrive."""
-    app = bench.application
-    inputs = inputs_of(None, bench.reference.manifest.digest, app)
-    partition = drift_partition(bench.storage, app.name, night.key, inputs)
+    app = context.application
+    inputs = inputs_of(None, context.reference.manifest.digest, app)
+    partition = drift_partition(context.storage, app.name, night.key, inputs)
     if manifest := find(partition, inputs):
         return partition, manifest
     reasons = [
         f"no interactions of {night.key} arrived",
         "look at the runs of batch_inference for that night, and at the traffic's sources",
     ]
-    folder = scratch(UPath(bench.storage))
+    folder = scratch(UPath(context.storage))
     verdict = Verdict.INSUFFICIENT_DATA
     (folder / VERDICT).write_text(json.dumps({"verdict": verdict, "reasons": reasons}, indent=1))
     (folder / REPORT).write_text(page_without_rows(app, night.key, verdict, reasons), encoding="utf-8")
-    facts = {**_facts(bench, night.key, verdict, reasons), "rows": 0}
-    facts["run_url"] = _log(bench, partition, facts, {}, folder)
+    facts = {**_facts(context, night.key, verdict, reasons), "rows": 0}
+    facts["run_url"] = _log(context, partition, facts, {}, folder)
     manifest = publish(
         partition,
         folder,
@@ -261,14 +263,14 @@ def missing_night(bench: Bench, night: Interval) -> tuple[UPath, Manifest]:
     return partition, manifest
 
 
-def _facts(bench: Bench, night: str, verdict: Verdict, reasons: list[str]) -> dict[str, Any]:
+def _facts(context: DriftContext, night: str, verdict: Verdict, reasons: list[str]) -> dict[str, Any]:
     """What the policy reads in the manifest of a verdict; texts are bounded and harmless in a log."""
     return {
         "monitor": "drift",
         "interval": night,
         "verdict": verdict.value,
-        "model_digest": bench.model_digest,
-        "model_version": bench.version,
+        "model_digest": context.model_digest,
+        "model_version": context.version,
         "failing": [],
         "kinds": [],
         "worst": None,
@@ -278,10 +280,12 @@ def _facts(bench: Bench, night: str, verdict: Verdict, reasons: list[str]) -> di
     }
 
 
-def _log(bench: Bench, partition: UPath, facts: dict[str, Any], metrics: dict[str, float], folder: Path) -> str:
+def _log(
+    context: DriftContext, partition: UPath, facts: dict[str, Any], metrics: dict[str, float], folder: Path
+) -> str:
     """Show a verdict in MLflow and return the address of its page."""
     run = TrackingRun(
-        bench.application.name,
+        context.application.name,
         key=f"drift-{facts['interval']}-{partition.name}",
         name=f"drift {facts['interval']}",
         tags={
@@ -290,8 +294,8 @@ def _log(bench: Bench, partition: UPath, facts: dict[str, Any], metrics: dict[st
             "nightshift.verdict": facts["verdict"],
             "nightshift.worst": facts["worst"] or "",
             "nightshift.drift_kinds": ", ".join(facts["kinds"]),
-            "nightshift.model_version": bench.version,
-            "nightshift.model_digest": bench.model_digest,
+            "nightshift.model_version": context.version,
+            "nightshift.model_digest": context.model_digest,
             "nightshift.drift": str(partition),
             "nightshift.interactions": facts["interactions"],
             "mlflow.note.content": "\n".join(f"- {in_markdown(reason)}" for reason in facts["reasons"]),

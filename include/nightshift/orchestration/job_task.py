@@ -81,7 +81,7 @@ class JobTask(BaseOperator):
 
     @contextmanager
     def outlasting(self, context: Any) -> Iterator[None]:
-        """Within this block an outage of what the job needs is waited for, which uses no try.
+        """Within this block an outage of what the job needs is waited for, which uses no retry.
 
         :raises TaskDeferred: the task leaves its worker and comes back to `again`.
         :raises EnvironmentDown: it was waited for as long as the compute profile allows; Airflow's retries apply.
@@ -106,7 +106,7 @@ class JobTask(BaseOperator):
         if pause is None:
             raise outage
         self.log.warning(
-            "%s; starting the job again in %.0f s, which uses no try; this try waits for at most %g hours (outage_hours "
+            "%s; starting the job again in %.0f s, which uses no retry; this try waits for at most %g hours (outage_hours "
             "of the compute profile %s)", outage, pause.total_seconds(), hours, self.compute,
         )  # fmt: skip
         self.defer(trigger=TimeDeltaTrigger(pause), method_name="again")

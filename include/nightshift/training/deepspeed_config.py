@@ -54,7 +54,7 @@ def _merged(config: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def be_alone() -> None:
+def run_as_one_process() -> None:
     """Set the variables of a distributed run of one process, unless a launcher has set them.
 
     Without them DeepSpeed looks for MPI.

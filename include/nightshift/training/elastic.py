@@ -58,7 +58,7 @@ def is_universal(folder: Path) -> bool:
     return (folder / UNIVERSAL).exists()
 
 
-def mend(optimizer: Any, weight_decays: list[float]) -> None:
+def repair_optimizer(optimizer: Any, weight_decays: list[float]) -> None:
     """Set right what DeepSpeed 0.19.8 gets wrong when it loads a universal checkpoint into ZeRO-3; else change nothing.
 
     It gives every group of parameters the settings of the first one, and one and the same step counter, which each

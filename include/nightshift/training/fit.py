@@ -12,7 +12,7 @@ from nightshift.errors import Preempted
 from nightshift.training.best import BestWeights
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.communication import connect
-from nightshift.training.deepspeed_config import avoid_compiler, be_alone
+from nightshift.training.deepspeed_config import avoid_compiler, run_as_one_process
 from nightshift.training.elastic import is_universal
 from nightshift.training.engine import row_model, with_engine
 from nightshift.training.load import load_model
@@ -30,7 +30,7 @@ def fit(
     :raises BadInput: the rows, the model or the settings do not allow a training, or it diverges.
     :raises BadEnvironment: the processes cannot talk to each other.
     """
-    be_alone()
+    run_as_one_process()
     avoid_compiler()
     connect()
     task = task.model_copy(update={"training": with_engine(task.training)})

@@ -65,7 +65,7 @@ class Group:
             return Preempted(f"node 0 has not answered for {self._patience} s; all nodes must start again")
         return self._trouble
 
-    def expect_the_worst(self) -> None:
+    def shorten_patience(self) -> None:
         """A connection between training processes broke: whoever is silent now is soon taken for lost."""
         self._patience = LOST_SECONDS_AFTER_A_BREAK
 
@@ -175,7 +175,7 @@ def gathered(layout: Layout, training: str) -> Iterator[Group]:
     card = {"host": socket.gethostname(), "training": training, "processes": layout.processes, "id": uuid.uuid4().hex}
     group = Group(layout, _met(layout, json.dumps(card), deadline))
     try:
-        _call_the_roll(group, layout, deadline)
+        _wait_for_all_nodes(group, layout, deadline)
         yield group
     except BaseException as error:
         group.end_with(error)
@@ -232,7 +232,7 @@ def _nobody_at(host: str, port: int) -> str:
     return ""
 
 
-def _call_the_roll(group: Group, layout: Layout, deadline: float) -> None:
+def _wait_for_all_nodes(group: Group, layout: Layout, deadline: float) -> None:
     group.say("ready", "here")
     told = time.monotonic()
     while group.said("ready") is None:

@@ -133,7 +133,7 @@ def _outcomes(task: Task) -> list[dict[str, Any]]:
 
 def _wait_for_the_cause(group: Group) -> None:
     """A connection broke: the node at its other end tells why, or is silent from now on."""
-    group.expect_the_worst()
+    group.shorten_patience()
     group.say("broken", "-")
     until = time.monotonic() + BROKEN_SECONDS
     while group.said("broken") is None and time.monotonic() < until:

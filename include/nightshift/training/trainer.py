@@ -25,7 +25,7 @@ from nightshift.training.answer_model import AnswerModel
 from nightshift.training.best import BestWeights, lowest
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.deepspeed_config import deepspeed_config
-from nightshift.training.elastic import mend
+from nightshift.training.elastic import repair_optimizer
 from nightshift.training.frozen import FrozenLayers, pays
 from nightshift.training.gpu_use import gpu_numbers
 from nightshift.training.packing import NOT_LEARNED, Packed
@@ -268,7 +268,7 @@ class _Steps(TrainerCallback):
         **_ignored: Any,
     ) -> None:
         trainer = self._trainer
-        mend(optimizer, trainer.weight_decays)
+        repair_optimizer(optimizer, trainer.weight_decays)
         save_only_what_is_trained(trainer.model_wrapped)
         if trainer.world == 1 and trainer.training.zero_stage == 0:
             # DeepSpeed would copy all gradients into one tensor and back to average them with nobody's.

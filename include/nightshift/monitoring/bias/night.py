@@ -60,7 +60,7 @@ FINDINGS: dict[Section, Callable[[Sequence[dict[str, Any]], int], list[Finding]]
 
 
 @dataclass(frozen=True)
-class Bench:
+class BiasContext:
     """What nights are judged with.
 
     :param champion: the model in use; None: there is none, and nothing is asked.
@@ -77,7 +77,7 @@ class Bench:
     report: Callable[[int, int, str], None]
 
 
-def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
+def judge_bias(context: BiasContext, due: Due) -> tuple[UPath, Manifest]:
     """Return the published verdict about a night, made if there is none.
 
     The report is logged before it is published: a night whose report MLflow did not take has no verdict yet.
@@ -85,14 +85,14 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     :raises BadInput: its interactions or what is kept of the probes are damaged.
     :raises BadEnvironment: MLflow cannot be reached.
     """
-    app = bench.application
-    partition = partition_of(bench.storage, app.name, "bias", due.key, digest_of(due.inputs)[:16])
+    app = context.application
+    partition = partition_of(context.storage, app.name, "bias", due.key, digest_of(due.inputs)[:16])
     if manifest := find(partition, due.inputs):
         return partition, manifest
-    folder = scratch(UPath(bench.storage))
+    folder = scratch(UPath(context.storage))
     try:
-        rows, findings, left_out = _outputs(bench, due, folder)
-        probed = _probe(bench, due.interval)
+        rows, findings, left_out = _outputs(context, due, folder)
+        probed = _probe(context, due.interval)
         champion = probed.get("champion", [])
         for answers in champion:
             findings += FINDINGS[answers.probe](answers.rows, app.bias.min_group)
@@ -102,9 +102,9 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
             for answers in probed.get("base", [])
             for finding in FINDINGS[answers.probe](answers.rows, app.bias.min_group)
         ]
-        verdict, reasons = _with_absence(judged, due, bench)
+        verdict, reasons = _with_absence(judged, due, context)
         reasons += left_out
-        if app.inference.hosted and bench.champion:
+        if app.inference.hosted and context.champion:
             reasons.append(NO_LIKELIHOODS)
         page = Page(
             application=app,
@@ -122,15 +122,15 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
                 if one.probe == "counterfactuals"
                 for row in pair_tests(one.rows)
             ],
-            version=bench.version,
+            version=context.version,
             places=[("interactions", str(due.partition) if due.partition else "none"), ("verdict", str(partition))],
         )
         output = folder / "publish"
         output.mkdir()
         (output / VERDICT).write_text(json.dumps(page.content, indent=1, ensure_ascii=False), encoding="utf-8")
         (output / REPORT).write_text(render(page), encoding="utf-8")
-        facts = _facts(bench, due, page)
-        facts["run_url"] = _log(bench, partition, facts, page, output)
+        facts = _facts(context, due, page)
+        facts["run_url"] = _log(context, partition, facts, page, output)
         manifest = publish(
             partition,
             output,
@@ -151,7 +151,7 @@ def judge_bias(bench: Bench, due: Due) -> tuple[UPath, Manifest]:
     return partition, manifest
 
 
-def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding], list[str]]:
+def _outputs(context: BiasContext, due: Due, folder: Path) -> tuple[int, list[Finding], list[str]]:
     """The rows of a night, its findings, and what was left out: scores that an older version gave in any language."""
     if due.partition is None or due.digest is None:
         return 0, [], []
@@ -159,7 +159,7 @@ def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding], 
     file = fetch(due.partition, manifest, INTERACTIONS, folder)
     alike = manifest.inputs.get("version") == SCORES_VERSION
     metrics = [metric for metric in MEASURED if alike or metric not in OF_SOME_LANGUAGES]
-    app, left_out = bench.application, [] if alike else [OLDER]
+    app, left_out = context.application, [] if alike else [OLDER]
     # As the night was scored: another version of the file may give its values another range.
     made = {name: Scorer.model_validate(one) for name, one in manifest.inputs.get("scorers", {}).items()}
     own = {name: made[name] for name in app.bias.metrics if name in made and made[name].range}
@@ -171,20 +171,20 @@ def _outputs(bench: Bench, due: Due, folder: Path) -> tuple[int, list[Finding], 
     return int(manifest.file(INTERACTIONS).rows or 0), findings, left_out
 
 
-def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:
+def _probe(context: BiasContext, interval: Interval) -> dict[str, list[Probed]]:
     """The answers of champion and base model to every set that the policy asks for, by role."""
-    asked = [one for one in (bench.champion, bench.base) if one]
-    if bench.champion is None:
+    asked = [one for one in (context.champion, context.base) if one]
+    if context.champion is None:
         return {}
-    app = bench.application
-    held_out = bench.held_out() if app.bias.counterfactual_pairs else []
+    app = context.application
+    held_out = context.held_out() if app.bias.counterfactual_pairs else []
     sets = sets_of(app, held_out, full=is_full(app, interval))
     found: dict[str, list[Probed]] = {}
     for one in asked:
         role = one.under_test.role
 
         def report(done: int, of: int, role: str = role) -> None:
-            bench.report(done, of, f"answers of the {role}")
+            context.report(done, of, f"answers of the {role}")
 
         items: dict[Section, Sequence[Any]] = {
             "counterfactuals": sets.counterfactuals,
@@ -196,10 +196,10 @@ def _probe(bench: Bench, interval: Interval) -> dict[str, list[Probed]]:
     return found
 
 
-def _with_absence(judged: Judged, due: Due, bench: Bench) -> tuple[Verdict, list[str]]:
+def _with_absence(judged: Judged, due: Due, context: BiasContext) -> tuple[Verdict, list[str]]:
     """A night that did not arrive is no pass, whatever the probes say."""
     reasons = [shown(reason, PHRASE_CHARACTERS) for reason in judged.reasons]
-    if bench.champion is None:
+    if context.champion is None:
         reasons.append("there is no champion yet: no model was asked")
     if due.digest is not None:
         return judged.verdict, reasons
@@ -207,7 +207,7 @@ def _with_absence(judged: Judged, due: Due, bench: Bench) -> tuple[Verdict, list
     return Verdict.INSUFFICIENT_DATA, [absent, *reasons]
 
 
-def _facts(bench: Bench, due: Due, page: Page) -> dict[str, Any]:
+def _facts(context: BiasContext, due: Due, page: Page) -> dict[str, Any]:
     """What the policy reads in the manifest of a verdict; texts are bounded and harmless in a log."""
     largest = page.judged.worst
     return {
@@ -215,7 +215,7 @@ def _facts(bench: Bench, due: Due, page: Page) -> dict[str, Any]:
         "interval": due.key,
         "verdict": page.verdict.value,
         "model_digest": due.model_digest,
-        "model_version": bench.version,
+        "model_version": context.version,
         "rows": page.rows,
         "failing": [shown(name, PHRASE_CHARACTERS) for name in page.judged.failing][:MOST_REASONS],
         "worst": largest.metric if largest else None,
@@ -226,10 +226,10 @@ def _facts(bench: Bench, due: Due, page: Page) -> dict[str, Any]:
     }
 
 
-def _log(bench: Bench, partition: UPath, facts: dict[str, Any], page: Page, folder: Path) -> str:
+def _log(context: BiasContext, partition: UPath, facts: dict[str, Any], page: Page, folder: Path) -> str:
     """Show a verdict in MLflow and return the address of its page."""
     run = TrackingRun(
-        bench.application.name,
+        context.application.name,
         key=f"bias-{facts['interval']}-{partition.name}",
         name=f"bias {facts['interval']}",
         tags={
@@ -237,7 +237,7 @@ def _log(bench: Bench, partition: UPath, facts: dict[str, Any], page: Page, fold
             "nightshift.night": facts["interval"],
             "nightshift.verdict": facts["verdict"],
             "nightshift.worst": facts["worst"] or "",
-            "nightshift.model_version": bench.version,
+            "nightshift.model_version": context.version,
             "nightshift.model_digest": facts["model_digest"],
             "nightshift.bias": str(partition),
             "nightshift.interactions": facts["interactions"],

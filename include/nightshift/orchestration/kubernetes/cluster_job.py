@@ -164,7 +164,7 @@ class ClusterJob(JobTask):
         return self.answer(spec, submission.result_uri, context)
 
     def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
-        """Raise what the ending of the pods asks for; on spot nodes an interruption counts as no try."""
+        """Raise what the ending of the pods asks for; on spot nodes an interruption uses no retry."""
         submission = record(submission.model_copy(update={"over": True}), context)
         if ending.hopeless:
             raise AirflowFailException(ending.text)
@@ -174,5 +174,5 @@ class ClusterJob(JobTask):
             raise JobFailed(ending.text)
         count = submission.interruptions + 1
         record(submission.model_copy(update={"interruptions": count}), context)
-        self.log.warning("%s; interruption %d, which counts as no try: asking for pods again", ending.text, count)
+        self.log.warning("%s; interruption %d, which uses no retry: asking for pods again", ending.text, count)
         self.defer(trigger=TimeDeltaTrigger(LOOK_AGAIN), method_name="again")

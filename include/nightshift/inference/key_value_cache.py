@@ -12,10 +12,10 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class Rows(Cache):
+class KeyValueCache(Cache):
     """A cache of Hugging Face's form for `rows` places of `width` tokens each.
 
-    The buffers grow to the largest batch and are used again. :meth:`aim` says which places and tokens the next pass of
+    The buffers grow to the largest batch and are used again. :meth:`select` says which places and tokens the next pass of
     the model is about.
     """
 
@@ -29,13 +29,13 @@ class Rows(Cache):
         for layer in self.layers:
             layer.shape(rows, width)
 
-    def aim(self, first: int, starts: torch.Tensor, length: int, reach: int) -> None:
+    def select(self, first: int, starts: torch.Tensor, length: int, reach: int) -> None:
         """The next pass writes `length` tokens to places `first`…, at `starts` (B), and looks at `reach` tokens of each."""
         self.first, self.last, self.reach, self.length = first, first + len(starts), reach, length
         places = torch.arange(self.first, self.last, device=starts.device)
         self.index = places[:, None], starts[:, None] + torch.arange(length, device=starts.device)
 
-    def repeat_prefix(self, prefix: Rows, tokens: int, rows: int) -> None:
+    def repeat_prefix(self, prefix: KeyValueCache, tokens: int, rows: int) -> None:
         """Begin each of `rows` places with the `tokens` tokens of the first place of `prefix`."""
         for layer, other in zip(self.layers, prefix.layers, strict=True):
             layer.allocate_like(other)
@@ -54,7 +54,7 @@ class _Layer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: KeyValueCache) -> None:
         super().__init__()
         self._rows = rows
         self._shape = (0, 0)
