@@ -17,12 +17,13 @@ from nightshift.data.dedup import KEPT, NEAR_DUPLICATE
 from nightshift.data.examples import side_of
 from nightshift.data.shared_text import Sample, found_in
 from nightshift.data.sides import Codes, Decided, decide_sides, find_near
-from nightshift.data.similarity import SimilarRows, key_of
+from nightshift.data.similarity import Keys, SimilarRows, key_of
 from nightshift.data.split_map import NAMES, SplitMap
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Splits
 
-SCHEMA = pa.schema([("question", pa.string()), ("answer", pa.string())])
+# The side and the group (64 bits) that a hash of the conversation's digest draws.
+SCHEMA = pa.schema([("question", pa.string()), ("answer", pa.string()), ("side", pa.uint8()), ("group", pa.uint64())])
 
 
 Bonds = tuple[str | None, str | None]  # subject and split group of a row, as examples have them
@@ -38,13 +39,13 @@ def bond_keys(bonds: Sequence[Bonds]) -> list[int]:
 
 
 class Questions:
-    """A file of questions with their answers, and what is known of each row: 17 bytes in memory, 33 with bonds."""
+    """A file of questions with their answers, and what each row draws; its bonds, if any, are in memory (16 bytes)."""
 
     def __init__(self, path: Path, splits: Splits) -> None:
         self._path, self._splits = path, splits
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="lz4")
         self._sample = Sample()
-        self._sides, self._groups, self._wanted = array("B"), array("Q"), array("B")
+        self._wanted = array("B")
         self._bonds = array("Q")  # two a row, as far as a row had one
 
     def add(
@@ -59,15 +60,15 @@ class Questions:
 
         :param wanted: the side that all of them are on already, where they are.
         """
-        self._writer.write_table(pa.table([questions, answers], schema=SCHEMA))
+        sides = [NAMES.index(side_of(digest, self._splits)) for digest in digests]
+        groups = [int(digest[:16], 16) for digest in digests]
+        self._writer.write_table(pa.table([questions, answers, sides, groups], schema=SCHEMA))
         if keys := bond_keys(bonds):
-            self._bonds.frombytes(bytes(16 * len(self._sides) - 8 * len(self._bonds)))
+            self._bonds.frombytes(bytes(16 * len(self._wanted) - 8 * len(self._bonds)))
             self._bonds.extend(keys)
-        for digest, question in zip(digests, questions, strict=True):
+        self._wanted.extend([wanted] * len(digests))
+        for question in questions:
             self._sample.add(key_of(question), question)
-            self._sides.append(NAMES.index(side_of(digest, self._splits)))
-            self._groups.append(int(digest[:16], 16))
-            self._wanted.append(wanted)
 
     def close(self) -> None:
         """Finish the file; no row can be added after that."""
@@ -95,7 +96,6 @@ class Questions:
         """
         found = found_in(self._sample.texts)
         kept = np.nonzero(fates == KEPT)[0]
-        draws = (np.frombuffer(self._sides, dtype=np.uint8)[kept], np.frombuffer(self._groups, dtype=np.uint64)[kept])
         wanted = np.frombuffer(self._wanted, dtype=np.uint8)[kept] if already else None
         bonds = None
         if self._bonds:
@@ -113,7 +113,9 @@ class Questions:
             try:
                 self._sign(rows, fates == KEPT)
                 indexed = find_near(state, rows, bonds)
-                decided = decide_sides(rows, indexed, draws, near_duplicates, database=database, wanted=wanted)
+                decided = decide_sides(
+                    rows, indexed, self._draws(kept), near_duplicates, database=database, wanted=wanted
+                )
                 new = shared.minus(state.shared)
                 added = own or split_map.add(state, made_by, decided.entries, new, interval)
             finally:
@@ -124,11 +126,23 @@ class Questions:
                 fates[decided.near_duplicates] = NEAR_DUPLICATE
                 return decided
 
+    def _draws(self, kept: npt.NDArray[np.int64]) -> tuple[Codes, Keys]:
+        """The side and group that each row draws which is kept."""
+        sides, groups = np.empty(len(self._wanted), np.uint8), np.empty(len(self._wanted), np.uint64)
+        begin = 0
+        with pq.ParquetFile(self._path, pre_buffer=False) as file:
+            for number in range(file.num_row_groups):
+                drawn = file.read_row_group(number, columns=["side", "group"])
+                end = begin + drawn.num_rows
+                sides[begin:end], groups[begin:end] = drawn["side"], drawn["group"]
+                begin = end
+        return (sides, groups) if len(kept) == begin else (sides[kept], groups[kept])
+
     def _sign(self, rows: SimilarRows, kept: npt.NDArray[np.bool_]) -> None:
         begin = 0
         with pq.ParquetFile(self._path, pre_buffer=False) as file:
             for number in range(file.num_row_groups):
-                group = file.read_row_group(number)
+                group = file.read_row_group(number, columns=["question", "answer"])
                 chosen = group.filter(pa.array(kept[begin : begin + group.num_rows]))
                 begin += group.num_rows
                 if chosen.num_rows:

@@ -76,7 +76,7 @@ def find_near(state: State, rows: SimilarRows, bonds: Keys | None = None) -> Ind
     :raises BadInput: a segment is damaged.
     """
     bonds = np.empty((rows.rows, 0), np.uint64) if bonds is None else bonds
-    own = np.unique(np.concatenate([np.frombuffer(rows.keys, dtype=np.uint64), bonds[bonds > 0]]))
+    own = np.unique(np.concatenate([rows.keys(), bonds[bonds > 0]]))
     own_sides, own_groups = np.full(len(own), UNKNOWN, dtype=np.uint8), np.zeros(len(own), dtype=np.uint64)
     keys, sides, groups = array("Q"), array("B"), array("Q")
     seen = np.zeros(SEEN + 1, dtype=bool)
@@ -101,7 +101,7 @@ def find_near(state: State, rows: SimilarRows, bonds: Keys | None = None) -> Ind
             at, hits = places_in(near_keys[order], changed_keys)
             near_sides[order[at[hits]]] = changed_sides[hits]
     return Indexed(
-        own, own_sides, own_groups, np.searchsorted(own, np.frombuffer(rows.keys, dtype=np.uint64)),
+        own, own_sides, own_groups, np.searchsorted(own, rows.keys()),
         np.where(bonds > 0, np.searchsorted(own, bonds), -1),
         near_keys, near_sides, np.frombuffer(groups, dtype=np.uint64),
     )  # fmt: skip
@@ -172,7 +172,7 @@ class _Settling:
         self._drawn_sides, self._drawn_groups = draws
         # By key of the rows, and changed with each row.
         self._sides, self._groups = indexed.own_sides, indexed.own_groups
-        self._first = np.full(len(indexed.own), -1, dtype=np.int64)  # the first settled row of a new question
+        self._first = np.full(len(indexed.own), -1, dtype=np.int32)  # the first settled row of a new question
         self._changed = np.zeros(len(indexed.own), dtype=bool)  # what the map does not say so, and is no new question
         self._torn = np.zeros(rows.rows, dtype=bool)  # rows with a bond on another side than their question
         self._near_changed: list[int] = []  # of the map's rows, those that stepped between sides
@@ -255,7 +255,7 @@ class _Settling:
         """The questions that the map does not have yet, in order, and what changed sides or got one; in parts."""
         firsts = np.sort(self._first[self._first >= 0])
         for begin in range(0, len(firsts), ENTRIES_AT_ONCE):
-            part = firsts[begin : begin + ENTRIES_AT_ONCE]
+            part = firsts[begin : begin + ENTRIES_AT_ONCE].astype(np.int64)
             own = self._indexed.questions[part]
             signed = np.ones(len(part), dtype=bool)
             yield Entries(

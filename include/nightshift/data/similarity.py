@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, product
@@ -52,6 +53,7 @@ MOST_THREADS = 4
 # has beside 10,000 new rows, 0.1 beside 100,000, 1.1 beside a million.
 FILTER_BITS = 29
 
+FILES = ("signatures", "index", "texts", "ends", "keys")  # of rows; nothing of them stays in memory
 NOT_ASKED = {"system", "tool"}
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 # One row for each band of an index that is let through: its key and that of the next band, as the finer order.
@@ -121,15 +123,14 @@ class SimilarRows:
     def __init__(self, folder: Path, shared: SharedText) -> None:
         folder.mkdir(exist_ok=True)
         self.rows = self.indexed = 0
-        self.keys = array("Q")  # of the rows
         self._shared = shared
-        self._offsets = array("Q", [0])  # of the compared texts in their file
+        self._characters = 0  # bytes of the compared texts
         self._band_files = [folder / "bands.parquet", folder / "index_bands.parquet"]
         self._bands = [
             pq.ParquetWriter(path, schema, compression="none", use_dictionary=False)
             for path, schema in zip(self._band_files, (BAND_SCHEMA, INDEX_SCHEMA), strict=True)
         ]
-        self._files = {name: (folder / name).open("w+b") for name in ("signatures", "index", "texts")}
+        self._files = {name: (folder / name).open("w+b") for name in FILES}
         self._filter = np.zeros(1 << FILTER_BITS - 3, dtype=np.uint8)  # a bit for each place
 
     def add(self, questions: list[str], answers: Iterable[str]) -> None:
@@ -142,8 +143,12 @@ class SimilarRows:
         ]
         extra = np.frombuffer(b"".join(same), dtype=np.uint8).reshape(len(same), 8)
         self._files["signatures"].write(np.hstack([values, extra]).tobytes())
+        ends = array("Q")
         for text in texts:
-            self._offsets.append(self._offsets[-1] + self._files["texts"].write(text.encode()))
+            self._characters += self._files["texts"].write(text.encode())
+            ends.append(self._characters)
+        self._files["ends"].write(ends.tobytes())
+        self._files["keys"].write(array("Q", map(key_of, questions)).tobytes())
         bands = bands_of(values)
         byte, bit = _places(bands)
         # One bit at a time: places that are there twice then write the same.
@@ -151,7 +156,6 @@ class SimilarRows:
             self._filter[byte[bit == one]] |= one
         rows = np.arange(self.rows, self.rows + len(texts))
         self._bands[0].write_table(pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA))
-        self.keys.extend(map(key_of, questions))
         self.rows += len(texts)
 
     def add_indexed(self, values: Signatures) -> npt.NDArray[np.bool_]:
@@ -184,13 +188,19 @@ class SimilarRows:
         for file in self._files.values():
             file.close()
 
+    def keys(self) -> Keys:
+        """Return the key of each row's question in the split map."""
+        self._files["keys"].flush()
+        return np.fromfile(self._files["keys"].name, dtype=np.uint64)
+
     def values_of(self, rows: npt.NDArray[np.int64]) -> Signatures:
         """Return the signatures of rows, shape (rows, VALUES)."""
         return self._read(rows)[:, :VALUES]
 
     def differ_little(self, one: int, other: int) -> bool:
         """Whether of two similar rows few character 5-grams are in one compared text alone; of short texts that is so."""
-        size = sum(self._offsets[row + 1] - self._offsets[row] for row in (one, other))
+        begin, end = zip(self._span(one), self._span(other), strict=True)
+        size = sum(end) - sum(begin)
         return size <= SHORT_PAIR or len(shingles(self._text(one)) ^ shingles(self._text(other))) <= DIFFERING
 
     def pairs(self, database: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int, float, bool]]:
@@ -274,8 +284,16 @@ class SimilarRows:
         )
         return np.frombuffer(content, dtype=np.uint8).reshape(-1, size)[places]
 
+    def _span(self, row: int) -> tuple[int, int]:
+        """Where a row's compared text begins and ends in their file."""
+        ends = self._files["ends"].fileno()
+        start, end = (
+            int.from_bytes(os.pread(ends, 8, 8 * at), sys.byteorder) if at >= 0 else 0 for at in (row - 1, row)
+        )
+        return start, end
+
     def _text(self, row: int) -> str:
-        start, end = self._offsets[row], self._offsets[row + 1]
+        start, end = self._span(row)
         return os.pread(self._files["texts"].fileno(), end - start, start).decode()
 
 
