@@ -174,7 +174,7 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
 
     name = "judged_" + re.sub(r"\W", "_", request.node.name)[5:50].rstrip("_")
 
-    def evaluated(seed=1, folder=tiny_models.trained, min_score=0.0, other_answers=0):
+    def evaluated(seed=1, folder=tiny_models.trained, min_score=0.0, other_answers=0, **settings):
         application = Application(
             name=name,
             description="Names the intent of a message.",
@@ -182,6 +182,7 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
             training=Training(min_examples=1),
             evaluation=Evaluation(max_examples=20, max_new_tokens=8),
             gate=Gate(min_examples=10, min_score=min_score, max_loss_to_champion=1),
+            **settings,
         )
         held_out = [
             (

@@ -8,9 +8,13 @@ from mlflow import MlflowClient
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.engines import open_engine
 from nightshift.jobs import register
 from nightshift.registry.models import with_alias
 from nightshift.registry.versions import CHAMPION
+from nightshift.settings.decoding import Decoding
+from nightshift.settings.policies import Inference
+from nightshift.settings.prompt import Prompt
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -64,6 +68,24 @@ def test_the_version_loads_back_answers_and_holds_nothing_that_runs_code(judged,
     # Pickles (also inside zip archives, as torch writes them) begin with these bytes.
     assert not [path for path in files if path.read_bytes()[:2] in {b"\x80\x04", b"\x80\x02", b"PK"}]
     assert "Fine-tuned from" in (folder / "model_card.md").read_text()
+
+
+def test_whoever_serves_the_version_gets_the_answers_of_the_application(judged, progress, tiny_models):
+    spec = judged(
+        folder=tiny_models.random,
+        prompt=Prompt(system="You work for a bank.", user="Message: {prompt}"),
+        decoding=Decoding(repetition_penalty=1.3),
+        inference=Inference(max_new_tokens=12),
+    )
+    result = register.run(spec, progress)
+    turns = [{"role": "user", "content": "where is my card"}]
+    row = {"digest": "d" * 64, "messages": turns}
+    (expected,) = open_engine(Path(tiny_models.random), spec.application).answer([row], lambda _done, _of: None)
+    chat = mlflow.pyfunc.load_model(f"models:/{result.name}@candidate")
+    reply = chat.predict({"messages": turns})
+    assert reply[0]["choices"][0]["message"]["content"].strip() == expected.text != ""
+    plain = open_engine(Path(tiny_models.random), spec.application.model_copy(update={"prompt": Prompt()}))
+    assert plain.answer([row], lambda _done, _of: None)[0].text != expected.text
 
 
 def test_killed_before_any_call_to_mlflow_the_next_try_makes_it_whole(judged, progress, monkeypatch):

@@ -2,6 +2,7 @@
 
 from nightshift.registry.model_card import front_matter, model_card
 from nightshift.settings.application import Application
+from nightshift.settings.decoding import Decoding
 from nightshift.settings.intake import Source
 
 APPLICATION = Application(
@@ -12,19 +13,21 @@ APPLICATION = Application(
 )
 
 
+ESTIMATE = {"value": 0.875, "low": 0.84, "high": 0.91}
+FIELDS = {
+    "base_model": "smollm2-135m-instruct",
+    "digest": "abcdef0123456789",
+    "days": ["2026-11-02", "2026-11-03"],
+    "counts": {"train": 1961, "held_out": 514, "seen_in_training": 2},
+    "training": {"method": "full", "lora_rank": 16, "epochs": 1.0},
+    "scores": {"base": {}, "candidate": dict.fromkeys(("exact_match", "rouge_l", "chrf", "loss"), ESTIMATE)},
+    "verdict": "PASS",
+    "reasons": ["exact match of the candidate is 87.5% [84.0%, 91.0%], at least 50.0%"],
+}
+
+
 def card(**changes):
-    estimate = {"value": 0.875, "low": 0.84, "high": 0.91}
-    fields = {
-        "base_model": "smollm2-135m-instruct",
-        "digest": "abcdef0123456789",
-        "days": ["2026-11-02", "2026-11-03"],
-        "counts": {"train": 1961, "held_out": 514, "seen_in_training": 2},
-        "training": {"method": "full", "lora_rank": 16, "epochs": 1.0},
-        "scores": {"base": {}, "candidate": dict.fromkeys(("exact_match", "rouge_l", "chrf", "loss"), estimate)},
-        "verdict": "PASS",
-        "reasons": ["exact match of the candidate is 87.5% [84.0%, 91.0%], at least 50.0%"],
-    }
-    return model_card(APPLICATION, **(fields | changes))
+    return model_card(APPLICATION, **(FIELDS | changes))
 
 
 def test_it_tells_data_numbers_limits_and_licence():
@@ -35,6 +38,15 @@ def test_it_tells_data_numbers_limits_and_licence():
     assert "1,961 examples of 2 partitions (2026-11-02 to 2026-11-03); 514 held out, after 2 were taken away" in text
     assert "`smollm2-135m-instruct` (licence: apache-2.0). method full, epochs 1.0" in text
     assert "were not measured" in text
+
+
+def test_it_says_which_decoding_settings_a_server_must_set_by_itself():
+    assert "gives the answers that were judged." in card()
+    assert "must set" not in card()
+    decoding = Decoding(temperature=0.7, stop=["\n"], presence_penalty=0.5)
+    text = model_card(APPLICATION.model_copy(update={"decoding": decoding}), **FIELDS)
+    assert "It must set by itself: `stop`, `presence_penalty`." in text
+    assert "answers that were judged" not in card(training=None)
 
 
 def test_an_unknown_licence_is_called_unknown():

@@ -106,6 +106,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 
 def _package(spec: Spec, manifest: Manifest, card: str, logged: LoggedModel, folder: Path) -> Path:
+    from nightshift.inference.standalone import standalone_copy
     from nightshift.registry.model_card import front_matter
     from nightshift.registry.packaging import package_model
     from nightshift.storage.partition import fetch_folder
@@ -113,9 +114,12 @@ def _package(spec: Spec, manifest: Manifest, card: str, logged: LoggedModel, fol
     trained = fetch_folder(UPath(spec.model), manifest, folder) / "model"
     whole_card = front_matter(spec.application, _base_model(spec, manifest)) + card
     if "endpoint" in manifest.inputs:  # there are no weights: the version is the endpoint's description, and this card
-        (trained / "README.md").write_text(whole_card, encoding="utf-8")
-        return trained
-    return package_model(trained, folder / "mlflow", logged, whole_card)
+        described = folder / "described"
+        shutil.copytree(trained, described)
+        (described / "README.md").write_text(whole_card, encoding="utf-8")
+        return described
+    served = standalone_copy(trained, folder / "served", spec.application)
+    return package_model(served, folder / "mlflow", logged, whole_card)
 
 
 def _card(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision) -> str:

@@ -52,6 +52,7 @@ def model_card(
         f"{', '.join(redacted) or '(none)'} was replaced by placeholders before training.",
         "## Training",
         made,
+        "" if training is None else _serving(application),
         "## Use and limits",
         f"Made for one task: {application.description or application.name} It was judged on text like its training "
         "data and on nothing else: other languages, other tasks, attacks and unfair treatment of groups were not "
@@ -73,6 +74,16 @@ def front_matter(application: Application, base_model: str) -> str:
 def licence_of(base_model: str) -> str:
     """Return the licence of a base model by its SPDX-like name, or `unknown`: then ask whoever published it."""
     return LICENCES.get(base_model, "unknown")
+
+
+def _serving(application: Application) -> str:
+    """How who serves the weights gets the answers that were judged."""
+    carried = (
+        "The chat template writes the application's prompt around what it is given, and the generation config has its decoding "
+        "settings: a server that applies both gives the answers that were judged."
+    )
+    left = ", ".join(f"`{name}`" for name in application.decoding.left_to_servers)
+    return f"{carried} It must set by itself: {left}." if left else carried
 
 
 def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:

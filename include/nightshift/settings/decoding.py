@@ -92,3 +92,9 @@ class Decoding(Model):
     def constraint(self) -> str | None:
         """The setting that says what an answer must look like, by its name; None without one."""
         return "json_schema" if self.json_schema is not None else "regex" if self.regex is not None else None
+
+    @property
+    def left_to_servers(self) -> list[str]:
+        """Settings that are not the default, and that Hugging Face's generation config does not know."""
+        lacking = ("stop", "frequency_penalty", "presence_penalty", "json_schema", "regex")
+        return [name for name in lacking if name in self.model_dump()]

@@ -312,7 +312,10 @@ def drop(partition: UPath) -> None:
 
 
 def fetch_folder(partition: UPath, manifest: Manifest, folder: Path) -> Path:
-    """Return a local folder with all files of a partition under the names they were written as, each checked."""
+    """Return a local folder with all files of a partition under the names they were written as, each checked.
+
+    Where storage is local, it is the partition's own: nothing may be written there.
+    """
     paths = [fetch(partition, manifest, file.name, folder) for file in manifest.files]
     if not is_local(partition):
         return folder

@@ -41,6 +41,11 @@ NO_THOUGHTS = re.compile(r"<think>\s*</think>\s*$")
 CANNOT_CHAT = "choose an instruction-tuned model, or one with another template"
 
 
+def with_fixed_date(template: str) -> str:
+    """Return a template that writes the same date on every day."""
+    return FIXED_DATE + template if "strftime_now" in template else template
+
+
 @dataclass(frozen=True)
 class Rendering:
     """A conversation as text: what stands before, between and behind the answers that count, and these.
@@ -100,7 +105,7 @@ class ChatTemplate:
         except ValueError as error:
             raise BadInput(f"the model's chat template cannot be used: {error}; choose another model") from error
         self._tokenizer, self.prompt = tokenizer, prompt
-        self._template = FIXED_DATE + template if "strftime_now" in template else template
+        self._template = with_fixed_date(template)
         self.control = ControlTokens(tokenizer, template)
         self._secret = secrets.token_hex(8)
         self._end, self.end_id = self._end_of_turn()

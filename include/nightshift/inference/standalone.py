@@ -1,0 +1,110 @@
+"""A model folder that answers as its application does, whoever serves it: prompt and decoding are written into it.
+
+Servers of chat models (MLflow's, vLLM, TGI) read `chat_template` and `generation_config.json`. What these cannot say
+(`Decoding.left_to_servers`) is for who serves the model to set.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nightshift.errors import BadInput
+from nightshift.inference.model import end_tokens
+from nightshift.settings.application import Application
+from nightshift.settings.decoding import Decoding
+from nightshift.settings.prompt import Prompt
+from nightshift.training.chat_template import ChatTemplate, with_fixed_date
+
+# `turns` are the messages behind the system message, as `application_messages` of training/chat_template.py has them.
+ROW_SYSTEM = """\
+{%- set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' -%}
+{%- set turns = messages[1:] if messages and messages[0]['role'] == 'system' else messages -%}
+"""
+SINGLE_TURN = """\
+{%- if turns | selectattr('role', 'equalto', 'user') | list | length == 1 and turns[0]['content'] is string -%}
+{%- set turns = [dict(turns[0], content=USER | replace('{prompt}', turns[0]['content']))] + turns[1:] -%}
+{%- endif -%}
+"""
+SYSTEM_FIRST = "{%- set messages = ([{'role': 'system', 'content': system}] if system else []) + turns %}"
+SYSTEM_IN_USER_TURN = """\
+{%- if system and turns[0]['content'] is string -%}
+{%- set turns = [dict(turns[0], content=system ~ '\\n\\n' ~ turns[0]['content'])] + turns[1:] -%}
+{%- endif -%}
+{%- set messages = turns %}"""
+
+
+def standalone_copy(folder: Path, target: Path, application: Application) -> Path:
+    """Return `target`, a copy of a model's folder that has the application's prompt and decoding; its weights are links.
+
+    :raises BadInput: the model's chat template cannot be used.
+    """
+    from transformers import AutoTokenizer, GenerationConfig
+
+    target.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.suffix == ".safetensors":
+            (target / path.name).symlink_to(path.resolve())
+        elif path.is_file():
+            shutil.copy(path, target)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ends = sorted(end_tokens(tokenizer, GenerationConfig.from_pretrained(folder)))
+    tokenizer.chat_template = standalone_template(tokenizer, application.prompt)
+    tokenizer.save_pretrained(target)
+    GenerationConfig(
+        eos_token_id=ends,
+        pad_token_id=ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        max_new_tokens=application.inference.max_new_tokens,
+        **_sampling(application.decoding),
+    ).save_pretrained(target)
+    return target
+
+
+def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
+    """Return the tokenizer's chat template, which then writes messages as :class:`ChatTemplate` does with this prompt.
+
+    :raises BadInput: the template cannot be used, or begins an answer in a way that cannot be written behind it.
+    """
+    chat = ChatTemplate(tokenizer, prompt)
+    arguments = "".join(f"{{%- set {name} = {_literal(value)} -%}}\n" for name, value in prompt.template.items())
+    own = _literal(prompt.system or "")
+    first, second = ("system", own) if prompt.system_from == "row" else (own, "system")
+    written = "".join(
+        [
+            arguments,
+            ROW_SYSTEM,
+            f"{{%- set system = {first} or {second} -%}}\n",
+            SINGLE_TURN.replace("USER", _literal(prompt.user)),
+            SYSTEM_IN_USER_TURN if prompt.system_in_user_turn else SYSTEM_FIRST,
+            with_fixed_date(tokenizer.get_chat_template()).removesuffix("\n"),
+        ]
+    )
+    # An answer begins as the template writes one that is there, which is not always how it asks for one.
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "yes"}]
+    messages = chat.messages(turns)
+    given = chat.asked(chat.render(messages, [len(messages) - 1], "a conversation of one message"))
+    for asks in (True, False):
+        shown = tokenizer.apply_chat_template(
+            turns[:1], tokenize=False, chat_template=written, add_generation_prompt=asks
+        ).rstrip(" ")
+        if given.startswith(shown):
+            rest = _literal(given[len(shown) :])
+            keep = "" if asks else "{%- set asked, add_generation_prompt = add_generation_prompt, false -%}\n"
+            name = "add_generation_prompt" if asks else "asked"
+            return f"{keep}{written}{{% if {name} %}}{{{{ {rest} }}}}{{% endif %}}"
+    raise BadInput(f"the model's chat template asks for an answer by {shown!r}, and writes {given!r} before one")
+
+
+def _sampling(decoding: Decoding) -> dict[str, Any]:
+    drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    return {
+        **(drawn if decoding.temperature else {"do_sample": False}),
+        "repetition_penalty": decoding.repetition_penalty,
+    }
+
+
+def _literal(value: bool | float | str) -> str:
+    """A value in Jinja: JSON, whose escapes are those of Jinja's strings, and whose `true` and `false` are Jinja's."""
+    return json.dumps(value, ensure_ascii=False)

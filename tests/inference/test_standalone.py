@@ -1,0 +1,47 @@
+"""A model folder carries the prompt of its application: any server that applies its template gives the model the same text."""
+
+import pytest
+from chat_families import FAMILIES, tokenizer_of
+
+from nightshift.inference.standalone import standalone_template
+from nightshift.settings.prompt import Prompt
+from nightshift.training.chat_template import ChatTemplate
+
+USER = {"role": "user", "content": 'where is "my" card? {prompt} {{ 7 * 7 }} 🙂'}
+SYSTEM = {"role": "system", "content": "Answer in French."}
+EARLIER = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
+PROMPTS = {
+    "as it is": Prompt(),
+    "with words around": Prompt(user="Ticket:\n{prompt}\n\\n 'Intent': é"),
+    "with a system message": Prompt(system='You work for a "bank".\nBe brief.'),
+    "with its own system message": Prompt(system="You work for a bank.", system_from="application"),
+    "in the user's turn": Prompt(system="You work for a bank.", system_in_user_turn=True),
+    "without thoughts": Prompt(template={"enable_thinking": False}),
+    "with thoughts": Prompt(template={"enable_thinking": True}),
+}
+
+
+def takes_system(family, prompt):
+    return FAMILIES[family].takes_system or prompt.system_in_user_turn
+
+
+USABLE = [
+    (name, words)
+    for name in FAMILIES
+    for words, prompt in PROMPTS.items()
+    if takes_system(name, prompt) or not prompt.system
+]
+
+
+@pytest.mark.parametrize(("family", "words"), USABLE)
+def test_a_server_gives_a_model_what_the_application_gives_it(family, words):
+    prompt, tokenizer = PROMPTS[words], tokenizer_of(FAMILIES[family])
+    chat, template = ChatTemplate(tokenizer, prompt), standalone_template(tokenizer, prompt)
+    conversations = [[USER], [*EARLIER, USER]]
+    if takes_system(family, prompt):
+        conversations += [[SYSTEM, *turns] for turns in conversations]
+    for turns in conversations:
+        messages = chat.messages([*turns, {"role": "assistant", "content": "yes"}])
+        given = chat.asked(chat.render(messages, [len(messages) - 1], "row 1"))
+        shown = tokenizer.apply_chat_template(turns, tokenize=False, chat_template=template, add_generation_prompt=True)
+        assert shown.rstrip(" ") == given
