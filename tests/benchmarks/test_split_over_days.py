@@ -19,7 +19,7 @@ from nightshift.data.dedup import KEPT
 from nightshift.data.questions import Questions
 from nightshift.data.similarity import connect, plain, shingles
 from nightshift.data.split_map import HELD_OUT, NAMES, TRAIN, SplitMap
-from nightshift.settings.application import Gate
+from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Splits
 from nightshift.settings.project import PACKAGE
 

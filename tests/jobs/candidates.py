@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightshift.settings.application import Application, Evaluation, Gate, Interval
+from nightshift.settings.application import Application, Evaluation, Interval
+from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Source
 from nightshift.settings.training import Training
 from nightshift.storage.files import scratch

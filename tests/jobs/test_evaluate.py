@@ -11,8 +11,9 @@ from upath import UPath
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.jobs import evaluate, snapshot
-from nightshift.settings.application import Application, Evaluation, Gate
+from nightshift.settings.application import Application, Evaluation
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Source
 from nightshift.settings.training import Training
 from nightshift.storage.partition import fetch, require_manifest
@@ -62,6 +63,12 @@ def test_a_trained_candidate_is_told_from_its_base_model(prepared, progress, tmp
     assert result.scores["base"]["exact_match"]["value"] == 0
     assert result.scores["candidate"]["exact_match"]["value"] > 0.9
     assert result.scores["candidate"]["loss"]["value"] < result.scores["base"]["loss"]["value"]
+
+    # A random model babbles to the longest answer; the trained one says two words and ends.
+    assert result.scores["base"]["tokens"]["value"] == 8 > result.scores["candidate"]["tokens"]["value"]
+    assert result.scores["base"]["finished"]["value"] == 0 < result.scores["candidate"]["finished"]["value"]
+    assert result.scores["candidate"]["latency_ms"]["value"] > 0
+    assert "cost" not in result.scores["candidate"]
 
     scores = json.loads(file_of(result, "scores.json", tmp_path).read_text())
     assert scores["decision"]["verdict"] == "PASS"

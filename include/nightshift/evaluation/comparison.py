@@ -22,7 +22,7 @@ from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, find, partition_of, publish
 
 REPORT = "report.html"
-VERSION = 5  # of scores and page; another one makes them anew
+VERSION = 6  # of scores and page; another one makes them anew
 
 
 @dataclass(frozen=True)

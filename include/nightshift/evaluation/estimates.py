@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
-LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+
+@dataclass(frozen=True)
+class Metric:
+    """What an evaluation measures of a model.
+
+    :param kind: `share` lies between 0 and 1 and is shown of 100; `nats` has three digits behind the point; `amount` is counted.
+    """
+
+    title: str
+    kind: Literal["share", "nats", "amount"] = "share"
+    lower_is_better: bool = False
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """Return a value as people read it; `sign` "+" writes that of a gain too.
+
+        The perplexity of a model that cannot answer has as many digits as its loss has nats, and more.
+        """
+        number = 100 * value if self.kind == "share" else value
+        digits = 3 if self.kind == "nats" else 1
+        form = ".2e" if abs(number) >= 1_000_000 else ",.0f" if abs(number) >= 1000 else f",.{digits}f"
+        if self.kind == "amount" and 0 < abs(number) < 0.1:  # the cost of an answer
+            form = ".2g"
+        return f"{number:{sign}{form}}"
+
+
+METRICS = {
+    "exact_match": Metric("exact match"),
+    "rouge_l": Metric("ROUGE-L"),
+    "chrf": Metric("chrF"),
+    "bleu": Metric("BLEU"),
+    "loss": Metric("loss", "nats", lower_is_better=True),
+    "perplexity": Metric("perplexity", "nats", lower_is_better=True),
+    "finished": Metric("finished share"),
+    "tokens": Metric("tokens an answer", "amount", lower_is_better=True),
+    "latency_ms": Metric("milliseconds an answer", "amount", lower_is_better=True),
+    "cost": Metric("cost an answer", "amount", lower_is_better=True),
+}
 
 
 class Estimate(BaseModel):

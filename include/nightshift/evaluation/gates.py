@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from nightshift.evaluation.estimates import Comparison, Estimate
-from nightshift.settings.application import Gate
+from nightshift.evaluation.estimates import METRICS, Comparison, Estimate
+from nightshift.settings.gate import Condition, Gate
 from nightshift.verdict import Verdict, worst
 
-NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "chrf": "chrF"}
-TITLES = {**NAMES, "bleu": "BLEU", "loss": "loss", "perplexity": "perplexity"}
 KNOWN, NEW = "known", "new"  # held-out examples that the champion was judged on, and those that came after it
-Condition = tuple[str, Mapping[str, Estimate] | None, float]
+ON = {
+    "all": "",
+    KNOWN: " on examples that the champion was judged on",
+    NEW: " on examples that came after the champion",
+}
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A bound on a number that was measured on so many examples; `estimate` is None where nobody measured it."""
+
+    what: str
+    metric: str
+    estimate: Estimate | None
+    bound: float
+    upper: bool = False
 
 
 class Decision(BaseModel):
@@ -29,10 +43,11 @@ def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] 
     """Decide about the candidate of a comparison.
 
     Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model (a model
-    at an endpoint has none), and where there is a champion, what the candidate loses to it on the slice `known` and gains
-    on the slice `new`. Where either slice has too few examples, the difference on all of them counts. Beyond the bound with
-    its whole interval: PASS. Only the number itself: WARN, because with so few examples it may be luck. Not even that:
-    FAIL. The worst condition counts. Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not
+    at an endpoint has none), where there is a champion, what the candidate loses to it on the slice `known` and gains
+    on the slice `new`, and what `policy.conditions` lists. Where either slice has too few examples, the difference on all of
+    them counts. Beyond the bound with its whole interval: PASS. Only the number itself: WARN, because with so few examples it
+    may be luck. Not even that: FAIL. The worst condition counts, so each is tested at the level of its interval and none of them
+    needs a correction for the others. Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not
     finite: ERROR.
     """
     if comparison.examples < policy.min_examples:
@@ -40,47 +55,91 @@ def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] 
         return Decision(
             verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason], numbers={"examples": float(comparison.examples)}
         )
-    name = NAMES[policy.metric]
-    conditions: list[Condition] = [
-        (f"{name} of the candidate", comparison.scores.get("candidate"), policy.min_score),
-    ]
+    metric, name = policy.metric, METRICS[policy.metric].title
+    bounds = [_Bound(f"{name} of the candidate", metric, _score(comparison, metric), policy.lowest_score)]
     if "base" in comparison.scores:
-        gain = comparison.differences.get("base")
-        conditions.append((f"gain in {name} over the base model", gain, policy.min_gain_over_base))
+        gain = _difference(comparison, "base", metric)
+        bounds.append(_Bound(f"gain in {name} over the base model", metric, gain, policy.min_gain_over_base))
     if "champion" in comparison.scores:
-        conditions += _against_champion(comparison, policy, slices or {})
+        bounds += _against_champion(comparison, policy, slices or {})
 
     verdicts, reasons, numbers = [], [], {"examples": float(comparison.examples)}
-    for what, scores, bound in conditions:
-        verdict, reason = _condition(what, (scores or {}).get(policy.metric), bound)
+    for condition in policy.conditions:
+        measured = _further(comparison, condition, slices or {}, policy.min_examples)
+        if isinstance(measured, _Bound):
+            bounds.append(measured)
+        elif measured:
+            verdicts.append(Verdict.INSUFFICIENT_DATA)
+            reasons.append(measured)
+    for bound in bounds:
+        verdict, reason = _judged(bound)
         verdicts.append(verdict)
         reasons.append(reason)
-        if verdict is not Verdict.ERROR and scores:
-            estimate = scores[policy.metric]
-            numbers |= {what: estimate.value, f"{what}, low": estimate.low, f"{what}, bound": bound}
+        if verdict is not Verdict.ERROR and bound.estimate:
+            edge = ("high", bound.estimate.high) if bound.upper else ("low", bound.estimate.low)
+            numbers |= {
+                bound.what: bound.estimate.value, f"{bound.what}, {edge[0]}": edge[1], f"{bound.what}, bound": bound.bound
+            }  # fmt: skip
     return Decision(verdict=worst(verdicts), reasons=reasons, numbers=numbers)
 
 
-def _against_champion(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison]) -> list[Condition]:
-    name = f"difference in {NAMES[policy.metric]} to the champion"
+def _against_champion(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison]) -> list[_Bound]:
+    metric = policy.metric
+    name = f"difference in {METRICS[metric].title} to the champion"
     enough = {key: part for key, part in slices.items() if part.examples >= policy.min_examples}
     if KNOWN in enough and NEW in enough:
-        known, new = enough[KNOWN].differences.get("champion"), enough[NEW].differences.get("champion")
+        known, new = (_difference(enough[part], "champion", metric) for part in (KNOWN, NEW))
         return [
-            (f"{name} on examples that it was judged on", known, -policy.max_loss_to_champion),
-            (f"{name} on examples that came after it", new, policy.min_gain_on_new),
+            _Bound(f"{name} on examples that it was judged on", metric, known, -policy.max_loss_to_champion),
+            _Bound(f"{name} on examples that came after it", metric, new, policy.min_gain_on_new),
         ]
-    return [(name, comparison.differences.get("champion"), -policy.max_loss_to_champion)]
+    return [_Bound(name, metric, _difference(comparison, "champion", metric), -policy.max_loss_to_champion)]
 
 
-def _condition(what: str, estimate: Estimate | None, bound: float) -> tuple[Verdict, str]:
+def _further(
+    comparison: Comparison, condition: Condition, slices: Mapping[str, Comparison], enough: int
+) -> _Bound | str | None:
+    """What a condition of the application bounds, why it cannot be judged, or None where there is nobody to compare with."""
+    role, on = condition.against, condition.slice
+    if (role and role not in comparison.scores) or (on != "all" and "champion" not in comparison.scores):
+        return None
+    measured = comparison if on == "all" else slices.get(on)
+    title = METRICS[condition.metric].title
+    what = f"difference in {title} to the {role}{ON[on]}" if role else f"{title} of the candidate{ON[on]}"
+    count, needed = measured.examples if measured else 0, condition.min_examples or enough
+    if measured is None or count < needed:
+        return f"{what}: {count} judged examples, at least {needed} are asked for"
+    estimate = _difference(measured, role, condition.metric) if role else _score(measured, condition.metric)
+    upper = condition.at_most is not None
+    bound = condition.at_most if condition.at_most is not None else condition.at_least
+    return _Bound(what, condition.metric, estimate, float(bound or 0), upper)
+
+
+def _score(comparison: Comparison, metric: str) -> Estimate | None:
+    return comparison.scores.get("candidate", {}).get(metric)
+
+
+def _difference(comparison: Comparison, role: str, metric: str) -> Estimate | None:
+    return comparison.differences.get(role, {}).get(metric)
+
+
+def _judged(condition: _Bound) -> tuple[Verdict, str]:
+    estimate, what = condition.estimate, condition.what
     if estimate is None:
         return Verdict.ERROR, f"{what} was not measured"
-    text = f"{what} is {estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+    metric = METRICS[condition.metric]
+    unit = "%" if metric.kind == "share" else ""
+    value, low, high, bound = (
+        metric.shown(number) + unit for number in (estimate.value, estimate.low, estimate.high, condition.bound)
+    )
+    text = f"{what} is {value} [{low}, {high}]"
     if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
         return Verdict.ERROR, f"{text}, which is no number"
-    if estimate.value < bound:
-        return Verdict.FAIL, f"{text}, below {bound:.1%}"
-    if estimate.low < bound:
-        return Verdict.WARN, f"{text}: not below {bound:.1%}, but its interval is"
-    return Verdict.PASS, f"{text}, at least {bound:.1%}"
+    side, most = ("above", "at most") if condition.upper else ("below", "at least")
+    sign = -1 if condition.upper else 1
+    edge = estimate.high if condition.upper else estimate.low
+    if sign * estimate.value < sign * condition.bound:
+        return Verdict.FAIL, f"{text}, {side} {bound}"
+    if sign * edge < sign * condition.bound:
+        return Verdict.WARN, f"{text}: not {side} {bound}, but its interval is"
+    return Verdict.PASS, f"{text}, {most} {bound}"

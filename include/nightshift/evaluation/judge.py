@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Response
 
 ANSWERS = "answers.parquet"
-VERSION = 2  # of how answers are made, not of their scores; another one asks every model again
+VERSION = 3  # of how answers are made, not of their scores; another one asks every model again
 
 ANSWER_SCHEMA = pa.schema(
     [
@@ -46,8 +46,15 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("reasoning", pa.string()),  # before `answer`; its tokens are among `answer_tokens`
         pa.field("reasoning_tokens", pa.int32()),
         pa.field("finish_reason", pa.string()),  # stop, length or refused
+        pa.field(
+            "latency_ms", pa.float64()
+        ),  # from the start of the row's batch to its end; of an endpoint, of its request
+        pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
     ]
 )
+
+# Metrics that are means over the answers, with their columns; a column that is not known of each row is not measured.
+MEANS = {"finished": "finished", "tokens": "answer_tokens", "latency_ms": "latency_ms", "cost": "cost"}
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +109,16 @@ def _answers(table: pa.Table) -> Answers:
         loss_sum=table["wanted_loss"].to_pylist() if measured else [],
         answer_tokens=tokens if measured else [],
         others=[list(texts) for texts in zip(*others, strict=True)] if all(others) else [],
+        means={
+            name: table[column].cast(pa.float64()).to_pylist()
+            for name, column in MEANS.items()
+            if _whole(table, column)
+        },
     )
+
+
+def _whole(table: pa.Table, column: str) -> bool:
+    return table[column].null_count == 0
 
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
@@ -209,6 +225,8 @@ def _ask(
             "reasoning": [answer.reasoning for answer in answers],
             "reasoning_tokens": [answer.reasoning_tokens for answer in answers],
             "finish_reason": [answer.finish_reason for answer in answers],
+            "latency_ms": [0.0 if answer.too_long else answer.latency_ms for answer in answers],
+            "cost": [answer.cost if application.inference.hosted else None for answer in answers],
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
         }
         table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.evaluation.estimates import LOWER_IS_BETTER
-from nightshift.evaluation.gates import TITLES
+from nightshift.evaluation.estimates import METRICS
 from nightshift.evaluation.judge import Judged
 from nightshift.settings.application import Application
 from nightshift.storage.partition import Manifest
@@ -34,9 +33,12 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
         slices={name: part for name, part in scores.slices.items() if part.examples},
         decision=scores.decision,
         roles=roles,
-        titles=TITLES,
-        shares=[metric for metric in TITLES if metric not in LOWER_IS_BETTER],
-        losses=sorted(LOWER_IS_BETTER),
+        metrics=METRICS,
+        shares=[
+            name
+            for name in METRICS
+            if METRICS[name].kind == "share" and name in scores.comparison.scores.get(roles[0], {})
+        ],
         models=[_model(one) for one in judged],
         snapshot=snapshot,
         days=snapshot.facts.get("days", []),
@@ -134,8 +136,4 @@ def _number(value: float) -> str:
 
 
 def _metric_number(value: float, metric: str) -> str:
-    """Shares of 100 with one decimal, losses with three, a large perplexity with four digits."""
-    text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
-    if metric not in LOWER_IS_BETTER:
-        text = f"{100 * value:.1f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return METRICS[metric].shown(value).replace("-", "\N{MINUS SIGN}")

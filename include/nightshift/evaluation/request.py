@@ -12,8 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel
 
-from nightshift.evaluation.estimates import LOWER_IS_BETTER, Estimate, Scores
-from nightshift.evaluation.gates import NAMES, TITLES
+from nightshift.evaluation.estimates import METRICS, Estimate, Scores
 from nightshift.evaluation.score_file import ScoreFile
 from nightshift.settings.application import Application
 from nightshift.shown import in_markdown, shown
@@ -93,7 +92,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
         roles=roles,
         against=against,
         rows=_table(scores.comparison.scores, scores.comparison.differences.get(against), roles),
-        metric=NAMES[metric],
+        metric=METRICS[metric].title,
         parts={
             name: (part.examples, _estimate(metric, part.differences[against][metric], signed=True))
             for name, part in scores.slices.items()
@@ -132,13 +131,13 @@ def _table(scores: dict[str, Scores], differences: Scores | None, roles: list[st
     """One row per metric: its title, the score of each role, and the difference where there is another role."""
     return [
         (
-            TITLES[metric],
+            METRICS[metric].title,
             [
                 *(_estimate(metric, scores[role].get(metric)) for role in roles),
                 *([] if differences is None else [_estimate(metric, differences.get(metric), signed=True)]),
             ],
         )
-        for metric in TITLES
+        for metric in METRICS
         if any(metric in scores[role] for role in roles)
     ]
 
@@ -146,10 +145,7 @@ def _table(scores: dict[str, Scores], differences: Scores | None, roles: list[st
 def _estimate(metric: str, estimate: Estimate | None, *, signed: bool = False) -> str:
     if estimate is None:
         return "not measured"
-    factor, digits = (1, 3) if metric in LOWER_IS_BETTER else (100, 1)
-    numbers = [factor * number for number in (estimate.value, estimate.low, estimate.high)]
-    largest = max(map(abs, numbers))
-    # The perplexity of a model that cannot answer has as many digits as its loss has nats, and more.
-    form = ".2e" if largest >= 1_000_000 else ",.0f" if largest >= 1000 else f",.{digits}f"
-    value, low, high = (f"{number:{'+' if signed else ''}{form}}".replace("-", "\N{MINUS SIGN}") for number in numbers)
+    sign = "+" if signed else ""
+    numbers = (METRICS[metric].shown(number, sign) for number in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (number.replace("-", "\N{MINUS SIGN}") for number in numbers)
     return f"{value} \\[{low}, {high}\\]"

@@ -1,12 +1,13 @@
 """Scores of answers against wanted answers, with 95 % bootstrap intervals over the examples.
 
-All scores but loss and perplexity lie between 0 and 1, higher is better:
+Scores lie between 0 and 1, and higher is better, but for losses, tokens, latency and cost:
 
 - exact match: equal after NFKC, lower case, white space collapsed, without what nobody sees and one full stop at the end
 - ROUGE-L: F-measure of the longest common subsequence of stemmed words, in any script (likeness.py)
 - chrF: character n-gram F-score, mean over sentences (sacrebleu)
 - BLEU: of the whole corpus (sacrebleu, 13a; characters of scripts without spaces are words, as in its tokenizer `zh`). Where
   no answer has four words it is of the longest n-grams that there are (`effective_order`)
+- finished: share of answers that were not cut off; tokens, latency (ms) and cost: means over answers
 - loss: mean negative log-likelihood per token of the wanted answer (natural logarithm); perplexity: its exponential
 
 Intervals come from resampling examples with a fixed seed, so the same answers always give the same numbers. Two
@@ -22,14 +23,13 @@ import numpy as np
 from pydantic import BaseModel
 from sacrebleu.metrics import BLEU, CHRF
 
-from nightshift.evaluation.estimates import Comparison, Estimate
+from nightshift.evaluation.estimates import METRICS, Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.words import composed, spaced
 
 RESAMPLES = 2_000
 SEED = 17
 DRAWN_AT_ONCE = 2_000_000  # numbers of how often an example is drawn, 16 MB
-METRICS = ("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity")
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -46,6 +46,7 @@ class Answers(BaseModel):
     loss_sum: list[float] = []
     answer_tokens: list[int] = []
     others: list[list[str]] = []  # further answers to all examples, where several were drawn; scores are means over all
+    means: dict[str, list[float]] = {}  # further metrics that are means over the examples
 
 
 def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:
@@ -81,7 +82,7 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
     count = len(next(iter(answers.values())).answer)
     if count == 0:
         return Comparison(examples=0, scores={role: {} for role in answers}, differences={})
-    answers = _with_losses_of_what_all_read(answers)
+    answers = _with_what_all_have(_with_losses_of_what_all_read(answers))
     totals = _totals({role: _values(given) for role, given in answers.items()})
     drawn = {role: _estimates(given, totals[role]) for role, given in answers.items()}
     differences = {
@@ -115,6 +116,15 @@ def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, A
     }
 
 
+def _with_what_all_have(answers: Mapping[str, Answers]) -> dict[str, Answers]:
+    """Only those further metrics that are measured of every model."""
+    names = [name for name in METRICS if all(name in given.means for given in answers.values())]
+    return {
+        role: given.model_copy(update={"means": {name: given.means[name] for name in names}})
+        for role, given in answers.items()
+    }
+
+
 def _values(answers: Answers) -> Array:
     """What adds up over examples, a row for each: scores of single answers, n-gram counts of BLEU, losses and their tokens."""
     wanted, bleu = [spaced(text) for text in answers.wanted], BLEU(effective_order=True)
@@ -123,7 +133,8 @@ def _values(answers: Answers) -> Array:
         for said in (answers.answer, *answers.others)
     ]
     losses: list[Any] = [answers.loss_sum, answers.answer_tokens] if answers.loss_sum else []
-    return np.column_stack([*mean_per_example(answers).values(), *losses, np.mean(counts, axis=0)]).astype(np.float64)
+    singles = [*mean_per_example(answers).values(), *answers.means.values()]
+    return np.column_stack([*singles, *losses, np.mean(counts, axis=0)]).astype(np.float64)
 
 
 def _totals(values: Mapping[str, Array]) -> dict[str, Array]:
@@ -142,8 +153,9 @@ def _totals(values: Mapping[str, Array]) -> dict[str, Array]:
 
 def _estimates(answers: Answers, totals: Array) -> dict[str, Array]:
     """Each metric over all examples, followed by its values over the resamples."""
-    singles, rest = totals[:, :3] / len(answers.answer), totals[:, 3:]
-    found = dict(zip(("exact_match", "rouge_l", "chrf"), singles.T, strict=True))
+    names = ("exact_match", "rouge_l", "chrf", *answers.means)
+    singles, rest = totals[:, : len(names)] / len(answers.answer), totals[:, len(names) :]
+    found = dict(zip(names, singles.T, strict=True))
     if answers.loss_sum:
         loss, rest = rest[:, 0] / np.maximum(rest[:, 1], 1), rest[:, 2:]
     metric = BLEU(effective_order=True)

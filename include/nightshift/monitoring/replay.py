@@ -22,11 +22,10 @@ from nightshift.data.sides import resembling_trained
 from nightshift.data.similarity import plain
 from nightshift.data.snapshot import TRAIN, published_snapshots
 from nightshift.data.split_map import SplitMap
-from nightshift.evaluation.estimates import Comparison
-from nightshift.evaluation.gates import NAMES
+from nightshift.evaluation.estimates import METRICS, Comparison
 from nightshift.evaluation.likeness import normalised
 from nightshift.evaluation.scores import Answers, compare
-from nightshift.settings.application import Gate
+from nightshift.settings.gate import Gate
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, fetch, require_manifest
 from nightshift.verdict import Verdict
@@ -102,7 +101,7 @@ def _sentence(what: str, compared: Comparison, policy: Gate) -> str:
     before, after = (compared.scores[role][policy.metric].value for role in (BEFORE, AFTER))
     gain = compared.differences[BEFORE][policy.metric]
     return (
-        f"{NAMES[policy.metric]} on {compared.examples:,} {what}: {before:.1%} before, {after:.1%} after "
+        f"{METRICS[policy.metric].title} on {compared.examples:,} {what}: {before:.1%} before, {after:.1%} after "
         f"({gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}])"
     )
 

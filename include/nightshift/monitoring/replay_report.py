@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 
-from nightshift.evaluation.gates import NAMES
+from nightshift.evaluation.estimates import METRICS
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
@@ -43,7 +43,7 @@ def render(
     return environment.get_template("replay_report.html.jinja").render(
         application=application,
         metric=application.gate.metric,
-        metric_name=NAMES[application.gate.metric],
+        metric_name=METRICS[application.gate.metric].title,
         night=night,
         order=order,
         version=version,

@@ -7,14 +7,15 @@ a dozen lines is complete. Reading the files, and saying what is wrong with them
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
-from nightshift.settings.fields import Model, Name, Share
+from nightshift.settings.fields import Model, Name
+from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import SHOWN, Judge
@@ -45,21 +46,6 @@ class Evaluation(Model):
         exclude_if=lambda value: value is None,
     )
     batch_size: int = Field(32, ge=1, le=1024, description="prompts generated at once")
-
-
-class Gate(Model):
-    """What a candidate must show. Intervals are 95 % bootstrap intervals over the held-out examples."""
-
-    metric: Literal["exact_match", "rouge_l", "chrf"] = Field("exact_match", description="the score that decides")
-    min_examples: int = Field(50, ge=1, description="fewer judged examples than this: INSUFFICIENT_DATA")
-    min_score: Share = Field(0.0, description="lowest accepted score of the candidate")
-    min_gain_over_base: Share = Field(0.02, description="the candidate beats its base model by at least this much")
-    max_loss_to_champion: Share = Field(
-        0.02, description="the candidate may be worse than the champion by this much on what the champion was judged on"
-    )
-    min_gain_on_new: Share = Field(
-        0.0, description="the candidate beats the champion by at least this much on examples that came after it"
-    )
 
 
 COMPUTE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}

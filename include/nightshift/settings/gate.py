@@ -1,0 +1,66 @@
+"""What a candidate must show before it may become the champion."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from nightshift.settings.fields import Model, Share
+
+Decisive = Literal["exact_match", "rouge_l", "chrf"]
+# Below these a model is good for nothing, whatever it is better than: answers in words of their own score less in shared words.
+LOWEST: dict[Decisive, float] = {"exact_match": 0.5, "rouge_l": 0.2, "chrf": 0.3}
+
+
+class Condition(Model):
+    """One more bound on a number of the evaluation; it must hold with the number's whole 95 % interval."""
+
+    metric: Literal[
+        "exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity", "finished", "tokens", "latency_ms", "cost"
+    ] = Field(description="a score, `finished` (share of answers that were not cut off), or a mean over answers")
+    against: Literal["base", "champion"] | None = Field(
+        None,
+        description="bounds the candidate's value minus this model's, on the same examples; null: the candidate's value",
+    )
+    slice: Literal["all", "known", "new"] = Field(
+        "all",
+        description="held-out examples: those the champion was judged on (`known`), those that came after it (`new`), all",
+    )
+    at_least: float | None = Field(None, description="lowest accepted value; below 0 with `against`: a margin")
+    at_most: float | None = Field(None, description="highest accepted value; one of the two bounds is given")
+    min_examples: int | None = Field(
+        None, ge=1, description="fewer examples in the slice: INSUFFICIENT_DATA; null: the gate's"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give either at_least or at_most")
+        return self
+
+
+class Gate(Model):
+    """What a candidate must show. Intervals are 95 % bootstrap intervals over the held-out examples."""
+
+    metric: Decisive = Field("exact_match", description="the score that decides")
+    min_examples: int = Field(50, ge=1, description="fewer judged examples than this: INSUFFICIENT_DATA")
+    min_score: Share | None = Field(
+        None,
+        description="lowest accepted score of the candidate; null: 0.5 of exact match, 0.2 of ROUGE-L, 0.3 of chrF",
+    )
+    min_gain_over_base: Share = Field(0.02, description="the candidate beats its base model by at least this much")
+    max_loss_to_champion: Share = Field(
+        0.02, description="the candidate may be worse than the champion by this much on what the champion was judged on"
+    )
+    min_gain_on_new: Share = Field(
+        0.0, description="the candidate beats the champion by at least this much on examples that came after it"
+    )
+    conditions: list[Condition] = Field(
+        [], max_length=50, description="further bounds, all of which must hold", exclude_if=lambda value: not value
+    )
+
+    @property
+    def lowest_score(self) -> float:
+        """The lowest accepted score of the candidate."""
+        return LOWEST[self.metric] if self.min_score is None else self.min_score
