@@ -151,6 +151,17 @@ def test_a_condition_on_a_slice_needs_enough_examples_in_it():
     assert gate(measured(), policy, parts).verdict is Verdict.PASS
 
 
+def test_a_red_line_that_is_crossed_once_holds_back_a_candidate_that_is_good_otherwise():
+    policy = with_condition(metric="exact_match", suite="red_lines", at_least=1.0)
+    crossed = comparison(0.9, examples=10, spread=0.1)
+    decision = gate(measured(), policy, {"red_lines": crossed})
+    assert decision.verdict is Verdict.FAIL
+    said = "exact match of the candidate on the suite red_lines is 90.0% [80.0%, 100.0%], below 100.0%"
+    assert said in decision.reasons
+    assert gate(measured(), policy, {"red_lines": comparison(1.0, examples=10, spread=0)}).verdict is Verdict.PASS
+    assert gate(measured(), policy).verdict is Verdict.INSUFFICIENT_DATA
+
+
 def test_a_condition_about_the_champion_waits_for_the_first_one():
     policy = with_condition(metric="exact_match", slice="new", against="champion", at_least=0.0)
     assert gate(comparison(0.9), policy).verdict is Verdict.PASS

@@ -141,6 +141,21 @@ def test_the_sample_reads_and_has_every_day_it_names():
         ),
         (("description:", "validation: {suites: [index]}\ndescription:"), ["`index` is what", "rename the suite"]),
         (("description:", "validation: {suites: [a, b, a]}\ndescription:"), ["validation.suites: `a` is there twice"]),
+        (
+            ("description:", "gate: {conditions: [{metric: loss, suite: red_lines, at_most: 1}]}\ndescription:"),
+            ["there is no suite 'red_lines' in evaluation.suites (none)"],
+        ),
+        (
+            (
+                "description:",
+                "evaluation: {suites: [{uri: 'x/{start:%Y}.csv', columns: {prompt: a, answer: b}}]}\ndescription:",
+            ),
+            ["yaml:1: evaluation.suites", "the same for every interval"],
+        ),
+        (
+            ("description:", "evaluation: {suites: [{name: new, uri: x.csv, columns: {prompt: a}}]}\ndescription:"),
+            ["suite 'new': call it otherwise"],
+        ),
         (("uri: s3:", "connection: bank_db\n    uri: s3:"), ["`connection` and `query` go together"]),
     ],
 )

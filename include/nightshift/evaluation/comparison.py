@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from nightshift.evaluation.gates import KNOWN, NEW, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
 from nightshift.evaluation.report import render
 from nightshift.evaluation.score_file import SCORES, ScoreFile, read_scores
-from nightshift.evaluation.scores import compare
+from nightshift.evaluation.scores import Answers, compare
 from nightshift.evaluation.side_by_side import COLUMNS, side_by_side
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
@@ -37,7 +37,7 @@ class Evaluated:
     def metrics(self) -> dict[str, float]:
         """All numbers under flat names: `candidate/exact_match`, `candidate/exact_match_low`, `new/candidate/…`."""
         flat = _flat(self.scores.comparison)
-        for name, part in self.scores.slices.items():
+        for name, part in self.scores.parts.items():
             flat |= {f"{name}/{key}": value for key, value in _flat(part).items()}
         facts = self.manifest.facts
         seconds = {f"{role}/seconds": float(value) for role, value in facts["seconds"].items()}
@@ -57,18 +57,25 @@ def evaluation_of(
     storage: str,
     *,
     known: Set[str] = frozenset(),
+    suites: Mapping[str, list[Judged]] | None = None,
 ) -> Evaluated:
     """Publish the comparison of judged models with its verdict, or find it.
 
     :param judged: base, champion (where there is one) and candidate, on the same examples.
     :param known: digests of the held-out examples of the snapshot that the champion was trained on.
+    :param suites: the same models on the examples of each suite.
     """
+    of_suites = {
+        name: {one.under_test.role: one.manifest.digest for one in answered}
+        for name, answered in (suites or {}).items()
+    }
     inputs = {
         "snapshot": snapshot_manifest.digest,
         "models": {one.under_test.role: one.under_test.digest for one in judged},
         "answers": {one.under_test.role: one.manifest.digest for one in judged},
         "gate": application.gate.model_dump(mode="json"),
         "version": VERSION,
+        **({"suites": of_suites} if of_suites else {}),
     }
     partition = partition_of(storage, application.name, "evaluations", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
@@ -76,11 +83,12 @@ def evaluation_of(
         return Evaluated(partition, manifest, read_scores(partition, manifest))
 
     judged, too_long = _asked(judged)
-    comparison = compare({one.under_test.role: one.answers for one in judged})
+    comparison = compare(_answers_of(judged))
     slices = _slices(judged, known) if known else {}
     table = _answers(judged)
     spreads = {one.under_test.role: one.spread for one in judged}
-    decision = gate(comparison, application.gate, slices)
+    judged_by = {name: compare(_answers_of(answered)) for name, answered in (suites or {}).items()}
+    decision = gate(comparison, application.gate, slices | judged_by)
     roles = [one.under_test.role for one in judged]
     against = next((role for role in ("champion", "base") if role in roles), "")
     file = ScoreFile(
@@ -90,9 +98,11 @@ def evaluation_of(
         models=inputs["models"],
         comparison=comparison,
         slices=slices,
+        suites=judged_by,
         examples=side_by_side(table.select(COLUMNS).to_pylist(), against) if against else None,
         decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long]}),
     )
+    answers = [one.parent for answered in (judged, *(suites or {}).values()) for one in answered]
     folder = scratch(UPath(storage))
     try:
         (folder / SCORES).write_text(file.model_dump_json(indent=1), encoding="utf-8")
@@ -112,11 +122,15 @@ def evaluation_of(
                 "seconds": {one.under_test.role: one.manifest.facts["seconds"] for one in judged},
                 **({"spread": spreads} if any(spreads.values()) else {}),
             },
-            parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *(one.parent for one in judged)],
+            parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *answers],
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Evaluated(partition, manifest, file)
+
+
+def _answers_of(judged: list[Judged]) -> dict[str, Answers]:
+    return {one.under_test.role: one.answers for one in judged}
 
 
 def _asked(judged: list[Judged]) -> tuple[list[Judged], list[str]]:

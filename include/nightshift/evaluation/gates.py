@@ -39,8 +39,10 @@ class Decision(BaseModel):
     numbers: dict[str, float]
 
 
-def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] | None = None) -> Decision:
+def gate(comparison: Comparison, policy: Gate, parts: Mapping[str, Comparison] | None = None) -> Decision:
     """Decide about the candidate of a comparison.
+
+    :param parts: the comparison on the slices of the held-out examples, and on suites, by name.
 
     Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model (a model
     at an endpoint has none), where there is a champion, what the candidate loses to it on the slice `known` and gains
@@ -61,11 +63,11 @@ def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] 
         gain = _difference(comparison, "base", metric)
         bounds.append(_Bound(f"gain in {name} over the base model", metric, gain, policy.min_gain_over_base))
     if "champion" in comparison.scores:
-        bounds += _against_champion(comparison, policy, slices or {})
+        bounds += _against_champion(comparison, policy, parts or {})
 
     verdicts, reasons, numbers = [], [], {"examples": float(comparison.examples)}
     for condition in policy.conditions:
-        measured = _further(comparison, condition, slices or {}, policy.min_examples)
+        measured = _further(comparison, condition, parts or {}, policy.min_examples)
         if isinstance(measured, _Bound):
             bounds.append(measured)
         elif measured:
@@ -83,10 +85,10 @@ def gate(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison] 
     return Decision(verdict=worst(verdicts), reasons=reasons, numbers=numbers)
 
 
-def _against_champion(comparison: Comparison, policy: Gate, slices: Mapping[str, Comparison]) -> list[_Bound]:
+def _against_champion(comparison: Comparison, policy: Gate, parts: Mapping[str, Comparison]) -> list[_Bound]:
     metric = policy.metric
     name = f"difference in {METRICS[metric].title} to the champion"
-    enough = {key: part for key, part in slices.items() if part.examples >= policy.min_examples}
+    enough = {key: part for key, part in parts.items() if part.examples >= policy.min_examples}
     if KNOWN in enough and NEW in enough:
         known, new = (_difference(enough[part], "champion", metric) for part in (KNOWN, NEW))
         return [
@@ -97,16 +99,17 @@ def _against_champion(comparison: Comparison, policy: Gate, slices: Mapping[str,
 
 
 def _further(
-    comparison: Comparison, condition: Condition, slices: Mapping[str, Comparison], enough: int
+    comparison: Comparison, condition: Condition, parts: Mapping[str, Comparison], enough: int
 ) -> _Bound | str | None:
     """What a condition of the application bounds, why it cannot be judged, or None where there is nobody to compare with."""
-    role, on = condition.against, condition.slice
-    if (role and role not in comparison.scores) or (on != "all" and "champion" not in comparison.scores):
+    role, on = condition.against, condition.suite or condition.slice
+    if (role and role not in comparison.scores) or (on in {KNOWN, NEW} and "champion" not in comparison.scores):
         return None
-    measured = comparison if on == "all" else slices.get(on)
+    measured = comparison if on == "all" else parts.get(on)
+    where = ON.get(on, f" on the suite {on}")
     title = METRICS[condition.metric].title
-    what = f"difference in {title} to the {role}{ON[on]}" if role else f"{title} of the candidate{ON[on]}"
-    count, needed = measured.examples if measured else 0, condition.min_examples or enough
+    what = f"difference in {title} to the {role}{where}" if role else f"{title} of the candidate{where}"
+    count, needed = measured.examples if measured else 0, condition.min_examples or (1 if condition.suite else enough)
     if measured is None or count < needed:
         return f"{what}: {count} judged examples, at least {needed} are asked for"
     estimate = _difference(measured, role, condition.metric) if role else _score(measured, condition.metric)

@@ -30,6 +30,7 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
     return environment.get_template("report.html.jinja").render(
         application=application,
         comparison=scores.comparison,
+        suites=scores.suites,
         slices={name: part for name, part in scores.slices.items() if part.examples},
         decision=scores.decision,
         roles=roles,

@@ -98,6 +98,10 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
             for name, part in scores.slices.items()
             if metric in part.differences.get(against, {})
         },
+        suites={
+            name: (part.examples, _estimate(metric, part.scores["candidate"].get(metric)))
+            for name, part in scores.suites.items()
+        },
         side_by_side=scores.examples,
         nights=facts.nights[:NIGHTS],
     )

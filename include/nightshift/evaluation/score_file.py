@@ -38,8 +38,14 @@ class ScoreFile(BaseModel):
     models: dict[str, str]  # role -> digest
     comparison: Comparison
     slices: dict[str, Comparison] = {}  # known and new to the champion, where there is one
+    suites: dict[str, Comparison] = {}
     examples: list[Examples] | None = None  # side by side, for people who decide; None: an earlier version judged
     decision: Decision
+
+    @property
+    def parts(self) -> dict[str, Comparison]:
+        """Slices and suites, as the gate is given them."""
+        return self.slices | self.suites
 
 
 def read_scores(partition: UPath, manifest: Manifest) -> ScoreFile:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
@@ -16,7 +17,7 @@ from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
-    from nightshift.evaluation.judge import UnderTest
+    from nightshift.evaluation.judge import Judged, UnderTest
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +62,20 @@ def run(spec: Spec, progress: Progress) -> Result:
     folder = scratch(UPath(spec.storage))
     try:
         examples = held_out_examples(snapshot, manifest, spec.application.evaluation.max_examples, folder)
-        judged = []
-        for model in models:
 
-            def report(done: int, of: int, role: str = model.role) -> None:
-                progress.report(done, of, unit=f"answers of the {role}")
+        def asked(examples: list[dict[str, Any]], what: str) -> list[Judged]:
+            def report(role: str, done: int, of: int) -> None:
+                progress.report(done, of, unit=f"answers of the {role}{what}")
 
-            judged.append(judge(model, examples, spec.application, spec.storage, report))
+            app, storage = spec.application, spec.storage
+            return [judge(model, examples, app, storage, partial(report, model.role)) for model in models]
+
+        judged = asked(examples, "")
+        suites = {name: asked(rows, f" to the suite {name}") for name, rows in _suites(spec, folder).items()}
         known = _known_to_champion(models, folder)
-        evaluated = evaluation_of(judged, snapshot, manifest, spec.application, spec.storage, known=known)
+        evaluated = evaluation_of(
+            judged, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
+        )
         url = _log(spec, evaluated, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -80,6 +86,20 @@ def run(spec: Spec, progress: Progress) -> Result:
         scores=evaluated.scores.comparison.model_dump()["scores"],
         run_url=url,
     )
+
+
+def _suites(spec: Spec, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The examples of the application's suites, by name."""
+    if not spec.application.evaluation.suites:
+        return {}
+    from nightshift.evaluation.suites import suite_examples
+    from nightshift.training.base_model import resolve_tokenizer
+
+    tokenizer = resolve_tokenizer(spec.application.base_model)
+    return {
+        suite.name: suite_examples(suite, spec.application, tokenizer, folder / "suites")
+        for suite in spec.application.evaluation.suites
+    }
 
 
 def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:

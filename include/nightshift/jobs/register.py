@@ -69,7 +69,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     scores = read_scores(evaluation, require_manifest(evaluation, spec.evaluation_digest))
     if scores.models.get("candidate") != spec.model_digest:
         raise BadInput(f"{evaluation} judged another candidate than {model}")
-    decision = gate(scores.comparison, spec.application.gate, scores.slices)
+    decision = gate(scores.comparison, spec.application.gate, scores.parts)
     card = _card(spec, manifest, scores, decision)
 
     with reachable():

@@ -183,7 +183,7 @@ def _judge(
             f"version {candidate.version} was not judged against version {champion.version if champion else 'none'}, "
             "which is the champion by now; finetune again judges it anew"
         )
-    decision = gate(scores.comparison, app.gate, scores.slices)
+    decision = gate(scores.comparison, app.gate, scores.parts)
     step = next_step(
         decision.verdict,
         app.approval,

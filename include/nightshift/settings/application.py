@@ -6,6 +6,7 @@ a dozen lines is complete. Reading the files, and saying what is wrong with them
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -28,6 +29,8 @@ from nightshift.settings.schedule import Schedule, interval_meant, next_end, sho
 from nightshift.settings.scorers import Scorers, wrong_names
 from nightshift.settings.training import TrainingSettings
 
+RESERVED = {"all", "known", "new"}
+SAMPLE_FIELDS = re.compile(r"{(start|end)")
 SAMPLES = 4  # answers to one example, where they are drawn and nobody says how many
 
 
@@ -46,6 +49,24 @@ class Evaluation(Model):
         exclude_if=lambda value: value is None,
     )
     batch_size: int = Field(32, ge=1, le=1024, description="prompts generated at once")
+    suites: list[Source] = Field(
+        [],
+        max_length=20,
+        description="files of examples that every candidate is judged by, too; `gate.conditions` bounds what they measure",
+        exclude_if=lambda value: not value,
+    )
+
+    @field_validator("suites")
+    @classmethod
+    def _are_files_with_answers(cls, value: list[Source]) -> list[Source]:
+        if len({suite.name for suite in value}) != len(value):
+            raise ValueError("two suites have the same name; give each a `name` of its own")
+        for suite in value:
+            if suite.uri is None or SAMPLE_FIELDS.search(suite.uri):
+                raise ValueError(f"suite {suite.name!r}: its `uri` names files that are the same for every interval")
+            if suite.name in RESERVED:
+                raise ValueError(f"suite {suite.name!r}: call it otherwise; this is a slice of the held-out examples")
+        return value
 
 
 COMPUTE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
@@ -229,6 +250,17 @@ class Application(Model):
             raise ValueError(
                 f"decoding.{self.decoding.constraint}: inference.engine transformers cannot keep to it; use vllm"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_suites_that_are_there(self) -> Self:
+        names = {suite.name for suite in self.evaluation.suites}
+        for condition in self.gate.conditions:
+            if condition.suite and condition.suite not in names:
+                known = ", ".join(sorted(names)) or "none"
+                raise ValueError(
+                    f"gate.conditions: there is no suite {condition.suite!r} in evaluation.suites ({known})"
+                )
         return self
 
     @model_validator(mode="after")

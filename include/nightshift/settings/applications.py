@@ -78,6 +78,7 @@ def read_application(path: Path) -> Application:
     """
     application = _check(Application, path, _read(path))
     model, traffic, ingest = application.base_model, application.traffic, application.ingest
+    judged = application.evaluation
     if names := ingest.names:
         models = {language: _from_file(one, path.parent) for language, one in names.models.items()}
         ingest = ingest.model_copy(update={"names": names.model_copy(update={"models": models})})
@@ -87,6 +88,7 @@ def read_application(path: Path) -> Application:
             "ingest": ingest,
             "sources": _from_folder(application.sources, path.parent),
             "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
+            "evaluation": judged.model_copy(update={"suites": _from_folder(judged.suites, path.parent)}),
         }
     )
 

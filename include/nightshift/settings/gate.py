@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from nightshift.settings.fields import Model, Share
+from nightshift.settings.fields import Model, Name, Share
 
 Decisive = Literal["exact_match", "rouge_l", "chrf"]
 # Below these a model is good for nothing, whatever it is better than: answers in words of their own score less in shared words.
@@ -27,16 +27,23 @@ class Condition(Model):
         "all",
         description="held-out examples: those the champion was judged on (`known`), those that came after it (`new`), all",
     )
+    suite: Name | None = Field(
+        None, description="examples of this one of `evaluation.suites`, in place of held-out ones"
+    )
     at_least: float | None = Field(None, description="lowest accepted value; below 0 with `against`: a margin")
     at_most: float | None = Field(None, description="highest accepted value; one of the two bounds is given")
     min_examples: int | None = Field(
-        None, ge=1, description="fewer examples in the slice: INSUFFICIENT_DATA; null: the gate's"
+        None,
+        ge=1,
+        description="fewer examples in the slice or suite: INSUFFICIENT_DATA; null: the gate's, 1 of a suite",
     )
 
     @model_validator(mode="after")
-    def _has_one_bound(self) -> Self:
+    def _is_one_bound_on_one_number(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give either at_least or at_most")
+        if self.suite and self.slice != "all":
+            raise ValueError("a suite has no slices; leave `slice` out")
         return self
 
 

@@ -1,0 +1,46 @@
+"""Suites: examples that a team wrote down to judge every candidate by, beside the held-out rows of its data.
+
+A suite may hold what must always be right, what once went wrong, or a task of its own. Its rows are read, cleaned and redacted
+as those of a source. No row may be unusable: what was written down to be judged by is not left out in silence.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nightshift.data.measures import TextMeasures, tokenizer_file
+from nightshift.data.sources import raw_files
+from nightshift.data.staging import Staging
+from nightshift.errors import BadInput
+from nightshift.settings.application import Application, Interval
+from nightshift.settings.intake import Source
+
+NEEDED = ["digest", "messages", "tools", "prompt", "answer", "source_row"]
+ANY_TIME = Interval(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(9999, 1, 1, tzinfo=UTC))
+
+
+def suite_examples(suite: Source, application: Application, base_model: Path, folder: Path) -> list[dict[str, Any]]:
+    """Return the examples of a suite as :func:`held_out_examples` does, each once, in order of digest.
+
+    :param base_model: a folder with its tokenizer.
+    :param folder: for local copies.
+    :raises BadInput: there is no such file, or a row cannot be used, or has no answer.
+    """
+    staging = Staging(application.ingest, ANY_TIME, TextMeasures(tokenizer_file(base_model)), "examples")
+    found: dict[str, dict[str, Any]] = {}
+    for file in raw_files(suite, ANY_TIME, folder / suite.name):
+        for piece in file.pieces():
+            staged = staging.stage(piece, suite.name, file.name, suite.columns)
+            for row in staged.aside[:1]:
+                raise _unusable(suite, file.label, row["source_row"], f"{row['reason']}: {row['detail']}")
+            for row in staged.rows.select(NEEDED).to_pylist():
+                if row["answer"] is None:
+                    raise _unusable(suite, file.label, row["source_row"], "it has no answer")
+                found[row["digest"]] = row
+    return [found[digest] for digest in sorted(found)]
+
+
+def _unusable(suite: Source, file: str, row: int, why: str) -> BadInput:
+    return BadInput(f"suite {suite.name}: row {row} of {file} cannot be judged by, {why}. Mend it, or take it out")
