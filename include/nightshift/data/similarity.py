@@ -43,8 +43,7 @@ NEIGHBOURS = 3
 # In a long text a whole question can be exchanged, and 0.95 is still alike. So many 5-grams may be in one of two texts only:
 # an exchanged word makes about 18, two added ones 12. Similar by 0.85, two texts of 150 characters differ in 24.
 DIFFERING, SHORT_PAIR = 24, 300
-BANDS_AT_ONCE = 5  # in one query, which takes some milliseconds
-KEYS_AT_ONCE = 5_000_000  # the same: what groups them takes memory by their number, which nothing can spill
+KEYS_AT_ONCE = 3_000_000  # of bands that are grouped together, 24 bytes each and as much again
 PAIRS_AT_ONCE = 10_000
 PAIRS_IN_ORDER = 2_000_000  # that are put in order together
 MEMORY_LIMIT = "256MB"
@@ -58,6 +57,7 @@ NOT_ASKED = {"system", "tool"}
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 # One row for each band of an index that is let through: its key and that of the next band, as the finer order.
 INDEX_SCHEMA = pa.schema([("row", pa.int64()), ("key", pa.uint64()), ("finer", pa.uint64())])
+ROW_BITS, LOWEST_ROW = 32, 1 << 31  # a row as an unsigned number: more than an interval or what is near it has
 KEY_BITS = 8 * BAND  # below the number of the band
 Signatures = npt.NDArray[np.uint8]
 Keys = npt.NDArray[np.uint64]
@@ -241,36 +241,27 @@ class SimilarRows:
 
     def _find_pairs(self, database: duckdb.DuckDBPyConnection) -> None:
         database.execute("CREATE OR REPLACE TABLE pairs (earlier BIGINT, later BIGINT)")
-        lags = ", ".join(
-            f"lag(row, {distance}) OVER (PARTITION BY key ORDER BY finer, row)" for distance in range(1, NEIGHBOURS + 1)
-        )
         candidates = self.rows + self.indexed
-        at_once = max(1, min(BANDS_AT_ONCE, KEYS_AT_ONCE // candidates))
+        at_once = max(1, min(BANDS, KEYS_AT_ONCE // candidates))
         slices = -(-candidates * at_once // KEYS_AT_ONCE)
         for start, part in product(range(0, BANDS, at_once), range(slices)):
             bands = range(start, min(start + at_once, BANDS))
             keys, finer = (", ".join(f"b{(band + shift) % BANDS}" for band in bands) for shift in (0, 1))
-            database.execute(
+            found = database.execute(
                 f"""
-                INSERT INTO pairs
                 WITH of_bands AS (
                     SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM read_parquet($rows)
                     UNION ALL FROM read_parquet($indexed)
                     WHERE key BETWEEN {start << KEY_BITS} AND {(bands.stop << KEY_BITS) - 1}
-                ), candidates AS (
-                    FROM of_bands WHERE key % {slices} = {part}
-                ), shared AS (
-                    FROM candidates SEMI JOIN (
-                        SELECT key FROM candidates GROUP BY key HAVING count(*) > 1 AND max(row) >= 0
-                    ) USING (key)
-                ), compared AS (
-                    SELECT row, unnest([min(row) OVER (PARTITION BY key), {lags}]) AS other FROM shared
-                )
-                SELECT DISTINCT least(row, other), greatest(row, other) FROM compared
-                WHERE row <> other AND greatest(row, other) >= 0
+                ) FROM of_bands WHERE key % {slices} = {part}
                 """,  # noqa: S608
                 {"rows": str(self._band_files[0]), "indexed": str(self._band_files[1])},
-            )
+            ).fetchnumpy()
+            pairs = _compared(found["row"], found["key"], found["finer"])
+            if len(pairs):
+                database.register("new_pairs", pa.table(list(pairs.T), names=["earlier", "later"]))
+                database.execute("INSERT INTO pairs FROM new_pairs")
+                database.unregister("new_pairs")
 
     def _read(self, rows: npt.NDArray[np.int64]) -> Signatures:
         """Signatures with what tells equal answers, read one by one: a mapped file would fill the memory."""
@@ -295,6 +286,32 @@ class SimilarRows:
     def _text(self, row: int) -> str:
         start, end = self._span(row)
         return os.pread(self._files["texts"].fileno(), end - start, start).decode()
+
+
+def _compared(rows: npt.NDArray[np.int64], keys: Keys, finer: Keys) -> npt.NDArray[np.int64]:
+    """Return the pairs of rows of one band that are compared, the earlier first, shape (pairs, 2): each with the first row of
+    its band and with its neighbours in the finer order."""
+    order = np.argsort(keys)
+    alike = keys[order[1:]] == keys[order[:-1]]
+    shared = np.zeros(len(keys), dtype=bool)
+    shared[1:] = alike
+    shared[:-1] |= alike
+    order = order[shared]
+    order = order[np.lexsort((rows[order], finer[order], keys[order]))]
+    rows, keys = rows[order], keys[order]
+    if not len(rows):
+        return np.empty((0, 2), dtype=np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    firsts = np.repeat(np.minimum.reduceat(rows, starts), np.diff(np.append(starts, len(rows))))
+    found = [np.stack([firsts, rows])]
+    for distance in range(1, min(NEIGHBOURS, len(rows) - 1) + 1):
+        same = keys[distance:] == keys[:-distance]
+        found.append(np.stack([rows[:-distance][same], rows[distance:][same]]))
+    one, other = np.concatenate(found, axis=1)
+    earlier, later = np.minimum(one, other), np.maximum(one, other)
+    kept = (earlier != later) & (later >= 0)
+    pairs = np.unique((later[kept] << ROW_BITS) + earlier[kept] + LOWEST_ROW)
+    return np.stack([(pairs & ((1 << ROW_BITS) - 1)) - LOWEST_ROW, pairs >> ROW_BITS], axis=1)
 
 
 def shingles(text: str) -> set[str]:
