@@ -18,6 +18,7 @@ BODIES = {
         "logical_date": None,
         "conf": {"action": "snooze", "reason": "a test"},
     },
+    "POST /api/v2/dags/{app}_rollback/dagRuns": {"logical_date": None, "conf": {"reason": "a test"}},
     "POST /api/v2/backfills": {
         "dag_id": "{app}_ingest",
         "from_date": "2026-11-02T00:00:00Z",

@@ -52,7 +52,7 @@ def test_no_role_of_an_application_names_another_or_all_of_them(role):
     assert not {pair for pair in of_a & of_b if pair[1].startswith(("DAG:", "DAG Run:", "Nightshift:"))}
 
 
-def test_each_role_sees_what_a_viewer_sees_and_only_the_operator_runs_and_only_the_approver_answers():
+def test_each_role_sees_what_a_viewer_sees_the_operator_runs_the_approver_answers_and_both_take_a_release_back():
     viewer, operator, approver = (
         {pair for pair in permissions("helpdesk", role) if not pair[1].startswith("Nightshift:")} for role in ROLES
     )
@@ -62,7 +62,9 @@ def test_each_role_sees_what_a_viewer_sees_and_only_the_operator_runs_and_only_t
     assert {action for action, resource in viewer if resource != "My Password"} == {"can_read", "menu_access"}
     assert ("can_create", "DAG Run:helpdesk_finetune") in operator - approver
     assert ("can_edit", "HITL Detail") in approver - operator
-    assert approver - viewer == {("can_edit", "HITL Detail"), ("can_edit", "DAG:helpdesk_release")}
+    rollback = {("can_edit", "DAG:helpdesk_rollback"), ("can_create", "DAG Run:helpdesk_rollback")}
+    assert rollback < operator
+    assert approver - viewer == {("can_edit", "HITL Detail"), ("can_edit", "DAG:helpdesk_release"), *rollback}
     assert not any(action == "can_delete" for action, _ in operator | approver)
 
 

@@ -15,7 +15,7 @@ ROLES = ("viewer", "operator", "approver")
 HOUSEKEEPING = "nightshift_housekeeping"
 
 # The DAGs of every application, by what follows its name in their ids.
-DAGS = ("batch_inference", "finetune", "ingest", "nightly_bias", "nightly_drift", "release", "retraining")
+DAGS = ("batch_inference", "finetune", "ingest", "nightly_bias", "nightly_drift", "release", "retraining", "rollback")
 # Whose runs ask a person.
 ASKING_DAGS = ("release",)
 
@@ -90,5 +90,8 @@ def _acts(application: str) -> dict[str, set[Permission]]:
             # To clear or mark a task. FAB has no such permission for one DAG alone.
             *((EDIT, "DAG Runs"), (EDIT, "Task Instances")),
         },
-        "approver": {*((EDIT, f"DAG:{application}_{dag}") for dag in ASKING_DAGS), (EDIT, "HITL Detail")},
+        "approver": {
+            *((EDIT, f"DAG:{application}_{dag}") for dag in (*ASKING_DAGS, "rollback")),
+            *((EDIT, "HITL Detail"), (CREATE, f"DAG Run:{application}_rollback")),
+        },
     }
