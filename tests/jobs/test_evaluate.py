@@ -68,7 +68,8 @@ def test_a_trained_candidate_is_told_from_its_base_model(prepared, progress, tmp
     assert result.scores["base"]["tokens"]["value"] == 8 > result.scores["candidate"]["tokens"]["value"]
     assert result.scores["base"]["finished"]["value"] == 0 < result.scores["candidate"]["finished"]["value"]
     assert result.scores["candidate"]["latency_ms"]["value"] > 0
-    assert "cost" not in result.scores["candidate"]
+    assert result.scores["candidate"]["valid"]["value"] == 1
+    assert not {"cost", "similarity"} & set(result.scores["candidate"])
 
     scores = json.loads(file_of(result, "scores.json", tmp_path).read_text())
     assert scores["decision"]["verdict"] == "PASS"
@@ -143,6 +144,14 @@ def test_a_candidate_that_gets_a_red_line_wrong_is_refused_and_the_page_says_whi
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name(prepared.application.name).experiment_id])
     assert {round(run.data.metrics["red_lines/candidate/exact_match"], 3) for run in runs} == {1.0, 0.833}
+
+
+def test_similarity_in_meaning_is_measured_where_the_gate_bounds_it(prepared, progress):
+    wanted = {"conditions": [{"metric": "similarity", "against": "base", "at_least": 0.2}]}
+    gate = Gate.model_validate(prepared.application.gate.model_dump(exclude_unset=True) | wanted)
+    changed = prepared.application.model_copy(update={"gate": gate})
+    scores = evaluate.run(prepared.model_copy(update={"application": changed}), progress).scores
+    assert scores["candidate"]["similarity"]["value"] > scores["base"]["similarity"]["value"] + 0.2
 
 
 @pytest.mark.parametrize(

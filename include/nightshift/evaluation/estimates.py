@@ -39,6 +39,8 @@ METRICS = {
     "bleu": Metric("BLEU"),
     "loss": Metric("loss", "nats", lower_is_better=True),
     "perplexity": Metric("perplexity", "nats", lower_is_better=True),
+    "similarity": Metric("similarity"),
+    "valid": Metric("valid share"),
     "finished": Metric("finished share"),
     "tokens": Metric("tokens an answer", "amount", lower_is_better=True),
     "latency_ms": Metric("milliseconds an answer", "amount", lower_is_better=True),

@@ -17,6 +17,7 @@ from upath import UPath
 from nightshift.data.examples import examples_in
 from nightshift.data.snapshot import HELD_OUT
 from nightshift.evaluation.scores import Answers, mean_per_example, spread
+from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
@@ -46,15 +47,18 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("reasoning", pa.string()),  # before `answer`; its tokens are among `answer_tokens`
         pa.field("reasoning_tokens", pa.int32()),
         pa.field("finish_reason", pa.string()),  # stop, length or refused
+        # From the start of the row's batch to the row's end; of an endpoint, of its request.
+        pa.field("latency_ms", pa.float64()),
+        pa.field("valid", pa.float64()),  # 1: of the form that the application asks for
         pa.field(
-            "latency_ms", pa.float64()
-        ),  # from the start of the row's batch to its end; of an endpoint, of its request
+            "similarity", pa.float64()
+        ),  # to the wanted answer, where a gate looks at it and the language is known
         pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
     ]
 )
 
 # Metrics that are means over the answers, with their columns; a column that is not known of each row is not measured.
-MEANS = {"finished": "finished", "tokens": "answer_tokens", "latency_ms": "latency_ms", "cost": "cost"}
+MEANS = {"tokens": "answer_tokens"} | {name: name for name in ("similarity", "valid", "finished", "latency_ms", "cost")}
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +127,7 @@ def _whole(table: pa.Table, column: str) -> bool:
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
     """Return the held-out rows to judge on: the first `most` by digest, which is as good as chance and never changes."""
-    columns = ["digest", "messages", "tools", "prompt", "answer"]
+    columns = ["digest", "messages", "tools", "prompt", "answer", "language"]
     table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), columns)
     return list(table.sort_by("digest").slice(0, most).to_pylist())
 
@@ -157,6 +161,7 @@ def judge(
     folder = scratch(UPath(storage))
     try:
         table = _scored_anew(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
+        table = _judged_by_form_and_meaning(table, held_out, application)
     finally:
         shutil.rmtree(folder)
     return Judged(under_test, manifest, Parent(uri=str(partition), digest=manifest.digest), table)
@@ -175,6 +180,25 @@ def _scored_anew(answers: pa.Table) -> pa.Table:
         # A model that was not asked is not right by saying nothing where a full stop is wanted.
         scores = [value if told else 0.0 for value, told in zip(values, asked, strict=True)]
         answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(scores, field.type))
+    return answers
+
+
+def _judged_by_form_and_meaning(
+    answers: pa.Table, held_out: list[dict[str, Any]], application: Application
+) -> pa.Table:
+    """The same with `valid`, and with `similarity` where the application's gate looks at it; of drawn answers, of the first."""
+    form, said = application.inference.response_format, answers["answer"].to_pylist()
+    valid = [
+        float(is_valid(text, why, form)) for text, why in zip(said, answers["finish_reason"].to_pylist(), strict=True)
+    ]
+    found: dict[str, Sequence[float | None]] = {"valid": valid}
+    if "similarity" in application.gate.metrics:
+        from nightshift.evaluation.similarity import similarities
+
+        found["similarity"] = similarities(said, answers["wanted"].to_pylist(), [row["language"] for row in held_out])
+    for name, values in found.items():
+        field = ANSWER_SCHEMA.field(name)
+        answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
     return answers
 
 
@@ -228,6 +252,7 @@ def _ask(
             "latency_ms": [0.0 if answer.too_long else answer.latency_ms for answer in answers],
             "cost": [answer.cost if application.inference.hosted else None for answer in answers],
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
+            **dict.fromkeys(("valid", "similarity"), [None] * len(answers)),
         }
         table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
         pq.write_table(table, folder / ANSWERS, compression="zstd")

@@ -17,8 +17,19 @@ class Condition(Model):
     """One more bound on a number of the evaluation; it must hold with the number's whole 95 % interval."""
 
     metric: Literal[
-        "exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity", "finished", "tokens", "latency_ms", "cost"
-    ] = Field(description="a score, `finished` (share of answers that were not cut off), or a mean over answers")
+        "exact_match",
+        "rouge_l",
+        "chrf",
+        "similarity",
+        "bleu",
+        "loss",
+        "perplexity",
+        "valid",
+        "finished",
+        "tokens",
+        "latency_ms",
+        "cost",
+    ] = Field(description="a score, the share of answers that are `valid` or `finished`, or a mean over answers")
     against: Literal["base", "champion"] | None = Field(
         None,
         description="bounds the candidate's value minus this model's, on the same examples; null: the candidate's value",
@@ -71,3 +82,8 @@ class Gate(Model):
     def lowest_score(self) -> float:
         """The lowest accepted score of the candidate."""
         return LOWEST[self.metric] if self.min_score is None else self.min_score
+
+    @property
+    def metrics(self) -> set[str]:
+        """All metrics that are bounded."""
+        return {self.metric, *(condition.metric for condition in self.conditions)}
