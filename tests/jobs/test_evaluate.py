@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from nightshift.settings.application import Application, Evaluation
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Source
+from nightshift.settings.scorers import Scorer
 from nightshift.settings.training import Training
 from nightshift.storage.partition import fetch, require_manifest
 
@@ -144,6 +146,30 @@ def test_a_candidate_that_gets_a_red_line_wrong_is_refused_and_the_page_says_whi
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name(prepared.application.name).experiment_id])
     assert {round(run.data.metrics["red_lines/candidate/exact_match"], 3) for run in runs} == {1.0, 0.833}
+
+
+def test_an_own_scorer_counts_in_the_gate_and_a_row_without_its_value_is_no_pass(
+    prepared, progress, tmp_path, monkeypatch
+):
+    def decided(body):
+        module = f"def brief(rows):\n    return [{body} for row in rows]\n"
+        (tmp_path / "tone.py").write_text(module)
+        scorer = Scorer(function="tone:brief", digest=sha256(module.encode()).hexdigest())
+        wanted = {"conditions": [{"metric": "brief", "at_most": 3}]}
+        gate = Gate.model_validate(prepared.application.gate.model_dump(exclude_unset=True) | wanted)
+        application = prepared.application.model_copy(update={"gate": gate, "scorers": {"brief": scorer}})
+        result = evaluate.run(prepared.model_copy(update={"application": application}), progress)
+        return json.loads(
+            file_of(result, "scores.json", tmp_path / sha256(module.encode()).hexdigest()[:8]).read_text()
+        )["decision"]
+
+    (tmp_path / "apps").mkdir()
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(tmp_path))
+    assert decided("float(len(row['response'].split()))")["verdict"] == "PASS"
+    assert decided("float(4 + row['response'].count('x'))")["verdict"] == "FAIL"
+    nothing = decided("None if 'script' in row['prompt'] else 1.0")
+    assert nothing["verdict"] == "ERROR"
+    assert "brief of the candidate was not measured" in nothing["reasons"]
 
 
 def test_similarity_in_meaning_is_measured_where_the_gate_bounds_it(prepared, progress):

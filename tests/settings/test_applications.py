@@ -142,6 +142,10 @@ def test_the_sample_reads_and_has_every_day_it_names():
         (("description:", "validation: {suites: [index]}\ndescription:"), ["`index` is what", "rename the suite"]),
         (("description:", "validation: {suites: [a, b, a]}\ndescription:"), ["validation.suites: `a` is there twice"]),
         (
+            ("description:", "gate: {conditions: [{metric: politness, at_most: 1}]}\ndescription:"),
+            ["gate.conditions: there is no metric 'politness' that is a number (exact_match, "],
+        ),
+        (
             ("description:", "gate: {conditions: [{metric: loss, suite: red_lines, at_most: 1}]}\ndescription:"),
             ["there is no suite 'red_lines' in evaluation.suites (none)"],
         ),

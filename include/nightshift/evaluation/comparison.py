@@ -69,6 +69,7 @@ def evaluation_of(
         name: {one.under_test.role: one.manifest.digest for one in answered}
         for name, answered in (suites or {}).items()
     }
+    own = {name: one.made_by for name, one in application.scorers.items() if name in application.gate.metrics}
     inputs = {
         "snapshot": snapshot_manifest.digest,
         "models": {one.under_test.role: one.under_test.digest for one in judged},
@@ -76,6 +77,7 @@ def evaluation_of(
         "gate": application.gate.model_dump(mode="json"),
         "version": VERSION,
         **({"suites": of_suites} if of_suites else {}),
+        **({"scorers": own} if own else {}),
     }
     partition = partition_of(storage, application.name, "evaluations", digest_of(inputs)[:16])
     manifest = find(partition, inputs)

@@ -48,6 +48,11 @@ METRICS = {
 }
 
 
+def metric_of(name: str) -> Metric:
+    """Return what is known of a metric; one of an own scorer is shown as a number."""
+    return METRICS.get(name) or Metric(name.replace("_", " "), "nats")
+
+
 class Estimate(BaseModel):
     """A number with its 95 % interval. A model that fell apart has no finite loss; JSON says so in words."""
 

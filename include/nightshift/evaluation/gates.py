@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from nightshift.evaluation.estimates import METRICS, Comparison, Estimate
+from nightshift.evaluation.estimates import METRICS, Comparison, Estimate, metric_of
 from nightshift.settings.gate import Condition, Gate
 from nightshift.verdict import Verdict, worst
 
@@ -107,7 +107,7 @@ def _further(
         return None
     measured = comparison if on == "all" else parts.get(on)
     where = ON.get(on, f" on the suite {on}")
-    title = METRICS[condition.metric].title
+    title = metric_of(condition.metric).title
     what = f"difference in {title} to the {role}{where}" if role else f"{title} of the candidate{where}"
     count, needed = measured.examples if measured else 0, condition.min_examples or (1 if condition.suite else enough)
     if measured is None or count < needed:
@@ -130,7 +130,7 @@ def _judged(condition: _Bound) -> tuple[Verdict, str]:
     estimate, what = condition.estimate, condition.what
     if estimate is None:
         return Verdict.ERROR, f"{what} was not measured"
-    metric = METRICS[condition.metric]
+    metric = metric_of(condition.metric)
     unit = "%" if metric.kind == "share" else ""
     value, low, high, bound = (
         metric.shown(number) + unit for number in (estimate.value, estimate.low, estimate.high, condition.bound)

@@ -19,6 +19,7 @@ from nightshift.data.snapshot import HELD_OUT
 from nightshift.evaluation.scores import Answers, mean_per_example, spread
 from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
+from nightshift.settings.project import project_folder
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
 
@@ -115,10 +116,15 @@ def _answers(table: pa.Table) -> Answers:
         others=[list(texts) for texts in zip(*others, strict=True)] if all(others) else [],
         means={
             name: table[column].cast(pa.float64()).to_pylist()
-            for name, column in MEANS.items()
+            for name, column in _means(table).items()
             if _whole(table, column)
         },
     )
+
+
+def _means(table: pa.Table) -> dict[str, str]:
+    """The metrics that are means over the answers, with their columns: ours, and those of own scorers."""
+    return MEANS | {name: name for name in table.column_names if name not in ANSWER_SCHEMA.names}
 
 
 def _whole(table: pa.Table, column: str) -> bool:
@@ -186,7 +192,12 @@ def _scored_anew(answers: pa.Table) -> pa.Table:
 def _judged_by_form_and_meaning(
     answers: pa.Table, held_out: list[dict[str, Any]], application: Application
 ) -> pa.Table:
-    """The same with `valid`, and with `similarity` where the application's gate looks at it; of drawn answers, of the first."""
+    """The same with `valid`, and where the application's gate looks at them, with `similarity` and a column for each own scorer.
+
+    Of drawn answers, that of the first counts.
+
+    :raises BadInput: an own scorer cannot be loaded.
+    """
     form, said = application.inference.response_format, answers["answer"].to_pylist()
     valid = [
         float(is_valid(text, why, form)) for text, why in zip(said, answers["finish_reason"].to_pylist(), strict=True)
@@ -199,6 +210,18 @@ def _judged_by_form_and_meaning(
     for name, values in found.items():
         field = ANSWER_SCHEMA.field(name)
         answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
+    if own := {name: one for name, one in application.scorers.items() if name in application.gate.metrics}:
+        from nightshift.evaluation.own_scorers import load_own_scorers
+
+        asked = [
+            {
+                "prompt": row["prompt"], "response": text, "context": None, "reference": wanted, "metadata": {},
+                "language": row["language"], "messages": row["messages"][:-1],
+            }
+            for row, text, wanted in zip(held_out, said, answers["wanted"].to_pylist(), strict=True)
+        ]  # fmt: skip
+        for name, scorer in load_own_scorers(own, project_folder()).items():
+            answers = answers.append_column(name, pa.array(scorer.score(asked)[0], pa.float64()))
     return answers
 
 

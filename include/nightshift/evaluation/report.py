@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
-from nightshift.evaluation.estimates import METRICS
+from nightshift.evaluation.estimates import METRICS, metric_of
 from nightshift.evaluation.judge import Judged
 from nightshift.settings.application import Application
 from nightshift.storage.partition import Manifest
@@ -27,6 +27,8 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
     environment.filters["metric_number"] = _metric_number
     roles = [one.under_test.role for one in judged]
     rows = _rows(judged)
+    measured = scores.comparison.scores.get(roles[0], {})
+    metrics = {name: metric_of(name) for name in [*METRICS, *(name for name in measured if name not in METRICS)]}
     return environment.get_template("report.html.jinja").render(
         application=application,
         comparison=scores.comparison,
@@ -34,12 +36,8 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
         slices={name: part for name, part in scores.slices.items() if part.examples},
         decision=scores.decision,
         roles=roles,
-        metrics=METRICS,
-        shares=[
-            name
-            for name in METRICS
-            if METRICS[name].kind == "share" and name in scores.comparison.scores.get(roles[0], {})
-        ],
+        metrics=metrics,
+        shares=[name for name in METRICS if METRICS[name].kind == "share" and name in measured],
         models=[_model(one) for one in judged],
         snapshot=snapshot,
         days=snapshot.facts.get("days", []),
@@ -137,4 +135,4 @@ def _number(value: float) -> str:
 
 
 def _metric_number(value: float, metric: str) -> str:
-    return METRICS[metric].shown(value).replace("-", "\N{MINUS SIGN}")
+    return metric_of(metric).shown(value).replace("-", "\N{MINUS SIGN}")

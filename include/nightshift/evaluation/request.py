@@ -12,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel
 
-from nightshift.evaluation.estimates import METRICS, Estimate, Scores
+from nightshift.evaluation.estimates import METRICS, Estimate, Scores, metric_of
 from nightshift.evaluation.score_file import ScoreFile
 from nightshift.settings.application import Application
 from nightshift.shown import in_markdown, shown
@@ -135,13 +135,13 @@ def _table(scores: dict[str, Scores], differences: Scores | None, roles: list[st
     """One row per metric: its title, the score of each role, and the difference where there is another role."""
     return [
         (
-            METRICS[metric].title,
+            metric_of(metric).title,
             [
                 *(_estimate(metric, scores[role].get(metric)) for role in roles),
                 *([] if differences is None else [_estimate(metric, differences.get(metric), signed=True)]),
             ],
         )
-        for metric in METRICS
+        for metric in [*METRICS, *(name for name in scores[roles[-1]] if name not in METRICS)]
         if any(metric in scores[role] for role in roles)
     ]
 
@@ -150,6 +150,6 @@ def _estimate(metric: str, estimate: Estimate | None, *, signed: bool = False) -
     if estimate is None:
         return "not measured"
     sign = "+" if signed else ""
-    numbers = (METRICS[metric].shown(number, sign) for number in (estimate.value, estimate.low, estimate.high))
+    numbers = (metric_of(metric).shown(number, sign) for number in (estimate.value, estimate.low, estimate.high))
     value, low, high = (number.replace("-", "\N{MINUS SIGN}") for number in numbers)
     return f"{value} \\[{low}, {high}\\]"

@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import BaseModel
 from sacrebleu.metrics import BLEU, CHRF
 
-from nightshift.evaluation.estimates import METRICS, Comparison, Estimate
+from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
 from nightshift.evaluation.words import composed, spaced
 
@@ -118,7 +118,9 @@ def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, A
 
 def _with_what_all_have(answers: Mapping[str, Answers]) -> dict[str, Answers]:
     """Only those further metrics that are measured of every model."""
-    names = [name for name in METRICS if all(name in given.means for given in answers.values())]
+    names = [
+        name for name in next(iter(answers.values())).means if all(name in given.means for given in answers.values())
+    ]
     return {
         role: given.model_copy(update={"means": {name: given.means[name] for name in names}})
         for role, given in answers.items()

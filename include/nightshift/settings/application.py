@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.fields import Model, Name
-from nightshift.settings.gate import Gate
+from nightshift.settings.gate import MEASURED, Gate
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import SHOWN, Judge
@@ -253,9 +253,14 @@ class Application(Model):
         return self
 
     @model_validator(mode="after")
-    def _bounds_suites_that_are_there(self) -> Self:
+    def _bounds_what_is_measured(self) -> Self:
         names = {suite.name for suite in self.evaluation.suites}
+        metrics = [*MEASURED, *(name for name, scorer in self.scorers.items() if scorer.kind != "category")]
         for condition in self.gate.conditions:
+            if condition.metric not in metrics:
+                raise ValueError(
+                    f"gate.conditions: there is no metric {condition.metric!r} that is a number ({', '.join(metrics)})"
+                )
             if condition.suite and condition.suite not in names:
                 known = ", ".join(sorted(names)) or "none"
                 raise ValueError(

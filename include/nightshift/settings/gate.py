@@ -12,24 +12,18 @@ Decisive = Literal["exact_match", "rouge_l", "chrf"]
 # Below these a model is good for nothing, whatever it is better than: answers in words of their own score less in shared words.
 LOWEST: dict[Decisive, float] = {"exact_match": 0.5, "rouge_l": 0.2, "chrf": 0.3}
 
+MEASURED = (
+    *("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity", "similarity", "valid", "finished"),
+    *("tokens", "latency_ms", "cost"),
+)
+
 
 class Condition(Model):
     """One more bound on a number of the evaluation; it must hold with the number's whole 95 % interval."""
 
-    metric: Literal[
-        "exact_match",
-        "rouge_l",
-        "chrf",
-        "similarity",
-        "bleu",
-        "loss",
-        "perplexity",
-        "valid",
-        "finished",
-        "tokens",
-        "latency_ms",
-        "cost",
-    ] = Field(description="a score, the share of answers that are `valid` or `finished`, or a mean over answers")
+    metric: Name = Field(
+        description="a score, the share of answers that are `valid` or `finished`, a mean over answers, or an own scorer"
+    )
     against: Literal["base", "champion"] | None = Field(
         None,
         description="bounds the candidate's value minus this model's, on the same examples; null: the candidate's value",
