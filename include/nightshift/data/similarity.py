@@ -18,7 +18,7 @@ import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ NEIGHBOURS = 3
 # In a long text a whole question can be exchanged, and 0.95 is still alike. So many 5-grams may be in one of two texts only:
 # an exchanged word makes about 18, two added ones 12. Similar by 0.85, two texts of 150 characters differ in 24.
 DIFFERING, SHORT_PAIR = 24, 300
-KEYS_AT_ONCE = 3_000_000  # of bands that are grouped together, 24 bytes each and as much again
+KEYS_AT_ONCE = 2_000_000  # of bands that are grouped together, some 100 bytes each
 PAIRS_AT_ONCE = 10_000
 PAIRS_IN_ORDER = 2_000_000  # that are put in order together
 MEMORY_LIMIT = "256MB"
@@ -122,6 +122,7 @@ class SimilarRows:
 
     def __init__(self, folder: Path, shared: SharedText) -> None:
         folder.mkdir(exist_ok=True)
+        self._folder = folder
         self.rows = self.indexed = 0
         self._shared = shared
         self._characters = 0  # bytes of the compared texts
@@ -213,35 +214,21 @@ class SimilarRows:
         if self.rows + self.indexed < 2:
             return
         try:
-            self._find_pairs(database)
-            for pairs in self._in_order(database):
-                earlier, later = (np.array(rows) for rows in zip(*pairs, strict=True))
-                equal = self._read(earlier) == self._read(later)
-                similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
-                for index in np.nonzero(similarity >= SIMILAR)[0]:
-                    yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
+            runs = self._find_pairs(database)
         except duckdb.OutOfMemoryException as error:
             raise BadEnvironment(
                 f"similar rows among {self.rows + self.indexed:,} were not found in {MEMORY_LIMIT} of memory and the free space "
                 f"of the scratch disk: {error}"
             ) from error
+        for earlier, later in self._in_order(runs):
+            equal = self._read(earlier) == self._read(later)
+            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
+            for index in np.nonzero(similarity >= SIMILAR)[0]:
+                yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
 
-    def _in_order(self, database: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[int, int]]]:
-        """Yield the pairs once each, by the later row, some at a time."""
-        ((count,),) = database.execute("SELECT count(*) FROM pairs").fetchall()
-        parts = max(1, -(-count // PAIRS_IN_ORDER))
-        bounds = [number * self.rows // parts for number in range(parts + 1)]
-        for first, end in pairwise(bounds):
-            found = database.execute(
-                "SELECT DISTINCT earlier, later FROM pairs WHERE later >= $first AND later < $end ORDER BY later, earlier",
-                {"first": first, "end": end},
-            )
-            while pairs := found.fetchmany(PAIRS_AT_ONCE):
-                yield pairs
-
-    def _find_pairs(self, database: duckdb.DuckDBPyConnection) -> None:
-        database.execute("CREATE OR REPLACE TABLE pairs (earlier BIGINT, later BIGINT)")
-        candidates = self.rows + self.indexed
+    def _find_pairs(self, database: duckdb.DuckDBPyConnection) -> list[Path]:
+        """Write the pairs of some bands, or of a part of one, to a file, sorted, and return the files."""
+        candidates, runs = self.rows + self.indexed, []
         at_once = max(1, min(BANDS, KEYS_AT_ONCE // candidates))
         slices = -(-candidates * at_once // KEYS_AT_ONCE)
         for start, part in product(range(0, BANDS, at_once), range(slices)):
@@ -258,10 +245,28 @@ class SimilarRows:
                 {"rows": str(self._band_files[0]), "indexed": str(self._band_files[1])},
             ).fetchnumpy()
             pairs = _compared(found["row"], found["key"], found["finer"])
-            if len(pairs):
-                database.register("new_pairs", pa.table(list(pairs.T), names=["earlier", "later"]))
-                database.execute("INSERT INTO pairs FROM new_pairs")
-                database.unregister("new_pairs")
+            path = self._folder / f"pairs-{start}-{part}"
+            pairs.tofile(path)
+            runs.append(path)
+        return runs
+
+    def _in_order(self, runs: list[Path]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Yield earlier and later rows of the pairs, once each, by the later row, some at a time."""
+        runs = [run for run in runs if run.stat().st_size]
+        count = sum(run.stat().st_size for run in runs) // 8
+        parts = max(1, -(-count // PAIRS_IN_ORDER))
+        bounds = np.array([number * self.rows // parts for number in range(parts + 1)], dtype=np.int64) << ROW_BITS
+        # Looked up in a mapped file, and read from it: what is mapped and read would stay in memory.
+        cuts = [np.searchsorted(np.memmap(run, dtype=np.int64, mode="r"), bounds) for run in runs]
+        for number in range(parts if runs else 0):
+            found = [
+                np.fromfile(run, np.int64, count=int(cut[number + 1] - cut[number]), offset=8 * int(cut[number]))
+                for run, cut in zip(runs, cuts, strict=True)
+            ]
+            pairs = np.unique(np.concatenate(found))
+            for start in range(0, len(pairs), PAIRS_AT_ONCE):
+                some = pairs[start : start + PAIRS_AT_ONCE]
+                yield (some & ((1 << ROW_BITS) - 1)) - LOWEST_ROW, some >> ROW_BITS
 
     def _read(self, rows: npt.NDArray[np.int64]) -> Signatures:
         """Signatures with what tells equal answers, read one by one: a mapped file would fill the memory."""
@@ -289,8 +294,10 @@ class SimilarRows:
 
 
 def _compared(rows: npt.NDArray[np.int64], keys: Keys, finer: Keys) -> npt.NDArray[np.int64]:
-    """Return the pairs of rows of one band that are compared, the earlier first, shape (pairs, 2): each with the first row of
-    its band and with its neighbours in the finer order."""
+    """Return the pairs of rows of bands that are compared, sorted, each in one number: the later row above `ROW_BITS`.
+
+    Each row is compared with the first row of its band and with its neighbours in the finer order.
+    """
     order = np.argsort(keys)
     alike = keys[order[1:]] == keys[order[:-1]]
     shared = np.zeros(len(keys), dtype=bool)
@@ -300,18 +307,20 @@ def _compared(rows: npt.NDArray[np.int64], keys: Keys, finer: Keys) -> npt.NDArr
     order = order[np.lexsort((rows[order], finer[order], keys[order]))]
     rows, keys = rows[order], keys[order]
     if not len(rows):
-        return np.empty((0, 2), dtype=np.int64)
+        return np.empty(0, dtype=np.int64)
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    firsts = np.repeat(np.minimum.reduceat(rows, starts), np.diff(np.append(starts, len(rows))))
-    found = [np.stack([firsts, rows])]
+    found = [_pairs_of(np.repeat(np.minimum.reduceat(rows, starts), np.diff(np.append(starts, len(rows)))), rows)]
     for distance in range(1, min(NEIGHBOURS, len(rows) - 1) + 1):
         same = keys[distance:] == keys[:-distance]
-        found.append(np.stack([rows[:-distance][same], rows[distance:][same]]))
-    one, other = np.concatenate(found, axis=1)
-    earlier, later = np.minimum(one, other), np.maximum(one, other)
-    kept = (earlier != later) & (later >= 0)
-    pairs = np.unique((later[kept] << ROW_BITS) + earlier[kept] + LOWEST_ROW)
-    return np.stack([(pairs & ((1 << ROW_BITS) - 1)) - LOWEST_ROW, pairs >> ROW_BITS], axis=1)
+        found.append(_pairs_of(rows[:-distance][same], rows[distance:][same]))
+    return np.unique(np.concatenate(found))
+
+
+def _pairs_of(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Two different rows, of which one at least is none of the index, in one number."""
+    later = np.maximum(one, other)
+    kept = (one != other) & (later >= 0)
+    return np.asarray((later[kept] << ROW_BITS) + np.minimum(one, other)[kept] + LOWEST_ROW)
 
 
 def shingles(text: str) -> set[str]:
