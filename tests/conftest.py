@@ -76,9 +76,10 @@ def _helpers(folder, text):
     return "".join(file.read_text() for file in found if file.exists())
 
 
-# Files that one process runs, one after the other: what people do with the sample once its story is told, and what
-# starts stacks of its own, so that the shared one need not run beside them.
+# Files that one process runs, one after the other: what asks the same Airflows; what people do with the sample once its
+# story is told, and what starts stacks of its own, so that the shared one need not run beside them.
 TOGETHER = (
+    ("access/test_matrix.py", "access/test_token.py"),
     ("e2e/test_loop.py", "e2e/test_people.py"),
     (
         "data/test_ingestion_memory.py",

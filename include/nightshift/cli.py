@@ -8,8 +8,9 @@ import logging
 import os
 import shlex
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nightshift import __version__
 from nightshift.audit.arguments import add_audit
@@ -95,15 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("base_models", nargs="*", metavar="base_model", default=["smollm2-135m-instruct"])
     fetch.set_defaults(run=_fetch_models)
 
-    roles = commands.add_parser("roles", help="who may do what: FAB's roles of each application").add_subparsers(
-        required=True
-    )
-    for name, text in {
-        "show": "print which role may do what",
-        "mapping": "print FAB's mapping from an identity provider's groups to the roles (Python)",
-        "sync": "bring the roles in Airflow's database to what the application files say",
-    }.items():
-        roles.add_parser(name, help=text).set_defaults(run=_roles, roles=name)
+    _add_roles(commands)
 
     alerts = commands.add_parser("alerts", help="who is told of what").add_subparsers(required=True)
     test = alerts.add_parser("test", help="send one alert of each kind along the routes of an application")
@@ -123,6 +116,22 @@ def _parser() -> argparse.ArgumentParser:
         )
         stack.set_defaults(run=_stack, stack=name)
     return parser
+
+
+def _add_roles(commands: Any) -> None:
+    roles = commands.add_parser("roles", help="who may do what: FAB's roles of each application").add_subparsers(
+        required=True
+    )
+    for name, text in {
+        "show": "print which role may do what",
+        "mapping": "print FAB's mapping from an identity provider's groups to the roles (Python)",
+        "sync": "bring the roles in Airflow's database to what the application files say",
+    }.items():
+        roles.add_parser(name, help=text).set_defaults(run=_roles, roles=name)
+    token = roles.add_parser("token", help="print a token for the connection nightshift_airflow (FAB)")
+    token.add_argument("user", help="a user of FAB with the role nightshift_housekeeping alone")
+    token.add_argument("--days", type=int, default=365, help="how long it is valid (default: 365)")
+    token.set_defaults(run=_token)
 
 
 def _run_job(options: argparse.Namespace) -> None:
@@ -302,6 +311,12 @@ def _roles(options: argparse.Namespace) -> None:
         from nightshift.access.shown import mapping, table
 
         print({"show": table, "mapping": mapping}[options.roles](every_application()))
+
+
+def _token(options: argparse.Namespace) -> None:
+    from nightshift.access.token import housekeeping_token
+
+    print(housekeeping_token(options.user, timedelta(days=options.days)))
 
 
 def _test_alerts(options: argparse.Namespace) -> ExitCode:

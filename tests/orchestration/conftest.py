@@ -24,13 +24,14 @@ class Answers(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Get)
-        self.json, self.status, self.asked = {}, 200, []
+        self.json, self.status, self.asked, self.tokens = {}, 200, [], []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class _Get(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
+        self.server.tokens.append(self.headers.get("Authorization"))
         path, _, query = self.path.partition("?")
         answer = self.server.json.get(path)
         body = json.dumps(answer(parse_qs(query)) if callable(answer) else answer).encode()

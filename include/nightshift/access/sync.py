@@ -28,7 +28,7 @@ def sync() -> list[str]:
     :raises BadInput: an application file is wrong, there is none, or somebody else's role has a name that is needed.
     :raises BadEnvironment: this Airflow has neither FAB nor the simple auth manager.
     """
-    manager = _auth_manager()
+    manager = auth_manager_class()
     if f"{manager.__module__}.{manager.__qualname__}" == SIMPLE:
         return [
             "This Airflow has the simple auth manager, with four fixed roles and no rules per DAG: there is nothing to sync."
@@ -97,7 +97,11 @@ def _pair(row: Any) -> Permission:
     return row.action.name, row.resource.name
 
 
-def _auth_manager() -> type:
+def auth_manager_class() -> type:
+    """Return the class of this Airflow's auth manager.
+
+    :raises BadEnvironment: it is neither FAB nor the simple one.
+    """
     from airflow.api_fastapi.app import get_auth_manager_cls
 
     manager: type = get_auth_manager_cls()
