@@ -9,6 +9,8 @@ RUN grep -vE '^(#|apache-airflow)' requirements.lock > requirements-jobs.txt \
  && uv pip install --system --no-cache --torch-backend=cpu --requirements requirements-jobs.txt \
  && uv pip install --system --no-cache --no-deps \
       $(grep -E '^apache-airflow-providers-(common-sql|postgres)==' requirements.lock)
+# A new volume takes the owner of the folder that it is mounted at.
+RUN install -d -o astro -g 0 -m 0775 /var/lib/nightshift
 USER astro
 
 COPY --chown=astro:0 . .

@@ -180,17 +180,25 @@ def mlflow_store(mlflow_folder, monkeypatch):
     return MlflowClient()
 
 
+def other_python(name, what):
+    """The Python of an environment whose pins are others than ours."""
+    variable = f"NIGHTSHIFT_{name.upper()}_PYTHON"
+    python = Path(os.environ.get(variable) or Path(__file__).parents[1] / f".venv-{name}" / "bin" / "python")
+    if not python.exists():
+        pytest.skip(f"{what} no environment here: `make environment-{name}`, or name its Python in {variable}")
+    return str(python)
+
+
 @pytest.fixture(scope="session")
 def vllm_python():
-    """The Python of the environment in which vLLM is, whose pins are others than ours."""
-    python = Path(
-        os.environ.get("NIGHTSHIFT_VLLM_PYTHON") or Path(__file__).parents[1] / ".venv-vllm" / "bin" / "python"
-    )
-    if not python.exists():
-        pytest.skip(
-            "vLLM has no environment here: `make environment-vllm`, or name its Python in NIGHTSHIFT_VLLM_PYTHON"
-        )
-    return str(python)
+    """The Python of the environment in which vLLM is."""
+    return other_python("vllm", "vLLM has")
+
+
+@pytest.fixture(scope="session")
+def deploy_python():
+    """The Python of the environment in which Helm, Terraform and checkov are."""
+    return other_python("deploy", "Helm and Terraform have")
 
 
 @pytest.fixture(scope="session")

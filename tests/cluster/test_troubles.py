@@ -14,7 +14,7 @@ from kubernetes_runs import ended, said
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1200)]
 DAY = {"day": "2026-11-02"}
 MINUTE = 60
-ROLE = Path(__file__).parents[2] / "deploy/kubernetes/airflow-role.yaml"
+CHART = Path(__file__).parents[2] / "tests/deploy/rendered/aws.yaml"
 
 
 class Way:
@@ -104,9 +104,9 @@ def test_a_cluster_that_forbids_says_what_to_apply_and_our_own_role_is_enough(  
         user["user"] = {"token": token}
     Path(stack["HOME_OF_TEST"], "powerless.kubeconfig").write_text(yaml.safe_dump(fields))
     run = start("powerless_ingest", **DAY)
-    words = "apply deploy/kubernetes/airflow-role.yaml"
+    words = "the chart deploy/helm/nightshift gives the right"
     said(api, "powerless_ingest", run, "ingest", words=words, seconds=MINUTE + 30)
-    for manifest in yaml.safe_load_all(ROLE.read_text()):
+    for manifest in yaml.safe_load_all(CHART.read_text()):
         manifest["metadata"]["namespace"] = namespace
         if manifest["kind"] == "RoleBinding":
             manifest["subjects"] = [{"kind": "ServiceAccount", "name": "airflow", "namespace": namespace}]

@@ -1,4 +1,4 @@
-"""The rights to a bucket in the heads of deploy/kubernetes/storage: what they say for each action and address.
+"""The rights to a bucket of docs/storage-rights.md: what they say for each action and address.
 
 None of the clouds is asked: small evaluators read the policies and conditions as the clouds' documentation describes them.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from nightshift.stack.place import CHECKOUT
 
-FOLDER = CHECKOUT / "deploy/kubernetes"
+PAGE = CHECKOUT / "docs/storage-rights.md"
+TITLES = {"eks": "Amazon EKS", "gke": "GKE", "aks": "AKS"}
 READ, WRITE, DELETE = "read", "write", "delete"
 CLOUDS = ["eks", "gke", "aks"]
 # What only Airflow writes, and what jobs write, below the storage's address.
@@ -41,9 +41,8 @@ MADE = [
 
 
 def head(cloud: str) -> str:
-    """The comment at the top of a file."""
-    lines = (FOLDER / f"storage/{cloud}.yaml").read_text().splitlines()
-    return "\n".join(line.removeprefix("#") for line in lines[: lines.index("apiVersion: v1")])
+    """The section of a cloud."""
+    return PAGE.read_text().split(f"## {TITLES[cloud]}\n")[1].split("\n## ")[0]
 
 
 def objects_in(text: str) -> list[dict[str, Any]]:
@@ -96,7 +95,7 @@ def on_google(identity: str, action: str, path: str) -> bool:
     if identity != "jobs":
         return identity == "airflow"
     text = head("gke")
-    condition = text[text.index("resource.name") : text.index("The account of airflow-scheduler")]
+    condition = text[text.index("resource.name") : text.index("The account of `airflow-scheduler`")]
     name = f"projects/_/buckets/example-bucket/objects/{path}"
 
     def is_not_below(before: str, after: str) -> bool:
@@ -191,11 +190,7 @@ def test_the_evaluators_find_what_a_condition_without_one_of_its_terms_allows(mo
         assert RIGHTS[cloud]("jobs", WRITE, "nightshift/audit/000000/000000001.jsonl")
 
 
-def test_every_part_of_airflow_that_reaches_storage_has_a_place_for_its_identity() -> None:
-    values = yaml.safe_load((FOLDER / "airflow-values.yaml").read_text())
-
-    for part in ("scheduler", "triggerer", "dagProcessor", "apiServer"):
-        assert values[part]["serviceAccount"] == {"annotations": {}}
+def test_the_page_of_a_deployment_says_of_every_part_of_airflow_what_it_needs() -> None:
     page = (CHECKOUT / "docs/kubernetes.md").read_text()
     for name in ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server"):
         assert re.search(rf"^\|.*`{name}`.*\|", page, re.MULTILINE), name

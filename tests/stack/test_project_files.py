@@ -96,6 +96,30 @@ def test_astro_starts_an_mlflow_where_the_connection_looks_for_it() -> None:
     assert override["mlflow"]["image"].endswith(f":v{pins_of('requirements.lock')['mlflow']}")
 
 
+def test_under_astro_every_part_of_airflow_reaches_one_storage_and_the_rest_api() -> None:
+    override = yaml.safe_load((CHECKOUT / "docker-compose.override.yml").read_text())
+    for name in ("scheduler", "triggerer", "dag-processor", "api-server"):
+        service = override["services"][name]
+        volume, _, folder = service["volumes"][0].partition(":")
+        environment = service["environment"]
+        connection = json.loads(environment["AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW"])
+        assert volume in override["volumes"]
+        assert environment["AIRFLOW_VAR_NIGHTSHIFT_STORAGE"].startswith(f"file://{folder}/")
+        # The folder's owner in the image becomes the volume's.
+        assert f"install -d -o astro -g 0 -m 0775 {folder}" in (CHECKOUT / "Dockerfile").read_text()
+        assert connection["host"] in override["services"]
+        assert environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
+        assert connection["login"]  # without one the password would be a token
+
+
+def test_no_deployment_runs_an_image_of_the_tag_latest() -> None:
+    for name in ("docker/compose.yaml", "docker-compose.override.yml"):
+        images = re.findall(r"^\s*image: (?:&\w+ |\*\w+)?(.*)$", (CHECKOUT / name).read_text(), re.MULTILINE)
+        named = [image for image in images if image]
+        assert named
+        assert [image for image in named if ":" not in image or image.endswith(":latest")] == []
+
+
 def test_the_place_of_a_project_for_astro_is_in_a_folder_that_astro_shows_to_airflow() -> None:
     named = re.search(
         r"NIGHTSHIFT_PROJECT=(\S+)/include/project` in `\.env`", (CHECKOUT / "docs/project.md").read_text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,25 +90,56 @@ def read_airflow_settings(path: Path) -> AirflowSettings:
         raise BadInput("\n".join(problems)) from None
 
 
-def load_into_airflow(settings: AirflowSettings) -> None:
-    """Create the connections, pools and variables in Airflow's database, or give those that exist these values."""
+def load_into_airflow(settings: AirflowSettings, loaded: Mapping[str, str]) -> dict[str, str]:
+    """Create what Airflow's database lacks, and write again what changed in the file since it was last loaded.
+
+    What people changed in Airflow stays as it is until its entry in the file changes.
+
+    :param loaded: what the last call returned: the digest of each entry, by its name.
+    """
     from airflow.models import Connection, Pool, Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, select
+
+    now: dict[str, str] = {}
+    with create_session() as session:
+
+        def is_due(item: BaseModel, column: Any, name: str) -> bool:
+            key, digest = f"{type(item).__name__} {name}", sha256(item.model_dump_json().encode()).hexdigest()
+            now[key] = digest
+            is_there = session.scalar(select(column).where(column == name)) is not None
+            return not is_there or loaded.get(key, digest) != digest
+
+        for item in settings.connections:
+            if is_due(item, Connection.conn_id, item.conn_id):
+                session.execute(delete(Connection).where(Connection.conn_id == item.conn_id))
+                session.add(_connection(Connection, item))
+        for pool in settings.pools:
+            if is_due(pool, Pool.pool, pool.pool_name):
+                Pool.create_or_update_pool(
+                    pool.pool_name, pool.pool_slot, pool.pool_description, pool.pool_include_deferred, session=session
+                )
+        for variable in settings.variables:
+            if is_due(variable, Variable.key, variable.variable_name):
+                Variable.set(variable.variable_name, variable.variable_value, session=session)
+    return now
+
+
+def load_housekeeping(item: ConnectionSetting) -> None:
+    """Create the connection of housekeeping, or give it the password that its user has now.
+
+    One that people gave another login, or a token, stays as it is.
+    """
+    from airflow.models import Connection
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
-        for item in settings.connections:
-            connection = session.scalar(select(Connection).where(Connection.conn_id == item.conn_id))
-            if connection is not None:
-                session.delete(connection)
-                session.flush()
+        connection = session.scalar(select(Connection).where(Connection.conn_id == item.conn_id))
+        if connection is None:
             session.add(_connection(Connection, item))
-        for pool in settings.pools:
-            Pool.create_or_update_pool(
-                pool.pool_name, pool.pool_slot, pool.pool_description, pool.pool_include_deferred, session=session
-            )
-        for variable in settings.variables:
-            Variable.set(variable.variable_name, variable.variable_value, session=session)
+        elif connection.login == item.conn_login and connection.password != item.conn_password:
+            connection.set_password(item.conn_password)
 
 
 def _connection(kind: Any, item: ConnectionSetting) -> Any:

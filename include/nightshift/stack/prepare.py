@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from importlib.metadata import version
@@ -10,8 +11,8 @@ from urllib.parse import urlsplit
 
 from nightshift.errors import JobError
 from nightshift.stack.airflow_settings import (
-    AirflowSettings,
     ConnectionSetting,
+    load_housekeeping,
     load_into_airflow,
     read_airflow_settings,
 )
@@ -46,9 +47,11 @@ def main() -> int:
     place.airflow_home.mkdir(parents=True, exist_ok=True)
     words = passwords(place)
     initdb()
-    load_into_airflow(settings)
+    loaded = place.airflow_home / "loaded_settings.json"
+    before = json.loads(loaded.read_text()) if loaded.exists() else {}
+    loaded.write_text(json.dumps(load_into_airflow(settings, before), indent=1))
     if "AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW" not in os.environ:
-        load_into_airflow(AirflowSettings(connections=[_housekeeping(words[HOUSEKEEPING])]))
+        load_housekeeping(_housekeeping(words[HOUSEKEEPING]))
     (place.airflow_home / "prepared").write_text(prepared_for(place))
     return 0
 

@@ -53,14 +53,16 @@ def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble
     if error.status == 403 and "violates PodSecurity" in said:
         return Trouble(f"{where} refuses to {doing}: {said}; the profile or its template asks for too much", False)
     if error.status == 403 and "looking up service account" in said:
-        return Trouble(f"{where} cannot {doing}: {said}; apply deploy/kubernetes/job-service-account.yaml there", True)
+        return Trouble(
+            f"{where} cannot {doing}: {said}; install the chart deploy/helm/nightshift there, which makes it", True
+        )
     if error.status == 403 and "is being terminated" in said:
         return Trouble(f"namespace {compute.namespace} is being deleted, and takes nothing any more: {said}", True)
     if error.status == 401 or (error.status == 403 and NO_RIGHT.search(said)):
-        role = "optional/trainjob-role.yaml" if TRAIN_JOBS.group in said else "airflow-role.yaml"
+        value = "trainJobs" if TRAIN_JOBS.group in said else "airflow.release"
         return Trouble(
-            f"{where} does not allow Airflow to {doing}: {said}; apply deploy/kubernetes/{role} in the "
-            f"namespace {compute.namespace}, for the account that the connection uses",
+            f"{where} does not allow Airflow to {doing}: {said}; the chart deploy/helm/nightshift gives the "
+            f"right in the namespace {compute.namespace} (its value {value}), to the accounts of Airflow's parts",
             True,
         )
     if error.status == 404 and compute.launcher == "trainjob" and "page not found" in str(error.body):

@@ -154,7 +154,7 @@ def _listed(custom: Any, kind: Kind, namespace: str, select: dict[str, str]) -> 
     try:
         found = custom.list_namespaced_custom_object(**kind.objects_of(namespace), **select)["items"]
     except ApiException as error:
-        # Whoever may not see them (deploy/kubernetes/optional/trainjob-role.yaml) started none.
+        # Whoever may not see them (the value trainJobs of the chart) started none.
         if error.status in {403, 404}:
             return []
         raise
