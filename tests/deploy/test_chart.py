@@ -10,32 +10,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
+from helm_program import HELM
 from render_chart import CHART, EXAMPLES, RENDERED
 
 from nightshift.stack.place import CHECKOUT
 
 pytestmark = pytest.mark.nightly
 
-# Renders with each of the given values, and prints what came of it.
-HELM = """
-import json, sys
-from helm_python import Chart, chart
-print(json.dumps({"lint": chart.lint(sys.argv[1], values=json.loads(sys.argv[2])[0])}, default=str))
-for values in json.loads(sys.argv[2]):
-    with Chart.load(sys.argv[1]) as loaded:
-        try:
-            loaded.validate_schema(values)
-            out = loaded.render(values=values, name="nightshift", namespace="airflow")
-            print(json.dumps({"files": out}))
-        except Exception as error:
-            print(json.dumps({"refused": str(error)}))
-"""
 VALUES = yaml.safe_load((EXAMPLES / "aws.yaml").read_text())
 
 
@@ -124,30 +112,33 @@ def test_rules_and_dashboards_of_files_become_objects_of_the_operators(helm):
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
+def postgresql():
     """The URI of an empty database of a real PostgreSQL."""
     program = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
     if not program:
         pytest.skip("MLflow's database is a real PostgreSQL, and there is none: install postgresql")
-    folder = tmp_path_factory.mktemp("postgresql")
-    user = [] if os.getuid() else ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    if user:
-        shutil.chown(folder, 65534, 65534)
-        for parent in folder.parents:
-            if str(parent).startswith("/tmp/"):
-                parent.chmod(0o755)
+    # PostgreSQL refuses to run as root, and nobody may look into pytest's folders.
+    someone = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-mlflow-database-"))
+    if someone:
+        shutil.chown(folder, "nobody", "nogroup")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+
+    def run(name, *arguments):
+        subprocess.run([program / name, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL, **someone)
+
     data = folder / "data"
-    subprocess.run([*user, program / "initdb", "-D", data, "-U", "mlflow", "--auth=trust"], check=True, cwd=folder)
+    run("initdb", "-D", data, "-U", "mlflow", "--auth=trust")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-    control = [*user, program / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
-    subprocess.run([*control, "-o", options, "start"], check=True, cwd=folder)
-    create = [*user, program / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"]
-    subprocess.run(create, check=True, cwd=folder)
-    yield f"postgresql+psycopg2://mlflow:none@127.0.0.1:{port}/mlflow"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd=folder)
+    run("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+    try:
+        run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+        yield f"postgresql+psycopg2://mlflow:none@127.0.0.1:{port}/mlflow"
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 def test_mlflow_of_the_chart_starts_on_an_empty_postgresql_and_again_on_its_own_schema(postgresql, tmp_path):
@@ -170,11 +161,9 @@ def test_mlflow_of_the_chart_starts_on_an_empty_postgresql_and_again_on_its_own_
             running = subprocess.Popen([*server["command"], *arguments], env=environment, cwd=tmp_path, stderr=log)
         try:
             assert answers(f"http://127.0.0.1:{port}/health", running), (tmp_path / "log").read_text()
-            body = json.dumps({"max_results": 5}).encode()
             url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
-            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                assert [one["name"] for one in json.load(answer)["experiments"]] == ["Default"]
+            found = httpx.post(url, json={"max_results": 5}, trust_env=False, timeout=60).raise_for_status().json()
+            assert [one["name"] for one in found["experiments"]] == ["Default"]
         finally:
             running.terminate()
             running.wait(60)
@@ -189,8 +178,7 @@ def answers(url, process):
         if process.poll() is not None:
             return False
         try:
-            with urllib.request.urlopen(url, timeout=5):
-                return True
-        except OSError:
+            return httpx.get(url, trust_env=False, timeout=5).is_success
+        except httpx.TransportError:
             time.sleep(1)
     return False

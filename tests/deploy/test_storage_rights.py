@@ -11,33 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bucket_rights import DELETE, KEPT, MADE, READ, WRITE, of_policy
 
 from nightshift.stack.place import CHECKOUT
 
 PAGE = CHECKOUT / "docs/storage-rights.md"
 TITLES = {"eks": "Amazon EKS", "gke": "GKE", "aks": "AKS"}
-READ, WRITE, DELETE = "read", "write", "delete"
 CLOUDS = ["eks", "gke", "aks"]
-# What only Airflow writes, and what jobs write, below the storage's address.
-KEPT = [
-    "bank/ledger/orders/0001.json",
-    "bank/ledger/gate/a-b-c-d-gate-0000.json",
-    "bank/ledger/index.json",
-    "bank/alerts/waiting/mail/a.json",
-    "all-applications/alerts/waiting/a.json",
-    "bank/usage/2026-11-29/0123456789ab-train-0-01234567.json",
-    "audit/000000/000000001.jsonl",
-    "janitor/0123/kubernetes.json",
-]
-MADE = [
-    "bank/arrivals/00000001.json",
-    "bank/arrivals/newest",
-    "bank/examples/2026-11-29/manifest.json",
-    "bank/examples/2026-11-29/validation.json",
-    "bank/models/0123/attempt/model.safetensors",
-    "bank/responses/champions/0123.txt",
-    "bank/results/bank_finetune/manual__2026-11-29/train/try-1/result.json",
-]
 
 
 def head(cloud: str) -> str:
@@ -54,18 +34,6 @@ def objects_in(text: str) -> list[dict[str, Any]]:
             value, end = json.JSONDecoder().raw_decode(text, start)
             found.append(value)
     return found
-
-
-def of_policy(statements: list[dict[str, Any]], action: str, key: str) -> bool:
-    """What IAM makes of a request for an object: a Deny that matches counts more than an Allow; a star matches anything."""
-
-    def matches(statement: dict[str, Any]) -> bool:
-        resources, actions = (
-            given if isinstance(given, list) else [given] for given in (statement["Resource"], statement["Action"])
-        )
-        return action in actions and any(fnmatchcase(f"arn:aws:s3:::example-bucket/{key}", one) for one in resources)
-
-    return {statement["Effect"] for statement in statements if matches(statement)} == {"Allow"}
 
 
 def of_condition(condition: str, terms: dict[str, Callable[..., bool]], signs: dict[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ VLLM = CHECKOUT / "docker/vllm/Dockerfile"
 OURS = [AIRFLOW, TRAINER, VLLM]
 DOCKERFILES = [CHECKOUT / "Dockerfile", *OURS]
 LOCK, CUDA_LOCK = CHECKOUT / "requirements.lock", CHECKOUT / "docker/trainer/cuda.lock"
+BAKE = CHECKOUT / "docker-bake.hcl"
 BUILD, CHECK = CHECKOUT / "docker/build.py", CHECKOUT / "docker/check_installed.py"
 
 
@@ -173,47 +175,63 @@ def test_the_check_finds_what_a_lock_does_not_say(tmp_path):
     assert "torch" not in run.stdout
 
 
-@pytest.mark.parametrize("engine", ["docker", "podman", "nerdctl", "buildah"])
-def test_one_command_builds_every_image_with_every_engine(engine):
-    run = build("--dry-run", "--engine", engine, "airflow", "trainer", "trainer-cuda", "vllm", "vllm-cuda")
-    commands = run.stdout.splitlines()
+TARGETS = re.findall(r'^target "([a-z][a-z-]*)" \{\n(.*?)^\}', BAKE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_every_image_is_a_target_for_the_nodes_platform_and_gives_its_dockerfile_what_it_asks_for():
+    text = BAKE.read_text()
+    (common,) = re.findall(r'^target "_common" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL)
+    given = set(re.findall(r"(\w+)\s*= \w+$", common, re.MULTILINE))
+
+    # Whoever builds: on Apple Silicon it would be arm64 otherwise, which no node of a cluster runs.
+    assert re.search(r'platforms = \["linux/amd64"\]', common)
+    assert {path.parent.name for path in OURS} == {name.removesuffix("-cuda") for name, _ in TARGETS}
+    for name, body in TARGETS:
+        assert 'inherits   = ["_common"]' in body
+        dockerfile = CHECKOUT / re.search(r'dockerfile = "(\S+)"', body)[1]
+        arguments = given | set(re.findall(r"args       = \{ (\w+) =", body))
+        assert arguments <= set(re.findall(r"^ARG (\w+)", dockerfile.read_text(), re.MULTILINE))
+        assert ('VARIANT = "cuda"' in body) == name.endswith("-cuda")
+        ending = {"airflow": "", "trainer": "-cpu", "vllm": "-cpu"}.get(name, "-cuda")
+        assert f'tags       = ["${{REGISTRY}}nightshift-{name.removesuffix("-cuda")}:${{GIT_SHA}}{ending}"]' in body
+    assert "latest" not in text
+
+
+def test_the_command_gives_the_bake_the_commit_and_pushes_with_an_sbom():
+    run = build("--dry-run", "--push", "registry.example.com/team/", "trainer", "vllm-cuda")
+    words = run.stdout.split()
 
     assert run.returncode == 0, run.stderr
-    assert [command.split()[:2] for command in commands] == [[engine, "build"]] * 5
-    tags = [re.search(r"--tag=(\S+)", command)[1] for command in commands]
-    assert re.fullmatch(r"nightshift-airflow:[0-9a-f]{12}(-dirty)?", tags[0])
-    assert re.fullmatch(r"nightshift-trainer:[0-9a-f]{12}(-dirty)?-cpu", tags[1])
-    assert re.fullmatch(r"nightshift-trainer:[0-9a-f]{12}(-dirty)?-cuda", tags[2])
-    assert re.fullmatch(r"nightshift-vllm:[0-9a-f]{12}(-dirty)?-cpu", tags[3])
-    assert re.fullmatch(r"nightshift-vllm:[0-9a-f]{12}(-dirty)?-cuda", tags[4])
-    assert ["VARIANT=cuda" in command for command in commands] == [False, False, True, False, True]
-    for command in commands:
-        named = set(re.findall(r"--build-arg=(\w+)=", command))
-        dockerfile = CHECKOUT / re.search(r"--file=(\S+)", command)[1]
-        assert named <= set(re.findall(r"^ARG (\w+)", dockerfile.read_text(), re.MULTILINE))
-
-
-def test_an_image_is_pushed_under_the_name_it_was_built_with():
-    run = build("--dry-run", "--engine", "podman", "--push", "registry.example.com/team/", "trainer")
-    built, pushed = run.stdout.splitlines()
-
-    (name,) = re.findall(r"--tag=(\S+)", built)
-    assert name.startswith("registry.example.com/team/nightshift-trainer:")
-    assert pushed.split()[-1] == name
+    assert words[0] == "REGISTRY=registry.example.com/team/"
+    assert re.fullmatch(r"GIT_SHA=[0-9a-f]{12}(-dirty)?", words[1])
+    assert {"--push", "--sbom=true", "--provenance=mode=max"} <= set(words)
+    assert words[-2:] == ["trainer", "vllm-cuda"]
+    named = {word.partition("=")[0] for word in words[:5]}
+    assert named == set(re.findall(r'^variable "(\w+)"', BAKE.read_text(), re.MULTILINE))
 
 
 def test_it_says_what_is_missing(tmp_path):
+    (tmp_path / "git").symlink_to(shutil.which("git"))
     nothing = build("trainer", path=str(tmp_path))
-    assert (nothing.returncode, nothing.stdout) == (1, "")
-    assert "no container engine was found; install one of docker, podman, nerdctl, buildah" in nothing.stderr
-
-    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "docker").chmod(0o755)
-    silent = build("trainer", path=str(tmp_path))
-    assert "docker is installed and does not answer; `docker info` says why" in silent.stderr
+    assert nothing.returncode == 1
+    assert "there is no docker; install it with its plugin buildx" in nothing.stderr
 
     unknown = build("--dry-run", "trainer-gpu")
     assert "no such image: trainer-gpu; there are airflow, trainer, trainer-cuda, vllm, vllm-cuda" in unknown.stderr
+
+
+def test_what_the_workflow_pushes_is_scanned_before_it_is_signed():
+    workflow = yaml.safe_load((CHECKOUT / ".github/workflows/images.yml").read_text())
+    job = workflow["jobs"]["image"]
+    steps = [step.get("uses", step.get("run", "")) for step in job["steps"]]
+    built, scanned, signed = (
+        next(index for index, step in enumerate(steps) if word in step)
+        for word in ("docker/build.py", "anchore/scan-action", "cosign sign --yes")
+    )
+
+    assert built < scanned < signed
+    assert set(job["strategy"]["matrix"]["image"]) <= {name for name, _ in TARGETS}
+    assert job["permissions"] == {"contents": "read", "packages": "write", "id-token": "write"}
 
 
 def test_compose_builds_the_image_of_airflow():
