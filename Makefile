@@ -12,7 +12,7 @@ RUN_TESTS = $(BIN)/python scripts/run_tests.py
 ONLY = $(if $(TESTS),--only $(TESTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down environment environment-dev environment-vllm test test-unit test-slow test-e2e test-nightly test-kubernetes lint lock images benchmark clean
+.PHONY: help run up down environment environment-dev environment-vllm environment-deploy chart test test-unit test-slow test-e2e test-nightly test-kubernetes lint lock images benchmark clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -33,7 +33,13 @@ environment-dev:
 	$(BOOTSTRAP) --dev
 
 environment-vllm: environment-dev ## vLLM's build for processors, in .venv-vllm (docs/vllm.md); its nightly tests use it
-	@$(BIN)/python scripts/vllm_environment.py
+	@$(BIN)/python scripts/extra_environment.py vllm
+
+environment-deploy: environment-dev ## Helm, Terraform and checkov, in .venv-deploy (1.3 GB); nightly tests use it
+	@$(BIN)/python scripts/extra_environment.py deploy
+
+chart: environment-deploy ## render the Helm chart with its examples into tests/deploy/rendered
+	@.venv-deploy/bin/python scripts/render_chart.py
 
 test: environment-dev ## the tests of every commit: test-unit, test-slow and test-e2e, against their budgets
 	@$(RUN_TESTS) unit slow e2e $(ONLY)
@@ -70,4 +76,4 @@ benchmark: environment-dev ## comparisons with what you would use instead; repor
 
 clean: down ## remove the environment, and .nightshift/ with all data, models and history
 	@$(MAKE) --no-print-directory down SAMPLE=full
-	rm -rf .venv .venv-vllm .nightshift build .mypy_cache .ruff_cache .pytest_cache include/*.egg-info
+	rm -rf .venv .venv-vllm .venv-deploy .nightshift build .mypy_cache .ruff_cache .pytest_cache include/*.egg-info

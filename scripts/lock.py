@@ -15,7 +15,7 @@ CUDA_ONLY = re.compile(r"(nvidia-(?!ml-py)|cuda-|triton==)")
 
 
 def main() -> int:
-    """Compile the runtime lock, the development lock on top of it, and those of vLLM, whose pins are others."""
+    """Compile the runtime lock, the development lock on top of it, and those of vLLM and of `deploy/`, whose pins are others."""
     environment = Environment(ROOT)
     follow = environment.uv_variables()
     _compile(environment, follow, "requirements.txt", "requirements.lock")
@@ -28,6 +28,7 @@ def main() -> int:
         "--overrides",
         "docker/vllm/cpu-overrides.txt",
     )
+    _compile(environment, follow, "deploy/tools.txt", "deploy/tools.lock")
     # A build of torch for processors that this machine has at hand would leave CUDA's libraries out.
     follow.pop("UV_FIND_LINKS", None)
     _compile(environment, follow, "docker/vllm/cuda.txt", "docker/vllm/cuda.lock")

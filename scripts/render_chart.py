@@ -38,7 +38,8 @@ def render(example: Path) -> str:
         values = yaml.safe_load(example.read_text())
         chart.validate_schema(values)
         files = chart.render(values=values, name="nightshift", namespace="airflow")
-    manifests = [text.strip() for name, text in sorted(files.items()) if name.endswith(".yaml") and text.strip()]
+    texts = [text.strip().removeprefix("---").strip() for name, text in sorted(files.items()) if name.endswith(".yaml")]
+    manifests = [text for text in texts if text]
     return "\n---\n".join([f"# Written by `make chart` from {digest(example)}", *manifests]) + "\n"
 
 

@@ -332,6 +332,24 @@ def test_the_secrets_of_a_new_deployment_are_those_that_the_chart_names_and_are_
     assert named == {"nightshift-airflow"}
 
 
+def test_airflow_takes_the_passwords_of_the_secret_and_writes_none_into_its_log(tmp_path, monkeypatch, capsys) -> None:
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    command = [sys.executable, CHECKOUT / "deploy/helm/make_secrets.py"]
+    items = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["items"]
+    text = items[0]["stringData"]["passwords.json"]
+    file = tmp_path / "passwords.json"
+    file.write_text(text)
+    core = airflow_values("aws")["config"]["core"]
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", core["simple_auth_manager_users"])
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(file))
+    SimpleAuthManager().init()
+
+    assert SimpleAuthManager.get_passwords() == json.loads(text)
+    assert file.read_text() == text
+    assert "Password" not in capsys.readouterr().out
+
+
 def test_nothing_secret_stands_in_the_chart_or_its_examples() -> None:
     assert of_kind("Secret") == []
     for path in [*CHART.rglob("*"), *EXAMPLES.glob("*")]:

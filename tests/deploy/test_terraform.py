@@ -186,16 +186,13 @@ class Types:
         find = "import importlib.util as u; print(u.find_spec('cdktn_provider_aws').submodule_search_locations[0])"
         self.folder = Path(subprocess.check_output([deploy_python, "-c", find], text=True).strip())
 
-    def classes(self, module):
-        tree = ast.parse((self.folder / module / "__init__.py").read_text())
-        return {one.name: _arguments(one) for one in tree.body if isinstance(one, ast.ClassDef)}
-
     def problems(self, kind, name, body):
-        module = {"resource": "", "data": "data_"}[kind] + name
-        classes = self.classes(module)
-        top = "".join(word.title() for word in module.removeprefix("").replace("aws_", "").split("_")) + "Config"
-        (found,) = [arguments for one, arguments in classes.items() if one.lower() == top.lower()]
-        return _compare(found, body, classes, name)
+        module = {"resource": name, "data": f"data_aws_{name}"}[kind]
+        tree = ast.parse((self.folder / module / "__init__.py").read_text())
+        nodes = [one for one in tree.body if isinstance(one, ast.ClassDef)]
+        classes = {one.name: _arguments(one) for one in nodes}
+        (top,) = [one.name for one in nodes if "TerraformMetaArguments" in "".join(map(ast.unparse, one.bases))]
+        return _compare(classes[top], body, classes, name)
 
 
 def _arguments(node):

@@ -39,6 +39,16 @@ def test_a_connection_without_a_login_sends_its_token_and_asks_for_no_other(word
     assert not caplog.records
 
 
+def test_a_token_may_stand_in_a_uri_as_docs_kubernetes_puts_it_into_the_secret(answers, connection, monkeypatch):
+    host, port = answers.server_address
+    word = token(days=90)
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW", f"http://:{word}@{host}:{port}")
+    with airflow_rest() as rest:
+        rest.get("importErrors")
+
+    assert answers.tokens == [f"Bearer {word}"]
+
+
 def test_a_token_that_soon_expires_is_named_in_the_log_of_every_look(connection, caplog):
     word = token(days=10)
     connection(password=word)

@@ -37,7 +37,7 @@ resource "aws_launch_template" "node" {
     ebs {
       volume_size = var.disk_gb
       volume_type = "gp3"
-      encrypted   = true
+      encrypted   = "true"
     }
   }
 }

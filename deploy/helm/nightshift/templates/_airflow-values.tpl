@@ -3,7 +3,7 @@
 {{- $local := eq $airflow.executor "LocalExecutor" }}
 {{- $simple := hasSuffix "SimpleAuthManager" $airflow.authManager }}
 {{- $share := include "nightshift.hasShare" . }}
-{{- $git := .Values.project.git.repository }}
+{{- $git := .Values.project.git.repository -}}
 airflowVersion: {{ $airflow.version }}
 defaultAirflowRepository: {{ include "nightshift.airflowImage" . }}
 defaultAirflowTag: {{ .Values.images.tag | quote }}
@@ -16,6 +16,8 @@ imagePullSecrets: {{- range . }}
 # Tasks start pods and then wait in the triggerer. The chart's own role for launching pods would be for this namespace, where
 # nothing of Nightshift runs.
 executor: {{ $airflow.executor }}
+# Images are of amd64.
+nodeSelector: {kubernetes.io/arch: amd64}
 allowPodLaunching: false
 
 # Without these the chart makes new keys at an upgrade: sessions, and the token of housekeeping, would end.
@@ -147,7 +149,7 @@ statsd:
 
 {{- /* What every part of Airflow has: its identity, and the project before it starts. */ -}}
 {{- define "nightshift.component" -}}
-{{- $root := index . 0 }}{{ $name := index . 1 }}
+{{- $root := index . 0 }}{{ $name := index . 1 -}}
 serviceAccount:
   annotations: {{ get $root.Values.identities $name | toJson }}
 {{- with $root.Values.identities.podLabels }}
