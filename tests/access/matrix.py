@@ -19,6 +19,10 @@ BODIES = {
         "conf": {"action": "snooze", "reason": "a test"},
     },
     "POST /api/v2/dags/{app}_rollback/dagRuns": {"logical_date": None, "conf": {"reason": "a test"}},
+    "POST /api/v2/dags/{app}_acknowledge/dagRuns": {
+        "logical_date": None,
+        "conf": {"alert": "drift", "action": "silence", "hours": 8, "reason": "a test"},
+    },
     "POST /api/v2/backfills": {
         "dag_id": "{app}_ingest",
         "from_date": "2026-11-02T00:00:00Z",

@@ -31,7 +31,7 @@ WAIT_MILLISECONDS = 120_000
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Address of an API server with one application, the viewer's password, and the storage."""
+    """Address of an API server with one application, the passwords by user, and the storage."""
     place = tmp_path_factory.mktemp("browsed")
     (place / "apps").mkdir()
     (place / "apps" / "helper.yaml").write_text(APP)
@@ -42,7 +42,7 @@ def served(tmp_path_factory):
         "CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": "viewer:viewer",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": "viewer:viewer,operator:op",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(place / "passwords.json"),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place}/airflow.db",
         "API__BASE_URL": url,
@@ -71,20 +71,24 @@ def served(tmp_path_factory):
     )  # fmt: skip
     try:
         wait_for(url, server, place / "server.log")
-        yield url, json.loads((place / "passwords.json").read_text())["viewer"], (place / "storage").as_uri()
+        yield url, json.loads((place / "passwords.json").read_text()), (place / "storage").as_uri()
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
 @pytest.fixture(scope="module")
-def login(served, chromium):
-    """What a browser keeps of a viewer who came to the dashboard first and was sent to the login."""
-    url, password, _ = served
+def logins(served, chromium):
+    """What a browser keeps of each user who came to the dashboard first and was sent to the login."""
+    url, passwords, _ = served
+    return {user: logged_in(chromium, url, user, password) for user, password in passwords.items()}
+
+
+def logged_in(chromium, url, user, password):
     context = chromium.new_context()
     page = context.new_page()
     page.goto(f"{url}/nightshift/apps/helper?from=mail", timeout=WAIT_MILLISECONDS)
-    page.fill("input[name=username]", "viewer")
+    page.fill("input[name=username]", user)
     page.fill("input[type=password]", password)
     page.keyboard.press("Enter")
     page.wait_for_url("**/nightshift/apps/helper?from=mail", timeout=WAIT_MILLISECONDS)
@@ -100,12 +104,12 @@ def stored(served):
 
 
 @pytest.fixture
-def opened(served, chromium, login):
-    """A function that opens a path as the viewer; every error on the page's console fails the test."""
+def opened(served, chromium, logins):
+    """A function that opens a path as a user; every error on the page's console fails the test."""
     contexts, errors = [], []
 
-    def open_page(path, **options):
-        context = chromium.new_context(storage_state=login, **options)
+    def open_page(path, user="viewer", **options):
+        context = chromium.new_context(storage_state=logins[user], **options)
         context.set_default_timeout(WAIT_MILLISECONDS)
         contexts.append(context)
         page = context.new_page()
@@ -209,6 +213,25 @@ def test_what_changed_is_renewed_in_every_part_and_a_failure_to_is_said(opened, 
     page.unroute("**/apps/helper")
     page.evaluate("renew()")
     assert "not renewed since" not in page.locator(".where").inner_text()
+
+
+def test_an_operator_silences_an_alert_from_the_page_and_airflow_knows_who(opened, served):
+    page = opened("/nightshift/apps/helper", user="operator")
+    page.get_by_text("Acknowledge or silence").click()
+    page.select_option("select[name=action]", "silence")
+    page.fill("input[name=reason]", "known; <b>ours</b>")
+    page.get_by_role("button", name="Ask Airflow to do it").click()
+    page.locator("form.answer output", has_text="Airflow does it now").wait_for()
+    (run,) = page.request.get(f"{served[0]}/api/v2/dags/helper_acknowledge/dagRuns").json()["dag_runs"]
+    assert run["triggering_user_name"] == "operator"
+    assert run["conf"] == {"alert": "drift", "action": "silence", "hours": 8, "reason": "known; <b>ours</b>"}
+    assert not opened.errors
+    # What Airflow does not take is said.
+    page.evaluate("document.querySelector('form.answer button').disabled = false")
+    page.evaluate("document.querySelector('[name=alert]').value = ''")
+    page.get_by_role("button", name="Ask Airflow to do it").click()
+    page.locator("form.answer output", has_text="Airflow refused it (400)").wait_for()
+    assert opened("/nightshift/apps/helper").locator("form.answer").count() == 0
 
 
 def test_airflow_shows_the_dashboard_in_its_menu_and_on_dags_and_runs(opened, served):

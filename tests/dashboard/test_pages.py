@@ -250,6 +250,35 @@ def test_a_message_of_the_outbox_is_in_the_mailbox(visit, helper):
     assert visit("/mailbox/helper/nothing").status_code == 404
 
 
+def test_an_open_alert_says_who_silenced_it_until_when_and_why_and_only_operators_find_the_form(visit, helper):
+    from nightshift.alerts.alert import Alert
+    from nightshift.alerts.outbox import Outbox
+    from nightshift.ledger.records import AlertResponse
+    from nightshift.ledger.store import Ledger
+
+    alert = Alert(application="helper", kind="drift", severity="critical", title="drift", condition='d"><b>rift')
+    Outbox(helper.storage, "helper").accept(alert)
+    form = 'data-runs="/api/v2/dags/helper_acknowledge/dagRuns"'
+    page = visit("/apps/helper", user="admin").text
+    assert "incident key <code>d&#34;&gt;&lt;b&gt;rift</code>" in page
+    assert page.count(form) == 1
+    assert '<option value="end">' not in page
+    viewed = visit("/apps/helper").text
+    assert "incident key" in viewed
+    assert form not in viewed
+    response = AlertResponse(
+        condition=alert.condition, action="silence", until=NOW + timedelta(hours=4), reason="<b>known</b>", by="ana<i>",
+        created=NOW,
+    )  # fmt: skip
+    Ledger(helper.storage, "helper").respond(response, "wish")
+    page = visit("/apps/helper", user="admin").text
+    until = f"{response.until:%Y-%m-%d %H:%M} UTC"
+    assert f"silenced</span> by ana&lt;i&gt; until {until}: &lt;b&gt;known&lt;/b&gt;" in page
+    assert '<option value="end">' in page
+    Ledger(helper.storage, "helper").respond(response.model_copy(update={"until": NOW}), "another")
+    assert "silenced</span>" not in visit("/apps/helper").text
+
+
 def test_what_concerns_every_application_is_in_the_mailbox_of_whoever_may_see_one(visit, helper):
     from nightshift.alerts.alert import Alert
     from nightshift.alerts.global_alerts import ALL_APPLICATIONS

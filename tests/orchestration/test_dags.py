@@ -25,7 +25,17 @@ from nightshift.settings import applications
 from nightshift.settings.applications import application_names
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("ingest", "finetune", "release", "batch_inference", "nightly_drift", "nightly_bias", "retraining", "rollback")
+KINDS = (
+    "acknowledge",
+    "ingest",
+    "finetune",
+    "release",
+    "batch_inference",
+    "nightly_drift",
+    "nightly_bias",
+    "retraining",
+    "rollback",
+)
 HOUSEKEEPING = {"nightshift_alerts", "nightshift_audit"}
 HEAVY = [
     "torch",

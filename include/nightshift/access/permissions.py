@@ -15,7 +15,17 @@ ROLES = ("viewer", "operator", "approver")
 HOUSEKEEPING = "nightshift_housekeeping"
 
 # The DAGs of every application, by what follows its name in their ids.
-DAGS = ("batch_inference", "finetune", "ingest", "nightly_bias", "nightly_drift", "release", "retraining", "rollback")
+DAGS = (
+    "acknowledge",
+    "batch_inference",
+    "finetune",
+    "ingest",
+    "nightly_bias",
+    "nightly_drift",
+    "release",
+    "retraining",
+    "rollback",
+)
 # Whose runs ask a person.
 ASKING_DAGS = ("release",)
 

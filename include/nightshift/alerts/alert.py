@@ -29,6 +29,7 @@ class Alert(BaseModel):
     :param cause: what makes it news although the condition holds already.
     :param occurrence: tells apart what may happen to the same subject again; a retried task is the same occurrence.
     :param explains: ids of alerts that say less about the same thing, and are not told any more.
+    :param quiet: it goes to no route, only to the mailbox: a person acknowledged or silenced its condition.
     :param opened: of a good alert, the id of the alert that opened the condition.
     """
 
@@ -52,6 +53,7 @@ class Alert(BaseModel):
     good: bool = False
     explains: list[str] = []
     opened: str = ""
+    quiet: bool = False
     test: bool = False
 
     @property

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,9 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.conditions import Open, ended_by, held_with, told_as
 from nightshift.alerts.message import Message, compose
 from nightshift.alerts.route_state import RouteState
+from nightshift.errors import BadInput
+from nightshift.ledger.records import AlertResponse
+from nightshift.ledger.store import Ledger, condition_key
 from nightshift.settings.people import Alerts, Route
 from nightshift.storage.files import create, names_in, read_bytes, replace
 
@@ -38,6 +42,9 @@ STAMP = "%Y%m%dT%H%M%S%f"
 MOST_TAKEN = 100  # alerts that one delivery takes up; the next takes up more
 
 Kept = TypeVar("Kept", bound=BaseModel)
+
+
+log = logging.getLogger(__name__)
 
 
 class Waiting(BaseModel):
@@ -69,13 +76,14 @@ class Outbox:
     def __init__(self, storage: str, application: str) -> None:
         self._application = application
         self._folder = UPath(storage).joinpath(application, "alerts")
+        self._ledger = Ledger(storage, application)
 
     def accept(self, alert: Alert) -> bool:
         """Keep an alert before anybody is told of it; False where it was told before, or ends what does not hold."""
         if self.knows(alert.id):
             return False
-        held = self._read(Open, "open", _condition(alert.condition)) if alert.condition else None
-        told = ended_by(held, alert) if alert.good else told_as(held, alert)
+        held = self._read(Open, "open", condition_key(alert.condition)) if alert.condition else None
+        told = ended_by(held, alert) if alert.good else told_as(held, alert, self._response(alert.condition))
         if told is None:
             return False
         if told.id != alert.id and self.knows(told.id):
@@ -171,9 +179,17 @@ class Outbox:
         found = [held for name in self._names("open") if (held := self._read(Open, "open", name))]
         return sorted(found, key=lambda held: held.alert.since)
 
+    def _response(self, condition: str) -> AlertResponse | None:
+        """The newest response to a condition; one that cannot be read keeps nothing from people."""
+        try:
+            return self._ledger.responses([condition] if condition else []).get(condition)
+        except BadInput as error:
+            log.warning("%s", error)
+            return None
+
     def forget(self, condition: str) -> None:
         """End a condition without a word: something else was told in its state."""
-        self._remove("open", _condition(condition))
+        self._remove("open", condition_key(condition))
 
     @contextmanager
     def lease(self, seconds: float) -> Iterator[int | None]:
@@ -203,7 +219,7 @@ class Outbox:
 
     def _complete(self, told: Alert) -> bool:
         """Do what makes a waiting alert a kept one: all of it may have been done before."""
-        condition = _condition(told.condition)
+        condition = condition_key(told.condition)
         held = self._read(Open, "open", condition) if told.condition else None
         if told.condition and not told.good:
             replace(self._path("open", condition), _json(held_with(held, told)))
@@ -257,13 +273,13 @@ def by_route(alerts: Alerts) -> dict[str, list[Route]]:
 
 
 def taken(routes: Iterable[Route], alerts: Iterable[Alert]) -> list[Alert]:
-    """Return those of the alerts that one of the routes takes."""
+    """Return those of the alerts that one of the routes takes; what a person silenced none does."""
     routes = list(routes)
-    return [alert for alert in alerts if any(route.takes(alert.kind, alert.severity) for route in routes)]
-
-
-def _condition(condition: str) -> str:
-    return hashlib.sha256(condition.encode()).hexdigest()[:20]
+    return [
+        alert
+        for alert in alerts
+        if not alert.quiet and any(route.takes(alert.kind, alert.severity) for route in routes)
+    ]
 
 
 def _json(value: BaseModel) -> bytes:

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
 from nightshift.alerts.alert import Alert
-from nightshift.alerts.conditions import TOLD_AGAIN_AFTER, Open
-from nightshift.ledger.records import Answer
+from nightshift.alerts.conditions import TOLD_AGAIN_AFTER, Open, quiet_since
+from nightshift.ledger.records import AlertResponse, Answer
 from nightshift.settings.people import Kind, Severity
 
 WATCHED = ("stuck ", "import ", "budget ", "approval ", "late ", "housekeeping ", "paused ")
@@ -160,6 +160,28 @@ def told_anew(
     return found
 
 
+def still_true(held: Iterable[Open], responses: Mapping[str, AlertResponse], *, now: datetime) -> list[Alert]:
+    """Return the conditions that hold on when their acknowledgement or silence is over, as what people are told then.
+
+    :param responses: the newest to each condition, by the condition.
+    """
+    found = []
+    for one in held:
+        alert, response = one.alert, responses.get(one.alert.condition)
+        if response and quiet_since(one, response, now):
+            told = {
+                "title": f"still holds: {alert.title.removeprefix('still holds: ')}",
+                "severity": one.severity,
+                "facts": [response.said, *(fact for fact in alert.facts if fact != response.said)],
+                "explains": [],
+                "at": now,
+                "occurrence": f"{alert.occurrence} {response.id}",
+                "quiet": False,
+            }
+            found.append(alert.model_copy(update=told))
+    return found
+
+
 def over(held: Iterable[Open], still: Container[str], answers: Mapping[str, Answer], *, now: datetime) -> list[Alert]:
     """Return the recoveries of watched conditions that a look did not find any more.
 
@@ -183,6 +205,7 @@ def over(held: Iterable[Open], still: Container[str], answers: Mapping[str, Answ
                     "facts": [],
                     "todo": "",
                     "explains": [],
+                    "quiet": False,
                     "at": now,
                 }
             )

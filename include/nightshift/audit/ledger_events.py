@@ -13,7 +13,17 @@ from pydantic import BaseModel
 from nightshift.audit.entry import Deed
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
 from nightshift.errors import BadEnvironment
-from nightshift.ledger.records import Answer, Claim, GateRecord, Order, Outcome, Release, Request, Snooze
+from nightshift.ledger.records import (
+    AlertResponse,
+    Answer,
+    Claim,
+    GateRecord,
+    Order,
+    Outcome,
+    Release,
+    Request,
+    Snooze,
+)  # fmt: skip
 from nightshift.storage.partition import partition_of
 
 # The folders that are read. Every order holds its decision, so those that led to nothing are left out.
@@ -22,6 +32,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "claims": Claim,
     "outcomes": Outcome,
     "snoozes": Snooze,
+    "responses": AlertResponse,
     "releases": Release,
     "gate": GateRecord,
     "requests": Request,
@@ -141,6 +152,11 @@ def _told(record: BaseModel) -> dict[str, Any] | None:
                 "at": record.created, "who": record.by, "did": did, "to": {"snooze": record.id},
                 "details": {"until": record.until.isoformat(), "reason": record.reason},
             }  # fmt: skip
+        case AlertResponse():
+            told = {
+                "at": record.created, "who": record.by, "did": _RESPONDED[record.action], "to": {"alert": record.condition},
+                "details": {"until": record.until.isoformat(), "reason": record.reason},
+            }  # fmt: skip
         case Release():
             told = {
                 "at": record.released, "who": "release", "did": "made a version the champion",
@@ -166,6 +182,11 @@ def _told(record: BaseModel) -> dict[str, Any] | None:
     return told
 
 
+_RESPONDED = {
+    "acknowledge": "acknowledged an alert",
+    "silence": "silenced an alert",
+    "end": "ended the silence of an alert",
+}
 _ANSWERED = {
     "approved": "approved a release",
     "rejected": "rejected a release",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.dag import DagModel
@@ -58,10 +59,14 @@ class Viewer:
         dag = f"{name}_{DAGS[0]}"
         return self._may(dag, DagAccessEntity.RUN) and self._may(dag, DagAccessEntity.TASK_INSTANCE)
 
-    def _may(self, dag_id: str, entity: DagAccessEntity | None) -> bool:
+    def may_acknowledge(self, name: str) -> bool:
+        """Whether the user may start the DAG in which people answer for the alerts of an application."""
+        return self._may(f"{name}_acknowledge", DagAccessEntity.RUN, "POST")
+
+    def _may(self, dag_id: str, entity: DagAccessEntity | None, method: ResourceMethod = "GET") -> bool:
         team = DagModel.get_team_name(dag_id) if dag_id in self._there else None
         details = DagDetails(id=dag_id, team_name=team)
-        return bool(self._auth.is_authorized_dag(method="GET", access_entity=entity, details=details, user=self.user))
+        return bool(self._auth.is_authorized_dag(method=method, access_entity=entity, details=details, user=self.user))
 
 
 def viewer(user: Annotated[Any, Depends(get_user)]) -> Viewer:

@@ -54,7 +54,8 @@ def one_application(request: Request, application: str, asking: Asking) -> HTMLR
         return render(request, "unreadable.html.jinja", known=known)
     may_see_runs = asking.may_see_runs(application)
     page = gather(known.settings, storage_uri(), may_see_runs=may_see_runs)
-    return render(request, "application.html.jinja", page=page, app=known.settings)
+    may_acknowledge = asking.may_acknowledge(application)
+    return render(request, "application.html.jinja", page=page, app=known.settings, may_acknowledge=may_acknowledge)
 
 
 @app.api_route("/apps/{application}/runs/{dag_id}/{run_id:path}", methods=READ)

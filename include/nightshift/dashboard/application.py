@@ -21,7 +21,7 @@ from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.ledger.index import Index
 from nightshift.ledger.pod_accounts import PodUsage, total
-from nightshift.ledger.records import Monitor, Snooze
+from nightshift.ledger.records import AlertResponse, Monitor, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.storage.files import read_each, readers
@@ -64,9 +64,10 @@ class Decisions:
 
 @dataclass(frozen=True)
 class OpenAlerts:
-    """Conditions that hold, and messages that some route lacks."""
+    """Conditions that hold, what people said to them that still counts, and messages that some route lacks."""
 
     open: Sequence[Alert]
+    responses: Mapping[str, AlertResponse]
     waiting: Sequence[Waiting]
 
 
@@ -120,7 +121,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         trend = later(lambda: _trend(store, records.index(), app))
         found = later(lambda: _models(store, records))
         decisions = later(lambda: _decisions(store, records, now))
-        open_alerts = later(lambda: _open_alerts(storage, app))
+        open_alerts = later(lambda: _open_alerts(storage, app, records, now))
         pods = later(lambda: spending.week_of_pods(store, now))
         reports = later(lambda: _reports(store))
         runs = later(lambda: airflow_state.runs_in_progress(app.name)) if may_see_runs else None
@@ -189,9 +190,12 @@ def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
     return Decisions(told, retrainings, asked, ledger.snoozed(records, now))
 
 
-def _open_alerts(storage: str, app: Application) -> OpenAlerts:
+def _open_alerts(storage: str, app: Application, records: Ledger, now: datetime) -> OpenAlerts:
     outbox = Outbox(storage, app.name)
-    return OpenAlerts(outbox.open(), outbox.waiting(app.alerts))
+    holding = outbox.open()
+    said = records.responses(alert.condition for alert in holding)
+    counting = {condition: response for condition, response in said.items() if response.holds(now)}
+    return OpenAlerts(holding, counting, outbox.waiting(app.alerts))
 
 
 def _reports(store: Store) -> Reports:

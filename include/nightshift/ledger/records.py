@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nightshift.verdict import Verdict
 
@@ -102,6 +102,33 @@ class Snooze(Record):
     reason: str
     by: str
     created: datetime
+
+
+class AlertResponse(Record):
+    """That a person answers for a condition: until when people are not told of it again, and why. The newest counts.
+
+    :param condition: the incident key that the alert and the application's page name.
+    :param action: `acknowledge` keeps what is no news of it from people, `silence` all of it; `end` ends either.
+    """
+
+    id: str = ""  # the ledger's
+    condition: str
+    action: Literal["acknowledge", "silence", "end"]
+    until: AwareDatetime
+    reason: str
+    by: str
+    created: AwareDatetime
+
+    @property
+    def said(self) -> str:
+        """Who did it, until when and why, for a person."""
+        did = {"acknowledge": "acknowledged", "silence": "silenced", "end": "ended the silence of"}[self.action]
+        until = "" if self.action == "end" else f" until {self.until:%Y-%m-%d %H:%M} UTC"
+        return f"{self.by} {did} it{until}: {self.reason}"
+
+    def holds(self, now: datetime) -> bool:
+        """Whether people are still not told."""
+        return self.action != "end" and now < self.until
 
 
 class Release(Record):

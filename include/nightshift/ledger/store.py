@@ -5,18 +5,20 @@
     claims/<number>.json                            the DAG run that trains for it
     outcomes/<number>.json                          how it ended
     snoozes/<id>.json                               until when nothing is ordered
+    responses/<condition>-<number>-<run>.json       who acknowledged or silenced a condition of the alerts
     releases/<number>.json                          that a model becomes the champion
     requests/<id>.json                              a release that is put to people
     answers/<id>.json                               what they said
     gate/<id>.json                                  what the gate said about a candidate, or a person after it
 
-Lists of all but the decisions come from the index (`index.py`): records are announced before they are written. Where it matters
-who is first, storage decides: of two writers of one name exactly one wins (:func:`nightshift.storage.files.create`). Outcomes and
-decisions may be replaced.
+Lists of all but the decisions and responses come from the index (`index.py`): records are announced before they are written.
+Where it matters who is first, storage decides: of two writers of one name exactly one wins
+(:func:`nightshift.storage.files.create`). Outcomes and decisions may be replaced.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterable
 
@@ -25,6 +27,7 @@ from upath import UPath
 from nightshift.ledger.index import Index, write_index
 from nightshift.ledger.index_files import SomeRecord, read_arrivals, read_index, record_of
 from nightshift.ledger.records import (
+    AlertResponse,
     Answer,
     Claim,
     Decision,
@@ -137,6 +140,28 @@ class Ledger:
         """Return the answer to a request."""
         return self._read("answers", request_id, Answer)
 
+    def responses(self, conditions: Iterable[str]) -> dict[str, AlertResponse]:
+        """Return the newest response to each of some conditions of the alerts that has any: a listing, and a read for each."""
+        newest = {name.partition("-")[0]: name for name in names_in(self.home / "ledger" / "responses")}
+        found = {condition: newest.get(condition_key(condition), "") for condition in conditions}
+        names = {condition: name.removesuffix(".json") for condition, name in found.items() if name}
+        read = {condition: self._read("responses", name, AlertResponse) for condition, name in names.items()}
+        return {condition: response for condition, response in read.items() if response}
+
+    def respond(self, response: AlertResponse, wish: str) -> AlertResponse:
+        """Keep a response as the newest to its condition, once for each wish, and return it with its id.
+
+        :param wish: names what a person asked for, so that a task that is tried again asks for nothing more.
+        """
+        key = condition_key(response.condition)
+        own = [name for name in names_in(self.home / "ledger" / "responses") if name.startswith(f"{key}-")]
+        if mine := next((name for name in own if name.endswith(f"-{wish}.json")), None):
+            return self._read("responses", mine.removesuffix(".json"), AlertResponse) or response
+        number = int(own[-1].split("-")[1]) + 1 if own else 1
+        kept = response.model_copy(update={"id": f"{key}-{number:06d}-{wish}"})
+        self.create(kept)
+        return kept
+
     def gate_record(self, record_id: str) -> GateRecord | None:
         """Return what was said under this id about a candidate."""
         return self._read("gate", record_id, GateRecord)
@@ -162,6 +187,8 @@ class Ledger:
                 return self.home / "ledger" / "decisions" / f"{record.id}.json"
             case Snooze() | Request() | Answer():
                 folder, name = f"{type(record).__name__.lower()}s", record.id
+            case AlertResponse():
+                return self.home / "ledger" / "responses" / f"{record.id}.json"
             case Order() | Claim() | Outcome() | Release():
                 folder, name = f"{type(record).__name__.lower()}s", _name(record.number)
             case GateRecord():
@@ -175,6 +202,11 @@ class Ledger:
         path = self.home / "ledger" / folder / f"{name}.json"
         content = read_bytes(path)
         return record_of(path, content, model) if content is not None else None
+
+
+def condition_key(condition: str) -> str:
+    """Return what a condition of the alerts is called in storage: it may name anything, also files."""
+    return hashlib.sha256(condition.encode()).hexdigest()[:20]
 
 
 def _content(record: Record) -> bytes:

@@ -36,7 +36,11 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     still = {alert.condition for alert in watched} | waiting
     over = watch.over(held, still, _answers(ledger, held, still), now=now)
     told = [*_failures(app, outbox, rest, seen), *_lost(app, ledger, now)]
-    news = keep(outbox, [*told, *watched, *reminders, *over, *_recoveries(app, rest, held, now)])
+    over += _recoveries(app, rest, held, now)
+    ended = {alert.condition for alert in over}
+    holding = [one for one in held if one.alert.condition not in ended]
+    silenced = watch.still_true(holding, ledger.responses(one.alert.condition for one in holding), now=now)
+    news = keep(outbox, [*told, *watched, *reminders, *over, *silenced])
     ledger.keep_index()
     outbox.looked(datetime.now(UTC))
     return news

@@ -185,6 +185,34 @@ function leadOut(event) {
   twin.remove();
 }
 
+// A form that starts a DAG: Airflow asks who it is, whether they may, and keeps who did it.
+async function start(event) {
+  const form = event.target.closest("form[data-runs]");
+  if (form === null) return;
+  event.preventDefault();
+  const said = form.querySelector("output");
+  const button = form.querySelector("button");
+  const conf = Object.fromEntries(new FormData(form));
+  conf.hours = Number(conf.hours);
+  button.disabled = true;
+  try {
+    const answer = await fetch(form.dataset.runs, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ logical_date: null, conf }),
+    });
+    if (answer.ok) {
+      said.textContent = "Airflow does it now; this page shows it in a moment.";
+      button.blur(); // a part of the page in which somebody types is not renewed
+      return;
+    }
+    const { detail } = await answer.json().catch(() => ({}));
+    said.textContent = `Airflow refused it (${answer.status})${typeof detail === "string" ? `: ${detail}` : ""}`;
+  } catch {
+    said.textContent = "Airflow did not answer; nothing was done.";
+  }
+  button.disabled = false;
+}
+
+document.addEventListener("submit", start);
 document.addEventListener("click", leadOut);
 document.addEventListener("themechange", () => drawAll(document));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));

@@ -1,0 +1,51 @@
+"""The task in which a person acknowledges or silences a condition of the alerts, or ends that."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowFailException
+
+from nightshift.alerts.outbox import Outbox
+from nightshift.ledger.records import AlertResponse
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.deciding import OUTLASTING, deciding
+from nightshift.shown import storable
+from nightshift.storage.partition import digest_of
+
+log = logging.getLogger(__name__)
+
+
+@task(**OUTLASTING)
+def respond(application: str, **context: Any) -> dict[str, Any]:
+    """Keep what the person who started the run says about one condition that holds, and say what was kept.
+
+    :return: `alert`, the condition, `until` (ISO 8601) and `reason`, which says who did what and why.
+    :raises AirflowFailException: no such condition holds, or there is nothing to end; the text says what to do.
+    """
+    params, dag_run = context["params"], context["dag_run"]
+    with deciding(application, context) as (_, ledger):
+        now, condition, action = datetime.now(UTC), params["alert"].strip(), params["action"]
+        holding = [one.alert.condition for one in Outbox(storage_uri(), application).held()]
+        if condition not in holding:
+            known = "; ".join(sorted(holding)) or "none"
+            raise AirflowFailException(f"no open alert of {application} is called {condition!r}; open are: {known}")
+        before, wish = ledger.responses([condition]).get(condition), digest_of([dag_run.run_id])[:12]
+        if action == "end" and not (before and (before.holds(now) or before.id.endswith(wish))):
+            raise AirflowFailException(
+                f"{condition!r} is neither acknowledged nor silenced, so there is nothing to end"
+            )
+        response = AlertResponse(
+            condition=condition,
+            action=action,
+            until=now if action == "end" else now + timedelta(hours=params["hours"]),
+            reason=storable(params["reason"]).strip(),
+            by=storable(dag_run.triggering_user_name or "somebody"),
+            created=now,
+        )
+        kept = ledger.respond(response, wish)
+        log.info("%s: %s", condition, kept.said)
+        return {"alert": condition, "until": kept.until.isoformat(), "reason": kept.said}
