@@ -26,6 +26,7 @@ UV = "uv==0.13.9"
 FREE_GB = 8.0  # the environment takes 2.5 GB, the downloads as much again, the base model and the sample the rest
 RUNTIME_LOCK = "requirements.lock"
 DEVELOPMENT_LOCK = "requirements-dev.lock"
+HASHES = "requirements.hashes"
 CUDA_GB = 3
 QUICK_SECONDS = 25  # how long PyTorch's own index may take to answer before it is passed over
 
@@ -148,7 +149,7 @@ class Environment:
         """Return what the stamp says when `lock` is installed. The development lock holds the runtime lock whole."""
         digests = {
             name: hashlib.sha256((self.root / name).read_bytes()).hexdigest()
-            for name in {RUNTIME_LOCK, lock, "pyproject.toml"}
+            for name in {RUNTIME_LOCK, lock, HASHES, "pyproject.toml"}
         }
         return {"python": platform.python_version(), "folder": str(self.folder), **digests}
 
@@ -212,7 +213,10 @@ class Environment:
         """Look first what would be downloaded, then do it."""
         self._say(f"looking up the packages of {lock}")
         backend = ["--torch-backend=cpu"] if torch == "cpu" else []
+        # uv refuses a file of another hash, whichever index has it. The option would hide this machine's own constraints.
+        constraints = [str(self.root / HASHES), *self._environment().get("UV_CONSTRAINT", "").split()]
         requirements = ["--requirements", str(self.root / lock)]
+        requirements += [word for path in constraints for word in ("--constraints", path)]
         plan = self._uv("install", "--dry-run", *backend, *requirements)
         if torch == "auto" and re.search(r"^ *\+ nvidia-", plan, re.MULTILINE) and not has_nvidia_gpu():
             backend = self._cpu_backend(requirements)

@@ -1,4 +1,4 @@
-"""Writes all lock files from the direct pins, with uv (`make lock`)."""
+"""Writes all lock files from the direct pins, and the hashes of what they name, with uv (`make lock`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bootstrap import ROOT, Environment
+from bootstrap import DEVELOPMENT_LOCK, HASHES, ROOT, Environment
 
 # DeepSpeed imports nvidia-ml-py on every machine.
 CUDA_ONLY = re.compile(r"(nvidia-(?!ml-py)|cuda-|triton==)")
@@ -20,6 +20,7 @@ def main() -> int:
     follow = environment.uv_variables()
     _compile(environment, follow, "requirements.txt", "requirements.lock")
     _compile(environment, follow, "requirements-dev.txt", "requirements-dev.lock", "--constraints", "requirements.lock")
+    _compile_hashes(environment)
     _compile(
         environment,
         follow,
@@ -45,6 +46,22 @@ def _compile(environment: Environment, follow: dict[str, str], source: str, targ
     if not target.endswith("cuda.lock"):
         path.write_text(for_every_build(path.read_text()))
     print(f"{target}: {sum('==' in line for line in path.read_text().splitlines())} packages")
+
+
+def _compile_hashes(environment: Environment) -> None:
+    """Write the hashes of all files that PyPI has of the development lock, but of torch: its CPU builds are elsewhere.
+
+    In a file of their own, as constraints, because pip wants a hash for all or for none, and CUDA's libraries come with torch.
+    A `uv.lock` would hold them too, and the addresses of one index, where a machine that reaches only a mirror gets nothing.
+    """
+    command = [str(environment.uv), "pip", "compile", "--quiet", "--no-config", "--no-deps", "--generate-hashes"]
+    command += ["--python-version", "3.11", "--no-annotate", "--no-header", DEVELOPMENT_LOCK]
+    elsewhere = ("UV_", "PIP_")  # a mirror may have some of the files only
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(elsewhere)}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    path = Path(ROOT, HASHES)
+    path.write_text(re.sub(r"^torch==.*\\\n(?: +--hash=.*\n)+", "", done.stdout, flags=re.MULTILINE))
+    print(f"{HASHES}: {path.read_text().count('--hash=')} files")
 
 
 def for_every_build(lock: str) -> str:

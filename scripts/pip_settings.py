@@ -52,7 +52,8 @@ def uv_environment(settings: dict[str, list[str]], environment: dict[str, str]) 
     if variables.get("UV_NO_INDEX", "").lower() in {"0", "false", "no", "off"}:
         del variables["UV_NO_INDEX"]
     if "UV_INDEX" in variables and not environment.get("UV_INDEX_STRATEGY"):
-        # pip takes the best version of all indexes; uv would stop at the first that knows the name.
+        # pip takes the best version of all indexes; uv would stop at the first that knows the name. Where a lock is
+        # installed another index cannot slip in a file of its own: hashes are compared (torch and CUDA's libraries have none).
         variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return variables
 

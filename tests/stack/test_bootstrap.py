@@ -1,21 +1,35 @@
 """The first minute on a new machine: what can be wrong is said in words that help."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
-from bootstrap import ROOT, RUNTIME_LOCK, CannotInstall, Environment, check_disk, check_python, check_writable
+from bootstrap import (
+    DEVELOPMENT_LOCK,
+    HASHES,
+    ROOT,
+    RUNTIME_LOCK,
+    CannotInstall,
+    Environment,
+    check_disk,
+    check_python,
+    check_writable,
+)  # fmt: skip
 
 
 def checkout(tmp_path: Path) -> Path:
     """A folder with what the installation reads."""
     root = tmp_path / "checkout"
     (root / "scripts").mkdir(parents=True)
-    for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
+    for name in (RUNTIME_LOCK, DEVELOPMENT_LOCK, HASHES, "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
     for name in ("bootstrap.py", "pip_settings.py"):
         shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
@@ -74,3 +88,42 @@ def test_a_second_call_has_nothing_to_do_until_the_lock_changes(tmp_path: Path) 
     environment.unfinished.unlink()
     (root / RUNTIME_LOCK).write_text("airflow==0\n")
     assert not environment.is_installed(RUNTIME_LOCK)
+
+
+def test_every_package_of_the_locks_has_hashes_but_torch_whose_builds_are_elsewhere() -> None:
+    pinned = re.findall(r"^[a-z].*==\S+", (ROOT / DEVELOPMENT_LOCK).read_text(), re.MULTILINE)
+    hashed = re.findall(r"^(\S+==\S+) \\\n +--hash=sha256:[0-9a-f]{64}", (ROOT / HASHES).read_text(), re.MULTILINE)
+
+    assert {re.sub(r"\[.*\]", "", pin) for pin in pinned} - {re.sub(r"\[.*\]", "", pin) for pin in hashed} == {
+        pin for pin in pinned if pin.startswith("torch==")
+    }
+
+
+@pytest.mark.slow
+def test_a_file_with_another_hash_is_refused_whoever_offers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, wheels = checkout(tmp_path), tmp_path / "wheels"
+    (pin,) = re.findall(r"^six==.*$", (ROOT / RUNTIME_LOCK).read_text(), re.MULTILINE)
+    (root / RUNTIME_LOCK).write_text(f"{pin}\n")
+    wheels.mkdir()
+    wheel = wheels / f"{pin.replace('==', '-')}-py2.py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        about = f"{pin.replace('==', '-')}.dist-info"
+        archive.writestr("six.py", "harm = 1\n")
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: six\nVersion: {pin.partition('==')[2]}\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py2.py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    environment = Environment(root)
+    venv.create(environment.folder, symlinks=True)
+    environment.uv.symlink_to(Path(sys.executable).parent / "uv")
+    for name, value in {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(wheels), "UV_CACHE_DIR": str(tmp_path / "c")}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(CannotInstall):
+        environment._install(RUNTIME_LOCK, "cuda")
+    assert "Hash mismatch" in capfd.readouterr().err
+
+    (root / HASHES).write_text(f"{pin} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    environment._install(RUNTIME_LOCK, "cuda")
+    assert list(environment.folder.glob("lib/*/site-packages/six.py"))
