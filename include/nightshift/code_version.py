@@ -9,12 +9,17 @@ from pathlib import Path
 
 from nightshift import __version__
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 @cache
 def code_version() -> str:
     """Return `$NIGHTSHIFT_GIT_SHA` (set in images), or the commit of this checkout (`-dirty` if changed), or the version."""
     if sha := os.environ.get("NIGHTSHIFT_GIT_SHA"):
         return sha
+    # Installed by pip, it lies in no repository, or in that of somebody else.
+    if not (CHECKOUT / ".git").exists():
+        return __version__
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607

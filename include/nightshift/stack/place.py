@@ -12,6 +12,8 @@ from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folde
 from nightshift.storage.files import default_storage
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+# What a wheel holds of the files that lie beside the package in a checkout.
+INSTALLED = PACKAGE / "deployment"
 AIRFLOW_PORT = "NIGHTSHIFT_AIRFLOW_PORT"
 MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
 # An address of this machine that pods reach, where jobs run in a cluster; otherwise nothing listens beyond loopback.
@@ -19,7 +21,7 @@ MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
 LOOPBACK = "127.0.0.1"
 # The full sample is a project of its own, whose one application has the name of the quick one.
 FULL_SAMPLE = {
-    "NIGHTSHIFT_HOME": str(CHECKOUT / ".nightshift" / "full"),
+    "NIGHTSHIFT_HOME": str((Path.home() if INSTALLED.is_dir() else CHECKOUT) / ".nightshift" / "full"),
     PROJECT_VARIABLE: str(PACKAGE / "samples" / "full"),
 }
 
@@ -29,6 +31,8 @@ class Place:
     """One local stack, which serves one project.
 
     Everything it writes is below `home`, but for data when `NIGHTSHIFT_STORAGE` names a place.
+
+    :param checkout: holds `dags`, `plugins` and `airflow_settings.yaml`; of an installed package a folder in it.
     """
 
     checkout: Path
@@ -72,20 +76,24 @@ class Place:
         return f"http://{self.mlflow_host}:{self.mlflow_port}"
 
 
-def this_place(environment: Mapping[str, str] | None = None, checkout: Path = CHECKOUT) -> Place:
+def this_place(environment: Mapping[str, str] | None = None, checkout: Path | None = None) -> Place:
     """Return the stack that `NIGHTSHIFT_PROJECT`, `NIGHTSHIFT_HOME`, `NIGHTSHIFT_STORAGE`, `NIGHTSHIFT_MLFLOW_HOST` and the
-    ports describe. Without a home of its own the stack of a project is in that project's folder.
+    ports describe. Without a home of its own the stack of a project is in that project's folder, and that of the sample in the
+    checkout, or in the user's home where the package is installed without one.
 
-    :raises BadEnvironment: a port is not a port, or this is not a checkout of Nightshift.
+    :raises BadEnvironment: a port is not a port, or there are no DAG files.
     :raises BadInput: there is no such project.
     """
     variables = os.environ if environment is None else environment
+    installed = checkout is None and INSTALLED.is_dir()
+    checkout = checkout or (INSTALLED if installed else CHECKOUT)
     if not (checkout / "dags").is_dir():
         raise BadEnvironment(
-            f"{checkout} holds no dags folder: the local stack runs from a checkout of Nightshift (git clone, make up)"
+            f"{checkout} holds no dags folder: the local stack runs from a checkout of Nightshift, or from its wheel "
+            "(pip install nightshift-genai)"
         )
     project = project_folder(variables)
-    own = checkout if project == PACKAGE else project
+    own = project if project != PACKAGE else Path.home() if installed else checkout
     home = Path(variables.get("NIGHTSHIFT_HOME") or own / ".nightshift").expanduser().absolute()
     airflow_port = _port(variables, AIRFLOW_PORT, 8080)
     mlflow_port = _port(variables, MLFLOW_PORT, 5000)

@@ -26,7 +26,7 @@ from nightshift.stack.environment import (
     scheduler_environment,
 )
 from nightshift.stack.installed import migrate_mlflow, packages, packages_and_code
-from nightshift.stack.place import AIRFLOW_PORT, FULL_SAMPLE, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
+from nightshift.stack.place import AIRFLOW_PORT, FULL_SAMPLE, INSTALLED, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
 from nightshift.stack.prepare import is_prepared
 from nightshift.stack.processes import Component, start_lock, stop
@@ -107,7 +107,10 @@ def restart_if_stuck(
 
 def where(place: Place) -> str:
     """Say where a person looks."""
-    ours = {PACKAGE: "make down", Path(FULL_SAMPLE[PROJECT_VARIABLE]): "make down SAMPLE=full"}
+    quick, full = (
+        ("nightshift down", "nightshift down --full") if INSTALLED.is_dir() else ("make down", "make down SAMPLE=full")
+    )
+    ours = {PACKAGE: quick, Path(FULL_SAMPLE[PROJECT_VARIABLE]): full}
     down = ours.get(place.project, f"{PROJECT_VARIABLE}={shlex.quote(str(place.project))} nightshift down")
     return (
         f"  dashboard    {place.airflow_url}/nightshift/   (Nightshift in Airflow's menu)\n"
