@@ -103,10 +103,10 @@ def test_every_package_of_the_locks_has_hashes_but_torch_whose_builds_are_elsewh
 def test_a_file_with_another_hash_is_refused_whoever_offers_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root, wheels = checkout(tmp_path), tmp_path / "wheels"
+    root, wheels = checkout(tmp_path), tmp_path / "mirror" / "six"
     (pin,) = re.findall(r"^six==.*$", (ROOT / RUNTIME_LOCK).read_text(), re.MULTILINE)
     (root / RUNTIME_LOCK).write_text(f"{pin}\n")
-    wheels.mkdir()
+    wheels.mkdir(parents=True)
     wheel = wheels / f"{pin.replace('==', '-')}-py2.py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         about = f"{pin.replace('==', '-')}.dist-info"
@@ -114,11 +114,12 @@ def test_a_file_with_another_hash_is_refused_whoever_offers_it(
         archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: six\nVersion: {pin.partition('==')[2]}\n")
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py2.py3-none-any\n")
         archive.writestr(f"{about}/RECORD", "")
+    (wheels / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
     environment = Environment(root)
     venv.create(environment.folder, symlinks=True)
     environment.uv.symlink_to(Path(sys.executable).parent / "uv")
-    for name, value in {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(wheels), "UV_CACHE_DIR": str(tmp_path / "c")}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", wheels.parent.as_uri())
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
 
     with pytest.raises(CannotInstall):
         environment._install(RUNTIME_LOCK, "cuda")

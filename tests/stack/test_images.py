@@ -171,7 +171,7 @@ def test_the_check_finds_what_a_lock_does_not_say(tmp_path):
     assert f"pandas: the lock says 0.1, installed is {pins_of(LOCK)['pandas']}" in run.stdout
     assert "lost: the lock says 1.0, installed is nothing" in run.stdout
     # A checkout's environment holds the package itself too.
-    assert "nightshift: the lock says nothing, installed is 0.1.0" in run.stdout
+    assert re.search(r"^nightshift(-genai)?: the lock says nothing, installed is ", run.stdout, re.MULTILINE)
     assert "torch" not in run.stdout
 
 
