@@ -15,14 +15,14 @@ PREFIX = "/nightshift"
 
 
 class NightshiftPlugin(AirflowPlugin):
-    """The dashboard, mounted into the API server."""
+    """The dashboard and the metrics, mounted into the API server."""
 
     name = "nightshift"
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:
-        """The dashboard itself, imported by who serves it."""
-        from nightshift.dashboard.app import app
+        """The dashboard with the endpoint of the metrics, imported by who serves it."""
+        from nightshift.metrics.app import app
 
         return [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]
 

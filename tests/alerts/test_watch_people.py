@@ -6,6 +6,7 @@ import pytest
 from told import application
 
 from nightshift.alerts.watch_people import lost, spent, waits
+from nightshift.ledger.budget import Bound
 from nightshift.ledger.records import Outcome, Request
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
@@ -21,19 +22,27 @@ def ago(hours):
     [
         (31, 0, []),
         (33, 0, [("warning", "82% of the week's GPU hours is used")]),
-        (40, 99, [("critical", "100% of the week's GPU hours is used"), ("warning", "99% of the week's cost is used")]),
+        (
+            40,
+            99,
+            [("critical", "100% of the week's GPU hours is used"), ("warning", "99% of the month's cost is used")],
+        ),
     ],
 )
 def test_most_of_the_budget_is_a_warning_and_all_of_it_critical(gpu_hours, cost, expected):
-    app = APP.model_copy(
-        update={"budget": APP.budget.model_copy(update={"gpu_hours_a_week": 40.0, "cost_a_week": 100.0})}
-    )
-    alerts = spent(app, gpu_hours=gpu_hours, cost=cost, now=NOW)
+    used = [
+        Bound(setting="gpu_hours_a_week", used=gpu_hours, most=40, forecast=8),
+        Bound(setting="cost_a_month", used=cost, most=100),
+    ]
+    alerts = spent(APP, used, now=NOW)
     assert [(alert.severity.value, alert.title) for alert in alerts] == expected
 
 
-def test_without_a_budget_nothing_is_said():
-    assert spent(APP, gpu_hours=1e6, cost=1e6, now=NOW) == []
+def test_an_alert_about_a_budget_says_whether_a_retraining_still_fits():
+    (held,) = spent(APP, [Bound(setting="gpu_hours_a_week", used=33, most=40, forecast=8)], now=NOW)
+    assert held.facts[-1] == "The policy orders no retraining until the next one fits again; the nights go on."
+    (fits,) = spent(APP, [Bound(setting="gpu_hours_a_week", used=33, most=40, forecast=2)], now=NOW)
+    assert fits.facts[-1] == "A retraining still fits: it is expected to take 2.00."
 
 
 def request(hours):

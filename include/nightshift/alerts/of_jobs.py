@@ -17,7 +17,7 @@ from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
 # What keeps the ledger from ordering a retraining although enough nights failed.
-REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "refused", "too_few_new_examples", "hosted"}
+REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "budget", "refused", "too_few_new_examples", "hosted"}
 
 
 @dataclass(frozen=True)

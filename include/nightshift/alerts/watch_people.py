@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.watch import hours
+from nightshift.ledger.budget import Bound
 from nightshift.ledger.records import Outcome, Request
 from nightshift.settings.application import Application
 from nightshift.settings.people import Kind, Severity
@@ -14,36 +15,38 @@ from nightshift.settings.people import Kind, Severity
 BUDGET_TOLD_AT = 0.8
 
 
-def spent(app: Application, *, gpu_hours: float, cost: float, now: datetime) -> list[Alert]:
-    """Return what people are told of a week that used most of the application's budget.
-
-    :param gpu_hours: of the last seven days; `cost`, in the currency of the profiles' prices, too.
-    """
+def spent(app: Application, bounds: Iterable[Bound], *, now: datetime) -> list[Alert]:
+    """Return what people are told of the bounds of a budget of which most is used."""
     found = []
-    for what, used, most in (
-        ("GPU hours", gpu_hours, app.budget.gpu_hours_a_week),
-        ("cost", cost, app.budget.cost_a_week),
-    ):
-        if most is None or used < BUDGET_TOLD_AT * most:
+    for bound in bounds:
+        if bound.share < BUDGET_TOLD_AT:
             continue
-        over = used >= most
-        key = "gpu_hours_a_week" if what == "GPU hours" else "cost_a_week"
+        over = bound.share >= 1
+        what, _, period = bound.setting.replace("gpu_hours", "GPU hours").partition("_a_")
         found.append(
             Alert(
                 application=app.name,
                 kind=Kind.BUDGET,
                 severity=Severity.CRITICAL if over else Severity.WARNING,
                 subject=f"{what} {now:%Y-%m-%d}",
-                title=f"{used / most:.0%} of the week's {what} is used",
-                where=f"{app.name}, the last seven days",
-                facts=[f"{used:,.2f} of {most:,.2f} {what} (budget.{key})"],
+                title=f"{bound.share:.0%} of the {period}'s {what} is used",
+                where=f"{app.name}, the last {'seven' if period == 'week' else 'thirty'} days",
+                facts=[f"{bound.used:,.2f} of {bound.most:,.2f} {what} (budget.{bound.setting})", _held(bound)],
                 at=now,
-                todo="nothing is stopped: snooze retraining, choose a smaller compute profile, or raise the budget",
-                condition=f"budget {what}",
+                todo="choose a smaller compute profile or raise the budget; a retraining that is needed all the same is forced "
+                f"in the DAG {app.name}_retraining",
+                condition=f"budget {what}" if period == "week" else f"budget {what} of the month",
                 cause="over" if over else "nearly",
             )
         )
     return found
+
+
+def _held(bound: Bound) -> str:
+    """What follows for retrainings."""
+    if bound.against:
+        return "The policy orders no retraining until the next one fits again; the nights go on."
+    return f"A retraining still fits: it is expected to take {bound.forecast:,.2f}."
 
 
 def waits(app: Application, request: Request, *, links: Mapping[str, str], now: datetime) -> Alert | None:

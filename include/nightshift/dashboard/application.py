@@ -20,8 +20,9 @@ from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.ledger.index import Index
-from nightshift.ledger.pod_accounts import PodUsage, total
+from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.records import AlertResponse, Monitor, Snooze
+from nightshift.ledger.spending import Summary, summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.storage.files import read_each, readers
@@ -123,6 +124,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         decisions = later(lambda: _decisions(store, records, now))
         open_alerts = later(lambda: _open_alerts(storage, app, records, now))
         pods = later(lambda: spending.week_of_pods(store, now))
+        summary = later(lambda: summary_now(records, now))
         reports = later(lambda: _reports(store))
         runs = later(lambda: airflow_state.runs_in_progress(app.name)) if may_see_runs else None
         waiting = (
@@ -138,7 +140,6 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     asked: Panel[list[airflow_state.Waiting]] | None = waiting.result() if waiting else None
     alerts: Panel[OpenAlerts] = open_alerts.result()
     partitions: Panel[list[Fresh]] = fresh.result()
-    used = total(pods.result().shown or [])
     waits = [one.subject for one in (asked.shown if asked else None) or ()]
     others = without_approvals(alerts.shown.open if alerts.shown else [], waits)
     facts = Facts(
@@ -162,7 +163,13 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         waiting=asked,
         training=training.result(),
         pods=pods.result(),
-        spent=spending.spent_this_week(app, used, *ledger.this_week(retrainings, now)),
+        spent=spending.spent_of(
+            app,
+            summary.result().shown or Summary(),
+            [one.outcome for one in retrainings if one.outcome],
+            ledger.this_week(retrainings, now),
+            now,
+        ),
         fresh=partitions,
         reports=reports.result(),
     )

@@ -147,7 +147,7 @@ def largest_effect(store: Store, night: JudgedNight) -> Effect | None:
         return max(effects, key=lambda one: one.value / one.fail, default=None)
     bound = float(content.get("policy", {}).get("max_gap", 0.1))
     gaps = [
-        Effect("/".join(str(one[key]) for key in ("dimension", "group", "metric")), _size(one), bound, bound)
+        Effect("/".join(str(one[key]) for key in ("dimension", "group", "metric")), gap_of(one), bound, bound)
         for one in content.get("findings", [])
         if one.get("value") is not None and one.get("verdict") not in {None, Verdict.INSUFFICIENT_DATA}
     ]
@@ -170,6 +170,12 @@ def verdict_file(store: Store, night: JudgedNight) -> dict[str, Any]:
         raise BadInput(
             f"{store.address(night.monitor, night.interval, night.address, path)}: not a verdict: {error}"
         ) from error
+
+
+def gap_of(finding: dict[str, Any]) -> float:
+    """Return how large a gap between groups is that has a value."""
+    value = float(finding["value"])
+    return max(value, 0.0) if finding.get("only_above") else abs(value)
 
 
 def start_of(interval: str) -> datetime:
@@ -217,8 +223,3 @@ def _judged(name: str, night: Night, zone: tzinfo) -> JudgedNight:
         files=tuple(night.files),
         created=night.created,
     )
-
-
-def _size(finding: dict[str, Any]) -> float:
-    value = float(finding["value"])
-    return max(value, 0.0) if finding.get("only_above") else abs(value)

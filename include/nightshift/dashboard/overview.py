@@ -16,8 +16,8 @@ from nightshift.dashboard.known import Known
 from nightshift.dashboard.panels import panel
 from nightshift.dashboard.state import Facts, State, Word, state_of, without_approvals
 from nightshift.dashboard.stored import Store
-from nightshift.ledger.pod_accounts import total
 from nightshift.ledger.records import Monitor
+from nightshift.ledger.spending import kept_summary, summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.storage.files import read_each
@@ -76,7 +76,8 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
     retrainings = ledger.retrainings(records, app.retraining.max_a_week + 2)
     waits = [one.subject for one in waiting]
     alerts = without_approvals(outbox.open(), waits)
-    used = total(spending.week_of_pods(store, now))
+    # What housekeeping kept some minutes ago is new enough for a row.
+    used = kept_summary(records.home) or summary_now(records, now)
     stale = [one for one in freshness(store, index, app, judged, champion.digest if champion else "", now) if one.stale]
     return Row(
         name=app.name,
@@ -97,6 +98,6 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
         alerts=alerts,
         undelivered=len(outbox.waiting(app.alerts)) if app.alerts.routes else 0,
         running=running,
-        spent=spending.spent_this_week(app, used, *ledger.this_week(retrainings, now)),
+        spent=spending.spent_of(app, used, index.outcomes.values(), ledger.this_week(retrainings, now), now),
         stale=stale,
     )

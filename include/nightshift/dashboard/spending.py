@@ -1,15 +1,19 @@
-"""What the pods of an application used in the last seven days, and what was allowed."""
+"""What an application used in the last days, and what was allowed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
-from nightshift.ledger.pod_accounts import PodUsage, Used
+from nightshift.ledger.budget import WEEK_DAYS, bounds, forecast
+from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.policy import WEEK
+from nightshift.ledger.records import Outcome
+from nightshift.ledger.spending import Summary, spent_by_days
 from nightshift.settings.application import Application
 
 
@@ -35,12 +39,23 @@ def week_of_pods(store: Store, now: datetime) -> list[PodUsage]:
     return [pod for pod in found if pod and now - pod.ended < WEEK]
 
 
-def spent_this_week(app: Application, used: Used, trainings: int, hours: float) -> list[Spent]:
-    """Return what was used against the application's budget and its bounds on retraining."""
-    budget, policy = app.budget, app.retraining
+def spent_of(
+    app: Application, summary: Summary, outcomes: Iterable[Outcome], week: tuple[int, float], now: datetime
+) -> list[Spent]:
+    """Return what was used of the application's budget and of its bounds on retraining.
+
+    :param week: retrainings that began in seven days, and hours of training in them.
+    """
+    policy, spent, (trainings, hours) = app.retraining, spent_by_days(summary, app.budget, now), week
+    month = [
+        Spent(f"{'GPU-hours' if bound.setting.startswith('gpu') else 'cost'} in 30 days", bound.used, bound.most)
+        for bound in bounds(app.budget, spent, forecast(outcomes))
+        if bound.setting.endswith("_a_month")
+    ]
     return [
-        Spent("GPU-hours", used.gpu_hours, budget.gpu_hours_a_week),
-        Spent("cost", used.cost, budget.cost_a_week),
+        Spent("GPU-hours", spent[WEEK_DAYS].gpu_hours, app.budget.gpu_hours_a_week),
+        Spent("cost", spent[WEEK_DAYS].cost, app.budget.cost_a_week),
+        *month,
         Spent("retrainings", float(trainings), float(policy.max_a_week)),
         Spent("training hours", hours, policy.max_hours_a_week),
     ]

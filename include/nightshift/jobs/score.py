@@ -279,6 +279,7 @@ def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress
             "unscored": writer.unscored,
             "given_up": dict(sorted(scorers.given_up.items())),
             "tokens": sum(part.counts["tokens"] for _, part in parts),
+            "prompt_tokens": sum(part.facts.get("prompt_tokens", 0) for _, part in parts),
             **({"cost": round(cost, 6)} if (cost := sum(part.facts.get("cost", 0.0) for _, part in parts)) else {}),
             "generation_seconds": round(sum(part.facts["seconds"] for _, part in parts), 3),
             "engines": sorted({f"{part.facts['engine']} on {part.facts['device']}" for _, part in parts}),

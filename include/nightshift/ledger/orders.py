@@ -15,6 +15,7 @@ from nightshift.ledger.history import history
 from nightshift.ledger.index import NUMBERED
 from nightshift.ledger.policy import History, decide
 from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
+from nightshift.ledger.spending import bounds_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 
@@ -54,7 +55,8 @@ def evaluate(
         if decision := _ordered(known, wanted):
             return _keep(ledger, decision)
         hosted = application.inference.hosted
-        known = known.model_copy(update={"hosted": hosted.url if hosted else ""})
+        budget = bounds_now(ledger, application.budget, now)
+        known = known.model_copy(update={"hosted": hosted.url if hosted else "", "budget": budget})
         decision = decide(known, application.retraining).model_copy(update={"id": wanted})
         if decision.action == "none":
             return _keep(ledger, decision)

@@ -87,12 +87,12 @@ def pods_of_runs(storage: str, application: str, today: date, *, days: int, long
     """Return the accounts of every DAG run that has one of the last `days` days, also those of up to `longest` days."""
     runs: dict[str, list[PodUsage]] = defaultdict(list)
     for back in range(longest + 1):
-        for path in _accounts(storage, application, today - timedelta(days=back)):
+        for path in accounts_of(UPath(storage) / application, today - timedelta(days=back)):
             key = path.name.partition("-")[0]
             if back > days and key not in runs:
                 continue
             pods = runs[key]
-            if pod := _read(path):
+            if pod := read_account(path):
                 pods.append(pod)
     return [pods for _, pods in sorted(runs.items()) if pods]
 
@@ -103,16 +103,21 @@ def pods_of_run(storage: str, application: str, key: str, first: date, last: dat
     :param key: the run's, as :func:`run_key` says.
     """
     days = (first + timedelta(days=after) for after in range((last - first).days + 1))
-    found = (path for day in days for path in _accounts(storage, application, day))
-    return [pod for path in found if path.name.startswith(f"{key}-") and (pod := _read(path))]
+    found = (path for day in days for path in accounts_of(UPath(storage) / application, day))
+    return [pod for path in found if path.name.startswith(f"{key}-") and (pod := read_account(path))]
 
 
-def _accounts(storage: str, application: str, day: date) -> Iterator[UPath]:
-    folder = UPath(storage) / application / "usage" / day.isoformat()
+def accounts_of(home: UPath, day: date) -> Iterator[UPath]:
+    """Return the accounts of the pods that ended on one day.
+
+    :param home: the application's folder.
+    """
+    folder = home / "usage" / day.isoformat()
     return (folder / name for name in names_in(folder))
 
 
-def _read(path: UPath) -> PodUsage | None:
+def read_account(path: UPath) -> PodUsage | None:
+    """Return the account of a pod; None where the file is none."""
     try:
         return PodUsage.model_validate_json(read_bytes(path) or b"")
     except ValidationError as error:

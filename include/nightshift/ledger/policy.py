@@ -11,6 +11,7 @@ from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict
 
+from nightshift.ledger.budget import Bound
 from nightshift.ledger.records import Action, Claim, Code, Decision, Night, Order, Outcome, Snooze
 from nightshift.settings.policies import Retraining
 from nightshift.verdict import Verdict
@@ -35,6 +36,7 @@ class History(BaseModel):
     outcomes: dict[int, Outcome] = {}
     snooze: Snooze | None = None
     new_examples: int = 0  # to train on, that the champion's snapshot does not have
+    budget: list[Bound] = []  # the bounds that are set
     hosted: str = ""  # where somebody else runs the application's model; "": it is trained here
 
 
@@ -44,8 +46,8 @@ def decide(history: History, policy: Retraining) -> Decision:
     Only nights judged against the current champion since its release count. Of those with a verdict the newest
     `of_nights` are looked at; one night with several monitors has failed when one of them says so. Then every bound
     must allow it: no open order, no snooze, the cooldown since the last registered model, runs and hours of training in
-    seven days (what the last training took must still fit), and new examples. All bounds that forbid it are named;
-    the first gives the code.
+    seven days and the budget (what the last training took must still fit), and new examples. All bounds that forbid it
+    are named; the first gives the code.
     """
     counted = _counted(history, policy)
     judged = [night for night in counted if night.verdict in JUDGED][: policy.of_nights]
@@ -57,6 +59,8 @@ def decide(history: History, policy: Retraining) -> Decision:
         "nights_to_fail": policy.nights,
         **_spent(history),
         "new_examples": history.new_examples,
+        **{f"{bound.setting}_used": bound.used for bound in history.budget},
+        **{f"{bound.setting}_expected": bound.forecast for bound in history.budget},
     }
 
     def decision(action: Action, code: Code, reason: str) -> Decision:
@@ -190,6 +194,7 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
         against.append(("weekly_runs", text))
     if used_up := _hours_against(history, policy, numbers["hours_of_the_last"]):
         against.append(("weekly_hours", used_up))
+    against += [("budget", bound.against) for bound in history.budget if bound.against]
     refused = _refused_in_a_row(history)
     if refused >= policy.max_refused:
         text = (

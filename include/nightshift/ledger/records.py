@@ -13,7 +13,7 @@ Monitor = Literal["drift", "bias"]
 Action = Literal["retrain", "none"]
 Code = Literal[
     "quiet", "too_few_nights", "no_data", "open", "snoozed", "cooldown", "weekly_runs", "weekly_hours",
-    "refused", "too_few_new_examples", "hosted", "tripped", "forced",
+    "budget", "refused", "too_few_new_examples", "hosted", "tripped", "forced",
 ]  # fmt: skip
 
 
@@ -90,6 +90,8 @@ class Outcome(Record):
     evaluation: str | None = None  # URI
     verdict: Verdict | None = None  # of the gate
     hours: float = 0.0  # of training, over all processes
+    gpu_hours: float | None = None  # of all pods of its run; None: none was accounted for
+    cost: float | None = None  # of the same, by the price of their compute profiles
     wish: str = ""  # the run of the DAG retraining in which a person gave it up
     ended: datetime
 

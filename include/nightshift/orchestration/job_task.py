@@ -20,6 +20,8 @@ from nightshift.settings.applications import load_compute
 from nightshift.storage.files import replace
 from nightshift.verdict import Verdict
 
+WORK = "work"  # key of the XCom that says what a job took
+
 
 class JobFailed(AirflowException):
     """The job ended without success; trying again may help."""
@@ -133,6 +135,9 @@ class JobTask(BaseOperator):
         self.links = links_of(self.application, ti.dag_id, ti.run_id, file.result)
         seconds = (file.ended - file.started).total_seconds()
         self.log.info("%s took %.1f s and at most %.2f GB", self.job, seconds, file.peak_memory_gb)
+        speed = {name: file.result[name] for name in ("tokens_per_second",) if file.result.get(name)}
+        work = {"job": self.job, "seconds": round(seconds, 1), "peak_memory_gb": file.peak_memory_gb, **speed}
+        ti.xcom_push(WORK, work)
         tell_of_result(spec.application, self.job, spec, file.result, context, spec.storage)
         if "verdict" not in file.result:
             return file.result

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from upath import UPath
 
 from nightshift.ledger import orders
-from nightshift.ledger.pod_accounts import pods_of_run, run_key
+from nightshift.ledger.pod_accounts import pods_of_run, run_key, total
 from nightshift.ledger.records import Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import results_of, storage_uri
@@ -82,17 +82,14 @@ def close(application: str, **context: Any) -> dict[str, Any]:
         if number is None:
             result = {"order": None, "outcome": ended["result"], "reason": "it trained for no order", "hours": 0.0}
         else:
+            paid = {"hours": 0.0}  # by the retraining whose model it took up
+            if _is_new(ledger, number, ended):
+                paid = {
+                    "hours": _hours(app.name, ti, got["train"], context["params"]),
+                    **_used(app.name, ti, context["dag_run"].start_date),
+                }
             outcome = orders.close(
-                ledger,
-                Outcome(
-                    number=number,
-                    **ended,
-                    hours=_hours(app.name, ti, got["train"], context["params"])
-                    if _is_new(ledger, number, ended)
-                    else 0.0,
-                    run_id=ti.run_id,
-                    ended=datetime.now(UTC),
-                ),
+                ledger, Outcome(number=number, **ended, **paid, run_id=ti.run_id, ended=datetime.now(UTC))
             )
             if order := ledger.orders().get(number):
                 show(app, order.decision, outcome)
@@ -201,6 +198,15 @@ def _hours(application: str, ti: Any, trained: Mapping[str, Any], params: Mappin
     if trainings := [pod for pod in pods if pod.job == "train"]:
         return sum(pod.hours * max(1, pod.gpus) for pod in trainings)
     return float(processes * (now - began).total_seconds()) / 3600
+
+
+def _used(application: str, ti: Any, began: datetime | None) -> dict[str, float]:
+    """GPU-hours and cost of all pods of a run; nothing where none was accounted for, as with jobs of the worker's machine."""
+    now = datetime.now(UTC)
+    first = (began or now).astimezone(UTC).date()
+    pods = pods_of_run(storage_uri(), application, run_key(ti.dag_id, ti.run_id), first, now.date())
+    used = total(pods)
+    return {"gpu_hours": used.gpu_hours, "cost": used.cost} if pods else {}
 
 
 def _began(application: str, ti: Any) -> datetime | None:

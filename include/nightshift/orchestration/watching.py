@@ -13,13 +13,14 @@ from nightshift.alerts.conditions import Open
 from nightshift.alerts.global_alerts import housekeeping_failed, paused, unreadable
 from nightshift.alerts.of_runs import failed, late, no_longer_failed
 from nightshift.alerts.outbox import Outbox
+from nightshift.ledger.budget import bounds, forecast
 from nightshift.ledger.records import Answer
+from nightshift.ledger.spending import keep_summary, spent_by_days
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.airflow_rest import AirflowRest
 from nightshift.orchestration.links import run_links
 from nightshift.orchestration.seen import CALLBACK_TIME, LOOKED_BACK, Seen, failed_tasks, newest_runs, run_now
 from nightshift.orchestration.telling import keep, late_after
-from nightshift.orchestration.week_of_pods import week_of_pods
 from nightshift.settings.application import Application
 
 
@@ -31,7 +32,7 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     outbox, ledger, now = Outbox(storage, app.name), Ledger(storage, app.name), seen.began
     held = outbox.held()
     watched = watch.told_anew(_of_airflow(app, seen), held, outbox.knows, now=now)
-    watched += _of_budget(app, storage, now)
+    watched += _of_budget(app, ledger, now)
     waiting, reminders = _of_approvals(app, ledger, seen)
     still = {alert.condition for alert in watched} | waiting
     over = watch.over(held, still, _answers(ledger, held, still), now=now)
@@ -113,11 +114,11 @@ def _of_airflow(app: Application, seen: Seen) -> list[Alert]:
     return found + watch.not_come(app.name, seen.dags[app.name], {run.dag_id for run in unfinished}, now=now)
 
 
-def _of_budget(app: Application, storage: str, now: datetime) -> list[Alert]:
-    if app.budget.gpu_hours_a_week is None and app.budget.cost_a_week is None:
-        return []
-    used = week_of_pods(storage, app.name, now)
-    return watch_people.spent(app, gpu_hours=used.gpu_hours, cost=used.cost, now=now)
+def _of_budget(app: Application, ledger: Ledger, now: datetime) -> list[Alert]:
+    """What is told of the budget; the summary that it is read from is kept for whoever asks for metrics, too."""
+    spent = spent_by_days(keep_summary(ledger, now), app.budget, now)
+    expected = forecast(ledger.index("outcomes").outcomes.values())
+    return watch_people.spent(app, bounds(app.budget, spent, expected), now=now)
 
 
 def _of_approvals(app: Application, ledger: Ledger, seen: Seen) -> tuple[set[str], list[Alert]]:

@@ -134,7 +134,7 @@ class Application(Model):
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
     approval: Approval = Field(Approval(), description="when a person decides about a release, and who")
     alerts: Alerts = Field(Alerts(), description="who is told of what")
-    budget: Budget = Field(Budget(), description="what a week may cost before people are told")
+    budget: Budget = Field(Budget(), description="what it may use; when that is spent, no retraining is ordered")
 
     @field_validator("compute")
     @classmethod

@@ -92,7 +92,23 @@ class Alerts(Model):
 
 
 class Budget(Model):
-    """What pods of one application may use in seven days before people are told."""
+    """What one application may use. People are told from 80 % on; a retraining that does not fit is not ordered."""
 
-    gpu_hours_a_week: float | None = Field(None, gt=0, description="empty: no bound")
-    cost_a_week: float | None = Field(None, gt=0, description="in the currency of price_per_hour; empty: no bound")
+    gpu_hours_a_week: float | None = Field(None, gt=0, description="of pods that ended in seven days; empty: no bound")
+    cost_a_week: float | None = Field(
+        None,
+        gt=0,
+        description="of pods, the nights' answers of an endpoint, and storage, in seven days, in the currency of their "
+        "prices; empty: no bound",
+    )
+    gpu_hours_a_month: float | None = Field(None, gt=0, description="the same in thirty days")
+    cost_a_month: float | None = Field(None, gt=0, description="the same in thirty days")
+    storage_price: float = Field(
+        0, ge=0, description="of a gigabyte in storage for a month; what is stored is counted daily"
+    )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is bounded."""
+        most = (self.gpu_hours_a_week, self.cost_a_week, self.gpu_hours_a_month, self.cost_a_month)
+        return any(one is not None for one in most)

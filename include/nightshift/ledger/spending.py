@@ -1,0 +1,165 @@
+"""What an application used in the last month, in one file: sums of its pods' accounts, of its nights' answers, and its storage.
+
+    <storage>/<app>/usage/summary.json
+
+Accounts and manifests stay the truth: each is read once and its sums are kept, and a summary that is gone is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.ledger.budget import MONTH_DAYS, Bound, Spent, bounds, forecast
+from nightshift.ledger.pod_accounts import accounts_of, read_account
+from nightshift.ledger.store import Ledger
+from nightshift.settings.people import Budget
+from nightshift.storage.files import read_bytes, read_each, replace
+from nightshift.storage.partition import read_manifest
+
+LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
+HOURS_OF_A_MONTH = 730
+
+
+class Pod(NamedTuple):
+    """Of one pod: when it ended, and what it used."""
+
+    ended: AwareDatetime
+    hours: float
+    gpu_hours: float
+    cost: float
+
+
+class Night(NamedTuple):
+    """Of the interactions of one interval: when they were published, and what they took."""
+
+    created: AwareDatetime
+    prompt_tokens: int
+    response_tokens: int
+    cost: float
+
+
+class Stored(NamedTuple):
+    """What lay in storage when it was counted."""
+
+    at: AwareDatetime
+    bytes: int
+    files: int
+
+
+class Summary(BaseModel):
+    """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval."""
+
+    pods: dict[str, Pod] = {}
+    nights: dict[str, Night] = {}
+    storage: Stored | None = None
+
+    def spent(self, days: int, now: datetime, price_per_gb_month: float = 0.0) -> Spent:
+        """Return what was used in the last `days` days; storage as if it had held all the time what it held when counted."""
+        since = now - timedelta(days=days)
+        pods = [pod for pod in self.pods.values() if since < pod.ended]
+        nights = [night for night in self.nights.values() if since < night.created]
+        stored = self.storage.bytes / 1e9 if self.storage else 0.0
+        return Spent(
+            pod_hours=sum(pod.hours for pod in pods),
+            gpu_hours=sum(pod.gpu_hours for pod in pods),
+            pod_cost=sum(pod.cost for pod in pods),
+            endpoint_cost=sum(night.cost for night in nights),
+            storage_cost=stored * price_per_gb_month * days * 24 / HOURS_OF_A_MONTH,
+            prompt_tokens=sum(night.prompt_tokens for night in nights),
+            response_tokens=sum(night.response_tokens for night in nights),
+        )
+
+
+def kept_summary(home: UPath) -> Summary | None:
+    """Return the summary as it was last written, None where there is none.
+
+    :param home: the application's folder.
+    """
+    content = read_bytes(home / "usage" / "summary.json")
+    try:
+        return Summary.model_validate_json(content) if content else None
+    except ValidationError:
+        return None
+
+
+def summary_now(ledger: Ledger, now: datetime) -> Summary:
+    """Return the summary with what came since it was written.
+
+    :raises OSError: storage cannot be read.
+    """
+    return _with_news(ledger, kept_summary(ledger.home), now, LATE_DAYS)
+
+
+def keep_summary(ledger: Ledger, now: datetime) -> Summary:
+    """Write the summary where it is news, and return it. The accounts of a week are looked at once an hour, else of two days.
+
+    :raises OSError: storage cannot be read or written.
+    """
+    kept = kept_summary(ledger.home)
+    new = _with_news(ledger, kept, now, LATE_DAYS if now.minute < 5 else 2)
+    if new != kept:
+        write_summary(ledger.home, new)
+    return new
+
+
+def write_summary(home: UPath, summary: Summary) -> None:
+    """Write a summary. Of two writers either may win: what the other has read is read again."""
+    replace(home / "usage" / "summary.json", summary.model_dump_json().encode())
+
+
+def spent_by_days(summary: Summary, budget: Budget, now: datetime) -> dict[int, Spent]:
+    """Return what was used in a week and in a month, by their days."""
+    return {days: summary.spent(days, now, budget.storage_price) for days in (7, MONTH_DAYS)}
+
+
+def bounds_now(ledger: Ledger, budget: Budget, now: datetime) -> list[Bound]:
+    """Return what was used of the bounds of a budget in this moment; nothing is read where there are none.
+
+    :raises OSError: storage cannot be read.
+    """
+    if not budget.is_set:
+        return []
+    spent = spent_by_days(summary_now(ledger, now), budget, now)
+    return bounds(budget, spent, forecast(ledger.index("outcomes").outcomes.values()))
+
+
+def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: int) -> Summary:
+    """A summary with what came since; where none was kept, all of the month is looked at."""
+    home, known, since = ledger.home, kept or Summary(), now - timedelta(days=MONTH_DAYS + 1)
+    new = Summary(storage=known.storage)
+    new.pods = {name: pod for name, pod in known.pods.items() if pod.ended > since}
+    wanted = list(_new_accounts(home, now, late_days if kept else MONTH_DAYS + 1, known.pods))
+    for (name, _), pod in zip(wanted, read_each(home, lambda one: read_account(one[1]), wanted), strict=True):
+        if pod:
+            new.pods[name] = Pod(pod.ended, pod.hours, pod.hours * pod.gpus, pod.hours * pod.price_per_hour)
+    published = {key: at for key, at in ledger.index().interactions.items() if at > since}
+    new.nights = {key: one for key, one in known.nights.items() if published.get(key) == one.created}
+    unread = [key for key in published if key not in new.nights]
+    for key, night in zip(unread, read_each(home, lambda one: _night(home, one, published[one]), unread), strict=True):
+        new.nights[key] = night
+    return new
+
+
+def _new_accounts(home: UPath, now: datetime, days: int, known: dict[str, Pod]) -> Iterator[tuple[str, UPath]]:
+    today = now.astimezone(UTC).date()
+    for back in range(days):
+        day = today - timedelta(days=back)
+        for path in accounts_of(home, day):
+            if path.name.endswith(".json") and (name := f"{day}/{path.name}") not in known:
+                yield name, path
+
+
+def _night(home: UPath, key: str, created: datetime) -> Night:
+    """A manifest that cannot be read counts for nothing: its page and its verdict say so."""
+    try:
+        manifest = read_manifest(home / "interactions" / key)
+    except BadInput:
+        manifest = None
+    facts = manifest.facts if manifest else {}
+    return Night(created, facts.get("prompt_tokens", 0), facts.get("tokens", 0), facts.get("cost", 0.0))
