@@ -137,6 +137,7 @@ def _add_roles(commands: Any) -> None:
 def _run_job(options: argparse.Namespace) -> None:
     from nightshift.jobs.contract import job_module, perform, read_spec
     from nightshift.jobs.progress import Progress, end_with_parent, log_to_stderr
+    from nightshift.jobs.running_metrics import running_metrics
 
     _restart_with(getattr(job_module(options.job), "ENVIRONMENT", {}))
     log_to_stderr()
@@ -145,7 +146,9 @@ def _run_job(options: argparse.Namespace) -> None:
     if options.end_with_parent:
         end_with_parent()
     try:
-        perform(options.job, read_spec(options.job, options.spec), options.result, progress)
+        spec = read_spec(options.job, options.spec)
+        progress.metrics = running_metrics(options.job, spec.application, options.result)
+        perform(options.job, spec, options.result, progress)
     except JobError:
         raise
     except Exception as error:
@@ -155,6 +158,9 @@ def _run_job(options: argparse.Namespace) -> None:
             ) from error
         log.exception("%s failed", options.job)
         raise JobError(f"{options.job} failed: {type(error).__name__}: {error}") from error
+    finally:
+        if progress.metrics:
+            progress.metrics.end()
 
 
 def _train(options: argparse.Namespace) -> ExitCode | None:

@@ -14,7 +14,8 @@ PASSED = (
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
     "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "CUDA_*", "NVIDIA_*", "NCCL_*", "LD_LIBRARY_PATH", "OPENBLAS_*",
-    "NVPL_*", "NIGHTSHIFT_CACHE", "NIGHTSHIFT_GIT_SHA", "NIGHTSHIFT_MODELS", "NIGHTSHIFT_PROJECT",
+    "NVPL_*", "OTEL_EXPORTER_OTLP_*", "OTEL_METRIC_EXPORT_*",
+    "NIGHTSHIFT_CACHE", "NIGHTSHIFT_GIT_SHA", "NIGHTSHIFT_MODELS", "NIGHTSHIFT_PROJECT",
 )  # fmt: skip
 
 # And of those that open an object store, only where its data lies there: by the protocol of storage and sources.
@@ -46,7 +47,7 @@ FOR_MODELS = {
 # Libraries read all other variables when they are imported, or the dynamic linker does before.
 READ_WHEN_USED = (
     "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "MLFLOW_TRACKING_*", "NIGHTSHIFT_*",
-    "AIRFLOW_CONN_*", "AWS_*", "GOOGLE_*", "AZURE_*", "OMP_NUM_THREADS",
+    "AIRFLOW_CONN_*", "AWS_*", "GOOGLE_*", "AZURE_*", "OTEL_*", "OMP_NUM_THREADS",
 )  # fmt: skip
 
 

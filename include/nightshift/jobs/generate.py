@@ -168,17 +168,18 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
     total = sum(last + 1 - first for first, last in parts)
     manifests, done, made, began = [], 0, 0, time.monotonic()
     for first, last in parts:
-        found = answering.find(first, last)
+        found, speed = answering.find(first, last), {}
         if found is None:
 
             def report(rows: int, _of: int, before: int = done, new: int = made) -> None:
-                speed = (new + rows) / max(time.monotonic() - began, 1e-9)
-                progress.report(before + rows, total, "prompts", prompts_per_second=round(speed, 2))
+                per_second = (new + rows) / max(time.monotonic() - began, 1e-9)
+                progress.report(before + rows, total, "prompts", prompts_per_second=round(per_second, 2))
 
             found = answering.make(first, last, report)
             made += last + 1 - first
+            speed = {"tokens_per_second": round(found.counts["tokens"] / max(found.facts["seconds"], 1e-9), 1)}
         done += last + 1 - first
-        progress.report(done, total, "prompts")
+        progress.report(done, total, "prompts", **speed)
         manifests.append(found)
     if made < total:
         log.info("%d of %d prompts were answered by an earlier attempt", total - made, total)

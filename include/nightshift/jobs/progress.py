@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from nightshift.errors import Preempted
+from nightshift.jobs.running_metrics import RunningMetrics
 
 HEARTBEAT_SECONDS = 15
 REPORT_SECONDS = 2
@@ -31,6 +32,7 @@ class Progress:
     def __init__(self, job: str) -> None:
         self.job = job
         self.stopping = threading.Event()
+        self.metrics: RunningMetrics | None = None
         self._cooperative = False
         self._last_report = 0.0
         self._started = time.monotonic()
@@ -47,6 +49,8 @@ class Progress:
 
     def report(self, step: int, total: int | None = None, unit: str = "rows", **numbers: float | str) -> None:
         """Say how far the job is; more often than every 2 s only the last step of all is passed on."""
+        if self.metrics:
+            self.metrics.tell({**numbers, "step": step, "steps": total})
         now = time.monotonic()
         if now - self._last_report < REPORT_SECONDS and step != total:
             return
@@ -83,6 +87,8 @@ class Progress:
     def _measure(self) -> int:
         memory = tree_memory(psutil.Process())
         self._peak_bytes = max(self._peak_bytes, memory)
+        if self.metrics:
+            self.metrics.tell({"memory": memory})
         return memory
 
     def _write(self, event: str, **fields: Any) -> None:

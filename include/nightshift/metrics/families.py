@@ -180,7 +180,7 @@ FAMILIES = {family.name: family for family in (*OF_APPLICATION, *OF_AIRFLOW)}
 
 def exposed(samples: Iterable[Sample]) -> list[Metric]:
     """Return samples as metrics of Prometheus, in the order of the table; one without a sample is left out."""
-    made: dict[str, Metric] = {}
+    made: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
     for name, labels, value in samples:
         family = FAMILIES[name]
         if name not in made:
