@@ -3,7 +3,8 @@
 
 Logs to MLflow what pods used and cost: pods, hours, GPU-hours and cost of each DAG run, and of each training to the training's
 own run, by the times that the nodes report and the `price_per_hour` of the compute profile. Read every hour from the accounts
-that Airflow's tasks and the janitor keep in storage; the same account is never counted twice.
+that Airflow's tasks and the janitor keep in storage; the same account is never counted twice. Once a day it counts what each
+application has in storage, for its cost.
 """
 
 from __future__ import annotations

@@ -17,8 +17,13 @@ FERNET_KEY={base64.urlsafe_b64encode(os.urandom(32)).decode()}
 API_SECRET_KEY={secrets.token_urlsafe(64)}
 JWT_SECRET={secrets.token_urlsafe(64)}
 AUDIT_KEY={base64.b64encode(os.urandom(32)).decode()}
+METRICS_TOKEN={secrets.token_urlsafe(32)}
+# Prometheus and Grafana beside Airflow; without this line they are left out.
+COMPOSE_PROFILES=monitoring
 # AIRFLOW_PORT=8080
 # MLFLOW_PORT=5000
+# PROMETHEUS_PORT=9090
+# GRAFANA_PORT=3000
 # NIGHTSHIFT_STORAGE=s3://bucket/nightshift
 # NIGHTSHIFT_PROJECT=/srv/returns
 """

@@ -42,7 +42,7 @@ def of_one(metric: str, more: str = "") -> str:
 def dcgm(metric: str) -> str:
     """A metric of the DCGM exporter, of the pods of the chosen application, by the label that every pod of ours has."""
     pods = 'kube_pod_labels{label_nightshift_application="$application"}'
-    return f"{metric} * on (namespace, pod) group_left (label_nightshift_job, label_nightshift_run) {pods}"
+    return f"{metric} * on (namespace, pod) group_left (label_nightshift_job, label_run_id) {pods}"
 
 
 FLEET = (

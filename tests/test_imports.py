@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "include" / "nightshift"
 BELOW_ALL = {"errors", "verdict", "shown", "code_version"}
-ON_AIRFLOW = {"orchestration", "dashboard", "access", "stack", "alerts"}
+ON_AIRFLOW = {"orchestration", "dashboard", "metrics", "access", "stack", "alerts"}
 BELOW_JOBS = ("training", "inference", "evaluation", "monitoring", "data", "registry", "storage", "settings")
 HEAVY = {"torch", "transformers", "deepspeed", "mlflow", "evidently", "great_expectations", "pandas", "numpy", "duckdb"}
 

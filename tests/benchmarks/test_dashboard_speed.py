@@ -35,6 +35,8 @@ def write_year(folder):
     """A year of one application by the package's own functions; the other applications have copies of it."""
     from stored_application import LAST, StoredApplication, days
 
+    from nightshift.ledger.spending import keep_summary
+
     app = StoredApplication((folder / "storage").as_uri(), "app_00")
     app.champion()
     for place, day in enumerate(days(NIGHTS)):
@@ -46,6 +48,7 @@ def write_year(folder):
     for number in range(1, RETRAININGS + 1):
         app.retraining(number, LAST - timedelta(days=14 * (RETRAININGS - number)))
     app.snooze("olga", "a fair", datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 3, tzinfo=UTC))
+    keep_summary(app.ledger, datetime.now(UTC))
     (folder / "apps").mkdir()
     for number in range(APPLICATIONS):
         name = f"app_{number:02d}"

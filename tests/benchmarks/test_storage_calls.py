@@ -1,4 +1,4 @@
-"""How often a decision, a claim and a row of the overview ask storage, with 10, 365 and 5,000 intervals of history."""
+"""How often a decision, a claim, a row of the overview and a scrape ask storage, with 10, 365 and 5,000 intervals of history."""
 
 import json
 import os
@@ -18,7 +18,9 @@ from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import orders
 from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Outcome, Release
+from nightshift.ledger.spending import keep_summary
 from nightshift.ledger.store import Ledger
+from nightshift.metrics.seen import see
 from nightshift.settings.application import Application, Interval
 from nightshift.storage import files
 from nightshift.storage.partition import Parent, digest_of, partition_of, publish
@@ -58,7 +60,10 @@ def test_a_decision_and_a_row_ask_storage_as_often_with_years_of_history_as_with
         orders.claim(Ledger(storage, "app"), "app_finetune", "run", datetime.now(UTC))
     with counted(monkeypatch) as shown:
         assert row(Known("app", APP), storage, None, []).champion.version == "1"
-    found = {"decision": decided.total(), "claim": claimed.total(), "row": shown.total()}
+    see(APP, storage, datetime.now(UTC))  # what never changes is read once in a process
+    with counted(monkeypatch) as scraped:
+        see(APP, storage, datetime.now(UTC))
+    found = {"decision": decided.total(), "claim": claimed.total(), "row": shown.total(), "scrape": scraped.total()}
     REPORT.mkdir(exist_ok=True)
     figures = {"intervals": intervals, "calls": found, "cpu_seconds_of_a_decision": round(seconds, 3)}
     (REPORT / f"storage_calls_{intervals}.json").write_text(json.dumps(figures, indent=1))
@@ -114,6 +119,7 @@ def write_history(storage, intervals):
             ledger.keep_index()
         published(storage, "interactions", f"interactions/{interval(number).key}", number)
         newest = verdict(storage, number, model.digest)
+    keep_summary(ledger, datetime.now(UTC))
     return newest
 
 

@@ -4,12 +4,20 @@ from datetime import timedelta
 
 import pytest
 from kept_pods import NOW, keep, pod
-from ledger_nights import APP, CHAMPION, crowned, outcome, publish_night
+from ledger_nights import APP, CHAMPION, crowned, everywhere, outcome, publish_night
 from upath import UPath
 
 from nightshift.ledger import orders
 from nightshift.ledger.budget import Forecast, bounds, forecast
-from nightshift.ledger.spending import Summary, bounds_now, keep_summary, kept_summary, spent_by_days, summary_now
+from nightshift.ledger.spending import (
+    Summary,
+    bounds_now,
+    count_storage,
+    keep_summary,
+    kept_summary,
+    spent_by_days,
+    summary_now,
+)
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Interval
 from nightshift.settings.people import Budget
@@ -59,6 +67,22 @@ def test_an_account_that_comes_days_late_is_found_within_the_hour(storage):
     keep(storage, pod("late", ended=NOW - timedelta(days=5)))
     assert keep_summary(ledger, moment).pods == {}
     assert len(keep_summary(ledger, NOW.replace(minute=1)).pods) == 1
+
+
+@everywhere
+def test_all_files_of_an_application_are_counted_once_a_day_and_no_look_forgets_it(storage):
+    home = UPath(storage) / "bank"
+    for path, size in (("models/m/a/model.safetensors", 5000), ("arrivals/1.json", 20), ("ledger/orders/1.json", 7)):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_bytes(b"x" * size)
+    (UPath(storage) / "other").mkdir(exist_ok=True)
+    (UPath(storage) / "other" / "file").write_bytes(b"x" * 99)
+    counted = count_storage(home, NOW)
+    assert (counted.bytes, counted.files) == (5027, 3)
+    assert count_storage(home, NOW + timedelta(hours=1)) is None
+    keep(storage, pod("a"))
+    assert keep_summary(Ledger(storage, "bank"), NOW).storage == kept_summary(home).storage == counted
+    assert count_storage(home, NOW + timedelta(hours=21)).files == 5  # the account and the summary came
 
 
 def test_a_summary_that_cannot_be_read_is_made_anew(storage):

@@ -165,6 +165,7 @@ def test_the_hours_of_a_failed_training_in_pods_are_those_of_its_pods(storage, l
     run = {"dag_id": "app_finetune", "run_id": "asset_triggered__1"}
     keep(storage, pod("one", hours=0.5).model_copy(update=run), application="app")
     assert end(1, states=FAILED, params={"processes": 8})["hours"] == pytest.approx(4 * 0.5)
+    assert (ledger.outcome(1).gpu_hours, ledger.outcome(1).cost) == (2, 5)
 
 
 @pytest.fixture

@@ -134,18 +134,24 @@ def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     services, volumes = compose["services"], compose["volumes"]
     for name, service in services.items():
         assert set(service.get("depends_on", {})) <= set(services), name
-        named = [volume for volume in service.get("volumes", []) if isinstance(volume, str)]
-        assert {volume.split(":")[0] for volume in named} <= set(volumes), name
+        named = [volume.split(":")[0] for volume in service.get("volumes", []) if isinstance(volume, str)]
+        assert {volume for volume in named if not volume.startswith("../")} <= set(volumes), name
+        assert all((CHECKOUT / "docker" / volume).exists() for volume in named if volume.startswith("../")), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
     make_env = [sys.executable, CHECKOUT / "docker/make_env.py"]
     subprocess.run(make_env, cwd=tmp_path, check=True)
     written = tmp_path / ".env"
     required = set(re.findall(r"\${([A-Z_]+):\?", text))
-    # The audit log's key came later, and is wanted by the tasks of the scheduler alone.
-    assert required | {"AUDIT_KEY"} == set(re.findall(r"^([A-Z_]+)=", written.read_text(), re.MULTILINE))
+    # These came later, and a file from before goes on without.
+    assert required | {"AUDIT_KEY", "METRICS_TOKEN", "COMPOSE_PROFILES"} == set(
+        re.findall(r"^([A-Z_]+)=", written.read_text(), re.MULTILINE)
+    )
     with_key = [name for name, one in services.items() if "NIGHTSHIFT_AUDIT_KEY" in one.get("environment", {})]
     assert with_key == ["scheduler"]
-    assert services["scheduler"]["environment"].keys() > services["api-server"]["environment"].keys()
+    with_token = [name for name, one in services.items() if "NIGHTSHIFT_METRICS_TOKEN" in one.get("environment", {})]
+    assert with_token == ["api-server"]
+    shared = set(compose["x-airflow"]["environment"])
+    assert all(set(services[name]["environment"]) > shared for name in ("scheduler", "api-server"))
     signing_key(re.search(r"^AUDIT_KEY=(.*)", written.read_text(), re.MULTILINE)[1])
     assert written.stat().st_mode & 0o777 == 0o600
 
@@ -153,6 +159,27 @@ def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     again = subprocess.run(make_env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "is there already and stays" in again.stderr
     assert written.read_text() == before
+
+
+def test_compose_has_prometheus_scrape_the_api_server_with_the_token_and_grafana_show_every_dashboard() -> None:
+    compose = yaml.safe_load((CHECKOUT / "docker/compose.yaml").read_text())["services"]
+    scraping = yaml.safe_load((CHECKOUT / "deploy/prometheus/prometheus.yaml").read_text())
+    (job,) = scraping["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    token = job["authorization"]["credentials_file"]
+    provisioning = CHECKOUT / "deploy/grafana/provisioning"
+    shown = yaml.safe_load((provisioning / "dashboards/nightshift.yaml").read_text())["providers"][0]["options"]["path"]
+    source = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"][0]["url"]
+    mounted = dict(volume.split(":")[:2] for one in ("prometheus", "grafana") for volume in compose[one]["volumes"])
+
+    assert target == "api-server:8080"
+    assert "api-server" in compose
+    assert source == "http://prometheus:9090"
+    assert f"> {token};" in compose["prometheus"]["entrypoint"][2]
+    assert [(CHECKOUT / "deploy/prometheus" / name).exists() for name in scraping["rule_files"]] == [True]
+    assert mounted["../deploy/prometheus"] == "/etc/prometheus"
+    assert mounted["../deploy/grafana/dashboards"] == shown
+    assert {one["profiles"][0] for one in (compose["prometheus"], compose["grafana"])} == {"monitoring"}
 
 
 def test_compose_shows_a_named_project_to_every_part_of_airflow_and_lets_none_change_it() -> None:

@@ -7,9 +7,10 @@ Accounts and manifests stay the truth: each is read once and its sums are kept, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
@@ -24,6 +25,7 @@ from nightshift.storage.partition import read_manifest
 
 LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
 HOURS_OF_A_MONTH = 730
+COUNTED_AFTER = timedelta(hours=20)  # storage, by an hourly task that may come late
 
 
 class Pod(NamedTuple):
@@ -113,6 +115,27 @@ def write_summary(home: UPath, summary: Summary) -> None:
     replace(home / "usage" / "summary.json", summary.model_dump_json().encode())
 
 
+def count_storage(home: UPath, now: datetime) -> Stored | None:
+    """Count what an application has in storage, into its summary; None where that was done in the last 20 hours.
+
+    It lists a partition at a time, so that what it holds in memory does not grow with the history.
+
+    :raises OSError: storage cannot be read or written.
+    """
+    kept = kept_summary(home) or Summary()
+    if kept.storage and now - kept.storage.at < COUNTED_AFTER:
+        return None
+    sizes = Counter[str]()
+    for folder in _entries(home.fs, home.path):
+        for one in _entries(home.fs, folder["name"]) if folder["type"] == "directory" else [folder]:
+            below = home.fs.find(one["name"], detail=True).values() if one["type"] == "directory" else [one]
+            for file in below:
+                sizes.update(bytes=file["size"], files=1)
+    stored = Stored(now, sizes["bytes"], sizes["files"])
+    write_summary(home, (kept_summary(home) or Summary()).model_copy(update={"storage": stored}))
+    return stored
+
+
 def spent_by_days(summary: Summary, budget: Budget, now: datetime) -> dict[int, Spent]:
     """Return what was used in a week and in a month, by their days."""
     return {days: summary.spent(days, now, budget.storage_price) for days in (7, MONTH_DAYS)}
@@ -144,6 +167,15 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     for key, night in zip(unread, read_each(home, lambda one: _night(home, one, published[one]), unread), strict=True):
         new.nights[key] = night
     return new
+
+
+def _entries(files: Any, folder: str) -> list[dict[str, Any]]:
+    """What a folder holds; nothing where it was removed meanwhile."""
+    files.invalidate_cache(folder)
+    try:
+        return list(files.ls(folder, detail=True))
+    except FileNotFoundError:
+        return []
 
 
 def _new_accounts(home: UPath, now: datetime, days: int, known: dict[str, Pod]) -> Iterator[tuple[str, UPath]]:

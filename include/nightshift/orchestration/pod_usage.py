@@ -14,6 +14,7 @@ from airflow.sdk import task
 from upath import UPath
 
 from nightshift.ledger.pod_accounts import PodUsage, pods_of_runs, total
+from nightshift.ledger.spending import count_storage
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
 
@@ -28,11 +29,13 @@ log = logging.getLogger(__name__)
 
 @task(**OUTLASTING)
 def usage(application: str, **context: Any) -> dict[str, Any]:
-    """Log pods, hours, GPU-hours and cost of each DAG run, and of each training to the training's own run.
+    """Log pods, hours, GPU-hours and cost of each DAG run, and of each training to the training's own run; count storage daily.
 
     :return: `runs` with pods, those of them that are `logged` now because their accounts are new, and what they `used`.
     """
-    with deciding(application, context) as (app, _), mlflow() as server:
+    with deciding(application, context) as (app, ledger), mlflow() as server:
+        if stored := count_storage(ledger.home, datetime.now(UTC)):
+            log.info("%d files with %.1f GB are in storage", stored.files, stored.bytes / 1e9)
         runs = pods_of_runs(storage_uri(), app.name, datetime.now(UTC).date(), days=DAYS, longest=LONGEST)
         logged = sum(_log(server, app.name, pods) for pods in runs)
         used = total([pod for pods in runs for pod in pods])
