@@ -11,7 +11,12 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 ONE = '{application="$application"}'
-KINDS = {"lines": timeseries.Panel, "number": stat.Panel, "table": table.Panel, "states": statetimeline.Panel}
+KINDS: dict[str, Any] = {
+    "lines": timeseries.Panel,
+    "number": stat.Panel,
+    "table": table.Panel,
+    "states": statetimeline.Panel,
+}
 
 
 class Panel(NamedTuple):

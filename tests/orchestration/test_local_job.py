@@ -1,7 +1,7 @@
 """The embedded back end: verdicts, exit codes and results, as a task of Airflow meets them."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +13,7 @@ from nightshift.errors import ExitCode
 from nightshift.jobs.contract import JobSpec, ResultFile, spec_digest
 from nightshift.jobs.progress import as_text
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.job_task import EnvironmentDown, JobFailed
+from nightshift.orchestration.job_task import WORK, EnvironmentDown, JobFailed
 from nightshift.orchestration.local_job import LocalJob, _failure
 from nightshift.settings.applications import load_application
 from nightshift.storage.files import replace
@@ -47,21 +47,23 @@ def test_no_data_skips_what_follows_and_still_shows_its_result(run_task):
     assert run_task.pushed["return_value"]["rows_in"] == 0
 
 
-def test_a_job_that_gives_no_verdict_is_not_logged_as_passed(tmp_path, capsys):
+def test_a_job_that_gives_no_verdict_is_not_logged_as_passed_and_what_it_took_is_kept_for_metrics(tmp_path, capsys):
     app = load_application("banking_assistant")
     task = LocalJob(task_id="t", application=app.name, job="evaluate", arguments={})
     spec = JobSpec(application=app, storage=tmp_path.as_uri())
     attempt = Attempt("evaluate", spec, UPath(tmp_path.as_uri()))
     now = datetime.now(UTC)
-    result = {"examples": 300}
+    result = {"examples": 300, "tokens_per_second": 41.5}
     file = ResultFile(
-        job="evaluate", spec_digest=spec_digest(spec), started=now, ended=now, peak_memory_gb=1, code_version="x",
-        result=result,
+        job="evaluate", spec_digest=spec_digest(spec), started=now, ended=now + timedelta(seconds=90), peak_memory_gb=1,
+        code_version="x", result=result,
     )  # fmt: skip
     replace(UPath(attempt.result_uri), file.model_dump_json().encode())
-    ti = SimpleNamespace(dag_id="banking_assistant_finetune", run_id="r")
+    pushed: dict = {}
+    ti = SimpleNamespace(dag_id="banking_assistant_finetune", run_id="r", xcom_push=pushed.__setitem__)
     assert task.answer(spec, attempt.result_uri, {"ti": ti}) == result
     assert "PASS" not in capsys.readouterr().out
+    assert pushed == {WORK: {"job": "evaluate", "seconds": 90.0, "peak_memory_gb": 1.0, "tokens_per_second": 41.5}}
 
 
 def test_bad_input_fails_for_good(run_task):

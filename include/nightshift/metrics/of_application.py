@@ -133,7 +133,7 @@ def _champion(seen: Seen) -> Samples:
 
 def _retrainings(seen: Seen, now: datetime) -> Samples:
     yield "retrainings_total", (), max(seen.index.orders, default=0)
-    results = Counter(outcome.result for outcome in seen.index.outcomes.values())
+    results = Counter[str](outcome.result for outcome in seen.index.outcomes.values())
     yield from (("retraining_outcomes", (result,), results[result]) for result in OUTCOMES)
     still = open_retraining(list(seen.retrainings))
     trains = bool(still and still.claim and still.claim.run_id)
