@@ -22,7 +22,7 @@ from render_chart import CHART, EXAMPLES, RENDERED
 
 from nightshift.stack.place import CHECKOUT
 
-pytestmark = pytest.mark.nightly
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 VALUES = yaml.safe_load((EXAMPLES / "aws.yaml").read_text())
 
@@ -154,15 +154,16 @@ def test_mlflow_of_the_chart_starts_on_an_empty_postgresql_and_again_on_its_own_
     arguments = [re.sub("--port=.*", f"--port={port}", one) for one in server["args"]]
     arguments = [one.replace("/mlflow/artifacts", f"{tmp_path}/artifacts") for one in arguments]
 
+    client = httpx.Client(trust_env=False, timeout=60)
     for _ in range(2):
         done = subprocess.run(migration["command"], env=environment, cwd=tmp_path, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         with (tmp_path / "log").open("wb") as log:
             running = subprocess.Popen([*server["command"], *arguments], env=environment, cwd=tmp_path, stderr=log)
         try:
-            assert answers(f"http://127.0.0.1:{port}/health", running), (tmp_path / "log").read_text()
+            assert answers(client, f"http://127.0.0.1:{port}/health", running), (tmp_path / "log").read_text()
             url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
-            found = httpx.post(url, json={"max_results": 5}, trust_env=False, timeout=60).raise_for_status().json()
+            found = client.post(url, json={"max_results": 5}).raise_for_status().json()
             assert [one["name"] for one in found["experiments"]] == ["Default"]
         finally:
             running.terminate()
@@ -173,12 +174,12 @@ def test_mlflow_of_the_chart_starts_on_an_empty_postgresql_and_again_on_its_own_
     assert down.returncode == 1
 
 
-def answers(url, process):
+def answers(client, url, process):
     for _ in range(300):
         if process.poll() is not None:
             return False
         try:
-            return httpx.get(url, trust_env=False, timeout=5).is_success
+            return client.get(url).is_success
         except httpx.TransportError:
             time.sleep(1)
     return False
