@@ -242,8 +242,10 @@ def write_year(storage, name, nights):
 
 @pytest.mark.slow
 def test_fifty_applications_are_scraped_in_time_and_their_series_do_not_grow_with_the_history(
-    scrape, applications, tmp_path
+    scrape, applications, tmp_path, monkeypatch
 ):
+    # Ours and fifty of the team's own: as many as an application may have.
+    monkeypatch.setattr("stored_application.METRICS", ("exact_match", *(f"own_{number}" for number in range(64))))
     storage = (tmp_path / "storage").as_uri()
     write_year(storage, "app_00", 5)
     few = _scraped(scrape, applications, tmp_path, ["app_00"])
@@ -256,7 +258,7 @@ def test_fifty_applications_are_scraped_in_time_and_their_series_do_not_grow_wit
     series = Counter(key[1] for key in many if len(key) > 1 and key[1].startswith("app_"))
     assert set(series) == set(names)
     assert set(series.values()) == {Counter(key[1] for key in few if len(key) > 1)["app_00"]}
-    assert max(series.values()) < 300
+    assert max(series.values()) < 500
     assert many["nightshift_scrape_duration_seconds",] < 10
     assert not [key for key in many if any(str(LAST) in label for label in key[1:])]
 
