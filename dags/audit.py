@@ -38,22 +38,22 @@ log = logging.getLogger(__name__)
 @task(multiple_outputs=False)
 def collect() -> dict[str, int]:
     """Append what is new and return how many entries came from where. What cannot be read keeps nothing else from the log."""
-    from nightshift.audit.airflow_events import airflow_deeds
+    from nightshift.audit.airflow_events import airflow_audit_events
     from nightshift.audit.chain import Chain
-    from nightshift.audit.ledger_events import all_ledger_deeds
+    from nightshift.audit.ledger_events import all_ledger_events
 
     chain, names, began = Chain(storage_uri()), application_names(), datetime.now(UTC)
     appended: dict[str, int] = {}
     wrong = []
     try:
         try:
-            records = all_ledger_deeds(chain.storage, names, chain.since("ledger"))
+            records = all_ledger_events(chain.storage, names, chain.since("ledger"))
             appended["ledger"] = chain.append("ledger", records, began)
         except BadEnvironment as error:
             wrong.append(str(error))
         try:
             with airflow_rest() as rest:
-                events = airflow_deeds(rest.all, names, chain.since("airflow"))
+                events = airflow_audit_events(rest.all, names, chain.since("airflow"))
                 appended["airflow"] = chain.append("airflow", events, began)
         except (BadEnvironment, AirflowException) as error:
             wrong.append(f"Airflow's own audit log is not in it whole: {error}")

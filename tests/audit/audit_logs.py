@@ -11,7 +11,7 @@ from pathlib import Path
 from nightshift.audit.anchor import AnchorFiles
 from nightshift.audit.anchoring import anchor_everywhere
 from nightshift.audit.chain import Chain
-from nightshift.audit.entry import Deed
+from nightshift.audit.entry import AuditEvent
 from nightshift.audit.memory import AirflowMemory
 from nightshift.audit.signature import public_key_of, signing_key
 
@@ -20,21 +20,21 @@ KEY, OTHER_KEY = (signing_key(text) for text in (f"{'A' * 43}=", f"{'E' * 43}=")
 PUBLIC, OTHER_PUBLIC = public_key_of(KEY), public_key_of(OTHER_KEY)
 
 
-def deed(number, *, at=NOW, source="airflow", **fields):
-    """The deed of this number: somebody ran a DAG."""
+def event(number, *, at=NOW, source="airflow", **fields):
+    """The event of this number: somebody ran a DAG."""
     told = {
         "who": "alice", "did": "ran a DAG", "application": "shop", "to": {"dag": "shop_finetune", "run": f"manual__{number}"},
         "details": {"conf": {"epochs": number}}, "source_id": f"event {number}", **fields,
     }  # fmt: skip
-    return Deed(at=at, source=source, **told)
+    return AuditEvent(at=at, source=source, **told)
 
 
 def written(storage, sizes=(3, 1, 2)):
-    """A log of so many deeds in each collection, a minute apart."""
+    """A log of so many events in each collection, a minute apart."""
     chain, number = Chain(storage), 0
     for minute, size in enumerate(sizes):
         moment = NOW + timedelta(minutes=minute)
-        chain.append("airflow", [deed(number + i, at=moment) for i in range(size)], moment)
+        chain.append("airflow", [event(number + i, at=moment) for i in range(size)], moment)
         number += size
     return chain
 

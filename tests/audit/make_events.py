@@ -20,7 +20,7 @@ from airflow.utils.state import TaskInstanceState
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from nightshift.audit.airflow_events import airflow_deeds
+from nightshift.audit.airflow_events import airflow_audit_events
 from nightshift.audit.chain import Chain
 from nightshift.orchestration.airflow_rest import AirflowRest
 
@@ -78,7 +78,7 @@ def main(storage: str) -> None:
         as_user(client, "onlooker")
         chain, rest = Chain(storage), AirflowRest(client)
         for _ in range(2):
-            events = airflow_deeds(rest.all, ["shop", "shop_eu"], chain.since("airflow"))
+            events = airflow_audit_events(rest.all, ["shop", "shop_eu"], chain.since("airflow"))
             chain.append("airflow", events, datetime.now(UTC))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from audit_logs import NOW
 
-from nightshift.audit.airflow_events import airflow_deeds, deed_of
+from nightshift.audit.airflow_events import airflow_deeds, audit_event_of
 from nightshift.audit.chain import Chain
 from nightshift.audit.entry import chained
 from nightshift.audit.untrusted import MOST_DETAILS, bounded, without_secrets
@@ -89,12 +89,12 @@ def event(name="trigger_dag_run", extra="{}", **fields):
 
 @pytest.mark.parametrize("name", ["running", "success", "heartbeat timeout", "state mismatch", "cli_scheduler"])
 def test_what_airflow_does_itself_is_nobodys_deed(name):
-    assert deed_of(event(name, '{"host_name": "w1"}'), ["shop"]) is None
+    assert audit_event_of(event(name, '{"host_name": "w1"}'), ["shop"]) is None
 
 
 def test_an_event_of_a_later_airflow_is_kept_by_its_name():
-    deed = deed_of(event("promote_everything", '{"method": "POST", "target": 3}'), ["shop"])
-    assert (deed.did, deed.application, deed.details["target"]) == ("promote_everything", "shop", 3)
+    kept = audit_event_of(event("promote_everything", '{"method": "POST", "target": 3}'), ["shop"])
+    assert (kept.did, kept.application, kept.details["target"]) == ("promote_everything", "shop", 3)
 
 
 def nested(depth):
@@ -137,15 +137,17 @@ def test_an_event_that_lacks_a_field_or_has_an_odd_one_is_in_the_log_all_the_sam
     whole = event(extra='{"method": "POST"}')
     for odd in ({}, {missing: None}, {missing: ["x"]}, {missing: "\ud800"}, {missing: 10**4_000}):
         changed = {**{key: value for key, value in whole.items() if key != missing}, **odd}
-        if deed := deed_of(changed, ["shop"]):
-            assert chained(deed, 1, "0" * 64).hash
+        if kept := audit_event_of(changed, ["shop"]):
+            assert chained(kept, 1, "0" * 64).hash
         else:
             assert missing == "extra"  # without a method it is Airflow's own note
             assert odd in ({}, {missing: None}, {missing: "\ud800"})
 
 
 def test_the_same_number_in_a_new_database_is_another_deed():
-    one, other = (deed_of(event(extra='{"method": "POST"}', when=f"2026-11-2{day}T06:00:00Z"), []) for day in (4, 5))
+    one, other = (
+        audit_event_of(event(extra='{"method": "POST"}', when=f"2026-11-2{day}T06:00:00Z"), []) for day in (4, 5)
+    )
     assert one.source_id != other.source_id
 
 
@@ -161,9 +163,9 @@ def test_the_same_number_in_a_new_database_is_another_deed():
 )
 def test_no_command_line_brings_a_secret_along(command):
     extra = f'{{"host_name": "h", "full_command": "{command}"}}'
-    deed = deed_of(event("cli_something_set", extra, dag_id=None), [])
-    assert deed.details["command"].startswith(" ".join(command[1:3]))
-    assert "s3cret" not in deed.model_dump_json()
+    kept = audit_event_of(event("cli_something_set", extra, dag_id=None), [])
+    assert kept.details["command"].startswith(" ".join(command[1:3]))
+    assert "s3cret" not in kept.model_dump_json()
 
 
 def test_secrets_go_by_their_key_and_by_the_login_of_an_address():

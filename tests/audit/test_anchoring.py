@@ -5,7 +5,7 @@ import signal
 from datetime import timedelta
 
 import pytest
-from audit_logs import KEY, NOW, PUBLIC, anchor_end, deed, files_of, memory, place, run_until, written
+from audit_logs import KEY, NOW, PUBLIC, anchor_end, event, files_of, memory, place, run_until, written
 
 from nightshift.audit.anchor import AnchorFiles
 from nightshift.audit.anchor_runs import EXPERIMENT, AnchorRuns
@@ -19,7 +19,7 @@ LATER = NOW + timedelta(hours=1)
 
 def more(chain, number):
     moment = NOW + timedelta(hours=number)
-    chain.append("airflow", [deed(number, at=moment)], moment)
+    chain.append("airflow", [event(number, at=moment)], moment)
     return chain
 
 
@@ -202,13 +202,13 @@ def test_what_an_mlflow_that_was_down_missed_is_anchored_when_it_is_back(tmp_pat
 ANCHORING = """
 import sys
 from datetime import timedelta
-from audit_logs import NOW, anchor_end, deed
+from audit_logs import NOW, anchor_end, event
 from nightshift.audit.anchor_runs import AnchorRuns
 from nightshift.audit.chain import Chain
 chain = Chain(sys.argv[1])
 for hour in range(12):
     moment = NOW + timedelta(hours=hour)
-    chain.append("airflow", [deed(hour, at=moment)], moment)
+    chain.append("airflow", [event(hour, at=moment)], moment)
     anchor_end(chain, AnchorRuns(), moment)
 """
 
@@ -223,5 +223,5 @@ def test_killed_between_appending_and_anchoring_again_and_again_all_is_kept_and_
     assert run_until(ANCHORING, tmp_path) == 0
     found = verify(Chain(storage), AnchorRuns().every()[0])
     assert (found.problems, found.anchored) == ([], found.count)
-    deeds = [entry["source_id"] for entry in Chain(storage).entries() if entry["source"] == "airflow"]
-    assert sorted(deeds) == sorted(f"event {hour}" for hour in range(12))
+    events = [entry["source_id"] for entry in Chain(storage).entries() if entry["source"] == "airflow"]
+    assert sorted(events) == sorted(f"event {hour}" for hour in range(12))

@@ -10,7 +10,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from audit_logs import KEY, NOW, OTHER_KEY, OTHER_PUBLIC, PUBLIC, anchor_end, deed, files_of, memory, place, written
+from audit_logs import KEY, NOW, OTHER_KEY, OTHER_PUBLIC, PUBLIC, anchor_end, event, files_of, memory, place, written
 
 from nightshift.audit.chain import Chain
 from nightshift.audit.signature import public_key_of, signing_key
@@ -75,7 +75,7 @@ def test_with_a_public_key_only_what_it_signed_is_a_witness(log, tmp_path, capsy
     chain = Chain(storage.as_uri())
     for hour, key in ((1, KEY), (2, OTHER_KEY)):
         moment = NOW + timedelta(hours=hour)
-        chain.append("airflow", [deed(20 + hour, at=moment)], moment)
+        chain.append("airflow", [event(20 + hour, at=moment)], moment)
         anchor_end(chain, place(tmp_path / "anchors"), moment, key)
         assert main(with_key) == (ExitCode.OK if key is KEY else ExitCode.FAILED)
     assert main([*with_key, "--public-key", OTHER_PUBLIC]) == ExitCode.OK

@@ -10,7 +10,7 @@ from audit_logs import NOW
 from ledger_nights import APP, outcome, trip
 
 from nightshift.audit.chain import Chain
-from nightshift.audit.ledger_events import all_ledger_deeds, ledger_deeds
+from nightshift.audit.ledger_events import all_ledger_events, events_of_ledger
 from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
 from nightshift.ledger import orders
@@ -29,7 +29,7 @@ def storage(request, tmp_path):
 
 def collect(storage, chain):
     since = chain.since("ledger")
-    return chain.append("ledger", ledger_deeds(storage, "app", since), NOW)
+    return chain.append("ledger", events_of_ledger(storage, "app", since), NOW)
 
 
 def told(chain):
@@ -88,7 +88,7 @@ def test_what_people_decide_carries_their_names_and_reasons(storage):
 
 def test_what_the_gate_alone_holds_back_is_nobodys_deed(storage):
     record(Ledger(storage, "app"), gate("gate", False))
-    assert list(ledger_deeds(storage, "app", None)) == []
+    assert list(events_of_ledger(storage, "app", None)) == []
 
 
 def test_collecting_again_adds_nothing_and_a_changed_record_is_told_again(storage):
@@ -150,8 +150,8 @@ def test_what_storage_does_not_give_is_read_again_and_keeps_no_other_application
     (tmp_path / "bank" / "ledger").symlink_to(tmp_path / "bank" / "ledger")
 
     def collected():
-        deeds = all_ledger_deeds(storage, ["app", "bank", "shop"], chain.since("ledger"))
-        return chain.append("ledger", deeds, NOW + timedelta(days=1))
+        events = all_ledger_events(storage, ["app", "bank", "shop"], chain.since("ledger"))
+        return chain.append("ledger", events, NOW + timedelta(days=1))
 
     for _ in range(2):
         with pytest.raises(BadEnvironment, match=r"the ledger of app could not be read whole: .*a\.json"):
@@ -169,7 +169,7 @@ def test_a_record_that_is_written_with_an_old_time_is_seen_all_the_same(tmp_path
     storage = tmp_path.as_uri()
     chain = Chain(storage)
     trip(storage, now=NOW)
-    chain.append("ledger", ledger_deeds(storage, "app", None), NOW)
+    chain.append("ledger", events_of_ledger(storage, "app", None), NOW)
     orders.close(Ledger(storage, "app"), outcome(1, now=NOW - timedelta(days=30)))
     os.utime(tmp_path / "app" / "ledger" / "outcomes" / "0001.json", (1, time.time() - 90 * 86_400))
     assert collect(storage, chain) == 1
@@ -177,4 +177,4 @@ def test_a_record_that_is_written_with_an_old_time_is_seen_all_the_same(tmp_path
 
 def test_an_application_without_a_ledger_says_nothing(storage):
     assert APP.name == "app"
-    assert list(ledger_deeds(storage, "newcomer", None)) == []
+    assert list(events_of_ledger(storage, "newcomer", None)) == []

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from audit_logs import KEY, NOW, PUBLIC, anchor_end, deed, memory, written
+from audit_logs import KEY, NOW, PUBLIC, anchor_end, event, memory, written
 
 from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
@@ -14,7 +14,7 @@ def test_only_the_newest_anchor_is_remembered_and_it_is_signed(tmp_path):
     chain, variables = written(tmp_path.as_uri(), (2,)), {}
     for hour in range(1, 4):
         moment = NOW + timedelta(hours=hour)
-        chain.append("airflow", [deed(20 + hour, at=moment)], moment)
+        chain.append("airflow", [event(20 + hour, at=moment)], moment)
         anchor_end(chain, memory(variables), moment, KEY)
     kept, wrong = memory(variables).every()
     assert ([anchor.count for anchor in kept], wrong) == ([10], [])

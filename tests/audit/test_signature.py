@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from audit_logs import KEY, NOW, OTHER_KEY, OTHER_PUBLIC, PUBLIC, anchor_end, deed, place, written
+from audit_logs import KEY, NOW, OTHER_KEY, OTHER_PUBLIC, PUBLIC, anchor_end, event, place, written
 
 from nightshift.audit.signature import is_genuine, public_key_of, read_public_keys, signing_key
 from nightshift.audit.verify import verify
@@ -16,7 +16,7 @@ def anchored(folder, keys):
     chain, anchors = written((folder / "storage").as_uri(), (2,)), place(folder / "anchors")
     for hour, key in enumerate(keys):
         moment = NOW + timedelta(hours=hour)
-        chain.append("airflow", [deed(20 + hour, at=moment)], moment)
+        chain.append("airflow", [event(20 + hour, at=moment)], moment)
         anchor_end(chain, anchors, moment, key)
     return chain, anchors
 

@@ -5,13 +5,13 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from audit_logs import NOW, anchor_end, deed, files_of, place, written
+from audit_logs import NOW, anchor_end, event, files_of, place, written
 
 from nightshift.audit.chain import Chain
 from nightshift.audit.entry import BEFORE_ALL, hash_of, line_of
 from nightshift.audit.verify import verify
 
-ENTRIES = 10  # began, and collections of 3, 1 and 2 deeds with a last entry each
+ENTRIES = 10  # began, and collections of 3, 1 and 2 events with a last entry each
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def log(tmp_path):
     chain = Chain(storage.as_uri())
     for hour, numbers in enumerate([(3,), (4, 5)], start=1):
         moment = NOW + timedelta(hours=hour)
-        chain.append("airflow", [deed(number, at=moment) for number in numbers], moment)
+        chain.append("airflow", [event(number, at=moment) for number in numbers], moment)
         anchor_end(chain, anchors, moment)
     return storage, anchors
 

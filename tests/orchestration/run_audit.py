@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from nightshift.audit.anchor_runs import EXPERIMENT
 from nightshift.audit.chain import Chain
-from nightshift.audit.entry import Deed
+from nightshift.audit.entry import AuditEvent
 from nightshift.audit.memory import MEMORY_VARIABLE
 from nightshift.orchestration.airflow_rest import AirflowRest
 
@@ -51,7 +51,9 @@ def replace(storage: Path) -> None:
 
 def append(storage: Path, who: str) -> None:
     now = datetime.now(UTC)
-    Chain(storage.as_uri()).append("airflow", [Deed(at=now, who=who, did="ran", source="airflow", source_id=who)], now)
+    Chain(storage.as_uri()).append(
+        "airflow", [AuditEvent(at=now, who=who, did="ran", source="airflow", source_id=who)], now
+    )
 
 
 def variable() -> str | None:

@@ -8,7 +8,7 @@ from retraining_tasks import context
 from told import drift
 
 from nightshift.alerts.outbox import Outbox
-from nightshift.audit.ledger_events import ledger_deeds
+from nightshift.audit.ledger_events import events_of_ledger
 from nightshift.orchestration.alert_response import respond
 from nightshift.orchestration.seen import Seen
 from nightshift.orchestration.watching import look_after
@@ -34,9 +34,9 @@ def test_what_a_person_said_is_kept_once_with_who_until_when_and_why(outbox, led
     assert (kept.by, kept.reason, kept.action) == ("ana", "the new tariff", "silence")
     assert timedelta(hours=3.9) < kept.until - datetime.now(UTC) <= timedelta(hours=4)
     assert said["reason"] == kept.said
-    (deed,) = ledger_deeds(storage, "app", None)
-    assert (deed.who, deed.did, deed.to) == ("ana", "silenced an alert", {"alert": "drift"})
-    assert deed.details == {"until": kept.until.isoformat(), "reason": "the new tariff"}
+    (event,) = events_of_ledger(storage, "app", None)
+    assert (event.who, event.did, event.to) == ("ana", "silenced an alert", {"alert": "drift"})
+    assert event.details == {"until": kept.until.isoformat(), "reason": "the new tariff"}
 
 
 def test_a_condition_that_does_not_hold_is_refused_with_those_that_do(outbox, ledger):

@@ -13,7 +13,7 @@ from audit_logs import KEY, NOW, anchor_end, place
 from stored_states import ARCHIVES, unpack
 
 from nightshift.audit.chain import Chain
-from nightshift.audit.ledger_events import ledger_deeds
+from nightshift.audit.ledger_events import events_of_ledger
 from nightshift.cli import main
 from nightshift.dashboard.application import gather
 from nightshift.settings.applications import load_application
@@ -77,7 +77,7 @@ def files(home):
 def test_what_was_backed_up_comes_back_and_the_audit_log_verifies(home, run, tmp_path, capsys):
     storage, anchors = (home / "storage").as_uri(), tmp_path / "anchors"
     chain = Chain(storage)
-    chain.append("ledger", ledger_deeds(storage, "helper", None), NOW)
+    chain.append("ledger", events_of_ledger(storage, "helper", None), NOW)
     anchor_end(chain, place(anchors), NOW, KEY)
     before, kept = facts(home), files(home)
     assert before["state"].reason

@@ -1,4 +1,4 @@
-"""Which entries of Airflow's own audit log are deeds of people, and what they say in the log of this project."""
+"""Which entries of Airflow's own audit log are events to keep, and what they say in the log of this project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nightshift.audit.entry import Deed
+from nightshift.audit.entry import AuditEvent
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
 
 # What Airflow logs about its own work, and what asks without changing anything: not asked for, so that little is read.
@@ -62,7 +62,7 @@ MEANING = {
 }
 STATE = {"patch_dag_run": "a run", "patch_task_instance": "a task", "patch_task_group_instances": "a task group"}
 
-# What a deed was done to, by the names that Airflow gives it.
+# What an event was done to, by the names that Airflow gives it.
 SUBJECTS = {
     "variable_key": "variable", "key": "variable", "connection_id": "connection", "pool_name": "pool", "name": "pool",
     "backfill_id": "backfill", "asset_id": "asset",
@@ -73,28 +73,28 @@ SECRETS = re.compile("variable|connection|users|password")
 log = logging.getLogger(__name__)
 
 
-def airflow_deeds(
+def airflow_audit_events(
     pages: Callable[..., Iterable[Mapping[str, Any]]], applications: list[str], since: datetime | None
-) -> Iterator[Deed]:
+) -> Iterator[AuditEvent]:
     """Yield what people did since then, by Airflow's audit log; None: all that it still holds.
 
     :param pages: yields every entry of a listing of the REST API (:meth:`AirflowRest.all`).
     """
     bound = {"after": since.isoformat()} if since else {}
     for event in pages("eventLogs", "event_logs", order_by="event_log_id", excluded_events=NOISE, **bound):
-        if deed := deed_of(event, applications):
-            yield deed
+        if found := audit_event_of(event, applications):
+            yield found
 
 
-def deed_of(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | None:
+def audit_event_of(event: Mapping[str, Any], applications: Iterable[str]) -> AuditEvent | None:
     """Return what somebody did by an entry of `/api/v2/eventLogs`; None where it is Airflow's own work.
 
     Requests to the REST API carry their method, also those of the pages; commands have names of their own. An event that this
-    code does not know counts as a deed, so that a new version of Airflow hides nothing. So does one that cannot be read:
+    code does not know counts as an event, so that a new version of Airflow hides nothing. So does one that cannot be read:
     Airflow logs what users send before it looks at it.
     """
     try:
-        return _deed(event, applications)
+        return _audit_event(event, applications)
     except Exception as error:  # a body may hold anything, and no event may keep those after it from the log
         log.warning(
             "event %s of Airflow's audit log cannot be read: %s", event.get("event_log_id"), type(error).__name__
@@ -102,7 +102,7 @@ def deed_of(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | Non
         return _unreadable(event, applications, type(error).__name__)
 
 
-def _deed(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | None:
+def _audit_event(event: Mapping[str, Any], applications: Iterable[str]) -> AuditEvent | None:
     name = str(event["event"])
     if name in NOISE:
         return None
@@ -114,7 +114,7 @@ def _deed(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | None:
     if event.get("map_index") not in {None, -1}:
         to["map_index"] = event["map_index"]
     to |= {SUBJECTS[key]: value for key, value in extra.items() if key in SUBJECTS and isinstance(value, str | int)}
-    return Deed(
+    return AuditEvent(
         at=event["when"],
         who=text_of(event.get("owner") or "somebody"),
         did=_did(name, extra),
@@ -126,7 +126,7 @@ def _deed(event: Mapping[str, Any], applications: Iterable[str]) -> Deed | None:
     )
 
 
-def _unreadable(event: Mapping[str, Any], applications: Iterable[str], error: str) -> Deed:
+def _unreadable(event: Mapping[str, Any], applications: Iterable[str], error: str) -> AuditEvent:
     digest = hashlib.sha256(str(event.get("extra")).encode("utf-8", "surrogatepass")).hexdigest()
     dag = text_of(event.get("dag_id") or "")
     told = {
@@ -136,9 +136,9 @@ def _unreadable(event: Mapping[str, Any], applications: Iterable[str], error: st
         "source_id": f"event {text_of(event.get('event_log_id'))} of {text_of(event.get('when'))} {digest[:16]}",
     }  # fmt: skip
     try:
-        return Deed(at=event["when"], **told)
+        return AuditEvent(at=event["when"], **told)
     except (KeyError, ValidationError):
-        return Deed(at=datetime.now(UTC), **told)
+        return AuditEvent(at=datetime.now(UTC), **told)
 
 
 def _did(name: str, extra: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.audit.entry import BEFORE_ALL, Deed, Entry, Source, chained, line_of
+from nightshift.audit.entry import BEFORE_ALL, AuditEvent, Entry, Source, chained, line_of
 from nightshift.errors import BadInput
 from nightshift.storage.files import create, names_in
 
@@ -27,10 +27,10 @@ BEGAN, COLLECTED = "began", "collected"
 ENTRY = frozenset(Entry.model_fields)
 IN_A_FOLDER = 10_000  # numbers of entries
 IN_A_FILE = 1_000  # entries that are appended together at most
-# Deeds become visible late and clocks differ: a source is read again from so long before it was last read.
+# Events become visible late and clocks differ: a source is read again from so long before it was last read.
 LOOK_BACK = timedelta(hours=3)
 
-# What one appending knows of the files that it read, by their first number: the deeds in it, and when they were appended.
+# What one appending knows of the files that it read, by their first number: the events in it, and when they were appended.
 Seen = dict[int, tuple[frozenset[str], datetime]]
 
 
@@ -85,8 +85,8 @@ class Chain:
         for _, path in self.files():
             yield from _entries_of(path)
 
-    def append(self, source: Source, deeds: Iterable[Deed], until: datetime) -> int:
-        """Append the deeds that are not in the chain yet, and return how many.
+    def append(self, source: Source, events: Iterable[AuditEvent], until: datetime) -> int:
+        """Append the events that are not in the chain yet, and return how many.
 
         Killed at any point, the next call appends the rest: until it says otherwise, a source counts as read until before.
         So does one that breaks off: what it gave is appended, and its error goes on.
@@ -95,39 +95,41 @@ class Chain:
         :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
         """
         since, appended = self.since(source), 0
-        batch: list[Deed] = []
+        batch: list[AuditEvent] = []
         seen: Seen = {}
         try:
-            for deed in deeds:
+            for event in events:
                 if len(batch) == IN_A_FILE:
                     appended += self._append(batch, since, {}, seen)
                     batch = []
-                batch.append(deed)
+                batch.append(event)
         except Exception:
             self._append(batch, since, {}, seen)
             raise
         return appended + self._append(batch, since, {source: until}, seen)
 
-    def _append(self, deeds: list[Deed], since: datetime | None, until: Mapping[Source, datetime], seen: Seen) -> int:
-        while deeds:
+    def _append(
+        self, events: list[AuditEvent], since: datetime | None, until: Mapping[Source, datetime], seen: Seen
+    ) -> int:
+        while events:
             end = self.end()
-            known = self._known(deeds, since, seen)
-            new = {deed.source_id: deed for deed in deeds if deed.source_id not in known}
+            known = self._known(events, since, seen)
+            new = {event.source_id: event for event in events if event.source_id not in known}
             if not new:
                 return 0
-            entries = _following(end, sorted(new.values(), key=lambda deed: deed.at), {**end.until, **until})
+            entries = _chain_on(end, sorted(new.values(), key=lambda event: event.at), {**end.until, **until})
             content = "".join(line_of(entry.model_dump(mode="json")) for entry in entries)
             if create(self._path(end.count + 1), content.encode()):
                 return len(new)
         return 0
 
-    def _known(self, deeds: list[Deed], since: datetime | None, seen: Seen) -> set[str]:
-        """The deeds of the chain among these: what was appended since the source was last read, or whole for older ones.
+    def _known(self, events: list[AuditEvent], since: datetime | None, seen: Seen) -> set[str]:
+        """The events of the chain among these: what was appended since the source was last read, or whole for older ones.
 
-        A deed cannot be in the chain from before it was done; but a file that was put back from a backup looks new to a
-        source and holds an old deed. A file never changes, so it is read once.
+        An event cannot be in the chain from before it was done; but a file that was put back from a backup looks new to a
+        source and holds an old event. A file never changes, so it is read once.
         """
-        asked = {deed.source_id for deed in deeds}
+        asked = {event.source_id for event in events}
         known: set[str] = set()
         for first, path in reversed(self.files()):
             if first not in seen:
@@ -138,7 +140,11 @@ class Chain:
                 )
             ids, appended = seen[first]
             known |= asked & ids
-            if since and appended < since - LOOK_BACK and all(d.at >= since for d in deeds if d.source_id not in known):
+            if (
+                since
+                and appended < since - LOOK_BACK
+                and all(d.at >= since for d in events if d.source_id not in known)
+            ):
                 break
         return known
 
@@ -157,24 +163,24 @@ def lines_of(path: UPath) -> list[str]:
     return [f"{line}\n" for line in lines] + ([rest] if rest else [])
 
 
-def _following(end: End, deeds: list[Deed], until: Mapping[Source, datetime]) -> list[Entry]:
+def _chain_on(end: End, events: list[AuditEvent], until: Mapping[Source, datetime]) -> list[Entry]:
     now = datetime.now(UTC)
     if not end.count:
         name = uuid.uuid4().hex
-        first = Deed(at=now, who="nightshift", did=BEGAN, source="audit", source_id=f"{BEGAN} {name}")
-        deeds = [first, *deeds]
-    last = Deed(
+        first = AuditEvent(at=now, who="nightshift", did=BEGAN, source="audit", source_id=f"{BEGAN} {name}")
+        events = [first, *events]
+    last = AuditEvent(
         at=now,
         who="nightshift",
         did=COLLECTED,
         details={"until": {source: moment.isoformat() for source, moment in until.items()}},
         source="audit",
-        source_id=f"{COLLECTED} {end.count + len(deeds) + 1}",
+        source_id=f"{COLLECTED} {end.count + len(events) + 1}",
     )
     entries: list[Entry] = []
     head = end.head
-    for number, deed in enumerate([*deeds, last], start=end.count + 1):
-        entries.append(chained(deed, number, head))
+    for number, event in enumerate([*events, last], start=end.count + 1):
+        entries.append(chained(event, number, head))
         head = entries[-1].hash
     return entries
 

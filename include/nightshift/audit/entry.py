@@ -13,12 +13,12 @@ Source = Literal["airflow", "ledger"]
 BEFORE_ALL = "0" * 64  # what the first entry follows
 
 
-class Deed(BaseModel):
+class AuditEvent(BaseModel):
     """One thing that somebody did, as a source tells it.
 
     :param at: when, by the source's own clock.
     :param to: what it was done to: `dag`, `run`, `task`, `version`, `variable`, …
-    :param source_id: names the deed in its source; a deed that is read twice is kept once.
+    :param source_id: names the event in its source; an event that is read twice is kept once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,17 +33,17 @@ class Deed(BaseModel):
     source_id: str
 
 
-class Entry(Deed):
-    """A deed in the chain. `hash` is the SHA-256 of every other field, `previous` the hash of the entry before."""
+class Entry(AuditEvent):
+    """An event in the chain. `hash` is the SHA-256 of every other field, `previous` the hash of the entry before."""
 
     number: int
     previous: str
     hash: str = ""
 
 
-def chained(deed: Deed, number: int, previous: str) -> Entry:
-    """Return a deed as the entry of this number, which follows the entry with the hash `previous`."""
-    entry = Entry(number=number, previous=previous, **deed.model_dump(include=set(Deed.model_fields)))
+def chained(event: AuditEvent, number: int, previous: str) -> Entry:
+    """Return an event as the entry of this number, which follows the entry with the hash `previous`."""
+    entry = Entry(number=number, previous=previous, **event.model_dump(include=set(AuditEvent.model_fields)))
     return entry.model_copy(update={"hash": hash_of(entry.model_dump(mode="json"))})
 
 

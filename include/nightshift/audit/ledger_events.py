@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nightshift.audit.entry import Deed
+from nightshift.audit.entry import AuditEvent
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
 from nightshift.errors import BadEnvironment
 from nightshift.ledger.records import (
@@ -45,22 +45,22 @@ WRITTEN = ("created", "LastModified", "updated", "last_modified")
 log = logging.getLogger(__name__)
 
 
-def all_ledger_deeds(storage: str, applications: Iterable[str], since: datetime | None) -> Iterator[Deed]:
-    """Yield the deeds of every application's ledger; what cannot be read is told when all others are through.
+def all_ledger_events(storage: str, applications: Iterable[str], since: datetime | None) -> Iterator[AuditEvent]:
+    """Yield the events of every application's ledger; what cannot be read is told when all others are through.
 
     :raises BadEnvironment: storage does not give a ledger or a record.
     """
     unread = []
     for application in applications:
         try:
-            yield from ledger_deeds(storage, application, since)
+            yield from events_of_ledger(storage, application, since)
         except Exception as error:  # each object store has errors of its own
             unread.append(f"the ledger of {application} could not be read whole: {error}")
     if unread:
         raise BadEnvironment("\n".join(unread))
 
 
-def ledger_deeds(storage: str, application: str, since: datetime | None) -> Iterator[Deed]:
+def events_of_ledger(storage: str, application: str, since: datetime | None) -> Iterator[AuditEvent]:
     """Yield what the records of one application that were written since then say; None: all records.
 
     A record that was changed after it was read is told again with its new content.
@@ -83,13 +83,13 @@ def ledger_deeds(storage: str, application: str, since: datetime | None) -> Iter
         except Exception as error:  # each object store has errors of its own
             unread.append(f"{path}: {error}")
             continue
-        if deed := record_deed(application, kind, name, content, written or datetime.now(UTC)):
-            yield deed
+        if event := event_of_record(application, kind, name, content, written or datetime.now(UTC)):
+            yield event
     if unread:
         raise BadEnvironment(f"storage does not give {len(unread)} of its records, as {unread[0]}")
 
 
-def record_deed(application: str, kind: str, name: str, content: bytes, written: datetime) -> Deed | None:
+def event_of_record(application: str, kind: str, name: str, content: bytes, written: datetime) -> AuditEvent | None:
     """Return what one record says was done; None where nobody did anything.
 
     :param kind: the folder of the ledger.
@@ -99,10 +99,10 @@ def record_deed(application: str, kind: str, name: str, content: bytes, written:
     common = {"application": application, "source": "ledger", "source_id": f"{application}/{kind}/{name} {digest[:16]}"}
     try:
         told = _told(KINDS[kind].model_validate_json(content))
-        return _deed(told, common) if told else None
+        return _audit_event(told, common) if told else None
     except Exception:  # a file may hold anything, and no record may keep those after it from the log
         log.warning("%s/ledger/%s/%s.json is no record of the ledger", application, kind, name)
-    return Deed(
+    return AuditEvent(
         at=written,
         who="somebody",
         did="wrote what is no record of the ledger",
@@ -112,9 +112,9 @@ def record_deed(application: str, kind: str, name: str, content: bytes, written:
     )
 
 
-def _deed(told: dict[str, Any], common: dict[str, Any]) -> Deed:
+def _audit_event(told: dict[str, Any], common: dict[str, Any]) -> AuditEvent:
     at = told["at"]
-    return Deed(
+    return AuditEvent(
         at=at if at.tzinfo else at.replace(tzinfo=UTC),
         who=text_of(told["who"]),
         did=told["did"],
@@ -196,7 +196,7 @@ _ANSWERED = {
 
 
 def _gate(record: GateRecord) -> dict[str, Any] | None:
-    """What a gate alone held back is nobody's deed."""
+    """What a gate alone held back is nothing that anybody did."""
     if record.by == "gate" and not record.released:
         return None
     did = "released a version" if record.released else "was refused the release of a version"
