@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from audit_logs import NOW
 
-from nightshift.audit.airflow_events import airflow_deeds, audit_event_of
+from nightshift.audit.airflow_events import airflow_audit_events, audit_event_of
 from nightshift.audit.chain import Chain
 from nightshift.audit.entry import chained
 from nightshift.audit.untrusted import MOST_DETAILS, bounded, without_secrets
@@ -117,7 +117,7 @@ def test_whatever_somebody_sends_is_in_the_log_and_keeps_no_other_from_it(name, 
     ]
     events = [event(name, extra, event_log_id=number) for number, extra in enumerate([*hostile, '{"method": "POST"}'])]
     chain = Chain(tmp_path.as_uri())
-    chain.append("airflow", airflow_deeds(lambda *_, **__: events, ["shop"], None), NOW)
+    chain.append("airflow", airflow_audit_events(lambda *_, **__: events, ["shop"], None), NOW)
     assert verify(chain, []).problems == []
     told = {entry["source_id"].split()[1]: entry for entry in chain.entries() if entry["source"] == "airflow"}
     assert len(told) == len(hostile) + 1
