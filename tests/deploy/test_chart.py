@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -159,15 +160,18 @@ def test_mlflow_of_the_chart_starts_on_an_empty_postgresql_and_again_on_its_own_
         done = subprocess.run(migration["command"], env=environment, cwd=tmp_path, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         with (tmp_path / "log").open("wb") as log:
-            running = subprocess.Popen([*server["command"], *arguments], env=environment, cwd=tmp_path, stderr=log)
+            command = [*server["command"], *arguments]
+            running = subprocess.Popen(
+                command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             assert answers(client, f"http://127.0.0.1:{port}/health", running), (tmp_path / "log").read_text()
             url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
             found = client.post(url, json={"max_results": 5}).raise_for_status().json()
             assert [one["name"] for one in found["experiments"]] == ["Default"]
         finally:
-            running.terminate()
-            running.wait(60)
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
 
     nowhere = environment | {"MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg2://mlflow:none@127.0.0.1:9/mlflow"}
     down = subprocess.run(migration["command"], env=nowhere, cwd=tmp_path, capture_output=True, check=False)
