@@ -104,6 +104,15 @@ def test_an_acknowledged_condition_is_told_again_only_when_it_changes_or_gets_wo
     assert told == [f"drift in the night 2026-11-{day}" for day in (20, 22, 24)]
 
 
+def test_nobody_is_reminded_of_a_request_that_somebody_acknowledged(outbox, respond):
+    asked = {"kind": "approval_waits", "condition": "approval 7", "title": "may version 8 replace version 7?"}
+    outbox.accept(at(0, cause="7", **asked))
+    respond("acknowledge", lasts=20, condition="approval 7")
+    for reminder in (4, 8, 24):
+        outbox.accept(at(reminder, cause=f"7 reminder {reminder}", **asked))
+    assert len(to_routes(outbox)) == 2  # the question, and what came after the time
+
+
 def test_an_acknowledgement_ends_with_its_condition(outbox, respond):
     outbox.accept(at(0))
     respond("acknowledge", lasts=200)

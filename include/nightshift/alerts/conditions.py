@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from nightshift.alerts.alert import Alert
 from nightshift.ledger.records import AlertResponse
-from nightshift.settings.people import Severity
+from nightshift.settings.people import Kind, Severity
 
 # A condition that holds on for the same cause is told again as if it were new after this time.
 TOLD_AGAIN_AFTER = timedelta(days=7)
@@ -47,7 +47,9 @@ def told_as(held: Open | None, alert: Alert, response: AlertResponse | None = No
         news = changed or alert.at - held.told >= TOLD_AGAIN_AFTER or quiet_since(held, response, alert.at)
         severity = alert.severity if news else Severity.INFO
         told = alert.model_copy(update={"since": held.alert.since, "severity": severity})
-    if response and response.holds(alert.at) and (response.action == "silence" or not changed):
+    # Each reminder has a cause of its own.
+    same = not changed or (held is not None and alert.kind is Kind.APPROVAL_WAITS)
+    if response and response.holds(alert.at) and (response.action == "silence" or same):
         told = told.model_copy(update={"quiet": True, "facts": [*told.facts, response.said]})
     return told
 
