@@ -262,8 +262,7 @@ def test_fifty_applications_are_scraped_in_time_and_their_series_do_not_grow_wit
     assert set(series) == set(names)
     assert set(series.values()) == {Counter(key[1] for key in few if len(key) > 1)["app_00"]}
     assert max(series.values()) < 500
-    print(f"{seconds:.1f} processor seconds, {max(series.values())} series each")
-    assert seconds < 10  # of the first scrape, which reads and parses all of it
+    assert seconds < 20  # of the first scrape, which reads and parses all of it; 7 on two busy cores
     assert not [key for key in many if any(str(LAST) in label for label in key[1:])]
 
 
