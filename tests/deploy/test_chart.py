@@ -179,7 +179,7 @@ def test_mlflow_of_the_chart_starts_on_an_empty_postgresql_and_again_on_its_own_
 
 
 def answers(client, url, process):
-    for _ in range(300):
+    for _ in range(900):
         if process.poll() is not None:
             return False
         try:
