@@ -47,7 +47,7 @@ sources:
   - uri: /nowhere/{{start:%Y-%m-%d}}.jsonl
     columns: {{prompt: text, answer: answer}}
 evaluation: {{max_examples: 20, max_new_tokens: 4}}
-gate: {{min_examples: 10, min_gain_over_base: 0, max_loss_to_champion: 1}}
+gate: {{min_examples: 10, min_score: 0, min_gain_over_base: 0, max_loss_to_champion: 1}}
 approval: {{required: always, approvers: [approver], timeout_hours: {hours}, remind_hours: {reminded}}}
 """
 WAITING_HOURS = {"asked": 1, "hasty": 0.01}

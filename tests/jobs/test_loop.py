@@ -136,7 +136,7 @@ def loop(storage, progress, tiny_models, mlflow_server, tmp_path, monkeypatch): 
         training={"epochs": 2, "rows_per_step": 8, "rows_per_batch": 8, "learning_rate": 0.006},
         evaluation={"max_examples": 120, "max_new_tokens": 6},
         inference={"max_new_tokens": 6},
-        gate={"min_gain_over_base": 0, "max_loss_to_champion": 1, "metric": "chrf"},
+        gate={"min_score": 0, "min_gain_over_base": 0, "max_loss_to_champion": 1, "metric": "chrf"},
         retraining={"nights": 1, "of_nights": 1, "min_new_examples": 10},
     )
     return Loop(app, storage, progress)
