@@ -10,7 +10,8 @@ Trains a candidate on the accepted examples of an application, judges it, and re
 2. **snapshot** gathers the training set from the manifests of the newest days, and the held-out rows that no training
    set holds.
 3. **train** fine-tunes the base model with DeepSpeed. Loss, learning rate, tokens per second and memory are live in
-   MLflow, and so is the reason. A killed training goes on from its newest complete checkpoint.
+   MLflow, and so is the reason. A killed training goes on from its newest complete checkpoint. The weights, and the prompt
+   and decoding settings of the application's file, are an application version: the candidate.
 4. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
 5. **reference** keeps the profile of what the candidate was trained and judged on: what its nights are compared with.
 6. **register** makes a model version with the alias `candidate`, and tells who waits for one: the release.
@@ -24,10 +25,10 @@ a second run with nothing new finds it instead of training it again.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param
 
+from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day, params_of
@@ -38,15 +39,8 @@ from nightshift.settings.training import TrainingSettings
 
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
-MODEL = {"model": result_of("train", "model"), "model_digest": result_of("train", "digest")}
+MODEL = {"model": result_of("train", "version"), "model_digest": result_of("train", "version_digest")}
 EVALUATION = {"evaluation": result_of("evaluate", "evaluation"), "evaluation_digest": result_of("evaluate", "digest")}
-
-
-@task
-def announce(version: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
-    """Tell who waits for candidates that one is registered."""
-    extra = {key: version[key] for key in ("name", "version", "verdict", "model_url")}
-    outlet_events[ti.task.outlets[0]].extra = extra
 
 
 for app in applications_to_parse("finetune"):

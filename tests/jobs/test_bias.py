@@ -189,8 +189,8 @@ def test_a_message_is_asked_in_its_conversation_and_one_that_the_model_cannot_re
     monkeypatch.setattr(
         ChatEngine, "answer", lambda self, rows, *a, **k: given.extend(rows) or answer(self, rows, *a, **k)
     )
-    of_random = UnderTest("champion", "1", "d" * 64, lambda _folder: Path(tiny_models.random))
-    asked = AskedModel(of_random, unmanned.app, unmanned.storage, tmp_path)
+    of_random = UnderTest("champion", "1", "d" * 64, unmanned.app, lambda _folder: Path(tiny_models.random))
+    asked = AskedModel(of_random, unmanned.storage, tmp_path)
     probed = asked.probe("counterfactuals", [short, long], lambda _done, _of: None)
     assert probed.manifest.counts["asked"] == 1
     assert {row["message"] for row in probed.rows} == {"und 然后?"}

@@ -22,6 +22,7 @@ DAGS = (
     "ingest",
     "nightly_bias",
     "nightly_drift",
+    "reconfigure",
     "release",
     "retraining",
     "rollback",

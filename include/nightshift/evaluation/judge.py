@@ -25,6 +25,7 @@ from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, fin
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Response
+    from nightshift.storage.application_version import ApplicationVersion
 
 ANSWERS = "answers.parquet"
 VERSION = 3  # of how answers are made, not of their scores; another one asks every model again
@@ -69,16 +70,28 @@ class UnderTest:
     """A model to judge.
 
     :param name: what people call it.
-    :param digest: of its content; the same digest has the same answers.
+    :param digest: of the version, or of the weights of a model that is none.
+    :param application: what it answers for, with the prompt and the decoding settings that are its own.
     :param folder: makes a local model folder; called only where the model must be loaded.
-    :param model: URI of its partition, where it was trained here.
+    :param version: None: it is no version.
     """
 
     role: str
     name: str
     digest: str
+    application: Application
     folder: Callable[[Path], Path]
-    model: str | None = None
+    version: ApplicationVersion | None = None
+
+    @classmethod
+    def of(cls, role: str, name: str, version: ApplicationVersion) -> UnderTest:
+        """Return a version to judge."""
+        return cls(role, name, version.digest, version.application, version.fetch, version)
+
+    @property
+    def weights(self) -> str:
+        """Digest of the weights: the same weights, prompt and settings have the same answers, in whatever version."""
+        return self.version.parts.weights.digest if self.version else self.digest
 
 
 @dataclass(frozen=True)
@@ -141,14 +154,13 @@ def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Pa
 def judge(
     under_test: UnderTest,
     held_out: list[dict[str, Any]],
-    application: Application,
     storage: str,
     report: Callable[[int, int], None],
 ) -> Judged:
     """Return a model's answers to the held-out rows, from storage where it was asked before."""
-    settings = application.evaluation
+    application, settings = under_test.application, under_test.application.evaluation
     inputs = {
-        "model": under_test.digest,
+        "model": under_test.weights,
         "examples": digest_of([row["digest"] for row in held_out]),
         "prompt": application.prompt.model_dump(mode="json"),
         "max_new_tokens": application.evaluated_tokens,
@@ -161,7 +173,7 @@ def judge(
     manifest = find(partition, inputs)
     if manifest is None:
         log.info("asking the %s model %s", under_test.role, under_test.name)
-        manifest = _ask(under_test, held_out, application, storage, inputs=inputs, report=report)
+        manifest = _ask(under_test, held_out, storage, inputs=inputs, report=report)
     else:
         log.info("the %s model %s was asked before", under_test.role, under_test.name)
     folder = scratch(UPath(storage))
@@ -232,7 +244,6 @@ def _address(storage: str, application: Application, inputs: dict[str, Any]) -> 
 def _ask(
     under_test: UnderTest,
     held_out: list[dict[str, Any]],
-    application: Application,
     storage: str,
     *,
     inputs: dict[str, Any],
@@ -241,14 +252,14 @@ def _ask(
     from nightshift.inference.engine import Wanted
     from nightshift.inference.engines import open_engine
 
-    settings, started = application.evaluation, time.monotonic()
+    application, started = under_test.application, time.monotonic()
     work = scratch(UPath(storage))
     try:
         engine = open_engine(
             under_test.folder(work),
             application,
             max_new_tokens=application.evaluated_tokens,
-            batch_rows=settings.batch_size,
+            batch_rows=application.evaluation.batch_size,
         )
         drawn = _drawn(engine, held_out, application.evaluated_samples, report)
         answers = drawn[0]

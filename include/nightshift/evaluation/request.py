@@ -52,6 +52,7 @@ class Facts(BaseModel):
 
     :param champion: version in use; None: there is none.
     :param returns: the candidate was the champion before, and was judged against the champion of its own time.
+    :param changes: the parts in which the candidate differs from the champion; None: that is not known.
     :param cause: why the candidate was trained.
     :param form_reason: reason in the form that started the run, and who gave it.
     :param links: address by title.
@@ -63,6 +64,7 @@ class Facts(BaseModel):
     reasons: list[str]
     returns: bool = False
     form_reason: tuple[str, str] | None = None
+    changes: list[str] | None = None
     cause: str
     nights: list[FailedNight] = []
     cost: Cost | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,9 @@ from nightshift.jobs.progress import Progress
 if TYPE_CHECKING:
     from nightshift.monitoring.bias.night import BiasContext
     from nightshift.registry.versions import Registered
+    from nightshift.storage.application_version import ApplicationVersion
+
+    Champion = tuple[Registered, ApplicationVersion]
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -54,14 +56,17 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
+    from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
-    app = spec.application
-    champion = with_alias(app.name, CHAMPION)
+    alias = with_alias(spec.application.name, CHAMPION)
+    champion = (alias, open_version(alias.model, alias.digest, spec.application)) if alias else None
+    app = champion[1].application if champion else spec.application
+    spec = spec.model_copy(update={"application": app})
     # A model at an endpoint was trained from nothing that could be asked beside it.
     base = resolve_base_model(app.base_model) if champion and not app.inference.hosted else None
-    digests = champion.digest if champion else "", base_model_digest(base) if base else ""
+    digests = champion[1].digest if champion else "", base_model_digest(base) if base else ""
     answered, broken = published_interactions(spec.storage, app.name, MOST_NIGHTS, spec.night)
     nights = [unreadable_night(key, said) for key, said in broken.items()]
     reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
@@ -92,63 +97,47 @@ def run(spec: Spec, progress: Progress) -> Result:
     return Result(**said_of(nights, missing))
 
 
-def _context(
-    spec: Spec, champion: Registered | None, base: Path | None, folder: Path, progress: Progress
-) -> BiasContext:
+def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: Path, progress: Progress) -> BiasContext:
     from nightshift.evaluation.judge import UnderTest
     from nightshift.monitoring.bias.night import BiasContext
     from nightshift.monitoring.bias.probes import AskedModel
-    from nightshift.storage.partition import fetch_folder, require_manifest
     from nightshift.training.base_model import base_model_digest
 
-    app = spec.application
-    asked = None
-    under = None
+    app, asked, under = spec.application, None, None
+    number = champion[0].version if champion else ""
     if champion:
-
-        def fetched(target: Path) -> Path:
-            partition = UPath(champion.model)
-            return fetch_folder(partition, require_manifest(partition, champion.digest), target) / "model"
-
-        version = f"version {champion.version}"
-        asked = AskedModel(UnderTest("champion", version, champion.digest, fetched), app, spec.storage, folder)
+        asked = AskedModel(UnderTest.of("champion", f"version {number}", champion[1]), spec.storage, folder)
     if base:
-        of_base = UnderTest("base", app.base_model, base_model_digest(base), lambda _folder: base)
-        under = AskedModel(of_base, app, spec.storage, folder)
+        of_base = UnderTest("base", app.base_model, base_model_digest(base), app, lambda _folder: base)
+        under = AskedModel(of_base, spec.storage, folder)
     return BiasContext(
         application=app,
         storage=spec.storage,
         champion=asked,
-        version=champion.version if champion else "",
+        version=number,
         base=under,
-        held_out=_held_out(champion, folder),
+        held_out=lambda: _held_out(champion[1], folder) if champion else [],
         report=lambda done, of, unit: progress.report(done, of, unit=unit),
     )
 
 
-def _held_out(champion: Registered | None, folder: Path) -> Callable[[], list[dict[str, Any]]]:
-    """A function that reads the rows which the champion's training left out; none where its snapshot is gone."""
+def _held_out(champion: ApplicationVersion, folder: Path) -> list[dict[str, Any]]:
+    """The rows which the champion's training left out; none where its snapshot is gone."""
+    import pyarrow.parquet as pq
 
-    def read() -> list[dict[str, Any]]:
-        import pyarrow.parquet as pq
+    from nightshift.data.examples import without_calls
+    from nightshift.data.snapshot import HELD_OUT
+    from nightshift.errors import BadInput
+    from nightshift.storage.partition import fetch, require_manifest
 
-        from nightshift.data.examples import without_calls
-        from nightshift.data.snapshot import HELD_OUT
-        from nightshift.errors import BadInput
-        from nightshift.storage.partition import fetch, require_manifest
-
-        if champion is None:
-            return []
-        try:
-            model = require_manifest(UPath(champion.model), champion.digest)
-            for parent in model.parents:
-                snapshot = require_manifest(UPath(parent.uri), parent.digest)
-                file = fetch(UPath(parent.uri), snapshot, HELD_OUT, folder / "held_out")
-                rows = pq.read_table(file, columns=["messages", "prompt", "answer"])
-                answers = without_calls(rows["answer"], rows["messages"])
-                return list(rows.filter(answers.is_valid()).to_pylist())
-        except BadInput as error:
-            log.warning("no messages to ask with other writers: %s", error)
+    if champion.snapshot is None:
         return []
-
-    return read
+    try:
+        snapshot = require_manifest(UPath(champion.snapshot.uri), champion.snapshot.digest)
+        file = fetch(UPath(champion.snapshot.uri), snapshot, HELD_OUT, folder / "held_out")
+    except BadInput as error:
+        log.warning("no messages to ask with other writers: %s", error)
+        return []
+    rows = pq.read_table(file, columns=["messages", "prompt", "answer"])
+    answers = without_calls(rows["answer"], rows["messages"])
+    return list(rows.filter(answers.is_valid()).to_pylist())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from nightshift.jobs.progress import Progress
 if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
     from nightshift.evaluation.judge import Judged, UnderTest
+    from nightshift.storage.application_version import ApplicationVersion
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +53,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.evaluation.comparison import evaluation_of
     from nightshift.evaluation.judge import held_out_examples, judge
+    from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
-    models = _models(spec)
+    candidate = open_version(spec.model, spec.model_digest, spec.application)
+    models = _models(spec, candidate)
     folder = scratch(UPath(spec.storage))
     try:
         examples = held_out_examples(snapshot, manifest, spec.application.evaluation.max_examples, folder)
@@ -67,8 +69,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             def report(role: str, done: int, of: int) -> None:
                 progress.report(done, of, unit=f"answers of the {role}{what}")
 
-            app, storage = spec.application, spec.storage
-            return [judge(model, examples, app, storage, partial(report, model.role)) for model in models]
+            return [judge(model, examples, spec.storage, partial(report, model.role)) for model in models]
 
         judged = asked(examples, "")
         suites = {name: asked(rows, f" to the suite {name}") for name, rows in _suites(spec, folder).items()}
@@ -76,7 +77,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         evaluated = evaluation_of(
             judged, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
         )
-        url = _log(spec, evaluated, folder)
+        url = _log(spec, evaluated, candidate, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Result(
@@ -109,11 +110,10 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
     from nightshift.data.snapshot import HELD_OUT
     from nightshift.storage.partition import fetch, read_manifest
 
-    champion = next((model for model in models if model.role == "champion"), None)
-    manifest = read_manifest(UPath(champion.model)) if champion and champion.model else None
-    if manifest is None or not manifest.parents:
+    champion = next((model.version for model in models if model.role == "champion"), None)
+    if champion is None or champion.snapshot is None:
         return frozenset()
-    snapshot = UPath(manifest.parents[0].uri)
+    snapshot = UPath(champion.snapshot.uri)
     made_from = read_manifest(snapshot)
     if made_from is None:
         log.warning("%s is gone: what the champion was judged on cannot be told from what came after it", snapshot)
@@ -122,46 +122,41 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
     return frozenset(table["digest"].to_pylist())
 
 
-def _models(spec: Spec) -> list[UnderTest]:
-    """Base, champion and candidate. A candidate that is the champion by now is only itself; an endpoint's model has no base."""
+def _models(spec: Spec, candidate: ApplicationVersion) -> list[UnderTest]:
+    """Base, champion and candidate. A candidate that is the champion by now is only itself; an endpoint's model has no base.
+
+    The base model is asked as the candidate is, the champion as users meet it.
+    """
     from nightshift.evaluation.judge import UnderTest
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.application_version import open_version
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
-    models = []
-    if "endpoint" not in require_manifest(UPath(spec.model), spec.model_digest).inputs:
+    models, app = [], spec.application
+    if not candidate.at_endpoint:
         base = resolve_base_model(spec.base_model)
-        models.append(UnderTest("base", spec.base_model, base_model_digest(base), lambda _folder: base))
-    champion = with_alias(spec.application.name, CHAMPION)
+        models.append(
+            UnderTest("base", spec.base_model, base_model_digest(base), candidate.application, lambda _folder: base)
+        )
+    champion = with_alias(app.name, CHAMPION)
     if champion and champion.digest != spec.model_digest:
         name = f"version {champion.version}"
-        fetcher = _fetcher(champion.model, champion.digest)
-        models.append(UnderTest("champion", name, champion.digest, fetcher, champion.model))
-    name = f"model {UPath(spec.model).name}"
-    models.append(UnderTest("candidate", name, spec.model_digest, _fetcher(spec.model, spec.model_digest)))
+        models.append(UnderTest.of("champion", name, open_version(champion.model, champion.digest, app)))
+    models.append(UnderTest.of("candidate", f"model {candidate.name}", candidate))
     return models
 
 
-def _fetcher(model: str, digest: str) -> Callable[[Path], Path]:
-    from nightshift.storage.partition import fetch_folder, require_manifest
-
-    partition = UPath(model)
-    return lambda folder: fetch_folder(partition, require_manifest(partition, digest), folder) / "model"
-
-
-def _log(spec: Spec, evaluated: Evaluated, folder: Path) -> str:
+def _log(spec: Spec, evaluated: Evaluated, candidate: ApplicationVersion, folder: Path) -> str:
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     from nightshift.registry.tracking import TrackingRun, find_run
     from nightshift.storage.partition import fetch
 
-    name, model = spec.application.name, UPath(spec.model).name
     run = TrackingRun(
-        name,
+        spec.application.name,
         key=f"evaluate-{evaluated.partition.name}",
-        name=f"evaluate {model[:8]}",
+        name=f"evaluate {candidate.partition.name[:8]}",
         tags={
             "nightshift.job": "evaluate",
             "nightshift.evaluation": str(evaluated.partition),
@@ -171,7 +166,7 @@ def _log(spec: Spec, evaluated: Evaluated, folder: Path) -> str:
             "mlflow.note.content": "\n".join(f"- {reason}" for reason in evaluated.scores.decision.reasons),
         },
     )
-    if training := find_run(run.client, run.experiment_id, f"train-{model}"):
+    if training := find_run(run.client, run.experiment_id, f"train-{candidate.name}"):
         run.tags({MLFLOW_PARENT_RUN_ID: training.info.run_id})
     run.params({"evaluation": spec.application.evaluation.model_dump(), "gate": spec.application.gate.model_dump()})
     run.metrics(evaluated.metrics)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -90,6 +89,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
 def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts
+    from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import digest_of, partition_of, require_manifest
     from nightshift.storage.sharing import await_parts, parts_of
@@ -106,11 +106,13 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
         if model is None:
             reason = f"{application.name} has no champion yet: nobody can answer. Train and release one first"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
+        version = open_version(model.model, model.digest, application)
+        application = version.application
         inputs = {
             "prompts": spec.digest,
             "model": model.digest,
             "prompt": application.prompt.model_dump(mode="json"),
-            "max_new_tokens": settings.max_new_tokens,
+            "max_new_tokens": application.inference.max_new_tokens,
             "rows_per_part": settings.rows_per_part,
             "version": VERSION,
             **application.decoded_by,
@@ -128,7 +130,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             responses=responses,
             inputs=inputs,
             parents=[(spec.prompts, spec.digest), (model.model, model.digest)],
-            model_folder=lambda: _folder(model, folder),
+            model_folder=lambda: version.fetch(folder / "fetched"),
         )
         mine = parts[node.index :: node.count]
         manifests = _answer(answering, mine, progress)
@@ -212,12 +214,3 @@ def _model(spec: Spec, node: Nodes) -> Registered | None:
     if found is None:
         raise BadInput(f"there is no version {version} of {name} in the registry (any more)")
     return found
-
-
-def _folder(model: Registered, folder: Path) -> Path:
-    from nightshift.storage.partition import fetch_folder, require_manifest
-
-    partition = UPath(model.model)
-    target = folder / "fetched"
-    target.mkdir(exist_ok=True)
-    return fetch_folder(partition, require_manifest(partition, model.digest), target) / "model"

@@ -27,6 +27,7 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     from nightshift.inference.engines import ENDPOINT
     from nightshift.jobs.train import Result
     from nightshift.registry.tracking import TrackingRun
+    from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import Parent, digest_of, find, partition_of, publish, require_manifest
 
@@ -66,7 +67,10 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     )
     run.params(endpoint)
     run.finish()
+    parts = Parts.of(application, Parent(uri=str(partition), digest=manifest.digest))
+    version, of_version = publish_version(application, spec.storage, parts)
     return Result(
-        model=str(partition), digest=manifest.digest, run_id=run.run_id, run_url=run.url, steps=0, train_tokens=0,
-        tokens_per_second=0.0, held_out_loss=None, seconds=0.0, processes=0,
+        model=str(partition), digest=manifest.digest, version=str(version), version_digest=of_version.digest,
+        run_id=run.run_id, run_url=run.url, steps=0, train_tokens=0, tokens_per_second=0.0, held_out_loss=None,
+        seconds=0.0, processes=0,
     )  # fmt: skip

@@ -45,9 +45,15 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged, or no prompt has a word.
     """
     from nightshift.monitoring.references import VERSIONS, reference_partition
+    from nightshift.storage.application_version import open_version
     from nightshift.storage.partition import digest_of, find, require_manifest
 
-    app, snapshot, evaluation = spec.application, UPath(spec.snapshot), UPath(spec.evaluation)
+    app = open_version(spec.model, spec.model_digest, spec.application).application
+    spec, snapshot, evaluation = (
+        spec.model_copy(update={"application": app}),
+        UPath(spec.snapshot),
+        UPath(spec.evaluation),
+    )
     require_manifest(snapshot, spec.digest)
     require_manifest(evaluation, spec.evaluation_digest)
     # Another evaluation of the same model, against another champion, has the same answers of it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nightshift.evaluation.gates import Decision
     from nightshift.evaluation.score_file import ScoreFile
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.application_version import ApplicationVersion
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +61,22 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.registry import models, versions
     from nightshift.registry.server import pages
     from nightshift.registry.tracking import experiment_of, find_run, reachable
+    from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import require_manifest
 
-    name, model, evaluation = spec.application.name, UPath(spec.model), UPath(spec.evaluation)
-    manifest = require_manifest(model, spec.model_digest)
+    name, evaluation = spec.application.name, UPath(spec.evaluation)
+    candidate = open_version(spec.model, spec.model_digest, spec.application)
     scores = read_scores(evaluation, require_manifest(evaluation, spec.evaluation_digest))
     if scores.models.get("candidate") != spec.model_digest:
-        raise BadInput(f"{evaluation} judged another candidate than {model}")
+        raise BadInput(f"{evaluation} judged another candidate than {spec.model}")
     decision = gate(scores.comparison, spec.application.gate, scores.parts)
-    card = _card(spec, manifest, scores, decision)
+    card = _card(spec, candidate, scores, decision)
 
     with reachable():
         client = MlflowClient()
         experiment = experiment_of(client, name)
-        training = find_run(client, experiment, f"train-{model.name}")
+        training = find_run(client, experiment, f"train-{candidate.name}")
     folder = scratch(UPath(spec.storage))
     try:
         progress.report(0, 2, unit="steps")
@@ -83,9 +84,9 @@ def run(spec: Spec, progress: Progress) -> Result:
             name,
             model=spec.model,
             digest=spec.model_digest,
-            tags=_tags(spec, manifest, scores, decision),
+            tags=_tags(spec, candidate, scores, decision),
             description=card,
-            package=lambda logged: _package(spec, manifest, card, logged, folder),
+            package=lambda logged: _package(candidate, card, logged, folder),
             run_id=training.info.run_id if training else None,
         )
     finally:
@@ -105,57 +106,53 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
 
 
-def _package(spec: Spec, manifest: Manifest, card: str, logged: LoggedModel, folder: Path) -> Path:
+def _package(candidate: ApplicationVersion, card: str, logged: LoggedModel, folder: Path) -> Path:
     from nightshift.inference.standalone import standalone_copy
     from nightshift.registry.model_card import front_matter
     from nightshift.registry.packaging import package_model
-    from nightshift.storage.partition import fetch_folder
 
-    trained = fetch_folder(UPath(spec.model), manifest, folder) / "model"
-    whole_card = front_matter(spec.application, _base_model(spec, manifest)) + card
-    if "endpoint" in manifest.inputs:  # there are no weights: the version is the endpoint's description, and this card
+    trained = candidate.fetch(folder / "fetched")
+    whole_card = front_matter(candidate.application, candidate.base_model) + card
+    if candidate.at_endpoint:  # there are no weights: the version is the endpoint's description, and this card
         described = folder / "described"
         shutil.copytree(trained, described)
         (described / "README.md").write_text(whole_card, encoding="utf-8")
         return described
-    served = standalone_copy(trained, folder / "served", spec.application)
+    served = standalone_copy(trained, folder / "served", candidate.application)
     return package_model(served, folder / "mlflow", logged, whole_card)
 
 
-def _card(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision) -> str:
+def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> str:
     from nightshift.registry.model_card import model_card
     from nightshift.storage.partition import read_manifest
 
-    # The model's first parent is its snapshot; a card without its counts is better than no version.
-    snapshot = read_manifest(UPath(manifest.parents[0].uri)) if manifest.parents else None
+    # A card without the counts of its snapshot is better than no version.
+    snapshot = read_manifest(UPath(candidate.snapshot.uri)) if candidate.snapshot else None
     return model_card(
-        spec.application,
-        base_model=_base_model(spec, manifest),
+        candidate.application,
+        base_model=candidate.base_model,
         digest=spec.model_digest,
         days=scores.days,
         counts=snapshot.counts if snapshot else {},
-        training=None if "endpoint" in manifest.inputs else manifest.inputs.get("training", {}),
+        training=None if candidate.at_endpoint else candidate.weights.inputs.get("training", {}),
         scores=scores.comparison.model_dump()["scores"],
         verdict=decision.verdict.value,
         reasons=decision.reasons,
     )
 
 
-def _tags(spec: Spec, manifest: Manifest, scores: ScoreFile, decision: Decision) -> dict[str, str]:
+def _tags(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> dict[str, str]:
     from nightshift.registry import versions
+    from nightshift.storage.application_version import parts_tags
 
     return {
         "nightshift.application": spec.application.name,
         "nightshift.snapshot_digest": scores.snapshot,
-        "nightshift.base_model": _base_model(spec, manifest),
-        "nightshift.code_version": manifest.code_version,
+        "nightshift.base_model": candidate.base_model,
+        "nightshift.code_version": candidate.weights.code_version,
+        **parts_tags(candidate.parts),
         versions.EVALUATION_TAG: spec.evaluation,
         versions.EVALUATION_DIGEST_TAG: spec.evaluation_digest,
         "nightshift.verdict": decision.verdict.value,
         **({versions.ORDER_TAG: str(spec.order)} if spec.order else {}),
     }
-
-
-def _base_model(spec: Spec, manifest: Manifest) -> str:
-    """What the user called the model that this one was trained from."""
-    return str(manifest.facts.get("base_model") or spec.application.base_model)

@@ -205,10 +205,13 @@ def _answers_of(spec: Spec, model_digest: str) -> frozenset[str]:
     from nightshift.errors import BadInput
     from nightshift.monitoring.replay import trained_answers
     from nightshift.registry.models import find_version
+    from nightshift.storage.application_version import open_version
 
     earlier = find_version(spec.application.name, model_digest)
     try:
-        return trained_answers(UPath(earlier.model), earlier.digest) if earlier else frozenset()
+        return (
+            trained_answers(open_version(earlier.model, earlier.digest, spec.application)) if earlier else frozenset()
+        )
     except BadInput as error:
         log.warning("known and new answers cannot be told apart: %s", error)
         return frozenset()

@@ -77,6 +77,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
             result = Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
             return result if node.leads else None
         parts = _parts(spec, prompts.rows)
+        spec = _as_answered(spec, parts)
         night = _Night(spec, prompts, manifest, parts, _inputs(spec, parts), _address(spec, manifest), folder)
         interactions = _together(night, node, progress) if node.count > 1 else _alone(night, progress)
     finally:
@@ -156,6 +157,17 @@ def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
             f"({named(missing)}); run generate again for the missing shards"
         )
     return parts
+
+
+def _as_answered(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> Spec:
+    """The spec with the prompt and settings of the version that answered; of what was served elsewhere, nobody knows them."""
+    from nightshift.storage.application_version import open_version
+
+    if not parts:
+        return spec
+    version = parts[0][1].parents[1]
+    answered = open_version(version.uri, version.digest, spec.application)
+    return spec.model_copy(update={"application": answered.application})
 
 
 def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Spec(JobSpec):
 
 
 class Result(JobResult):
-    """Where the model is.
+    """Where the model is, and the application version of it with the prompt and the settings that it was trained for.
 
     `train_tokens` counts the examples' tokens, `seconds` the optimiser steps of all attempts, and `processes` those of
     the last one on all nodes.
@@ -64,6 +64,8 @@ class Result(JobResult):
 
     model: str
     digest: str
+    version: str
+    version_digest: str
     run_id: str
     run_url: str
     steps: int
@@ -90,8 +92,9 @@ def run(spec: Spec, progress: Progress) -> Result | None:
 
         return publish_endpoint(spec) if nodes().leads else None
     from nightshift.jobs.train_plan import layout_of
+    from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import digest_of, find, partition_of
+    from nightshift.storage.partition import Parent, digest_of, find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.best import BestWeights
     from nightshift.training.checkpoints import Checkpoints
@@ -128,9 +131,13 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     fitted = Fitted.model_validate(manifest.facts["fitted"])
+    parts = Parts.of(spec.application, Parent(uri=str(partition), digest=manifest.digest))
+    version, of_version = publish_version(spec.application, spec.storage, parts)
     return Result(
         model=str(partition),
         digest=manifest.digest,
+        version=str(version),
+        version_digest=of_version.digest,
         run_id=tracking.run_id,
         run_url=tracking.url,
         tokens_per_second=fitted.tokens_per_second,

@@ -12,6 +12,7 @@ from nightshift.ledger.index_files import night_of
 from nightshift.ledger.policy import History
 from nightshift.ledger.records import Monitor, Night, Release
 from nightshift.ledger.store import Ledger
+from nightshift.storage.application_version import weights_below
 from nightshift.storage.partition import read_manifest, require_manifest
 
 
@@ -93,8 +94,8 @@ def new_examples(ledger: Ledger, release: Release | None) -> int:
 
 def _days_of(home: UPath, release: Release) -> set[str]:
     """The interval keys of the snapshot that a released model was trained on, wherever storage has moved to since."""
-    model = read_manifest(home / "models" / UPath(release.model).name) if release.model else None
-    if model is None or model.digest != release.model_digest or not model.parents:
+    model = weights_below(home, release.model, release.model_digest) if release.model else None
+    if model is None or not model.parents:
         return set()
     snapshot = read_manifest(home / "snapshots" / UPath(model.parents[0].uri).name)
     return {UPath(parent.uri).name for parent in snapshot.parents} if snapshot else set()

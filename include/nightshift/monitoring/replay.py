@@ -26,6 +26,7 @@ from nightshift.evaluation.estimates import METRICS, Comparison
 from nightshift.evaluation.likeness import normalised
 from nightshift.evaluation.scores import Answers, compare
 from nightshift.settings.gate import Gate
+from nightshift.storage.application_version import ApplicationVersion
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, fetch, require_manifest
 from nightshift.verdict import Verdict
@@ -118,13 +119,14 @@ def read_interactions(partition: UPath, manifest: Manifest) -> pa.Table:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def trained_answers(model: UPath, digest: str) -> frozenset[str]:
-    """Return the normalised answers that a model was trained on.
+def trained_answers(version: ApplicationVersion) -> frozenset[str]:
+    """Return the normalised answers that a version's weights were trained on; none where nobody wrote down on what.
 
-    :raises BadInput: the model or its snapshot is gone or damaged.
+    :raises BadInput: the snapshot is gone or damaged.
     """
-    parent = require_manifest(model, digest).parents[0]
-    snapshot = UPath(parent.uri)
+    if version.snapshot is None:
+        return frozenset()
+    snapshot = UPath(version.snapshot.uri)
     return frozenset(
         map(normalised, _training_rows(snapshot, require_manifest(snapshot), "answer")["answer"].to_pylist())
     )

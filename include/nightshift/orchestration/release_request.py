@@ -19,6 +19,7 @@ from nightshift.orchestration.attempt import storage_uri
 from nightshift.registry.rest import Mlflow
 from nightshift.registry.versions import EVALUATION_TAG, ORDER_TAG, Registered
 from nightshift.settings.application import Application
+from nightshift.storage.application_version import ApplicationVersion, open_version
 from nightshift.storage.partition import Manifest, read_manifest
 
 MOST_DAYS = timedelta(days=31)  # of accounts that are looked at
@@ -44,19 +45,25 @@ def request_text(
     number = candidate.tags.get(ORDER_TAG, "")
     order = ledger.orders().get(int(number)) if number.isdigit() else None
     claim = ledger.claim(order.number) if order else None
+    version = _opened(app, candidate)
+    before = _opened(app, champion) if champion else None
+    changes = version.parts.changed_from(before.parts) if version and before else None
     facts = Facts(
         version=candidate.version,
         champion=champion.version if champion else None,
-        cause=_cause(order),
+        changes=changes,
+        cause=_cause(order, changes),
         nights=_nights(order),
-        cost=_cost(app.name, _manifest(candidate.model), claim),
-        links=_links(mlflow, app.name, candidate),
+        cost=_cost(app.name, version, claim),
+        links=_links(mlflow, app.name, candidate, version),
         **said,
     )
     return subject_of(app, facts), compose(app, facts, scores)
 
 
-def _cause(order: Order | None) -> str:
+def _cause(order: Order | None, changes: list[str] | None) -> str:
+    if order is None and changes and "weights" not in changes:
+        return "Nothing was trained: the application's file was changed, and the champion's weights stay."
     if order is None:
         return "No retraining of the ledger: a person or the application's own schedule started its training."
     return f"Retraining {order.number} of {order.created:%Y-%m-%d %H:%M} UTC: {order.decision.reason}"
@@ -83,9 +90,9 @@ def _nights(order: Order | None) -> list[FailedNight]:
     return found
 
 
-def _cost(application: str, model: Manifest | None, claim: Claim | None) -> Cost | None:
+def _cost(application: str, version: ApplicationVersion | None, claim: Claim | None) -> Cost | None:
     """What the training took; None where nothing says so."""
-    fitted = model.facts.get("fitted") if model else None
+    fitted = version.weights.facts.get("fitted") if version else None
     if not fitted:
         return None
     processes = int(fitted.get("processes", 1))
@@ -105,15 +112,25 @@ def _cost(application: str, model: Manifest | None, claim: Claim | None) -> Cost
     )
 
 
-def _links(mlflow: Mlflow, application: str, candidate: Registered) -> dict[str, str]:
+def _links(
+    mlflow: Mlflow, application: str, candidate: Registered, version: ApplicationVersion | None
+) -> dict[str, str]:
     """Addresses of MLflow's pages."""
-    evaluation, model = (UPath(uri).name for uri in (candidate.tags.get(EVALUATION_TAG, ""), candidate.model))
+    evaluation = UPath(candidate.tags.get(EVALUATION_TAG, "")).name
     links = {}
     if run := mlflow.run_of(application, f"evaluate-{evaluation}"):
         links["Report of the evaluation"] = f"{run.page}/artifacts/report.html"
-    if run := mlflow.run_of(application, f"train-{model}"):
+    if version and (run := mlflow.run_of(application, f"train-{version.name}")):
         links["Run of the training"] = run.page
     return {**links, f"Version {candidate.version}": candidate.url}
+
+
+def _opened(app: Application, registered: Registered) -> ApplicationVersion | None:
+    try:
+        return open_version(registered.model, registered.digest, app)
+    except BadInput as error:
+        log.warning("the request says less than it could: %s", error)
+        return None
 
 
 def _manifest(partition: str) -> Manifest | None:

@@ -13,7 +13,7 @@ import httpx
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.registry.server import address, client_arguments, pages, without_login
-from nightshift.registry.versions import Registered
+from nightshift.registry.versions import DIGEST_TAG, Registered
 
 KEY_TAG = "nightshift.key"  # of a run: what it is found again by
 NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
@@ -101,6 +101,13 @@ class Mlflow:
         """Return a version by its number, or None where there is none."""
         return self._version("model-versions/get", {"name": application, "version": version})
 
+    def with_digest(self, application: str, digest: str) -> Registered | None:
+        """Return the first version with this digest, or None where there is none."""
+        wanted = f"name = '{application}' and tags.`{DIGEST_TAG}` = '{digest}'"
+        found = self._ask("GET", "model-versions/search", {"filter": wanted}) or {}
+        versions = sorted(found.get("model_versions") or [], key=lambda version: int(version["version"]))
+        return self._registered(versions[0]) if versions else None
+
     def set_alias(self, registered: Registered, alias: str) -> None:
         """Point an alias at a version, away from wherever it was."""
         self._post("registered-models/alias", {"name": registered.name, "alias": alias, "version": registered.version})
@@ -112,9 +119,9 @@ class Mlflow:
 
     def _version(self, path: str, asked: Mapping[str, str]) -> Registered | None:
         found = self._ask("GET", path, asked, but=NO_SUCH)
-        if found is None:
-            return None
-        version = found["model_version"]
+        return None if found is None else self._registered(found["model_version"])
+
+    def _registered(self, version: Mapping[str, Any]) -> Registered:
         return Registered.of(self._pages, version["name"], version["version"], _mapping(version.get("tags", [])))
 
     def _experiment(self, name: str) -> str:

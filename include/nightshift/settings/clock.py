@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nightshift.settings.fields import Model
 
-Look = Literal["finetune", "drift", "release", "bias"]
-FIRST: dict[Look, tuple[int, int]] = {"finetune": (4, 30), "drift": (5, 0), "release": (5, 30), "bias": (6, 0)}
+Look = Literal["reconfigure", "finetune", "drift", "release", "bias"]
+FIRST: dict[Look, tuple[int, int]] = {
+    "reconfigure": (4, 0), "finetune": (4, 30), "drift": (5, 0), "release": (5, 30), "bias": (6, 0),
+}  # fmt: skip
 SPREAD_MINUTES = 30  # over which applications that say nothing are spread
 
 
@@ -42,6 +44,12 @@ TimeOfDay = Annotated[str | None, BeforeValidator(_time_of_day)]
 class Clock(Model):
     """When an application's DAGs look on their own (in its time zone), and when a night counts as missing."""
 
+    reconfigure: TimeOfDay = Field(
+        None,
+        description="when reconfigure looks whether the file's prompt or decoding is another than the champion's; empty: from "
+        "04:00 to 04:29",
+        exclude_if=lambda value: value is None,
+    )
     finetune: TimeOfDay = Field(
         None, description="when finetune looks for an order that no event told of; empty: from 04:30 to 04:59"
     )

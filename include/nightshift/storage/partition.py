@@ -60,7 +60,7 @@ class Manifest(BaseModel):
     kind: Literal[
         "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
         "reference", "profile", "drift", "bias", "replay", "probes", "scores", "similarity",
-        "tokens", "staged",
+        "tokens", "staged", "version",
     ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION
     application: str

@@ -91,8 +91,9 @@ def sets_of(application: Application, held_out: Sequence[Mapping[str, Any]], *, 
 class AskedModel:
     """One model that is asked; it is loaded when the first set was not asked before."""
 
-    def __init__(self, under_test: UnderTest, application: Application, storage: str, folder: Path) -> None:
-        self.under_test, self._application, self._storage, self._folder = under_test, application, storage, folder
+    def __init__(self, under_test: UnderTest, storage: str, folder: Path) -> None:
+        self.under_test, self._application = under_test, under_test.application
+        self._storage, self._folder = storage, folder
 
     @property
     def _answer_tokens(self) -> int:
@@ -127,7 +128,7 @@ class AskedModel:
         :raises BadInput: what is kept is damaged, or the model is gone.
         """
         inputs: dict[str, Any] = {
-            "probe": probe, "model": self.under_test.digest, "set": digest_of([asdict(item) for item in items]),
+            "probe": probe, "model": self.under_test.weights, "set": digest_of([asdict(item) for item in items]),
             "count": len(items), "version": VERSION,
         }  # fmt: skip
         if probe == "counterfactuals":

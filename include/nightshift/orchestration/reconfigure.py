@@ -1,0 +1,51 @@
+"""The task that notices a changed prompt, and makes a version of it around the champion's weights."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.registry.versions import CHAMPION
+from nightshift.storage.application_version import Parts, open_version, publish_version
+
+log = logging.getLogger(__name__)
+
+
+@task(**OUTLASTING)
+def changed(application: str, **context: Any) -> dict[str, Any]:
+    """Compare the champion's parts with what the application's file asks for; publish the version where they differ.
+
+    :return: `model` and `model_digest` of the version, its `base_model`, and `changes`, the names of the parts that differ.
+    :raises AirflowSkipException: nothing differs, there is no champion, or the version was judged before and no person asks.
+    """
+    person = context["dag_run"].triggering_user_name
+    with deciding(application, context) as (app, _), mlflow() as server:
+        champion = server.with_alias(app.name, CHAMPION)
+        if champion is None:
+            raise AirflowSkipException(
+                "there is no champion yet; finetune trains the first one, with the file's prompt"
+            )
+        before = open_version(champion.model, champion.digest, app)
+        parts = Parts.of(app, before.parts.weights)
+        changes = parts.changed_from(before.parts)
+        if not changes:
+            raise AirflowSkipException(f"version {champion.version}, the champion, is as the application's file asks")
+        partition, manifest = publish_version(app, storage_uri(), parts)
+        known = server.with_digest(app.name, manifest.digest)
+        if known and not person:
+            raise AirflowSkipException(
+                f"version {known.version} is that version ({', '.join(changes)} changed), and was judged before; start this "
+                "DAG by hand to have it judged anew"
+            )
+        log.info("%s changed since version %s, the champion", ", ".join(changes), champion.version)
+        return {
+            "model": str(partition),
+            "model_digest": manifest.digest,
+            "base_model": before.base_model,
+            "changes": changes,
+        }

@@ -1,0 +1,176 @@
+"""Application versions: what users meet, as one partition that names its parts. Weights are stored once, whatever changes.
+
+A model that was registered before there were versions is one of a single part: prompt and decoding are those of the
+application's file, as they were for it before.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from upath import UPath
+
+from nightshift.settings.application import Application
+from nightshift.settings.decoding import Decoding
+from nightshift.settings.prompt import Prompt
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import (
+    Manifest,
+    Parent,
+    digest_of,
+    fetch_folder,
+    find,
+    partition_of,
+    publish,
+    read_file,
+    read_manifest,
+    require_manifest,
+)
+
+PARTS = "parts.json"
+VERSIONS = "versions"  # the folder of an application's versions
+
+
+class Parts(BaseModel):
+    """What a version is made of.
+
+    :param weights: the partition of the trained model, or of the description of an endpoint.
+    :param max_new_tokens: the longest answer, in tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    weights: Parent
+    prompt: Prompt
+    decoding: Decoding
+    max_new_tokens: int
+
+    @classmethod
+    def of(cls, application: Application, weights: Parent) -> Parts:
+        """Return the parts that an application's file asks for around these weights."""
+        return cls(
+            weights=weights,
+            prompt=application.prompt,
+            decoding=application.decoding,
+            max_new_tokens=application.inference.max_new_tokens,
+        )
+
+    def applied_to(self, application: Application) -> Application:
+        """Return the application as it is while this version answers: what its file says by now is not what users meet."""
+        inference = application.inference.model_copy(update={"max_new_tokens": self.max_new_tokens})
+        return application.model_copy(update={"prompt": self.prompt, "decoding": self.decoding, "inference": inference})
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Each part by its name, as a digest of 12 characters."""
+        dumped = self.model_dump(mode="json") | {"weights": self.weights.digest}
+        return {name: digest_of(value)[:12] if name != "weights" else value[:12] for name, value in dumped.items()}
+
+    def changed_from(self, other: Parts) -> list[str]:
+        """Return the names of the parts that differ from another version's."""
+        return [name for name, digest in self.shown.items() if other.shown[name] != digest]
+
+
+@dataclass(frozen=True)
+class ApplicationVersion:
+    """A published version, opened.
+
+    :param application: as it is while this version answers.
+    :param weights: manifest of the partition of its weights.
+    """
+
+    partition: UPath
+    digest: str
+    parts: Parts
+    application: Application
+    weights: Manifest
+
+    @property
+    def snapshot(self) -> Parent | None:
+        """What its weights were trained on; None where nobody wrote that down."""
+        return self.weights.parents[0] if self.weights.parents else None
+
+    @property
+    def at_endpoint(self) -> bool:
+        """Whether its weights are at an endpoint, and nothing of them is here."""
+        return "endpoint" in self.weights.inputs
+
+    @property
+    def base_model(self) -> str:
+        """What the user called the model that its weights were trained from."""
+        return str(self.weights.facts.get("base_model") or self.application.base_model)
+
+    @property
+    def name(self) -> str:
+        """Name of the partition of its weights."""
+        return UPath(self.parts.weights.uri).name
+
+    def fetch(self, folder: Path) -> Path:
+        """Return a local model folder; where storage is local it is the partition's own, and nothing may be written there.
+
+        :raises BadInput: the weights are gone or damaged.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        return fetch_folder(UPath(self.parts.weights.uri), self.weights, folder) / "model"
+
+
+def publish_version(application: Application, storage: str, parts: Parts) -> tuple[UPath, Manifest]:
+    """Publish a version, or find it: the same parts are the same version."""
+    inputs = parts.model_dump(mode="json") | {"weights": parts.weights.digest}
+    partition = partition_of(storage, application.name, VERSIONS, digest_of(inputs)[:16])
+    manifest = find(partition, inputs)
+    if manifest is None:
+        folder = scratch(UPath(storage))
+        try:
+            (folder / PARTS).write_text(parts.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            manifest = publish(
+                partition,
+                folder,
+                kind="version",
+                application=application.name,
+                inputs=inputs,
+                facts={"parts": parts.shown},
+                parents=[parts.weights],
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return partition, manifest
+
+
+def open_version(uri: str, digest: str, application: Application) -> ApplicationVersion:
+    """Return the version whose partition, or that of the weights of one of before there were versions, is at `uri`.
+
+    :raises BadInput: the partition or that of its weights is gone, damaged, or holds something else by now.
+    """
+    partition = UPath(uri)
+    manifest = require_manifest(partition, digest)
+    if manifest.kind != "version":
+        parts = Parts.of(application, Parent(uri=uri, digest=digest))
+        return ApplicationVersion(partition, digest, parts, application, manifest)
+    parts = Parts.model_validate_json(read_file(partition, manifest, PARTS))
+    weights = require_manifest(UPath(parts.weights.uri), parts.weights.digest)
+    return ApplicationVersion(partition, digest, parts, parts.applied_to(application), weights)
+
+
+def weights_below(home: UPath, uri: str, digest: str) -> Manifest | None:
+    """Return the manifest of a version's weights in the folder of its application, wherever storage has moved to since.
+
+    None where the version, or its weights, are gone or hold something else by now.
+    """
+    place = UPath(uri)
+    manifest = read_manifest(home / place.parent.name / place.name)
+    if manifest is None or manifest.digest != digest:
+        return None
+    if manifest.kind != "version":
+        return manifest
+    weights = manifest.parents[0]
+    return weights_below(home, weights.uri, weights.digest)
+
+
+def parts_tags(parts: Parts) -> dict[str, Any]:
+    """Return the parts as tags of a version in the registry."""
+    return {f"nightshift.part.{name}": digest for name, digest in parts.shown.items()}
