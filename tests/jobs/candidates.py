@@ -204,3 +204,22 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
         return register.Spec(**common, evaluation=result.evaluation, evaluation_digest=result.digest)
 
     return evaluated
+
+
+def as_version(spec, progress, **edited):
+    """The spec that registers a version of the same weights, with what the application's file says after an edit."""
+    from upath import UPath
+
+    from nightshift.jobs import evaluate, register
+    from nightshift.storage.application_version import Parts, open_version, publish_version
+    from nightshift.storage.partition import require_manifest
+
+    app = spec.application.model_copy(update=edited)
+    weights = open_version(spec.model, spec.model_digest, app).parts.weights
+    at, made = publish_version(app, spec.storage, Parts.of(app, weights))
+    before = require_manifest(UPath(spec.evaluation)).parents[0]
+    model = {"application": app, "storage": spec.storage, "model": str(at), "model_digest": made.digest}
+    judged = evaluate.run(
+        evaluate.Spec(**model, snapshot=before.uri, digest=before.digest, base_model=app.base_model), progress
+    )
+    return register.Spec(**model, evaluation=judged.evaluation, evaluation_digest=judged.digest)

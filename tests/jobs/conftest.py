@@ -99,12 +99,12 @@ def champion(application, publish_model, tiny_models, mlflow_server):
     def crown(seed=1, folder=tiny_models.trained):
         partition, manifest = publish_model(folder, application=application.name, seed=seed)
 
-        def package(_logged):
+        def package(_logged, _whole):
             return UPath(str(partition / manifest.files[0].path)).parent
 
         registered = register(
-            application.name, model=str(partition), digest=manifest.digest, tags={}, description="", package=package,
-            run_id=None,
+            application.name, model=str(partition), digest=manifest.digest, weights=manifest.digest, tags={}, description="",
+            package=package, run_id=None,
         )  # fmt: skip
         set_alias(registered, CHAMPION)
         return registered

@@ -84,9 +84,10 @@ def run(spec: Spec, progress: Progress) -> Result:
             name,
             model=spec.model,
             digest=spec.model_digest,
+            weights=candidate.parts.weights.digest,
             tags=_tags(spec, candidate, scores, decision),
             description=card,
-            package=lambda logged: _package(candidate, card, logged, folder),
+            package=lambda logged, whole: _package(candidate, card, logged, whole, folder),
             run_id=training.info.run_id if training else None,
         )
     finally:
@@ -106,8 +107,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
 
 
-def _package(candidate: ApplicationVersion, card: str, logged: LoggedModel, folder: Path) -> Path:
+def _package(
+    candidate: ApplicationVersion, card: str, logged: LoggedModel, whole: LoggedModel | None, folder: Path
+) -> Path:
     from nightshift.inference.standalone import standalone_copy
+    from nightshift.registry.lent_weights import lend, without_weights
     from nightshift.registry.model_card import front_matter
     from nightshift.registry.packaging import package_model
 
@@ -119,7 +123,10 @@ def _package(candidate: ApplicationVersion, card: str, logged: LoggedModel, fold
         (described / "README.md").write_text(whole_card, encoding="utf-8")
         return described
     served = standalone_copy(trained, folder / "served", candidate.application)
-    return package_model(served, folder / "mlflow", logged, whole_card)
+    if whole is None:
+        return package_model(served, folder / "mlflow", logged, whole_card)
+    without_weights(served)
+    return lend(package_model(served, folder / "mlflow", logged, whole_card), f"models:/{whole.model_id}")
 
 
 def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> str:

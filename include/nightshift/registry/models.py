@@ -18,9 +18,9 @@ from mlflow.exceptions import MlflowException
 from nightshift.registry.rest import NO_SUCH
 from nightshift.registry.server import pages
 from nightshift.registry.tracking import experiment_of, reachable
-from nightshift.registry.versions import DIGEST_TAG, MODEL_TAG, Registered
+from nightshift.registry.versions import DIGEST_TAG, MODEL_TAG, WHOLE_TAG, Registered
 
-Package = Callable[[LoggedModel], Path]
+Package = Callable[[LoggedModel, LoggedModel | None], Path]
 
 
 def with_alias(name: str, alias: str) -> Registered | None:
@@ -57,6 +57,7 @@ def register(
     *,
     model: str,
     digest: str,
+    weights: str,
     tags: Mapping[str, str],
     description: str,
     package: Package,
@@ -66,8 +67,10 @@ def register(
 
     May be stopped anywhere and called again: what is there already is found by the digest.
 
-    :param model: URI of the model's partition.
-    :param package: makes the local folder to upload; only called when the weights are not in MLflow yet.
+    :param model: URI of the version's partition.
+    :param weights: digest of its weights; no others are uploaded where MLflow has these.
+    :param package: makes the local folder to upload for a new model, given the one that has the same weights already; only
+        called when the version is not in MLflow yet.
     :param run_id: the run that trained the model.
     """
     client = MlflowClient()
@@ -75,7 +78,7 @@ def register(
     found = find_version(name, digest)
     with reachable():
         if found is None:
-            logged = _logged_model(client, name, digest, package, run_id)
+            logged = _logged_model(client, name, digest, weights, package, run_id)
             _create_registered_model(client, name)
             version = client.create_model_version(
                 name, f"models:/{logged.model_id}", run_id, tags=tags, description=description, model_id=logged.model_id
@@ -113,22 +116,30 @@ def _registered(version: ModelVersion) -> Registered:
     return Registered.of(pages(MlflowClient().tracking_uri), version.name, version.version, dict(version.tags))
 
 
-def _logged_model(client: MlflowClient, name: str, digest: str, package: Package, run_id: str | None) -> LoggedModel:
+def _logged_model(  # noqa: PLR0917
+    client: MlflowClient, name: str, digest: str, weights: str, package: Package, run_id: str | None
+) -> LoggedModel:
     """The uploaded model with this digest; one whose upload was cut off is uploaded again in place."""
     experiment = experiment_of(client, name)
-    found = client.search_logged_models([experiment], f"tags.`{DIGEST_TAG}` = '{digest}'")
-    ready = [logged for logged in found if logged.status == LoggedModelStatus.READY]
-    if ready:
-        return ready[0]
-    logged = (
-        found[0]
-        if found
-        else client.create_logged_model(experiment, f"{name}-{digest[:8]}", run_id, tags={DIGEST_TAG: digest})
-    )
+
+    def tagged(tag: str, value: str) -> list[LoggedModel]:
+        return list(client.search_logged_models([experiment], f"tags.`{tag}` = '{value}'"))
+
+    found = tagged(DIGEST_TAG, digest)
+    if ready := _ready(found):
+        return ready
+    # The first with these weights has them; one of before there were versions has them by its own digest.
+    whole = _ready(tagged(WHOLE_TAG, weights)) or _ready(tagged(DIGEST_TAG, weights))
+    tags = {DIGEST_TAG: digest, **({} if whole else {WHOLE_TAG: weights})}
+    logged = found[0] if found else client.create_logged_model(experiment, f"{name}-{digest[:8]}", run_id, tags=tags)
     if run_id:
         _link(client, run_id, logged.model_id)
-    client.log_model_artifacts(logged.model_id, str(package(logged)))
+    client.log_model_artifacts(logged.model_id, str(package(logged, whole)))
     return client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+
+
+def _ready(models: list[LoggedModel]) -> LoggedModel | None:
+    return next((logged for logged in models if logged.status == LoggedModelStatus.READY), None)
 
 
 def _link(client: MlflowClient, run_id: str, model_id: str) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-MODEL_TAG = "nightshift.model"  # URI of the model's partition
+MODEL_TAG = "nightshift.model"  # URI of the version's partition
+WHOLE_TAG = "nightshift.whole"  # of an uploaded model that holds weights: their digest
 DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest
 EVALUATION_TAG = "nightshift.evaluation"  # URI of the evaluation that it was registered with
 EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"

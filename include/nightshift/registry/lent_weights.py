@@ -1,0 +1,64 @@
+"""Versions in MLflow that have the weights of another: their own prompt and settings, and the address of the weights.
+
+MLflow loads such a version by :func:`_load_pyfunc`, so Nightshift must be installed where it is served.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+WHOLE, LENT = "whole", "lent.json"
+MLMODEL = "MLmodel"
+
+
+def without_weights(folder: Path) -> None:
+    """Put empty files in the place of a model folder's weights, so that packaging it copies none."""
+    for path in list(folder.glob("*.safetensors")):
+        path.unlink()
+        path.touch()
+
+
+def lend(package: Path, lender: str) -> Path:
+    """Make a packaged model whose weight files are empty one that takes them from another of MLflow's models.
+
+    :param lender: address of the whole model, as `models:/m-…`.
+    """
+    from mlflow.models import Model
+
+    files = [path for path in package.rglob("*.safetensors") if path.stat().st_size == 0]
+    for path in files:
+        path.unlink()
+    whole = package / WHOLE
+    whole.mkdir()
+    model = Model.load(str(package / MLMODEL))
+    shutil.move(package / MLMODEL, whole / MLMODEL)
+    lent = {"lender": lender, "files": [path.relative_to(package).as_posix() for path in files]}
+    (whole / LENT).write_text(json.dumps(lent, indent=1) + "\n", encoding="utf-8")
+    pyfunc = model.flavors["python_function"]
+    model.flavors = {"python_function": {**pyfunc, "loader_module": __name__, "data": WHOLE}}
+    model.save(str(package / MLMODEL))
+    return package
+
+
+def _load_pyfunc(path: str, **_options: Any) -> Any:
+    """Return the model that the lender's weights and this version's own files are together."""
+    import mlflow.artifacts
+    import mlflow.pyfunc
+
+    own = Path(path).parent
+    lent = json.loads((own / WHOLE / LENT).read_bytes())
+    # What is loaded needs no files any more; those that were mapped stay until the process ends.
+    with tempfile.TemporaryDirectory(prefix="nightshift-served-") as folder:
+        weights = Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=lent["lender"], dst_path=str(Path(folder, "lender")))
+        )
+        together = Path(folder, "model")
+        shutil.copytree(own, together)
+        shutil.copy(own / WHOLE / MLMODEL, together / MLMODEL)
+        for name in lent["files"]:
+            (together / name).symlink_to(weights / name)
+        return mlflow.pyfunc.load_model(str(together))
