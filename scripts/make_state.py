@@ -46,7 +46,7 @@ ingest: {splits: {train: 0.5, traffic: 0.3, held_out: 0.2}}
 training: {precision: fp32, epochs: 1, evaluate_steps: 100}
 evaluation: {max_examples: 20, max_new_tokens: 4}
 inference: {max_new_tokens: 4}
-gate: {min_examples: 10, min_gain_over_base: 0, max_loss_to_champion: 1}
+gate: {min_examples: 10, min_score: 0, min_gain_over_base: 0, max_loss_to_champion: 1}
 drift: {min_rows: 20}
 retraining: {nights: 1, of_nights: 1, min_new_examples: 0, cooldown_days: 0}
 approval: {required: always, approvers: [approver], timeout_hours: 720}

@@ -97,13 +97,20 @@ def test_the_pages_show_what_waits_what_was_decided_and_what_was_trained(ask, le
     assert "awaiting input" in run.text
 
 
+def question(request):
+    return f"/api/v2/dags/{request.dag_id}/dagRuns/{quote(request.run_id)}/taskInstances/approve/-1/hitlDetails"
+
+
+def approve(ask, request, why):
+    given = ask("approver", "PATCH", question(request), chosen_options=["Approve"], params_input={"why": why})
+    assert given.status_code == 200, given.text
+
+
 def test_the_approver_answers_the_question_of_then_and_the_model_is_released(ask, place, ledger):
     request = list(ledger.requests().values())[-1]
     models = MlflowClient(place.mlflow_url)
     assert models.get_registered_model("helper").aliases == {"champion": "1", "candidate": "2"}
-    path = f"/api/v2/dags/{request.dag_id}/dagRuns/{quote(request.run_id)}/taskInstances/approve/-1/hitlDetails"
-    given = ask("approver", "PATCH", path, chosen_options=["Approve"], params_input={"why": "after the upgrade"})
-    assert given.status_code == 200, given.text
+    approve(ask, request, "after the upgrade")
     wait_for(lambda: len(ledger.releases()) > 1, PATIENCE, "the release", every=1)
     answer = ledger.answer(request.id)
     assert (answer.answer, answer.by, answer.reason) == ("approved", "approver", "after the upgrade")
@@ -120,3 +127,38 @@ def test_the_order_of_then_is_trained_for_once_fine_tuning_is_unpaused(api, ledg
     ended = wait_for(lambda: ledger.outcome(1), PATIENCE, "the outcome", every=1)
     assert (ended.result, ended.run_id) == ("registered", ledger.claim(1).run_id)
     assert orders.open_order(ledger) is None
+
+
+def test_a_prompt_goes_from_an_edit_of_the_file_to_the_champion_and_back(api, ask, place, ledger):
+    models, file = MlflowClient(place.mlflow_url), place.project / "apps" / "helper.yaml"
+
+    def champion(number):
+        return models.get_model_version_by_alias("helper", "champion").version == number
+
+    def released_next(number):
+        asked = wait_for(
+            lambda: next((one for one in ledger.requests().values() if one.version == number), None),
+            PATIENCE, f"a question about version {number}", every=1,
+        )  # fmt: skip
+        approve(ask, asked, "read it")
+        wait_for(lambda: champion(number), PATIENCE, f"version {number}", every=1)
+        return asked
+
+    # So small a model names no intent; the version that was trained above is the first with parts.
+    edited = file.read_text().replace("min_examples: 10,", "min_examples: 10, min_score: 0, min_gain_on_new: 0,")
+    file.write_text(edited)
+    api.trigger("helper_release", "trained", {})
+    released_next("3")
+    file.write_text(edited + "prompt: {system: You name the intent of a message.}\n")
+    api.unpause("helper_reconfigure")
+    api.trigger("helper_reconfigure", "edited", {})
+    asked = released_next("4")
+    assert "Nothing was trained" in ask("approver", "GET", question(asked)).json()["body"]
+    tags = [models.get_model_version("helper", number).tags for number in ("3", "4")]
+    same = {
+        part: tags[0][f"nightshift.part.{part}"] == tags[1][f"nightshift.part.{part}"] for part in ("weights", "prompt")
+    }
+    assert same == {"weights": True, "prompt": False}
+    api.unpause("helper_rollback")
+    api.trigger("helper_rollback", "back", {"reason": "it speaks too much"})
+    wait_for(lambda: champion("3"), PATIENCE, "version 3", every=1)
