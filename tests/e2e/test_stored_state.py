@@ -19,6 +19,7 @@ from nightshift.stack.credentials import passwords
 from nightshift.stack.place import this_place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+DONE = {"success", "failed", "skipped"}
 PATIENCE = 600  # seconds that a small machine may take for one run
 
 
@@ -145,20 +146,23 @@ def test_a_prompt_goes_from_an_edit_of_the_file_to_the_champion_and_back(api, as
         return asked
 
     # So small a model names no intent; the version that was trained above is the first with parts.
+    wait_for(
+        lambda: all(run["state"] in DONE for run in api.runs("helper_finetune")), PATIENCE, "all trainings", every=1
+    )
+    number = int(models.get_model_version_by_alias("helper", "candidate").version)
     edited = file.read_text().replace("min_examples: 10,", "min_examples: 10, min_score: 0, min_gain_on_new: 0,")
     file.write_text(edited)
     api.trigger("helper_release", "trained", {})
-    released_next("3")
+    released_next(str(number))
     file.write_text(edited + "prompt: {system: You name the intent of a message.}\n")
-    api.unpause("helper_reconfigure")
-    api.trigger("helper_reconfigure", "edited", {})
-    asked = released_next("4")
+    api.unpause("helper_reconfigure")  # its clock notices the edit
+    asked = released_next(str(number + 1))
     assert "Nothing was trained" in ask("approver", "GET", question(asked)).json()["body"]
-    tags = [models.get_model_version("helper", number).tags for number in ("3", "4")]
+    tags = [models.get_model_version("helper", str(of)).tags for of in (number, number + 1)]
     same = {
         part: tags[0][f"nightshift.part.{part}"] == tags[1][f"nightshift.part.{part}"] for part in ("weights", "prompt")
     }
     assert same == {"weights": True, "prompt": False}
     api.unpause("helper_rollback")
     api.trigger("helper_rollback", "back", {"reason": "it speaks too much"})
-    wait_for(lambda: champion("3"), PATIENCE, "version 3", every=1)
+    wait_for(lambda: champion(str(number)), PATIENCE, f"version {number} again", every=1)

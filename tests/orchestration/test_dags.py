@@ -33,6 +33,7 @@ KINDS = (
     "batch_inference",
     "nightly_drift",
     "nightly_bias",
+    "reconfigure",
     "retraining",
     "rollback",
 )
