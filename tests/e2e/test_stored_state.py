@@ -137,10 +137,12 @@ def test_a_prompt_goes_from_an_edit_of_the_file_to_the_champion_and_back(api, as
         return models.get_model_version_by_alias("helper", "champion").version == number
 
     def released_next(number):
-        asked = wait_for(
-            lambda: next((one for one in ledger.requests().values() if one.version == number), None),
-            PATIENCE, f"a question about version {number}", every=1,
-        )  # fmt: skip
+        def waits():
+            asked = (one for one in ledger.requests().values() if one.version == number)
+            runs = {task["dag_run_id"] for task in api.tasks_in("awaiting_input")}
+            return next((one for one in asked if one.run_id in runs), None)
+
+        asked = wait_for(waits, PATIENCE, f"a question about version {number}", every=1)
         approve(ask, asked, "read it")
         wait_for(lambda: champion(number), PATIENCE, f"version {number}", every=1)
         return asked

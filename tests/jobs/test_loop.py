@@ -93,7 +93,7 @@ class Loop:
             order=number,
             reason=told,
         )
-        model = {"model": trained.model, "model_digest": trained.digest}
+        model = {"model": trained.version, "model_digest": trained.version_digest}
         judged = self.run(evaluate, **rows, **model, base_model=self.application.base_model)
         evaluation = {"evaluation": judged.evaluation, "evaluation_digest": judged.digest}
         self.run(reference, **rows, **model, **evaluation)
