@@ -104,6 +104,13 @@ def test_examples_that_only_one_gets_right_stand_side_by_side_with_how_many_ther
     assert shown.count("<td><code>gibberish</code></td>") == 3
 
 
+def test_the_parts_that_differ_from_the_champions_are_named():
+    changed = with_examples(scores(), rows()).model_copy(update={"changes": ["prompt", "decoding"]})
+    told = "Parts that differ from the champion's: <code>prompt</code>, <code>decoding</code>."
+    assert told in page(compose(APP, facts(), changed)).replace("&#39;", "'")
+    assert "Parts that differ" not in page(text())
+
+
 def test_without_a_champion_the_base_model_is_what_it_is_held_against():
     answers = [{**row, "role": row["role"].replace("champion", "base")} for row in rows()]
     lone = with_examples(scores(with_champion=False), answers, "base")

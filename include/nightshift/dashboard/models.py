@@ -39,6 +39,7 @@ class Evaluation:
     verdict: Verdict
     reasons: tuple[str, ...]
     created: datetime
+    changes: tuple[str, ...] = ()  # parts in which the candidate differs from the champion
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def _evaluation(store: Store, address: str) -> Evaluation:
             verdict=Verdict(decision["verdict"]),
             reasons=tuple(map(str, decision["reasons"])),
             created=manifest.created,
+            changes=tuple(map(str, content.get("changes") or ())),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{store.address(*path)}: not the scores of an evaluation: {error}") from error

@@ -101,6 +101,7 @@ def evaluation_of(
         comparison=comparison,
         slices=slices,
         suites=judged_by,
+        changes=_changes(judged),
         examples=side_by_side(table.select(COLUMNS).to_pylist(), against) if against else None,
         decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long]}),
     )
@@ -129,6 +130,13 @@ def evaluation_of(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Evaluated(partition, manifest, file)
+
+
+def _changes(judged: list[Judged]) -> list[str] | None:
+    """The parts in which the candidate differs from the champion; None without one."""
+    versions = {one.under_test.role: one.under_test.version for one in judged}
+    champion, candidate = versions.get("champion"), versions.get("candidate")
+    return candidate.parts.changed_from(champion.parts) if champion and candidate else None
 
 
 def _answers_of(judged: list[Judged]) -> dict[str, Answers]:

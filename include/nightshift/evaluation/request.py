@@ -52,7 +52,6 @@ class Facts(BaseModel):
 
     :param champion: version in use; None: there is none.
     :param returns: the candidate was the champion before, and was judged against the champion of its own time.
-    :param changes: the parts in which the candidate differs from the champion; None: that is not known.
     :param cause: why the candidate was trained.
     :param form_reason: reason in the form that started the run, and who gave it.
     :param links: address by title.
@@ -64,7 +63,6 @@ class Facts(BaseModel):
     reasons: list[str]
     returns: bool = False
     form_reason: tuple[str, str] | None = None
-    changes: list[str] | None = None
     cause: str
     nights: list[FailedNight] = []
     cost: Cost | None = None
@@ -104,6 +102,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
             name: (part.examples, _estimate(metric, part.scores["candidate"].get(metric)))
             for name, part in scores.suites.items()
         },
+        changes=scores.changes,
         side_by_side=scores.examples,
         nights=facts.nights[:NIGHTS],
     )

@@ -39,6 +39,7 @@ class ScoreFile(BaseModel):
     comparison: Comparison
     slices: dict[str, Comparison] = {}  # known and new to the champion, where there is one
     suites: dict[str, Comparison] = {}
+    changes: list[str] | None = None  # parts in which the candidate differs from the champion, where there is one
     examples: list[Examples] | None = None  # side by side, for people who decide; None: an earlier version judged
     decision: Decision
 

@@ -46,13 +46,10 @@ def request_text(
     order = ledger.orders().get(int(number)) if number.isdigit() else None
     claim = ledger.claim(order.number) if order else None
     version = _opened(app, candidate)
-    before = _opened(app, champion) if champion else None
-    changes = version.parts.changed_from(before.parts) if version and before else None
     facts = Facts(
         version=candidate.version,
         champion=champion.version if champion else None,
-        changes=changes,
-        cause=_cause(order, changes),
+        cause=_cause(order, scores.changes),
         nights=_nights(order),
         cost=_cost(app.name, version, claim),
         links=_links(mlflow, app.name, candidate, version),
