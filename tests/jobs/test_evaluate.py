@@ -16,6 +16,7 @@ from nightshift.settings.application import Application, Evaluation
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Source
+from nightshift.settings.judging import Judge
 from nightshift.settings.scorers import Scorer
 from nightshift.settings.training import Training
 from nightshift.storage.partition import fetch, require_manifest
@@ -178,6 +179,33 @@ def test_similarity_in_meaning_is_measured_where_the_gate_bounds_it(prepared, pr
     changed = prepared.application.model_copy(update={"gate": gate})
     scores = evaluate.run(prepared.model_copy(update={"application": changed}), progress).scores
     assert scores["candidate"]["similarity"]["value"] > scores["base"]["similarity"]["value"] + 0.2
+
+
+def test_a_judge_that_prefers_the_other_answers_holds_a_candidate_back(prepared, progress, serve, tmp_path):
+    def likes(body, prefers):
+        shown = json.loads(body["messages"][1]["content"])
+        if "response" in shown:
+            return 200, json.dumps({"score": 0.75 if shown["response"] == shown["reference"] else 0.25})
+        best = prefers("first", "second", key=lambda name: shown[name] == shown["reference"])
+        return 200, json.dumps({"better": best})
+
+    conditions = [{"metric": "judge", "at_least": 0.7}, {"metric": "win_rate", "at_least": 0.5}]
+    gate = Gate.model_validate(prepared.application.gate.model_dump(exclude_unset=True) | {"conditions": conditions})
+
+    def decided(prefers):
+        judge = Judge(url=serve(lambda body: likes(body, prefers)).url, model="judge-1")
+        changed = prepared.application.model_copy(update={"gate": gate, "judge": judge})
+        result = evaluate.run(prepared.model_copy(update={"application": changed}), progress)
+        kept = json.loads(file_of(result, "scores.json", tmp_path / prefers.__name__).read_text())
+        return result.scores["candidate"], kept["decision"]
+
+    scores, decision = decided(max)
+    assert decision["verdict"] == "PASS"
+    assert (scores["judge"]["value"] > 0.7, scores["win_rate"]["value"] > 0.9) == (True, True)
+    assert any(reason.startswith("the judge agrees with exact match on 60 answers") for reason in decision["reasons"])
+    scores, decision = decided(min)
+    assert decision["verdict"] == "FAIL"
+    assert any(reason.startswith("win rate of the candidate is 1.7%") for reason in decision["reasons"])
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.evaluation.agreement import agreement
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import KNOWN, NEW, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
 from nightshift.evaluation.report import render
 from nightshift.evaluation.score_file import SCORES, ScoreFile, read_scores
-from nightshift.evaluation.scores import Answers, compare
+from nightshift.evaluation.scores import compare, estimate_of
 from nightshift.evaluation.side_by_side import COLUMNS, side_by_side
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, digest_of, find, partition_of, publish
 
 REPORT = "report.html"
+OPINIONS = {"judge", "win_rate"}  # metrics that are what a judge says
 VERSION = 6  # of scores and page; another one makes them anew
 
 
@@ -78,6 +80,7 @@ def evaluation_of(
         "version": VERSION,
         **({"suites": of_suites} if of_suites else {}),
         **({"scorers": own} if own else {}),
+        **({"judge": application.judged_by} if OPINIONS & application.gate.metrics else {}),
     }
     partition = partition_of(storage, application.name, "evaluations", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
@@ -85,11 +88,15 @@ def evaluation_of(
         return Evaluated(partition, manifest, read_scores(partition, manifest))
 
     judged, too_long = _asked(judged)
-    comparison = compare(_answers_of(judged))
-    slices = _slices(judged, known) if known else {}
+    wins = _win_rates(judged, application, storage)
+    comparison = _compared(judged, wins)
+    slices = _slices(judged, wins, known) if known else {}
     table = _answers(judged)
     spreads = {one.under_test.role: one.spread for one in judged}
-    judged_by = {name: compare(_answers_of(answered)) for name, answered in (suites or {}).items()}
+    judged_by = {
+        name: _compared(answered, _win_rates(answered, application, storage))
+        for name, answered in (suites or {}).items()
+    }
     decision = gate(comparison, application.gate, slices | judged_by)
     roles = [one.under_test.role for one in judged]
     against = next((role for role in ("champion", "base") if role in roles), "")
@@ -103,7 +110,7 @@ def evaluation_of(
         suites=judged_by,
         changes=_changes(judged),
         examples=side_by_side(table.select(COLUMNS).to_pylist(), against) if against else None,
-        decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long]}),
+        decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long, *_agreement(judged)]}),
     )
     answers = [one.parent for answered in (judged, *(suites or {}).values()) for one in answered]
     folder = scratch(UPath(storage))
@@ -139,8 +146,46 @@ def _changes(judged: list[Judged]) -> list[str] | None:
     return candidate.parts.changed_from(champion.parts) if champion and candidate else None
 
 
-def _answers_of(judged: list[Judged]) -> dict[str, Answers]:
-    return {one.under_test.role: one.answers for one in judged}
+def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence[bool] | None = None) -> Comparison:
+    """The comparison on all examples or those of a mask, with the candidate's win rate where the judge told all of it."""
+    everything = [True] * judged[0].table.num_rows if mask is None else mask
+    comparison = compare({one.under_test.role: one.answers_where(everything) for one in judged})
+    rates = [rate for rate, kept in zip(wins, everything, strict=False) if kept]
+    known = [rate for rate in rates if rate is not None]
+    if known and len(known) == len(rates):
+        comparison.scores["candidate"]["win_rate"] = estimate_of(known)
+    return comparison
+
+
+def _win_rates(judged: list[Judged], application: Application, storage: str) -> list[float | None]:
+    """Of each example, whether the judge likes the candidate's answer better than the champion's, or the base model's."""
+    by_role = {one.under_test.role: one for one in judged}
+    other = by_role.get("champion") or by_role.get("base")
+    if "win_rate" not in application.gate.metrics or other is None:
+        return []
+    from nightshift.evaluation.opinions import win_rates
+
+    candidate = by_role["candidate"]
+    rows = [candidate.examples[digest] for digest in candidate.table["digest"].to_pylist()]
+    said, others = (one.table["answer"].to_pylist() for one in (candidate, other))
+    return win_rates(rows, said, others, application, storage)
+
+
+def _agreement(judged: list[Judged]) -> list[str]:
+    """How far the judge can be believed, where a gate looks at its scores."""
+    scores, right = (
+        [value for one in judged for value in one.table[name].to_pylist()] for name in ("judge", "exact_match")
+    )
+    if all(score is None for score in scores):
+        return []
+    found = agreement(scores, right)
+    if found.kappa is None:
+        return [
+            f"how far the judge can be believed is not known: {found.rows:,} answers, {found.positive:,} of them right"
+        ]
+    return [
+        f"the judge agrees with exact match on {found.rows:,} answers by a kappa of {found.kappa:.2f} (1: always, 0: by chance)"
+    ]
 
 
 def _asked(judged: list[Judged]) -> tuple[list[Judged], list[str]]:
@@ -159,13 +204,11 @@ def _asked(judged: list[Judged]) -> tuple[list[Judged], list[str]]:
     return judged, reasons if any(map(any, flags)) else []
 
 
-def _slices(judged: list[Judged], known: Set[str]) -> dict[str, Comparison]:
+def _slices(judged: list[Judged], wins: Sequence[float | None], known: Set[str]) -> dict[str, Comparison]:
     """The comparison on the examples that the champion was judged on, and on those that it could not be."""
     seen = [digest in known for digest in judged[0].table["digest"].to_pylist()]
-    return {
-        name: compare({one.under_test.role: one.answers_where(mask) for one in judged})
-        for name, mask in {KNOWN: seen, NEW: [not one for one in seen]}.items()
-    }
+    masks = {KNOWN: seen, NEW: [not one for one in seen]}
+    return {name: _compared(judged, wins, mask) for name, mask in masks.items()}
 
 
 def _flat(comparison: Comparison) -> dict[str, float]:

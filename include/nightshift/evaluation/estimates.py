@@ -40,6 +40,8 @@ METRICS = {
     "loss": Metric("loss", "nats", lower_is_better=True),
     "perplexity": Metric("perplexity", "nats", lower_is_better=True),
     "similarity": Metric("similarity"),
+    "judge": Metric("judge's score"),
+    "win_rate": Metric("win rate"),
     "valid": Metric("valid share"),
     "finished": Metric("finished share"),
     "tokens": Metric("tokens an answer", "amount", lower_is_better=True),

@@ -56,11 +56,14 @@ ANSWER_SCHEMA = pa.schema(
             "similarity", pa.float64()
         ),  # to the wanted answer, where a gate looks at it and the language is known
         pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
+        pa.field("judge", pa.float64()),  # the judge's score, where a gate looks at it
     ]
 )
 
 # Metrics that are means over the answers, with their columns; a column that is not known of each row is not measured.
-MEANS = {"tokens": "answer_tokens"} | {name: name for name in ("similarity", "valid", "finished", "latency_ms", "cost")}
+MEANS = {"tokens": "answer_tokens"} | {
+    name: name for name in ("similarity", "valid", "finished", "latency_ms", "cost", "judge")
+}
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,7 @@ class Judged:
     manifest: Manifest
     parent: Parent
     table: pa.Table
+    examples: dict[str, dict[str, Any]]  # the held-out rows by digest
 
     @property
     def spread(self) -> dict[str, float]:
@@ -179,10 +183,11 @@ def judge(
     folder = scratch(UPath(storage))
     try:
         table = _scored_anew(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
-        table = _judged_by_form_and_meaning(table, held_out, application)
+        table = _judged_by_form_and_meaning(table, held_out, application, storage)
     finally:
         shutil.rmtree(folder)
-    return Judged(under_test, manifest, Parent(uri=str(partition), digest=manifest.digest), table)
+    parent = Parent(uri=str(partition), digest=manifest.digest)
+    return Judged(under_test, manifest, parent, table, {row["digest"]: row for row in held_out})
 
 
 def _scored_anew(answers: pa.Table) -> pa.Table:
@@ -202,13 +207,15 @@ def _scored_anew(answers: pa.Table) -> pa.Table:
 
 
 def _judged_by_form_and_meaning(
-    answers: pa.Table, held_out: list[dict[str, Any]], application: Application
+    answers: pa.Table, held_out: list[dict[str, Any]], application: Application, storage: str
 ) -> pa.Table:
-    """The same with `valid`, and where the application's gate looks at them, with `similarity` and a column for each own scorer.
+    """The same with `valid`, and where the application's gate looks at them, `similarity`, `judge` and a column for each own
+    scorer.
 
     Of drawn answers, that of the first counts.
 
     :raises BadInput: an own scorer cannot be loaded.
+    :raises BadEnvironment: the judge does not answer.
     """
     form, said = application.inference.response_format, answers["answer"].to_pylist()
     valid = [
@@ -219,6 +226,10 @@ def _judged_by_form_and_meaning(
         from nightshift.evaluation.similarity import similarities
 
         found["similarity"] = similarities(said, answers["wanted"].to_pylist(), [row["language"] for row in held_out])
+    if "judge" in application.gate.metrics:
+        from nightshift.evaluation.opinions import judge_scores
+
+        found["judge"] = judge_scores(held_out, said, application, storage)
     for name, values in found.items():
         field = ANSWER_SCHEMA.field(name)
         answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
@@ -286,7 +297,7 @@ def _ask(
             "latency_ms": [0.0 if answer.too_long else answer.latency_ms for answer in answers],
             "cost": [answer.cost if application.inference.hosted else None for answer in answers],
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
-            **dict.fromkeys(("valid", "similarity"), [None] * len(answers)),
+            **dict.fromkeys(("valid", "similarity", "judge"), [None] * len(answers)),
         }
         table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
         pq.write_table(table, folder / ANSWERS, compression="zstd")

@@ -77,7 +77,7 @@ class Scorers:
         self.seconds: dict[str, float] = defaultdict(float)
         self.given_up: dict[str, str] = {}
         settings = application.judge
-        self.judge = LlmJudge(settings, _kept(application, storage)) if settings else None
+        self.judge = LlmJudge(settings, kept_judgements(application, storage)) if settings else None
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
         self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)
         self._heads = Heads()
@@ -246,8 +246,8 @@ class Scorers:
         ]
 
 
-def _kept(application: Application, storage: str | None) -> KeptJudgements | None:
-    """What the application's judge said before; that of another model or rubric is another's."""
+def kept_judgements(application: Application, storage: str | None) -> KeptJudgements | None:
+    """Return what the application's judge said before; that of another model or rubric is another's."""
     judge = application.judged_by
     if storage is None or judge is None:
         return None

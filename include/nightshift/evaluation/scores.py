@@ -96,6 +96,12 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
     return Comparison(examples=count, scores=scores, differences=differences)
 
 
+def estimate_of(values: Sequence[float]) -> Estimate:
+    """Return the mean of what was measured of each example, at least one, with its interval."""
+    (totals,) = _totals({"": np.array(values, dtype=np.float64)[:, None]}).values()
+    return _estimate(totals[:, 0] / len(values))
+
+
 def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, Answers]:
     """Losses are compared over the same examples; where no model could read what the others could, there are none.
 

@@ -25,7 +25,7 @@ from nightshift.settings.compute import MEMORY_VARIABLE, LocalCompute
 from nightshift.settings.intake import Source
 from nightshift.storage.files import default_storage
 
-JUDGING = {"score", "replay", "reference"}  # the jobs that ask the application's judge
+JUDGING = {"evaluate", "score", "replay", "reference"}  # the jobs that ask the application's judge
 ANSWERING = {"generate", "evaluate", "bias", "replay"}  # those that ask the application's model
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"

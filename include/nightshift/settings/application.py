@@ -261,6 +261,8 @@ class Application(Model):
                 raise ValueError(
                     f"gate.conditions: there is no metric {condition.metric!r} that is a number ({', '.join(metrics)})"
                 )
+            if condition.metric in {"judge", "win_rate"} and self.judge is None:
+                raise ValueError(f"gate.conditions: {condition.metric} is what a judge says; there is no `judge` here")
             if condition.suite and condition.suite not in names:
                 known = ", ".join(sorted(names)) or "none"
                 raise ValueError(

@@ -14,7 +14,7 @@ LOWEST: dict[Decisive, float] = {"exact_match": 0.5, "rouge_l": 0.2, "chrf": 0.3
 
 MEASURED = (
     *("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity", "similarity", "valid", "finished"),
-    *("tokens", "latency_ms", "cost"),
+    *("tokens", "latency_ms", "cost", "judge", "win_rate"),
 )
 
 
@@ -22,7 +22,8 @@ class Condition(Model):
     """One more bound on a number of the evaluation; it must hold with the number's whole 95 % interval."""
 
     metric: Name = Field(
-        description="a score, the share of answers that are `valid` or `finished`, a mean over answers, or an own scorer"
+        description="a score, the share of answers that are `valid` or `finished`, a mean over answers, an own scorer, or what "
+        "a judge says: its score (`judge`), or the `win_rate` against the champion (without one the base model)"
     )
     against: Literal["base", "champion"] | None = Field(
         None,
@@ -49,6 +50,8 @@ class Condition(Model):
             raise ValueError("give either at_least or at_most")
         if self.suite and self.slice != "all":
             raise ValueError("a suite has no slices; leave `slice` out")
+        if self.metric == "win_rate" and self.against:
+            raise ValueError("a win rate is against the champion, or without one the base model; leave `against` out")
         return self
 
 

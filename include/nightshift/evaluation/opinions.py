@@ -1,0 +1,63 @@
+"""What the application's judge says of answers to examples: a score of each, and which of two models' answers is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nightshift.errors import BadEnvironment
+from nightshift.evaluation.llm_judge import LlmJudge, Question, question_of
+from nightshift.evaluation.scorers import kept_judgements
+from nightshift.settings.application import Application
+
+Row = Mapping[str, Any]
+
+
+def judge_scores(
+    rows: Sequence[Row], said: Sequence[str], application: Application, storage: str
+) -> list[float | None]:
+    """Return the judge's score of each answer, 0 to 1; None where it gave none.
+
+    :param rows: the examples (`messages`, `prompt`, and `answer`, the reference); `said` is what a model answered to each.
+    :raises BadEnvironment: the judge does not answer; what it said before is kept.
+    """
+    return _asked([_question(*one) for one in zip(rows, said, strict=True)], application, storage)
+
+
+def win_rates(
+    rows: Sequence[Row], said: Sequence[str], others: Sequence[str], application: Application, storage: str
+) -> list[float | None]:
+    """Return of each answer whether it is better than another model's: 1, 0, or between where neither is.
+
+    The judge sees both orders, because it may like what comes first, and the mean counts. Equal answers are 0.5 unasked.
+
+    :raises BadEnvironment: as :func:`judge_scores`.
+    """
+    differ = [place for place, pair in enumerate(zip(said, others, strict=True)) if pair[0] != pair[1]]
+    asked = [
+        _question(rows[at], first[at])._replace(other=second[at])
+        for first, second in ((said, others), (others, said))
+        for at in differ
+    ]
+    scores = _asked(asked, application, storage)
+    rates: list[float | None] = [0.5] * len(said)
+    for at, one, swapped in zip(differ, scores[: len(differ)], scores[len(differ) :], strict=True):
+        rates[at] = None if one is None or swapped is None else (one + 1 - swapped) / 2
+    return rates
+
+
+def _question(row: Row, said: str) -> Question:
+    return question_of(row["messages"][:-1], row["prompt"], said, None, row["answer"])
+
+
+def _asked(questions: list[Question], application: Application, storage: str) -> list[float | None]:
+    assert application.judge  # noqa: S101  (the settings see to it)
+    judge = LlmJudge(application.judge, kept_judgements(application, storage))
+    different = list(dict.fromkeys(questions))
+    said = dict(zip(different, judge.judge(different), strict=True))
+    if missing := judge.counts["failed"] + judge.counts["not_asked"]:
+        raise BadEnvironment(
+            f"the judge at {application.judge.url} gave no answer to {missing:,} of {len(different):,} questions, at last "
+            f"because of {judge.failure}; what it said is kept, and the next try asks for the rest"
+        )
+    return [judgement and judgement.score for judgement in map(said.get, questions)]
