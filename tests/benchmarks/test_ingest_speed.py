@@ -53,6 +53,8 @@ def write(folder, rows):
 
 
 def ours(folder, rows):
+    import pandas  # noqa: F401 - pyarrow does with its first array, and imports are left out
+
     from nightshift.data.ingestion import Ingestion
     from nightshift.data.measures import TextMeasures
     from nightshift.data.sources import raw_files

@@ -84,7 +84,7 @@ def digest_of_messages(
 
     Calls of tools, the tools and a rejected answer follow, where there are any, behind a byte that no text holds.
     """
-    content = "".join(f"{message['role']}\0{message['content']}\0" for message in messages)
+    content = "".join([f"{message['role']}\0{message['content']}\0" for message in messages])
     # A message that was read from a file has all fields.
     called = max(map(len, messages), default=0) > 2 and [
         [place, *fields] for place, message in enumerate(messages) if any(fields := _of_tools(message))

@@ -130,7 +130,8 @@ class Ingestion:
         with RowWriter(target / QUARANTINE, QUARANTINE_SCHEMA) as quarantine:
             with (
                 StagingProcesses(self._staging) as processes,
-                pq.ParquetWriter(self._staged_file, KEPT_SCHEMA, compression="lz4") as writer,
+                # Read again soon, and most of its texts are different.
+                pq.ParquetWriter(self._staged_file, KEPT_SCHEMA, compression="lz4", use_dictionary=False) as writer,
             ):
                 staged = staged or processes.stage((file, piece) for file in files for piece in file.pieces())
                 for batch in _batches(self._first_pass(files, staged, quarantine, report)):
@@ -181,9 +182,11 @@ class Ingestion:
         self._rows += batch.num_rows
         staged.write_table(batch.add_column(0, KEPT_SCHEMA.field("row"), numbers).select(KEPT_SCHEMA.names))
         if self._questions:
-            names = ("digest", "question", "answered", "subject", "split_group")
-            digests, asked, answered, *bonds = (batch[name].to_pylist() for name in names)
-            self._questions.add(digests, asked, answered, list(zip(*bonds, strict=True)))
+            digests, asked, answered = (batch[name].to_pylist() for name in ("digest", "question", "answered"))
+            bonds = [batch[name] for name in ("subject", "split_group")]
+            bound = any(each.null_count < len(each) for each in bonds)
+            of_rows = zip(*(each.to_pylist() for each in bonds), strict=True) if bound else ()
+            self._questions.add(digests, asked, answered, list(of_rows))
 
     def _copy(self, fates: Codes, decided: Decided | None, target: Path, quarantine: RowWriter) -> None:
         with (
@@ -221,8 +224,9 @@ class Ingestion:
         self.ingested.between_sides += sides.count(BETWEEN)
         self.ingested.splits.update(splits)
         self.ingested.languages.update(kept["language"].to_pylist())
-        for items in kept["pii"].to_pylist():
-            self.ingested.pii.update(dict(items))
+        found = kept["pii"].combine_chunks()
+        for kind, count in zip(found.keys.to_pylist(), found.items.to_pylist(), strict=True):
+            self.ingested.pii[kind] += count
         kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(splits))
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
@@ -24,7 +25,7 @@ KNOWN_TEXTS, KNOWN_WORDS = 10_000, 200_000  # whose measures are kept
 
 # Before a single space between letters or digits of ASCII most tokenizers end a token, whatever else the text says: the
 # words are counted one by one then, each once, since the tokenizer takes longer for a text than all else together.
-WORDS = re.compile("(?<=[A-Za-z0-9])(?= [A-Za-z0-9])")
+BETWEEN_WORDS = re.compile(" (?<=[A-Za-z0-9] )(?=[A-Za-z0-9])")
 OVER_WORDS = re.compile("[A-Za-z0-9] (?:[A-Za-z0-9]|$)")
 NORMALIZERS = {"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "BertNormalizer"}  # that look at no space
 SPLITTERS = {"Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "ByteLevel"}
@@ -61,7 +62,10 @@ class TextMeasures:
         self._file = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._words: dict[str, int] | None = {} if _ends_tokens_before_words(self._tokenizer) else None
+        # By the first word of a text, and by a word behind a space.
+        self._words: tuple[dict[str, int], dict[str, int]] | None = (
+            ({}, {}) if _ends_tokens_before_words(self._tokenizer) else None
+        )
         self._model = fasttext.load_model(str(LANGUAGE_MODEL))
         self._languages: dict[str, str] = {}
 
@@ -88,12 +92,19 @@ class TextMeasures:
         """Return the number of tokens of each text, without special tokens."""
         if self._words is None:
             return self._counted(texts)
-        if len(self._words) > KNOWN_WORDS:
-            self._words.clear()
-        words = [WORDS.split(text) for text in texts]
-        new = list(dict.fromkeys(word for each in words for word in each if word not in self._words))
-        self._words.update(zip(new, self._counted(new), strict=True))
-        return [sum(map(self._words.__getitem__, each)) for each in words]
+        words = [BETWEEN_WORDS.split(text) for text in texts]
+        first = self._of_words(self._words[0], [each.pop(0) for each in words])
+        sums = [0, *accumulate(self._of_words(self._words[1], list(chain.from_iterable(words)), " "))]
+        ends = accumulate(map(len, words), initial=0)
+        return [tokens + sums[end] - sums[begin] for tokens, (begin, end) in zip(first, pairwise(ends), strict=True)]
+
+    def _of_words(self, known: dict[str, int], words: list[str], before: str = "") -> list[int]:
+        """The tokens of each word behind `before`."""
+        if len(known) > KNOWN_WORDS:
+            known.clear()
+        new = [word for word in set(words) if word not in known]
+        known.update(zip(new, self._counted([before + word for word in new]), strict=True))
+        return list(map(known.__getitem__, words))
 
     def _counted(self, texts: Sequence[str]) -> list[int]:
         return list(map(len, self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
@@ -101,6 +112,8 @@ class TextMeasures:
 
 def _lower(line: str) -> str:
     """A text in capitals in small letters: the model takes it for Japanese."""
+    if line.islower():
+        return line
     letters = line.encode("ascii", "ignore")
     lower, upper = (len(letters) - len(letters.translate(None, those)) for those in (LOWER, UPPER))
     return line.lower() if line.isupper() or (upper > 0.8 * (lower + upper) and len(line) > 5) else line

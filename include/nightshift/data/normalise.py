@@ -74,7 +74,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
 
     :raises Unusable: it cannot be used; the reason is one of the documented codes.
     """
-    found: Counter[str] = Counter()
+    found: dict[str, int] = {}
     turns, other = _turns(row, columns, ingest)
     messages = [
         {"role": turn.role, "content": redact(turn.content, ingest.redact, found)}
@@ -84,17 +84,21 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     ]
     rejected = None if other is None else _rejected(other, messages[-1], ingest, found)
     tools = None if columns.tools is None else _tools(row, columns, ingest, found)
-    timestamp = _timestamp(_value(row, columns.timestamp))
+    timestamp = None if columns.timestamp is None else _timestamp(_value(row, columns.timestamp))
     if timestamp is not None and timestamp >= interval.end:
         raise Unusable(
             Reason.FUTURE_TIMESTAMP,
             f"{timestamp.isoformat()} is not before {interval.end.isoformat()}, the interval's end",
         )
-    response, context = (
-        None if text is None else redact(text, ingest.redact, found)
-        for text in (_response(row, columns, ingest), _optional(row, columns.context, ingest))
+    response = None if columns.response is None else redact(_response(row, columns, ingest), ingest.redact, found)
+    context = _optional(row, columns.context, ingest)
+    if context is not None:
+        context = redact(context, ingest.redact, found)
+    metadata = (
+        {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
+        if columns.metadata
+        else {}
     )
-    metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
     last = messages[-1]
     answered = last["role"] == "assistant"
     asked = messages[-2] if answered else last
@@ -107,9 +111,9 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
         prompt=asked["content"],
         answer=answer_of(last) if answered else None,
         rejected=rejected,
-        id=_id(_value(row, columns.id), id_key),
-        subject=_id(_value(row, columns.subject), id_key, always_hashed=True),
-        split_group=_id(_value(row, columns.split_group), id_key),
+        id=_id(row, columns.id, id_key),
+        subject=_id(row, columns.subject, id_key, always_hashed=True),
+        split_group=_id(row, columns.split_group, id_key),
         timestamp=timestamp,
         response=response,
         context=context,
@@ -139,7 +143,7 @@ def legible(text: str) -> str:
     return CONTROL.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
-def _with_tools(turn: Turn, ingest: Ingest, found: Counter[str]) -> dict[str, str]:
+def _with_tools(turn: Turn, ingest: Ingest, found: dict[str, int]) -> dict[str, str]:
     role, content, calls, answers = turn
     if answers is not None:
         return {"role": role, "content": _redacted_result(content, ingest, found), "tool_call_id": answers}
@@ -147,7 +151,7 @@ def _with_tools(turn: Turn, ingest: Ingest, found: Counter[str]) -> dict[str, st
     return {"role": role, "content": redact(content, ingest.redact, found), **called}
 
 
-def _rejected(turn: Turn, chosen: dict[str, str], ingest: Ingest, found: Counter[str]) -> dict[str, str]:
+def _rejected(turn: Turn, chosen: dict[str, str], ingest: Ingest, found: dict[str, int]) -> dict[str, str]:
     rejected = _with_tools(turn, ingest, found)
     if rejected == chosen:
         raise Unusable(Reason.BAD_PAIR, SAME_ANSWERS)
@@ -160,7 +164,7 @@ def answer_of(message: dict[str, str]) -> str:
     return message["content"] if calls is None else "\n".join(filter(None, [message["content"], calls]))
 
 
-def _tools(row: Row, columns: Columns, ingest: Ingest, found: Counter[str]) -> str | None:
+def _tools(row: Row, columns: Columns, ingest: Ingest, found: dict[str, int]) -> str | None:
     value = _value(row, columns.tools)
     tools = None if value is None else tools_of(value, repr(columns.tools), partial(_text, ingest=ingest))
     return None if tools is None else _redacted_json(tools, ingest, found)
@@ -185,7 +189,7 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn
         turns = turns_of(value, repr(columns.messages), partial(_text, ingest=ingest))
     if turns[0].role == "system":
         return with_system([system or "", turns[0].content], turns[1:]), rejected
-    return with_system([system or ""], turns), rejected
+    return with_system([system], turns) if system else turns, rejected
 
 
 def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
@@ -201,14 +205,12 @@ def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
     return [Turn("user", text), *([Turn("assistant", answer)] if answer else [])]
 
 
-def _response(row: Row, columns: Columns, ingest: Ingest) -> str | None:
+def _response(row: Row, columns: Columns, ingest: Ingest) -> str:
     """What a serving system answered; an empty text is an answer too, and one that reports should see."""
-    if columns.response is None:
-        return None
     response = _value(row, columns.response)
     if response is None:
         raise Unusable(Reason.MISSING_RESPONSE, f"no value in {columns.response!r}")
-    return _text(response, columns.response, ingest)
+    return _text(response, str(columns.response), ingest)
 
 
 def _optional(row: Row, column: str | None, ingest: Ingest) -> str | None:
@@ -258,32 +260,35 @@ def _plain(value: Any) -> str:
     return clean(text_of(value))
 
 
-def _redacted_plain(value: Any, ingest: Ingest, found: Counter[str]) -> str:
+def _redacted_plain(value: Any, ingest: Ingest, found: dict[str, int]) -> str:
     """The same without personal data. Records are searched text by text: the escapes of JSON would hide some."""
     if isinstance(value, dict | list):
         value = redacted_record(value, partial(redact, kinds=ingest.redact, found=found))
     return redact(_plain(value), ingest.redact, found)
 
 
-def _redacted_json(value: Any, ingest: Ingest, found: Counter[str]) -> str:
+def _redacted_json(value: Any, ingest: Ingest, found: dict[str, int]) -> str:
     return json_of(redacted_record(value, lambda text: redact(legible(text), ingest.redact, found)))
 
 
-def _redacted_result(content: str, ingest: Ingest, found: Counter[str]) -> str:
+def _redacted_result(content: str, ingest: Ingest, found: dict[str, int]) -> str:
     """What a tool answered, without personal data; where it is JSON, it is searched text by text, and stays JSON."""
     if content[:1] in ("{", "["):
-        value, hidden = json_or_text(content), Counter[str]()
+        value = json_or_text(content)
         if isinstance(value, dict | list):
+            hidden: dict[str, int] = {}
             safe = _redacted_json(value, ingest, hidden)
             if hidden:
-                found.update(hidden)
+                found |= Counter(found) + Counter(hidden)
                 return safe
     return redact(content, ingest.redact, found)
 
 
-def _id(value: Any, key: bytes, *, always_hashed: bool = False) -> str | None:
-    text = _plain(value)
-    if text and (always_hashed or (not PLAIN_ID.fullmatch(text) and redact(text, ORDER, Counter()) != text)):
+def _id(row: Row, name: str | None, key: bytes, *, always_hashed: bool = False) -> str | None:
+    if name is None:
+        return None
+    text = _plain(_value(row, name))
+    if text and (always_hashed or (not PLAIN_ID.fullmatch(text) and redact(text, ORDER, {}) != text)):
         # It must go on telling rows apart without telling whose they are.
         return "hmac-sha256:" + hmac.new(key, text.encode(), "sha256").hexdigest()[:32]
     return text[:ID_CHARACTERS] or None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
@@ -69,7 +68,7 @@ GLOBAL, UNIQUE_LOCAL, LINK_LOCAL, MAPPED = (
 )
 
 
-def redact(text: str, kinds: Sequence[PiiKind], found: Counter[str]) -> str:
+def redact(text: str, kinds: Sequence[PiiKind], found: dict[str, int]) -> str:
     """Return `text` with what is of the given kinds replaced (`<email>`), and count it by kind in `found`."""
     if MAY_HOLD.search(text) is None and "AKIA" not in text and "ASIA" not in text and "PRIVATE KEY" not in text:
         return text  # but for some keys, everything holds a digit or an @
@@ -79,7 +78,7 @@ def redact(text: str, kinds: Sequence[PiiKind], found: Counter[str]) -> str:
     replacements: list[tuple[int, int, str]] = []
     for kind, finder in FINDERS.items():
         if kind in kinds and kind not in without and (spans := sorted(finder(plain, read.letters))):
-            found[kind] += len(spans)
+            found[kind] = found.get(kind, 0) + len(spans)
             replacements += [(start, end, f"<{kind}>") for start, end in spans]
             plain = blanked(plain, spans)
     return read.replaced(sorted(replacements)) if replacements else text

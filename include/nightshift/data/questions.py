@@ -23,7 +23,15 @@ from nightshift.settings.application import Interval
 from nightshift.settings.intake import Splits
 
 # The side and the group (64 bits) that a hash of the conversation's digest draws.
-SCHEMA = pa.schema([("question", pa.string()), ("answer", pa.string()), ("side", pa.uint8()), ("group", pa.uint64())])
+SCHEMA = pa.schema(
+    [
+        ("question", pa.string()),
+        ("key", pa.uint64()),
+        ("answer", pa.string()),
+        ("side", pa.uint8()),
+        ("group", pa.uint64()),
+    ]
+)
 
 
 Bonds = tuple[str | None, str | None]  # subject and split group of a row, as examples have them
@@ -43,7 +51,7 @@ class Questions:
 
     def __init__(self, path: Path, splits: Splits) -> None:
         self._path, self._splits = path, splits
-        self._writer = pq.ParquetWriter(path, SCHEMA, compression="lz4")
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="lz4", use_dictionary=False)
         self._sample = Sample()
         self._wanted = array("B")
         self._bonds = array("Q")  # two a row, as far as a row had one
@@ -62,13 +70,14 @@ class Questions:
         """
         sides = [NAMES.index(side_of(digest, self._splits)) for digest in digests]
         groups = [int(digest[:16], 16) for digest in digests]
-        self._writer.write_table(pa.table([questions, answers, sides, groups], schema=SCHEMA))
+        of_questions = array("Q", map(key_of, questions))
+        self._writer.write_table(pa.table([questions, np.asarray(of_questions), answers, sides, groups], schema=SCHEMA))
         if keys := bond_keys(bonds):
             self._bonds.frombytes(bytes(16 * len(self._wanted) - 8 * len(self._bonds)))
             self._bonds.extend(keys)
         self._wanted.extend([wanted] * len(digests))
-        for question in questions:
-            self._sample.add(key_of(question), question)
+        for key, question in zip(of_questions, questions, strict=True):
+            self._sample.add(key, question)
 
     def close(self) -> None:
         """Finish the file; no row can be added after that."""
@@ -142,8 +151,8 @@ class Questions:
         begin = 0
         with pq.ParquetFile(self._path, pre_buffer=False) as file:
             for number in range(file.num_row_groups):
-                group = file.read_row_group(number, columns=["question", "answer"])
+                group = file.read_row_group(number, columns=["question", "key", "answer"])
                 chosen = group.filter(pa.array(kept[begin : begin + group.num_rows]))
                 begin += group.num_rows
                 if chosen.num_rows:
-                    rows.add(chosen["question"].to_pylist(), chosen["answer"].to_pylist())
+                    rows.add(chosen["question"].to_pylist(), chosen["answer"].to_pylist(), chosen["key"].to_numpy())

@@ -44,12 +44,12 @@ class Sample:
     def __init__(self) -> None:
         self._heap: list[tuple[int, str]] = []  # the largest key first
         self._keys: set[int] = set()
+        self._most = 1 << 64  # a larger key is not taken
         self._characters = 0
 
     def add(self, key: int, text: str) -> None:
         """Take a text with its key, unless its key is too large or there already."""
-        full = len(self._heap) == SAMPLE_PROMPTS or self._characters >= SAMPLE_CHARACTERS
-        if key in self._keys or (full and key > -self._heap[0][0]):
+        if key > self._most or key in self._keys:
             return
         text = text[: SAMPLE_CHARACTERS // 50]
         heapq.heappush(self._heap, (-key, text))
@@ -59,6 +59,8 @@ class Sample:
             largest, gone = heapq.heappop(self._heap)
             self._keys.remove(-largest)
             self._characters -= len(gone)
+        if len(self._heap) == SAMPLE_PROMPTS or self._characters >= SAMPLE_CHARACTERS:
+            self._most = -self._heap[0][0]
 
     @property
     def texts(self) -> list[str]:

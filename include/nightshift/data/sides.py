@@ -32,6 +32,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from nightshift.data.similar_pairs import sorted_once
 from nightshift.data.similarity import SIMILAR, VALUES, Keys, SimilarRows, connect, signatures
 from nightshift.data.split_map import (
     BETWEEN,
@@ -76,7 +77,7 @@ def find_near(state: State, rows: SimilarRows, bonds: Keys | None = None) -> Ind
     :raises BadInput: a segment is damaged.
     """
     bonds = np.empty((rows.rows, 0), np.uint64) if bonds is None else bonds
-    own = np.unique(np.concatenate([rows.keys(), bonds[bonds > 0]]))
+    own = sorted_once(np.concatenate([rows.keys(), bonds[bonds > 0]]))
     own_sides, own_groups = np.full(len(own), UNKNOWN, dtype=np.uint8), np.zeros(len(own), dtype=np.uint64)
     keys, sides, groups = array("Q"), array("B"), array("Q")
     seen = np.zeros(SEEN + 1, dtype=bool)

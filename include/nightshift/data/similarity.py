@@ -18,7 +18,7 @@ import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from rensa import RMinHash
 
 from nightshift.data.processors import processors
 from nightshift.data.shared_text import SharedText
+from nightshift.data.similar_pairs import LOWEST_ROW, ROW_BITS, compared, sorted_once
 from nightshift.errors import BadEnvironment
 
 SHINGLE = 5  # characters
@@ -39,12 +40,14 @@ BAND = 5  # values
 BANDS = VALUES // BAND
 SEED = 7
 SIMILAR = 0.65  # rows estimated at least this similar belong on one side
-NEIGHBOURS = 3
 # In a long text a whole question can be exchanged, and 0.95 is still alike. So many 5-grams may be in one of two texts only:
 # an exchanged word makes about 18, two added ones 12. Similar by 0.85, two texts of 150 characters differ in 24.
 DIFFERING, SHORT_PAIR = 24, 300
 KEYS_AT_ONCE = 2_000_000  # of bands that are grouped together, some 100 bytes each
-PAIRS_AT_ONCE = 10_000
+PAIRS_AT_ONCE = 50_000
+RECORD = VALUES + 8  # bytes of a row's signature, with what tells equal answers
+RECORDS_AT_ONCE = 1 << 13
+CLOSE = 16  # reading past so many records for each one that is wanted takes no longer than a read of its own
 PAIRS_IN_ORDER = 2_000_000  # that are put in order together
 MEMORY_LIMIT = "256MB"
 MOST_THREADS = 4
@@ -57,7 +60,6 @@ NOT_ASKED = {"system", "tool"}
 BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
 # One row for each band of an index that is let through: its key and that of the next band, as the finer order.
 INDEX_SCHEMA = pa.schema([("row", pa.int64()), ("key", pa.uint64()), ("finer", pa.uint64())])
-ROW_BITS, LOWEST_ROW = 32, 1 << 31  # a row as an unsigned number: more than an interval or what is near it has
 KEY_BITS = 8 * BAND  # below the number of the band
 Signatures = npt.NDArray[np.uint8]
 Keys = npt.NDArray[np.uint64]
@@ -134,8 +136,8 @@ class SimilarRows:
         self._files = {name: (folder / name).open("w+b") for name in FILES}
         self._filter = np.zeros(1 << FILTER_BITS - 3, dtype=np.uint8)  # a bit for each place
 
-    def add(self, questions: list[str], answers: Iterable[str]) -> None:
-        """Add one row for each question (as :func:`question_of` gives it), with its answer."""
+    def add(self, questions: list[str], answers: Iterable[str], keys: Keys | None = None) -> None:
+        """Add one row for each question (as :func:`question_of` gives it), with its answer, and its key where that is known."""
         texts, taken = self._shared.left_out(questions)
         values = signatures(texts)
         # Near-duplicates have the same answer, and the same text was left out of them.
@@ -149,12 +151,10 @@ class SimilarRows:
             self._characters += self._files["texts"].write(text.encode())
             ends.append(self._characters)
         self._files["ends"].write(ends.tobytes())
-        self._files["keys"].write(array("Q", map(key_of, questions)).tobytes())
+        self._files["keys"].write((keys if keys is not None else array("Q", map(key_of, questions))).tobytes())
         bands = bands_of(values)
         byte, bit = _places(bands)
-        # One bit at a time: places that are there twice then write the same.
-        for one in np.left_shift(1, range(8), dtype=np.uint8, casting="unsafe"):
-            self._filter[byte[bit == one]] |= one
+        np.bitwise_or.at(self._filter, byte.ravel(), bit.ravel())
         rows = np.arange(self.rows, self.rows + len(texts))
         self._bands[0].write_table(pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA))
         self.rows += len(texts)
@@ -222,7 +222,8 @@ class SimilarRows:
             ) from error
         for earlier, later in self._in_order(runs):
             equal = self._read(earlier) == self._read(later)
-            similarity, same = equal[:, :VALUES].mean(axis=1), equal[:, VALUES:].all(axis=1)
+            similarity = equal[:, :VALUES].view(np.uint8).sum(axis=1, dtype=np.uint8) / VALUES
+            same = equal[:, VALUES:].all(axis=1)
             for index in np.nonzero(similarity >= SIMILAR)[0]:
                 yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
 
@@ -244,7 +245,7 @@ class SimilarRows:
                 """,  # noqa: S608
                 {"rows": str(self._band_files[0]), "indexed": str(self._band_files[1])},
             ).fetchnumpy()
-            pairs = _compared(found["row"], found["key"], found["finer"])
+            pairs = compared(found["row"], found["key"], found["finer"])
             path = self._folder / f"pairs-{start}-{part}"
             pairs.tofile(path)
             runs.append(path)
@@ -263,22 +264,20 @@ class SimilarRows:
                 np.fromfile(run, np.int64, count=int(cut[number + 1] - cut[number]), offset=8 * int(cut[number]))
                 for run, cut in zip(runs, cuts, strict=True)
             ]
-            pairs = np.unique(np.concatenate(found))
+            pairs = sorted_once(np.concatenate(found))
             for start in range(0, len(pairs), PAIRS_AT_ONCE):
                 some = pairs[start : start + PAIRS_AT_ONCE]
                 yield (some & ((1 << ROW_BITS) - 1)) - LOWEST_ROW, some >> ROW_BITS
 
     def _read(self, rows: npt.NDArray[np.int64]) -> Signatures:
-        """Signatures with what tells equal answers, read one by one: a mapped file would fill the memory."""
-        size = VALUES + 8
+        """Signatures with what tells equal answers, read a few at a time: a mapped file would fill the memory."""
         wanted, places = np.unique(rows, return_inverse=True)
-        content = b"".join(
-            os.pread(self._files["signatures"].fileno(), size, size * row)
-            if row >= 0
-            else os.pread(self._files["index"].fileno(), size, size * (-1 - row))
-            for row in wanted.tolist()
-        )
-        return np.frombuffer(content, dtype=np.uint8).reshape(-1, size)[places]
+        own = np.searchsorted(wanted, 0)
+        found = [
+            _records(self._files[name].fileno(), of_file)
+            for name, of_file in (("index", -1 - wanted[:own][::-1]), ("signatures", wanted[own:]))
+        ]
+        return np.concatenate([found[0][::-1], found[1]])[places]
 
     def _span(self, row: int) -> tuple[int, int]:
         """Where a row's compared text begins and ends in their file."""
@@ -293,34 +292,20 @@ class SimilarRows:
         return os.pread(self._files["texts"].fileno(), end - start, start).decode()
 
 
-def _compared(rows: npt.NDArray[np.int64], keys: Keys, finer: Keys) -> npt.NDArray[np.int64]:
-    """Return the pairs of rows of bands that are compared, sorted, each in one number: the later row above `ROW_BITS`.
-
-    Each row is compared with the first row of its band and with its neighbours in the finer order.
-    """
-    order = np.argsort(keys)
-    alike = keys[order[1:]] == keys[order[:-1]]
-    shared = np.zeros(len(keys), dtype=bool)
-    shared[1:] = alike
-    shared[:-1] |= alike
-    order = order[shared]
-    order = order[np.lexsort((rows[order], finer[order], keys[order]))]
-    rows, keys = rows[order], keys[order]
-    if not len(rows):
-        return np.empty(0, dtype=np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    found = [_pairs_of(np.repeat(np.minimum.reduceat(rows, starts), np.diff(np.append(starts, len(rows)))), rows)]
-    for distance in range(1, min(NEIGHBOURS, len(rows) - 1) + 1):
-        same = keys[distance:] == keys[:-distance]
-        found.append(_pairs_of(rows[:-distance][same], rows[distance:][same]))
-    return np.unique(np.concatenate(found))
-
-
-def _pairs_of(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Two different rows, of which one at least is none of the index, in one number."""
-    later = np.maximum(one, other)
-    kept = (one != other) & (later >= 0)
-    return np.asarray((later[kept] << ROW_BITS) + np.minimum(one, other)[kept] + LOWEST_ROW)
+def _records(file: int, numbers: npt.NDArray[np.int64]) -> Signatures:
+    """Records of a file, shape (numbers, RECORD), by their numbers, which are sorted: in one read where they lie close."""
+    found = np.empty((len(numbers), RECORD), np.uint8)
+    starts = np.flatnonzero(np.diff(numbers // RECORDS_AT_ONCE, prepend=-1)).tolist()
+    for start, end in pairwise([*starts, len(numbers)]):
+        some = numbers[start:end]
+        first, count = int(some[0]), int(some[-1] - some[0] + 1)
+        if count < CLOSE * len(some):
+            content, places = os.pread(file, RECORD * count, RECORD * first), some - first
+        else:
+            content = b"".join([os.pread(file, RECORD, RECORD * number) for number in some.tolist()])
+            places = np.arange(len(some))
+        found[start:end] = np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD)[places]
+    return found
 
 
 def shingles(text: str) -> set[str]:

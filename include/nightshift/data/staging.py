@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, compress
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.data.measures import TextMeasures
@@ -118,22 +121,24 @@ class Staging:
             return STAGED_SCHEMA.empty_table()
         # A row's fields are the columns of the same name.
         columns: dict[str, Sequence[Any]] = dict(zip(Conversation._fields, zip(*rows, strict=True), strict=True))
-        prompts, nothing = columns["prompt"], [None] * len(rows)
+        prompts, nothing = columns["prompt"], pa.nulls(len(rows), pa.string())
         examples = self._part == "examples"
         columns |= {
-            "source_name": [source] * len(rows),
-            "source": [file] * len(rows),
+            "source_name": pa.repeat(source, len(rows)),
+            "source": pa.repeat(file, len(rows)),
             "source_row": numbers,
             "language": languages,
             "prompt_characters": list(map(len, prompts)),
             "prompt_tokens": self._measures.tokens(prompts),
             "answer_tokens": self._measures.tokens([answer or "" for answer in columns["answer"]]),
-            "characters": list(map(_characters, rows)),
             "question": list(map(question_of, columns["messages"])) if examples else nothing,
             "answered": list(map(_answered, rows)) if examples else nothing,
         }
-        arrays = [_array(columns[field.name], field.type) for field in STAGED_SCHEMA]
-        return pa.Table.from_arrays(arrays, schema=STAGED_SCHEMA)
+        arrays = {
+            field.name: _array(columns[field.name], field.type) for field in STAGED_SCHEMA if field.name != "characters"
+        }
+        arrays["characters"] = _characters(arrays)
+        return pa.Table.from_arrays([arrays[name] for name in STAGED_SCHEMA.names], schema=STAGED_SCHEMA)
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -146,22 +151,40 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         items = pa.array([item for value in values for item in value.values()], kind.item_type)
         return pa.MapArray.from_arrays(offsets, keys, items)
     records = list(chain.from_iterable(values))
-    fields = [pa.array([record.get(field.name) for record in records], field.type) for field in kind.value_type]
+    there = set().union(*records)
+    fields = [
+        pa.array([record.get(field.name) for record in records], field.type)
+        if field.name in there
+        else pa.nulls(len(records), field.type)
+        for field in kind.value_type
+    ]
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, fields=list(kind.value_type)))
 
 
-def _characters(row: Conversation) -> int:
-    every = row.messages if row.rejected is None else [*row.messages, row.rejected]
-    said = sum(len(message["content"]) + len(message.get("tool_calls") or "") for message in every)
-    return said + sum(len(text or "") for text in (row.tools, row.response, row.context))
+def _characters(columns: dict[str, pa.Array]) -> pa.Array:
+    """How many characters were said in each row."""
+    messages = columns["messages"]
+    in_messages = np.cumsum(np.append(0, _of_message(messages.values)))[messages.offsets]
+    others = [_length(columns[name]) for name in ("tools", "response", "context")]
+    return pa.array(np.diff(in_messages) + sum([_of_message(columns["rejected"]), *others]))
+
+
+def _of_message(messages: pa.StructArray) -> npt.NDArray[np.int64]:
+    said, calls = (_length(pc.struct_field(messages, name)) for name in ("content", "tool_calls"))
+    return said + calls
+
+
+def _length(texts: pa.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.fill_null(pc.utf8_length(texts), 0), dtype=np.int64)
 
 
 def _answered(row: Conversation) -> str:
     """What near-duplicates have in common to the letter: the answers, and the system message, the tools, their calls and
     their results, behind which they were given."""
-    system = "".join(message["content"] for message in row.messages if message["role"] == "system")
+    first = row.messages[0]
+    system = first["content"] if first["role"] == "system" else ""
     # No cleaned text holds a zero byte.
     answered = f"{system}\0{row.answer or ''}" if system else row.answer or ""
-    if row.tools or row.rejected or any(len(message) > 2 for message in row.messages):
+    if row.tools or row.rejected or max(map(len, row.messages)) > 2:
         return json.dumps([answered, row.tools, row.rejected, [turn for turn in row.messages if len(turn) > 2]])
     return answered
