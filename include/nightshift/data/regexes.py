@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -109,7 +110,8 @@ def _class(items: Sequence[tuple[Any, Any]]) -> str | None:
 @cache
 def _members(category: str) -> str:
     """Every character of a class of Python's, as ranges."""
-    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    codes = array("I", range(sys.maxunicode + 1)).tobytes()
+    everything = codes.decode(f"utf-32-{sys.byteorder[0]}e", "surrogatepass")
     return "".join(
         f"{_character(run.start())}-{_character(run.end() - 1)}" for run in re.finditer(f"{category}+", everything)
     )
