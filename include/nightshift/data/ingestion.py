@@ -224,9 +224,8 @@ class Ingestion:
         self.ingested.between_sides += sides.count(BETWEEN)
         self.ingested.splits.update(splits)
         self.ingested.languages.update(kept["language"].to_pylist())
-        found = kept["pii"].combine_chunks()
-        for kind, count in zip(found.keys.to_pylist(), found.items.to_pylist(), strict=True):
-            self.ingested.pii[kind] += count
+        for found in kept["pii"].combine_chunks().flatten().to_pylist():
+            self.ingested.pii[found["key"]] += found["value"]
         kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(splits))
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
 

@@ -90,15 +90,10 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
             Reason.FUTURE_TIMESTAMP,
             f"{timestamp.isoformat()} is not before {interval.end.isoformat()}, the interval's end",
         )
-    response = None if columns.response is None else redact(_response(row, columns, ingest), ingest.redact, found)
+    response = None if columns.response is None else _response(row, columns.response, ingest)
     context = _optional(row, columns.context, ingest)
-    if context is not None:
-        context = redact(context, ingest.redact, found)
-    metadata = (
-        {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
-        if columns.metadata
-        else {}
-    )
+    response, context = (text and redact(text, ingest.redact, found) for text in (response, context))
+    metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
     last = messages[-1]
     answered = last["role"] == "assistant"
     asked = messages[-2] if answered else last
@@ -205,12 +200,12 @@ def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
     return [Turn("user", text), *([Turn("assistant", answer)] if answer else [])]
 
 
-def _response(row: Row, columns: Columns, ingest: Ingest) -> str:
+def _response(row: Row, column: str, ingest: Ingest) -> str:
     """What a serving system answered; an empty text is an answer too, and one that reports should see."""
-    response = _value(row, columns.response)
+    response = _value(row, column)
     if response is None:
-        raise Unusable(Reason.MISSING_RESPONSE, f"no value in {columns.response!r}")
-    return _text(response, str(columns.response), ingest)
+        raise Unusable(Reason.MISSING_RESPONSE, f"no value in {column!r}")
+    return _text(response, column, ingest)
 
 
 def _optional(row: Row, column: str | None, ingest: Ingest) -> str | None:

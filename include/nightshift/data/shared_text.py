@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,7 @@ CONTEXT = 12  # characters of a frame that stay next to a rest that is shorter
 SAMPLE_CHARACTERS = 1_000_000
 SAMPLE_PROMPTS = 2_000
 MOST_PIECES = 50_000  # of one length, found in one interval
+CHARACTERS_AT_ONCE = 50_000
 BITS = 20  # of the table that rules most pieces out before they are looked up
 
 Codes = npt.NDArray[np.uint64]
@@ -91,7 +92,10 @@ class SharedText:
         """Return the texts without what is shared, and for each a digest of what was taken (empty: nothing)."""
         if not len(self) or not texts:
             return texts, [b""] * len(texts)
-        joined = _Joined(texts)
+        parts = [self._left_out(_Joined(some)) for some in in_cache(texts)]
+        return [rest for rests, _ in parts for rest in rests], [each for _, taken in parts for each in taken]
+
+    def _left_out(self, joined: _Joined) -> tuple[list[str], list[bytes]]:
         frame = self._covered(joined, SHORT)
         more = frame | self._covered(joined, LONG)
         kept_ink = np.concatenate([[0], np.cumsum(~more & joined.ink)])
@@ -126,6 +130,18 @@ class SharedText:
         likely = np.nonzero(table[places] & joined.inside(length))[0]
         found = likely[shared[np.minimum(np.searchsorted(shared, hashes[likely]), len(shared) - 1)] == hashes[likely]]
         return joined.covered(found, length)
+
+
+def in_cache(texts: list[str]) -> Iterator[list[str]]:
+    """Yield texts in lists of so few characters that arrays about these stay in the processor's cache: twice as fast."""
+    begin = held = 0
+    for end, text in enumerate(texts):
+        held += len(text)
+        if held >= CHARACTERS_AT_ONCE:
+            yield texts[begin : end + 1]
+            begin, held = end + 1, 0
+    if begin < len(texts):
+        yield texts[begin:]
 
 
 def found_in(texts: list[str]) -> SharedText:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from rensa import RMinHash
 
 from nightshift.data.processors import processors
-from nightshift.data.shared_text import SharedText
+from nightshift.data.shared_text import SharedText, in_cache
 from nightshift.data.similar_pairs import LOWEST_ROW, ROW_BITS, compared, sorted_once
 from nightshift.errors import BadEnvironment
 
@@ -87,6 +87,10 @@ def key_of(question: str) -> int:
 
 def signatures(texts: list[str]) -> Signatures:
     """Return the signatures of texts as :func:`plain` leaves them, shape (texts, VALUES)."""
+    return np.concatenate([np.empty((0, VALUES), np.uint8), *map(_signed, in_cache(texts))])
+
+
+def _signed(texts: list[str]) -> Signatures:
     padded = [text.ljust(SHINGLE) for text in texts]
     lengths = np.array([len(text) for text in padded])
     codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)

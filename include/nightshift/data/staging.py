@@ -151,7 +151,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         items = pa.array([item for value in values for item in value.values()], kind.item_type)
         return pa.MapArray.from_arrays(offsets, keys, items)
     records = list(chain.from_iterable(values))
-    there = set().union(*records)
+    there: set[str] = set().union(*records)
     fields = [
         pa.array([record.get(field.name) for record in records], field.type)
         if field.name in there
