@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +225,8 @@ class Ingestion:
         self.ingested.between_sides += sides.count(BETWEEN)
         self.ingested.splits.update(splits)
         self.ingested.languages.update(kept["language"].to_pylist())
-        for found in kept["pii"].combine_chunks().flatten().to_pylist():
-            self.ingested.pii[found["key"]] += found["value"]
+        for kind, count in chain.from_iterable(kept["pii"].to_pylist()):
+            self.ingested.pii[kind] += count
         kept = kept.append_column("group", pa.array(groups)).append_column("split", pa.array(splits))
         return kept.select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
 
