@@ -1,9 +1,10 @@
 """Which rows of an index are compared with those of an interval: all that share a band, and hardly another."""
 
 import numpy as np
+import pytest
 
-from nightshift.data import similarity
-from nightshift.data.shared_text import SharedText
+from nightshift.data import shared_text, similarity
+from nightshift.data.shared_text import SharedText, found_in
 from nightshift.data.similarity import BAND, VALUES, SimilarRows, connect, signatures
 
 
@@ -38,3 +39,34 @@ def test_many_rows_are_compared_in_parts_with_the_pairs_of_all_at_once(tmp_path,
         monkeypatch.setattr(similarity, "PAIRS_IN_ORDER", 100)
         assert list(rows.pairs(database)) == at_once
     rows.release()
+
+
+@pytest.mark.parametrize("close", [0, 1_000_000])
+def test_rows_are_compared_alike_whether_they_are_read_one_by_one_or_with_what_lies_between(
+    tmp_path, monkeypatch, close
+):
+    monkeypatch.setattr(similarity, "CLOSE", close)
+    monkeypatch.setattr(similarity, "RECORDS_AT_ONCE", 16)
+    # The first twenty rows are asked again at the end, and stand in the index, too; nothing in between is like them.
+    questions = [f"{number * 7919 % 1_000_003:x} {number * 104_729:x} coins" for number in range(200)]
+    rows = SimilarRows(tmp_path / "similar", SharedText())
+    rows.add([*questions, *questions[:20]], [str(number % 3) for number in range(220)])
+    rows.add_indexed(signatures(questions[:20]))
+    rows.close()
+    with connect(tmp_path) as database:
+        found = {pair for pair in rows.pairs(database) if pair[2] == 1}
+    rows.release()
+    within = {(number, number + 200, 1.0, number % 3 == (number + 200) % 3) for number in range(20)}
+    of_index = {(-1 - number, row, 1.0, False) for number in range(20) for row in (number, number + 200)}
+    assert found == within | of_index
+
+
+def test_texts_are_signed_alike_however_many_at_once(monkeypatch):
+    texts = [f"frame {'x' * 30} {number} 日本語 {number * 31}" for number in range(60)] + ["a", " ", "é" * 90]
+    shared = found_in(texts)
+    left, taken = shared.left_out(texts)
+    assert any(taken)
+    at_once = signatures(left)
+    monkeypatch.setattr(shared_text, "CHARACTERS_AT_ONCE", 100)
+    assert shared.left_out(texts) == (left, taken)
+    assert (signatures(left) == at_once).all()

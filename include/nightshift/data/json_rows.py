@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from nightshift.data.text_lines import LINE_BYTES, line_too_long, lines, peek, u
 from nightshift.errors import BadInput
 
 MOST_NESTED = 100  # lists and records in one another: everything that walks through a value has its stack
-SCAN = json.JSONDecoder().scan_once
+SCAN: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 WHITE = b" \t\r\n"
 OUTSIDE_TEXT = re.compile(rb'["\[\]{},]')
 INSIDE_TEXT = re.compile(rb'["\\]')
