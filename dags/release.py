@@ -3,14 +3,19 @@
 
 Decides whether the newest candidate may replace the champion, moves the alias, and looks whether it helped.
 
-1. **release** decides by the application's gate: good enough, better than its base model, no worse than the champion on
-   what the champion knows, and better on what came after it. The decision is recorded with its numbers.
-2. **approve** asks the application's approvers, where its `approval` says so, or the form does: candidate against champion,
+1. **challenge** finds the candidate and the champion. Skipped, and the shadow with it, where a gate holds the candidate
+   back anyway, where there is no champion, or one that has answered nothing yet.
+2. **shadow** has the candidate answer logged prompts that the champion answered and that resemble nothing that was trained
+   on. It stops as soon as the answers are shown to be no worse than the champion's, or to be worse.
+3. **release** decides by the application's gate: good enough, better than its base model, no worse than the champion on
+   what the champion knows, and better on what came after it; and by the shadow. One that fails holds the candidate back; of
+   one that had too little to compare people are asked. The decision is recorded with its numbers.
+4. **approve** asks the application's approvers, where its `approval` says so, or the form does: candidate against champion,
    what led to it, answers side by side and what it cost. It waits for them, holds no worker, and keeps their answer in the
    ledger. No answer in time is a no. Skipped where nobody is to be asked.
-3. **promote** moves the alias `champion` in MLflow where the ledger says so, and shows there who decided. Users reach a
+5. **promote** moves the alias `champion` in MLflow where the ledger says so, and shows there who decided. Users reach a
    model only through this alias.
-4. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
+6. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
    reference, and quality on rows outside every training set, known and new answers apart.
 
 Woken by every registered candidate, and once a day in case an event was lost. While a request waits, later runs wait for
@@ -29,7 +34,7 @@ from nightshift.orchestration.assets import candidate_asset
 from nightshift.orchestration.given import result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.promote import promote
-from nightshift.orchestration.release import release
+from nightshift.orchestration.release import challenge, release
 
 for app in applications_to_parse("release"):
     with application_dag(
@@ -58,7 +63,14 @@ for app in applications_to_parse("release"):
         },
         doc_md=__doc__,
     ):
-        decided = release(app.name)
+        challenged = challenge(app.name)
+        shadow = job(
+            "shadow",
+            app,
+            {name: result_of("challenge", name) for name in ("model_digest", "champion_digest")},
+            obey_verdict=False,
+        )
+        decided = release.override(trigger_rule=TriggerRule.NONE_FAILED)(app.name)
         approve = ApproveRelease(task_id="approve", app=app)
         # Whether or not people are asked, and never past a decision that failed.
         promoted = promote.override(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)(app.name, decided)
@@ -69,4 +81,4 @@ for app in applications_to_parse("release"):
             obey_verdict=False,
         )
 
-        decided >> approve >> promoted >> replay
+        challenged >> shadow >> decided >> approve >> promoted >> replay

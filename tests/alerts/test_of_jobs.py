@@ -9,7 +9,7 @@ from told import application
 from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
 from nightshift.jobs import bias, drift, ingest, validate
 from nightshift.jobs.nights import NightResult
-from nightshift.orchestration.release import ReleaseDecision
+from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.verdict import Verdict
 
 TOLD = ResultAlerts(

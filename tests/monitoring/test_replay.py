@@ -13,8 +13,9 @@ from nightshift.data.questions import Questions
 from nightshift.data.similarity import connect
 from nightshift.data.snapshot import TRAIN as TRAINING_SET
 from nightshift.data.split_map import HELD_OUT, TRAIN, SplitMap
+from nightshift.data.unseen import seen_in_training
 from nightshift.ledger.records import Decision, Order
-from nightshift.monitoring.replay import helped, replayed, seen_in_training
+from nightshift.monitoring.replay import helped, replayed
 from nightshift.monitoring.replay_report import render
 from nightshift.monitoring.verdicts import NightVerdict
 from nightshift.settings.application import Application, Gate

@@ -11,7 +11,7 @@ from nightshift.ledger.approval import answered_with, asked_with
 from nightshift.ledger.records import Answer, Request
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration import approval, promote, release
-from nightshift.orchestration.release import ReleaseDecision
+from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.registry import models
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.applications import applications_folder

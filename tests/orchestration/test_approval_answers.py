@@ -9,7 +9,7 @@ from airflow.sdk import DAG
 from approval_tasks import DECISION, NOW, answered, context, records_of
 
 from nightshift.orchestration.approval import ApproveRelease
-from nightshift.orchestration.release import Form
+from nightshift.orchestration.contest import Form
 from nightshift.settings.applications import load_application
 
 asking, task = approval_tasks.asking, approval_tasks.task

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from nightshift.evaluation.estimates import METRICS, Estimate, Scores, metric_of
 from nightshift.evaluation.score_file import ScoreFile
+from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.settings.application import Application
 from nightshift.shown import in_markdown, shown
 from nightshift.verdict import Verdict
@@ -53,6 +54,7 @@ class Facts(BaseModel):
     :param champion: version in use; None: there is none.
     :param returns: the candidate was the champion before, and was judged against the champion of its own time.
     :param cause: why the candidate was trained.
+    :param shadow: what the candidate answered to logged prompts, beside the champion; None: there was no shadow.
     :param form_reason: reason in the form that started the run, and who gave it.
     :param links: address by title.
     """
@@ -62,17 +64,23 @@ class Facts(BaseModel):
     verdict: Verdict
     reasons: list[str]
     returns: bool = False
+    shadow: ShadowFile | None = None
     form_reason: tuple[str, str] | None = None
     cause: str
     nights: list[FailedNight] = []
     cost: Cost | None = None
     links: dict[str, str] = {}
 
+    @property
+    def speakers(self) -> str:
+        """Whose verdict it is."""
+        return "gate and shadow say" if self.shadow else "the gate says"
+
 
 def subject_of(application: Application, facts: Facts) -> str:
     """Return the headline of a request."""
     place = f"in place of version {facts.champion}" if facts.champion else "as the first champion"
-    return f"{application.name}: release version {facts.version} {place}? The gate says {facts.verdict}"
+    return f"{application.name}: release version {facts.version} {place}? {facts.speakers.capitalize()} {facts.verdict}"
 
 
 def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:

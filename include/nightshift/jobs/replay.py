@@ -148,6 +148,7 @@ def _judge(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
+    from nightshift.data.unseen import seen_in_training
     from nightshift.monitoring import replay
     from nightshift.monitoring.replay_report import render
     from nightshift.storage.files import scratch
@@ -160,7 +161,7 @@ def _judge(
         earlier_rows,
         replay.read_interactions(after, after_manifest),
         _answers_of(spec, order.decision.model_digest),
-        replay.seen_in_training(earlier_rows, spec.storage, spec.application.name),
+        seen_in_training(earlier_rows, spec.storage, spec.application.name),
     )
     verdict, reasons = replay.helped(measured, spec.application.gate)
     drift = _drift(spec, after, after_manifest, folder, progress)

@@ -31,6 +31,7 @@ class Spec(JobSpec):
         prompts' partition has the responses.
     :param model: version in the registry and digest of the model that answered; empty where it was served elsewhere.
     :param replay: keep the result apart from the nights, below the model's digest.
+    :param shadow: the prompts are a sample of several nights: keep the result apart from all of these, and out of MLflow.
     """
 
     prompts: str
@@ -39,6 +40,7 @@ class Spec(JobSpec):
     model: str = ""
     model_digest: str = ""
     replay: bool = False
+    shadow: bool = False
 
 
 class Result(JobResult):
@@ -96,7 +98,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         digest=interactions.digest,
         rows=interactions.counts["rows"],
         means=facts["means"],
-        run_url=log_night(spec.application, night.target, interactions),
+        run_url="" if spec.shadow else log_night(spec.application, night.target, interactions),
     )
 
 
@@ -188,10 +190,13 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
 
 
 def _address(spec: Spec, prompts: Manifest) -> UPath:
-    from nightshift.storage.partition import partition_of
+    from nightshift.storage.partition import digest_of, partition_of
 
     if prompts.interval is None:
         raise BadInput(f"{spec.prompts} is of no data interval")
+    if spec.shadow:
+        key = digest_of([spec.model_digest, spec.digest])[:16]
+        return partition_of(spec.storage, spec.application.name, "shadow_answers", key)
     place = ["replays", spec.model_digest[:16]] if spec.replay else ["interactions"]
     return partition_of(spec.storage, spec.application.name, *place, prompts.interval.key)
 

@@ -46,19 +46,29 @@ class NextStep(BaseModel):
 
 
 def next_step(
-    verdict: Verdict, policy: Approval, form: FormChoices, *, earlier: Answer | None = None, returns: bool = False
+    verdict: Verdict,
+    policy: Approval,
+    form: FormChoices,
+    *,
+    earlier: Answer | None = None,
+    returns: bool = False,
+    shadow: Verdict = Verdict.PASS,
 ) -> NextStep:
     """Decide who decides about a candidate.
 
-    What is neither PASS nor WARN is held and never put to people. A "no" about the same candidate, evaluation and
+    What is neither PASS nor WARN is held and never put to people, but for a shadow that had too little to compare: people
+    are asked then, unless a reason in the form releases it. A "no" about the same candidate, evaluation and
     champion stands, and an approval that took no effect yet does too, until somebody asks again; who asks again after a
     "no" cannot do without people. Where people are to be asked, a reason in the form is no answer: whoever starts a run
     may be one who may not approve.
 
     :param earlier: the newest answer about the same.
     :param returns: an earlier champion comes back, for a reason in the form, whatever its verdict was.
+    :param shadow: what the shadow says; PASS where there is none.
     """
-    if verdict not in {Verdict.PASS, Verdict.WARN} and not returns:
+    unknown = shadow is Verdict.INSUFFICIENT_DATA
+    doubtful = not returns and (unknown or Verdict.WARN in {verdict, shadow})
+    if not returns and not {verdict, Verdict.WARN if unknown else shadow} <= {Verdict.PASS, Verdict.WARN}:
         return NextStep(action="hold")
     if earlier and not form.again and earlier.answer == "approved":
         return NextStep(action="release", request=earlier.id, why=sentence(earlier))
@@ -66,11 +76,10 @@ def next_step(
     if earlier and refused and not form.again:
         why = f"{sentence(earlier)}; to ask again, start this DAG with the number of the version"
         return NextStep(action="hold", why=why)
-    doubtful = verdict is Verdict.WARN and not returns
     required = policy.required == "always" or (policy.required == "warn" and doubtful)
-    if form.ask or refused or required:
+    if form.ask or refused or required or (unknown and not form.reason):
         return NextStep(action="ask", why="people are asked")
-    if verdict is Verdict.PASS and not returns:
+    if not doubtful and not returns:
         return NextStep(action="release")
     return NextStep(action="release" if form.reason else "hold", by_person=form.reason)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.monitoring.due_nights import Answered, answered_night
+from nightshift.settings.application import Application
 from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, partition_of, read_manifest
 
@@ -34,6 +35,24 @@ def published_interactions(
         if manifest is not None:  # else it is half-written: its time will come
             found.append(answered_night(folder / name, manifest))
     return found, broken
+
+
+def answered_by(
+    storage: str, application: Application, champion: str, released: datetime | None, newest: int
+) -> list[Answered]:
+    """Return those of the `newest` nights that the champion answered, the newest first; unreadable ones are none.
+
+    :param champion: digest of its model.
+    :param released: when it became the champion: what was served elsewhere since then is its answers, too.
+    """
+    found, _ = published_interactions(storage, application.name, newest)
+    own = [
+        night
+        for night in found
+        if night.model_digest == champion
+        or (not night.model_digest and released is not None and night.interval.start >= released)
+    ]
+    return own[::-1]
 
 
 def reports_of(storage: str, application: str, kind: str, night: str) -> list[tuple[UPath, Manifest]]:

@@ -9,19 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Set
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.data.published_sides import catch_up
-from nightshift.data.sides import resembling_trained
-from nightshift.data.similarity import plain
-from nightshift.data.snapshot import TRAIN, published_snapshots
-from nightshift.data.split_map import SplitMap
+from nightshift.data.unseen import training_rows
 from nightshift.evaluation.estimates import METRICS, Comparison
 from nightshift.evaluation.likeness import normalised
 from nightshift.evaluation.scores import Answers, compare
@@ -34,7 +28,6 @@ from nightshift.verdict import Verdict
 # Roles of a Comparison: the earlier champion's answers that night, and the new one's.
 BEFORE, AFTER = "champion", "candidate"
 COLUMNS = ["row", "digest", "prompt", "response", "reference"]
-ROWS_AT_ONCE = 5_000
 
 
 class Replayed(BaseModel):
@@ -128,40 +121,5 @@ def trained_answers(version: ApplicationVersion) -> frozenset[str]:
         return frozenset()
     snapshot = UPath(version.snapshot.uri)
     return frozenset(
-        map(normalised, _training_rows(snapshot, require_manifest(snapshot), "answer")["answer"].to_pylist())
+        map(normalised, training_rows(snapshot, require_manifest(snapshot), "answer")["answer"].to_pylist())
     )
-
-
-def seen_in_training(rows: pa.Table, storage: str, application: str) -> frozenset[str]:
-    """Return the digests of the rows that a training set holds, or that repeat or resemble a question of the training side.
-
-    Where the split map is empty and nothing is published that it could be made of, nobody knows what was trained on: then
-    all rows are.
-
-    :raises BadInput: the split map, an example partition or a training set is damaged.
-    """
-    digests = rows["digest"].to_pylist()
-    snapshots = published_snapshots(storage, application)
-    state = catch_up(SplitMap(storage, application), storage, application, snapshots=snapshots)
-    if state.number == 0:
-        return frozenset(digests)
-    folder = scratch(UPath(storage))
-    prompts = rows.select(["prompt"]).to_batches(max_chunksize=ROWS_AT_ONCE)
-    try:
-        questions = ([plain(prompt) for prompt in batch["prompt"].to_pylist()] for batch in prompts)
-        seen = {digests[row] for row in np.nonzero(resembling_trained(state, questions, folder))[0].tolist()}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    # A row has the last of several turns only, so a conversation is found by its digest.
-    for snapshot in snapshots:
-        trained = _training_rows(snapshot.partition, snapshot.manifest, "digest")["digest"]
-        seen |= set(rows.filter(pc.is_in(rows["digest"], value_set=trained))["digest"].to_pylist())
-    return frozenset(seen)
-
-
-def _training_rows(snapshot: UPath, manifest: Manifest, *columns: str) -> pa.Table:
-    folder = scratch(snapshot.parent)
-    try:
-        return pq.read_table(fetch(snapshot, manifest, TRAIN, folder), columns=list(columns))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -22,9 +22,9 @@ from nightshift.ledger.records import Answer, GateRecord, Request
 from nightshift.ledger.releases import decided_after
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.orchestration.deciding import RETRIES, deciding, outlasting
 from nightshift.orchestration.links import application_page
-from nightshift.orchestration.release import ReleaseDecision
 from nightshift.settings.application import Application
 from nightshift.settings.people import Kind, Severity
 from nightshift.shown import storable

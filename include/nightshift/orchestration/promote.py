@@ -11,8 +11,8 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
-from nightshift.orchestration.release import ReleaseDecision
 from nightshift.registry.versions import CHAMPION, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.verdict import Verdict
 

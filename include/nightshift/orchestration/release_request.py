@@ -11,6 +11,8 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.evaluation.request import Cost, Facts, FailedNight, compose, subject_of
 from nightshift.evaluation.score_file import ScoreFile
+from nightshift.evaluation.shadow_file import REPORT as SHADOW_REPORT
+from nightshift.evaluation.shadow_file import shadow_partition
 from nightshift.ledger.index_files import night_of
 from nightshift.ledger.pod_accounts import pods_of_run, run_key, total
 from nightshift.ledger.records import Claim, Order
@@ -39,7 +41,7 @@ def request_text(
 ) -> tuple[str, str]:
     """Return headline and Markdown of a request. What is not known is said to be unknown.
 
-    :param said: verdict, reasons, returns and form_reason, as in :class:`nightshift.evaluation.request.Facts`.
+    :param said: verdict, reasons, returns, shadow and form_reason, as in :class:`nightshift.evaluation.request.Facts`.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     number = candidate.tags.get(ORDER_TAG, "")
@@ -52,7 +54,7 @@ def request_text(
         cause=_cause(order, scores.changes),
         nights=_nights(order),
         cost=_cost(app.name, version, claim),
-        links=_links(mlflow, app.name, candidate, version),
+        links=_links(mlflow, app, candidate, version, champion if said.get("shadow") else None),
         **said,
     )
     return subject_of(app, facts), compose(app, facts, scores)
@@ -110,14 +112,25 @@ def _cost(application: str, version: ApplicationVersion | None, claim: Claim | N
 
 
 def _links(
-    mlflow: Mlflow, application: str, candidate: Registered, version: ApplicationVersion | None
+    mlflow: Mlflow,
+    app: Application,
+    candidate: Registered,
+    version: ApplicationVersion | None,
+    champion: Registered | None,
 ) -> dict[str, str]:
-    """Addresses of MLflow's pages."""
+    """Addresses of MLflow's pages.
+
+    :param champion: in whose shadow the candidate was; None: in nobody's.
+    """
     evaluation = UPath(candidate.tags.get(EVALUATION_TAG, "")).name
     links = {}
-    if run := mlflow.run_of(application, f"evaluate-{evaluation}"):
+    if champion:
+        shadow = shadow_partition(storage_uri(), app, candidate.digest, champion.digest)
+        if run := mlflow.run_of(app.name, f"shadow-{shadow.name}"):
+            links["Answers of the shadow side by side"] = f"{run.page}/artifacts/{SHADOW_REPORT}"
+    if run := mlflow.run_of(app.name, f"evaluate-{evaluation}"):
         links["Report of the evaluation"] = f"{run.page}/artifacts/report.html"
-    if version and (run := mlflow.run_of(application, f"train-{version.name}")):
+    if version and (run := mlflow.run_of(app.name, f"train-{version.name}")):
         links["Run of the training"] = run.page
     return {**links, f"Version {candidate.version}": candidate.url}
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import task
 
 from nightshift.errors import BadInput
+from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
-from nightshift.orchestration.release import ReleaseDecision
 from nightshift.registry.versions import CHAMPION, EVALUATION_DIGEST_TAG, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.shown import storable
 from nightshift.storage.partition import digest_of

@@ -27,6 +27,7 @@ from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
+from nightshift.settings.shadow import Shadow
 from nightshift.settings.training import TrainingSettings
 
 RESERVED = {"all", "known", "new"}
@@ -120,6 +121,11 @@ class Application(Model):
     training: TrainingSettings = Field(TrainingSettings(), description="how a candidate is trained")
     evaluation: Evaluation = Field(Evaluation(), description="how models are compared")
     gate: Gate = Field(Gate(), description="what a candidate must show")
+    shadow: Shadow | None = Field(
+        Shadow(),
+        description="how a candidate is compared with the champion on logged prompts; null: not at all",
+        exclude_if=lambda value: value == Shadow(),
+    )
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
     decoding: Decoding = Field(

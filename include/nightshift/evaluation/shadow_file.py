@@ -1,0 +1,100 @@
+"""What a shadow found, as one small file at an address that candidate and champion determine: a release reads it there."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from upath import UPath
+
+from nightshift.evaluation.estimates import METRICS, Estimate, Metric
+from nightshift.settings.application import Application
+from nightshift.storage.partition import Manifest, digest_of, partition_of, read_file, read_manifest
+from nightshift.verdict import Verdict
+
+SHADOW, REPORT = "shadow.json", "report.html"
+VERSION = 1  # of how prompts are chosen and answers compared; another one compares anew
+
+# What is measured of the answers, in the order in which people read it.
+MEASURES: dict[str, Metric] = {
+    **{name: METRICS[name] for name in ("exact_match", "rouge_l", "chrf")},
+    "judge": Metric("judge's score"),
+    "valid": METRICS["valid"],
+    "likeness": Metric("chrF to the champion's answer"),
+    "characters": Metric("characters an answer", "amount"),
+    **{name: METRICS[name] for name in ("tokens", "latency_ms", "cost")},
+}
+
+
+class ShadowFile(BaseModel):
+    """What `shadow.json` holds.
+
+    :param prompts: that count, of `answered` ones: both answers have a score.
+    :param metric: by which the answers were compared; None: nothing says which of them are good.
+    :param difference: candidate minus champion, with a lower and an upper bound, each at the level of the look.
+    :param look: after which it ended, of `looks`.
+    :param means: champion's and candidate's mean by measure; None: not measured of it.
+    """
+
+    application: str
+    version: str
+    champion: str
+    verdict: Verdict
+    reasons: list[str]
+    answered: int
+    prompts: int
+    metric: str | None
+    difference: Estimate | None
+    margin: float
+    level: float
+    look: int
+    looks: int
+    means: dict[str, tuple[float | None, float | None]]
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Title, champion's and candidate's mean of each measure, as people read them."""
+        return [
+            (metric.title, *("–" if mean is None else metric.shown(mean) for mean in self.means[name]))  # noqa: RUF001
+            for name, metric in MEASURES.items()
+            if name in self.means
+        ]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What a decision keeps of it."""
+        numbers = {"logged prompts of the shadow": float(self.prompts)}
+        if self.metric and self.difference:
+            what = f"difference in {MEASURES[self.metric].title} on logged prompts"
+            numbers |= {
+                what: self.difference.value,
+                f"{what}, low": self.difference.low,
+                f"{what}, bound": -self.margin,
+            }
+        return numbers
+
+
+def shadow_partition(storage: str, application: Application, candidate: str, champion: str) -> UPath:
+    """Return the address of a shadow: one for each pair of models (by digest) and what their comparison depends on.
+
+    The nights are no part of it. What compared once stands, or a candidate could try again each night until it is lucky.
+    """
+    inputs = {
+        "candidate": candidate,
+        "champion": champion,
+        "shadow": application.shadow.model_dump(mode="json") if application.shadow else None,
+        "metric": application.gate.metric,
+        "prompt": application.prompt.model_dump(mode="json"),
+        "max_new_tokens": application.inference.max_new_tokens,
+        "judge": application.judged_by,
+        "version": VERSION,
+        **application.decoded_by,
+    }
+    return partition_of(storage, application.name, "shadows", digest_of(inputs)[:16])
+
+
+def read_shadow(partition: UPath, manifest: Manifest | None = None) -> ShadowFile | None:
+    """Return what a shadow found, or None where none ended.
+
+    :raises BadInput: the manifest or the file is damaged.
+    """
+    manifest = manifest or read_manifest(partition)
+    return None if manifest is None else ShadowFile.model_validate_json(read_file(partition, manifest, SHADOW))

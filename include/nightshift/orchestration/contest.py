@@ -1,0 +1,224 @@
+"""Who would replace whom: the candidate and the champion of a release, what its form wants, and what a shadow says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.registry import versions
+from nightshift.settings.application import Application
+from nightshift.shown import storable
+from nightshift.storage.partition import require_manifest
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.evaluation.gates import Decision
+    from nightshift.evaluation.score_file import ScoreFile
+    from nightshift.evaluation.shadow_file import ShadowFile
+    from nightshift.ledger.records import Release
+    from nightshift.ledger.store import Ledger
+    from nightshift.registry.rest import Mlflow
+    from nightshift.registry.versions import Registered
+
+RequestId = Annotated[str, Field(pattern=r"^[\w-]+$", max_length=80)]  # part of a file's name
+
+
+class Form(BaseModel):
+    """What the person who started the run wants; of a run that nobody started, nothing.
+
+    Where nobody else is to be asked, a reason turns a WARN, or an earlier champion, into a release that its giver answers
+    for. Where people are asked, it is part of the question.
+
+    :param version: number in the registry; None: the newest candidate.
+    :param ask: have a person decide, whatever the application says.
+    :param run_id: a reason that is given in another DAG run is another decision.
+    """
+
+    version: int | None = None
+    reason: str = ""
+    ask: bool = False
+    by: str = ""
+    run_id: str
+
+    @classmethod
+    def of(cls, context: Mapping[str, Any]) -> Form:
+        """Return what the form of a DAG run says."""
+        params, run = context["params"], context["dag_run"]
+        return cls(
+            version=params["version"],
+            reason=storable(params["reason"] or "").strip(),
+            ask=params["ask"],
+            by=storable(run.triggering_user_name or ""),
+            run_id=run.run_id,
+        )
+
+
+class ReleaseDecision(BaseModel):
+    """The decision. Nothing has moved yet: the alias moves in the task `promote`.
+
+    `ask` says whether people are to be asked: about `subject` and `body` (Markdown), as the request `request`. A request
+    without `ask` was approved before. `after` is the number of the newest release then: the next one spends the decision.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+    released: bool = False
+    version: str | None = None
+    model_digest: str | None = None
+    champion_digest: str | None = None
+    evaluation_digest: str | None = None
+    after: int | None = None
+    ask: bool = False
+    request: RequestId | None = None
+    subject: str = ""
+    body: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        needed = ("version", "model_digest", "evaluation_digest", "request", "subject", "body")
+        if self.ask and (missing := [name for name in needed if not getattr(self, name)]):
+            raise ValueError(f"people are to be asked, and it lacks {', '.join(missing)}")
+        return self
+
+    @classmethod
+    def of(cls, returned: Any) -> Self:
+        """Return what the task `release` returned.
+
+        :raises BadInput: it is no decision; somebody may have changed or deleted it in Airflow.
+        """
+        try:
+            return cls.model_validate(returned)
+        except ValidationError as error:
+            wrong = "; ".join(
+                ": ".join(filter(None, [".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")]))
+                for one in error.errors(include_url=False, include_input=False)
+            )
+            raise BadInput(
+                f"what the task release returned is no decision about a release ({wrong}); clear that task to decide anew"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A candidate that was judged, and the champion that it would replace.
+
+    :param returns: the candidate was the champion before.
+    :param after: number of the newest release.
+    """
+
+    candidate: Registered
+    champion: Registered | None
+    returns: bool
+    after: int
+    evaluation: UPath
+    evaluation_digest: str
+    scores: ScoreFile
+    gate: Decision
+
+
+def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> Contest | ReleaseDecision:
+    """Return who would replace whom, with what the gate says; or what follows where that comes before any gate.
+
+    A release that was written down and not carried out comes first, whoever is the candidate by now.
+    """
+    from nightshift.evaluation.gates import gate
+    from nightshift.evaluation.score_file import read_scores
+
+    champion = server.with_alias(app.name, versions.CHAMPION)
+    releases = ledger.releases()
+    if left := _left(server, app.name, releases):
+        said = f"version {left.version} was released as number {releases[-1].number}; that is carried out now"
+        return ReleaseDecision(verdict=Verdict.PASS, reasons=[said], released=True, **about_of(left, champion))
+    candidate = _candidate(server, app.name, form.version)
+    if candidate is None:
+        return nothing("there is no candidate yet; finetune registers one")
+    if champion and champion.digest == candidate.digest:
+        return nothing(f"version {candidate.version} is the champion already")
+    # A model that was replaced does not come back by itself: whoever took it back had a reason.
+    returns = candidate.digest in {known.model_digest for known in releases}
+    if returns and not (form.version and form.reason):
+        return nothing(
+            f"version {candidate.version} was the champion before; to bring it back, give its number and a reason in the form"
+        )
+    evaluation = UPath(candidate.tags.get(versions.EVALUATION_TAG, ""))
+    digest = candidate.tags.get(versions.EVALUATION_DIGEST_TAG, "")
+    scores = read_scores(evaluation, require_manifest(evaluation, digest))
+    if not returns and scores.models.get("champion") != (champion.digest if champion else None):
+        return nothing(
+            f"version {candidate.version} was not judged against version {champion.version if champion else 'none'}, "
+            "which is the champion by now; finetune again judges it anew"
+        )
+    decision = gate(scores.comparison, app.gate, scores.parts)
+    return Contest(candidate, champion, returns, len(releases), evaluation, digest, scores, decision)
+
+
+def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool, ShadowFile | None, str]:
+    """Return whether a contest needs a shadow, what that found so far (None: it did not end), and why there is none.
+
+    An empty reason says that nobody wants one, or that it changes nothing.
+    """
+    from nightshift.evaluation.shadow_file import read_shadow, shadow_partition
+    from nightshift.monitoring.published_nights import answered_by
+
+    candidate, champion = contest.candidate, contest.champion
+    if champion is None:
+        return False, None, "no shadow: there is no champion to compare with" if app.shadow else ""
+    if app.shadow is None or contest.returns or contest.gate.verdict not in {Verdict.PASS, Verdict.WARN}:
+        return False, None, ""
+    found = read_shadow(shadow_partition(storage_uri(), app, candidate.digest, champion.digest))
+    if found:
+        return True, found, ""
+    newest = ledger.newest_release()
+    released = newest.released if newest and newest.model_digest == champion.digest else None
+    if not answered_by(storage_uri(), app, champion.digest, released, app.shadow.intervals):
+        return (
+            False,
+            None,
+            f"no shadow: version {champion.version}, the champion, answered none of the newest "
+            f"{app.shadow.intervals} intervals",
+        )
+    return True, None, f"no comparison with version {champion.version} is published"
+
+
+def _left(server: Mlflow, name: str, releases: Sequence[Release]) -> Registered | None:
+    """The version of the newest release, where nobody carried that out."""
+    from nightshift.ledger.releases import unfinished
+
+    newest = releases[-1] if releases else None
+    version = server.version_of(name, newest.version) if newest and newest.ahead and newest.version else None
+    if newest and version and unfinished(newest, version.digest, version.tags.get(versions.RELEASE_TAG, "")):
+        return version
+    return None
+
+
+def _candidate(server: Mlflow, name: str, version: int | None) -> Registered | None:
+    """The version that the form names, or the newest candidate; None where there is none yet.
+
+    :raises BadInput: there is no such version.
+    """
+    if version is None:
+        return server.with_alias(name, versions.CANDIDATE)
+    found = server.version_of(name, str(version))
+    if found is None:
+        raise BadInput(f"{name} has no version {version} in the registry")
+    return found
+
+
+def about_of(candidate: Registered, champion: Registered | None) -> dict[str, Any]:
+    """Return what a decision is about: the version, and the digests of both models."""
+    return {
+        "version": candidate.version,
+        "model_digest": candidate.digest,
+        "champion_digest": champion.digest if champion else None,
+    }
+
+
+def nothing(reason: str) -> ReleaseDecision:
+    """Return that nothing can be decided, and why."""
+    return ReleaseDecision(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
