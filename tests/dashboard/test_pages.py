@@ -10,6 +10,7 @@ from stored_application import LAST, MODELS, days
 
 from nightshift.dashboard import own_threads
 from nightshift.dashboard.known import known_application
+from nightshift.evaluation.shadow_file import shadow_partition
 
 NOW = datetime.now(UTC)
 
@@ -162,6 +163,22 @@ def test_a_verdict_of_another_form_costs_its_part_of_the_page(visit, helper, tmp
     page = visit("/apps/helper").text
     assert re.search(r'<section id="why".*?verdict\.json cannot be read', page, re.S)
     assert "87.0 % [83.0, 91.0]" in page
+
+
+def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page(visit, helper):
+    helper.champion(score=0.9, version="2")
+    said = {
+        "application": "helper", "version": "2", "champion": "1", "verdict": "PASS", "reasons": ["shadow: <b>no worse</b>"],
+        "answered": 120, "prompts": 120, "metric": "exact_match", "difference": None, "margin": 0.05, "level": 0.05,
+        "look": 1, "looks": 4, "means": {"exact_match": [0.4, 0.9], "cost": [None, 0.002]},
+    }  # fmt: skip
+    address = shadow_partition("x", known_application("helper").settings, MODELS["2"], MODELS["1"]).name
+    helper.partition("shadow", "shadows", [address], {"report.html": "R", "shadow.json": json.dumps(said)})
+    page = visit("/apps/helper").text
+    assert "shadow: &lt;b&gt;no worse" in page
+    assert re.search(r"exact match</th><td class=.num.>40.0</td><td class=.num.>90.0", page)
+    assert f"/apps/helper/reports/shadows/{address}/report.html" in page
+    assert visit(f"/apps/helper/raw/shadows/{address}/report.html").text == "R"
 
 
 def test_a_replay_of_another_form_costs_its_part_of_the_page(visit, helper):

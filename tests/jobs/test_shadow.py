@@ -49,7 +49,7 @@ class Contest:
 
 
 @pytest.fixture
-def contest(application, storage, progress, champion, tiny_models, publish_day):
+def contest(application, storage, progress, champion, tiny_models, publish_day):  # noqa: PLR0917
     made = Contest(application, storage, progress, champion, tiny_models)
     traffic = [(text, tiny_models.answer, "traffic") for text in [*ASKED, TRAINED_ON, *HOSTILE]]
     made.answered(publish_day, "2026-11-02", [(TRAINED_ON, tiny_models.answer, "train"), *traffic])

@@ -72,6 +72,29 @@ def test_what_failed_its_gate_is_never_put_to_people(verdict, policy, form):
     assert next_step(verdict, policy, form).action == "hold"
 
 
+@pytest.mark.parametrize(
+    ("shadow", "policy", "form", "way"),
+    [
+        (Verdict.PASS, NEVER, FormChoices(), "release"),
+        (Verdict.WARN, NEVER, FormChoices(), "hold"),
+        (Verdict.WARN, NEVER, REASON, "release"),
+        (Verdict.WARN, WARN, FormChoices(), "ask"),
+        # Too little to compare is no pass: a person decides, by an answer or, where nobody else is asked, by a reason.
+        (Verdict.INSUFFICIENT_DATA, NEVER, FormChoices(), "ask"),
+        (Verdict.INSUFFICIENT_DATA, NEVER, REASON, "release"),
+        (Verdict.INSUFFICIENT_DATA, WARN, REASON, "ask"),
+        (Verdict.FAIL, NEVER, REASON, "hold"),
+        (Verdict.FAIL, ALWAYS, ASK, "hold"),
+    ],
+)
+def test_after_its_gate_a_candidate_is_decided_about_by_its_shadow(shadow, policy, form, way):
+    assert next_step(Verdict.PASS, policy, form, shadow=shadow).action == way
+
+
+def test_no_shadow_helps_a_candidate_that_failed_its_gate():
+    assert next_step(Verdict.FAIL, NEVER, REASON, shadow=Verdict.PASS).action == "hold"
+
+
 @pytest.mark.parametrize("no", ["rejected", "timeout"])
 @pytest.mark.parametrize("policy", [NEVER, WARN, ALWAYS])
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.WARN])

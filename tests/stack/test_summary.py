@@ -1,7 +1,14 @@
 """The summary says what was measured, and a question mark where something was not."""
 
 from nightshift.stack.story import Story
-from nightshift.stack.summary import finetune_summary, ingest_summary, nights_summary, pages, replay_summary
+from nightshift.stack.summary import (
+    finetune_summary,
+    ingest_summary,
+    nights_summary,
+    pages,
+    replay_summary,
+    shadow_summary,
+)
 
 RESULTS = {
     "snapshot": {"train_examples": 1959, "held_out_examples": 1001},
@@ -41,7 +48,8 @@ def test_missing_results_are_question_marks_and_no_crash() -> None:
     assert ingest_summary({"2026-11-02": {}}).splitlines()[1].split() == ["2026-11-02", "?", "?", "?", "?", "?", "?"]
     assert "?" in nights_summary({"2026-11-06": {}})
     assert replay_summary({}) == "  ?: "
-    assert pages(Story(days={}, nights={}, first={}, retraining={}, replay={}, bias={})) == ""
+    assert shadow_summary({}) == "  ?: "
+    assert pages(Story(days={}, nights={}, first={}, retraining={}, shadow={}, replay={}, bias={})) == ""
 
 
 def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
@@ -52,6 +60,13 @@ def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
     assert nights_summary({"2026-11-06": night}).splitlines()[1].split() == [
         "2026-11-06", "471", "51.2%", "FAIL", "prompt", "topic",
     ]  # fmt: skip
+
+
+def test_a_shadow_says_how_the_candidate_answered_and_its_page_is_named() -> None:
+    shadow = {"verdict": "PASS", "reasons": ["shadow: above -5.0%"], "run_url": "http://mlflow/shadow"}
+    assert shadow_summary(shadow) == "  PASS: shadow: above -5.0%"
+    story = Story(days={}, nights={}, first={}, retraining={}, shadow=shadow, replay={}, bias={})
+    assert pages(story).split() == ["shadow", "http://mlflow/shadow"]
 
 
 def test_a_replay_says_what_became_better_on_what() -> None:

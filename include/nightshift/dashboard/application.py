@@ -19,6 +19,7 @@ from nightshift.dashboard.state import Facts, State, state_of, without_approvals
 from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
+from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.ledger.index import Index
 from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.records import AlertResponse, Monitor, Snooze
@@ -31,10 +32,11 @@ from nightshift.verdict import Verdict
 
 @dataclass(frozen=True)
 class Models:
-    """Champion and candidate; None where there is none."""
+    """Champion and candidate, and the shadow of whichever came last, with its address; None where there is none."""
 
     champion: models.Model | None
     candidate: models.Model | None
+    shadow: tuple[str, ShadowFile] | None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
 
         training = later(lambda: Mlflow(airflow_state.mlflow_connection()).newest_training(app.name))
         trend = later(lambda: _trend(store, records.index(), app))
-        found = later(lambda: _models(store, records))
+        found = later(lambda: _models(store, records, app))
         decisions = later(lambda: _decisions(store, records, now))
         open_alerts = later(lambda: _open_alerts(storage, app, records, now))
         pods = later(lambda: spending.week_of_pods(store, now))
@@ -175,9 +177,10 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     )
 
 
-def _models(store: Store, records: Ledger) -> Models:
+def _models(store: Store, records: Ledger, app: Application) -> Models:
     current = models.champion(store, records)
-    return Models(current, models.candidate(store, current, records.gate_records()))
+    other = models.candidate(store, current, records.gate_records())
+    return Models(current, other, models.shadow(store, app, current, other, records))
 
 
 def _trend(store: Store, index: Index, app: Application) -> Trend:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
+from nightshift.evaluation.shadow_file import SHADOW, ShadowFile, shadow_partition
 from nightshift.ledger.records import GateRecord
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -102,6 +103,23 @@ def evaluation_at(store: Store, address: str) -> Evaluation | None:
         return _evaluation(store, address)
     except (LookupError, BadInput):
         return None
+
+
+def shadow(
+    store: Store, application: Application, current: Model | None, other: Model | None, records: Ledger
+) -> tuple[str, ShadowFile] | None:
+    """Return address and content of the candidate's shadow, or without a candidate that of the champion; None: there is none.
+
+    :raises BadInput: it cannot be read.
+    """
+    released = [release.model_digest for release in records.releases()[-2:]]
+    pair = [other.digest, current.digest] if other and current else released[::-1]
+    if len(pair) < 2:
+        return None
+    address = shadow_partition(store.storage, application, *pair).name
+    manifest = store.manifest("shadows", address)
+    found = manifest and store.model(ShadowFile, "shadows", address, manifest.file(SHADOW).path)
+    return (address, found) if found else None
 
 
 @lru_cache(maxsize=2_000)

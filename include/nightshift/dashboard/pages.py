@@ -24,7 +24,7 @@ from nightshift.shown import shown
 TEXT_CHARACTERS = 600
 NOTHING = "\N{EN DASH}"
 # Kinds of report -> folders of an address below the folder of that name.
-REPORTS = {"drift": 2, "bias": 2, "evaluations": 1, "replay_reports": 2, "data_docs": 2}
+REPORTS = {"drift": 2, "bias": 2, "evaluations": 1, "shadows": 1, "replay_reports": 2, "data_docs": 2}
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 

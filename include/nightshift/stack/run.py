@@ -12,7 +12,14 @@ from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.follow import Follower, Say
 from nightshift.stack.place import this_place
 from nightshift.stack.story import APPLICATION, DAGS, tell
-from nightshift.stack.summary import finetune_summary, ingest_summary, nights_summary, pages, replay_summary
+from nightshift.stack.summary import (
+    finetune_summary,
+    ingest_summary,
+    nights_summary,
+    pages,
+    replay_summary,
+    shadow_summary,
+)
 from nightshift.stack.timing import Span, spans_since, times, times_summary
 from nightshift.stack.up import Steps, start, where
 
@@ -50,6 +57,7 @@ def main() -> int:
         f"\nThe nights\n{nights_summary(story.nights)}\n"
         f"\nThe retraining that drift ordered\n  why          {story.retraining['due'].get('reason', '?')}\n"
         f"{finetune_summary(story.retraining)}\n"
+        f"\nIn the shadow of the champion\n{shadow_summary(story.shadow)}\n"
         f"\nThe last night, answered again by the new champion\n{replay_summary(story.replay)}\n"
         f"\nWhere the time went\n{times_summary(spent)}\n"
         f"\nWhere to look\n{pages(story)}\n{where(place)}"

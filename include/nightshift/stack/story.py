@@ -1,7 +1,8 @@
 """The sample's story, told by Airflow: data arrives and a person starts one training; the rest happens by itself.
 
 Four days of messages make the first champion. It answers two quiet nights, then two with intents that it never saw. The
-monitor fails these, orders one retraining, and the new champion answers the last night again.
+monitor fails these and orders one retraining. Its model answers in the shadow of the champion, replaces it, and answers the last
+night again.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Story:
     nights: dict[str, Results]
     first: Results
     retraining: Results
+    shadow: dict[str, Any]
     replay: dict[str, Any]
     bias: dict[str, Any]
 
@@ -65,12 +67,13 @@ def tell(follower: Follower) -> Story:
     version = retraining["register"]["version"]
     _promoted(follower, version)
     _begin_bias(follower)
-    replay = _replayed(follower, version)
+    shadow, replay = _released(follower, version)
     return Story(
         days=days,
         nights={night: {**nights[night], "drift": verdicts[night]} for night in NIGHTS},
         first=first,
         retraining=retraining,
+        shadow=shadow,
         replay=replay,
         bias=_bias(follower),
     )
@@ -136,13 +139,16 @@ def _promoted(follower: Follower, version: str) -> None:
     follower.events(RELEASE, "release    ", reached, DATA_SECONDS)
 
 
-def _replayed(follower: Follower, version: str) -> dict[str, Any]:
-    """Wait for the end of the release of a version, and return its replay."""
+def _released(follower: Follower, version: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Wait for the end of the release of a version, and return its shadow and its replay."""
     api = follower.api
 
-    def ended() -> dict[str, Any] | None:
+    def ended() -> tuple[dict[str, Any], dict[str, Any]] | None:
         run = _release_of(api, version)
-        return api.result(RELEASE, run["dag_run_id"], "replay") if run and run["state"] in ENDED else None
+        if run is None or run["state"] not in ENDED:
+            return None
+        shadow, replay = (api.result(RELEASE, run["dag_run_id"], task) for task in ("shadow", "replay"))
+        return shadow, replay
 
     return follower.events(RELEASE, "release    ", ended, DATA_SECONDS)
 

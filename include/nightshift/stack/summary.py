@@ -71,6 +71,14 @@ def nights_summary(nights: Mapping[str, Results]) -> str:
     return "\n".join(lines)
 
 
+def shadow_summary(shadow: Mapping[str, Any]) -> str:
+    """Return what the shadow of the champion said about the candidate.
+
+    :param shadow: the result of the job `shadow`; empty where it had ended in an earlier run.
+    """
+    return f"  {shadow.get('verdict', '?')}: " + "; ".join(shadow.get("reasons", []))
+
+
 def replay_summary(replay: Mapping[str, Any]) -> str:
     """Return whether the retraining helped.
 
@@ -95,6 +103,7 @@ def pages(story: Story) -> str:
         "drift": last_night.get("drift", {}).get("run_url"),
         "bias": story.bias.get("run_url"),
         "retraining": story.retraining.get("register", {}).get("run_url"),
+        "shadow": story.shadow.get("run_url"),
         "replay": story.replay.get("run_url"),
         "the model": story.retraining.get("register", {}).get("model_url"),
     }
