@@ -166,7 +166,7 @@ def test_a_verdict_of_another_form_costs_its_part_of_the_page(visit, helper, tmp
 
 
 def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page(visit, helper):
-    helper.champion(score=0.9, version="2")
+    helper.champion(score=0.9, version="2", released=datetime.now(UTC))
     said = {
         "application": "helper", "version": "2", "champion": "1", "verdict": "PASS", "reasons": ["shadow: <b>no worse</b>"],
         "answered": 120, "prompts": 120, "metric": "exact_match", "difference": None, "margin": 0.05, "level": 0.05,

@@ -17,6 +17,7 @@ from nightshift.jobs import (
     register,
     replay,
     score,
+    shadow,
     snapshot,
     train,
     validate,
@@ -25,7 +26,7 @@ from nightshift.ledger import orders
 from nightshift.ledger.history import published
 from nightshift.ledger.records import Outcome
 from nightshift.ledger.store import Ledger
-from nightshift.registry.models import with_alias
+from nightshift.registry.models import version_of, with_alias
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
 from nightshift.storage.partition import require_manifest
@@ -109,6 +110,9 @@ class Loop:
             )  # fmt: skip
         return number, told, version
 
+    def digest_of(self, version):
+        return version_of(self.application.name, version).digest
+
     def released(self):
         moved = self.releases.run()[1]
         if moved["version"] is None:  # so small a model may well fail its gate; a person releases a doubtful one
@@ -137,6 +141,7 @@ def loop(storage, progress, tiny_models, mlflow_server, tmp_path, monkeypatch): 
         evaluation={"max_examples": 120, "max_new_tokens": 6},
         inference={"max_new_tokens": 6},
         gate={"min_score": 0, "min_gain_over_base": 0, "max_loss_to_champion": 1, "metric": "chrf"},
+        shadow={"min_prompts": 100, "prompts": 100, "margin": 1},
         retraining={"nights": 1, "of_nights": 1, "min_new_examples": 10},
     )
     return Loop(app, storage, progress)
@@ -163,6 +168,9 @@ def test_a_drift_orders_one_retraining_whose_model_is_released_and_answers_the_n
     assert loop.finetuned("ordered twice")[2] is None
     assert Ledger(loop.storage, "loop").outcome(1).result == "registered"
 
+    models = {"model_digest": loop.digest_of("2"), "champion_digest": loop.digest_of("1")}
+    held = loop.run(shadow, **models)
+    assert (held.prompts, held.verdict) == (100, Verdict.PASS)
     moved = loop.released()
     assert moved["version"] == "2"
     assert with_alias("loop", CHAMPION).version == "2"

@@ -63,7 +63,7 @@ def test_a_candidate_as_good_as_the_champion_passes_on_prompts_that_nothing_was_
     found = contest.found(spec)
     assert (found.metric, found.difference.value, found.look) == ("exact_match", 0, 1)
     assert found.answered < len(ASKED), "it ended after the first look"
-    assert found.means["exact_match"] == (1, 1)
+    assert found.means["exact_match"][0] == found.means["exact_match"][1] > 0.8
     assert found.means["likeness"] == (None, 1)
     partition = UPath(result.shadow)
     pairs = pq.read_table(fetch(partition, require_manifest(partition), shadow.PAIRS, tmp_path))

@@ -138,7 +138,13 @@ def test_links_lead_to_the_address_at_which_people_see_mlflow_while_jobs_use_the
 
 
 @pytest.mark.parametrize(
-    ("job", "seen"), [("score", "key"), ("replay", "key"), ("reference", "key"), ("generate", None), ("train", None)]
+    ("job", "seen"),
+    [
+        ("score", "key"),
+        *((job, "key") for job in ("shadow", "replay", "reference")),
+        ("generate", None),
+        ("train", None),
+    ],
 )
 def test_only_the_jobs_that_ask_the_judge_see_its_key(monkeypatch, job, seen):
     monkeypatch.setenv("AIRFLOW_CONN_LLM", '{"conn_type": "http", "password": "key"}')
@@ -150,7 +156,15 @@ def test_only_the_jobs_that_ask_the_judge_see_its_key(monkeypatch, job, seen):
 
 @pytest.mark.parametrize(
     ("job", "seen"),
-    [("generate", "key"), ("evaluate", "key"), ("bias", "key"), ("replay", "key"), ("score", None), ("train", None)],
+    [
+        ("generate", "key"),
+        ("evaluate", "key"),
+        ("bias", "key"),
+        ("shadow", "key"),
+        ("replay", "key"),
+        ("score", None),
+        ("train", None),
+    ],
 )
 def test_only_the_jobs_that_ask_the_endpoint_see_its_key(monkeypatch, job, seen):
     app = load_application("banking_assistant")

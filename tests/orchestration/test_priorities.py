@@ -47,10 +47,10 @@ def test_no_task_of_a_second_waits_for_a_job(dags):
         for task in dag.tasks
         if not dag.dag_id.startswith("nightshift_")
     }
-    deciding = {"due", "close", "step_in", "retraining", "release", "promote", "rollback", "respond", "changed"}
+    deciding = {"due", "close", "step_in", "retraining", "changed", "challenge", "release", "promote", "rollback", "respond"}
     light = {"accept", "record", "announce", "wake", "verdict", "approve", "arrival", "examples", *deciding}
     assert {name for name, pool in pools.items() if pool == "nightshift_light"} == light
-    trained = {"train", "evaluate", "reference", "replay"}
+    trained = {"train", "evaluate", "reference", "shadow", "replay"}
     assert {name for name, pool in pools.items() if pool == "nightshift_training"} == trained
     assert {pool for name, pool in pools.items() if name not in light | trained} == {"nightshift_jobs"}
 
