@@ -85,6 +85,8 @@ def test_what_is_measured_of_both_is_a_mean_of_each():
     assert means["tokens"] == (2, 3)
     assert means["likeness"][1] >= 0.8
     assert "cost" not in means
+    empty = [row | {"response": ""} for row in sides(range(160), range(200))[0]]
+    assert compared(empty, empty, None, "exact_match").means["likeness"] == (None, 1)
 
 
 def test_parts_hold_whole_subjects_and_enough_rows():

@@ -98,7 +98,7 @@ def test_without_its_shadow_a_candidate_is_not_released_and_with_one_that_passed
 
 
 @pytest.mark.parametrize(("verdict", "helps"), [(Verdict.FAIL, False), (Verdict.WARN, True)])
-def test_a_shadow_that_does_not_pass_holds_the_release_and_a_reason_helps_only_against_doubt(shadowed, verdict, helps):
+def test_a_reason_helps_against_doubt_only(shadowed, verdict, helps):
     shadowed.answered()
     shadowed.shadow(verdict)
     decision, moved = shadowed.releases.run()

@@ -45,7 +45,7 @@ def bounds(differences: Sequence[float], units: Sequence[Hashable], level: float
     sums = np.bincount(of, np.asarray(differences, np.float64))
     sizes = np.bincount(of).astype(np.float64)
     alike, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
-    return bounds_of(alike[:, 0], alike[:, 1], counts, level)
+    return bounds_of(alike[:, 0], alike[:, 1], counts.astype(np.float64), level)
 
 
 def bounds_of(sums: Array, sizes: Array, counts: Array, level: float, draws: int = DRAWS) -> Difference:

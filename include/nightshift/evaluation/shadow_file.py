@@ -53,7 +53,7 @@ class ShadowFile(BaseModel):
     def rows(self) -> list[tuple[str, str, str]]:
         """Title, champion's and candidate's mean of each measure, as people read them."""
         return [
-            (metric.title, *("–" if mean is None else metric.shown(mean) for mean in self.means[name]))  # noqa: RUF001
+            (metric.title, _shown(metric, self.means[name][0]), _shown(metric, self.means[name][1]))
             for name, metric in MEASURES.items()
             if name in self.means
         ]
@@ -98,3 +98,7 @@ def read_shadow(partition: UPath, manifest: Manifest | None = None) -> ShadowFil
     """
     manifest = manifest or read_manifest(partition)
     return None if manifest is None else ShadowFile.model_validate_json(read_file(partition, manifest, SHADOW))
+
+
+def _shown(metric: Metric, mean: float | None) -> str:
+    return "\N{EN DASH}" if mean is None else metric.shown(mean)

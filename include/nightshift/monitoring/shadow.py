@@ -78,7 +78,9 @@ def compared(rows: Sequence[Row], answers: Sequence[Row], judged_by: str | None,
         scores = {name: list(zip(scored[0][name], scored[1][name], strict=True)) for name in scored[0]}
     for column, measure in AS_MEASURED.items():
         scores[measure] = [(row[column], answer[column]) for row, answer in zip(rows, answers, strict=True)]
-    scores["likeness"] = [(None, score) for score in per_example(new, old)["chrf"]]
+    # Two empty answers have no n-grams to share, and are alike.
+    alike = zip(per_example(new, old)["chrf"], map(str.__eq__, old, new), strict=True)
+    scores["likeness"] = [(None, 1.0 if same else score) for score, same in alike]
     decisive = {"reference": metric, "judge": "judge"}.get(judged_by or "")
     return Compared(list(rows), list(answers), scores, decisive)
 
