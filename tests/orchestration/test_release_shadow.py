@@ -97,7 +97,9 @@ def test_without_its_shadow_a_candidate_is_not_released_and_with_one_that_passed
     assert kept.numbers["difference in exact match on logged prompts, low"] == 0.02
 
 
-@pytest.mark.parametrize(("verdict", "helps"), [(Verdict.FAIL, False), (Verdict.WARN, True)])
+@pytest.mark.parametrize(
+    ("verdict", "helps"), [(Verdict.FAIL, False), (Verdict.WARN, True)], ids=["failed", "doubtful"]
+)
 def test_a_reason_helps_against_doubt_only(shadowed, verdict, helps):
     shadowed.answered()
     shadowed.shadow(verdict)

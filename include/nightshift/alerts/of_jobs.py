@@ -285,14 +285,14 @@ def _close(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Itera
 
 
 def _release(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    """A candidate that is held back by its gate; where people decide about it, they know."""
+    """A candidate that is held back by its gate or its shadow; where people decide about it, they know."""
     version, verdict = result["version"], result["verdict"]
     if version is None or result["released"] or result["ask"] or verdict == Verdict.PASS:
         return
     yield alerts.alert(
         Kind.GATE_FAILED,
         Severity.WARNING,
-        f"version {version} is held back: its gate says {verdict}",
+        f"version {version} is held back: gate and shadow say {verdict}",
         subject=f"version {version}",
         occurrence="",
         facts=result["reasons"],

@@ -37,7 +37,7 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
         Severity.INFO, "retraining 7 is finished: its model is registered", "version 8, its gate says PASS", "nothing",
     ),
     Kind.GATE_FAILED: (
-        Severity.WARNING, "version 8 is held back: its gate says FAIL", "exact match 0.71, the champion has 0.78",
+        Severity.WARNING, "version 8 is held back: gate and shadow say FAIL", "exact match 0.71, the champion has 0.78",
         "read the numbers of the comparison",
     ),
     Kind.APPROVAL_WAITS: (

@@ -128,7 +128,7 @@ def _first_training(follower: Follower) -> Results:
 def _promoted(follower: Follower, version: str) -> None:
     """Wait until a version is the champion.
 
-    :raises RunFailed: the gate holds it back.
+    :raises RunFailed: its gate or its shadow holds it back.
     """
 
     def reached() -> dict[str, Any] | None:
@@ -167,7 +167,7 @@ def _require_not_held_back(api: AirflowApi, version: str) -> None:
         if said.get("version") == version and not said["released"] and said["request"] is None:
             reasons = "".join(f"\n    {reason}" for reason in said["reasons"])
             raise RunFailed(
-                f"{RELEASE}: version {version} is not released, the gate says {said['verdict']}:{reasons}\n"
+                f"{RELEASE}: version {version} is not released, gate and shadow say {said['verdict']}:{reasons}\n"
                 f"  What to do: look at its page, {api.page(RELEASE, run['dag_run_id'])}; trigger {RELEASE} with this version "
                 "and a reason to release it all the same, then `make run` again."
             )

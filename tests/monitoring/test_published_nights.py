@@ -1,0 +1,46 @@
+"""Which of the newest nights a champion answered, as manifests say it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from upath import UPath
+
+from nightshift.monitoring.published_nights import answered_by
+from nightshift.settings.application import Application, Interval
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import partition_of, publish
+
+APP = Application(name="app", sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text"}}])
+FIRST = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """Five nights: by an earlier model, two by the champion, two that were served elsewhere."""
+    storage = (tmp_path / "storage").as_uri()
+    for place, model in enumerate(["earlier", "champion", "champion", "", ""]):
+        start = FIRST + timedelta(days=place)
+        interval = Interval(start=start, end=start + timedelta(days=1))
+        folder = scratch(UPath(storage))
+        (folder / "rows").write_text(model)
+        at = partition_of(storage, "app", "interactions", interval.key)
+        publish(
+            at,
+            folder,
+            kind="interactions",
+            application="app",
+            inputs={},
+            interval=interval,
+            facts={"model_digest": model},
+        )
+    return storage
+
+
+def test_the_champions_nights_are_its_own_and_what_was_served_elsewhere_since_its_release(storage):
+    def nights(released, newest=7):
+        return [night.key for night in answered_by(storage, APP, "champion", released, newest)]
+
+    assert nights(None) == ["2026-11-04", "2026-11-03"]
+    assert nights(FIRST + timedelta(days=4)) == ["2026-11-06", "2026-11-04", "2026-11-03"]
+    assert nights(None, newest=3) == ["2026-11-04"]
+    assert answered_by(storage, APP, "another", None, 7) == []
