@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from upath import UPath
 
+from nightshift.ledger.records import Release
 from nightshift.monitoring.published_nights import answered_by
 from nightshift.settings.application import Application, Interval
 from nightshift.storage.files import scratch
@@ -38,7 +39,8 @@ def storage(tmp_path):
 
 def test_the_champions_nights_are_its_own_and_what_was_served_elsewhere_since_its_release(storage):
     def nights(released, newest=7):
-        return [night.key for night in answered_by(storage, APP, "champion", released, newest)]
+        release = Release(number=1, model_digest="champion", released=released) if released else None
+        return [night.key for night in answered_by(storage, APP, "champion", release, newest)]
 
     assert nights(None) == ["2026-11-04", "2026-11-03"]
     assert nights(FIRST + timedelta(days=4)) == ["2026-11-06", "2026-11-04", "2026-11-03"]

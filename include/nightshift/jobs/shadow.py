@@ -98,9 +98,8 @@ def _compare(
 
     application, settings = spec.application, spec.application.shadow
     assert settings is not None  # noqa: S101  (`run` looked)
-    newest = Ledger(spec.storage, application.name).newest_release()
-    released = newest.released if newest and newest.model_digest == champion.digest else None
-    nights = answered_by(spec.storage, application, champion.digest, released, settings.intervals)
+    release = Ledger(spec.storage, application.name).newest_release()
+    nights = answered_by(spec.storage, application, champion.digest, release, settings.intervals)
     logged = logged_prompts(nights, application, spec.storage, salt=candidate.digest)
     inputs = {
         "candidate": candidate.digest,

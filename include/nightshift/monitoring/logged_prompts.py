@@ -130,8 +130,13 @@ def _of_night(
         examples = _read(prompts, table["row"].to_pylist())
         facts = manifest.facts
         cost = facts["cost"] / manifest.counts["rows"] if "cost" in facts else None
+        # What another judge said, or was valid in another form, cannot be compared with what is measured now.
+        measured = {"judge": application.judged_by, "valid": application.inference.response_format}
+        asked_for = {"judge": manifest.inputs.get("judge"), "valid": manifest.inputs.get("response_format")}
+        stale = {column: None for column, setting in measured.items() if asked_for[column] != setting}
         rows = [
-            row | {"unit": examples[row["row"]]["subject"] or row["digest"], "cost": cost} for row in table.to_pylist()
+            row | stale | {"unit": examples[row["row"]]["subject"] or row["digest"], "cost": cost}
+            for row in table.to_pylist()
         ]
         for row in sorted(rows, key=lambda row: (_rank(row), _drawn(salt, row["digest"]))):
             yield row, examples[row["row"]] | {"split": "traffic"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 from upath import UPath
 
@@ -11,6 +12,9 @@ from nightshift.monitoring.due_nights import Answered, answered_night
 from nightshift.settings.application import Application
 from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, partition_of, read_manifest
+
+if TYPE_CHECKING:
+    from nightshift.ledger.records import Release
 
 
 def published_interactions(
@@ -38,13 +42,14 @@ def published_interactions(
 
 
 def answered_by(
-    storage: str, application: Application, champion: str, released: datetime | None, newest: int
+    storage: str, application: Application, champion: str, release: Release | None, newest: int
 ) -> list[Answered]:
     """Return those of the `newest` nights that the champion answered, the newest first; unreadable ones are none.
 
     :param champion: digest of its model.
-    :param released: when it became the champion: what was served elsewhere since then is its answers, too.
+    :param release: the newest one. What was served elsewhere since it became the champion is its answers, too.
     """
+    released = release.released if release and release.model_digest == champion else None
     found, _ = published_interactions(storage, application.name, newest)
     own = [
         night

@@ -174,9 +174,7 @@ def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool,
     found = read_shadow(shadow_partition(storage_uri(), app, candidate.digest, champion.digest))
     if found:
         return True, found, ""
-    newest = ledger.newest_release()
-    released = newest.released if newest and newest.model_digest == champion.digest else None
-    if not answered_by(storage_uri(), app, champion.digest, released, app.shadow.intervals):
+    if not answered_by(storage_uri(), app, champion.digest, ledger.newest_release(), app.shadow.intervals):
         return (
             False,
             None,
