@@ -46,7 +46,7 @@ def follower(*runs: dict[str, dict[str, Any]]) -> Follower:
 
 def test_a_candidate_that_the_gate_holds_back_ends_the_story_with_its_reasons_and_what_to_do() -> None:
     with pytest.raises(
-        RunFailed, match=r"version 2 is not released, the gate says WARN:\n    it lost 7.4 points"
+        RunFailed, match=r"version 2 is not released, gate and shadow say WARN:\n    it lost 7.4 points"
     ) as held:
         _promoted(follower(HELD), "2")
     assert f"trigger {RELEASE} with this version and a reason" in str(held.value)
