@@ -73,7 +73,7 @@ class ShadowFile(BaseModel):
 
 
 def shadow_partition(storage: str, application: Application, candidate: str, champion: str) -> UPath:
-    """Return the address of a shadow: one for each pair of models (by digest) and what their comparison depends on.
+    """Return the address of a shadow: one for each pair of versions (by digest) and what their comparison depends on.
 
     The nights are no part of it. What compared once stands, or a candidate could try again each night until it is lucky.
     """
@@ -82,11 +82,8 @@ def shadow_partition(storage: str, application: Application, candidate: str, cha
         "champion": champion,
         "shadow": application.shadow.model_dump(mode="json") if application.shadow else None,
         "metric": application.gate.metric,
-        "prompt": application.prompt.model_dump(mode="json"),
-        "max_new_tokens": application.inference.max_new_tokens,
         "judge": application.judged_by,
         "version": VERSION,
-        **application.decoded_by,
     }
     return partition_of(storage, application.name, "shadows", digest_of(inputs)[:16])
 
