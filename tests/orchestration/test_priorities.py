@@ -47,7 +47,18 @@ def test_no_task_of_a_second_waits_for_a_job(dags):
         for task in dag.tasks
         if not dag.dag_id.startswith("nightshift_")
     }
-    deciding = {"due", "close", "step_in", "retraining", "changed", "challenge", "release", "promote", "rollback", "respond"}
+    deciding = {
+        "due",
+        "close",
+        "step_in",
+        "retraining",
+        "changed",
+        "challenge",
+        "release",
+        "promote",
+        "rollback",
+        "respond",
+    }
     light = {"accept", "record", "announce", "wake", "verdict", "approve", "arrival", "examples", *deciding}
     assert {name for name, pool in pools.items() if pool == "nightshift_light"} == light
     trained = {"train", "evaluate", "reference", "shadow", "replay"}
