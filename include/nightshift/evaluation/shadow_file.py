@@ -15,9 +15,7 @@ VERSION = 1  # of how prompts are chosen and answers compared; another one compa
 
 # What is measured of the answers, in the order in which people read it.
 MEASURES: dict[str, Metric] = {
-    **{name: METRICS[name] for name in ("exact_match", "rouge_l", "chrf")},
-    "judge": Metric("judge's score"),
-    "valid": METRICS["valid"],
+    **{name: METRICS[name] for name in ("exact_match", "rouge_l", "chrf", "judge", "valid")},
     "likeness": Metric("chrF to the champion's answer"),
     "characters": Metric("characters an answer", "amount"),
     **{name: METRICS[name] for name in ("tokens", "latency_ms", "cost")},
