@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
-from yaml.composer import Composer
 
 from nightshift.errors import BadInput
 from nightshift.settings.application import Application
@@ -21,6 +17,10 @@ from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
 from nightshift.settings.project import PACKAGE, project_folder
 from nightshift.settings.scorers import PROJECT
+from nightshift.settings.yaml_file import BadYaml, line_of, nodes_of, problem, read_yaml
+
+if TYPE_CHECKING:
+    import yaml
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
 
@@ -150,64 +150,17 @@ def clusters() -> list[tuple[KubernetesCompute, list[Application]]]:
     return [(compute, list(apps.values())) for compute, apps in found.values()]
 
 
-class _Loader(Composer, yaml.CSafeLoader):
-    """PyYAML's safe loader, whose every refusal is a `YAMLError` with its line; it refuses a key that is there twice.
-
-    libyaml reads the text, five times as fast as Python. Nodes are composed in Python all the same: in libyaml's binding a file
-    that is nested too deep kills the process.
-    """
-
-    def __init__(self, text: str) -> None:
-        yaml.CSafeLoader.__init__(self, text)
-        Composer.__init__(self)
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.composer.ComposerError(
-                        None, None, f"the key `{key.value}` is there twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (yaml.YAMLError, RecursionError):
-            raise
-        except Exception as error:  # a day that no month has, words after `!!int`: each raises what Python raises
-            text = f"{getattr(node, 'value', '')!r} is not what it should be: {error}"
-            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from error
-
-
 def _read(path: Path) -> Any:
     other = path.with_suffix(".yml")
     if path.suffix == ".yml" or (other.exists() and not path.exists()):
         raise BadApplication(f"{other}: only `.yaml` is read; call it {other.stem}.yaml")
     try:
-        stamp = path.stat()
-        # The time of its node as well: a right that was taken changes no content.
-        return _contents(path, (stamp.st_mtime_ns, stamp.st_ctime_ns, stamp.st_size))
+        return read_yaml(path)
     except FileNotFoundError:
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
         raise NoSuchFile(f"{path}: there is no such file (in {path.parent}: {known})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadApplication(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise BadApplication(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    except RecursionError:
-        raise BadApplication(f"{path}: not valid YAML: nested too deep") from None
-
-
-@lru_cache(maxsize=1_000)
-def _contents(path: Path, _stamp: tuple[int, ...]) -> Any:
-    """What a file holds, not to be changed; it is read again only where it changed."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a safe loader)
+    except BadYaml as error:
+        raise BadApplication(str(error)) from error
 
 
 def _check(model: type[FileModel], path: Path, fields: Any) -> FileModel:
@@ -222,69 +175,20 @@ def _check(model: type[FileModel], path: Path, fields: Any) -> FileModel:
         errors = error.errors()
     if errors or named:
         # Where things stand in a file takes as long as all the rest, and is only asked of a wrong one.
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-        said = [f"{path}:{_line(root, ('name',))}: name: unknown key; the file's name is the name"] if named else []
+        root = nodes_of(path)
+        said = [f"{path}:{line_of(root, ('name',))}: name: unknown key; the file's name is the name"] if named else []
         raise BadApplication("\n".join([*said, *(_problem(model, path, root, dict(item)) for item in errors)]))
     return checked
 
 
 def _problem(model: type[BaseModel], path: Path, root: yaml.Node | None, item: Mapping[str, Any]) -> str:
-    """One validation error as `file:line: key: what is wrong (you wrote …; did you mean …)`."""
-    location = tuple(item["loc"])
-    line = _line(root, location)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    text = item["msg"].removeprefix("Value error, ")
-    if location == ("name",):
+    if item["loc"] == ("name",):
         guess = re.sub("[^a-z0-9]+", "_", path.stem.lower()).strip("_0123456789") or "name"
         return (
             f"{path}: the file's name is what DAGs and folders are called: small letters, digits and `_`, a letter "
             f"first, at most 63; call it {guess}.yaml"
         )
-    if item["type"] == "extra_forbidden":
-        allowed = _fields(model, location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(allowed)}"
-        text = f"unknown key; {hint}"
-    elif item["type"] == "literal_error":
-        close = difflib.get_close_matches(str(item["input"]), item["ctx"]["expected"].replace("'", "").split(", "), n=1)
-        text += f"; you wrote {item['input']!r}" + (f", did you mean {close[0]!r}?" if close else "")
-    elif item["type"] != "missing" and not isinstance(item["input"], dict | list | BaseModel):
-        text += f"; you wrote {item['input']!r}"
-    return f"{path}:{line}: {key or 'file'}: {text}"
-
-
-def _line(node: yaml.Node | None, location: tuple[Any, ...]) -> int:
-    """The line (from 1) of the deepest part of `location` that the file has."""
-    line = 1
-    for part in location:
-        child = None
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == str(part):
-                    line, child = key_node.start_mark.line + 1, value_node
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            child = node.value[part]
-            line = child.start_mark.line + 1
-        if child is None:
-            break
-        node = child
-    return line
-
-
-def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The keys that `model` knows at `location`."""
-    for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            model = next(_models(annotation), model)
-    return [name for name in model.model_fields if name != "name" or model not in (Application, *BACKENDS.values())]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
+    return problem(model, path, root, item, given="name")
 
 
 def application_schema() -> dict[str, Any]:
