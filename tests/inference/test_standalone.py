@@ -18,6 +18,22 @@ PROMPTS = {
     "in the user's turn": Prompt(system="You work for a bank.", system_in_user_turn=True),
     "without thoughts": Prompt(template={"enable_thinking": False}),
     "with thoughts": Prompt(template={"enable_thinking": True}),
+    "of a file, with examples": Prompt(
+        file={
+            "template": "<message role='user'>hi</message><message role='assistant'> hello\n</message>"
+            "<message role='user'>{{'{% 1 %} {{'}}{{$plan}}:\n{{$prompt}}\n</message>",
+            "input_variables": [{"name": "plan", "default": 'of "any" plan'}],
+        }
+    ),
+    "of a file, in Jinja": Prompt(
+        file={
+            "template": "{# for servers #}A bank.\n<message role='user'>\n  {% if plan == 'gold' %}\n  Dear\n  {% endif %}\n"
+            "  {%- raw %} {{ kept }}{% endraw %}\n {% for word in prompt.split() -%}\n {{ word }}\n {% endfor %}\n</message>",
+            "template_format": "jinja2",
+            "input_variables": [{"name": "plan", "default": "gold"}],
+        },
+        system_in_user_turn=True,
+    ),
 }
 
 

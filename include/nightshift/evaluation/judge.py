@@ -150,7 +150,7 @@ def _whole(table: pa.Table, column: str) -> bool:
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
     """Return the held-out rows to judge on: the first `most` by digest, which is as good as chance and never changes."""
-    columns = ["digest", "messages", "tools", "prompt", "answer", "language"]
+    columns = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language"]
     table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), columns)
     return list(table.sort_by("digest").slice(0, most).to_pylist())
 
@@ -165,7 +165,7 @@ def judge(
     application, settings = under_test.application, under_test.application.evaluation
     inputs = {
         "model": under_test.weights,
-        "examples": digest_of([row["digest"] for row in held_out]),
+        "examples": digest_of([_key(row, application) for row in held_out]),
         "prompt": application.prompt.model_dump(mode="json"),
         "max_new_tokens": application.evaluated_tokens,
         "batch_size": settings.batch_size,
@@ -188,6 +188,12 @@ def judge(
         shutil.rmtree(folder)
     parent = Parent(uri=str(partition), digest=manifest.digest)
     return Judged(under_test, manifest, parent, table, {row["digest"]: row for row in held_out})
+
+
+def _key(row: dict[str, Any], application: Application) -> Any:
+    """What says what a model is given for a row: its digest, and what the application's prompt takes of its metadata."""
+    taken = application.prompt.taken_from(row)
+    return [row["digest"], taken] if taken else row["digest"]
 
 
 def _scored_anew(answers: pa.Table) -> pa.Table:

@@ -32,6 +32,7 @@ from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
 from nightshift.settings.judging import OPINION
 from nightshift.settings.project import project_folder
+from nightshift.settings.prompt_file import Metadata
 from nightshift.storage.partition import partition_of
 
 # Why a row lacks a score that its scorer does not give to every row.
@@ -108,7 +109,7 @@ class Scorers:
         columns = self.score_without_judge(
             prompts, responses, contexts, references, finish_reasons, metadata, conversations
         )
-        return self.with_judge(columns, prompts, responses, contexts, references, conversations)
+        return self.with_judge(columns, prompts, responses, contexts, references, conversations, metadata)
 
     def score_without_judge(  # noqa: PLR0917
         self,
@@ -161,7 +162,7 @@ class Scorers:
         columns[UNSCORED] = _reasons(columns, len(responses))
         if self._own:
             metadata = metadata or [{}] * len(responses)
-            asked = self._asked(prompts, conversations)
+            asked = self._asked(prompts, conversations, metadata)
             self._add_own(columns, (prompts, responses, contexts, references, metadata, languages, asked))
         return columns
 
@@ -173,13 +174,14 @@ class Scorers:
         contexts: list[str | None],
         references: list[str | None],
         conversations: Sequence[Messages] = (),
+        metadata: Sequence[Metadata] = (),
     ) -> dict[str, list[Any]]:
         """Return the columns of :meth:`score_without_judge` with the judge's scores of its sample, and its reasons.
 
         A row is in it by its number: a night's rows must come in their order, all of them to one object.
         """
         with self._timed("judge"):
-            asked = self._asked(prompts, conversations) if self.judge else [[]] * len(prompts)
+            asked = self._asked(prompts, conversations, metadata) if self.judge else [[]] * len(prompts)
             judgements = self._judgements(list(map(question_of, asked, prompts, responses, contexts, references)))
         judged = [judgements.get(row) for row in range(len(prompts))]
         reasons = [
@@ -212,15 +214,18 @@ class Scorers:
         finally:
             self.seconds[scorer] += time.process_time() - start
 
-    def _asked(self, prompts: Sequence[str], conversations: Sequence[Messages]) -> list[Messages]:
+    def _asked(
+        self, prompts: Sequence[str], conversations: Sequence[Messages], metadata: Sequence[Metadata]
+    ) -> list[Messages]:
         """What each response answers: the system message that counts, then the turns up to the prompt."""
         asked: list[Messages] = []
-        for prompt, messages in zip(prompts, conversations or [[]] * len(prompts), strict=True):
+        none: list[Any] = [[]] * len(prompts)
+        for prompt, messages, of_row in zip(prompts, conversations or none, metadata or none, strict=True):
             turns = [*messages] or [{"role": "user", "content": prompt}]
             own = turns.pop(0)["content"] if turns[0]["role"] == "system" else None
             if turns[-1]["role"] == "assistant":
                 turns.pop()
-            asked.append([*self._prompt.system_messages(own), *turns])
+            asked.append([*self._prompt.system_messages(own, of_row), *turns])
         return asked
 
     def _judgements(self, rows: list[Question]) -> dict[int, Judgement | None]:

@@ -30,8 +30,8 @@ from nightshift.storage.sharing import Rows, parts_of
 
 SCORES = "scores.parquet"
 # What the scorers are given of a row, in their order; the judge is not told how a response ended.
-JUDGED = ("prompt", "response", "context", "reference", "messages")
-SCORED = (*JUDGED[:-1], "finish_reason", "metadata", "messages")
+JUDGED = ("prompt", "response", "context", "reference", "messages", "metadata")
+SCORED = (*JUDGED[:4], "finish_reason", "metadata", "messages")
 
 Scored = tuple[pa.Table, dict[str, list[Any]]]
 

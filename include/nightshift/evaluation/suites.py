@@ -17,7 +17,7 @@ from nightshift.errors import BadInput
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.intake import Source
 
-NEEDED = ["digest", "messages", "tools", "prompt", "answer", "language", "source_row"]
+NEEDED = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language", "source_row"]
 ANY_TIME = Interval(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(9999, 1, 1, tzinfo=UTC))
 
 

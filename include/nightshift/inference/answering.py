@@ -80,7 +80,7 @@ class Answering:
 
             self._engine = open_engine(self.model_folder(), self.application)
         engine = self._engine
-        rows = self.prompts.read(first, last, ["digest", "messages", "tools"]).to_pylist()
+        rows = self.prompts.read(first, last, self.application.prompt.columns).to_pylist()
         began = time.perf_counter()
         # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
         responses = engine.answer(rows, report)

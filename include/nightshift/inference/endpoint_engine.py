@@ -86,7 +86,7 @@ class EndpointEngine:
         """
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
-            asked = [list(_without_answer(row["messages"])), row.get("tools")]
+            asked = [list(_without_answer(row["messages"])), row.get("tools"), self._application.prompt.taken_from(row)]
             places.setdefault(json.dumps(asked), []).append(place)
         found: list[Response | None] = [None] * len(rows)
         settings, done = self._settings, 0
@@ -189,7 +189,8 @@ class EndpointEngine:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [
-                _as_sent(message) for message in application_messages(_without_answer(row["messages"]), prompt)
+                _as_sent(message)
+                for message in application_messages(_without_answer(row["messages"]), prompt, row.get("metadata"))
             ],
             "max_completion_tokens" if "max_tokens" in refused else "max_tokens": self._most,
             **({} if "temperature" in refused else {"temperature": decoding.temperature}),

@@ -6,7 +6,6 @@ Servers of chat models (MLflow's, vLLM, TGI) read `chat_template` and `generatio
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from nightshift.inference.model import end_tokens
 from nightshift.settings.application import Application
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.prompt import Prompt
+from nightshift.settings.prompt_template import environment, literal
 from nightshift.training.chat_template import ChatTemplate, with_fixed_date
 
 # `turns` are the messages behind the system message, as `application_messages` of training/chat_template.py has them.
@@ -25,7 +25,7 @@ ROW_SYSTEM = """\
 """
 SINGLE_TURN = """\
 {%- if turns | selectattr('role', 'equalto', 'user') | list | length == 1 and turns[0]['content'] is string -%}
-{%- set turns = [dict(turns[0], content=USER | replace('{prompt}', turns[0]['content']))] + turns[1:] -%}
+{%- set turns = [dict(turns[0], content=ASKED)] + turns[1:] -%}
 {%- endif -%}
 """
 SYSTEM_FIRST = "{%- set messages = ([{'role': 'system', 'content': system}] if system else []) + turns %}"
@@ -68,15 +68,17 @@ def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
     :raises BadInput: the template cannot be used, or begins an answer in a way that cannot be written behind it.
     """
     chat = ChatTemplate(tokenizer, prompt)
-    arguments = "".join(f"{{%- set {name} = {_literal(value)} -%}}\n" for name, value in prompt.template.items())
-    own = _literal(prompt.system or "")
+    arguments = "".join(f"{{%- set {name} = {literal(value)} -%}}\n" for name, value in prompt.template.items())
+    macros, own, examples, asked = _in_jinja(prompt)
     first, second = ("system", own) if prompt.system_from == "row" else (own, "system")
     written = "".join(
         [
             arguments,
+            macros,
             ROW_SYSTEM,
             f"{{%- set system = {first} or {second} -%}}\n",
-            SINGLE_TURN.replace("USER", _literal(prompt.user)),
+            SINGLE_TURN.replace("ASKED", asked),
+            examples,
             SYSTEM_IN_USER_TURN if prompt.system_in_user_turn else SYSTEM_FIRST,
             with_fixed_date(tokenizer.get_chat_template()).removesuffix("\n"),
         ]
@@ -90,7 +92,7 @@ def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
             turns[:1], tokenize=False, chat_template=written, add_generation_prompt=asks
         ).rstrip(" ")
         if given.startswith(shown):
-            rest = _literal(given[len(shown) :])
+            rest = literal(given[len(shown) :])
             keep = "" if asks else "{%- set asked, add_generation_prompt = add_generation_prompt, false -%}\n"
             name = "add_generation_prompt" if asks else "asked"
             return f"{keep}{written}{{% if {name} %}}{{{{ {rest} }}}}{{% endif %}}"
@@ -105,6 +107,29 @@ def _sampling(decoding: Decoding) -> dict[str, Any]:
     }
 
 
-def _literal(value: bool | float | str) -> str:
-    """A value in Jinja: JSON, whose escapes are those of Jinja's strings, and whose `true` and `false` are Jinja's."""
-    return json.dumps(value, ensure_ascii=False)
+def _in_jinja(prompt: Prompt) -> tuple[str, str, str, str]:
+    """What a prompt says in the language of chat templates: macros, and by these its system message, its examples (a statement),
+    and the user's message.
+
+    A server is told a row's metadata by arguments of the chat template (`chat_template_kwargs`) of the variables' names.
+    """
+    text = "turns[0]['content']"
+    if prompt.file is None:
+        return "", literal(prompt.system or ""), "", f"{literal(prompt.user)} | replace('{{prompt}}', {text})"
+    variables = prompt.file.variables
+    given = "".join(f", {name} | default({literal(default)}, true)" for name, default in variables.items())
+    macros, calls = "", []
+    for number, turn in enumerate(prompt.file.turns):
+        macros += f"{{%- macro turn_{number}({', '.join(['prompt', *variables])}) +%}}{_as_it_is(turn.jinja)}{{%+ endmacro -%}}\n"
+        content = f"turn_{number}({text if turn is prompt.file.turns[-1] else literal('')}{given})"
+        calls.append((turn.role, f"{content} | trim" if turn.bare else content))
+    own = calls.pop(0)[1] if calls[0][0] == "system" else literal("")
+    *before, (_, asked) = calls
+    shown = ", ".join(f"{{'role': {literal(role)}, 'content': {content}}}" for role, content in before)
+    return macros, own, f"{{%- set turns = [{shown}] + turns -%}}\n" if shown else "", asked
+
+
+def _as_it_is(template: str) -> str:
+    """A Jinja template whose line breaks stay where they are: chat templates drop those behind blocks, and spaces before them."""
+    kept = {("block_begin", "{%"): "{%+", ("block_end", "%}"): "+%}"}
+    return "".join(kept.get((kind, value), value) for _, kind, value in environment().lex(template))

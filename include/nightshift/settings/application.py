@@ -259,6 +259,15 @@ class Application(Model):
         return self
 
     @model_validator(mode="after")
+    def _keeps_to_the_file_of_its_prompt(self) -> Self:
+        if file := self.prompt.file:
+            sources = [*self.sources, *self.traffic.sources, *self.evaluation.suites]
+            wrong = file.not_as(self.decoding, self.inference.max_new_tokens) or file.unfilled(sources)
+            if wrong:
+                raise ValueError(f"prompt.file: {wrong}")
+        return self
+
+    @model_validator(mode="after")
     def _bounds_what_is_measured(self) -> Self:
         names = {suite.name for suite in self.evaluation.suites}
         metrics = [*MEASURED, *(name for name, scorer in self.scorers.items() if scorer.kind != "category")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.fields import Model, Name
+from nightshift.settings.prompt_file import Metadata, PromptFile, read_prompt
+from nightshift.settings.scorers import PROJECT
 
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
 TAKEN = frozenset(
@@ -32,6 +35,11 @@ TAKEN = frozenset(
 class Prompt(Model):
     """How the application speaks to its model."""
 
+    file: Annotated[PromptFile | None, WithJsonSchema({"type": "string"})] = Field(
+        None,
+        description="a prompt file of the project folder, as prompts/intent.yaml, in place of `system` and `user`",
+        exclude_if=lambda value: value is None,
+    )
     system: str | None = Field(None, description="system message", max_length=8_000)
     # Left out where it is the default, so that what was made before it was there keeps its address.
     system_from: Literal["row", "application"] = Field(
@@ -51,6 +59,11 @@ class Prompt(Model):
         exclude_if=lambda value: not value,
     )
     user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _is_read(cls, value: Any, info: ValidationInfo) -> Any:
+        return read_prompt(value, info.context[PROJECT]) if isinstance(value, str) and info.context else value
 
     @field_validator("template")
     @classmethod
@@ -74,11 +87,45 @@ class Prompt(Model):
         """Whether the model is asked to think before it answers, by either name that chat templates have for that."""
         return any(self.template.get(name) is True for name in ("enable_thinking", "thinking"))
 
-    def asked(self, text: str) -> str:
-        """Return the user's message for a row's text, which is untrusted: it is never interpreted."""
-        return self.user.replace("{prompt}", text)
+    @model_validator(mode="after")
+    def _says_it_once(self) -> Self:
+        if self.file is None:
+            return self
+        for name in ("system", "user"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` stands in the prompt's file; take it out here")
+        if taken := sorted((TAKEN | set(self.template)) & set(self.file.variables)):
+            raise ValueError(f"file: a chat template takes `{taken[0]}` as an argument; rename the variable")
+        return self
 
-    def system_messages(self, of_row: str | None) -> list[dict[str, str]]:
-        """Return the system message for a row that has one of its own, or has none: one message, or no message."""
-        system = of_row or self.system if self.system_from == "row" else self.system or of_row
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a row that the model is given something of, and its digest."""
+        return ["digest", "messages", "tools", *(["metadata"] if self.file and self.file.variables else [])]
+
+    def taken_from(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Return what the prompt takes of a row's metadata: with its digest, what decides what the model is given."""
+        return self.file.values(row.get("metadata")) if self.file else {}
+
+    def asked(self, text: str, metadata: Metadata = None) -> list[dict[str, str]]:
+        """Return what stands for a row's text: examples, where the prompt has some, and the user's message.
+
+        The text and the metadata are untrusted: they are never interpreted.
+
+        :raises BadInput: the template of the prompt's file cannot be rendered.
+        """
+        if self.file:
+            return [message for message in self.file.messages(text, metadata) if message["role"] != "system"]
+        return [{"role": "user", "content": self.user.replace("{prompt}", text)}]
+
+    def system_messages(self, of_row: str | None, metadata: Metadata = None) -> list[dict[str, str]]:
+        """Return the system message for a row that has one of its own, or has none: one message, or no message.
+
+        :raises BadInput: as :meth:`asked`.
+        """
+        own = self.system
+        if self.file:
+            first = self.file.messages("", metadata)[0]
+            own = first["content"] if first["role"] == "system" else None
+        system = of_row or own if self.system_from == "row" else own or of_row
         return [{"role": "system", "content": system}] if system else []

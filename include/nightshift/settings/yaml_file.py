@@ -62,9 +62,9 @@ def problem(
         text = f"unknown key; {hint}"
     elif item["type"] == "literal_error":
         close = difflib.get_close_matches(str(item["input"]), item["ctx"]["expected"].replace("'", "").split(", "), n=1)
-        text += f"; you wrote {item['input']!r}" + (f", did you mean {close[0]!r}?" if close else "")
+        text += f"; you wrote {item['input']!r:.200}" + (f", did you mean {close[0]!r}?" if close else "")
     elif item["type"] != "missing" and not isinstance(item["input"], dict | list | BaseModel):
-        text += f"; you wrote {item['input']!r}"
+        text += f"; you wrote {item['input']!r:.200}"
     return f"{path}:{line}: {key or 'file'}: {text}"
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift.errors import BadInput
 from nightshift.settings.prompt import Prompt
+from nightshift.settings.prompt_file import Metadata
 from nightshift.training.control_tokens import ControlTokens
 from nightshift.training.marks import Marks
 from nightshift.training.tool_turns import Message, ToolForm, chat_messages, parts_of, texts_in, tool_form, writes_tools
@@ -74,18 +75,24 @@ class Rendering:
         return "".join(text for pair in zip(earlier, self.answers, strict=False) for text in pair) + last
 
 
-def application_messages(turns: Sequence[Mapping[str, Any]], prompt: Prompt) -> list[Message]:
+def application_messages(
+    turns: Sequence[Mapping[str, Any]], prompt: Prompt, metadata: Metadata = None
+) -> list[Message]:
     """Return the chat messages for the `turns` of a row, in the words of an application.
 
     One system message stands first: the row's or the application's, as `prompt.system_from` says; or its text stands before
-    that of the first user's turn, where `prompt.system_in_user_turn` is true. A single user turn goes through the
-    application's template; the turns of a longer conversation are as they were.
+    that of the first user's turn, where `prompt.system_in_user_turn` is true. The prompt's examples follow. A single user turn
+    goes through the application's template; the turns of a longer conversation are as they were, and the last ones.
+
+    :param metadata: of the row; the template of a prompt's file may take it.
     """
     messages = chat_messages(turns)
     own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
+    *examples, asked = prompt.asked(messages[0]["content"], metadata)
     if [message["role"] for message in messages].count("user") == 1:
-        messages[0]["content"] = prompt.asked(messages[0]["content"])
-    system = prompt.system_messages(own)
+        messages[0] = asked
+    messages = [*examples, *messages]
+    system = prompt.system_messages(own, metadata)
     if system and prompt.system_in_user_turn:
         messages[0]["content"] = f"{system.pop()['content']}\n\n{messages[0]['content']}"
     return [*system, *messages]
@@ -110,9 +117,9 @@ class ChatTemplate:
         self._secret = secrets.token_hex(8)
         self._end, self.end_id = self._end_of_turn()
 
-    def messages(self, turns: Sequence[Mapping[str, Any]]) -> list[Message]:
-        """Return the chat messages for the `turns` of a row, in the application's words."""
-        return application_messages(turns, self.prompt)
+    def messages(self, turns: Sequence[Mapping[str, Any]], metadata: Metadata = None) -> list[Message]:
+        """Return the chat messages for the `turns` of a row and its metadata, in the application's words."""
+        return application_messages(turns, self.prompt, metadata)
 
     def render(
         self, messages: Sequence[Message], answers: Collection[int], name: str, tools: str | None = None
@@ -256,7 +263,7 @@ class ChatTemplate:
                 "does not name the tools, set `tools: null` in the source's `columns`"
             )
         elif messages[0]["role"] == "system":
-            whose = "application's" if messages[0]["content"] == self.prompt.system else "row's own"
+            whose = "application's" if messages[0] in self.prompt.system_messages(None) else "row's own"
             remedy = (
                 f"It begins with the {whose} system message; if the template takes none, set `prompt.system_in_user_turn: true`, "
                 "which puts it before the user's text, or choose another model"

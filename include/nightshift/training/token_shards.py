@@ -62,7 +62,7 @@ class TokenShards:
     """The tokens of one snapshot for one tokenizer, in one application's words.
 
     :param snapshot: its URI and digest.
-    :param train: local Parquet file with the rows to train on (`digest`, `messages`).
+    :param train: local Parquet file with the rows to train on (`digest`, `messages`, and `metadata` where the prompt takes some).
     :param held_out: the same of the held-out rows, in order of digest.
     :param tokenizer: folder with a tokenizer and its chat template.
     """
@@ -162,7 +162,8 @@ class TokenShards:
         template, done = _loaded(self.tokenizer, self.prompt), 0
         held_out = part == self.parts[-1]
         first = 0 if held_out else part[0]
-        for rows in _read(self.held_out if held_out else self.train, first, first + part[1] - part[0]):
+        file, columns = self.held_out if held_out else self.train, self.prompt.columns
+        for rows in _read(file, columns, first, first + part[1] - part[0]):
             for example in tokenize(rows, template, self.loss_on):
                 yield as_tokens(example)
             done += len(rows)
@@ -268,7 +269,7 @@ def _loaded(folder: Path, prompt: Prompt) -> ChatTemplate:
     return ChatTemplate(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), prompt)
 
 
-def _read(path: Path, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
+def _read(path: Path, columns: list[str], first: int, last: int) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows from `first` to `last`, both included, a few at a time; row groups before them are not read."""
     with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
         groups, start, skipped = [], 0, 0
@@ -280,7 +281,7 @@ def _read(path: Path, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
                 groups.append(number)
             start = end
         at = skipped
-        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=["digest", "messages", "tools"]):
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=columns):
             low, high = max(first - at, 0), min(last + 1 - at, batch.num_rows)
             at += batch.num_rows
             if low < high:

@@ -60,12 +60,16 @@ def tokenize(
         for row in part:
             if row["messages"][-1]["role"] != "assistant":
                 raise BadInput(f"{_name(row)} does not end with an answer")
-            messages = template.messages(row["messages"])
+            messages = template.messages(row["messages"], row.get("metadata"))
             renderings.append(template.render(messages, [len(messages) - 1], _name(row), row.get("tools")))
+            # What stands before the row's own turns is the application's: its examples are given, and not learned.
+            own = len(messages) - sum(turn["role"] != "system" for turn in row["messages"])
             places = [
                 place
                 for place, message in enumerate(messages)
-                if message["role"] == "assistant" and (place == len(messages) - 1 or "tool_calls" not in message)
+                if place >= own
+                and message["role"] == "assistant"
+                and (place == len(messages) - 1 or "tool_calls" not in message)
             ]
             several = loss_on == "all_answers" and len(places) > 1
             earlier.append(template.render(messages, places, _name(row), row.get("tools")) if several else None)
@@ -86,7 +90,7 @@ def prompt_ids(rows: Iterable[Mapping[str, Any]], template: ChatTemplate) -> Ite
         for row in part:
             turns = row["messages"]
             before = turns[:-1] if turns[-1]["role"] == "assistant" else turns
-            messages = template.messages([*before, {"role": "assistant", "content": ""}])
+            messages = template.messages([*before, {"role": "assistant", "content": ""}], row.get("metadata"))
             renderings.append(template.render(messages, [len(messages) - 1], _name(row), row.get("tools")))
         asked = [(template.asked(rendering), rendering.renamed) for rendering in renderings]
         ids = _tokenized(template, asked)
