@@ -61,7 +61,8 @@ def problem(
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(allowed)}"
         text = f"unknown key; {hint}"
     elif item["type"] == "literal_error":
-        close = difflib.get_close_matches(str(item["input"]), item["ctx"]["expected"].replace("'", "").split(", "), n=1)
+        expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        close = difflib.get_close_matches(str(item["input"]), expected, n=1)
         text += f"; you wrote {item['input']!r:.200}" + (f", did you mean {close[0]!r}?" if close else "")
     elif item["type"] != "missing" and not isinstance(item["input"], dict | list | BaseModel):
         text += f"; you wrote {item['input']!r:.200}"
