@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nightshift import __version__
 from nightshift.audit.arguments import add_audit
 from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError, is_outage
+from nightshift.prompts.arguments import add_prompts
 
 if TYPE_CHECKING:
     from nightshift.settings.application import Application
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     test.set_defaults(run=_test_alerts)
 
     add_audit(commands)
+    add_prompts(commands)
 
     for name, text in {
         "up": "start MLflow and Airflow on this machine",

@@ -18,17 +18,20 @@ def code_version() -> str:
     if sha := os.environ.get("NIGHTSHIFT_GIT_SHA"):
         return sha
     # Installed by pip, it lies in no repository, or in that of somebody else.
-    if not (CHECKOUT / ".git").exists():
-        return __version__
+    return (commit_of(CHECKOUT) if (CHECKOUT / ".git").exists() else None) or __version__
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of a folder's repository (`-dirty` if changed); None: it lies in none, or git cannot tell."""
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
-            cwd=Path(__file__).parent,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return __version__
+        return None
     return run.stdout.strip()

@@ -91,7 +91,8 @@ def test_whoever_serves_the_version_gets_the_answers_of_the_application(judged, 
 def test_killed_before_any_call_to_mlflow_the_next_try_makes_it_whole(judged, progress, monkeypatch):
     changing = [
         "create_logged_model", "log_outputs", "log_model_artifacts", "finalize_logged_model", "create_registered_model",
-        "create_model_version", "set_registered_model_alias",
+        "create_model_version", "set_registered_model_alias", "create_prompt", "create_prompt_version",
+        "link_prompt_version_to_model", "set_prompt_alias",
     ]  # fmt: skip
     spec = judged()
     for method in changing:
@@ -111,6 +112,7 @@ def test_killed_before_any_call_to_mlflow_the_next_try_makes_it_whole(judged, pr
     assert [str(version.version) for version in versions(spec)] == ["1"]
     experiment = MlflowClient().get_experiment_by_name(result.name).experiment_id
     assert len(MlflowClient().search_logged_models([experiment])) == 1
+    assert len(MlflowClient().search_prompt_versions(f"{result.name}.prompt")) == 1
 
 
 def test_without_mlflow_it_says_so_and_loses_nothing(judged, progress, monkeypatch, mlflow_server):

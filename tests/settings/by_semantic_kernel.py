@@ -1,4 +1,4 @@
-"""Run by an interpreter that has Semantic Kernel: what it makes of the cases on standard input, as messages or null (it refuses)."""
+"""Run by an interpreter that has Semantic Kernel: the messages of each case on standard input; null: it refuses."""
 
 import asyncio
 import json

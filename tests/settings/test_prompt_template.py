@@ -61,7 +61,9 @@ def test_what_a_user_or_a_column_says_is_never_a_template_a_message_or_an_entity
 
 
 def test_texts_beside_message_tags_lose_the_space_around_them_and_those_in_tags_keep_it():
-    template = "\n Be brief.\n<message role='user'> hi </message>\n<message role='assistant'>hello\n</message> {{$prompt}} \n"
+    template = (
+        "\n Be brief.\n<message role='user'> hi </message>\n<message role='assistant'>hello\n</message> {{$prompt}} \n"
+    )
     assert read(template, {"prompt": "a"}) == [
         ["system", "Be brief."],
         ["user", " hi "],
@@ -94,7 +96,9 @@ def test_a_wrong_template_says_what_is_wrong(template, language, reason):
         turns_of(template, language)
 
 
-@pytest.mark.parametrize("expression", ["prompt.__class__.__name__", "''.__class__.__mro__[1].__subclasses__()", "prompt / 0"])
+@pytest.mark.parametrize(
+    "expression", ["prompt.__class__.__name__", "''.__class__.__mro__[1].__subclasses__()", "prompt / 0"]
+)
 def test_jinja_stays_in_its_sandbox(expression):
     (turn,) = turns_of(f"{{{{ ({expression}) ~ prompt }}}}", "jinja2")
     with pytest.raises(BadInput, match="the prompt's user message cannot be rendered"):

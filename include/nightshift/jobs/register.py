@@ -58,12 +58,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
-    from nightshift.registry import models, versions
+    from nightshift.registry import models, prompts, versions
     from nightshift.registry.server import pages
     from nightshift.registry.tracking import experiment_of, find_run, reachable
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.partition import digest_of, require_manifest
 
     name, evaluation = spec.application.name, UPath(spec.evaluation)
     candidate = open_version(spec.model, spec.model_digest, spec.application)
@@ -94,6 +94,8 @@ def run(spec: Spec, progress: Progress) -> Result:
         shutil.rmtree(folder, ignore_errors=True)
     progress.report(1, 2, unit="steps")
     models.set_alias(version, versions.CANDIDATE)
+    prompt = candidate.application.prompt
+    prompts.register_prompt(prompt, digest_of(prompt.model_dump(mode="json")), version)
     progress.report(2, 2, unit="steps")
     run_url = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs/{training.info.run_id}" if training else ""
     return Result(

@@ -13,7 +13,7 @@ import httpx
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.registry.server import address, client_arguments, pages, without_login
-from nightshift.registry.versions import DIGEST_TAG, Registered
+from nightshift.registry.versions import DIGEST_TAG, PROMPT_TAG, Registered, prompt_name
 
 KEY_TAG = "nightshift.key"  # of a run: what it is found again by
 NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
@@ -109,8 +109,12 @@ class Mlflow:
         return self._registered(versions[0]) if versions else None
 
     def set_alias(self, registered: Registered, alias: str) -> None:
-        """Point an alias at a version, away from wherever it was."""
+        """Point an alias at a version, and that of the prompt registry at its prompt, away from wherever they were."""
         self._post("registered-models/alias", {"name": registered.name, "alias": alias, "version": registered.version})
+        if prompt := registered.tags.get(PROMPT_TAG):
+            # A prompt that somebody deleted keeps no model from being released: the version has its own words.
+            asked = {"name": prompt_name(registered.name), "alias": alias, "version": prompt}
+            self._ask("POST", "registered-models/alias", asked, but=NO_SUCH)
 
     def set_tags(self, registered: Registered, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""

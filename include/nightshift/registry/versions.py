@@ -14,7 +14,13 @@ EVALUATION_TAG = "nightshift.evaluation"  # URI of the evaluation that it was re
 EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"
 ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
 STATE_TAG = "nightshift.release"  # "held", "asked" or "released"
+PROMPT_TAG = "nightshift.prompt_version"  # number of its prompt in the prompt registry
 RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
+
+
+def prompt_name(application: str) -> str:
+    """Return how an application's prompt is called in the prompt registry."""
+    return f"{application}.prompt"
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,14 @@ class Prompt(Model):
         return self
 
     @property
+    def written(self) -> list[dict[str, str]]:
+        """The messages as they are written, with `{{ prompt }}` and each other variable by its name, in every language."""
+        if self.file:
+            return [{"role": turn.role, "content": turn.jinja} for turn in self.file.turns]
+        user = {"role": "user", "content": self.user.replace("{prompt}", "{{ prompt }}")}
+        return [*self.system_messages(None), user]
+
+    @property
     def columns(self) -> list[str]:
         """The columns of a row that the model is given something of, and its digest."""
         return ["digest", "messages", "tools", *(["metadata"] if self.file and self.file.variables else [])]

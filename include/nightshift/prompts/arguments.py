@@ -1,0 +1,26 @@
+"""The command `nightshift prompts`: its arguments, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_prompts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its own commands to those of `nightshift`."""
+    prompts = commands.add_parser("prompts", help="an application's prompts").add_subparsers(required=True)
+    diff = prompts.add_parser("diff", help="print what changed between two prompts, and what that did to the numbers")
+    for side, what in {"a": "the earlier one", "b": "the later one"}.items():
+        diff.add_argument(
+            side,
+            metavar=side.upper(),
+            help=f"{what}: a version of the application (number or alias), `working` (as its file is now), or a prompt file",
+        )
+    diff.add_argument("--application", metavar="NAME", help="default: the only one of the project")
+    diff.add_argument("--mlflow", help="where it is registered (default: $MLFLOW_TRACKING_URI, or the local stack's)")
+    diff.set_defaults(run=_diff)
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from nightshift.prompts.diff import compared
+
+    print(*compared(options.a, options.b, options.application, options.mlflow), sep="\n")

@@ -1,0 +1,72 @@
+"""Prompts in MLflow's prompt registry: one version for each prompt of an application, however often it is registered.
+
+MLflow lets no prompt have a model's name, so that of `banking_assistant` is called `banking_assistant.prompt`. Its version
+shows the messages in MLflow's own notation (`{{ prompt }}`), and its tags hold the settings that jobs are given.
+"""
+
+from __future__ import annotations
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_EXPERIMENT_IDS_TAG_KEY
+
+from nightshift.code_version import commit_of
+from nightshift.registry.models import set_tags
+from nightshift.registry.tracking import experiment_of, reachable
+from nightshift.registry.versions import CANDIDATE, PROMPT_TAG, Registered, prompt_name
+from nightshift.settings.project import project_folder
+from nightshift.settings.prompt import Prompt
+
+DIGEST_TAG, SETTINGS_TAG, COMMIT_TAG = "nightshift.prompt_digest", "nightshift.prompt", "nightshift.commit"
+
+
+def register_prompt(prompt: Prompt, digest: str, version: Registered) -> str:
+    """Return the number of the registered version of a prompt, and link the version of the model that answers with it.
+
+    May be stopped anywhere and called again: what is there already is found by the digest. It becomes the `candidate`.
+
+    :param digest: of what the prompt dumps.
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    client, name = MlflowClient(), prompt_name(version.name)
+    with reachable():
+        number = _find(client, name, digest) or _create(client, name, prompt, digest, version)
+        model = client.get_model_version(version.name, version.version)
+        if model.model_id:
+            client.link_prompt_version_to_model(name, number, model.model_id)
+        client.set_prompt_alias(name, CANDIDATE, int(number))
+    set_tags(version, {PROMPT_TAG: number})
+    return number
+
+
+def registered_prompt(version: Registered) -> Prompt | None:
+    """Return the prompt that a version of a model was registered with; None for one from before prompts were registered.
+
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    if PROMPT_TAG not in version.tags:
+        return None
+    with reachable():
+        found = MlflowClient().get_prompt_version(prompt_name(version.name), version.tags[PROMPT_TAG])
+    return Prompt.model_validate_json(found.tags[SETTINGS_TAG]) if found else None
+
+
+def _find(client: MlflowClient, name: str, digest: str) -> str | None:
+    found = client.search_model_versions(
+        f"name = '{name}' AND tag.`{IS_PROMPT_TAG_KEY}` = 'true' AND tag.`{DIGEST_TAG}` = '{digest}'"
+    )
+    return str(min(int(version.version) for version in found)) if found else None
+
+
+def _create(client: MlflowClient, name: str, prompt: Prompt, digest: str, version: Registered) -> str:
+    try:
+        client.create_prompt(name, description=f"How {version.name} speaks to its model.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # As MLflow's own pages do, which then show the prompt beside the runs of the application.
+    client.set_prompt_tag(name, PROMPT_EXPERIMENT_IDS_TAG_KEY, f",{experiment_of(client, version.name)},")
+    commit = commit_of(project_folder())
+    tags = {DIGEST_TAG: digest, SETTINGS_TAG: prompt.model_dump_json(), **({COMMIT_TAG: commit} if commit else {})}
+    said = f"first registered with version {version.version} of the model"
+    return str(client.create_prompt_version(name, prompt.written, description=said, tags=tags).version)

@@ -1,0 +1,87 @@
+"""The prompts of registered models in MLflow's prompt registry, and what changed between two of them."""
+
+import json
+import subprocess
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from nightshift.cli import main
+from nightshift.jobs import register
+from nightshift.registry.models import version_of
+from nightshift.registry.prompts import register_prompt
+from nightshift.registry.rest import Mlflow
+from nightshift.settings.prompt import Prompt
+from nightshift.storage.partition import digest_of
+
+pytestmark = pytest.mark.slow
+
+PLAIN = Prompt(system="You work for a bank.")
+WITH_AN_EXAMPLE = Prompt(
+    file={
+        "template": "You work for a bank.\n<message role='user'>hi</message><message role='assistant'>hello</message>\n"
+        "Message: {{$prompt}}",
+    }
+)
+
+
+@pytest.fixture
+def committed(tmp_path, monkeypatch):
+    """A project folder in a repository with one commit, which is returned."""
+    folder = tmp_path / "project"
+    (folder / "apps").mkdir(parents=True)
+    git = ["git", "-C", folder, "-c", "user.name=team", "-c", "user.email=team@example.com"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", str(folder))
+    run = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return folder, run.stdout.strip()
+
+
+def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer_with_it(
+    judged, progress, committed, mlflow_server, capsys
+):
+    folder, commit = committed
+    app = register.run(judged(seed=1, prompt=PLAIN), progress).name
+    # Whoever moves the alias of the model moves that of its prompt.
+    with Mlflow() as server:
+        server.set_alias(server.version_of(app, "1"), "champion")
+    register.run(judged(seed=2, prompt=WITH_AN_EXAMPLE), progress)
+    client, name = MlflowClient(), f"{app}.prompt"
+    assert [client.get_model_version(app, number).tags["nightshift.prompt_version"] for number in "12"] == ["1", "2"]
+    aliases = {alias: client.get_prompt_version_by_alias(name, alias).version for alias in ("champion", "candidate")}
+    assert aliases == {"champion": 1, "candidate": 2}
+
+    first, second = (client.get_prompt_version(name, number) for number in "12")
+    assert commit.startswith(first.tags["nightshift.commit"])
+    assert Prompt.model_validate_json(second.tags["nightshift.prompt"]) == WITH_AN_EXAMPLE
+    assert [message["role"] for message in second.template] == ["system", "user", "assistant", "user"]
+    assert second.template[-1]["content"] == "Message: {{ prompt }}"
+    model = client.get_model_version(app, "2").model_id
+    assert json.loads(client.get_logged_model(model).tags["mlflow.linkedPrompts"]) == [{"name": name, "version": "2"}]
+    experiment = client.get_experiment_by_name(app).experiment_id
+    assert [found.name for found in mlflow.genai.search_prompts(f"experiment_id = '{experiment}'")] == [name]
+
+    (folder / "apps" / f"{app}.yaml").write_text(
+        "sources: [{uri: rows.csv, columns: {prompt: text}}]\nprompt: {system: You work for a shop.}\n"
+    )
+    capsys.readouterr()
+    assert main(["prompts", "diff", "champion", "2"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"--- {app} version 1", f"+++ {app} version 2"]
+    assert [line for line in said if line.startswith(("+", "-"))][2:6] == ["+hi", "+[assistant]", "+hello", "+[user]"]
+    assert "+Message: {{ prompt }}" in said
+    assert said[-3].startswith(f"exact match of {app} version 1: 100.0 (")
+    assert said[-2].startswith(f"exact match of {app} version 2: ")
+    assert said[-2].endswith(", 20 examples")
+    assert said[-1].startswith("difference on the same 20 examples: ")
+    assert main(["prompts", "diff", "2", "working"]) == 0
+    assert f"+++ {app} as its file is now\n" in (said := capsys.readouterr().out)
+    assert "+You work for a shop." in said
+    assert main(["prompts", "diff", "9", "working"]) == 65
+    assert "has no version '9'" in capsys.readouterr().err
+
+    plain = digest_of(PLAIN.model_dump(mode="json"))
+    assert register_prompt(PLAIN, plain, version_of(app, "2")) == "1"
+    assert len(client.search_prompt_versions(name)) == 2
