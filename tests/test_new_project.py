@@ -63,7 +63,7 @@ def test_every_setting_that_is_commented_out_can_be_used(made):
 
 def test_editors_are_shown_a_schema_that_takes_the_files(made):
     folder, _ = made
-    for name in ("apps/returns.yaml", "compute/kubernetes.yaml"):
+    for name in ("apps/returns.yaml", "compute/kubernetes.yaml", "prompts/returns.yaml"):
         path = folder / name
         link = re.match(r"# yaml-language-server: \$schema=(\S+)\n", path.read_text())
         schema = json.loads((path.parent / link[1]).read_text())
@@ -82,8 +82,8 @@ def test_a_second_time_nothing_is_overwritten_and_another_application_is_added(m
     said = capsys.readouterr().out
     after = files_of(folder)
     assert {name: after[name] for name in before} == before
-    assert after.keys() - before.keys() == {"apps/exchanges.yaml"}
-    assert re.findall(r"wrote (.*)", said) == [str(folder / "apps" / "exchanges.yaml")]
+    assert after.keys() - before.keys() == {"apps/exchanges.yaml", "prompts/exchanges.yaml"}
+    assert re.findall(r"wrote (.*)", said) == [str(folder / name / "exchanges.yaml") for name in ("apps", "prompts")]
     assert f"kept  {folder}/README.md, which was there" in said
 
 
@@ -105,4 +105,4 @@ def test_the_readme_of_a_new_project_names_files_and_commands_that_exist(made):
     text = (folder / "README.md").read_text()
     assert all((folder / name).exists() for name in re.findall(r"\w+/\w+\.\w+", text))
     assert "APPLICATION" not in text
-    assert set(re.findall(r"`?nightshift ([a-z]+)", text)) == {"apps", "up", "init", "compute"}
+    assert set(re.findall(r"`?nightshift ([a-z]+)", text)) == {"apps", "up", "init", "compute", "prompts"}

@@ -13,6 +13,7 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.applications import application_schema, compute_schema
 from nightshift.settings.fields import Name
 from nightshift.settings.project import PACKAGE
+from nightshift.settings.prompt_file import prompt_schema
 
 TEMPLATE = PACKAGE / "samples" / "project"
 HIDDEN = ("dockerignore", "gitignore")  # in a project with a dot, which a package would not hold
@@ -52,11 +53,12 @@ def make_project(folder: Path, application: str) -> tuple[list[Path], list[Path]
 def _files(application: str) -> Iterator[tuple[str, str]]:
     """The files of a new project, by their path in it."""
     start = f"{date.today():%Y-%m-%d}"
-    names = {"apps/application.yaml": f"apps/{application}.yaml", **{name: f".{name}" for name in HIDDEN}}
+    own = {f"{folder}/application.yaml": f"{folder}/{application}.yaml" for folder in ("apps", "prompts")}
+    names = own | {name: f".{name}" for name in HIDDEN}
     for path in sorted(file for file in TEMPLATE.rglob("*") if file.is_file()):
         name = path.relative_to(TEMPLATE).as_posix()
         name = names.get(name, name)
         yield name, path.read_text(encoding="utf-8").replace("APPLICATION", application).replace("START", start)
-    schemas = {"application": application_schema(), "compute": compute_schema()}
+    schemas = {"application": application_schema(), "compute": compute_schema(), "prompt": prompt_schema()}
     for name, schema in schemas.items():
         yield f"schemas/{name}.json", json.dumps(schema, indent=2) + "\n"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 
 def add_prompts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its own commands to those of `nightshift`."""
-    prompts = commands.add_parser("prompts", help="an application's prompts").add_subparsers(required=True)
+    prompts = commands.add_parser(
+        "prompts", help="compare prompts, print the JSON Schema of their files"
+    ).add_subparsers(required=True)
     diff = prompts.add_parser("diff", help="print what changed between two prompts, and what that did to the numbers")
     for side, what in {"a": "the earlier one", "b": "the later one"}.items():
         diff.add_argument(
@@ -18,9 +21,16 @@ def add_prompts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     diff.add_argument("--application", metavar="NAME", help="default: the only one of the project")
     diff.add_argument("--mlflow", help="where it is registered (default: $MLFLOW_TRACKING_URI, or the local stack's)")
     diff.set_defaults(run=_diff)
+    prompts.add_parser("schema", help="print the JSON Schema of a prompt file").set_defaults(run=_print_schema)
 
 
 def _diff(options: argparse.Namespace) -> None:
     from nightshift.prompts.diff import compared
 
     print(*compared(options.a, options.b, options.application, options.mlflow), sep="\n")
+
+
+def _print_schema(_options: argparse.Namespace) -> None:
+    from nightshift.settings.prompt_file import prompt_schema
+
+    print(json.dumps(prompt_schema(), indent=2))

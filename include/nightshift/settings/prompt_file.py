@@ -189,6 +189,12 @@ def read_prompt(name: str, folder: Path) -> PromptFile:
         raise ValueError("; ".join(problem(PromptFile, path, root, dict(item)) for item in error.errors())) from None
 
 
+def prompt_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a prompt file, for editors."""
+    schema = PromptFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Nightshift prompt"}
+
+
 def _hint(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known) or 'none'}"
