@@ -31,7 +31,7 @@ def engine_at(serve):
     def make(reply, most=16, endpoint=None, **settings):
         server = serve(reply)
         where = {"url": server.url, "model": "hosted-1", "requests_at_once": 4, **(endpoint or {})}
-        application = Application(name="bank", sources=SOURCES, inference={"endpoint": where}, **settings)
+        application = Application(**{"name": "bank", "sources": SOURCES, "inference": {"endpoint": where}, **settings})
         return EndpointEngine(application.inference.hosted.identity, application, max_new_tokens=most), server
 
     return make
@@ -52,6 +52,17 @@ def test_answers_come_in_the_order_of_the_rows_and_equal_ones_are_paid_once(engi
     # The server counts a token a word: one that is read, three that are written.
     assert sum(answer.cost for answer in answers) == pytest.approx(20 * (1 * 2 + 3 * 10) / 1e6)
     assert engine.about["served_as"] == ["hosted-1"]
+
+
+def test_equal_texts_are_asked_apart_where_the_prompt_takes_other_metadata(engine_at):
+    prompt = {"file": {"template": "{{$plan}}: {{$prompt}}", "input_variables": [{"name": "plan", "default": "new"}]}}
+    sources = [{"uri": "rows.csv", "columns": {"prompt": "text", "metadata": ["plan"]}}]
+    engine, server = engine_at(echo, prompt=prompt, sources=sources)
+    rows = [row("a") | {"metadata": [("plan", plan), ("place", place)]} for plan, place in (("old", "x"), ("", "y"))]
+    rows += [row("a") | {"metadata": [("plan", "old"), ("place", "z")]}, row("a")]
+    said = [response.text for response in engine.answer(rows, silent)]
+    assert said == ["you said old: a", "you said new: a", "you said old: a", "you said new: a"]
+    assert len(server.requests) == 2
 
 
 def test_an_endpoint_is_asked_with_the_settings_of_the_application(engine_at, monkeypatch):

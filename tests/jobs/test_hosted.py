@@ -46,9 +46,16 @@ def hosted(storage, progress, tiny_models, mlflow_server, tmp_path, monkeypatch,
         sources=[
             {
                 "uri": f"{SAMPLES}/{{start:%Y-%m-%d}}.csv",
-                "columns": {"prompt": "text", "answer": "intent", "id": "message_id"},
+                "columns": {"prompt": "text", "answer": "intent", "id": "message_id", "metadata": ["written_at"]},
             }
         ],
+        prompt={
+            "file": {
+                "template": "<message role='system'>Now: {{$written_at}}</message><message role='user'>hi</message>"
+                "<message role='assistant'>hello</message>{{$prompt}}",
+                "input_variables": [{"name": "written_at", "default": "never"}],
+            }
+        },
         ingest={"splits": {"train": 0.5, "traffic": 0.35, "held_out": 0.15}},
         evaluation={"max_examples": 120},
         inference={
@@ -77,6 +84,10 @@ def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
     assert (said.model, said.cost > 0) == ("1", True)
     assert "the endpoint refused" in said.reason
     paid = len(hosted.server.requests)
+    # The evaluation and the night were asked behind the example, each row with what its metadata says.
+    asked = [[(one["role"], one["content"]) for one in body["messages"]] for _, _, body in hosted.server.requests]
+    assert all(messages[1:3] == [("user", "hi"), ("assistant", "hello")] and len(messages) == 4 for messages in asked)
+    assert {messages[0][1][:15] for messages in asked} == {f"Now: {day}" for day in KNOWN_DAYS}
     assert hosted.run(generate, **prompts) == said
     assert len(hosted.server.requests) == paid
     quiet = hosted.answered(KNOWN_DAYS[2])
