@@ -37,6 +37,18 @@ PROMPTS = {
 }
 
 
+def test_a_server_says_a_rows_metadata_by_arguments_of_the_chat_template():
+    prompt, tokenizer = PROMPTS["of a file, with examples"], tokenizer_of(FAMILIES["ChatML"])
+    chat, template = ChatTemplate(tokenizer, prompt), standalone_template(tokenizer, prompt)
+    messages = chat.messages([USER, {"role": "assistant", "content": "yes"}], [("plan", "{{gold}}")])
+    given = chat.asked(chat.render(messages, [len(messages) - 1], "row 1"))
+    shown = tokenizer.apply_chat_template(
+        [USER], tokenize=False, chat_template=template, add_generation_prompt=True, plan="{{gold}}"
+    )
+    assert shown == given
+    assert "{{gold}}:" in given
+
+
 def takes_system(family, prompt):
     return FAMILIES[family].takes_system or prompt.system_in_user_turn
 

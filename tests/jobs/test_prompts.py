@@ -45,7 +45,7 @@ def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer
     folder, commit = committed
     app = register.run(judged(seed=1, prompt=PLAIN), progress).name
     # Whoever moves the alias of the model moves that of its prompt.
-    with Mlflow() as server:
+    with Mlflow({"MLFLOW_TRACKING_URI": mlflow_server}) as server:
         server.set_alias(server.version_of(app, "1"), "champion")
     register.run(judged(seed=2, prompt=WITH_AN_EXAMPLE), progress)
     client, name = MlflowClient(), f"{app}.prompt"

@@ -79,14 +79,6 @@ class Prompt(Model):
             raise ValueError("must hold {prompt}")
         return value
 
-    def __hash__(self) -> int:  # what is made with a prompt is kept by it, and a record has no hash of its own
-        return hash(self.model_dump_json())
-
-    @property
-    def thinks(self) -> bool:
-        """Whether the model is asked to think before it answers, by either name that chat templates have for that."""
-        return any(self.template.get(name) is True for name in ("enable_thinking", "thinking"))
-
     @model_validator(mode="after")
     def _says_it_once(self) -> Self:
         if self.file is None:
@@ -97,6 +89,14 @@ class Prompt(Model):
         if taken := sorted((TAKEN | set(self.template)) & set(self.file.variables)):
             raise ValueError(f"file: a chat template takes `{taken[0]}` as an argument; rename the variable")
         return self
+
+    def __hash__(self) -> int:  # what is made with a prompt is kept by it, and a record has no hash of its own
+        return hash(self.model_dump_json())
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model is asked to think before it answers, by either name that chat templates have for that."""
+        return any(self.template.get(name) is True for name in ("enable_thinking", "thinking"))
 
     @property
     def written(self) -> list[dict[str, str]]:
