@@ -44,10 +44,10 @@ def compared(a: str, b: str, application: str | None, mlflow: str | None) -> lis
     :raises BadEnvironment: MLflow cannot be reached.
     """
     app = _application(application)
-    sides = [_side(name, app, mlflow) for name in (a, b)]
-    before, after = (list(_lines(side.prompt)) for side in sides)
-    changed = list(difflib.unified_diff(before, after, *(side.label for side in sides), n=1_000, lineterm=""))
-    return [*(changed or ["the prompts are the same"]), *_numbers(*sides, app.gate.metric)]
+    before, after = _side(a, app, mlflow), _side(b, app, mlflow)
+    lines, others = list(_lines(before.prompt)), list(_lines(after.prompt))
+    changed = list(difflib.unified_diff(lines, others, before.label, after.label, n=1_000, lineterm=""))
+    return [*(changed or ["the prompts are the same"]), *_numbers(before, after, app.gate.metric)]
 
 
 def _application(name: str | None) -> Application:
