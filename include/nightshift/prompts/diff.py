@@ -40,7 +40,7 @@ def compared(a: str, b: str, application: str | None, mlflow: str | None) -> lis
     """Return the lines of a comparison: a unified diff of both prompts, then the gate's metric of versions.
 
     :param a: number or alias of a version of the application, `working`, or the path of a prompt file; `b` likewise.
-    :raises BadInput: there is no such application, version or file, or a version was registered without its prompt.
+    :raises BadInput: there is no such application, version or file, or a version's partition is gone.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     app = _application(application)
@@ -70,19 +70,15 @@ def _side(name: str, app: Application, mlflow: str | None) -> Side:
             raise BadInput(str(error)) from error
     _find_mlflow(mlflow)
     from nightshift.registry.models import version_of, with_alias
-    from nightshift.registry.prompts import registered_prompt
+    from nightshift.storage.application_version import open_version
 
     version = version_of(app.name, name) if name.isdigit() else with_alias(app.name, name)
     if version is None:
         raise BadInput(
             f"{app.name} has no version {name!r} in the registry; name a number, an alias, `working` or a .yaml file"
         )
-    prompt = registered_prompt(version)
-    if prompt is None:
-        raise BadInput(
-            f"version {version.version} of {app.name} was registered without its prompt, by an earlier Nightshift"
-        )
-    return Side(f"{app.name} version {version.version}", prompt, version)
+    opened = open_version(version.model, version.digest, app)
+    return Side(f"{app.name} version {version.version}", opened.parts.prompt, version)
 
 
 def _find_mlflow(mlflow: str | None) -> None:

@@ -39,18 +39,6 @@ def register_prompt(prompt: Prompt, digest: str, version: Registered) -> str:
     return number
 
 
-def registered_prompt(version: Registered) -> Prompt | None:
-    """Return the prompt that a version of a model was registered with; None for one from before prompts were registered.
-
-    :raises BadEnvironment: MLflow cannot be reached.
-    """
-    if PROMPT_TAG not in version.tags:
-        return None
-    with reachable():
-        found = MlflowClient().get_prompt_version(prompt_name(version.name), version.tags[PROMPT_TAG])
-    return Prompt.model_validate_json(found.tags[SETTINGS_TAG]) if found else None
-
-
 def _find(client: MlflowClient, name: str, digest: str) -> str | None:
     found = client.search_model_versions(
         f"name = '{name}' AND tag.`{IS_PROMPT_TAG_KEY}` = 'true' AND tag.`{DIGEST_TAG}` = '{digest}'"
