@@ -5,6 +5,7 @@ import subprocess
 
 import mlflow
 import pytest
+from candidates import as_version
 from mlflow import MlflowClient
 
 from nightshift.cli import main
@@ -39,15 +40,18 @@ def committed(tmp_path, monkeypatch):
     return folder, run.stdout.strip()
 
 
-def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer_with_it(
-    judged, progress, committed, mlflow_server, capsys
+def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer_with_it(  # noqa: PLR0917
+    judged, progress, committed, mlflow_server, tiny_models, capsys
 ):
     folder, commit = committed
-    app = register.run(judged(seed=1, prompt=PLAIN), progress).name
+    spec = judged(prompt=PLAIN)
+    edited = spec.application.model_copy(update={"base_model": tiny_models.random})
+    spec = spec.model_copy(update={"application": edited})
+    app = register.run(as_version(spec, progress), progress).name
     # Whoever moves the alias of the model moves that of its prompt.
     with Mlflow({"MLFLOW_TRACKING_URI": mlflow_server}) as server:
         server.set_alias(server.version_of(app, "1"), "champion")
-    register.run(judged(seed=2, prompt=WITH_AN_EXAMPLE), progress)
+    register.run(as_version(spec, progress, prompt=WITH_AN_EXAMPLE), progress)
     client, name = MlflowClient(), f"{app}.prompt"
     assert [client.get_model_version(app, number).tags["nightshift.prompt_version"] for number in "12"] == ["1", "2"]
     aliases = {alias: client.get_prompt_version_by_alias(name, alias).version for alias in ("champion", "candidate")}
@@ -72,7 +76,7 @@ def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer
     assert said[:2] == [f"--- {app} version 1", f"+++ {app} version 2"]
     assert [line for line in said if line.startswith(("+", "-"))][2:6] == ["+hi", "+[assistant]", "+hello", "+[user]"]
     assert "+Message: {{ prompt }}" in said
-    assert said[-3].startswith(f"exact match of {app} version 1: 100.0 (")
+    assert said[-3].startswith(f"exact match of {app} version 1: ")
     assert said[-2].startswith(f"exact match of {app} version 2: ")
     assert said[-2].endswith(", 20 examples")
     assert said[-1].startswith("difference on the same 20 examples: ")
