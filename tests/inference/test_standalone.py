@@ -21,7 +21,7 @@ PROMPTS = {
     "of a file, with examples": Prompt(
         file={
             "template": "<message role='user'>hi</message><message role='assistant'> hello\n</message>"
-            "<message role='user'>{{'{% 1 %} {{'}}{{$plan}}:\n{{$prompt}}\n</message>",
+            "<message role='user'>{{'{% 1 %} {{'}} {{{$plan}}}:\n{{$prompt}}\n</message>",
             "input_variables": [{"name": "plan", "default": 'of "any" plan'}],
         }
     ),
@@ -46,7 +46,7 @@ def test_a_server_says_a_rows_metadata_by_arguments_of_the_chat_template():
         [USER], tokenize=False, chat_template=template, add_generation_prompt=True, plan="{{gold}}"
     )
     assert shown == given
-    assert "{{gold}}:" in given
+    assert "{{{gold}}}:" in given
 
 
 def takes_system(family, prompt):

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from html import unescape
 from typing import TYPE_CHECKING, Literal, cast
 from xml.etree import ElementTree
@@ -29,7 +29,7 @@ PROMPT = "prompt"  # the variable that stands for the row's text
 VARIABLE = re.compile(r"\$([0-9A-Za-z_]+)")
 QUOTED = re.compile(r"""(["'])((?:\\['"\\]|(?!\1).)*+)\1""", re.DOTALL)
 ESCAPED = re.compile(r"""\\(['"\\])""")
-OPENS_JINJA = re.compile(r"\{[{%#]")
+OPENS_JINJA = re.compile(r"\{([{%#]|$)|\n$")  # by itself or with what follows; and a last line break, which Jinja drops
 CODE = "\ue000"  # stands for a part that is code while tags are looked for; in no template itself
 
 
@@ -65,14 +65,14 @@ class Turn:
             return find_undeclared_variables(environment().parse(self.jinja)) - set(environment().globals)
         return {part.text for part in self.parts if isinstance(part, Code)}
 
-    @property
+    @cached_property
     def jinja(self) -> str:
         """The message as a Jinja template that gives the same text."""
         written = (lambda name: f"{{{{ {name} }}}}") if self.language == "semantic-kernel" else str
         return "".join(
             written(part.text)
             if isinstance(part, Code)
-            else f"{{{{ {literal(part)} }}}}" if OPENS_JINJA.search(part) or part.endswith("\n")  # Jinja drops the last one
+            else f"{{{{ {literal(part)} }}}}" if OPENS_JINJA.search(part)
             else part
             for part in self.parts
         )  # fmt: skip
