@@ -31,9 +31,10 @@ def register_prompt(prompt: Prompt, digest: str, version: Registered) -> str:
     client, name = MlflowClient(), prompt_name(version.name)
     with reachable():
         number = _find(client, name, digest) or _create(client, name, prompt, digest, version)
-        model = client.get_model_version(version.name, version.version)
-        if model.model_id:
-            client.link_prompt_version_to_model(name, number, model.model_id)
+        # MLflow gives the id of a version's uploaded model as its source alone.
+        place, _, model = str(client.get_model_version(version.name, version.version).source).partition(":/")
+        if place == "models":
+            client.link_prompt_version_to_model(name, number, model)
         client.set_prompt_alias(name, CANDIDATE, int(number))
     set_tags(version, {PROMPT_TAG: number})
     return number

@@ -148,7 +148,7 @@ def _messages(marked: str) -> Iterator[tuple[Role, str, bool]]:
             ) from None
         root = None
     if root is None or root.find("message") is None:
-        yield "user", unescape(marked), True
+        yield "user", unescape(marked).strip(), True
         return
     yield from _outside("system", root.text)
     for element in root:
@@ -165,7 +165,7 @@ def _messages(marked: str) -> Iterator[tuple[Role, str, bool]]:
 
 def _outside(role: Role, text: str | None) -> Iterator[tuple[Role, str, bool]]:
     if text and text.strip():
-        yield role, unescape(text), True
+        yield role, unescape(text).strip(), True
 
 
 def _with_code(text: str, codes: Iterator[Code]) -> Iterator[Part]:
