@@ -59,6 +59,13 @@ def test_the_better_answer_wins_and_equal_ones_are_not_asked_about(serve, storag
     assert len(server.requests) == 6
 
 
+def test_the_judge_is_told_the_applications_own_instructions_where_a_row_has_none(serve, storage):
+    server = serve(by_reference)
+    rows = [row | {"messages": row["messages"][1:]} for row in ROWS[:1]]
+    judge_scores(rows, RIGHT[:1], app_with(server, prompt={"system": "Be brief."}), storage)
+    assert material(server.requests[0][2])["instructions"] == "Be brief."
+
+
 def test_a_judge_that_likes_what_comes_first_decides_nothing(serve, storage):
     server = serve(lambda body: (200, json.dumps({"better": "first"})))
     assert win_rates(ROWS, RIGHT, ["wrong"] * 4, app_with(server), storage) == [0.5] * 4

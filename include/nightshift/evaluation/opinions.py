@@ -21,7 +21,7 @@ def judge_scores(
     :param rows: the examples (`messages`, `prompt`, and `answer`, the reference); `said` is what a model answered to each.
     :raises BadEnvironment: the judge does not answer; what it said before is kept.
     """
-    return _asked([_question(*one) for one in zip(rows, said, strict=True)], application, storage)
+    return _asked([_question(application, *one) for one in zip(rows, said, strict=True)], application, storage)
 
 
 def win_rates(
@@ -35,7 +35,7 @@ def win_rates(
     """
     differ = [place for place, pair in enumerate(zip(said, others, strict=True)) if pair[0] != pair[1]]
     asked = [
-        _question(rows[at], first[at])._replace(other=second[at])
+        _question(application, rows[at], first[at])._replace(other=second[at])
         for first, second in ((said, others), (others, said))
         for at in differ
     ]
@@ -46,8 +46,11 @@ def win_rates(
     return rates
 
 
-def _question(row: Row, said: str) -> Question:
-    return question_of(row["messages"][:-1], row["prompt"], said, None, row["answer"])
+def _question(application: Application, row: Row, said: str) -> Question:
+    turns = list(row["messages"][:-1])
+    own = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
+    asked = [*application.prompt.system_messages(own, row.get("metadata")), *turns]
+    return question_of(asked, row["prompt"], said, None, row["answer"])
 
 
 def _asked(questions: list[Question], application: Application, storage: str) -> list[float | None]:
