@@ -126,7 +126,7 @@ def train(
     work, output = folder / f"work-{stop_after}", folder / name
     work.mkdir()
     output.mkdir(exist_ok=True)
-    root = (folder / "checkpoints").as_uri()
+    root = str(folder / "checkpoints")
     checkpoint = Checkpoints(UPath(root), "check", {}).newest(work)
     training = Training(
         engine="stock", sequence_length=length, rows_per_step=2, rows_per_batch=1, min_examples=1, evaluate_steps=1000,

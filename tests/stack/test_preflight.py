@@ -6,10 +6,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from nightshift.errors import BadEnvironment
 from nightshift.stack.place import this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
+from nightshift.storage.files import create, default_storage
 
 
 def test_a_port_in_use_is_named_with_its_process_and_a_free_one_is_proposed() -> None:
@@ -49,6 +51,17 @@ def test_a_home_that_cannot_be_made_is_refused() -> None:
 
     with pytest.raises(BadEnvironment, match="NIGHTSHIFT_HOME="):
         make_folders(place)
+
+
+def test_a_home_with_a_space_or_a_hash_in_its_path_holds_its_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "the #1 home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("NIGHTSHIFT_STORAGE", raising=False)
+    for storage in (this_place({"NIGHTSHIFT_HOME": str(home / ".nightshift")}).storage, default_storage()):
+        create(UPath(storage) / "row", b"1")
+        (home / ".nightshift" / "storage" / "row").unlink()
 
 
 @pytest.mark.parametrize("port", ["http", "0", "70000", "-1"])

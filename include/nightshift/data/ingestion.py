@@ -112,7 +112,7 @@ class Ingestion:
         self._staged_file = work / "staged.parquet"
         self._rows = 0
         self._questions = Questions(work / "questions.parquet", ingest.splits) if part == "examples" else None
-        self._split_map = split_map or SplitMap(work.as_uri(), "alone")
+        self._split_map = split_map or SplitMap(str(work), "alone")
         self._made_by = made_by
 
     def run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nightshift.errors import BadEnvironment
 from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
-from nightshift.storage.files import default_storage
+from nightshift.storage.files import default_storage, uri_of
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 # What a wheel holds of the files that lie beside the package in a checkout.
@@ -105,7 +105,7 @@ def this_place(environment: Mapping[str, str] | None = None, checkout: Path | No
         home=home,
         airflow_port=airflow_port,
         mlflow_port=mlflow_port,
-        storage=variables.get("NIGHTSHIFT_STORAGE") or (home / "storage").as_uri(),
+        storage=variables.get("NIGHTSHIFT_STORAGE") or uri_of(home / "storage"),
         mlflow_host=variables.get(MLFLOW_HOST) or LOOPBACK,
     )
 

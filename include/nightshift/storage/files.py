@@ -51,7 +51,12 @@ READ_ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def default_storage() -> str:
     """The storage URI of this process: `$NIGHTSHIFT_STORAGE`, or a folder in the user's home."""
-    return os.environ.get("NIGHTSHIFT_STORAGE") or (Path.home() / ".nightshift" / "storage").as_uri()
+    return os.environ.get("NIGHTSHIFT_STORAGE") or uri_of(Path.home() / ".nightshift" / "storage")
+
+
+def uri_of(folder: Path) -> str:
+    """Return the storage URI of a folder. Nothing in it is quoted: what reads such URIs takes `%20` for part of a name."""
+    return f"file://{folder}"
 
 
 def is_local(path: UPath) -> bool:
