@@ -18,6 +18,7 @@ API_SECRET_KEY={secrets.token_urlsafe(64)}
 JWT_SECRET={secrets.token_urlsafe(64)}
 AUDIT_KEY={base64.b64encode(os.urandom(32)).decode()}
 METRICS_TOKEN={secrets.token_urlsafe(32)}
+AIRFLOW_METRICS=True
 # Prometheus and Grafana beside Airflow; without this line they are left out.
 COMPOSE_PROFILES=monitoring
 # AIRFLOW_PORT=8080

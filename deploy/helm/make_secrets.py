@@ -29,6 +29,7 @@ def main() -> None:
         "api-secret-key": secrets.token_urlsafe(64),
         "jwt-secret": secrets.token_urlsafe(64),
         "audit-key": base64.b64encode(os.urandom(32)).decode(),
+        "metrics-token": secrets.token_urlsafe(32),
         # Airflow's simple auth manager reads these two; with another one they open nothing.
         "passwords.json": json.dumps(passwords),
         "rest-connection": json.dumps(rest),

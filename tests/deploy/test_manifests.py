@@ -64,7 +64,12 @@ def test_everything_lies_in_the_namespace_that_allows_restricted_pods_only(case:
         if one["metadata"].get("namespace") != namespace["metadata"]["name"]
     }
     allowed = {("Namespace", None), ("ConfigMap", "airflow"), ("PersistentVolume", None)}
-    allowed |= {("PersistentVolumeClaim", "airflow"), ("ResourceFlavor", None), ("ClusterQueue", None)}
+    allowed |= {
+        ("ServiceMonitor", "airflow"),
+        ("PersistentVolumeClaim", "airflow"),
+        ("ResourceFlavor", None),
+        ("ClusterQueue", None),
+    }
     assert outside <= allowed
 
 

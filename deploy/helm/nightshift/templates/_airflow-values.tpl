@@ -37,6 +37,16 @@ env:
 {{- if $git }}
   - {name: NIGHTSHIFT_PROJECT, value: /opt/nightshift/project/current}
 {{- end }}
+{{- with .Values.monitoring.otlp }}
+  - {name: AIRFLOW__METRICS__OTEL_ON, value: "True"}
+  # These have the names of DAGs and tasks in the names of metrics.
+  - {name: AIRFLOW__METRICS__LEGACY_NAMES_ON, value: "False"}
+  - {name: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, value: {{ . | quote }}}
+# The parts send metrics of the same names.
+extraEnv: |
+  - name: OTEL_SERVICE_NAME
+    valueFrom: {fieldRef: {fieldPath: "metadata.labels['component']"}}
+{{- end }}
 {{- with $airflow.storageSecret }}
 extraEnvFrom: |
   - secretRef: {name: {{ . }}}
@@ -91,6 +101,11 @@ dagProcessor:
 # Serves Nightshift's pages: it reads storage and writes none.
 apiServer:
   {{- include "nightshift.component" (list . "apiServer") | nindent 2 }}
+  # Opens /nightshift/metrics; a Secret from before there was such a key goes on without: docs/metrics.md.
+  env:
+    - name: NIGHTSHIFT_METRICS_TOKEN
+      valueFrom:
+        secretKeyRef: {name: {{ $airflow.secret }}, key: metrics-token, optional: true}
   {{- if $simple }}
   extraVolumes:
     - name: users
