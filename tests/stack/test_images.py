@@ -88,6 +88,15 @@ def test_an_image_installs_the_lock_whole_and_checks_that_it_did(dockerfile):
     assert UV in text
 
 
+@pytest.mark.parametrize("dockerfile", [AIRFLOW, TRAINER, CHECKOUT / "Dockerfile"], ids=folder)
+def test_an_image_takes_no_file_of_another_hash_than_the_lock_knows(dockerfile):
+    steps = re.findall(r"uv pip (?:sync|install) [^&]*", re.sub(r"\\\n", "", dockerfile.read_text()))
+    of_the_lock = [step for step in steps if re.search(r"requirements[\w-]*\.(lock|txt)|\{locks\}", step)]
+
+    assert of_the_lock
+    assert all("--constraints requirements.hashes" in step for step in of_the_lock if "EXTRA" not in step)
+
+
 def test_the_build_for_gpus_adds_nothing_but_cuda_to_the_lock():
     extra = pins_of(CUDA_LOCK)
 

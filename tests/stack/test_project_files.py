@@ -143,7 +143,7 @@ def test_compose_refers_only_to_what_it_declares(tmp_path: Path) -> None:
     written = tmp_path / ".env"
     required = set(re.findall(r"\${([A-Z_]+):\?", text))
     # These came later, and a file from before goes on without.
-    assert required | {"AUDIT_KEY", "METRICS_TOKEN", "COMPOSE_PROFILES"} == set(
+    assert required | {"AUDIT_KEY", "METRICS_TOKEN", "AIRFLOW_METRICS", "COMPOSE_PROFILES"} == set(
         re.findall(r"^([A-Z_]+)=", written.read_text(), re.MULTILINE)
     )
     with_key = [name for name, one in services.items() if "NIGHTSHIFT_AUDIT_KEY" in one.get("environment", {})]
