@@ -103,7 +103,7 @@ class Chain:
                     appended += self._append(batch, since, {}, seen)
                     batch = []
                 batch.append(event)
-        except Exception:
+        except Exception:  # of whatever kind a source's are: it goes on, after what the source gave is kept
             self._append(batch, since, {}, seen)
             raise
         return appended + self._append(batch, since, {source: until}, seen)

@@ -139,8 +139,8 @@ def _is_covered(configuration: ExpectationConfiguration, validator: Validator, e
         needed = configuration.to_domain_obj().get_validation_dependencies(engine, runtime)
         graph = validator.metrics_calculator.build_metric_dependency_graph(needed.get_metric_configurations(), runtime)
         return all(engine.covers(metric) for edge in graph.edges for metric in (edge.left, edge.right) if metric)
-    except Exception:
-        # Whatever is wrong with it, Great Expectations says so when it checks the expectation.
+    except Exception:  # another class for each way of being wrong
+        # Great Expectations says what it is when it checks the expectation.
         return False
 
 

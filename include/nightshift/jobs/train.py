@@ -279,7 +279,7 @@ def _fit(
             return fit_in_processes(task, on_metrics, progress.stopping, group)
     except Preempted:
         raise
-    except Exception:
+    except Exception:  # whatever ended it, the run in MLflow says that it failed; the error goes on
         if tracking:
             with suppress(BadEnvironment):
                 tracking.finish("FAILED")

@@ -2,6 +2,9 @@
 
 Whatever is told lies in the application's outbox first. Tasks send it at once. Callbacks only keep it: those of all DAGs in
 a file share a process that Airflow ends after a time. The DAG `nightshift_alerts` sends that, and what could not be sent.
+
+Storage, secrets backends, channels and Airflow's contexts each raise errors of their own. All are caught and logged here: a run
+that did its work must not fail because people could not be told of it.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ def _tell(app: Application, alerts: list[Alert], storage: str | None) -> None:
             from nightshift.alerts.delivery import deliver
 
             deliver(app, outbox, seconds=AT_ONCE_SECONDS, rest_after_trouble=DRAINED_EVERY)
-    except Exception:
+    except Exception:  # never at the cost of a run
         log.exception(
             "alerts of %s could not be sent now; what is kept, the next run of nightshift_alerts sends", app.name
         )
@@ -69,7 +72,7 @@ def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
     for alert in alerts:
         try:
             news += outbox.accept(alert)
-        except Exception:
+        except Exception:  # never at the cost of a run
             log.exception("an alert of %s could not be kept: %s", alert.application, alert.title)
     return news
 
@@ -101,7 +104,7 @@ def tell_of_result(  # noqa: PLR0917
             now=now,
         )
         alerts = alerts_of(task, spec, result, about)
-    except Exception:
+    except Exception:  # never at the cost of a run
         log.exception("what the result of %s says to people could not be told", task)
         return
     tell(app, alerts, storage)
@@ -139,7 +142,7 @@ def _keep_late(application: str, answer: Mapping[str, Any]) -> None:
             links = run_links(application, run.dag_id, run.run_id)
             alert = late(application, run, late_after(app, run.dag_id), links=links, now=datetime.now(UTC))
             keep(_outbox(application), [alert])
-    except Exception:
+    except Exception:  # never at the cost of a run
         log.exception("that a run of %s is late could not be kept", application)
 
 
@@ -177,7 +180,7 @@ def _run_failed(application: str, context: Mapping[str, Any]) -> None:
         keep(outbox, [alert])
         # It is over, if not well; the failure is what there is to say of it.
         outbox.forget(lateness(run))
-    except Exception:
+    except Exception:  # never at the cost of a run
         log.exception("what there is to say of a failed run of %s could not all be kept", application)
 
 
@@ -188,7 +191,7 @@ def _run_succeeded(application: str, context: Mapping[str, Any]) -> None:
         run = _ended(context)
         links = run_links(application, run.dag_id, run.run_id)
         keep(_outbox(application), works_again(application, run, links=links, now=datetime.now(UTC)))
-    except Exception:
+    except Exception:  # never at the cost of a run
         log.exception("that a run of %s succeeded could not be kept", application)
 
 
