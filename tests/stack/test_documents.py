@@ -1,13 +1,17 @@
-"""The documents: every link leads somewhere, every page is in the index, and every command of ours is one."""
+"""The documents: every link leads somewhere, every page is in the index, and every command of ours is one and runs."""
 
+import base64
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from nightshift.cli import _parser
+from nightshift.cli import _parser, main
+from nightshift.errors import ExitCode
 from nightshift.stack.place import CHECKOUT
 
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
@@ -61,3 +65,39 @@ def test_the_check_of_commands_finds_them_and_refuses_what_is_none():
     assert "audit verify" in commands(CHECKOUT / "docs" / "audit.md")
     with pytest.raises(SystemExit):
         _parser().parse_args(["audit", "verity"])
+
+
+# What needs Airflow, MLflow, a cluster or a job's own files is run by tests that have them.
+RUN_BY = {
+    "up": "tests/stack/test_start_stop.py",
+    "down": "tests/stack/test_start_stop.py",
+    "alerts test": "tests/alerts/test_samples.py",
+    "compute render": "tests/test_new_project.py",
+    "roles sync": "tests/access/test_command.py",
+    "roles token": "tests/access/test_token.py",
+    "train --spec": "tests/jobs/test_contract.py",
+}
+
+
+@pytest.mark.slow
+def test_every_command_of_the_pages_that_needs_no_server_runs_as_it_is_written(tmp_path, monkeypatch):
+    key = base64.b64encode(os.urandom(32)).decode()
+    for name, value in {"HOME": tmp_path, "NIGHTSHIFT_HOME": tmp_path / "none", "NIGHTSHIFT_AUDIT_KEY": key}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("NIGHTSHIFT_STORAGE", "MLFLOW_TRACKING_URI", "AIRFLOW_CONN_NIGHTSHIFT_AIRFLOW"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    every = {command for document in DOCUMENTS for command in commands(document)}
+    here = {command for command in every if not command.startswith(tuple(RUN_BY))}
+    ended = {command: main(shlex.split(command)) for command in sorted(here)}
+
+    # Nothing outside of storage witnessed a log that is not there yet.
+    assert ended.pop("audit verify") == ExitCode.BAD_ENVIRONMENT
+    assert set(ended.values()) == {ExitCode.OK}, ended
+    assert all((CHECKOUT / test).exists() for test in RUN_BY.values())
+    assert {"apps check", "audit public-key", "init returns --application returns_helper", "roles show"} <= set(ended)
+
+
+def test_make_alone_lists_what_there_is():
+    told = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"make run +start everything", told)
