@@ -1,12 +1,15 @@
 """An application whose model is at an endpoint: monitored, evaluated, gated and replaced as others are, and never trained."""
 
 import csv
+from datetime import UTC, datetime
 
 import pytest
 from test_loop import SAMPLES, Loop
 from upath import UPath
 
 from nightshift.jobs import bias, generate
+from nightshift.ledger.spending import summary_now
+from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict
@@ -104,6 +107,8 @@ def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
     assert f"the model is at {hosted.server.url}, where nothing is trained" in decision.reason
     reported = hosted.run(bias)
     assert "stereotypes and questions were not asked" in str(reported.nights)
+    asked = summary_now(Ledger(hosted.storage, hosted.application.name), datetime.now(UTC)).asked
+    assert {name.partition("/")[0] for name, one in asked.items() if one.cost > 0} == {"answers", "probes"}
 
     inference = hosted.application.inference
     other = inference.endpoint.model_copy(update={"model": "hosted-2"})

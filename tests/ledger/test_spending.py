@@ -50,6 +50,24 @@ def test_pods_nights_and_storage_of_a_week_and_a_month_are_summed_up(storage):
     assert week.cost == 21.5 + week.storage_cost
 
 
+def test_what_evaluations_and_bias_reports_asked_of_an_endpoint_is_of_the_cost(storage):
+    for kind, cost in (("answers", 2.0), ("probes", 0.25)):
+        partition = partition_of(storage, "bank", kind, "0123")
+        publish(
+            partition, scratch(partition), kind=kind, application="bank", inputs={}, facts={"cost": cost},
+        )  # fmt: skip
+    partition_of(storage, "bank", "answers", "unfinished").mkdir(parents=True)
+    ledger = Ledger(storage, "bank")
+    kept = keep_summary(ledger, NOW)
+    assert kept.asked.keys() == {"answers/0123", "probes/0123"}
+    now = kept.asked["answers/0123"].created + timedelta(hours=1)
+    assert kept.spent(7, now).endpoint_cost == 2.25
+    (ledger.home / "answers" / "0123" / "manifest.json").write_text("{}")  # read before: nobody reads it again
+    later = keep_summary(ledger, now + timedelta(days=40))
+    assert later.spent(7, now + timedelta(days=40)).endpoint_cost == 0
+    assert later.asked == kept.asked
+
+
 def test_a_summary_reads_each_account_once_and_forgets_what_is_older_than_a_month(storage):
     address = keep(storage, pod("a"), pod("b"))
     ledger = Ledger(storage, "bank")

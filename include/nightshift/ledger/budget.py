@@ -15,8 +15,8 @@ WEEK_DAYS, MONTH_DAYS = 7, 30
 class Spent(BaseModel):
     """Sums over some days.
 
-    :param pod_cost: of pods, by the price of their compute profile; `endpoint_cost`, of the nights' answers, by the price of the
-        endpoint; `storage_cost`, by the budget's price: all in one currency.
+    :param pod_cost: of pods, by the price of their compute profile; `endpoint_cost`, of the answers to nights, evaluations
+        and bias probes, by the price of the endpoint; `storage_cost`, by the budget's price: all in one currency.
     :param prompt_tokens: of the nights' prompts and, with `response_tokens`, of their responses, whichever engine answered.
     """
 

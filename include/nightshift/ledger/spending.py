@@ -1,4 +1,5 @@
-"""What an application used in the last month, in one file: sums of its pods' accounts, of its nights' answers, and its storage.
+"""What an application used in the last month, in one file: sums of its pods' accounts, of answers to nights, evaluations and bias
+probes, and its storage.
 
     <storage>/<app>/usage/summary.json
 
@@ -20,11 +21,12 @@ from nightshift.ledger.budget import MONTH_DAYS, Bound, Spent, bounds, forecast
 from nightshift.ledger.pod_accounts import accounts_of, read_account
 from nightshift.ledger.store import Ledger
 from nightshift.settings.people import Budget
-from nightshift.storage.files import read_bytes, read_each, replace
-from nightshift.storage.partition import read_manifest
+from nightshift.storage.files import names_in, read_bytes, read_each, replace
+from nightshift.storage.partition import Manifest, read_manifest
 
 LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
 HOURS_OF_A_MONTH = 730
+ASKED = ("answers", "probes")  # folders of what evaluations and bias reports asked models
 COUNTED_AFTER = timedelta(hours=20)  # storage, by an hourly task that may come late
 
 
@@ -46,6 +48,13 @@ class Night(NamedTuple):
     cost: float
 
 
+class Asked(NamedTuple):
+    """Of one set of questions of an evaluation or a bias report: when the answers were published, and what an endpoint took."""
+
+    created: AwareDatetime
+    cost: float
+
+
 class Stored(NamedTuple):
     """What lay in storage when it was counted."""
 
@@ -55,10 +64,14 @@ class Stored(NamedTuple):
 
 
 class Summary(BaseModel):
-    """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval."""
+    """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval.
+
+    :param asked: by folder and address, as long as the answers are there: a few for each candidate.
+    """
 
     pods: dict[str, Pod] = {}
     nights: dict[str, Night] = {}
+    asked: dict[str, Asked] = {}
     storage: Stored | None = None
 
     def spent(self, days: int, now: datetime, price_per_gb_month: float = 0.0) -> Spent:
@@ -66,12 +79,13 @@ class Summary(BaseModel):
         since = now - timedelta(days=days)
         pods = [pod for pod in self.pods.values() if since < pod.ended]
         nights = [night for night in self.nights.values() if since < night.created]
+        asked = [one for one in self.asked.values() if since < one.created]
         stored = self.storage.bytes / 1e9 if self.storage else 0.0
         return Spent(
             pod_hours=sum(pod.hours for pod in pods),
             gpu_hours=sum(pod.gpu_hours for pod in pods),
             pod_cost=sum(pod.cost for pod in pods),
-            endpoint_cost=sum(night.cost for night in nights),
+            endpoint_cost=sum(one.cost for one in (*nights, *asked)),
             storage_cost=stored * price_per_gb_month * days * 24 / HOURS_OF_A_MONTH,
             prompt_tokens=sum(night.prompt_tokens for night in nights),
             response_tokens=sum(night.response_tokens for night in nights),
@@ -166,6 +180,12 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     unread = [key for key in published if key not in new.nights]
     for key, night in zip(unread, read_each(home, lambda one: _night(home, one, published[one]), unread), strict=True):
         new.nights[key] = night
+    there = [f"{folder}/{name}" for folder in ASKED for name in names_in(home / folder)]
+    new.asked = {name: one for name, one in known.asked.items() if name in there or one.created > since}
+    unread = [name for name in there if name not in new.asked]
+    for name, one in zip(unread, read_each(home, lambda name: _manifest(home / name), unread), strict=True):
+        if one:
+            new.asked[name] = Asked(one.created, one.facts.get("cost", 0.0))
     return new
 
 
@@ -188,10 +208,14 @@ def _new_accounts(home: UPath, now: datetime, days: int, known: dict[str, Pod]) 
 
 
 def _night(home: UPath, key: str, created: datetime) -> Night:
-    """A manifest that cannot be read counts for nothing: its page and its verdict say so."""
-    try:
-        manifest = read_manifest(home / "interactions" / key)
-    except BadInput:
-        manifest = None
+    manifest = _manifest(home / "interactions" / key)
     facts = manifest.facts if manifest else {}
     return Night(created, facts.get("prompt_tokens", 0), facts.get("tokens", 0), facts.get("cost", 0.0))
+
+
+def _manifest(partition: UPath) -> Manifest | None:
+    """One that cannot be read counts for nothing: pages and verdicts say so."""
+    try:
+        return read_manifest(partition)
+    except BadInput:
+        return None

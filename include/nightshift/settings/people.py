@@ -98,7 +98,7 @@ class Budget(Model):
     cost_a_week: float | None = Field(
         None,
         gt=0,
-        description="of pods, the nights' answers of an endpoint, and storage, in seven days, in the currency of their "
+        description="of pods, what an endpoint answered, and storage, in seven days, in the currency of their "
         "prices; empty: no bound",
     )
     gpu_hours_a_month: float | None = Field(None, gt=0, description="the same in thirty days")

@@ -94,6 +94,7 @@ class AskedModel:
     def __init__(self, under_test: UnderTest, storage: str, folder: Path) -> None:
         self.under_test, self._application = under_test, under_test.application
         self._storage, self._folder = storage, folder
+        self._cost = 0.0  # what an endpoint took for the set that is asked
 
     @property
     def _answer_tokens(self) -> int:
@@ -145,7 +146,7 @@ class AskedModel:
     def _ask(
         self, probe: Section, items: Sequence[Any], inputs: dict[str, Any], partition: UPath, report: Report
     ) -> Probed:
-        wall, processor = time.monotonic(), _processor_seconds()
+        wall, processor, self._cost = time.monotonic(), _processor_seconds(), 0.0
         if probe == "stereotypes":
             rows = ask_pairs(self._tokens, items, report)
         elif probe == "questions":
@@ -169,6 +170,7 @@ class AskedModel:
                     "seconds": round(time.monotonic() - wall, 1),
                     "processor_seconds": round(_processor_seconds() - processor, 1),
                     **(self._engine.about if probe == "counterfactuals" else about(self._tokens)),
+                    **({"cost": round(self._cost, 6)} if self._cost else {}),
                 },
             )
         finally:
@@ -191,6 +193,7 @@ class AskedModel:
         responses = engine.answer(
             [_conversation(message, text) for message, _, text in everything], report, wanted=True
         )
+        self._cost = sum(answer.cost for answer in responses)
         unread = {one.message for (one, _, _), answer in zip(everything, responses, strict=True) if answer.too_long}
         if unread:
             log.warning("%d of %d messages are more than the model reads: not asked", len(unread), len(messages))
