@@ -116,6 +116,8 @@ def test_an_application_without_data_says_what_comes_first(visit, applications):
     assert "there is no champion yet: run finetune, then release" in visit("/").text
     page = visit("/apps/fresh").text
     assert "No model yet: run fresh_finetune" in page
+    assert page.count("not expected yet") == 5
+    assert ">fresh</span>" not in page  # of what is not there, nothing is as it should be
     assert "No night was judged yet" in page
     assert "Nothing was decided yet." in page
     assert 'aria-label="What changed"></section>' in page  # what is empty to the last space is not shown
