@@ -1,6 +1,7 @@
 """One alert of each kind, as people get them to see before the night in which it matters."""
 
 import logging
+import os
 
 import pytest
 from told import application, hook_connection, unused_port
@@ -67,3 +68,16 @@ def test_an_application_that_is_not_there_is_named(bank, capsys):
     bank("[]")
     assert main(["alerts", "test", "bnak"]) == ExitCode.BAD_INPUT
     assert "bnak.yaml: there is no such file" in capsys.readouterr().err
+
+
+def test_where_there_is_no_airflow_nothing_is_sent_and_the_message_says_where_to_call_it(
+    bank, monkeypatch, capsys, tmp_path
+):
+    bank("[]")
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path / "none"))
+    assert main(["alerts", "test", "bank"]) == ExitCode.BAD_ENVIRONMENT
+    assert "there is no Airflow here" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("mailbox"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from nightshift.errors import BadEnvironment
 from nightshift.settings.application import Application
@@ -19,6 +21,7 @@ def try_routes(name: str) -> bool:
     It runs in a shell with Airflow's environment. In a checkout whose local stack was started it needs none.
 
     :raises BadApplication: the application's file is missing or wrong.
+    :raises BadEnvironment: there is no Airflow.
     """
     app = load_application(name)
     _enter_airflow()
@@ -68,7 +71,10 @@ def _named(route: Route) -> str:
 
 
 def _enter_airflow() -> None:
-    """Make the connections of an Airflow readable here, before Airflow is imported: of this shell, or of the local stack."""
+    """Make the connections of an Airflow readable here, before Airflow is imported: of this shell, or of the local stack.
+
+    :raises BadEnvironment: there is neither. Airflow would make an empty one, and messages would go where nobody looks.
+    """
     # Only a process that says so reads connections from Airflow's database; one of the environment needs no database.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     if "AIRFLOW_HOME" in os.environ:
@@ -76,9 +82,10 @@ def _enter_airflow() -> None:
     from nightshift.stack.environment import airflow_environment
     from nightshift.stack.place import this_place
 
-    try:
+    with suppress(BadEnvironment):
         place = this_place()
-    except BadEnvironment:
-        return
-    if place.home.is_dir():
-        os.environ.update(airflow_environment(place))
+        if place.home.is_dir():
+            os.environ.update(airflow_environment(place))
+    configured = any(name.startswith("AIRFLOW_") for name in os.environ)
+    if not configured and not Path("~/airflow/airflow.cfg").expanduser().exists():
+        raise BadEnvironment("there is no Airflow here: call this in its environment, or after `nightshift up`")
