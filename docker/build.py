@@ -18,7 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BAKE = ROOT / "docker-bake.hcl"
 # What goes into images; a change elsewhere makes no other image.
-CONTEXT = ("include", "dags", "plugins", "docker", "docker-bake.hcl", "requirements.lock", "requirements.hashes", "airflow_settings.yaml")
+CONTEXT = (
+    "include", "dags", "plugins", "docker", "docker-bake.hcl", "requirements.lock", "requirements.hashes",
+    "airflow_settings.yaml",
+)  # fmt: skip
 
 
 class CannotBuild(Exception):
