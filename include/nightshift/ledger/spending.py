@@ -85,7 +85,7 @@ class Summary(BaseModel):
             pod_hours=sum(pod.hours for pod in pods),
             gpu_hours=sum(pod.gpu_hours for pod in pods),
             pod_cost=sum(pod.cost for pod in pods),
-            endpoint_cost=sum(one.cost for one in (*nights, *asked)),
+            endpoint_cost=sum(night.cost for night in nights) + sum(one.cost for one in asked),
             storage_cost=stored * price_per_gb_month * days * 24 / HOURS_OF_A_MONTH,
             prompt_tokens=sum(night.prompt_tokens for night in nights),
             response_tokens=sum(night.response_tokens for night in nights),
