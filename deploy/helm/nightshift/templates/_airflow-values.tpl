@@ -39,7 +39,7 @@ env:
 {{- end }}
 {{- with .Values.monitoring.otlp }}
   - {name: AIRFLOW__METRICS__OTEL_ON, value: "True"}
-  # These have the names of DAGs and tasks in the names of metrics.
+  # Legacy names of metrics hold those of DAGs and tasks.
   - {name: AIRFLOW__METRICS__LEGACY_NAMES_ON, value: "False"}
   - {name: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, value: {{ . | quote }}}
 # The parts send metrics of the same names.
