@@ -36,19 +36,19 @@ TIERS = {
     "unit": Tier(
         "not (slow or e2e or kubernetes or benchmark or nightly)",
         "the quick tests",
-        270,
+        300,
         ("-n", str(PROCESSORS), "--dist", "worksteal"),
     ),
     "slow": Tier(
         "slow and not (e2e or kubernetes or benchmark or nightly)",
         "real models, whole reports, killed processes",
-        1300,
+        1700,
         ("-n", "2", "--dist", "loadfile"),
     ),
     "e2e": Tier(
         "e2e and not (kubernetes or benchmark or nightly)",
         "the real scheduler and MLflow server",
-        2000,
+        2400,
         ("-n", "2", "--dist", "loadfile"),
     ),
     "kubernetes": Tier("kubernetes", "pods in the cluster of the kubeconfig", 2400),

@@ -7,7 +7,7 @@ import pytest
 from test_loop import SAMPLES, Loop
 from upath import UPath
 
-from nightshift.jobs import bias, generate
+from nightshift.jobs import bias, generate, shadow
 from nightshift.ledger.spending import summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -120,6 +120,8 @@ def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
     _, _, second = hosted.finetuned("another model", wanted=True)
     assert second.version == "2"
     assert any("to the champion" in reason for reason in second.reasons)
+    models = {"model_digest": hosted.digest_of("2"), "champion_digest": hosted.digest_of("1")}
+    assert hosted.run(shadow, **models).verdict is Verdict.PASS
     assert hosted.released()["version"] == "2"
     again = hosted.run(generate, **prompts)
     assert again.model == "2"

@@ -19,6 +19,7 @@ from training_runs import (
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_nodes_that_are_killed_and_stopped_end_with_the_model_of_one_undisturbed_process(trainings, tmp_path):
     spec = trainings(epochs=16, precision="fp32", zero_stage=1, checkpoint_steps=8, evaluate_steps=1000)
     alone = copy_of(spec, "alone")
