@@ -66,8 +66,8 @@ def test_an_alert_of_drift_names_its_kind_and_one_of_a_night_without_kinds_does_
         )
         titles.append(alert.title)
     assert titles == [
-        "concept drift in the night 2026-11-21, worst in exact_match",
-        "drift in the night 2026-11-21, worst in exact_match",
+        "concept drift in the night 2026-11-21, worst in exact match",
+        "drift in the night 2026-11-21, worst in exact match",
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from nightshift.alerts.alert import Alert
 from nightshift.settings.application import Application
+from nightshift.settings.metrics import label_of
 from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
@@ -154,7 +155,7 @@ def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterat
     failing, blind, silent = f"{kind}", f"{kind} not judged", f"no data: {kind}"
     common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": night["reasons"], "links": links}
     if verdict == Verdict.FAIL:
-        worst = f", worst in {night['worst']}" if night["worst"] else ""
+        worst = f", worst in {label_of(night['worst'], alerts.application.own_metrics)}" if night["worst"] else ""
         what = " and ".join(night.get("kinds", [])) or kind
         yield alerts.alert(
             kind,

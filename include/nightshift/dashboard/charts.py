@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nightshift.dashboard.application import Trend
@@ -10,7 +10,7 @@ from nightshift.dashboard.mlflow_rest import thinned
 from nightshift.dashboard.nights import Effect, JudgedNight, start_of
 from nightshift.ledger.records import Monitor
 from nightshift.monitoring.wording import number
-from nightshift.settings.metrics import BUILT_IN, Metric
+from nightshift.settings.metrics import Metric, label_of
 from nightshift.shown import shown
 
 POINTS = 120  # of a curve: as many as a line on a page can show
@@ -77,15 +77,10 @@ def points(curve: Sequence[tuple[int, float]]) -> list[Row]:
     return [Row(step, str(step), [(value, number(value))]) for step, value in thinned(curve, POINTS)]
 
 
-def metric_label(name: str, own: Iterable[Metric] = ()) -> str:
-    """Return what a metric is called on pages, one of an own scorer as its application says; a bias measure its name."""
-    return next((metric.label for metric in (*BUILT_IN, *own) if metric == name), name.replace("_", " "))
-
-
 def _drift_cells(night: JudgedNight, effect: Effect | None, own: Sequence[Metric]) -> list[Cell]:
     if effect is None:
         return [(None, f"{night.verdict}: nothing was measured"), (None, ""), (None, "")]
-    words = f"{night.verdict}: {metric_label(effect.name, own)} {number(effect.value)} beyond chance"
+    words = f"{night.verdict}: {label_of(effect.name, own)} {number(effect.value)} beyond chance"
     warn, fail = effect.warn / effect.fail * 100, 100.0
     return [(effect.value / effect.fail * 100, words), (warn, number(effect.warn)), (fail, number(effect.fail))]
 

@@ -19,6 +19,7 @@ from nightshift.access.permissions import DAGS
 from nightshift.dashboard import charts
 from nightshift.dashboard.models import Score
 from nightshift.monitoring.wording import number
+from nightshift.settings.metrics import label_of
 from nightshift.shown import shown
 
 TEXT_CHARACTERS = 600
@@ -59,7 +60,7 @@ def _environment() -> Environment:
         "percent": lambda value: f"{value * 100:.1f} %",
         "scored": scored,
         "seconds": duration,
-        "metric": charts.metric_label,
+        "metric": label_of,
         "web": web_address,
         "report": lambda address, application, kind: report_path(application, kind, address),
         "points": charts.points,

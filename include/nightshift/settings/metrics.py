@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -119,3 +120,8 @@ class DriftKind(StrEnum):
 
 
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
+
+
+def label_of(name: str, own: Iterable[Metric] = ()) -> str:
+    """Return what people call a metric, one of an own scorer as its application says; of a bias measure its name in words."""
+    return next((metric.label for metric in (*BUILT_IN, *own) if metric == name), name.replace("_", " "))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nightshift.settings.metrics import label_of
+
 if TYPE_CHECKING:
     from nightshift.stack.story import Story
 
@@ -66,7 +68,7 @@ def nights_summary(nights: Mapping[str, Results]) -> str:
         right = score.get("means", {}).get("exact_match")
         lines.append(
             f"  {night:<12}{_count(score.get('rows')):>10}{'?' if right is None else f'{right:.1%}':>14}   "
-            f"{drift.get('verdict', '?'):<18}{(drift.get('worst') or 'nothing').replace('_', ' ')}"
+            f"{drift.get('verdict', '?'):<18}{label_of(drift.get('worst') or 'nothing')}"
         )
     return "\n".join(lines)
 
