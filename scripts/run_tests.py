@@ -48,7 +48,7 @@ TIERS = {
     "e2e": Tier(
         "e2e and not (kubernetes or benchmark or nightly)",
         "the real scheduler and MLflow server",
-        2400,
+        2800,
         ("-n", "2", "--dist", "loadfile"),
     ),
     "kubernetes": Tier("kubernetes", "pods in the cluster of the kubeconfig", 2400),
