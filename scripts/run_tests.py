@@ -36,7 +36,7 @@ TIERS = {
     "unit": Tier(
         "not (slow or e2e or kubernetes or benchmark or nightly)",
         "the quick tests",
-        300,
+        420,
         ("-n", str(PROCESSORS), "--dist", "worksteal"),
     ),
     "slow": Tier(
