@@ -113,7 +113,7 @@ def _package(
     candidate: ApplicationVersion, card: str, logged: LoggedModel, whole: LoggedModel | None, folder: Path
 ) -> Path:
     from nightshift.inference.standalone import standalone_copy
-    from nightshift.registry.lent_weights import lend, without_weights
+    from nightshift.registry.borrowed_weights import borrow, without_weights
     from nightshift.registry.model_card import front_matter
     from nightshift.registry.packaging import package_model
 
@@ -128,7 +128,7 @@ def _package(
     if whole is None:
         return package_model(served, folder / "mlflow", logged, whole_card)
     without_weights(served)
-    return lend(package_model(served, folder / "mlflow", logged, whole_card), f"models:/{whole.model_id}")
+    return borrow(package_model(served, folder / "mlflow", logged, whole_card), f"models:/{whole.model_id}")
 
 
 def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from upath import UPath
@@ -171,6 +170,6 @@ def weights_below(home: UPath, uri: str, digest: str) -> Manifest | None:
     return weights_below(home, weights.uri, weights.digest)
 
 
-def parts_tags(parts: Parts) -> dict[str, Any]:
+def parts_tags(parts: Parts) -> dict[str, str]:
     """Return the parts as tags of a version in the registry."""
     return {f"nightshift.part.{name}": digest for name, digest in parts.shown.items()}

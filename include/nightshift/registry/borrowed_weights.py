@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-WHOLE, LENT = "whole", "lent.json"
+WHOLE, BORROWED = "whole", "borrowed.json"
 MLMODEL = "MLmodel"
 
 
@@ -22,7 +22,7 @@ def without_weights(folder: Path) -> None:
         path.touch()
 
 
-def lend(package: Path, lender: str) -> Path:
+def borrow(package: Path, lender: str) -> Path:
     """Make a packaged model whose weight files are empty one that takes them from another of MLflow's models.
 
     :param lender: address of the whole model, as `models:/m-…`.
@@ -36,8 +36,8 @@ def lend(package: Path, lender: str) -> Path:
     whole.mkdir()
     model = Model.load(str(package / MLMODEL))
     shutil.move(package / MLMODEL, whole / MLMODEL)
-    lent = {"lender": lender, "files": [path.relative_to(package).as_posix() for path in files]}
-    (whole / LENT).write_text(json.dumps(lent, indent=1) + "\n", encoding="utf-8")
+    borrowed = {"lender": lender, "files": [path.relative_to(package).as_posix() for path in files]}
+    (whole / BORROWED).write_text(json.dumps(borrowed, indent=1) + "\n", encoding="utf-8")
     pyfunc = model.flavors["python_function"]
     model.flavors = {"python_function": {**pyfunc, "loader_module": __name__, "data": WHOLE}}
     model.save(str(package / MLMODEL))
@@ -50,15 +50,15 @@ def _load_pyfunc(path: str, **_options: Any) -> Any:
     import mlflow.pyfunc
 
     own = Path(path).parent
-    lent = json.loads((own / WHOLE / LENT).read_bytes())
+    borrowed = json.loads((own / WHOLE / BORROWED).read_bytes())
     # What is loaded needs no files any more; those that were mapped stay until the process ends.
     with tempfile.TemporaryDirectory(prefix="nightshift-served-") as folder:
         weights = Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=lent["lender"], dst_path=str(Path(folder, "lender")))
+            mlflow.artifacts.download_artifacts(artifact_uri=borrowed["lender"], dst_path=str(Path(folder, "lender")))
         )
         together = Path(folder, "model")
         shutil.copytree(own, together)
         shutil.copy(own / WHOLE / MLMODEL, together / MLMODEL)
-        for name in lent["files"]:
+        for name in borrowed["files"]:
             (together / name).symlink_to(weights / name)
         return mlflow.pyfunc.load_model(str(together))
