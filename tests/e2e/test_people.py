@@ -64,12 +64,15 @@ def test_each_role_logs_in_and_sees_what_happened_to_the_sample(log_in, role):
     page.goto("/nightshift/")
     expect(page.get_by_role("link", name=APPLICATION)).to_be_visible()
     page.get_by_role("link", name=APPLICATION).click()
-    text = page.inner_text("main")
-    assert re.search(r"Champion:? version 2", text)
-    assert "2026-11-07" in text
-    assert "prompt novelty" in text.lower()
-    assert "2 of the newest 3 nights with a verdict failed" in text
-    expect(page.locator("canvas").nth(3)).to_be_attached()  # drawn after the text is there
+    shown = page.get_by_role("main")
+    for text in (
+        re.compile(r"Champion:? version 2"),
+        "2026-11-07",
+        re.compile("prompt novelty", re.IGNORECASE),
+        "2 of the newest 3 nights with a verdict failed",
+    ):
+        expect(shown).to_contain_text(text)  # waits: a browser shows a page before it has all of it
+    expect(page.locator("canvas").nth(3)).to_be_attached()
 
 
 def test_the_dashboard_is_in_airflows_own_menu(log_in):

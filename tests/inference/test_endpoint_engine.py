@@ -209,8 +209,8 @@ def test_a_wrong_key_or_model_is_told_at_once(engine_at, status):
     with pytest.raises(
         BadInput, match=r"no such thing\. Are inference\.endpoint and the password of its connection right"
     ):
-        engine.answer([row(str(number)) for number in range(9)], silent)
-    assert len(server.requests) < 4
+        engine.answer([row(str(number)) for number in range(100)], silent)
+    assert len(server.requests) < 20  # the next ones may be on their way while the first answer is read
 
 
 def test_thoughts_are_told_from_answers_wherever_an_endpoint_puts_them(engine_at):

@@ -72,7 +72,10 @@ def parent_of(pid: int) -> int:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_forked_job_leaves_the_result_and_exit_code_of_one_that_was_started(server, tmp_path):

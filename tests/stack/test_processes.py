@@ -45,7 +45,10 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_long_log_begins_anew_while_its_part_goes_on_writing(component: Component) -> None:
