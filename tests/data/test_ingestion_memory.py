@@ -27,7 +27,7 @@ print(ingested.counts["rows_in"], peak_kb / 1000)
 """
 
 
-@pytest.mark.e2e
+@pytest.mark.nightly
 def test_three_hundred_thousand_rows_need_the_memory_of_thirty_thousand(tmp_path, wordless_model):
     chance = random.Random(5)
     words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9))) for _ in range(5_000)]

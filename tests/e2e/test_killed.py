@@ -104,6 +104,7 @@ def test_an_ingest_whose_job_was_killed_gives_the_partition_of_an_undisturbed_on
     assert all(path.exists() for path in listed)
 
 
+@pytest.mark.nightly
 def test_a_training_whose_worker_was_killed_goes_on_and_gives_the_same_weights(  # noqa: PLR0917
     ingested, api, stack, tmp_path, time_passes, task_process, running_job
 ):

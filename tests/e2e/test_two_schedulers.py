@@ -25,7 +25,7 @@ from nightshift.stack.environment import airflow_environment
 from nightshift.stack.place import this_place
 from nightshift.stack.preflight import make_folders
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.nightly, pytest.mark.timeout(3600)]
 FINETUNE, RETRAINING = "tiny_finetune", "tiny_retraining"
 DATABASE = "nightshift"
 ENDED = {"success", "failed"}
@@ -261,7 +261,6 @@ def test_an_event_that_comes_late_finds_nothing_due(first, api):
     assert len(skipped) > len(first[2])
 
 
-@pytest.mark.nightly
 def test_an_order_whose_event_was_lost_is_taken_up_when_somebody_wakes_finetune(first, place, api, project):
     assert fail_a_night(place, project, 4).order == 2
     before = trainings(api)[0]
