@@ -7,10 +7,12 @@ import pytest
 from test_loop import SAMPLES, Loop
 from upath import UPath
 
+from nightshift.inference import batch_client
 from nightshift.jobs import bias, generate, shadow
 from nightshift.ledger.spending import summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
+from nightshift.settings.endpoint import Batch
 from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict
 
@@ -75,7 +77,14 @@ def hosted(storage, progress, tiny_models, mlflow_server, tmp_path, monkeypatch,
     return loop
 
 
-def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
+def asking(application, **endpoint):
+    """The application with other settings of its endpoint."""
+    other = application.inference.endpoint.model_copy(update=endpoint)
+    return application.model_copy(update={"inference": application.inference.model_copy(update={"endpoint": other})})
+
+
+def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted, monkeypatch):
+    monkeypatch.setattr(batch_client, "POLL_SECONDS", 0.01)
     for day in KNOWN_DAYS[:2]:
         hosted.ingested(day)
     _, _, first = hosted.finetuned("by hand", wanted=True)
@@ -100,7 +109,9 @@ def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
     judged, decision = hosted.decided()
     assert judged.verdict in {Verdict.PASS, Verdict.WARN}
 
-    hosted.answered("2026-11-09")
+    hosted.application = asking(hosted.application, batch=Batch(discount=0.5))
+    assert hosted.answered("2026-11-09").rows > 100 * (len(hosted.server.batches) - 1) > 0
+    hosted.application = asking(hosted.application, batch=None)
     judged, decision = hosted.decided()
     assert judged.verdict is Verdict.FAIL
     assert (decision.order, decision.code) == (None, "hosted")
@@ -110,11 +121,7 @@ def test_a_hosted_model_is_judged_released_watched_and_replaced(hosted):
     asked = summary_now(Ledger(hosted.storage, hosted.application.name), datetime.now(UTC)).asked
     assert {name.partition("/")[0] for name, one in asked.items() if one.cost > 0} == {"answers", "probes"}
 
-    inference = hosted.application.inference
-    other = inference.endpoint.model_copy(update={"model": "hosted-2"})
-    hosted.application = hosted.application.model_copy(
-        update={"inference": inference.model_copy(update={"endpoint": other})}
-    )
+    hosted.application = asking(hosted.application, model="hosted-2")
     # The champion goes on answering as it is until the other is released.
     assert hosted.run(generate, **prompts).model == "1"
     _, _, second = hosted.finetuned("another model", wanted=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ class Answering:
     :param inputs: what determines the answers.
     :param parents: URI and digest of the prompts and of the model.
     :param model_folder: makes the local model folder; called only where something is left to answer.
+    :param in_batches: the answers may take a day, where the application's endpoint is asked in batches.
     """
 
     application: Application
@@ -63,6 +64,7 @@ class Answering:
     inputs: dict[str, Any]
     parents: list[tuple[str, str]]
     model_folder: Callable[[], Path]
+    in_batches: bool = False
     _engine: Engine | None = field(default=None, init=False)
 
     def find(self, first: int, last: int) -> Manifest | None:
@@ -75,12 +77,7 @@ class Answering:
         :raises BadInput: the model cannot be run here, or its chat template not be used.
         :raises BadEnvironment: the engine that is asked for is not there.
         """
-        if self._engine is None:
-            from nightshift.inference.engines import open_engine
-
-            self._engine = open_engine(self.model_folder(), self.application)
-        engine = self._engine
-        rows = self.prompts.read(first, last, self.application.prompt.columns).to_pylist()
+        engine, rows = self._opened(), self._rows(first, last)
         began = time.perf_counter()
         # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
         responses = engine.answer(rows, report)
@@ -127,6 +124,31 @@ class Answering:
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def announce(self, parts: Iterable[tuple[int, int]]) -> None:
+        """Begin with the batches of all parts that are not answered yet, where an endpoint is asked in batches.
+
+        :raises BadInput: the endpoint refuses.
+        :raises BadEnvironment: it cannot be reached.
+        """
+        endpoint = self.application.inference.hosted
+        if not self.in_batches or endpoint is None or endpoint.batch is None:
+            return
+        from nightshift.inference.endpoint_engine import EndpointEngine
+
+        for first, last in parts:
+            if self.find(first, last) is None and isinstance(engine := self._opened(), EndpointEngine):
+                engine.announce(self._rows(first, last))
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            from nightshift.inference.engines import open_engine
+
+            self._engine = open_engine(self.model_folder(), self.application, in_batches=self.in_batches)
+        return self._engine
+
+    def _rows(self, first: int, last: int) -> list[dict[str, Any]]:
+        return self.prompts.read(first, last, self.application.prompt.columns).to_pylist()
 
     def _inputs(self, first: int, last: int) -> dict[str, Any]:
         return {**self.inputs, "rows": [first, last]}

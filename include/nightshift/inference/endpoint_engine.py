@@ -13,22 +13,23 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.batch_client import BatchClient
 from nightshift.inference.chat_client import REFUSING_STATUS, TOO_LONG, ChatClient
+from nightshift.inference.chat_messages import as_sent, calls_as_text, wanted_text, without_answer
 from nightshift.inference.engine import Report, Response, Wanted, seed_of
-from nightshift.inference.reasoning import END, apart
+from nightshift.inference.reasoning import apart
 from nightshift.settings.application import Application
 from nightshift.settings.endpoint import Endpoint
 from nightshift.training.chat_template import application_messages
-from nightshift.training.tool_turns import Message
 
 KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
 TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that is busy
@@ -48,10 +49,13 @@ class EndpointEngine:
     The API key is read from `NIGHTSHIFT_ENDPOINT_KEY` and sent to the address in the application's settings alone.
 
     :param max_new_tokens: longest answer, reasoning included.
+    :param in_batches: the answers may take a day, where `inference.endpoint.batch` is set.
     :raises BadInput: the model is at another address than the settings name, which need a key.
     """
 
-    def __init__(self, identity: Mapping[str, str], application: Application, *, max_new_tokens: int) -> None:
+    def __init__(
+        self, identity: Mapping[str, str], application: Application, *, max_new_tokens: int, in_batches: bool = False
+    ) -> None:
         settings = application.inference.endpoint
         self._url, self._model = identity["url"], identity["model"]
         self._settings = settings or Endpoint(url=self._url, model=self._model)
@@ -62,6 +66,7 @@ class EndpointEngine:
             )
         self._key = os.environ.get(KEY_VARIABLE) if self._settings.connection else None
         self._application, self._most = application, max_new_tokens
+        self._batch = self._settings.batch if in_batches else None
         self._refused_names: frozenset[str] = frozenset()
         self._served: set[str] = set()
         self._answers, self._refusals, self._late = False, 0, 0
@@ -84,30 +89,26 @@ class EndpointEngine:
         :raises BadInput: the endpoint refuses the key, the model, a decoding setting, or all of the first rows.
         :raises BadEnvironment: it cannot be reached, or is busy for too long.
         """
-        places: dict[str, list[int]] = {}
-        for place, row in enumerate(rows):
-            asked = [list(_without_answer(row["messages"])), row.get("tools"), self._application.prompt.taken_from(row)]
-            places.setdefault(json.dumps(asked), []).append(place)
         found: list[Response | None] = [None] * len(rows)
-        settings, done = self._settings, 0
-        with ChatClient(
-            self._url,
-            self._key,
-            timeout_seconds=settings.timeout_seconds,
-            connections=settings.requests_at_once,
-            tries=TRIES,
-            timeouts=2,
-            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
-            most_bytes=MOST_ANSWER_BYTES,
-        ) as client:
-            threads = ThreadPoolExecutor(settings.requests_at_once)
+
+        def answered(same: Sequence[int], response: Response) -> None:
+            for place in same:
+                found[place] = response if place == same[0] else replace(response, cost=0.0)
+
+        places = self._different(rows)
+        with self._client() as client:
+            if self._batch:
+                for same, response in self._in_batch(client, rows, places, report, sample):
+                    answered(same, response)
+            left = [same for same in places if found[same[0]] is None]
+            done = len(rows) - sum(map(len, left))
+            threads = ThreadPoolExecutor(self._settings.requests_at_once)
             try:
-                equal = {threads.submit(self._ask, client, rows[same[0]], sample): same for same in places.values()}
+                equal = {threads.submit(self._ask, client, rows[same[0]], sample): same for same in left}
                 for future in as_completed(equal):
                     response, same = future.result(), equal[future]
                     self._count(response)
-                    for place in same:
-                        found[place] = response if place == same[0] else replace(response, cost=0.0)
+                    answered(same, response)
                     done += len(same)
                     report(done, len(rows))
             finally:
@@ -117,9 +118,78 @@ class EndpointEngine:
         if not wanted:
             return responses
         return [
-            replace(response, wanted=Wanted(_wanted_text(row), 0, 0.0))
+            replace(response, wanted=Wanted(wanted_text(row), 0, 0.0))
             for row, response in zip(rows, responses, strict=True)
         ]
+
+    def announce(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Begin with the batch of rows that :meth:`answer` is going to be called with; without batches, nothing.
+
+        :raises BadInput: the endpoint refuses the key, or takes no batches.
+        :raises BadEnvironment: it cannot be reached, or is busy for too long.
+        """
+        if self._batch:
+            with self._client() as client:
+                self._begun(client, rows, self._different(rows), 0)
+
+    def _client(self) -> ChatClient:
+        return ChatClient(
+            self._url,
+            self._key,
+            timeout_seconds=self._settings.timeout_seconds,
+            connections=self._settings.requests_at_once,
+            tries=TRIES,
+            timeouts=2,
+            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
+            most_bytes=MOST_ANSWER_BYTES,
+        )
+
+    def _different(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+        """The places of the rows, those of equal conversations together."""
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            asked = [list(without_answer(row["messages"])), row.get("tools"), self._application.prompt.taken_from(row)]
+            places.setdefault(json.dumps(asked), []).append(place)
+        return list(places.values())
+
+    def _begun(
+        self, client: ChatClient, rows: Sequence[Mapping[str, Any]], places: Sequence[Sequence[int]], sample: int
+    ) -> str:
+        """The batch of some rows, found or begun; their first places are its ids."""
+        if not self._answers:
+            self._ask(client, rows[0], sample)  # what it refuses of a request would cost a batch a day
+        bodies = {str(same[0]): self._body(rows[same[0]], sample, self._refused_names) for same in places}
+        with self._told(client), BatchClient(self._url, self._key) as batches:
+            return batches.begin(bodies)
+
+    def _in_batch(
+        self,
+        client: ChatClient,
+        rows: Sequence[Mapping[str, Any]],
+        places: Sequence[Sequence[int]],
+        report: Report,
+        sample: int,
+    ) -> Iterator[tuple[Sequence[int], Response]]:
+        """What a batch answered. Rows that it did not, because they were refused or the day was over, are asked by themselves."""
+        assert self._batch is not None  # noqa: S101  (who calls this has looked)
+        batch = self._begun(client, rows, places, sample)
+        with self._told(client), BatchClient(self._url, self._key) as batches:
+            completions = batches.completions(batch, lambda done: report(done, len(rows)))
+        for same in places:
+            if completion := completions.get(str(same[0])):
+                self._was_answered(self._refused_names, completion)
+                response = self._response(completion, None)
+                yield same, replace(response, cost=response.cost * (1 - self._batch.discount))
+        if left := len(places) - len(completions):
+            log.warning("%s answered all but %d of %d requests; these are asked one by one", batch, left, len(places))
+
+    @contextmanager
+    def _told(self, client: ChatClient) -> Iterator[None]:
+        """Say what happened to a batch as is said of a request."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise self._failure(client, error) from error
 
     def _count(self, response: Response) -> None:
         """Count what is refused before anything was answered.
@@ -189,8 +259,8 @@ class EndpointEngine:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [
-                _as_sent(message)
-                for message in application_messages(_without_answer(row["messages"]), prompt, row.get("metadata"))
+                as_sent(message)
+                for message in application_messages(without_answer(row["messages"]), prompt, row.get("metadata"))
             ],
             "max_completion_tokens" if "max_tokens" in refused else "max_tokens": self._most,
             **({} if "temperature" in refused else {"temperature": decoding.temperature}),
@@ -216,13 +286,13 @@ class EndpointEngine:
                 self._refused_names |= new
                 log.warning("%s refuses %s: it is asked without from now on", self._url, ", ".join(sorted(new)))
 
-    def _response(self, completion: Mapping[str, Any], milliseconds: float) -> Response:
+    def _response(self, completion: Mapping[str, Any], milliseconds: float | None) -> Response:
         choice, usage = completion["choices"][0], completion.get("usage") or {}
         message, price = choice["message"], self._settings.price
         text = str(message.get("content") or message.get("refusal") or "")
         reasoning, said = apart(text)
         reasoning = str(message.get("reasoning_content") or message.get("reasoning") or reasoning)
-        said = "\n".join(filter(None, [said, *_calls(message.get("tool_calls") or [])]))
+        said = "\n".join(filter(None, [said, *calls_as_text(message.get("tool_calls") or [])]))
         read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         thought = int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
         filtered = choice.get("finish_reason") == "content_filter"
@@ -241,48 +311,11 @@ class EndpointEngine:
     def _failure(self, client: ChatClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:
         said = f"the model {self._model} at {self._url} gave no answer: {client.what_happened(error)}"
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}:
-            return BadInput(f"{said}. Are inference.endpoint and the password of its connection right?")
+            batch = ", and does it take batches" if self._batch else ""
+            return BadInput(f"{said}. Are inference.endpoint and the password of its connection right{batch}?")
         return BadEnvironment(said)
 
 
 def _names(name: str, said: str) -> bool:
     """Whether an endpoint names a part of a request; `stop`, which is a word of any sentence too, in quotes alone."""
     return bool(re.search(r"[\"'`]stop[\"'`]", said)) if name == "stop" else name in said
-
-
-def _without_answer(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    return messages[:-1] if messages[-1]["role"] == "assistant" else messages
-
-
-def _as_sent(message: Message) -> Message:
-    """A message as the protocol has it: the arguments of calls are text, and a result has no name."""
-    if "tool_calls" in message:
-        calls = [
-            call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
-            for call in message["tool_calls"]
-        ]
-        return message | {"tool_calls": calls, "content": message["content"] or None}
-    return {name: value for name, value in message.items() if name != "name"}
-
-
-def _calls(calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Calls of tools as text, a line for each: the name and the arguments in order."""
-    lines = []
-    for call in calls:
-        function = call.get("function") or {}
-        arguments = function.get("arguments")
-        if isinstance(arguments, str):
-            with suppress(ValueError):
-                arguments = json.loads(arguments)
-        lines.append(
-            json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False, sort_keys=True)
-        )
-    return lines
-
-
-def _wanted_text(row: Mapping[str, Any]) -> str:
-    """The answer that a row ends with, in the form of responses."""
-    last = row["messages"][-1]
-    text = str(last["content"] or "")
-    text = apart(text)[1] if END in text else text
-    return "\n".join(filter(None, [text, *_calls(json.loads(last.get("tool_calls") or "[]"))]))

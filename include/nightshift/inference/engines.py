@@ -24,12 +24,14 @@ def open_engine(
     *,
     max_new_tokens: int | None = None,
     batch_rows: int = 1_000_000,
+    in_batches: bool = False,
 ) -> Engine:
     """Return an engine with the model of a folder, which answers as the application asks it to.
 
     :param max_new_tokens: longest answer, where it is not that of the application's `inference`; rows that leave no room for
         it are not asked.
     :param batch_rows: prompts that are generated at once, at most.
+    :param in_batches: the answers may take a day, where the application's endpoint is asked in batches.
     :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
     :raises BadEnvironment: the engine that is asked for is not there.
     """
@@ -38,7 +40,8 @@ def open_engine(
     if (folder / ENDPOINT).exists():
         from nightshift.inference.endpoint_engine import EndpointEngine
 
-        return EndpointEngine(json.loads((folder / ENDPOINT).read_bytes()), application, max_new_tokens=most)
+        identity = json.loads((folder / ENDPOINT).read_bytes())
+        return EndpointEngine(identity, application, max_new_tokens=most, in_batches=in_batches)
     from nightshift.inference.chat_engine import ChatEngine
 
     engine = open_token_engine(folder, application, max_new_tokens=most, batch_rows=batch_rows)

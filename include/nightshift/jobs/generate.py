@@ -35,6 +35,7 @@ class Spec(JobSpec):
     :param model: version in the registry; the champion where none is given.
     :param run: what shards and nodes have in common: those of one run answer with one champion, also if it changes
         meanwhile.
+    :param in_batches: nobody waits for the answers: an endpoint may take a day (`inference.endpoint.batch`).
     """
 
     prompts: str
@@ -43,6 +44,7 @@ class Spec(JobSpec):
     shards: int = Field(1, ge=1)
     model: str | None = None
     run: str | None = None
+    in_batches: bool = True
 
     @model_validator(mode="after")
     def _one_of_the_shards(self) -> Self:
@@ -131,6 +133,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             inputs=inputs,
             parents=[(spec.prompts, spec.digest), (model.model, model.digest)],
             model_folder=lambda: version.fetch(folder / "fetched"),
+            in_batches=spec.in_batches,
         )
         mine = parts[node.index :: node.count]
         manifests = _answer(answering, mine, progress)
@@ -169,6 +172,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
 def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progress) -> list[Manifest]:
     total = sum(last + 1 - first for first, last in parts)
     manifests, done, made, began = [], 0, 0, time.monotonic()
+    answering.announce(parts)
     for first, last in parts:
         found, speed = answering.find(first, last), {}
         if found is None:

@@ -80,7 +80,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     answered = require_manifest(before)
     prompts = answered.parents[0]
     generated = generate.run(
-        generate.Spec(**common, prompts=prompts.uri, digest=prompts.digest, model=version.version), progress
+        generate.Spec(**common, prompts=prompts.uri, digest=prompts.digest, model=version.version, in_batches=False),
+        progress,
     )
     scored = score.run(
         score.Spec(

@@ -157,7 +157,7 @@ def _answers(
 
     at, manifest = logged.publish(part, spec.storage, spec.application.name)
     asked = {"application": spec.application, "storage": spec.storage, "prompts": str(at), "digest": manifest.digest}
-    generated = generate.run(generate.Spec(**asked, model=candidate.version), progress)
+    generated = generate.run(generate.Spec(**asked, model=candidate.version, in_batches=False), progress)
     by = {"model": candidate.version, "model_digest": candidate.digest, "responses": generated.responses}
     scored = score.run(score.Spec(**asked, **by, shadow=True), progress)
     target = UPath(scored.interactions)

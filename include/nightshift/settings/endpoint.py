@@ -14,6 +14,14 @@ class Price(Model):
     output: float = Field(0.0, ge=0, le=100_000, description="of responses, reasoning included")
 
 
+class Batch(Model):
+    """Nights are asked for by OpenAI's batch protocol: all prompts at once, answered within a day."""
+
+    discount: float = Field(
+        0.5, ge=0, lt=1, description="what answers in a batch cost less than by `price`, as a share"
+    )
+
+
 class Endpoint(Model):
     """Where the application's model answers. Nothing is trained there; url and model are what a version is made of."""
 
@@ -28,6 +36,11 @@ class Endpoint(Model):
     timeout_seconds: float = Field(120, gt=0, le=3600, description="longest wait for one answer")
     price: Price = Field(
         Price(), description="of a million tokens; what a night costs is in its manifest and in MLflow"
+    )
+    batch: Batch | None = Field(
+        None,
+        description="ask for a night's answers in batches; null: one by one",
+        exclude_if=lambda value: value is None,
     )
 
     @property

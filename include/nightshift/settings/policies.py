@@ -10,6 +10,8 @@ from nightshift.settings.endpoint import Endpoint
 from nightshift.settings.fields import Model, Share
 from nightshift.settings.serving import Vllm
 
+MOST_IN_A_BATCH = 50_000  # of OpenAI and those who do as it does
+
 
 class Inference(Model):
     """How the champion answers a night's prompts."""
@@ -38,6 +40,10 @@ class Inference(Model):
     def _has_an_endpoint(self) -> Self:
         if self.engine == "endpoint" and self.endpoint is None:
             raise ValueError("engine: endpoint needs `endpoint`, with its url and model")
+        if self.endpoint and self.endpoint.batch and self.rows_per_part > MOST_IN_A_BATCH:
+            raise ValueError(
+                f"rows_per_part: a part is a batch of endpoint.batch, which takes {MOST_IN_A_BATCH:,} requests at most"
+            )
         return self
 
     @property
