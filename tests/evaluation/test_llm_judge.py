@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from upath import UPath
@@ -10,6 +11,7 @@ from nightshift.evaluation import llm_judge
 from nightshift.evaluation.judgements import KeptJudgements
 from nightshift.evaluation.llm_judge import LlmJudge, Question, judgement_in, question_of
 from nightshift.settings.judging import OPINION, Judge
+from nightshift.storage.judge_accounts import judge_accounts, read_judge_account
 
 QUESTION = Question("Where is my card?", "card arrival", None, "card arrival")
 
@@ -145,6 +147,17 @@ def test_a_retry_pays_only_for_what_was_not_judged(serve, storage):
     assert second[3].score == 0.3
     # Another rubric is another judge.
     assert attempt("another")[2] == 14
+
+
+def test_what_the_judge_took_is_accounted_for_as_it_is_asked_and_never_for_what_was_kept(serve, storage):
+    server, home = serve(by_likeness), UPath(storage) / "bank"
+    questions = [QUESTION._replace(response=f"answer {number}") for number in range(3)]
+    for asked in (questions[:2], questions, questions):
+        settings = Judge(url=server.url, model="judge-1", price={"output": 50_000})
+        LlmJudge(settings, KeptJudgements(home / "judgements", {"model": "judge-1"})).judge(asked)
+    accounts = [read_judge_account(path) for path in judge_accounts(home, datetime.now(UTC).date())]
+    # The server counts a word of its answer as a token: two in each, so 0.1.
+    assert sorted(account.cost for account in accounts) == pytest.approx([0.1, 0.2])
 
 
 def test_an_answer_without_a_score_is_counted_and_leaves_the_row_open(serve):

@@ -1,6 +1,6 @@
 """What an application used: each account and each night counted once, and what keeps a retraining from being ordered."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from kept_pods import NOW, keep, pod
@@ -22,6 +22,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Interval
 from nightshift.settings.people import Budget
 from nightshift.storage.files import scratch
+from nightshift.storage.judge_accounts import judge_accounts, keep_judge_account
 from nightshift.storage.partition import partition_of, publish
 
 
@@ -50,22 +51,37 @@ def test_pods_nights_and_storage_of_a_week_and_a_month_are_summed_up(storage):
     assert week.cost == 21.5 + week.storage_cost
 
 
-def test_what_evaluations_and_bias_reports_asked_of_an_endpoint_is_of_the_cost(storage):
-    for kind, cost in (("answers", 2.0), ("probes", 0.25)):
-        partition = partition_of(storage, "bank", kind, "0123")
-        publish(
-            partition, scratch(partition), kind=kind, application="bank", inputs={}, facts={"cost": cost},
-        )  # fmt: skip
+def test_what_was_asked_of_an_endpoint_between_the_nights_is_of_the_cost(storage):
+    night = NOW.date().isoformat()
+    asked = {"answers": ("answers", 2.0), "probes": ("probes", 0.25), "shadows": ("shadow", 1.0)}
+    for folder, (kind, cost) in {**asked, f"replay_reports/{night}": ("replay", 0.5)}.items():
+        partition = partition_of(storage, "bank", *folder.split("/"), "0123")
+        publish(partition, scratch(partition), kind=kind, application="bank", inputs={}, facts={"cost": cost})
     partition_of(storage, "bank", "answers", "unfinished").mkdir(parents=True)
     ledger = Ledger(storage, "bank")
     kept = keep_summary(ledger, NOW)
-    assert kept.asked.keys() == {"answers/0123", "probes/0123"}
+    assert kept.asked.keys() == {"answers/0123", "probes/0123", "shadows/0123", f"replay_reports/{night}/0123"}
     now = kept.asked["answers/0123"].created + timedelta(hours=1)
-    assert kept.spent(7, now).endpoint_cost == 2.25
+    assert kept.spent(7, now).endpoint_cost == 3.75
     (ledger.home / "answers" / "0123" / "manifest.json").write_text("{}")  # read before: nobody reads it again
     later = keep_summary(ledger, now + timedelta(days=40))
     assert later.spent(7, now + timedelta(days=40)).endpoint_cost == 0
-    assert later.asked == kept.asked
+    assert later.asked.items() <= kept.asked.items()
+
+
+def test_what_a_judge_took_is_counted_once_and_forgotten_after_a_month(storage):
+    ledger = Ledger(storage, "bank")
+    now = datetime.now(UTC)
+    for cost in (0.5, 0.25):
+        keep_judge_account(ledger.home, cost)
+    (account, _) = judge_accounts(ledger.home, now.date())
+    (account.parent / "torn.json").write_text("{")
+    for _ in range(2):
+        assert (
+            keep_summary(ledger, now + timedelta(minutes=1)).spent(7, now + timedelta(minutes=1)).endpoint_cost == 0.75
+        )
+    later = now + timedelta(days=40)
+    assert keep_summary(ledger, later).judged == {}
 
 
 def test_a_summary_reads_each_account_once_and_forgets_what_is_older_than_a_month(storage):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from upath import UPath
 
 from nightshift.storage.files import create, read_bytes
+from nightshift.storage.judge_accounts import keep_judge_account
 from nightshift.storage.partition import digest_of
 
 
@@ -44,6 +45,10 @@ class KeptJudgements:
     def keep(self, question: Mapping[str, Any], judgement: Judgement) -> None:
         """Keep what the judge said; what another attempt kept before stays."""
         create(self._address(question), json.dumps(judgement._asdict()).encode())
+
+    def account_for(self, cost: float) -> None:
+        """Keep what the judge took for what it was asked."""
+        keep_judge_account(self._place.parent, cost)
 
     def _address(self, question: Mapping[str, Any]) -> UPath:
         digest = digest_of({"opinion": self._opinion, "question": question})

@@ -128,7 +128,7 @@ class LlmJudge:
 
     `counts` says how many questions were `scored` (`kept` of them before, and not asked again), `unreadable` (no score in the
     answer), `failed` (no answer) and `not_asked` (because the judge had failed too often in a row), and of how many answered
-    ones a text was `cut`; `failure` what happened to the last one that failed.
+    ones a text was `cut`; `failure` what happened to the last one that failed; `cost` what the endpoint took, by `judge.price`.
 
     The API key is read from `NIGHTSHIFT_JUDGE_KEY`; without one, none is sent.
 
@@ -138,7 +138,7 @@ class LlmJudge:
     def __init__(self, settings: Judge, kept: KeptJudgements | None = None) -> None:
         key = os.environ.get(KEY_VARIABLE)
         self.counts: Counter[str] = Counter()
-        self.failure = ""
+        self.failure, self.cost = "", 0.0
         self._settings, self._key, self._kept = settings, key, kept
         self._optional = OPTIONAL
         self._failures_in_a_row = 0
@@ -149,15 +149,19 @@ class LlmJudge:
 
         A judge that is down costs the scores, never the night: what went wrong is counted and logged.
         """
-        settings = self._settings
+        settings, before = self._settings, self.cost
         at_once = settings.requests_at_once
-        with (
-            ChatClient(
-                settings.url, self._key, timeout_seconds=settings.timeout_seconds, connections=at_once, tries=TRIES
-            ) as client,
-            ThreadPoolExecutor(at_once) as threads,
-        ):
-            return list(threads.map(lambda question: self._judge(client, question), questions))
+        try:
+            with (
+                ChatClient(
+                    settings.url, self._key, timeout_seconds=settings.timeout_seconds, connections=at_once, tries=TRIES
+                ) as client,
+                ThreadPoolExecutor(at_once) as threads,
+            ):
+                return list(threads.map(lambda question: self._judge(client, question), questions))
+        finally:
+            if self._kept and self.cost > before:
+                self._kept.account_for(self.cost - before)
 
     def _judge(self, client: ChatClient, question: Question) -> Judgement | None:
         if self._kept and (before := self._kept.find(question.key)):
@@ -197,7 +201,7 @@ class LlmJudge:
         optional, lasting = self._optional, True
         while True:
             try:
-                answer = str(client.complete(body | optional)["choices"][0]["message"].get("content"))
+                completion = client.complete(body | optional)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in REFUSING_STATUS or not optional:
                     raise
@@ -210,7 +214,14 @@ class LlmJudge:
                     "the judge at %s is asked with %s", self._settings.url, ", ".join(optional) or "messages alone"
                 )
                 self._optional = optional
-            return answer
+            self._pay(completion.get("usage") or {})
+            return str(completion["choices"][0]["message"].get("content"))
+
+    def _pay(self, usage: Mapping[str, Any]) -> None:
+        price = self._settings.price
+        read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        with self._lock:
+            self.cost += (read * price.input + written * price.output) / 1_000_000
 
 
 def without_refused(optional: Mapping[str, Any], said: str) -> dict[str, Any]:

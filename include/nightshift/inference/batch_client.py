@@ -92,7 +92,10 @@ class BatchClient:
             if not state.get("output_file_id"):
                 return {}
             said = self._asked("GET", f"/files/{state['output_file_id']}/content").text
-            answers = {line["custom_id"]: line.get("response") or {} for line in map(json.loads, filter(None, said.split("\n")))}
+            answers = {
+                line["custom_id"]: line.get("response") or {}
+                for line in map(json.loads, filter(None, said.split("\n")))
+            }
             return {name: one["body"] for name, one in answers.items() if one.get("status_code") == httpx.codes.OK}
 
     def _known(self, digest: str) -> str | None:

@@ -194,6 +194,7 @@ def _judge(
             "parts": _parts(spec, measured),
             "drift": drift.verdict.value,
             "model_version": version.version,
+            **({"cost": cost} if (cost := after_manifest.facts.get("cost")) else {}),
         },
         parents=[
             Parent(uri=str(before), digest=before_manifest.digest),

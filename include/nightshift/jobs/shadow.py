@@ -178,7 +178,7 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
 
-    folder = scratch(UPath(spec.storage))
+    folder, cost = scratch(UPath(spec.storage)), sum(row["cost"] or 0.0 for row in found.answers)
     try:
         (folder / SHADOW).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         (folder / REPORT).write_text(render(spec.application, file, found), encoding="utf-8")
@@ -196,7 +196,12 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
             inputs=inputs,
             rows={PAIRS: file.answered},
             counts={"answered": file.answered, "prompts": file.prompts},
-            facts={"verdict": file.verdict.value, "reasons": file.reasons, "model_version": file.version},
+            facts={
+                "verdict": file.verdict.value,
+                "reasons": file.reasons,
+                "model_version": file.version,
+                **({"cost": round(cost, 6)} if cost else {}),
+            },
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,5 @@
-"""What an application used in the last month, in one file: sums of its pods' accounts, of answers to nights, evaluations and bias
-probes, and its storage.
+"""What an application used in the last month, in one file: sums of its pods' and its judge's accounts, of answers to nights,
+evaluations, bias probes, shadows and replays, and its storage.
 
     <storage>/<app>/usage/summary.json
 
@@ -9,8 +9,8 @@ Accounts and manifests stay the truth: each is read once and its sums are kept, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Container, Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
@@ -22,11 +22,13 @@ from nightshift.ledger.pod_accounts import accounts_of, read_account
 from nightshift.ledger.store import Ledger
 from nightshift.settings.people import Budget
 from nightshift.storage.files import names_in, read_bytes, read_each, replace
+from nightshift.storage.judge_accounts import judge_accounts, read_judge_account
 from nightshift.storage.partition import Manifest, read_manifest
 
 LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
 HOURS_OF_A_MONTH = 730
-ASKED = ("answers", "probes")  # folders of what evaluations and bias reports asked models
+ASKED = ("answers", "probes", "shadows")  # folders of what evaluations, bias reports and shadows asked models
+REPLAYED = "replay_reports"  # by the interval that was answered again
 COUNTED_AFTER = timedelta(hours=20)  # storage, by an hourly task that may come late
 
 
@@ -49,7 +51,7 @@ class Night(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Of one set of questions of an evaluation or a bias report: when the answers were published, and what an endpoint took."""
+    """Of questions to an endpoint, or to a judge: when the answers were published, or asked for, and what they took."""
 
     created: AwareDatetime
     cost: float
@@ -67,11 +69,13 @@ class Summary(BaseModel):
     """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval.
 
     :param asked: by folder and address, as long as the answers are there: a few for each candidate.
+    :param judged: by the day and name of the judge's account.
     """
 
     pods: dict[str, Pod] = {}
     nights: dict[str, Night] = {}
     asked: dict[str, Asked] = {}
+    judged: dict[str, Asked] = {}
     storage: Stored | None = None
 
     def spent(self, days: int, now: datetime, price_per_gb_month: float = 0.0) -> Spent:
@@ -79,7 +83,7 @@ class Summary(BaseModel):
         since = now - timedelta(days=days)
         pods = [pod for pod in self.pods.values() if since < pod.ended]
         nights = [night for night in self.nights.values() if since < night.created]
-        asked = [one for one in self.asked.values() if since < one.created]
+        asked = [one for one in (*self.asked.values(), *self.judged.values()) if since < one.created]
         stored = self.storage.bytes / 1e9 if self.storage else 0.0
         return Spent(
             pod_hours=sum(pod.hours for pod in pods),
@@ -171,16 +175,25 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     home, known, since = ledger.home, kept or Summary(), now - timedelta(days=MONTH_DAYS + 1)
     new = Summary(storage=known.storage)
     new.pods = {name: pod for name, pod in known.pods.items() if pod.ended > since}
-    wanted = list(_new_accounts(home, now, late_days if kept else MONTH_DAYS + 1, known.pods))
+    days = [now.astimezone(UTC).date() - timedelta(days=back) for back in range(late_days if kept else MONTH_DAYS + 1)]
+    wanted = list(_new_accounts(home, days, accounts_of, known.pods))
     for (name, _), pod in zip(wanted, read_each(home, lambda one: read_account(one[1]), wanted), strict=True):
         if pod:
             new.pods[name] = Pod(pod.ended, pod.hours, pod.hours * pod.gpus, pod.hours * pod.price_per_hour)
+    new.judged = {name: one for name, one in known.judged.items() if one.created > since}
+    wanted = list(_new_accounts(home, days, judge_accounts, known.judged))
+    for (name, _), said in zip(wanted, read_each(home, lambda one: read_judge_account(one[1]), wanted), strict=True):
+        if said:
+            new.judged[name] = Asked(said.asked, said.cost)
     published = {key: at for key, at in ledger.index().interactions.items() if at > since}
     new.nights = {key: one for key, one in known.nights.items() if published.get(key) == one.created}
     unread = [key for key in published if key not in new.nights]
     for key, night in zip(unread, read_each(home, lambda one: _night(home, one, published[one]), unread), strict=True):
         new.nights[key] = night
-    there = [f"{folder}/{name}" for folder in ASKED for name in names_in(home / folder)]
+    # An interval is answered again within days of it; longer ago nothing is asked any more.
+    nights = [night for night in names_in(home / REPLAYED) if night[:10] > since.date().isoformat()]
+    folders = [*ASKED, *(f"{REPLAYED}/{night}" for night in nights)]
+    there = [f"{folder}/{name}" for folder in folders for name in names_in(home / folder)]
     new.asked = {name: one for name, one in known.asked.items() if name in there or one.created > since}
     unread = [name for name in there if name not in new.asked]
     for name, one in zip(unread, read_each(home, lambda name: _manifest(home / name), unread), strict=True):
@@ -198,11 +211,11 @@ def _entries(files: Any, folder: str) -> list[dict[str, Any]]:
         return []
 
 
-def _new_accounts(home: UPath, now: datetime, days: int, known: dict[str, Pod]) -> Iterator[tuple[str, UPath]]:
-    today = now.astimezone(UTC).date()
-    for back in range(days):
-        day = today - timedelta(days=back)
-        for path in accounts_of(home, day):
+def _new_accounts(
+    home: UPath, days: list[date], of_day: Callable[[UPath, date], Iterator[UPath]], known: Container[str]
+) -> Iterator[tuple[str, UPath]]:
+    for day in days:
+        for path in of_day(home, day):
             if path.name.endswith(".json") and (name := f"{day}/{path.name}") not in known:
                 yield name, path
 

@@ -200,7 +200,7 @@ class Application(Model):
     @property
     def judged_by(self) -> dict[str, Any] | None:
         """The judge as an input of what is made with its scores; None without one."""
-        return self.judge.model_dump(mode="json") | {"shown": SHOWN} if self.judge else None
+        return self.judge.model_dump(mode="json", exclude={"price"}) | {"shown": SHOWN} if self.judge else None
 
     @property
     def zone(self) -> tzinfo:
