@@ -61,7 +61,7 @@ def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer
     assert commit.startswith(first.tags["nightshift.commit"])
     assert Prompt.model_validate_json(second.tags["nightshift.prompt"]) == WITH_AN_EXAMPLE
     assert [message["role"] for message in second.template] == ["system", "user", "assistant", "user"]
-    assert second.template[-1]["content"] == "Message: {{ prompt }}"
+    assert second.format(message="Where is it?")[-1]["content"] == "Message: Where is it?"
     model = client.get_model_version(app, "2").source.removeprefix("models:/")
     assert json.loads(client.get_logged_model(model).tags["mlflow.linkedPrompts"]) == [{"name": name, "version": "2"}]
     experiment = client.get_experiment_by_name(app).experiment_id

@@ -1,10 +1,12 @@
 """Prompts in MLflow's prompt registry: one version for each prompt of an application, however often it is registered.
 
 MLflow lets no prompt have a model's name, so that of `banking_assistant` is called `banking_assistant.prompt`. Its version
-shows the messages in MLflow's own notation (`{{ prompt }}`), and its tags hold the settings that jobs are given.
+shows the messages in MLflow's own notation (`{{ message }}`), and its tags hold the settings that jobs are given.
 """
 
 from __future__ import annotations
+
+import re
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -17,6 +19,8 @@ from nightshift.registry.versions import CANDIDATE, PROMPT_TAG, Registered, prom
 from nightshift.settings.project import project_folder
 from nightshift.settings.prompt import Prompt
 
+# What MLflow's `format` of a template without Jinja's statements cannot be given: its own parameter has this name.
+PROMPT = re.compile(r"\{\{\s*prompt\s*\}\}")
 DIGEST_TAG, SETTINGS_TAG, COMMIT_TAG = "nightshift.prompt_digest", "nightshift.prompt", "nightshift.commit"
 
 
@@ -58,4 +62,13 @@ def _create(client: MlflowClient, name: str, prompt: Prompt, digest: str, versio
     commit = commit_of(project_folder())
     tags = {DIGEST_TAG: digest, SETTINGS_TAG: prompt.model_dump_json(), **({COMMIT_TAG: commit} if commit else {})}
     said = f"first registered with version {version.version} of the model"
-    return str(client.create_prompt_version(name, prompt.written, description=said, tags=tags).version)
+    return str(client.create_prompt_version(name, _written(prompt), description=said, tags=tags).version)
+
+
+def _written(prompt: Prompt) -> list[dict[str, str]]:
+    """The messages, such that MLflow's `format` fills them in."""
+    written = prompt.written
+    texts = [turn["content"] for turn in written]
+    if any("{%" in text or re.search(r"\bmessage\b[^{]*\}\}", text) for text in texts):
+        return written
+    return [turn | {"content": PROMPT.sub("{{ message }}", turn["content"])} for turn in written]
