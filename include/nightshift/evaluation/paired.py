@@ -34,37 +34,59 @@ class Difference(NamedTuple):
     high: float
 
 
+class Kinds(NamedTuple):
+    """Units by kind: sum and number of the values of a unit, and how many units are of the kind."""
+
+    sums: Array
+    sizes: Array
+    counts: Array
+
+
+def kinds_of(values: Sequence[float], units: Sequence[Hashable]) -> Kinds:
+    """Return the kinds of units that values are of.
+
+    :param units: whose each value is; those of one unit are not independent.
+    """
+    number = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
+    of = [number[unit] for unit in units]
+    sums = np.bincount(of, np.asarray(values, np.float64))
+    sizes = np.bincount(of).astype(np.float64)
+    alike, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
+    return Kinds(alike[:, 0], alike[:, 1], counts.astype(np.float64))
+
+
 def bounds(differences: Sequence[float], units: Sequence[Hashable], level: float) -> Difference:
     """Return the mean of differences between two scores of 0 to 1, and its bounds.
 
     :param units: whose each difference is; those of one unit are not independent.
     :param level: probability that the mean lies below the lower bound, and that it lies above the upper one.
     """
-    number = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
-    of = [number[unit] for unit in units]
-    sums = np.bincount(of, np.asarray(differences, np.float64))
-    sizes = np.bincount(of).astype(np.float64)
-    alike, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
-    return bounds_of(alike[:, 0], alike[:, 1], counts.astype(np.float64), level)
+    return bounds_of(*kinds_of(differences, units), level)
 
 
 def bounds_of(sums: Array, sizes: Array, counts: Array, level: float, draws: int = DRAWS) -> Difference:
-    """Return what :func:`bounds` does, of kinds of units: sum and number of their differences, and how many are of the kind."""
-    generator = np.random.default_rng(SEED)
-    weights, totals, worst = [], [], []
-    size = float(counts @ sizes / counts.sum())  # of the unit that was not drawn
+    """Return what :func:`bounds` does, of kinds of units."""
+    total, weight, added = drawn(Kinds(sums, sizes, counts), np.random.default_rng(SEED), draws)
+    low = np.quantile((total - added) / (weight + added), level)
+    high = np.quantile((total + added) / (weight + added), 1 - level)
+    return Difference(float(counts @ sums / (counts @ sizes)), float(low), float(high))
+
+
+def drawn(kinds: Kinds, generator: np.random.Generator, draws: int) -> tuple[Array, Array, Array]:
+    """Draw samples as a Bayesian bootstrap does: sum and number of the values of each, and of the unit that was not drawn."""
+    sums, sizes, counts = kinds
+    weights, totals, added = [], [], []
+    size = float(counts @ sizes / counts.sum())
     at_once = max(1, DRAWN_AT_ONCE // len(counts))
     for start in range(0, draws, at_once):
         number = min(at_once, draws - start)
         # The weights of units of a kind add up: Dirichlet weights are gamma variables over their sum.
-        drawn, other = generator.standard_gamma(counts, (number, len(counts))), generator.standard_gamma(1, number)
-        totals.append(drawn @ sums)
-        weights.append(drawn @ sizes)
-        worst.append(other * size)
-    total, weight, added = map(np.concatenate, (totals, weights, worst))
-    low = np.quantile((total - added) / (weight + added), level)
-    high = np.quantile((total + added) / (weight + added), 1 - level)
-    return Difference(float(counts @ sums / (counts @ sizes)), float(low), float(high))
+        of_kinds, other = generator.standard_gamma(counts, (number, len(counts))), generator.standard_gamma(1, number)
+        totals.append(of_kinds @ sums)
+        weights.append(of_kinds @ sizes)
+        added.append(other * size)
+    total, weight, of_other = map(np.concatenate, (totals, weights, added))
+    return total, weight, of_other
 
 
 def levels_of_looks(level: float, shares: Sequence[float]) -> list[float]:
