@@ -14,6 +14,7 @@ from upath import UPath
 
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation import heads
+from nightshift.evaluation.watch_file import newest_look, watch_partition
 from nightshift.jobs import drift, reference
 from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
@@ -249,3 +250,15 @@ def test_few_rows_or_none_are_no_verdict(place):
     place.night("2026-11-04", [])
     result = place.judge()
     assert [night.verdict for night in result.nights] == [Verdict.INSUFFICIENT_DATA] * 2
+
+
+def test_the_first_nights_of_a_release_are_looked_at_and_a_damaged_look_is_an_error(place):
+    release = Release(number=1, version="1", model_digest=place.champion, released=datetime(2026, 11, 1, tzinfo=UTC))
+    Ledger(place.storage, place.app.name).create(release)
+    place.night("2026-11-09", answered("2026-11-09", right=0.5))
+    place.judge()
+    look = newest_look(place.storage, place.app.name, 1)
+    assert (look.version, look.drifted, look.verdict) == ("1", ["2026-11-09"], Verdict.INSUFFICIENT_DATA)
+    (watch_partition(place.storage, place.app.name, 1, 1) / "manifest.json").write_text("{")
+    judged = place.judge()
+    assert (judged.verdict, "cannot be watched" in judged.reasons[0]) == (Verdict.ERROR, True)

@@ -7,7 +7,7 @@ import pytest
 from answered_nights import HOSTILE, score_spec, start
 from upath import UPath
 
-from nightshift.evaluation.shadow_file import read_shadow, shadow_partition
+from nightshift.evaluation.shadow_file import PAIRS, read_shadow, shadow_partition
 from nightshift.jobs import generate, score, shadow
 from nightshift.registry.models import version_of
 from nightshift.settings.shadow import Shadow
@@ -66,7 +66,7 @@ def test_a_candidate_as_good_as_the_champion_passes_on_prompts_that_nothing_was_
     assert found.means["exact_match"][0] == found.means["exact_match"][1] > 0.8
     assert found.means["likeness"] == (None, 1)
     partition = UPath(result.shadow)
-    pairs = pq.read_table(fetch(partition, require_manifest(partition), shadow.PAIRS, tmp_path))
+    pairs = pq.read_table(fetch(partition, require_manifest(partition), PAIRS, tmp_path))
     assert TRAINED_ON not in pairs["prompt"].to_pylist()
     assert version_of(contest.application.name, found.version).tags["nightshift.shadow"] == "PASS"
     assert shadow.run(spec, contest.progress) == result

@@ -89,20 +89,21 @@ def drawn(kinds: Kinds, generator: np.random.Generator, draws: int) -> tuple[Arr
     return total, weight, of_other
 
 
-def levels_of_looks(level: float, shares: Sequence[float]) -> list[float]:
+def levels_of_looks(level: float, shares: Sequence[float], spent: Sequence[float] | None = None) -> list[float]:
     """Return the level of the bound at each look, so that any of them errs with the probability `level` at most.
 
     :param shares: of all rows that are known at each look, ascending up to 1.
+    :param spent: share of the level that is spent by each look; None: the square of its share of the rows.
     """
     # The sum over rows is a Brownian motion in their share; `density` is that of its paths that crossed no boundary yet.
     width = 8.0
     grid = np.linspace(-width, width, 2 * STEPS + 1)
     step = grid[1] - grid[0]
     density = norm.pdf(grid, scale=np.sqrt(shares[0]))
-    found, spent = [], 0.0
-    for place, share in enumerate(shares):
+    found, before = [], 0.0
+    for place, (share, by_now) in enumerate(zip(shares, spent or [share**2 for share in shares], strict=True)):
         above = np.cumsum(density[::-1])[::-1] * step
-        spending, spent = level * share**2 - spent, level * share**2
+        spending, before = level * (by_now - before), by_now
         boundary = np.interp(-spending, -above, grid) - step / 2
         found.append(float(norm.sf(boundary / np.sqrt(share))))
         if place + 1 < len(shares):

@@ -10,7 +10,7 @@ from nightshift.settings.application import Application
 from nightshift.storage.partition import Manifest, digest_of, partition_of, read_file, read_manifest
 from nightshift.verdict import Verdict
 
-SHADOW, REPORT = "shadow.json", "report.html"
+SHADOW, REPORT, PAIRS = "shadow.json", "report.html", "pairs.parquet"
 VERSION = 1  # of how prompts are chosen and answers compared; another one compares anew
 
 # What is measured of the answers, in the order in which people read it.

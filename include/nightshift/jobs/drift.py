@@ -1,4 +1,4 @@
-"""The job `drift`: every night without a verdict gets one."""
+"""The job `drift`: every night without a verdict gets one, and the first ones of a release are held against its promise."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nightshift.ledger.store import Ledger
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import DriftContext
     from nightshift.registry.versions import Registered
@@ -43,7 +44,7 @@ class Result(NightlyResult):
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Judge the nights that are due, publish and log their reports.
+    """Judge the nights that are due, publish and log their reports, and look at the first ones of a release.
 
     A night that cannot be read is an ERROR of its own and stays due.
 
@@ -61,7 +62,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     if champion is None:
         reason = f"{app.name} has no champion yet; run finetune first"
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
-    if moved := moved_by_hand(Ledger(spec.storage, app.name), app.name, champion.version, champion.digest):
+    ledger = Ledger(spec.storage, app.name)
+    if moved := moved_by_hand(ledger, app.name, champion.version, champion.digest):
         return Result(verdict=Verdict.ERROR, reasons=[moved])
     answered, broken = published_interactions(
         spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
@@ -79,7 +81,21 @@ def run(spec: Spec, progress: Progress) -> Result:
     missing = lacking(spec.expected_by, answered, broken, app)
     if due or missing:  # Evidently takes seconds to import
         nights += _judged(_Benches(spec, champion, references, answered, progress), due, missing)
+    if answered:
+        nights += _unwatched(spec, ledger, answered)
     return Result(**said_of(nights, missing))
+
+
+def _unwatched(spec: Spec, ledger: Ledger, answered: list[Answered]) -> Iterator[NightResult]:
+    """Watch the newest release; where that cannot be, say so of the newest night."""
+    from nightshift.errors import BadInput
+    from nightshift.monitoring.release_watch import watch_release
+
+    try:
+        watch_release(spec.application, spec.storage, ledger.releases(), answered)
+    except BadInput as error:
+        log.warning("the newest release cannot be watched: %s", error)
+        yield unreadable_night(answered[-1].key, f"the newest release cannot be watched: {error}")
 
 
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:

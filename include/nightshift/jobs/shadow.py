@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from nightshift.registry.versions import Registered
     from nightshift.storage.partition import Manifest
 
-PAIRS = "pairs.parquet"
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
 
@@ -173,7 +172,7 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from nightshift.evaluation.shadow_file import REPORT, SHADOW
+    from nightshift.evaluation.shadow_file import PAIRS, REPORT, SHADOW
     from nightshift.monitoring.shadow_report import render
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
@@ -187,7 +186,12 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
             "champion": [row["response"] for row in found.rows],
             "candidate": [row["response"] for row in found.answers],
         }
-        pq.write_table(pa.table({name: pa.array(texts, pa.string()) for name, texts in pairs.items()}), folder / PAIRS)
+        columns = {name: pa.array(texts, pa.string()) for name, texts in pairs.items()}
+        none = [(None, None)] * file.answered
+        for name, metric in (("candidate_score", found.metric), ("candidate_valid", "valid")):
+            scores = found.scores.get(metric or "", none)
+            columns[name] = pa.array([score for _, score in scores], pa.float64())
+        pq.write_table(pa.table(columns), folder / PAIRS)
         return publish(
             partition,
             folder,

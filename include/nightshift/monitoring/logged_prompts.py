@@ -98,7 +98,7 @@ def logged_prompts(nights: Iterable[Answered], application: Application, storage
     read: list[Answered] = []
     for night in nights:
         read.append(night)
-        found += _of_night(night, application, storage, salt, DRAWN * wanted)
+        found += rows_of_night(night, application, storage, salt, DRAWN * wanted)
         if sum(row["reference"] is not None for row, _ in found) >= wanted:
             break
     judged_by = None
@@ -113,10 +113,14 @@ def logged_prompts(nights: Iterable[Answered], application: Application, storage
     return LoggedPrompts([row for row, _ in found], [example for _, example in found], judged_by, read)
 
 
-def _of_night(
+def rows_of_night(
     night: Answered, application: Application, storage: str, salt: str, most: int
 ) -> Iterator[tuple[Row, Row]]:
-    """Rows of a night's interactions that no model was trained on, and their examples; what can be compared comes first."""
+    """Yield rows of a night's interactions that no model was trained on, and their examples; what can be compared comes first.
+
+    :param most: rows that are drawn, by digest and `salt`.
+    :raises BadInput: the night, its prompts, the split map or a training set is damaged.
+    """
     manifest = require_manifest(night.partition, night.digest)
     folder = scratch(UPath(storage))
     try:

@@ -49,15 +49,19 @@ def answered_by(
     :param champion: digest of its model.
     :param release: the newest one. What was served elsewhere since it became the champion is its answers, too.
     """
-    released = release.released if release and release.model_digest == champion else None
     found, _ = published_interactions(storage, application.name, newest)
-    own = [
+    return of_champion(found, champion, release)[::-1]
+
+
+def of_champion(nights: list[Answered], champion: str, release: Release | None) -> list[Answered]:
+    """Return those nights that the champion answered, with parameters as in :func:`answered_by`."""
+    released = release.released if release and release.model_digest == champion else None
+    return [
         night
-        for night in found
+        for night in nights
         if night.model_digest == champion
         or (not night.model_digest and released is not None and night.interval.start >= released)
     ]
-    return own[::-1]
 
 
 def reports_of(storage: str, application: str, kind: str, night: str) -> list[tuple[UPath, Manifest]]:

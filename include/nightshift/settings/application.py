@@ -29,6 +29,7 @@ from nightshift.settings.schedule import Schedule, interval_meant, next_end, sho
 from nightshift.settings.scorers import Scorers, wrong_names
 from nightshift.settings.shadow import Shadow
 from nightshift.settings.training import TrainingSettings
+from nightshift.settings.watch import Watch
 
 RESERVED = {"all", "known", "new"}
 SAMPLE_FIELDS = re.compile(r"{(start|end)")
@@ -125,6 +126,11 @@ class Application(Model):
         Shadow(),
         description="how a candidate is compared with the champion on logged prompts; null: not at all",
         exclude_if=lambda value: value == Shadow(),
+    )
+    watch: Watch | None = Field(
+        Watch(),
+        description="how a released version is watched in its first intervals; null: not at all",
+        exclude_if=lambda value: value == Watch(),
     )
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")

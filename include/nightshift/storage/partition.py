@@ -59,7 +59,7 @@ class Manifest(BaseModel):
 
     kind: Literal[
         "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
-        "reference", "profile", "drift", "bias", "shadow", "replay", "probes", "scores", "similarity",
+        "reference", "profile", "drift", "bias", "shadow", "watch", "replay", "probes", "scores", "similarity",
         "tokens", "staged", "version",
     ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION

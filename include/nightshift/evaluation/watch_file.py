@@ -1,0 +1,91 @@
+"""What the first intervals of a release measured against what was promised: one small file for each look at them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+from upath import UPath
+
+from nightshift.evaluation.estimates import METRICS, Estimate
+from nightshift.storage.files import names_in
+from nightshift.storage.partition import partition_of, read_file, read_manifest
+from nightshift.verdict import Verdict
+
+WATCH, ROWS = "watch.json", "rows.parquet"
+
+
+class Measure(BaseModel):
+    """A score, as its mean over the rows that have one.
+
+    :param difference: measured minus promised, with a lower and an upper bound, each at `level`.
+    """
+
+    metric: str
+    promised: float
+    promised_rows: int
+    measured: float
+    rows: int
+    difference: Estimate
+    level: float
+
+    def __str__(self) -> str:
+        title, shown = METRICS[self.metric].title, METRICS[self.metric].shown
+        value, low, high = (
+            f"{shown(number, '+')}" for number in (self.difference.value, self.difference.low, self.difference.high)
+        )
+        return (
+            f"{title} {shown(self.measured)}% in {self.rows:,} rows against promised {shown(self.promised)}% "
+            f"in {self.promised_rows:,}: {value} points [{low}, {high}]"
+        )
+
+
+class WatchFile(BaseModel):
+    """What `watch.json` holds.
+
+    :param release: number of the release; `version` became the champion by it.
+    :param promised_by: what was measured before the release.
+    :param intervals: keys of those that were looked at, of `of`; `drifted` ones, whose prompts moved, are not compared.
+    """
+
+    application: str
+    release: int
+    version: str
+    promised_by: Literal["shadow", "evaluation"]
+    intervals: list[str]
+    of: int
+    drifted: list[str]
+    measures: list[Measure]
+    margin: float
+    verdict: Verdict
+    reasons: list[str]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What a decision keeps of it."""
+        return {
+            f"{METRICS[measure.metric].title}, {what}": value
+            for measure in self.measures
+            for what, value in (
+                ("promised", measure.promised),
+                ("measured", measure.measured),
+                ("difference, high", measure.difference.high),
+            )
+        }
+
+
+def watch_partition(storage: str, application: str, release: int, look: int) -> UPath:
+    """Return the address of a look at a release; what it said stands, so that nothing is tested twice."""
+    return partition_of(storage, application, "watches", f"{release:04d}", f"{look:02d}")
+
+
+def newest_look(storage: str, application: str, release: int) -> WatchFile | None:
+    """Return what the newest look at a release said, or None where there was none.
+
+    :raises BadInput: it cannot be read.
+    """
+    folder = watch_partition(storage, application, release, 0).parent
+    for name in reversed(names_in(folder)):
+        if manifest := read_manifest(folder / name):
+            return WatchFile.model_validate_json(read_file(folder / name, manifest, WATCH))
+    return None
