@@ -8,7 +8,10 @@ Says of every night whether its traffic, its answers and their quality are still
    too.
 2. **verdict** shows the verdict in its log. It fails when a night could not be judged or did not arrive at all: drift
    fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
-3. **retraining** decides after the newest of these nights by the policy, keeps the decision in the ledger, and tells the finetune
+3. **watch** looks whether the first nights of a release measure what its shadow promised, which **drift** compared. Where they
+   do not, people are told, or with `watch.rollback: automatic` the release is taken back: **promote** moves the alias
+   `champion` to the version before. Skipped where nothing is taken back.
+4. **retraining** decides after the newest of these nights by the policy, keeps the decision in the ledger, and tells the finetune
    DAG of a retraining that nobody trains for yet, with its reason and its reports. Without one it is skipped and says why.
 
 Woken by every night of interactions and by the clock, in case an event was lost or a night is missing. By hand: choose a
@@ -17,13 +20,15 @@ night to judge it again.
 
 from __future__ import annotations
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule
 
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import interactions_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job
 from nightshift.orchestration.nightly import NIGHT, retraining, verdict
+from nightshift.orchestration.promote import promote
+from nightshift.orchestration.release_watch import watch
 
 for app in applications_to_parse("nightly_drift"):
     with application_dag(
@@ -43,4 +48,7 @@ for app in applications_to_parse("nightly_drift"):
         drift = job("drift", app, NIGHT, obey_verdict=False)
 
         verdict(drift.output)
-        retraining.override(outlets=[retraining_asset(app)])(app.name, "drift", drift.output)
+        watched = watch(app.name)
+        # The nights of a version that was taken back order no retraining.
+        ordered = retraining.override(outlets=[retraining_asset(app)], trigger_rule=TriggerRule.NONE_FAILED)
+        drift >> watched >> promote(app.name, watched) >> ordered(app.name, "drift", drift.output)

@@ -226,13 +226,16 @@ def test_a_candidate_that_is_held_back_is_told_once_unless_people_are_asked():
 
 def test_a_new_champion_ends_what_was_said_of_a_candidate():
     first = {"verdict": "PASS", "reasons": [], "version": "8", "replaced": None}
-    assert said("promote", first) == [("gate_failed", "good", "gate failed")]
+    assert said("promote", first) == [
+        ("gate_failed", "good", "gate failed"),
+        ("below_promise", "good", "below promise"),
+    ]
 
 
 def test_a_release_ends_what_was_found_with_the_version_that_it_replaced():
     released = {"verdict": "PASS", "reasons": [], "version": "8", "replaced": "7"}
-    assert said("promote", released)[1:] == [("drift", "good", "drift"), ("bias", "good", "bias")]
-    drift = alerts_of("promote", None, released, TOLD)[1]
+    assert said("promote", released)[2:] == [("drift", "good", "drift"), ("bias", "good", "bias")]
+    drift = alerts_of("promote", None, released, TOLD)[2]
     assert drift.title == "version 8 replaced version 7, which drift was found with"
 
 

@@ -183,6 +183,19 @@ def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page
     assert visit(f"/apps/helper/raw/shadows/{address}/report.html").text == "R"
 
 
+def test_the_watch_of_a_release_says_what_was_promised_and_what_is_measured(visit, helper):
+    helper.champion(score=0.9, version="2", released=datetime.now(UTC))
+    said = {
+        "application": "helper", "release": 2, "version": "2", "promised_by": "shadow", "intervals": ["2026-11-26", "2026-11-27"],
+        "of": 3, "drifted": ["2026-11-27"], "measures": [], "margin": 0.05, "verdict": "WARN",
+        "reasons": ["exact match 71.2% in 640 rows against promised 75.0% in 240: <b>"],
+    }  # fmt: skip
+    helper.partition("watch", "watches", ["0002", "02"], {"watch.json": json.dumps(said)})
+    page = visit("/apps/helper").text
+    assert "Watched: 2 of 3 intervals, 1 of them with drifted prompts" in page
+    assert "71.2% in 640 rows against promised 75.0% in 240: &lt;b&gt;" in page
+
+
 def test_a_replay_of_another_form_costs_its_part_of_the_page(visit, helper):
     helper.partition(
         "replay", "replay_reports", [str(LAST), "0123456789abcdef"], {"report.html": "R"}, facts={"verdict": "PASS"}

@@ -11,7 +11,7 @@ HEAVY = {
     "scipy",
 }  # fmt: skip
 CODE = """
-import json, sys, time
+import contextlib, json, sys, time
 
 def now():
     with open("/proc/self/status") as status:
@@ -21,12 +21,14 @@ def now():
 begin = now()
 import airflow.sdk
 bare = now()
-from nightshift.orchestration import approval, nightly, pod_usage, promote, release, retraining
+from nightshift.orchestration import approval, nightly, pod_usage, promote, release, release_watch, retraining
 imported = now()
 from retraining_tasks import context
 
 app, given = sys.argv[1], {"version": None, "reason": None, "ask": False}
 retraining.due.function(app, [], **context("manual__1", user="ana"))
+with contextlib.suppress(airflow.sdk.exceptions.AirflowSkipException):
+    release_watch.watch.function(app, **context("manual__1"))
 said = None
 if sys.argv[2] == "release":
     decided = release.release.function(app, **context("manual__1", params=given))

@@ -7,12 +7,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from retraining_tasks import context
 
 from nightshift.jobs import register
+from nightshift.ledger import store
 from nightshift.ledger.approval import answered_with, asked_with
 from nightshift.ledger.records import Answer, Request
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration import approval, promote, release
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.registry import models
+from nightshift.registry.rest import Mlflow
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.applications import applications_folder
 from nightshift.settings.people import Approval
@@ -91,3 +93,25 @@ def registered(spec, progress, required="never"):
     """Register a candidate, and return the releases of its application."""
     register.run(spec, progress)
     return Releases(spec, required)
+
+
+class Killer:
+    """Kills after the n-th write, which is also before the next one: what is written is all that is left of either."""
+
+    def __init__(self, monkeypatch):
+        self.left = 0
+        self._around(monkeypatch, Mlflow, "_post")
+        self._around(monkeypatch, store, "create")
+        self._around(monkeypatch, store, "announce")
+
+    def _around(self, monkeypatch, place, name):
+        write = getattr(place, name)
+
+        def written(*given):
+            self.left -= 1
+            done = write(*given)
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return done
+
+        monkeypatch.setattr(place, name, written)

@@ -58,6 +58,7 @@ def test_no_task_of_a_second_waits_for_a_job(dags):
         "promote",
         "rollback",
         "respond",
+        "watch",
     }
     light = {"accept", "record", "announce", "wake", "verdict", "approve", "arrival", "examples", *deciding}
     assert {name for name, pool in pools.items() if pool == "nightshift_light"} == light

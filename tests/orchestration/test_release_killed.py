@@ -4,37 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 from mlflow import MlflowClient
-from release_tasks import registered
+from release_tasks import Killer, registered
 from upath import UPath
 
-from nightshift.ledger import store
 from nightshift.ledger.store import Ledger
-from nightshift.registry.rest import Mlflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shown")]
 MOST_WRITES = 60
-
-
-class Killer:
-    """Kills after the n-th write, which is also before the next one: what is written is all that is left of either."""
-
-    def __init__(self, monkeypatch):
-        self.left = 0
-        self._around(monkeypatch, Mlflow, "_post")
-        self._around(monkeypatch, store, "create")
-        self._around(monkeypatch, store, "announce")
-
-    def _around(self, monkeypatch, place, name):
-        write = getattr(place, name)
-
-        def written(*given):
-            self.left -= 1
-            done = write(*given)
-            if self.left == 0:
-                raise KeyboardInterrupt
-            return done
-
-        monkeypatch.setattr(place, name, written)
 
 
 def start_over(app):

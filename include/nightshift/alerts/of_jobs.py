@@ -308,6 +308,7 @@ def _promote(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
     if result["version"] is not None:
         title = f"version {result['version']} is the champion"
         yield alerts.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
+        yield alerts.good(Kind.BELOW_PROMISE, "below promise", title, subject="release")
     # Of a try that only found the alias moved it is not known which intervals were judged since.
     if (replaced := result["replaced"]) is not None:
         for kind in (Kind.DRIFT, Kind.BIAS):

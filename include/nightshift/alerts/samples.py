@@ -40,6 +40,10 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
         Severity.WARNING, "version 8 is held back: gate and shadow say FAIL", "exact match 0.71, the champion has 0.78",
         "read the numbers of the comparison",
     ),
+    Kind.BELOW_PROMISE: (
+        Severity.CRITICAL, "version 8 measures less than was promised of it",
+        "exact match 61.0% in 640 rows against promised 75.0% in 500", "roll it back by the form of {app}_rollback",
+    ),
     Kind.APPROVAL_WAITS: (
         Severity.WARNING, "may version 8 replace version 7?", "its gate says WARN", "approve or reject it; no answer is a no",
     ),

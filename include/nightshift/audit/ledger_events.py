@@ -14,6 +14,7 @@ from nightshift.audit.entry import AuditEvent
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
 from nightshift.errors import BadEnvironment
 from nightshift.ledger.records import (
+    DECIDING,
     AlertResponse,
     Answer,
     Claim,
@@ -199,11 +200,12 @@ def _gate(record: GateRecord) -> dict[str, Any] | None:
     """What a gate alone held back is nothing that anybody did."""
     if record.by == "gate" and not record.released:
         return None
+    by_itself = record.by in DECIDING and not record.person
     did = "released a version" if record.released else "was refused the release of a version"
     return {
-        "at": record.decided, "who": record.person or ("gate" if record.by == "gate" else "somebody"), "did": did,
+        "at": record.decided, "who": record.person or (record.by if by_itself else "somebody"), "did": did,
         "to": {"version": record.version, "model": record.model_digest, "request": record.request},
-        "details": {"verdict": record.verdict, "reason": record.by if record.by != "gate" else "",
+        "details": {"verdict": record.verdict, "reason": "" if by_itself else record.by,
                     "reasons": record.reasons},
     }  # fmt: skip
 

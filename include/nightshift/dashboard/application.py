@@ -20,6 +20,7 @@ from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.evaluation.shadow_file import ShadowFile
+from nightshift.evaluation.watch_file import WatchFile
 from nightshift.ledger.index import Index
 from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.records import AlertResponse, Monitor, Snooze
@@ -32,11 +33,12 @@ from nightshift.verdict import Verdict
 
 @dataclass(frozen=True)
 class Models:
-    """Champion and candidate, and the shadow of whichever came last, with its address; None where there is none."""
+    """Champion, candidate, the shadow of whichever came last with its address, and the champion's watch; None: there is none."""
 
     champion: models.Model | None
     candidate: models.Model | None
     shadow: tuple[str, ShadowFile] | None
+    watch: WatchFile | None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
 def _models(store: Store, records: Ledger, app: Application) -> Models:
     current = models.champion(store, records)
     other = models.candidate(store, current, records.gate_records())
-    return Models(current, other, models.shadow(store, app, current, other, records))
+    return Models(current, other, models.shadow(store, app, current, other, records), models.watch(store, app, records))
 
 
 def _trend(store: Store, index: Index, app: Application) -> Trend:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.index import NUMBERED
 from nightshift.ledger.policy import WEEK
-from nightshift.ledger.records import Answer, Claim, Decision, GateRecord, Order, Outcome, Request, Snooze
+from nightshift.ledger.records import DECIDING, Answer, Claim, Decision, GateRecord, Order, Outcome, Request, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
@@ -165,8 +165,9 @@ def _asleep(one: Snooze) -> Entry:
 def _gate(record: GateRecord) -> Entry:
     done = "released" if record.released else "put to people" if record.request else "held"
     said = "; ".join(record.reasons)
-    why = f"{record.by} (the gate: {said})" if record.person or record.by != "gate" else said
-    by = record.person or ("gate" if record.by == "gate" else "a person")
+    by_itself = record.by in DECIDING and not record.person
+    why = said if by_itself else f"{record.by} (the gate: {said})"
+    by = record.person or (record.by if by_itself else "a person")
     return Entry(record.decided, f"version {record.version} {done}", by, why, record.verdict, record.numbers)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.evaluation.shadow_file import SHADOW, ShadowFile, shadow_partition
+from nightshift.evaluation.watch_file import WatchFile, newest_look
 from nightshift.ledger.records import GateRecord
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -120,6 +121,15 @@ def shadow(
     manifest = store.manifest("shadows", address)
     found = manifest and store.model(ShadowFile, "shadows", address, manifest.file(SHADOW).path)
     return (address, found) if found else None
+
+
+def watch(store: Store, application: Application, records: Ledger) -> WatchFile | None:
+    """Return the newest look at the first intervals of the champion's release; None: there was none.
+
+    :raises BadInput: it cannot be read.
+    """
+    newest = records.newest_release()
+    return newest_look(store.storage, application.name, newest.number) if newest and application.watch else None
 
 
 @lru_cache(maxsize=2_000)

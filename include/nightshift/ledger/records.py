@@ -175,6 +175,9 @@ class Answer(Record):
     answered: datetime
 
 
+DECIDING = ("gate", "watch")  # what decides where no person does
+
+
 class GateRecord(Record):
     """What the gate said about one candidate, or a person after it, with the numbers that it saw. `id` is the ledger's."""
 
@@ -190,7 +193,7 @@ class GateRecord(Record):
     reasons: list[str]
     numbers: dict[str, float]
     released: bool
-    by: str  # "gate", or what the person who released it gave as a reason
+    by: str  # one of DECIDING, or what the person who released it gave as a reason
     person: str | None = None  # who released it, where a person did
     request: str | None = None  # where people were asked: the request of the ledger
     run_id: str = ""  # in which a person released it by a reason

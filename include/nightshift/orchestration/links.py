@@ -64,6 +64,11 @@ def application_page(application: str) -> str:
     return f"{_airflow()}/nightshift/apps/{quote(application, safe='')}"
 
 
+def rollback_page(application: str) -> str:
+    """Return the address of the DAG whose form takes a release back."""
+    return f"{_airflow()}/dags/{quote(application, safe='')}_rollback"
+
+
 def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
     """Return the pages about a run, in Airflow and, of an application's run, in the dashboard."""
     from nightshift.alerts.global_alerts import ALL_APPLICATIONS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,6 @@ def rollback(application: str, **context: Any) -> dict[str, Any]:
 
 
 def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any]) -> ReleaseDecision:
-    from nightshift.ledger.gate_records import record
-    from nightshift.ledger.records import GateRecord
-
     params, run = context["params"], context["dag_run"]
     for kept in ledger.gate_records():
         if kept.policy == POLICY and kept.run_id == run.run_id:
@@ -53,8 +50,39 @@ def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any
     champion = server.with_alias(name, CHAMPION)
     if champion is None:
         raise BadInput(f"{name} has no champion; there is nothing to take back")
-    version = _earlier(name, ledger, server, champion, params["version"])
-    person, reason = storable(run.triggering_user_name or "") or "somebody", storable(params["reason"]).strip()
+    version = earlier_champion(name, ledger, server, champion, params["version"])
+    return write_rollback(
+        name,
+        ledger,
+        server,
+        champion,
+        version,
+        policy=POLICY,
+        by=storable(params["reason"]).strip(),
+        person=storable(run.triggering_user_name or "") or "somebody",
+        run_id=run.run_id,
+    )
+
+
+def write_rollback(
+    name: str,
+    ledger: Ledger,
+    server: Mlflow,
+    champion: Registered,
+    version: Registered,
+    *,
+    said: Sequence[str] = (),
+    **about: Any,
+) -> ReleaseDecision:
+    """Write down that an earlier champion replaces today's, once, and return the decision, which `promote` carries out.
+
+    :param said: reasons beside that.
+    :param about: fields of the record: who takes it back, and why.
+    """
+    from nightshift.ledger.gate_records import record
+    from nightshift.ledger.records import GateRecord
+
+    taken = f"version {champion.version} was taken back; version {version.version} was the champion before"
     kept = record(
         ledger,
         GateRecord(
@@ -64,16 +92,12 @@ def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any
             champion_digest=champion.digest,
             evaluation=version.tags.get(EVALUATION_TAG, ""),
             evaluation_digest=version.tags.get(EVALUATION_DIGEST_TAG, ""),
-            policy=POLICY,
             verdict=Verdict.PASS,
-            reasons=[f"version {champion.version} was taken back; version {version.version} was the champion before"],
-            numbers={},
+            reasons=[taken, *said],
             released=True,
-            by=reason,
-            person=person,
-            run_id=run.run_id,
             after=len(ledger.releases()),
             decided=datetime.now(UTC),
+            **{"numbers": {}, **about},
         ),
     )
     server.set_tags(champion, {STATE_TAG: "rolled back"})
@@ -83,7 +107,7 @@ def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any
 def _as_decided(kept: GateRecord) -> ReleaseDecision:
     return ReleaseDecision(
         verdict=kept.verdict,
-        reasons=[*kept.reasons, f"{kept.person}: {kept.by}"],
+        reasons=[*kept.reasons, *([f"{kept.person}: {kept.by}"] if kept.person else [])],
         released=True,
         version=kept.version,
         model_digest=kept.model_digest,
@@ -93,8 +117,13 @@ def _as_decided(kept: GateRecord) -> ReleaseDecision:
     )
 
 
-def _earlier(name: str, ledger: Ledger, server: Mlflow, champion: Registered, wanted: int | None) -> Registered:
-    """The version that comes back: the one of the form, or of the newest release of another model than the champion's."""
+def earlier_champion(
+    name: str, ledger: Ledger, server: Mlflow, champion: Registered, wanted: int | None = None
+) -> Registered:
+    """Return the version that comes back: the `wanted` one, or of the newest release of another model than the champion's.
+
+    :raises BadInput: there is none, it never was the champion, or a release is written down and not carried out yet.
+    """
     from nightshift.ledger.releases import unfinished
 
     releases = ledger.releases()

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     RETRAINING_REFUSED = "retraining_refused"
     RETRAINING_FINISHED = "retraining_finished"
     GATE_FAILED = "gate_failed"
+    BELOW_PROMISE = "below_promise"
     APPROVAL_WAITS = "approval_waits"
     JOB_FAILED = "job_failed"
     JOB_STUCK = "job_stuck"

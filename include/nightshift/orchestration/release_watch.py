@@ -1,0 +1,125 @@
+"""The task `watch`: a release whose first intervals measure less than was promised is taken back, or people are told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from nightshift.alerts.alert import Alert
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.contest import ReleaseDecision
+from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.links import application_page, rollback_page
+from nightshift.orchestration.rollback import earlier_champion, write_rollback
+from nightshift.orchestration.telling import tell
+from nightshift.registry.versions import CHAMPION
+from nightshift.settings.application import Application
+from nightshift.settings.people import Kind, Severity
+from nightshift.storage.partition import digest_of
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.evaluation.watch_file import WatchFile
+    from nightshift.ledger.records import Release
+    from nightshift.ledger.store import Ledger
+
+log = logging.getLogger(__name__)
+
+
+@task(**OUTLASTING)
+def watch(application: str, **context: Any) -> dict[str, Any]:
+    """Read the newest look at the newest release where it lies in storage, and decide what follows.
+
+    :return: a :class:`ReleaseDecision` that takes the release back, which `promote` carries out.
+    :raises AirflowSkipException: nothing is taken back; the text says why.
+    :raises AirflowFailException: the look is damaged, or somebody moved the champion's alias by hand.
+    """
+    from nightshift.evaluation.watch_file import newest_look
+
+    with deciding(application, context) as (app, ledger):
+        releases = ledger.releases()
+        found = newest_look(storage_uri(), app.name, releases[-1].number) if releases and app.watch else None
+        if found is None:
+            raise AirflowSkipException("no interval of the newest release was compared with what was promised of it")
+        said = f"version {found.version}, {len(found.intervals)} of {found.of} intervals: {'; '.join(found.reasons)}"
+        if found.verdict is not Verdict.FAIL:
+            raise AirflowSkipException(f"{found.verdict}: {said}")
+        log.warning("%s", said)
+        decision = _take_back(app, ledger, releases, found)
+        tell(app, [_alert(app, found, releases, decision, context)])
+        if decision is None:
+            raise AirflowSkipException(f"{said}; people are told, and decide")
+        return decision.model_dump(mode="json")
+
+
+def _take_back(
+    app: Application, ledger: Ledger, releases: Sequence[Release], found: WatchFile
+) -> ReleaseDecision | None:
+    """Write down that the champion before comes back; None where people are to do it, or there is none."""
+    from nightshift.ledger.releases import moved_by_hand
+
+    assert app.watch is not None  # noqa: S101  (`watch` looked)
+    if app.watch.rollback == "ask" or not _has_earlier(releases):
+        return None
+    with mlflow() as server:
+        champion = server.with_alias(app.name, CHAMPION)
+        if champion is None or (moved := moved_by_hand(ledger, app.name, champion.version, champion.digest)):
+            raise AirflowFailException(
+                moved if champion else f"{app.name} has no champion; there is nothing to take back"
+            )
+        return write_rollback(
+            app.name,
+            ledger,
+            server,
+            champion,
+            earlier_champion(app.name, ledger, server, champion),
+            policy=digest_of(["watch", app.watch.model_dump(mode="json")]),
+            said=found.reasons,
+            numbers=found.numbers,
+            by="watch",
+        )
+
+
+def _has_earlier(releases: Sequence[Release]) -> bool:
+    return any(one.model_digest != releases[-1].model_digest for one in releases)
+
+
+def _alert(
+    app: Application,
+    found: WatchFile,
+    releases: Sequence[Release],
+    decision: ReleaseDecision | None,
+    context: Mapping[str, Any],
+) -> Alert:
+    if decision:
+        todo = f"nothing: version {decision.version} answers from the next interval on. The form of {app.name}_release brings "
+        todo += f"version {found.version} back, by its number and a reason"
+    elif _has_earlier(releases):
+        todo = f"read the numbers; the form of {app.name}_rollback takes the release back, within a minute"
+    else:
+        todo = (
+            "read the numbers; there is no earlier champion to go back to: train another, or change what is asked of it"
+        )
+    run = context["dag_run"]
+    return Alert(
+        application=app.name,
+        kind=Kind.BELOW_PROMISE,
+        severity=Severity.CRITICAL,
+        title=f"version {found.version} measures less than was promised of it"
+        + (f", and version {decision.version} comes back" if decision else ""),
+        subject=f"release {found.release}",
+        where=f"{app.name}, DAG {run.dag_id}, run {run.run_id}, task {context['ti'].task_id}",
+        facts=[*found.reasons, f"intervals: {', '.join(found.intervals)}; promised by its {found.promised_by}"],
+        todo=todo,
+        links={
+            "Roll back": rollback_page(app.name) if decision is None and _has_earlier(releases) else "",
+            "Task log": context["ti"].log_url,
+            "Nightshift": application_page(app.name),
+        },
+        condition="below promise",
+        cause=f"release {found.release}",
+    )
