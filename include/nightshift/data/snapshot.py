@@ -17,6 +17,7 @@ from nightshift.storage.partition import Manifest, Parent, partition_of, read_ma
 
 TRAIN = "train.parquet"
 HELD_OUT = "held_out.parquet"
+DEVELOPMENT = "development.parquet"  # of an application that has such a side
 # What is left out of the held-out rows; another rule makes other snapshots.
 RULE = "held out in the split map, version 2"
 
@@ -53,6 +54,7 @@ class Selection:
 
     window: list[Published]  # training and held-out rows come from these
     left_out: dict[str, str]  # interval key -> why it is not used
+    development: bool = False  # whether the application has a side to search by
 
     def inputs(self, segments: int) -> dict[str, Any]:
         """What determines the content of the snapshot: no place and no time, so that the same data is the same set.
@@ -63,6 +65,7 @@ class Selection:
             "window": [[published.key, published.manifest.digest] for published in self.window],
             "split_map": segments,
             "exclusion": RULE,
+            **({"development": True} if self.development else {}),
         }
 
 
@@ -81,7 +84,7 @@ def published_snapshots(storage: str, application: str) -> list[Published]:
     return sorted((Published(*pair) for pair in found), key=lambda published: published.key)
 
 
-def select(examples: Sequence[Published], until: date | None, window_days: int) -> Selection:
+def select(examples: Sequence[Published], until: date | None, window_days: int, development: bool = False) -> Selection:
     """Choose by day: accepted partitions of the `window_days` days up to `until` (default: the newest accepted)."""
     past = [published for published in examples if until is None or published.day <= until]
     accepted = [published for published in past if published.refused is None]
@@ -92,6 +95,7 @@ def select(examples: Sequence[Published], until: date | None, window_days: int) 
         left_out={
             published.key: published.refused for published in past if published.refused and published.day >= first
         },
+        development=development,
     )
 
 

@@ -1,10 +1,11 @@
-"""The files of a snapshot: the rows to train on, and the held-out rows that resemble nothing ever trained on."""
+"""The files of a snapshot: the rows to train on, and the rows to judge and to search by, which resemble none ever trained on."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, Split, example_ba
 from nightshift.data.questions import bond_keys
 from nightshift.data.sides import resembling_trained
 from nightshift.data.similarity import Keys, key_of, question_of
-from nightshift.data.snapshot import HELD_OUT, TRAIN, Selection
+from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN, Selection
+from nightshift.data.split_map import DEVELOPMENT as DEVELOPMENT_SIDE
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
 from nightshift.data.split_map import UNKNOWN, State, places_in
 from nightshift.storage.partition import fetch
@@ -26,13 +28,19 @@ Report = Callable[[int, int], None]
 RECENT = 1_000_000  # digests that are in an array of their own, so that few are moved for each new one
 SORTED_AT_ONCE = 10_000  # rows
 MOST_PARTS = 250  # files that are open at once
+# The sides that are not trained on, with their code in the split map and their file.
+UNTRAINED: dict[Split, tuple[int, str]] = {
+    "held_out": (HELD_OUT_SIDE, HELD_OUT),
+    "development": (DEVELOPMENT_SIDE, DEVELOPMENT),
+}
 
 
 def write_training_set(selection: Selection, state: State, folder: Path, report: Report) -> dict[str, int]:
-    """Write `train.parquet` (in order of time) and `held_out.parquet` (in order of digest); return the counts.
+    """Write `train.parquet` (in order of time), `held_out.parquet` and, where the selection has that side,
+    `development.parquet` (both in order of digest); return the counts.
 
-    Both have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others. Rows stream: in memory are
-    10,000 at a time, 8 bytes for each usable row, and about 100 for each held-out one.
+    All have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others. Rows stream: in memory are
+    10,000 at a time, 8 bytes for each usable row, and about 100 for each one that is not to train on.
 
     :param state: the split map, which knows all days of the selection.
     :param report: called with steps done and steps in all.
@@ -40,31 +48,34 @@ def write_training_set(selection: Selection, state: State, folder: Path, report:
     """
     names = ("rows", "train", "held_out", "traffic", "development", "unanswered", "duplicates", "seen_in_training")
     counts = Counter(dict.fromkeys(names, 0))
-    taken: dict[Split, _Taken] = {"train": _Taken(), "held_out": _Taken()}
+    untrained: list[Split] = ["held_out", "development"] if selection.development else ["held_out"]
+    taken: dict[Split, _Taken] = {split: _Taken() for split in ("train", *untrained)}
     work = folder / "work"
     work.mkdir()
-    candidates = work / "candidates.parquet"
+    candidates = {split: work / f"{split}.parquet" for split in untrained}
     try:
-        with (
-            pq.ParquetWriter(folder / TRAIN, EXAMPLE_SCHEMA, compression="zstd") as train,
-            pq.ParquetWriter(candidates, EXAMPLE_SCHEMA, compression="lz4") as held_out,
-        ):
+        with ExitStack() as stack:
+            writers = [stack.enter_context(pq.ParquetWriter(folder / TRAIN, EXAMPLE_SCHEMA, compression="zstd"))]
+            for file in candidates.values():
+                writers.append(stack.enter_context(pq.ParquetWriter(file, EXAMPLE_SCHEMA, compression="lz4")))
             for done, published in enumerate(selection.window):
                 report(done, len(selection.window))
                 copy = work / "copy"
                 for rows in example_batches(fetch(published.partition, published.manifest, EXAMPLES, copy)):
                     counts["rows"] += rows.num_rows
                     counts.update(split for split in rows["split"].to_pylist() if split not in taken)
-                    for (split, before), writer in zip(taken.items(), (train, held_out), strict=True):
+                    for (split, before), writer in zip(taken.items(), writers, strict=True):
                         usable = _usable(rows, split, before, counts)
                         counts[split] += usable.num_rows
                         if usable.num_rows:
                             writer.write_table(usable)
                 shutil.rmtree(copy)
-        unseen = _unseen(candidates, state, folder / TRAIN, work)
-        counts["seen_in_training"] = int((~unseen).sum())
-        counts["held_out"] = int(unseen.sum())
-        _write_by_digest(candidates, unseen, folder / HELD_OUT, work)
+        for split, file in candidates.items():
+            side, name = UNTRAINED[split]
+            unseen = _unseen(file, side, state, folder / TRAIN, work)
+            counts["seen_in_training"] += int((~unseen).sum())
+            counts[split] = int(unseen.sum())
+            _write_by_digest(file, unseen, folder / name, work)
     finally:
         shutil.rmtree(work)
     return dict(counts)
@@ -102,8 +113,8 @@ def _usable(table: pa.Table, split: Split, taken: _Taken, counts: Counter[str]) 
     return answered.filter(pa.array(new))
 
 
-def _unseen(candidates: Path, state: State, train: Path, work: Path) -> npt.NDArray[np.bool_]:
-    """Which candidates are held out in the newest map and resemble nothing trained on by what is shared today.
+def _unseen(candidates: Path, side: int, state: State, train: Path, work: Path) -> npt.NDArray[np.bool_]:
+    """Which candidates are on this side in the newest map and resemble nothing trained on by what is shared today.
 
     What is shared (a new instruction) is known only some time after it came: rows from before are compared once more.
     """
@@ -114,8 +125,8 @@ def _unseen(candidates: Path, state: State, train: Path, work: Path) -> npt.NDAr
         bonds.append(np.array(of_rows or [0] * (2 * rows.num_rows), dtype=np.uint64).reshape(-1, 2))
     sides = state.sides(np.concatenate([*keys, *(of_rows.ravel() for of_rows in bonds)]))
     count = sum(map(len, keys))
-    bound = np.isin(sides[count:].reshape(-1, 2), (HELD_OUT_SIDE, UNKNOWN)).all(axis=1)
-    unseen: npt.NDArray[np.bool_] = (sides[:count] == HELD_OUT_SIDE) & bound
+    bound = np.isin(sides[count:].reshape(-1, 2), (side, UNKNOWN)).all(axis=1)
+    unseen: npt.NDArray[np.bool_] = (sides[:count] == side) & bound
     if unseen.any() and len(state.shared):
         chosen = (_questions(rows) for rows in _chosen(candidates, unseen, ["messages"]))
         trained = (_questions(rows) for rows in example_batches(train, ["messages"]))

@@ -59,7 +59,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
         return known
     examples = published_examples(spec.storage, name, spec.application.zone)
-    selection = select(examples, spec.until, spec.window_days or training.window_days)
+    searched = spec.application.ingest.splits.development > 0
+    selection = select(examples, spec.until, spec.window_days or training.window_days, searched)
     for key, reason in selection.left_out.items():
         log.warning("%s is left out: %s", key, reason)
     days = [published.key for published in selection.window]
@@ -120,7 +121,7 @@ def _snapshot_of(model: str) -> Result | None:
 
 
 def _make(spec: Spec, partition: UPath, selection: Selection, state: State, progress: Progress) -> Manifest:
-    from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN
     from nightshift.data.training_set import write_training_set
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
@@ -136,7 +137,7 @@ def _make(spec: Spec, partition: UPath, selection: Selection, state: State, prog
             kind="snapshot",
             application=spec.application.name,
             inputs=selection.inputs(state.number),
-            rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"]},
+            rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"], DEVELOPMENT: counts["development"]},
             counts=counts,
             facts={"days": [published.key for published in selection.window], "left_out": selection.left_out},
             parents=[published.parent for published in selection.window],
