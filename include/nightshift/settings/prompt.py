@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.fields import Model, Name
-from nightshift.settings.prompt_file import Metadata, PromptFile, read_prompt
+from nightshift.settings.prompt_file import InputVariable, Metadata, PromptFile, read_prompt
+from nightshift.settings.prompt_template import PROMPT, Code, Turn
 from nightshift.settings.scorers import PROJECT
 
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
@@ -137,3 +138,46 @@ class Prompt(Model):
             own = first["content"] if first["role"] == "system" else None
         system = of_row or own if self.system_from == "row" else own or of_row
         return [{"role": "system", "content": system}] if system else []
+
+    def with_examples(self, rows: Sequence[Mapping[str, Any]]) -> Prompt:
+        """Return the prompt with rows as further examples (few-shot), before the message that holds the row's text.
+
+        What the rows say is text, whatever it looks like.
+
+        :param rows: each with `prompt`, `answer` and `metadata`, and without other turns.
+        :raises BadInput: as :meth:`asked`.
+        :raises ValidationError: together they are too long for a prompt file.
+        """
+        if not rows:
+            return self
+        *before, last = self._turns
+        for row in rows:
+            asked = self.asked(row["prompt"], row["metadata"])[-1]["content"]
+            before += [Turn("user", (asked,), "jinja2", False), Turn("assistant", (row["answer"],), "jinja2", False)]
+        return self.of_file(self._file_of([*before, last]))
+
+    @property
+    def as_file(self) -> PromptFile:
+        """The prompt's file; of one that has none, the file that says the same."""
+        return self.file or self._file_of(self._turns)
+
+    def of_file(self, file: PromptFile) -> Prompt:
+        """Return the prompt with another file in place of what it says.
+
+        :raises ValidationError: a variable of the file has the name of an argument of the chat template.
+        """
+        return type(self).model_validate(self.model_dump(exclude={"file", "system", "user"}) | {"file": file})
+
+    @property
+    def _turns(self) -> tuple[Turn, ...]:
+        if self.file:
+            return self.file.turns
+        written, *rest = self.user.split("{prompt}")
+        parts = (written, *(part for text in rest for part in (Code(PROMPT), text)))
+        user = Turn("user", tuple(part for part in parts if part), "semantic-kernel", False)
+        return (*([Turn("system", (self.system,), "jinja2", False)] if self.system else []), user)
+
+    def _file_of(self, turns: Sequence[Turn]) -> PromptFile:
+        variables = self.file.input_variables if self.file else [InputVariable(name=PROMPT)]
+        template = "\n".join(turn.tagged for turn in turns)
+        return PromptFile(template_format="jinja2", template=template, input_variables=variables)

@@ -68,12 +68,21 @@ class Turn:
     @cached_property
     def jinja(self) -> str:
         """The message as a Jinja template that gives the same text."""
+        return self._jinja(lambda text: not OPENS_JINJA.search(text))
+
+    @property
+    def tagged(self) -> str:
+        """The message between its tags, as it stands in a Jinja template of several; white space around it stays."""
+        plain = self._jinja(lambda text: text.replace("\n", "").isprintable() and not set(text) & set("&<{"))
+        return f'<message role="{self.role}">{plain}</message>'
+
+    def _jinja(self, is_plain: Callable[[str], bool]) -> str:
         written = (lambda name: f"{{{{ {name} }}}}") if self.language == "semantic-kernel" else str
         return "".join(
             written(part.text)
             if isinstance(part, Code)
-            else f"{{{{ {literal(part)} }}}}" if OPENS_JINJA.search(part)
-            else part
+            else part if is_plain(part)
+            else f"{{{{ {literal(part)} }}}}"
             for part in self.parts
         )  # fmt: skip
 
