@@ -6,7 +6,6 @@ a dozen lines is complete. Reading the files, and saying what is wrong with them
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.fields import Model, Name
 from nightshift.settings.gate import MEASURED, Gate
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
@@ -27,48 +27,12 @@ from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
+from nightshift.settings.search import Search
 from nightshift.settings.shadow import Shadow
 from nightshift.settings.training import TrainingSettings
 from nightshift.settings.watch import Watch
 
-RESERVED = {"all", "known", "new"}
-SAMPLE_FIELDS = re.compile(r"{(start|end)")
 SAMPLES = 4  # answers to one example, where they are drawn and nobody says how many
-
-
-class Evaluation(Model):
-    """How models are compared: the same held-out examples for base, champion and candidate."""
-
-    max_examples: int = Field(300, ge=10, le=100_000, description="held-out examples, chosen by digest")
-    max_new_tokens: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = Field(
-        None, ge=1, le=32_768, description="longest answer; empty: inference.max_new_tokens"
-    )
-    samples: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = Field(
-        None,
-        ge=1,
-        le=32,
-        description="answers to each example; empty: 4 where decoding.temperature is above 0, else 1",
-        exclude_if=lambda value: value is None,
-    )
-    batch_size: int = Field(32, ge=1, le=1024, description="prompts generated at once")
-    suites: list[Source] = Field(
-        [],
-        max_length=20,
-        description="files of examples that every candidate is judged by, too; `gate.conditions` bounds what they measure",
-        exclude_if=lambda value: not value,
-    )
-
-    @field_validator("suites")
-    @classmethod
-    def _are_files_with_answers(cls, value: list[Source]) -> list[Source]:
-        if len({suite.name for suite in value}) != len(value):
-            raise ValueError("two suites have the same name; give each a `name` of its own")
-        for suite in value:
-            if suite.uri is None or SAMPLE_FIELDS.search(suite.uri):
-                raise ValueError(f"suite {suite.name!r}: its `uri` names files that are the same for every interval")
-            if suite.name in RESERVED:
-                raise ValueError(f"suite {suite.name!r}: call it otherwise; this is a slice of the held-out examples")
-        return value
 
 
 COMPUTE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
@@ -138,6 +102,11 @@ class Application(Model):
         Decoding(),
         description="how an answer is chosen from what the model finds likely",
         exclude_if=lambda value: value == Decoding(),
+    )
+    search: Search | None = Field(
+        None,
+        description="prompts, examples and decoding settings that are tried; null: none are",
+        exclude_if=lambda value: value is None,
     )
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
@@ -256,21 +225,27 @@ class Application(Model):
         engine = "endpoint" if self.inference.hosted else self.inference.engine
         if self.inference.hosted and self.retrain:
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")
-        if self.decoding.regex and engine == "endpoint":
-            raise ValueError("decoding.regex: an endpoint cannot be asked to keep to it; use decoding.json_schema")
-        if self.decoding.constraint and engine == "transformers":
-            raise ValueError(
-                f"decoding.{self.decoding.constraint}: inference.engine transformers cannot keep to it; use vllm"
-            )
+        if wrong := self.decoding.refused_by(engine):
+            raise ValueError(f"decoding.{wrong}")
         return self
 
     @model_validator(mode="after")
     def _keeps_to_the_file_of_its_prompt(self) -> Self:
         if file := self.prompt.file:
-            sources = [*self.sources, *self.traffic.sources, *self.evaluation.suites]
-            wrong = file.not_as(self.decoding, self.inference.max_new_tokens) or file.unfilled(sources)
+            wrong = file.not_as(self.decoding, self.inference.max_new_tokens) or file.unfilled(self.every_source)
             if wrong:
                 raise ValueError(f"prompt.file: {wrong}")
+        return self
+
+    @property
+    def every_source(self) -> list[Source]:
+        """The sources of all rows that the model is ever given."""
+        return [*self.sources, *self.traffic.sources, *self.evaluation.suites]
+
+    @model_validator(mode="after")
+    def _searches_what_can_be_tried(self) -> Self:
+        if self.search and (wrong := self.search.wrong_for(self)):
+            raise ValueError(f"search{wrong}")
         return self
 
     @model_validator(mode="after")

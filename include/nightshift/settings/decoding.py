@@ -93,6 +93,14 @@ class Decoding(Model):
         """The setting that says what an answer must look like, by its name; None without one."""
         return "json_schema" if self.json_schema is not None else "regex" if self.regex is not None else None
 
+    def refused_by(self, engine: str) -> str | None:
+        """Return the setting that an engine cannot keep to, and why; None: it can keep to all."""
+        if self.regex and engine == "endpoint":
+            return "regex: an endpoint cannot be asked to keep to it; use decoding.json_schema"
+        if self.constraint and engine == "transformers":
+            return f"{self.constraint}: inference.engine transformers cannot keep to it; use vllm"
+        return None
+
     @property
     def left_to_servers(self) -> list[str]:
         """Settings that are not the default, and that Hugging Face's generation config does not know."""
