@@ -36,6 +36,7 @@ KINDS = (
     "reconfigure",
     "retraining",
     "rollback",
+    "search",
 )
 HOUSEKEEPING = {"nightshift_alerts", "nightshift_audit"}
 HEAVY = [
@@ -220,7 +221,7 @@ def test_what_a_task_returns_is_stored_once(sample_project, monkeypatch):
     stored = []
     monkeypatch.setattr(task_runner.XCom, "set", lambda **given: stored.append((given["task_id"], given["key"])))
     dags = dagbag().dags
-    tasks = [task for dag in dags.values() for task in dag.tasks if task.do_xcom_push]
+    tasks = [task for dag in dags.values() for task in dag.tasks if getattr(task, "do_xcom_push", False)]  # not mapped
     for task in tasks:
         ti = SimpleNamespace(
             task=task, task_id=task.task_id, dag_id=task.dag_id, run_id="r", map_index=-1, is_mapped=False,

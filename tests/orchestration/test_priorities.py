@@ -59,10 +59,11 @@ def test_no_task_of_a_second_waits_for_a_job(dags):
         "rollback",
         "respond",
         "watch",
+        *("today", "start", "halve_2", "halve_3", "best", "winner"),
     }
     light = {"accept", "record", "announce", "wake", "verdict", "approve", "arrival", "examples", *deciding}
     assert {name for name, pool in pools.items() if pool == "nightshift_light"} == light
-    trained = {"train", "evaluate", "reference", "shadow", "replay"}
+    trained = {"train", "evaluate", "reference", "shadow", "replay", "rung_1", "rung_2", "rung_3", "search_result"}
     assert {name for name, pool in pools.items() if pool == "nightshift_training"} == trained
     assert {pool for name, pool in pools.items() if name not in light | trained} == {"nightshift_jobs"}
 

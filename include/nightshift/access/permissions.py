@@ -26,6 +26,7 @@ DAGS = (
     "release",
     "retraining",
     "rollback",
+    "search",
 )
 # Whose runs ask a person.
 ASKING_DAGS = ("release",)

@@ -25,8 +25,16 @@ from nightshift.settings.compute import MEMORY_VARIABLE, LocalCompute
 from nightshift.settings.intake import Source
 from nightshift.storage.files import default_storage
 
-JUDGING = {"evaluate", "score", "shadow", "replay", "reference"}  # the jobs that ask the application's judge
-ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay"}  # those that ask the application's model
+SEARCHING = {"search_trial", "search_result"}
+JUDGING = {
+    "evaluate",
+    "score",
+    "shadow",
+    "replay",
+    "reference",
+    *SEARCHING,
+}  # the jobs that ask the application's judge
+ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay", *SEARCHING}  # those that ask the application's model
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
 ID_KEY_CONNECTION = "nightshift_id_key"  # its password is the key with which ids that hold personal data are hashed

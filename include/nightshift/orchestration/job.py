@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nightshift.orchestration.job_task import JobTask
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_compute
 from nightshift.settings.compute import KubernetesCompute, LocalCompute
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 
 def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any) -> JobTask:
@@ -17,14 +21,20 @@ def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any
 
     Its task id is the job's name unless another is given.
     """
+    operator, fixed = _task_of(name, app, kwargs)
+    return operator(**fixed, arguments=arguments)
+
+
+def mapped_job(name: str, app: Application, arguments: XComArg, **kwargs: Any) -> MappedOperator:
+    """Return as many tasks of one job as an upstream task returns arguments for. As :func:`job`."""
+    operator, fixed = _task_of(name, app, kwargs)
+    return operator.partial(**fixed).expand(arguments=arguments)
+
+
+def _task_of(name: str, app: Application, kwargs: Mapping[str, Any]) -> tuple[type[JobTask], dict[str, Any]]:
     profile = app.profile_of(name)
-    return operator_of(name, profile)(
-        **{"task_id": name, "pool": app.pools.of(name), **workers_of(profile), **_limits(profile), **kwargs},
-        application=app.name,
-        job=name,
-        arguments=arguments,
-        compute=profile,
-    )
+    fixed = {"task_id": name, "pool": app.pools.of(name), **workers_of(profile), **_limits(profile), **kwargs}
+    return operator_of(name, profile), {**fixed, "application": app.name, "job": name, "compute": profile}
 
 
 def workers_of(profile: str) -> dict[str, Any]:

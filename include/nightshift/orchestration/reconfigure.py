@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -12,6 +13,10 @@ from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
 from nightshift.registry.versions import CHAMPION
 from nightshift.storage.application_version import Parts, open_version, publish_version
+
+if TYPE_CHECKING:
+    from nightshift.registry.rest import Mlflow
+    from nightshift.settings.application import Application
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +28,6 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
     :return: `model` and `model_digest` of the version, its `base_model`, and `changes`, the names of the parts that differ.
     :raises AirflowSkipException: nothing differs, there is no champion, or the version was judged before and no person asks.
     """
-    person = context["dag_run"].triggering_user_name
     with deciding(application, context) as (app, _), mlflow() as server:
         champion = server.with_alias(app.name, CHAMPION)
         if champion is None:
@@ -36,12 +40,7 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
         if not changes:
             raise AirflowSkipException(f"version {champion.version}, the champion, is as the application's file asks")
         partition, manifest = publish_version(app, storage_uri(), parts)
-        known = server.with_digest(app.name, manifest.digest)
-        if known and not person:
-            raise AirflowSkipException(
-                f"version {known.version} is that version ({', '.join(changes)} changed), and was judged before; start this "
-                "DAG by hand to have it judged anew"
-            )
+        refuse_judged(server, app, manifest.digest, context, f" ({', '.join(changes)} changed)")
         log.info("%s changed since version %s, the champion", ", ".join(changes), champion.version)
         return {
             "model": str(partition),
@@ -49,3 +48,17 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
             "base_model": before.base_model,
             "changes": changes,
         }
+
+
+def refuse_judged(server: Mlflow, app: Application, digest: str, context: Mapping[str, Any], changes: str = "") -> None:
+    """Refuse a version that was judged before, unless a person asks.
+
+    :param changes: what differs from the champion, behind a space.
+    :raises AirflowSkipException: it was, and nobody does.
+    """
+    known = server.with_digest(app.name, digest)
+    if known and not context["dag_run"].triggering_user_name:
+        raise AirflowSkipException(
+            f"version {known.version} is that version{changes}, and was judged before; start this DAG by hand to have it "
+            "judged anew"
+        )

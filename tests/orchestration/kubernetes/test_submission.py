@@ -10,6 +10,7 @@ from nightshift.jobs.contract import JobSpec
 from nightshift.orchestration.attempt import Attempt
 from nightshift.orchestration.kubernetes.submission import name_of, recorded, submit, waiting
 from nightshift.settings.applications import load_application
+from nightshift.settings.job_names import JOBS
 
 
 class Store(dict):
@@ -57,8 +58,8 @@ def test_a_wait_counts_from_its_beginning(attempt):
 
 @pytest.mark.parametrize("application", ["a", "banking_assistant", "x" * 63, "a_very_long_name_that_ends_with_"])
 def test_every_name_is_a_dns_label_with_room_for_the_index_of_a_node(application):
-    name = name_of("batch_inference"[:9], application, context(Store())["ti"], 999)
-    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name.replace("_", "-"))
+    name = name_of(max(JOBS, key=len), application, context(Store())["ti"], 999)
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name)
     assert len(name) <= 52
 
 

@@ -92,5 +92,5 @@ def name_of(job: str, application: str, ti: Any, number: int) -> str:
     Another Airflow, which may have the same DAGs and runs in the same namespace, gives other names.
     """
     identity = f"{airflow_id()}|{ti.dag_id}|{ti.run_id}|{ti.task_id}|{ti.map_index}"
-    short = application[:20].replace("_", "-").strip("-")
-    return f"{job}-{short}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}-{number}"
+    short = f"{job}-{application[:20]}".replace("_", "-").strip("-")
+    return f"{short}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}-{number}"

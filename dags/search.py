@@ -1,0 +1,67 @@
+"""
+### Search
+
+Tries prompts, few-shot examples and decoding settings around the champion's weights, as `search:` of the application's file lists
+them, on development rows, by which no gate ever judges. What is shown to be better than today becomes a candidate.
+
+1. **today** finds the champion. An application that searches nothing ends here, skipped.
+2. **snapshot** gathers the rows of the newest days, **search_plan** makes a version of every trial and draws their rows.
+3. **rung_1** to **rung_3** have the trials answer, a task each. After each rung **halve** keeps the best part, which answers more
+   rows. The version in use answers the same ones.
+4. **search_result** compares the best one with today on rows that no rung used, and shows all trials in MLflow.
+5. **winner** ends the run, skipped, where nothing is shown to be better than today: an ordinary ending.
+6. **evaluate**, **reference**, **register** make a candidate of it, for the release to decide about like any other.
+
+Runs by hand, or by `search.schedule`. A killed task goes on: what was answered is not asked again.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from airflow.sdk import CronTriggerTimetable
+
+from nightshift.orchestration.announcing import announce
+from nightshift.orchestration.application_dag import application_dag, applications_to_parse
+from nightshift.orchestration.assets import candidate_asset
+from nightshift.orchestration.given import result_of
+from nightshift.orchestration.job import job, mapped_job
+from nightshift.orchestration.search import best, contenders, today, winner
+from nightshift.settings.search import RUNGS
+
+SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
+TODAY = {"model": result_of("today", "model"), "model_digest": result_of("today", "model_digest")}
+MODEL = {"model": result_of("winner", "model"), "model_digest": result_of("winner", "model_digest")}
+EVALUATION = {"evaluation": result_of("evaluate", "evaluation"), "evaluation_digest": result_of("evaluate", "digest")}
+
+for app in applications_to_parse("search"):
+    schedule = app.search.schedule if app.search else None
+    with application_dag(
+        app,
+        "search",
+        "Prompts, examples and decoding settings that are tried, to a candidate where one is better.",
+        schedule=CronTriggerTimetable(schedule, timezone=app.timezone) if schedule else None,
+        doc_md=__doc__,
+    ):
+        plan = job("search_plan", app, {**SNAPSHOT, **TODAY})
+        today(app.name) >> job("snapshot", app, {}) >> plan
+
+        left = contenders.override(task_id="start")(plan.output, None)
+        rungs = [mapped_job("search_trial", app, left, task_id="rung_1")]
+        for number in range(2, RUNGS + 1):
+            left = contenders.override(task_id=f"halve_{number}")(plan.output, rungs[-1].output)
+            rungs.append(mapped_job("search_trial", app, left, task_id=f"rung_{number}"))
+        last = best(plan.output, [rung.output for rung in rungs])
+        result = job(
+            "search_result", app, {name: result_of("best", name) for name in ("plan", "digest", "best", "rungs")}
+        )
+        last >> result
+        steps = [
+            winner(app.name, result.output),
+            job("evaluate", app, {**SNAPSHOT, **MODEL, "base_model": result_of("winner", "base_model")}),
+            job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION}),
+            job("register", app, {**MODEL, **EVALUATION}, obey_verdict=False),
+        ]
+        for before, after in pairwise(steps):
+            before >> after
+        announce.override(outlets=[candidate_asset(app)])(steps[-1].output)

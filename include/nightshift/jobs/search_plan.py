@@ -1,0 +1,175 @@
+"""The job `search_plan`: the trials of a search, each as an application version, and the rows that they answer."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nightshift.evaluation.halving import Plan
+    from nightshift.settings.application import Application
+    from nightshift.settings.search import Search
+    from nightshift.storage.application_version import ApplicationVersion, Parts
+    from nightshift.storage.partition import Manifest
+
+log = logging.getLogger(__name__)
+
+
+class Spec(JobSpec):
+    """The snapshot whose rows are used, and the version in use."""
+
+    snapshot: str
+    digest: str
+    model: str
+    model_digest: str
+
+
+class Result(JobResult):
+    """Where the plan is, or why there is none; `trials` counts that of today, too."""
+
+    verdict: Verdict
+    reason: str
+    plan: str | None = None
+    digest: str | None = None
+    trials: int = 0
+    eta: int = 0
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the plan of a search, or find it.
+
+    :raises BadInput: a partition is gone or damaged, or the file has no `search`, or one whose prompts cannot be made.
+    """
+    from nightshift.errors import BadInput
+    from nightshift.storage.application_version import open_version
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import require_manifest
+
+    application, search = spec.application, spec.application.search
+    if search is None:
+        raise BadInput(f"the file of {application.name} has no `search`")
+    manifest = require_manifest(UPath(spec.snapshot), spec.digest)
+    today = open_version(spec.model, spec.model_digest, application)
+    folder = scratch(UPath(spec.storage))
+    try:
+        plan = _plan(spec, search, manifest, today, folder)
+        if lacking := _lacking(plan, search.rows):
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=lacking)
+        partition, published = _publish(spec, plan, today)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    progress.report(1, 1, unit="plans")
+    rows = sum(map(len, plan.rungs))
+    return Result(
+        verdict=Verdict.PASS,
+        reason=f"{len(plan.trials) - 1} trials beside today on {rows:,} rows at most, and {len(plan.final):,} to compare",
+        plan=str(partition),
+        digest=published.digest,
+        trials=len(plan.trials),
+        eta=plan.eta,
+    )
+
+
+def _plan(spec: Spec, search: Search, manifest: Manifest, today: ApplicationVersion, folder: Path) -> Plan:
+    from nightshift.data.search_rows import drawn_rows, few_shot_rows
+    from nightshift.data.snapshot import DEVELOPMENT, TRAIN
+    from nightshift.evaluation.halving import Plan, Trial
+    from nightshift.storage.application_version import publish_version
+    from nightshift.storage.partition import fetch
+
+    snapshot = UPath(spec.snapshot)
+    examples = few_shot_rows(fetch(snapshot, manifest, TRAIN, folder), max(search.choices.few_shot, default=0))
+    trials = [Trial(choices={}, model=spec.model, model_digest=spec.model_digest)]
+    seen = [today.parts.shown]
+    for choices in search.choices.trials:
+        parts = _parts(spec.application, search, choices, today, examples)
+        if parts.shown not in seen:
+            seen.append(parts.shown)
+            at, made = publish_version(spec.application, spec.storage, parts)
+            trials.append(Trial(choices=_named(choices), model=str(at), model_digest=made.digest))
+    rungs, final = drawn_rows(fetch(snapshot, manifest, DEVELOPMENT, folder), search.edges, search.final_rows)
+    gate = spec.application.gate
+    return Plan(
+        metric=search.metric or gate.metric, eta=search.eta, level=search.level, fewest=gate.min_examples,
+        trials=trials, rungs=rungs, final=final,
+    )  # fmt: skip
+
+
+def _named(choices: dict[str, Any]) -> dict[str, Any]:
+    return {name: one.model_dump(mode="json") if name == "decoding" else one for name, one in choices.items()}
+
+
+def _parts(
+    application: Application,
+    search: Search,
+    choices: dict[str, Any],
+    today: ApplicationVersion,
+    examples: list[dict[str, Any]],
+) -> Parts:
+    """The weights of today, with what is chosen; what is not, is as the application's file says."""
+    from pydantic import ValidationError
+
+    from nightshift.errors import BadInput
+    from nightshift.storage.application_version import Parts
+
+    prompt, decoding = application.prompt, choices.get("decoding", application.decoding)
+    try:
+        if name := choices.get("prompt"):
+            prompt = prompt.of_file(search.choices.prompt[name])
+        prompt = prompt.with_examples(examples[: choices.get("few_shot", 0)])
+    except ValidationError as error:
+        raise BadInput(f"the prompt of the trial {_named(choices)} cannot be made: {error}") from error
+    return Parts.of(application, today.parts.weights).model_copy(update={"prompt": prompt, "decoding": decoding})
+
+
+def _lacking(plan: Plan, first_rung: int) -> str | None:
+    """What a plan lacks, as a sentence; None: nothing."""
+    if len(plan.trials) == 1:
+        return "every trial is as the version in use: there is nothing to search"
+    rows, final = sum(map(len, plan.rungs)), len(plan.final)
+    if rows < first_rung or final < plan.fewest:
+        return (
+            f"{rows:,} answered development rows for the rungs and {final:,} to compare on, at least {first_rung:,} "
+            f"(search.rows) and {plan.fewest:,} (gate.min_examples) are asked for; a larger share of "
+            "ingest.splits.development or a longer training.window_days brings more"
+        )
+    return None
+
+
+def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
+    from nightshift.evaluation.halving import PLAN
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import Parent, digest_of, find, partition_of, publish
+
+    where = {"trials": {"__all__": {"model"}}}  # no part of what is searched
+    inputs = {"snapshot": spec.digest, "plan": digest_of(plan.model_dump(mode="json", exclude=where))}
+    partition = partition_of(spec.storage, spec.application.name, "searches", digest_of(inputs)[:16])
+    if manifest := find(partition, inputs):
+        return partition, manifest
+    folder = scratch(UPath(spec.storage))
+    try:
+        (folder / PLAN).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+        parents = [
+            Parent(uri=spec.snapshot, digest=spec.digest),
+            Parent(uri=str(today.partition), digest=today.digest),
+        ]
+        return partition, publish(
+            partition,
+            folder,
+            kind="search",
+            application=spec.application.name,
+            inputs=inputs,
+            counts={"trials": len(plan.trials), "rows": sum(map(len, plan.rungs)), "final": len(plan.final)},
+            parents=parents,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,208 @@
+"""The job `search_result`: the trial that was left is compared with today on rows that no rung used, and the search is shown."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from upath import UPath
+
+from nightshift.evaluation.halving import Scored
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.environment import FOR_MODELS
+from nightshift.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nightshift.evaluation.halving import Plan, SearchFile
+    from nightshift.settings.prompt import Prompt
+    from nightshift.storage.partition import Manifest
+
+PROMPT = "prompt.yaml"
+# Generating is bound by the same processors and allocator as training.
+ENVIRONMENT = FOR_MODELS
+
+
+class Spec(JobSpec):
+    """The plan of the search, the scores of its rungs, and the trial that was left."""
+
+    plan: str
+    digest: str
+    best: int
+    rungs: list[list[Scored]] = Field(min_length=1)
+
+
+class Result(JobResult):
+    """Whether the best is shown to be better than today, why, and the version that it is."""
+
+    better: bool
+    reasons: list[str]
+    model: str
+    model_digest: str
+    search: str
+    run_url: str
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the comparison, or find it, and show the search with all of its trials in MLflow.
+
+    :raises BadInput: a partition is gone or damaged.
+    :raises BadEnvironment: MLflow, the judge or the endpoint of the model does not answer.
+    """
+    from nightshift.evaluation.halving import SEARCH, SearchFile, read_plan
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import digest_of, find, partition_of, read_file, require_manifest
+
+    planned = require_manifest(UPath(spec.plan), spec.digest)
+    plan = read_plan(UPath(spec.plan), planned)
+    inputs = {
+        "plan": spec.digest,
+        "best": spec.best,
+        "rungs": [[one.model_dump() for one in rung] for rung in spec.rungs],
+        "judge": spec.application.judged_by if plan.metric == "judge" else None,
+    }
+    partition = partition_of(spec.storage, spec.application.name, "search_results", digest_of(inputs)[:16])
+    folder = scratch(UPath(spec.storage))
+    try:
+        manifest = find(partition, inputs) or _compare(
+            spec, plan, planned, partition, inputs, folder=folder, progress=progress
+        )
+        found = SearchFile.model_validate_json(read_file(partition, manifest, SEARCH))
+        url = _log(spec, plan, partition, manifest, found, folder=folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    best = found.trials[found.best]
+    return Result(
+        better=found.better,
+        reasons=[found.reason],
+        model=best.model,
+        model_digest=best.model_digest,
+        search=str(partition),
+        run_url=url,
+    )
+
+
+def _compare(
+    spec: Spec,
+    plan: Plan,
+    planned: Manifest,
+    partition: UPath,
+    inputs: dict[str, Any],
+    *,
+    folder: Path,
+    progress: Progress,
+) -> Manifest:
+    from nightshift.data.search_rows import rows_of, unit_of
+    from nightshift.data.snapshot import DEVELOPMENT
+    from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
+    from nightshift.evaluation.search_scores import gain, mean, said_of, scores_of
+    from nightshift.storage.application_version import open_version
+    from nightshift.storage.partition import Parent, fetch, publish, require_manifest
+
+    at = planned.parents[0]
+    file = fetch(UPath(at.uri), require_manifest(UPath(at.uri), at.digest), DEVELOPMENT, folder)
+    rows = rows_of(file, plan.final)
+    scores, versions = [], []
+    for number in (TODAY, spec.best):
+        trial = plan.trials[number]
+
+        def report(done: int, of: int, name: str = trial.name) -> None:
+            progress.report(done, of, unit=f"answers {name}")
+
+        versions.append(open_version(trial.model, trial.model_digest, spec.application))
+        scores.append(scores_of(trial.name, versions[-1], rows, plan.metric, storage=spec.storage, report=report))
+    found, count = gain(scores[0], scores[1], [unit_of(row) for row in rows], plan.level, plan.fewest)
+    better, reason = said_of(plan.trials[spec.best].name, plan.metric, found, count, plan.level)
+    result = SearchFile(
+        metric=plan.metric, trials=plan.trials, rungs=spec.rungs, best=spec.best, rows=count,
+        final=(mean(scores[0]), mean(scores[1])), gain=found, level=plan.level, better=better, reason=reason,
+    )  # fmt: skip
+    output = folder / "output"
+    output.mkdir()
+    (output / SEARCH).write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    (output / PROMPT).write_text(_as_file(versions[1].parts.prompt), encoding="utf-8")
+    return publish(
+        partition,
+        output,
+        kind="search",
+        application=spec.application.name,
+        inputs=inputs,
+        counts={"rows": count},
+        facts={"better": better, "reason": reason},
+        parents=[Parent(uri=spec.plan, digest=spec.digest)],
+    )
+
+
+def _as_file(prompt: Prompt) -> str:
+    """A prompt as the file of a project, for whoever takes it over."""
+    import yaml
+
+    file = prompt.as_file
+    return yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: SearchFile, *, folder: Path) -> str:
+    """One run for the search, and below it one for each trial with its score after each rung."""
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    from nightshift.registry.tracking import TrackingRun
+    from nightshift.storage.partition import fetch
+
+    name, key = spec.application.name, f"search-{partition.name}"
+    run = TrackingRun(
+        name,
+        key=key,
+        name=f"search {partition.name[:8]}",
+        tags={
+            "nightshift.job": "search",
+            "nightshift.search": str(partition),
+            "nightshift.better": str(found.better).lower(),
+            "mlflow.note.content": _note(found),
+        },
+    )
+    run.params({"metric": found.metric, "trials": len(found.trials), "eta": plan.eta, "level": plan.level})
+    # With the time of the comparison, a number that is sent again is there once.
+    moment = int(manifest.created.timestamp() * 1000)
+    gained = {f"gain/{bound}": value for bound, value in found.gain.model_dump().items()} if found.gain else {}
+    run.metrics({**gained, "rows": float(found.rows)}, timestamp=moment)
+    for number, trial in enumerate(found.trials):
+        nested = TrackingRun(
+            name,
+            key=f"{key}-{number}",
+            name=trial.name[:250],
+            tags={"nightshift.job": "search", "nightshift.model": trial.model, MLFLOW_PARENT_RUN_ID: run.run_id},
+        )
+        nested.params(trial.choices)
+        for scored in (one for rung in found.rungs for one in rung if one.trial == number):
+            nested.metrics({found.metric: scored.score, "rung": scored.rung}, step=scored.rows, timestamp=moment)
+        if number in {0, found.best}:
+            nested.metrics({f"final/{found.metric}": found.final[number > 0]}, timestamp=moment)
+        nested.finish()
+    for file in manifest.files:
+        run.artifact(fetch(partition, manifest, file.name, folder))
+    run.finish()
+    return run.url
+
+
+def _note(found: SearchFile) -> str:
+    """The search as a table in Markdown; what the application's file says is text in it."""
+    from nightshift.evaluation.estimates import metric_of
+    from nightshift.shown import in_markdown, shown
+
+    measure = metric_of(found.metric)
+    rungs = [{one.trial: one for one in rung} for rung in found.rungs]
+    lines = [
+        in_markdown(shown(found.reason, 600)),
+        "",
+        f"| trial | {' | '.join(f'rung {number}' for number in range(1, len(rungs) + 1))} | last comparison |",
+        "| --- |" + " ---: |" * (len(rungs) + 1),
+    ]
+    for number, trial in enumerate(found.trials):
+        cells = [
+            f"{measure.shown(rung[number].score)} of {rung[number].rows:,}" if number in rung else "" for rung in rungs
+        ]
+        last = measure.shown(found.final[number > 0]) if number in {0, found.best} else ""
+        lines.append(f"| {in_markdown(shown(trial.name, 200))} | {' | '.join([*cells, last])} |")
+    return "\n".join(lines)
