@@ -86,6 +86,12 @@ def test_what_people_decide_carries_their_names_and_reasons(storage):
     assert entries["approved a release"]["details"]["reason"] == "looks right"
 
 
+def test_a_release_that_its_watch_takes_back_is_its_deed_and_no_persons(storage):
+    record(Ledger(storage, "app"), gate("watch", True))
+    (event,) = events_of_ledger(storage, "app", None)
+    assert (event.who, event.did, event.details["reasons"]) == ("watch", "released a version", ["a little worse"])
+
+
 def test_what_the_gate_alone_holds_back_is_nobodys_deed(storage):
     record(Ledger(storage, "app"), gate("gate", False))
     assert list(events_of_ledger(storage, "app", None)) == []
