@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift import __version__
 from nightshift.audit.arguments import add_audit
+from nightshift.erasure.arguments import add_erase
 from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError, is_outage
 from nightshift.prompts.arguments import add_prompts
 
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     test.set_defaults(run=_test_alerts)
 
     add_audit(commands)
+    add_erase(commands)
     add_prompts(commands)
 
     for name, text in {

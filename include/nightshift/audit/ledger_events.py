@@ -18,6 +18,8 @@ from nightshift.ledger.records import (
     AlertResponse,
     Answer,
     Claim,
+    Erased,
+    Erasure,
     GateRecord,
     Order,
     Outcome,
@@ -38,6 +40,8 @@ KINDS: dict[str, type[BaseModel]] = {
     "gate": GateRecord,
     "requests": Request,
     "answers": Answer,
+    "erasures": Erasure,
+    "erased": Erased,
 }
 # What stores call the time at which a file came to be as it is: local files (which nobody can set back) and memory, S3, Google,
 # Azure.
@@ -178,6 +182,17 @@ def _told(record: BaseModel) -> dict[str, Any] | None:
             }  # fmt: skip
         case GateRecord():
             told = _gate(record)
+        case Erasure():
+            told = {
+                "at": record.created, "who": record.by, "did": "began to erase rows", "to": {"erasure": record.number},
+                "details": {"reason": record.reason, "hashes": record.hashes},
+            }  # fmt: skip
+        case Erased():
+            told = {
+                "at": record.ended, "who": record.by, "did": "erased rows", "to": {"erasure": record.number},
+                "details": {"rows": record.rows, "rewritten": record.rewritten, "deleted": record.deleted,
+                            "versions": record.versions},
+            }  # fmt: skip
         case _:
             raise TypeError(f"the audit log knows no {type(record).__name__}")
     return told

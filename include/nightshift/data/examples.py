@@ -73,6 +73,7 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),  # a code of quarantine.Reason
         pa.field("detail", pa.string(), nullable=False),
         pa.field("raw", pa.string(), nullable=False),  # at most 2,000 characters, personal data redacted
+        pa.field("subject", pa.string()),  # keyed hash, as of an example; null: unknown, or an earlier version wrote it
     ]
 )
 

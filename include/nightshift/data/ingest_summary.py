@@ -19,8 +19,8 @@ def sentence_of(manifest: Manifest) -> str:
     parts = [f"{counts['kept']:,} of {counts['rows_in']:,} rows kept"]
     parts += [
         f"{counts[name]:,} {name.replace('_', '-')}"
-        for name in ("duplicates", "near_duplicates", "quarantined")
-        if counts[name]
+        for name in ("duplicates", "near_duplicates", "quarantined", "erased")
+        if counts.get(name)
     ]
     if between := manifest.facts["between_sides"]:
         parts.append(f"{between:,} belong to two sides and are on none")

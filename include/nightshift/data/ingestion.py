@@ -28,11 +28,12 @@ from nightshift.data.sides import Codes, Decided
 from nightshift.data.similarity import connect
 from nightshift.data.sources import RawFile
 from nightshift.data.split_map import BETWEEN, NAMES, SplitMap
-from nightshift.data.staging import STAGED_SCHEMA, Part, Staged, Staging
+from nightshift.data.staging import NOTHING, STAGED_SCHEMA, Part, Staged, Staging
 from nightshift.data.staging_processes import StagingProcesses
 from nightshift.errors import JobError
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Ingest
+from nightshift.storage.erasures import ErasedHashes
 
 BATCH_ROWS = 5_000
 BATCH_CHARACTERS = 2_000_000
@@ -47,12 +48,13 @@ KEPT_SCHEMA = pa.schema(
 
 @dataclass
 class Ingested:
-    """What happened to the rows: each that came in was kept, a duplicate, a near-duplicate or quarantined."""
+    """What happened to the rows: each that came in was kept, a duplicate, a near-duplicate, quarantined or erased."""
 
     rows_in: int = 0
     kept: int = 0
     duplicates: int = 0
     near_duplicates: int = 0
+    erased: int = 0  # left out, because people had them erased
     late: int = 0  # rows written before the interval began, whatever became of them
     reasons: Counter[str] = field(default_factory=Counter)
     pii: Counter[str] = field(default_factory=Counter)
@@ -69,7 +71,7 @@ class Ingested:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The five counts of the manifest.
+        """The five counts of the manifest, and `erased` where it is not zero.
 
         :raises JobError: they do not add up.
         """
@@ -78,6 +80,7 @@ class Ingested:
             "duplicates": self.duplicates,
             "near_duplicates": self.near_duplicates,
             "quarantined": self.quarantined,
+            **({"erased": self.erased} if self.erased else {}),
         }
         if sum(parts.values()) != self.rows_in:
             raise JobError(f"{self.rows_in} rows came in, but {parts} went out; nothing is published")
@@ -90,6 +93,7 @@ class Ingestion:
     :param part: `examples` leaves out equal and nearly equal rows and splits the others; `traffic` keeps them all, since
         what users ask repeats itself, and has one split.
     :param id_key: with which subjects, and ids that hold personal data, are hashed.
+    :param erased: what is left out.
     :param split_map: of the application; without one, the sides are those of a first interval.
     :param made_by: digest of the inputs, by which the same ingest finds what it decided before.
     """
@@ -103,12 +107,13 @@ class Ingestion:
         part: Part = "examples",
         *,
         id_key: bytes = b"",
+        erased: ErasedHashes = NOTHING,
         split_map: SplitMap | None = None,
         made_by: str = "",
     ) -> None:
         self.ingested = Ingested()
         self._ingest, self._interval, self._work = ingest, interval, work
-        self._staging = Staging(ingest, interval, measures, part, id_key)
+        self._staging = Staging(ingest, interval, measures, part, id_key, erased)
         self._staged_file = work / "staged.parquet"
         self._rows = 0
         self._questions = Questions(work / "questions.parquet", ingest.splits) if part == "examples" else None
@@ -163,8 +168,9 @@ class Ingestion:
         usable: Counter[str] = Counter()
         reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for file, part in staged:
-            self.ingested.rows_in += part.rows.num_rows + len(part.aside)
+            self.ingested.rows_in += part.rows.num_rows + len(part.aside) + part.erased
             self.ingested.late += part.late
+            self.ingested.erased += part.erased
             usable[file.name] += part.rows.num_rows
             reasons[file.name].update(row["reason"] for row in part.aside)
             self._set_aside(quarantine, part.aside)
@@ -209,7 +215,7 @@ class Ingestion:
                     said = said if row["response"] is None else [*said, row["response"]]
                     raw = beginning(json.dumps(said, ensure_ascii=False))
                     aside = Quarantined(row["source_row"], Reason.DUPLICATE_ID, detail, raw)
-                    self._set_aside(quarantine, [self._staging.set_aside(aside, row["source"])])
+                    self._set_aside(quarantine, [self._staging.set_aside(aside, row["source"], row["subject"])])
                 kept = rows.filter(pa.array(fate == KEPT))
                 if not kept.num_rows:
                     continue

@@ -118,6 +118,22 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     )
 
 
+def known_by(row: Row, columns: Columns, id_key: bytes) -> tuple[str | None, str | None]:
+    """Return subject and id of a row that cannot be used, as an example would have them; None where that cannot be told."""
+    try:
+        return _id(row, columns.subject, id_key, always_hashed=True), _id(row, columns.id, id_key)
+    except Unusable:
+        return None, None
+
+
+def stored_id(value: str, id_key: bytes, *, subject: bool = False) -> str:
+    """Return an id, or a subject, as an example has it.
+
+    :raises Unusable: it holds half of a surrogate pair.
+    """
+    return _id(Row(0, {"id": value}), "id", id_key, always_hashed=subject) or ""
+
+
 def clean(text: str) -> str:
     """Return text in Unicode's composed form (NFC), with `\\n` line ends, without control characters, trimmed.
 

@@ -97,7 +97,7 @@ class SharedStaging:
     def _make(self, first: int, file: RawFile, stretch: Iterable[Piece], processes: StagingProcesses) -> Manifest:
         folder = scratch(UPath(self.storage))
         try:
-            late = 0
+            late = erased = 0
             with (
                 pq.ParquetWriter(folder / STAGED, STAGED_SCHEMA, compression="zstd") as writer,
                 RowWriter(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
@@ -106,10 +106,10 @@ class SharedStaging:
                     if staged.rows.num_rows:
                         writer.write_table(staged.rows)
                     quarantine.write(staged.aside)
-                    late += staged.late
+                    late, erased = late + staged.late, erased + staged.erased
             return publish(
                 self._address(first), folder, kind="staged", application=self.application, inputs=self._inputs(first),
-                facts={"late": late},
+                facts={"late": late, "erased": erased},
             )  # fmt: skip
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -122,12 +122,15 @@ class SharedStaging:
         for rows, manifest in stretches.items():
             copies, file = self.folder / "stretch", self._file_of[rows]
             try:
-                late = manifest.facts["late"]
+                # They count with the first rows, or with none where nothing is left.
+                yield (
+                    file,
+                    Staged(STAGED_SCHEMA.empty_table(), [], manifest.facts["late"], manifest.facts.get("erased", 0)),
+                )
                 for batch in self._read(rows, manifest, QUARANTINE, copies):
                     yield file, Staged(STAGED_SCHEMA.empty_table(), batch.to_pylist())
                 for batch in self._read(rows, manifest, STAGED, copies):
-                    yield file, Staged(pa.Table.from_batches([batch]), [], late)
-                    late = 0
+                    yield file, Staged(pa.Table.from_batches([batch]), [])
             finally:
                 shutil.rmtree(copies, ignore_errors=True)
 

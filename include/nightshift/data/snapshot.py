@@ -43,6 +43,12 @@ class Published:
         return self.manifest.interval.start.astimezone(self.zone).date()
 
     @property
+    def content(self) -> list[str | int]:
+        """What it holds, by name: its digest, and the number of the newest erasure that took rows out of it, if any."""
+        erasure = self.manifest.erasure
+        return [self.key, self.manifest.digest, *([erasure] if erasure else [])]
+
+    @property
     def parent(self) -> Parent:
         """This partition, as the manifests of those made from it name it."""
         return Parent(uri=str(self.partition), digest=self.manifest.digest)
@@ -62,7 +68,7 @@ class Selection:
         :param segments: of the split map, which tells what is held out.
         """
         return {
-            "window": [[published.key, published.manifest.digest] for published in self.window],
+            "window": [published.content for published in self.window],
             "split_map": segments,
             "exclusion": RULE,
             **({"development": True} if self.development else {}),

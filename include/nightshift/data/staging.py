@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.data.measures import TextMeasures
 from nightshift.data.names import NameFinder
-from nightshift.data.normalise import SAME_ANSWERS, Conversation, conversation
+from nightshift.data.normalise import SAME_ANSWERS, Conversation, conversation, known_by
 from nightshift.data.pieces import Piece
 from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
@@ -27,8 +27,10 @@ from nightshift.data.records import text_of
 from nightshift.data.similarity import question_of
 from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest
+from nightshift.storage.erasures import ErasedHashes
 
 Part = Literal["examples", "traffic"]
+NOTHING = ErasedHashes()
 
 STAGED_SCHEMA = pa.schema(
     [
@@ -45,25 +47,34 @@ STAGED_SCHEMA = pa.schema(
 class Staged:
     """What became of the raw rows of a piece: `rows` (`STAGED_SCHEMA`) are usable, those `aside` (`QUARANTINE_SCHEMA`) not.
 
-    `late` is the number of rows that were written before the interval began.
+    `late` is the number of rows that were written before the interval began, `erased` of those left out because people had
+    them erased.
     """
 
     rows: pa.Table
     aside: list[dict[str, Any]]
     late: int = 0
+    erased: int = 0
 
 
 class Staging:
     """Stages pieces of the sources of one part of an application.
 
     :param id_key: with which subjects, and ids that hold personal data, are hashed.
+    :param erased: what is left out.
     """
 
-    def __init__(
-        self, ingest: Ingest, interval: Interval, measures: TextMeasures, part: Part, id_key: bytes = b""
+    def __init__(  # noqa: PLR0917
+        self,
+        ingest: Ingest,
+        interval: Interval,
+        measures: TextMeasures,
+        part: Part,
+        id_key: bytes = b"",
+        erased: ErasedHashes = NOTHING,
     ) -> None:
         self._ingest, self._interval, self._measures = ingest, interval, measures
-        self._part, self._id_key = part, id_key
+        self._part, self._id_key, self._erased = part, id_key, erased
         self._names: NameFinder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,7 +86,7 @@ class Staging:
 
         :raises BadInput: the file as a whole cannot be used.
         """
-        numbers, rows, aside = [], [], []
+        numbers, rows, aside, erased = [], [], [], 0
         for row in piece.rows():
             if isinstance(row, Quarantined):
                 aside.append(self.set_aside(self._unread(row), file))
@@ -84,9 +95,13 @@ class Staging:
                 rows.append(conversation(row, columns, self._ingest, self._interval, self._id_key))
                 numbers.append(row.number)
             except Unusable as problem:
+                subject, row_id = known_by(row, columns, self._id_key)
+                if self._erased.hashes and self._erased.holds(self._id_key, subject, row_id):
+                    erased += 1
+                    continue
                 raw = json.dumps(without(row.values, columns.subject), ensure_ascii=False, default=text_of)
                 unusable = Quarantined(row.number, problem.reason, problem.detail, beginning(raw))
-                aside.append(self.set_aside(self._unread(unusable), file))
+                aside.append(self.set_aside(self._unread(unusable), file, subject))
         languages = self._measures.languages([row.prompt for row in rows])
         late = sum(row.late for row in rows)
         if self._ingest.names and rows:
@@ -99,12 +114,17 @@ class Staging:
             other = [not same for same in alike]
             rows, numbers = list(compress(rows, other)), list(compress(numbers, other))
             languages = list(compress(languages, other))
-        return Staged(self._table(rows, numbers, languages, source, file), aside, late)
+        if self._erased.hashes:
+            kept = [not self._erased.holds(self._id_key, row.subject, row.id, row.digest) for row in rows]
+            erased += kept.count(False)
+            rows, numbers = list(compress(rows, kept)), list(compress(numbers, kept))
+            languages = list(compress(languages, kept))
+        return Staged(self._table(rows, numbers, languages, source, file), aside, late, erased)
 
-    def set_aside(self, row: Quarantined, file: str) -> dict[str, Any]:
+    def set_aside(self, row: Quarantined, file: str, subject: str | None = None) -> dict[str, Any]:
         """Return a row of `QUARANTINE_SCHEMA`. People read it: personal data does not belong there either."""
         texts = {name: presentable(getattr(row, name), self.redacted) for name in ("detail", "raw")}
-        return {"source": file, "source_row": row.number, "reason": row.reason.value, **texts}
+        return {"source": file, "source_row": row.number, "reason": row.reason.value, **texts, "subject": subject}
 
     def _unread(self, row: Quarantined) -> Quarantined:
         # Which language it is in, and where its texts begin, is not known: names in it would be missed.

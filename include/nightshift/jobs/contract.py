@@ -20,8 +20,9 @@ from nightshift.code_version import code_version
 from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
 from nightshift.settings.application import Application, Model
+from nightshift.storage.erasures import begin
 from nightshift.storage.files import replace
-from nightshift.storage.partition import digest_of
+from nightshift.storage.partition import digest_of, partition_of
 
 
 class JobSpec(Model):
@@ -74,7 +75,11 @@ def read_spec(job: str, location: str) -> JobSpec:
 
 
 def perform(job: str, spec: JobSpec, result_location: str, progress: Progress) -> None:
-    """Run a job and write its result file, whole or not at all. A node that does not lead its job has no result."""
+    """Run a job and write its result file, whole or not at all. A node that does not lead its job has no result.
+
+    :raises BadEnvironment: rows of the application are being erased.
+    """
+    begin(partition_of(spec.storage, spec.application.name))
     started = datetime.now(UTC)
     run: Callable[[JobSpec, Progress], JobResult | None] = job_module(job).run
     result = run(spec, progress)

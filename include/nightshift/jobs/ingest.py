@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nightshift.data.shared_staging import SharedStaging
     from nightshift.data.sources import RawFile
     from nightshift.data.staging import Staged
+    from nightshift.storage.erasures import ErasedHashes
     from nightshift.storage.partition import Manifest
 
 VERSION = 4  # raised when the same raw rows would become other examples, so that they are made again
@@ -67,6 +68,7 @@ class Result(JobResult):
     duplicates: int = 0
     near_duplicates: int = 0
     quarantined: int = 0
+    erased: int = 0  # left out, or taken out since, because people had them erased
 
 
 # `Any` stands for None: whoever calls this on one node need not look for it.
@@ -179,6 +181,12 @@ class _Night:
         return SharedStaging(self.spec.application.name, self.spec.storage, self.inputs, self.work)
 
     @cached_property
+    def erased(self) -> ErasedHashes:
+        from nightshift.storage.erasures import erased_of
+
+        return erased_of(self.target.parents[1])
+
+    @cached_property
     def measures(self) -> TextMeasures:
         from nightshift.data.measures import TextMeasures
 
@@ -195,7 +203,7 @@ def _share(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
     from nightshift.storage.sharing import await_parts
 
     spec, shared = night.spec, night.shared
-    staging = Staging(spec.application.ingest, spec.interval, night.measures, spec.part, night.id_key)
+    staging = Staging(spec.application.ingest, spec.interval, night.measures, spec.part, night.id_key, night.erased)
     stretches = shared.share(night.files, staging, node.index, node.count, progress.report)
     if not node.leads:
         return night.published()
@@ -231,8 +239,8 @@ def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[RawFile, 
     target = night.work / "partition"
     target.mkdir()
     ingestion = Ingestion(
-        application.ingest, spec.interval, night.measures, night.work, spec.part, id_key=night.id_key, split_map=split_map,
-        made_by=digest_of(night.inputs),
+        application.ingest, spec.interval, night.measures, night.work, spec.part, id_key=night.id_key, erased=night.erased,
+        split_map=split_map, made_by=digest_of(night.inputs),
     )  # fmt: skip
     ingested = ingestion.run(night.files, target, progress.report, staged)
     if ingested.rows_in == 0:

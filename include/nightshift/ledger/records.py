@@ -199,3 +199,31 @@ class GateRecord(Record):
     run_id: str = ""  # in which a person released it by a reason
     after: int | None = None  # number of the newest release then; None: an earlier version decided
     decided: datetime
+
+
+class Erasure(Record):
+    """That rows are to be erased. Written before the first is touched; jobs wait from then on until there is an Erased."""
+
+    number: int
+    hashes: dict[str, str]  # `subject`, `id` or `digest` -> its keyed hash
+    reason: str
+    by: str
+    created: datetime
+
+
+class Erased(Record):
+    """That all rows of an erasure are gone, and of what.
+
+    :param rows: of examples and traffic, quarantined ones included.
+    :param rewritten: kind -> how many partitions are without some rows, or without a page that showed one.
+    :param deleted: kind -> how many folders are gone that can be made again.
+    :param versions: of the application's model that were trained on a row, or have one in their prompt.
+    """
+
+    number: int
+    rows: int
+    rewritten: dict[str, int]
+    deleted: dict[str, int]
+    versions: list[str]
+    by: str
+    ended: datetime

@@ -10,6 +10,8 @@
     requests/<id>.json                              a release that is put to people
     answers/<id>.json                               what they said
     gate/<id>.json                                  what the gate said about a candidate, or a person after it
+    erasures/<number>.json                          that rows are to be erased
+    erased/<number>.json                            that they are
 
 Lists of all but the decisions and responses come from the index (`index.py`): records are announced before they are written.
 Where it matters who is first, storage decides: of two writers of one name exactly one wins
@@ -31,6 +33,8 @@ from nightshift.ledger.records import (
     Answer,
     Claim,
     Decision,
+    Erased,
+    Erasure,
     GateRecord,
     Order,
     Outcome,
@@ -40,6 +44,7 @@ from nightshift.ledger.records import (
     Snooze,
 )  # fmt: skip
 from nightshift.storage.arrivals import announce
+from nightshift.storage.erasures import ENDED, ORDERED, record_at
 from nightshift.storage.files import create, names_in, read_bytes, replace
 from nightshift.storage.partition import partition_of
 
@@ -162,6 +167,14 @@ class Ledger:
         self.create(kept)
         return kept
 
+    def erasure(self, number: int) -> Erasure | None:
+        """Return the erasure of this number."""
+        return self._read(ORDERED, f"{number:06d}", Erasure)
+
+    def erased(self, number: int) -> Erased | None:
+        """Return what became of the erasure of this number, or None where it has not ended."""
+        return self._read(ENDED, f"{number:06d}", Erased)
+
     def gate_record(self, record_id: str) -> GateRecord | None:
         """Return what was said under this id about a candidate."""
         return self._read("gate", record_id, GateRecord)
@@ -189,6 +202,10 @@ class Ledger:
                 folder, name = f"{type(record).__name__.lower()}s", record.id
             case AlertResponse():
                 return self.home / "ledger" / "responses" / f"{record.id}.json"
+            case Erasure():
+                return record_at(self.home, ORDERED, record.number)
+            case Erased():
+                return record_at(self.home, ENDED, record.number)
             case Order() | Claim() | Outcome() | Release():
                 folder, name = f"{type(record).__name__.lower()}s", _name(record.number)
             case GateRecord():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from upath import UPath
 
-from nightshift.errors import BadEnvironment, BadInput
+from nightshift.errors import BadInput
 from nightshift.settings.application import Application
 from nightshift.settings.applications import every_application, load_application
 from nightshift.settings.project import project_folder
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.prompt_file import read_prompt
+from nightshift.stack.place import find_mlflow
 
 if TYPE_CHECKING:
     from nightshift.evaluation.estimates import Estimate
@@ -68,7 +68,7 @@ def _side(name: str, app: Application, mlflow: str | None) -> Side:
             return Side(name, Prompt(file=read_prompt(path.name, path.parent)))
         except ValueError as error:
             raise BadInput(str(error)) from error
-    _find_mlflow(mlflow)
+    find_mlflow(mlflow)
     from nightshift.registry.models import version_of, with_alias
     from nightshift.storage.application_version import open_version
 
@@ -79,18 +79,6 @@ def _side(name: str, app: Application, mlflow: str | None) -> Side:
         )
     opened = open_version(version.model, version.digest, app)
     return Side(f"{app.name} version {version.version}", opened.parts.prompt, version)
-
-
-def _find_mlflow(mlflow: str | None) -> None:
-    from nightshift.stack.place import this_place
-
-    if mlflow or "MLFLOW_TRACKING_URI" not in os.environ:
-        try:
-            os.environ["MLFLOW_TRACKING_URI"] = mlflow or this_place().mlflow_url
-        except BadEnvironment as error:
-            raise BadInput(
-                f"there is no local stack; say where MLflow is by --mlflow or MLFLOW_TRACKING_URI ({error})"
-            ) from error
 
 
 def _lines(prompt: Prompt) -> Iterator[str]:

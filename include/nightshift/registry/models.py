@@ -45,6 +45,15 @@ def version_of(name: str, version: str) -> Registered | None:
         raise
 
 
+def all_versions(name: str) -> list[tuple[Registered, list[str]]]:
+    """Return all versions of a model in order, each with its aliases."""
+    with reachable():
+        found = MlflowClient().search_model_versions(f"name = '{name}'")
+        aliases = MlflowClient().get_registered_model(name).aliases if found else {}
+    versions = sorted((_registered(version) for version in found), key=lambda version: int(version.version))
+    return [(one, sorted(name for name, version in aliases.items() if str(version) == one.version)) for one in versions]
+
+
 def find_version(name: str, digest: str) -> Registered | None:
     """Return the version of the model with this digest, or None where there is none."""
     with reachable():

@@ -182,6 +182,23 @@ def replay(path: Path, run: TrackingRun) -> int:
     return len(lines)
 
 
+def replace_artifacts(application: str, key: str, files: list[Path], folder: str | None = None) -> None:
+    """Put files in the place of those of the same names that the run of a key has; it gets no others.
+
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    client = MlflowClient()
+    with reachable():
+        experiment = client.get_experiment_by_name(application)
+        run = experiment and find_run(client, str(experiment.experiment_id), key)
+        if run is None:
+            return
+        known = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, folder)}
+        for file in files:
+            if file.name in known:
+                client.log_artifact(run.info.run_id, str(file), folder)
+
+
 def find_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
     """Return the run that was made for `key`, or None where there is none."""
     found = client.search_runs(

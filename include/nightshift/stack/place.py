@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightshift.errors import BadEnvironment
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
 from nightshift.storage.files import default_storage, uri_of
 
@@ -117,6 +117,20 @@ def storage_here() -> str:
     except BadEnvironment:
         return default_storage()
     return place.storage if place.home.is_dir() else default_storage()
+
+
+def find_mlflow(mlflow: str | None) -> None:
+    """Have this process find MLflow: where it is told, where the environment says, or in the local stack.
+
+    :raises BadInput: nobody says where it is.
+    """
+    if mlflow or "MLFLOW_TRACKING_URI" not in os.environ:
+        try:
+            os.environ["MLFLOW_TRACKING_URI"] = mlflow or this_place().mlflow_url
+        except BadEnvironment as error:
+            raise BadInput(
+                f"there is no local stack; say where MLflow is by --mlflow or MLFLOW_TRACKING_URI ({error})"
+            ) from error
 
 
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from nightshift.code_version import code_version
-from nightshift.errors import BadInput
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.application import Interval
 from nightshift.storage.arrivals import announce
+from nightshift.storage.erasures import came_since
 from nightshift.storage.files import create, is_local, local_copy, put, read_bytes, replace, sha256_of
 
 MANIFEST = "manifest.json"
@@ -73,10 +74,14 @@ class Manifest(BaseModel):
     parents: list[Parent] = []
     code_version: str
     created: datetime
+    erasure: int = 0  # number of the newest erasure that took rows out of it
+    published: str | None = None  # its digest before the first one, by which what was made from it goes on to name it
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the partition holds: the same for every attempt that wrote the same content."""
+        """SHA-256 of what was published: the same for every attempt that wrote the same content."""
+        if self.published:
+            return self.published
         content = self.model_dump(mode="json", include={"kind", "application", "inputs_digest", "counts"})
         content["files"] = sorted([file.name, file.sha256] for file in self.files if not file.log)
         return digest_of(content)
@@ -242,19 +247,41 @@ def publish_uploaded(
             "created": datetime.now(UTC),
         }
     )
-    content = manifest.model_dump_json(indent=1).encode()
-    if kind in ANNOUNCED:
-        depth = ANNOUNCED[kind]
-        announce(partition.parents[depth - 1], "/".join([*partition.parts[-depth:], MANIFEST]), content)
+    content = _announced(partition, manifest)
     if not create(partition / MANIFEST, content):
         winner = require_manifest(partition)
         if winner.inputs_digest == manifest.inputs_digest or not replacing:
             # A client repeats a request whose answer was lost: then the manifest that is there may be this one.
             for attempt in _attempts(files) - _attempts(winner.files):
-                partition.fs.rm((partition / attempt).path, recursive=True)
-            return winner
-        replace(partition / MANIFEST, content)
+                with suppress(FileNotFoundError):
+                    partition.fs.rm((partition / attempt).path, recursive=True)
+            manifest = winner
+        else:
+            replace(partition / MANIFEST, content)
+    # Only now: either this finds the erasure, or the erasure finds the partition. The split map holds no rows, and no gap.
+    if kind != "similarity" and came_since(partition):
+        if _attempts(files) & _attempts(manifest.files):
+            drop(partition)
+        raise BadEnvironment(
+            f"{partition}: rows were erased while this was made; the next try begins with what is left"
+        )
     return manifest
+
+
+def rewrite(partition: UPath, manifest: Manifest) -> None:
+    """Put a manifest in the place of the one of a partition whose files were rewritten without some rows."""
+    replace(partition / MANIFEST, _announced(partition, manifest))
+
+
+def _announced(partition: UPath, manifest: Manifest) -> bytes:
+    """Return a manifest as its file holds it, after saying that it is about to be written where somebody looks for it."""
+    # A version from before there were erasures reads every manifest that needs none of these.
+    content = manifest.model_dump_json(
+        indent=1, exclude=None if manifest.erasure else {"erasure", "published"}
+    ).encode()
+    if depth := ANNOUNCED.get(manifest.kind):
+        announce(partition.parents[depth - 1], "/".join([*partition.parts[-depth:], MANIFEST]), content)
+    return content
 
 
 def _attempts(files: list[DataFile]) -> set[str]:
@@ -265,6 +292,7 @@ def fetch(partition: UPath, manifest: Manifest, name: str, folder: Path) -> Path
     """Return a local path of one file of a partition, checked against its digest.
 
     :raises BadInput: the file is missing, or not what the manifest says.
+    :raises BadEnvironment: the partition was written again since its manifest was read.
     """
     file = manifest.file(name)
     source = partition / file.path
@@ -274,7 +302,7 @@ def fetch(partition: UPath, manifest: Manifest, name: str, folder: Path) -> Path
         path = local_copy(source, target)
         digest = sha256_of(path)
     except FileNotFoundError as error:
-        raise _gone(source) from error
+        raise _gone(partition, manifest, source) from error
     _require_same(source, digest, file)
     return path
 
@@ -283,17 +311,20 @@ def read_file(partition: UPath, manifest: Manifest, name: str) -> bytes:
     """Return the content of one small file of a partition, checked against its digest. Nothing is written anywhere.
 
     :raises BadInput: the file is missing, or not what the manifest says.
+    :raises BadEnvironment: the partition was written again since its manifest was read.
     """
     file = manifest.file(name)
     source = partition / file.path
     content = read_bytes(source)
     if content is None:
-        raise _gone(source)
+        raise _gone(partition, manifest, source)
     _require_same(source, hashlib.sha256(content).hexdigest(), file)
     return content
 
 
-def _gone(source: UPath) -> BadInput:
+def _gone(partition: UPath, manifest: Manifest, source: UPath) -> BadInput | BadEnvironment:
+    if came_since(partition) or read_manifest(partition) not in (None, manifest):
+        return BadEnvironment(f"{partition} was written again while it was read; the next try reads what it holds now")
     return BadInput(f"{source}: the manifest lists this file, but it is gone")
 
 

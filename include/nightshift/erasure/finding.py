@@ -1,0 +1,343 @@
+"""Where the rows of an erasure are: partitions of rows are read by column, what is made of them is found by its parents."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.data.examples import EXAMPLES, QUARANTINE, ROWS_AT_ONCE
+from nightshift.data.interactions import INTERACTIONS
+from nightshift.erasure.plan import Change, Plan, unlisted
+from nightshift.errors import BadInput
+from nightshift.storage.application_version import PARTS, VERSIONS
+from nightshift.storage.files import names_in
+from nightshift.storage.partition import Manifest, read_file, read_manifest
+
+ROWS_OF = re.compile(
+    r"(?:^|/)((?:examples|traffic|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|replays/[^/]+/[^/]+)$"
+)
+SHOWN = 40  # letters and digits at the beginning of a prompt by which a page that shows it is known
+Hits = Callable[[pa.RecordBatch], pa.Array]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What tells the rows that are to be erased: one of subject, id and digest, as examples have it.
+
+    :param typed: the subject or id as it was typed, which the text of a quarantined row may hold.
+    """
+
+    subject: str | None = None
+    id: str | None = None
+    digest: str | None = None
+    typed: str | None = None
+
+    @property
+    def column(self) -> str:
+        """The only column of examples that is looked through."""
+        return "subject" if self.subject else "id" if self.id else "digest"
+
+    def rows(self, batch: pa.RecordBatch) -> pa.Array:
+        """Which rows of a batch are to be erased; none where it lacks the column."""
+        if self.column not in batch.schema.names:
+            return pa.array(np.zeros(batch.num_rows, dtype=bool))
+        return pc.fill_null(pc.equal(batch[self.column], getattr(self, self.column)), False)
+
+    def quarantined(self, batch: pa.RecordBatch) -> pa.Array:
+        """The same of quarantined rows, whose texts are looked through, too."""
+        hits = self.rows(batch)
+        if self.typed:
+            pattern = rf"(^|[^\pL\pN]){re.escape(self.typed)}([^\pL\pN]|$)"
+            for name in ("detail", "raw"):
+                hits = pc.or_(hits, pc.match_substring_regex(batch[name], pattern))
+        return hits
+
+
+@dataclass
+class Finding:
+    """One look through an application's folder, `home`.
+
+    Memory: the numbers and digests of the rows that are found, and 5,000 rows at a time.
+
+    :raises BadInput: a partition is damaged: nobody can tell whether it holds a row.
+    """
+
+    home: UPath
+    wanted: Wanted
+    plan: Plan = field(default_factory=Plan)
+    digests: set[str] = field(default_factory=set)
+    trained: set[str] = field(default_factory=set)  # those of snapshots
+    shown: set[str] = field(default_factory=set)
+    content: dict[str, str] = field(default_factory=dict)  # partition of prompts or examples -> its digest
+    rows: dict[str, list[int]] = field(default_factory=dict)  # one that loses rows -> their numbers among its prompts
+
+    def find(self) -> Plan:
+        """Return what is to be done."""
+        for kind in ("examples", "traffic", "shadow_prompts"):
+            for path, partition, manifest in self._partitions(kind):
+                self._examples(path, partition, manifest)
+        for path, partition, manifest in self._partitions("snapshots"):
+            self._snapshot(path, partition, manifest)
+        self._interactions()
+        self._made_of_snapshots()
+        for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
+            for path, partition, manifest in self._partitions(kind, depth=depth):
+                places = self._places(partition, manifest, file, ["digest", "unit"], self._unit)
+                self._change(path, partition, manifest, {file: places})
+        # Rows that no reader needs any more once what they were for is there; what is under way is made again.
+        self.plan.deleted += [kind for kind in ("staged", "scores") if names_in(self.home / kind)]
+        if self.plan.changes and names_in(self.home / "judgements"):
+            self.plan.deleted.append("judgements")
+        return self.plan
+
+    def _examples(self, path: str, partition: UPath, manifest: Manifest) -> None:
+        self.content[path] = manifest.digest
+        places = self._places(partition, manifest, EXAMPLES, [self.wanted.column], self.wanted.rows)
+        rows = {EXAMPLES: places}
+        if any(file.name == QUARANTINE for file in manifest.files):
+            columns = ["subject", "detail", "raw"]
+            rows[QUARANTINE] = self._places(partition, manifest, QUARANTINE, columns, self.wanted.quarantined)
+        if places:
+            self.rows[path] = _numbers(partition, manifest, places)
+            self.digests |= self._noted(partition, manifest, EXAMPLES, places)
+        if not path.startswith("shadow_prompts"):
+            self._change(path, partition, manifest, rows)
+        elif places:
+            self.plan.deleted.append(path)
+        if any(rows.values()) and path.startswith("examples"):
+            docs = self.home / "data_docs" / partition.name
+            self.plan.pages += [
+                f"data_docs/{docs.name}/{address}/{page}"
+                for address in names_in(docs)
+                for page in names_in(docs / address)
+            ]
+
+    def _snapshot(self, path: str, partition: UPath, manifest: Manifest) -> None:
+        # Where all that it was made from is as it was, its rows are among those.
+        made_of = [below(parent.uri) for parent in manifest.parents]
+        same = [
+            self.content.get(place) == parent.digest for place, parent in zip(made_of, manifest.parents, strict=True)
+        ]
+        if same and all(same) and not self.rows.keys() & set(made_of):
+            return
+        names = [file.name for file in manifest.files]
+        rows = {name: self._places(partition, manifest, name, [self.wanted.column], self.wanted.rows) for name in names}
+        for name, places in rows.items():
+            self.trained |= self._noted(partition, manifest, name, places)
+        if self._change(path, partition, manifest, rows):
+            self.plan.snapshots.append(path)
+
+    def _interactions(self) -> None:
+        """What answers rows of prompts by their number, and what is made of that."""
+        asked: dict[str, list[int]] = {}
+        shifts: dict[str, list[int]] = {}
+        for path, manifest in chain(self._folders("responses"), self._folders("shadow_answers", depth=1)):
+            place = below(manifest.parents[0].uri)
+            if self.rows.get(place) or self.content.get(place) != manifest.parents[0].digest:
+                self.plan.deleted.append(path)
+        for path, partition, manifest in chain(self._partitions("interactions"), self._partitions("replays", depth=2)):
+            prompts = manifest.parents[0]
+            place = below(prompts.uri)
+            shift = self.rows.get(place, [])
+            if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
+                shift, places = [], self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self._same_text)
+            else:
+                places = self._places(partition, manifest, INTERACTIONS, ["row"], _numbered(shift)) if shift else []
+            if places:
+                asked[path] = self._values(partition, manifest, INTERACTIONS, "row", places)
+                shifts[path] = shift
+                self._change(path, partition, manifest, {INTERACTIONS: places}, shift)
+        nights = [path.rpartition("/")[2] for path in asked]
+        for path, partition, manifest in self._of_nights("profiles", nights):
+            night = below(manifest.parents[0].uri)
+            if night in asked:
+                rows = {
+                    name: self._places(partition, manifest, name, ["row"], _numbered(asked[night]))
+                    for name in ("sample.parquet", "novel.parquet")
+                }
+                self._change(path, partition, manifest, rows, shifts[night])
+        for path, partition, manifest in self._of_nights("drift", nights):
+            if manifest.parents and below(manifest.parents[0].uri) in asked:
+                self._change(path, partition, manifest, {})
+
+    def _made_of_snapshots(self) -> None:
+        snapshots = set(self.plan.snapshots)
+        if not snapshots:
+            return
+        digests = {manifest.digest for path in snapshots if (manifest := read_manifest(self.home / path))}
+        for path, manifest in chain(self._folders("tokens"), self._folders("checkpoints")):
+            if manifest.inputs.get("snapshot") in digests:
+                self.plan.deleted.append(path)
+        for path, partition, manifest in self._partitions("answers"):
+            if self._places(partition, manifest, "answers.parquet", ["digest"], self._trained):
+                self.plan.deleted.append(path)
+        for kind, file in (("evaluations", "answers.parquet"), ("references", "sample.parquet")):
+            for path, partition, manifest in self._partitions(kind):
+                if snapshots & _parents(manifest):
+                    places = self._places(partition, manifest, file, ["digest"], self._trained)
+                    self._change(path, partition, manifest, {file: places})
+        searches = {path for path, _, manifest in self._partitions("searches") if snapshots & _parents(manifest)}
+        results = {path for path, _, manifest in self._partitions("search_results") if searches & _parents(manifest)}
+        self.plan.deleted += sorted(searches | results)
+        self.plan.versions = [
+            path
+            for path, partition, manifest in self._partitions(VERSIONS)
+            if self._shows(read_file(partition, manifest, PARTS))
+        ]
+        probes = {
+            path
+            for path, partition, manifest in self._partitions("probes")
+            if self._shows(read_file(partition, manifest, "answers.json"))
+        }
+        self.plan.deleted += sorted(probes)
+        for path, partition, manifest in self._partitions("bias", depth=2):
+            if probes & _parents(manifest):
+                self._change(path, partition, manifest, {})
+
+    def _change(
+        self,
+        path: str,
+        partition: UPath,
+        manifest: Manifest,
+        rows: dict[str, list[int]],
+        shift: list[int] | None = None,
+    ) -> bool:
+        """Plan what a partition loses, with the pages in it that show a row; return whether that is anything."""
+        rows = {name: places for name, places in rows.items() if places}
+        texts = [file.name for file in manifest.files if file.name.endswith((".html", ".json"))]
+        pages = [name for name in texts if self._shows(read_file(partition, manifest, name))] if self.shown else []
+        if rows or pages:
+            self.plan.changes.append(Change(path=path, rows=rows, shift=shift or [], pages=pages))
+        return bool(rows or pages)
+
+    def _partitions(self, kind: str, *, depth: int = 1) -> Iterator[tuple[str, UPath, Manifest]]:
+        """Yield the partitions so deep below a folder, each with its path; what attempts left in them is noted."""
+        for path in self._below(kind, depth):
+            partition = self.home / path
+            manifest = read_manifest(partition)
+            if unlisted(partition, manifest):
+                self.plan.swept.append(path)
+            if manifest:
+                yield path, partition, manifest
+
+    def _of_nights(self, kind: str, nights: list[str]) -> Iterator[tuple[str, UPath, Manifest]]:
+        return chain.from_iterable(self._partitions(f"{kind}/{night}") for night in sorted(set(nights)))
+
+    def _folders(self, kind: str, *, depth: int = 2) -> Iterator[tuple[str, Manifest]]:
+        """Yield the folders of partitions that belong together, each with the manifest of one; those without any are deleted."""
+        for path in self._below(kind, 1):
+            parts = (read_manifest(self.home / part) for part in self._below(path, depth - 1))
+            if manifest := next(filter(None, parts), None):
+                yield path, manifest
+            elif unlisted(self.home / path, None):
+                self.plan.deleted.append(path)
+
+    def _below(self, path: str, depth: int) -> list[str]:
+        if depth == 0:
+            return [path]
+        return [deeper for name in names_in(self.home / path) for deeper in self._below(f"{path}/{name}", depth - 1)]
+
+    def _places(self, partition: UPath, manifest: Manifest, name: str, columns: list[str], hits: Hits) -> list[int]:
+        """The places of the rows of a file for which `hits` is true, of which some columns are read."""
+        found: list[int] = []
+        begin = 0
+        for batch in _batches(partition, manifest, name, columns):
+            found += (np.flatnonzero(hits(batch)) + begin).tolist()
+            begin += batch.num_rows
+        return found
+
+    def _noted(self, partition: UPath, manifest: Manifest, name: str, places: list[int]) -> set[str]:
+        """Note how the prompts of some rows are known on a page; return the digests of these rows."""
+        if not places:
+            return set()
+        self.shown |= {_letters(text)[:SHOWN] for text in self._values(partition, manifest, name, "prompt", places)}
+        return set(self._values(partition, manifest, name, "digest", places))
+
+    def _values(self, partition: UPath, manifest: Manifest, name: str, column: str, places: list[int]) -> list[Any]:
+        found: list[Any] = []
+        begin, wanted = 0, np.array(places)
+        for batch in _batches(partition, manifest, name, [column]):
+            here = wanted[(wanted >= begin) & (wanted < begin + batch.num_rows)] - begin
+            found += batch.column(0).take(pa.array(here)).to_pylist() if batch.num_columns else []
+            begin += batch.num_rows
+        return found
+
+    def _shows(self, content: bytes) -> bool:
+        text = _plain(content)
+        texts = [_letters(html.unescape(one)) for one in (text, re.sub(r"<[^>]*>", "", text))]
+        return any(beginning in one for beginning in self.shown for one in texts)
+
+    def _trained(self, batch: pa.RecordBatch) -> pa.Array:
+        return pc.is_in(batch["digest"], value_set=pa.array(sorted(self.trained), pa.string()))
+
+    def _same_text(self, batch: pa.RecordBatch) -> pa.Array:
+        known = pc.is_in(batch["digest"], value_set=pa.array(sorted(self.digests | self.trained), pa.string()))
+        return pc.or_(known, self.wanted.rows(batch))
+
+    def _unit(self, batch: pa.RecordBatch) -> pa.Array:
+        """Rows whose unit is the subject, or, as that of a row without one, a digest."""
+        known = pa.array(sorted(self.digests | self.trained | {self.wanted.subject or ""}), pa.string())
+        hits = [pc.is_in(column, value_set=known) for column in batch.columns]
+        return hits[0] if len(hits) == 1 else pc.or_(*hits)
+
+
+def below(uri: str) -> str:
+    """Return the path of a partition of rows below its application's folder, wherever storage has moved to since."""
+    found = ROWS_OF.search(uri.rstrip("/"))
+    return found[1] if found else uri
+
+
+def _parents(manifest: Manifest) -> set[str]:
+    return {below(parent.uri) for parent in manifest.parents}
+
+
+def _batches(partition: UPath, manifest: Manifest, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    path = partition / manifest.file(name).path
+    try:
+        with path.open("rb") as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
+            known = [column for column in columns if column in file.schema_arrow.names]
+            yield from file.iter_batches(ROWS_AT_ONCE, columns=known)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise BadInput(
+            f"{path} cannot be read, so nobody can tell whether it holds a row: {error}. Restore it from a backup, or "
+            f"delete {partition}"
+        ) from error
+
+
+def _numbers(partition: UPath, manifest: Manifest, places: list[int]) -> list[int]:
+    """The numbers of rows among the prompts of a partition: of examples, only those of the split `traffic` are any."""
+    if manifest.kind != "examples":
+        return places
+    numbers: list[int] = []
+    wanted, begin, before = np.array(places), 0, 0
+    for batch in _batches(partition, manifest, EXAMPLES, ["split"]):
+        asked = np.asarray(pc.equal(batch["split"], "traffic"))
+        here = wanted[(wanted >= begin) & (wanted < begin + len(asked))] - begin
+        numbers += (np.cumsum(asked)[here[asked[here]]] - 1 + before).tolist()
+        begin, before = begin + len(asked), before + int(asked.sum())
+    return numbers
+
+
+def _numbered(numbers: list[int]) -> Hits:
+    return lambda batch: pc.is_in(batch["row"], value_set=pa.array(numbers, pa.int64()))
+
+
+def _plain(content: bytes) -> str:
+    """Text whose escapes of JSON are resolved, as far as they are of letters and white space."""
+    text = content.decode("utf-8", "replace")
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda escape: chr(int(escape[1], 16)), text)
+    return re.sub(r"\\[bfnrt]", " ", text)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())
