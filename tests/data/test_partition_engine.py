@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nightshift.data import partition_engine
 from nightshift.data.data_docs import pages
 from nightshift.data.expectations import check, check_rows, failures
 from nightshift.data.partition_rows import PartitionRows
@@ -223,6 +224,22 @@ def compare(folder, seed, rows, part):
 
 def test_all_rows_are_judged_as_great_expectations_judges_them_on_pandas(tmp_path):
     assert compare(tmp_path, seed=1, rows=40, part=1) == {}
+
+
+def test_values_that_repeat_are_found_also_where_they_are_compared_in_parts(tmp_path, monkeypatch):
+    columns = SCHEMA.names
+    suite = gx.ExpectationSuite(
+        name="repeats",
+        expectations=[
+            *(expected("column_values_to_be_unique", column=column) for column in columns),
+            expected("compound_columns_to_be_unique", column_list=["text", "other"], ignore_row_if="never"),
+        ],
+    )
+    pq.write_table(table(seed=3, rows=300), tmp_path / "rows.parquet")
+    at_once = answers(check_rows(tmp_path / "rows.parquet", suite, tmp_path / "at once", columns))
+    monkeypatch.setattr(partition_engine, "ROWS_COMPARED", 40)
+    assert answers(check_rows(tmp_path / "rows.parquet", suite, tmp_path / "in parts", columns)) == at_once
+    assert {said for said, _ in at_once.values()} == {True, False}
 
 
 @pytest.mark.nightly

@@ -7,6 +7,7 @@ that are neither are not covered: their expectations are run on a sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -33,6 +34,9 @@ from nightshift.data.map_conditions import SUFFIX, MapCondition, read_map_condit
 from nightshift.data.partition_rows import ROW, Parameters, PartitionRows
 
 SHOWN_ROWS = 20  # unexpected ones of an expectation, as many as a result of the format SUMMARY shows
+ROWS_COMPARED = (
+    10_000_000  # by whether their values repeat, at once: so many values outgrow the memory, and still spill
+)
 COUNT, DOMAIN, QUERY = ".unexpected_count", ".filtered_row_count", ".unexpected_index_query"
 OF_ROWS = (".unexpected_values", ".unexpected_index_list")
 # Great Expectations computes these from other metrics.
@@ -198,14 +202,21 @@ class PartitionEngine(PandasExecutionEngine):
         names = [self._rows.columns[name].sql for name in condition.names]
         keys = ", ".join(names)
         same = " AND ".join(f"present.{name} IS NOT DISTINCT FROM repeated.{name}" for name in names)
-        found = self._rows.query(
-            f"WITH present AS (SELECT {keys}, {ROW} FROM {{rows}} WHERE {condition.domain}),"
-            f" repeated AS (SELECT {keys} FROM present GROUP BY ALL HAVING count(*) > 1)"
-            f" SELECT count(*) AS n, min({ROW}, {SHOWN_ROWS}) AS first,"
-            f" (SELECT count(*) FROM present) AS present FROM present SEMI JOIN repeated ON {same}",
-            self._parameters,
-        ).iloc[0]
-        return Judged(int(found["n"]), _numbers(found["first"]), int(found["present"]))
+        judged, parts = Judged(), math.ceil(self._rows.count / ROWS_COMPARED)
+        for part in range(parts):
+            # Equal values are in one part.
+            where = f"{condition.domain} AND hash({keys}) % {parts} = {part}"
+            found = self._rows.query(
+                f"WITH present AS (SELECT {keys}, {ROW} FROM {{rows}} WHERE {where}),"
+                f" repeated AS (SELECT {keys} FROM present GROUP BY ALL HAVING count(*) > 1)"
+                f" SELECT count(*) AS n, min({ROW}, {SHOWN_ROWS}) AS first,"
+                f" (SELECT count(*) FROM present) AS present FROM present SEMI JOIN repeated ON {same}",
+                self._parameters,
+            ).iloc[0]
+            judged.unexpected += int(found["n"])
+            judged.domain += int(found["present"])
+            judged.first = sorted([*judged.first, *_numbers(found["first"])])[:SHOWN_ROWS]
+        return judged
 
     def _in_batches(self, conditions: dict[Any, MapCondition]) -> dict[Any, Judged | Exception]:
         judged: dict[Any, Judged | Exception] = {key: Judged() for key in conditions}
