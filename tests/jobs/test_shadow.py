@@ -68,6 +68,9 @@ def test_a_candidate_as_good_as_the_champion_passes_on_prompts_that_nothing_was_
     partition = UPath(result.shadow)
     pairs = pq.read_table(fetch(partition, require_manifest(partition), PAIRS, tmp_path))
     assert TRAINED_ON not in pairs["prompt"].to_pylist()
+    scores = pairs["candidate_score"].to_pylist()
+    assert sum(scores) / len(scores) == found.means["exact_match"][1], "what its watch will hold it to"
+    assert pairs["candidate_valid"].null_count == 0
     assert version_of(contest.application.name, found.version).tags["nightshift.shadow"] == "PASS"
     assert shadow.run(spec, contest.progress) == result
 
