@@ -13,6 +13,10 @@ measured on.
    groundedness, and quality where a reference is known.
 4. **record** tells the asset of the application's interactions, with the URI and digest of the manifest.
 
+With `split` in the application's file **assign** looks whether a released candidate answers a share of the traffic. Then
+**challenger_generate** and **challenger_score** have it answer its rows, **arms** adds the interval to the evidence, and **ramp**
+decides: a larger share, the release, no change, or the end of the split.
+
 Runs daily, catches up and can be backfilled: the same prompts and the same champion give the same partition.
 """
 
@@ -20,21 +24,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import BaseOperator, task
+from airflow.sdk import BaseOperator, TriggerRule, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse, daily
-from nightshift.orchestration.assets import interactions_asset
+from nightshift.orchestration.assets import candidate_asset, interactions_asset
 from nightshift.orchestration.examples_sensor import ExamplesSensor
 from nightshift.orchestration.given import INTERVAL, RUN_ID, Given, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.job_task import JobTask
+from nightshift.orchestration.ramp import assign, ramp
 from nightshift.orchestration.sources_sensor import SourcesSensor
 from nightshift.settings.application import Application
 
 
 @task
-def record(night: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
+def record(night: dict[str, Any] | None, *, ti: Any, outlet_events: Any) -> None:
     """Tell who waits for interactions that a night is there."""
+    if night is None:
+        raise AirflowSkipException("the champion answered nothing")
     outlet_events[ti.task.outlets[0]].extra = {
         "manifest": f"{night['interactions']}/manifest.json",
         "digest": night["digest"],
@@ -51,22 +59,34 @@ def prompts_of(app: Application) -> BaseOperator:
     return ExamplesSensor(task_id="examples", app=app, interval=INTERVAL)
 
 
-def shards_of(app: Application, prompts: dict[str, Given]) -> list[JobTask]:
+def shards_of(app: Application, arguments: dict[str, Given], name: str = "generate", **kwargs: Any) -> list[JobTask]:
     """The tasks that generate; none where the responses are already there."""
     if app.traffic.served_elsewhere:
         return []
     count = app.inference.shards
     if count == 1:
-        return [job("generate", app, {**prompts, "run": RUN_ID})]
+        return [job("generate", app, {**arguments, "run": RUN_ID}, task_id=name, **kwargs)]
     return [
         job(
             "generate",
             app,
-            {**prompts, "shard": shard, "shards": count, "run": RUN_ID},
-            task_id=f"generate_{shard}",
+            {**arguments, "shard": shard, "shards": count, "run": RUN_ID},
+            task_id=f"{name}_{shard}",
+            **kwargs,
         )
         for shard in range(count)
     ]
+
+
+def arm_of(name: str) -> dict[str, Given]:
+    """Which version answers which rows, by the task that assigns them; nothing, where the champion answers alone."""
+    return {"model": result_of("assign", name), "arm": result_of("assign", f"{name}_rows")}
+
+
+def answers_of(shards: list[JobTask]) -> dict[str, Given]:
+    """Where the responses of a version are."""
+    names = ("responses", "model", "model_digest") if shards else ()
+    return {name: result_of(shards[0].task_id, name) for name in names}
 
 
 for app in applications_to_parse("batch_inference"):
@@ -79,14 +99,26 @@ for app in applications_to_parse("batch_inference"):
     ):
         prompts = prompts_of(app)
         where = {"prompts": result_of(prompts.task_id, "examples"), "digest": result_of(prompts.task_id, "digest")}
-        shards = shards_of(app, where)
-        answers = {
-            "responses": result_of(shards[0].task_id, "responses"),
-            "model": result_of(shards[0].task_id, "model"),
-            "model_digest": result_of(shards[0].task_id, "model_digest"),
-        } if shards else {}  # fmt: skip
-        score = job("score", app, {**where, **answers})
+        # A skipped `assign` leaves all rows to the champion, and skipped prompts none.
+        alone: dict[str, Any] = {"trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS} if app.split else {}
+        arm = arm_of("champion") if app.split else {}
+        shards = shards_of(app, where | arm, **alone)
+        rows = {"arm": arm["arm"]} if app.split else {}
+        score = job("score", app, {**where, **answers_of(shards), **rows})
+        recorded = record.override(outlets=[interactions_asset(app)], **alone)(score.output)
 
         prompts >> [*shards, score]
         shards >> score
-        record.override(outlets=[interactions_asset(app)])(score.output)
+        if app.split:
+            assigned = assign(app.name, prompts.output)
+            challenger = arm_of("challenger")
+            others = shards_of(app, where | challenger, "challenger_generate")
+            theirs = {**where, **answers_of(others), "arm": challenger["arm"]}
+            challenger_score = job("score", app, theirs, task_id="challenger_score")
+            ramped = ramp.override(
+                outlets=[candidate_asset(app)], trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+            )(app.name, assigned)
+            assigned >> [*shards, *others]
+            others >> challenger_score
+            [score, challenger_score] >> job("arms", app, {}) >> ramped
+            challenger_score >> recorded

@@ -75,7 +75,11 @@ def test_what_airflow_parses_and_runs_in_its_workers_loads_no_heavy_library():
 
 def test_jobs_and_what_they_are_made_of_only_read_the_ledger_and_know_nothing_of_the_audit_log():
     """Light tasks of the worker write both; so the identity of jobs needs no right to."""
-    reads = {"nightshift.ledger.store": {"Ledger"}, "nightshift.ledger.releases": {"moved_by_hand"}}
+    reads = {
+        "nightshift.ledger.store": {"Ledger"},
+        "nightshift.ledger.releases": {"moved_by_hand"},
+        "nightshift.ledger.splits": {"running", "step_of"},
+    }
     files = [file for name in ("jobs", *BELOW_JOBS) for file in (PACKAGE / name).rglob("*.py")]
     assert len(files) > 100
     found = {(file.name, one) for file in files for one in _of_the_ledger(file, reads)}

@@ -1,6 +1,6 @@
 """Which version of an application answers a user, while two of them do: a keyed hash, the same here and in serving code.
 
-Without dependencies, so that a serving system can copy it; `docs/ab.md` has it in words, with test vectors.
+Without dependencies, so that a serving system can copy it; `docs/split.md` has it in words, with test vectors.
 """
 
 import hashlib

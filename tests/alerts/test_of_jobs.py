@@ -8,7 +8,7 @@ from told import application
 
 from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
 from nightshift.jobs import bias, drift, ingest, validate
-from nightshift.jobs.nights import NightResult
+from nightshift.jobs.nights import NightResult, said_of
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.verdict import Verdict
 
@@ -69,6 +69,14 @@ def test_an_alert_of_drift_names_its_kind_and_one_of_a_night_without_kinds_does_
         "concept drift in the night 2026-11-21, worst in exact match",
         "drift in the night 2026-11-21, worst in exact match",
     ]
+
+
+def test_a_challengers_share_that_is_too_small_is_told_to_nobody_and_its_drift_is_a_condition_of_its_own():
+    few, drifted = (night(verdict).model_copy(update={"challenger": True}) for verdict in ("INSUFFICIENT_DATA", "FAIL"))
+    assert said_of([night("PASS"), few], None)["verdict"] is Verdict.PASS
+    assert [one for one in alerts_of("drift", DAY, nights(few).model_dump(mode="json"), TOLD) if not one.good] == []
+    found = alerts_of("drift", DAY, nights(night("PASS"), drifted).model_dump(mode="json"), TOLD)
+    assert [one.condition for one in found if not one.good] == ["drift of the challenger"]
 
 
 def test_rejected_data_says_why_and_leaves_nothing_to_say_of_the_failed_run():

@@ -43,10 +43,10 @@ def test_every_route_is_tried_and_says_what_it_took(bank, hook, mails, monkeypat
     critical = [one for one in SAMPLES.values() if one[0] == "critical"]
     assert len(mails.taken) == len(critical)
     mailbox, *routes = capsys.readouterr().out.splitlines()
-    assert mailbox == "mailbox of the dashboard: 14 messages"
-    assert routes[0] == "hook: took 14 of 14 messages (all kinds)"
-    assert routes[1] == "ops_mail to a@example.org: took 5 of 5 messages (5 of 14 kinds come here)"
-    assert routes[2].startswith("dead: took 0 of 12 messages (12 of 14 kinds come here); then: JSON: ")
+    assert mailbox == "mailbox of the dashboard: 15 messages"
+    assert routes[0] == "hook: took 15 of 15 messages (all kinds)"
+    assert routes[1] == "ops_mail to a@example.org: took 5 of 5 messages (5 of 15 kinds come here)"
+    assert routes[2].startswith("dead: took 0 of 13 messages (13 of 15 kinds come here); then: JSON: ")
 
 
 def test_a_test_opens_no_condition_and_leaves_nothing_waiting(bank, hook, tmp_path):

@@ -11,6 +11,9 @@ from stored_application import LAST, MODELS, days
 from nightshift.dashboard import own_threads
 from nightshift.dashboard.known import known_application
 from nightshift.evaluation.shadow_file import shadow_partition
+from nightshift.ledger.records import Arms, Split, SplitEnd
+from nightshift.ledger.splits import next_look
+from nightshift.settings.split import Split as SplitSettings
 
 NOW = datetime.now(UTC)
 
@@ -327,3 +330,27 @@ def test_what_concerns_every_application_is_in_the_mailbox_of_whoever_may_see_on
     page = visit(f"/mailbox/{ALL_APPLICATIONS}/{message.id}").text
     assert "Airflow cannot read ingest.py" in page
     assert f"/apps/{ALL_APPLICATIONS}" not in page
+
+
+def test_a_split_that_runs_shows_its_share_both_versions_numbers_and_what_was_decided(visit, helper):
+    split = Split(
+        number=1, decision="d", after=1, settings=SplitSettings(), key="k", version="2", model_digest=MODELS["2"],
+        champion="1", champion_digest=MODELS["1"], started=NOW - timedelta(days=3),
+    )  # fmt: skip
+    found = Arms(
+        evidence=1, units={"champion": 900, "challenger": 120}, means={"exact_match": {"champion": 0.8, "challenger": 0.82}},
+        metric="exact_match", differences={"exact_match": (0.02, -0.03, 0.07)}, comparisons=1,
+    )  # fmt: skip
+    helper.ledger.create(split)
+    helper.ledger.create(next_look(split, [], LAST.isoformat(), found, NOW))
+    page = visit("/apps/helper").text
+    assert "<strong>25 %</strong> of the traffic beside version 1" in page
+    assert "version 2 at 5% is worse by less than 5.0%, if at all (exact match +2.0% [-3.0%, +7.0%])" in page
+    assert re.search(r"exact match</th><td class=\"num\">0.8</td><td class=\"num\">0.82</td>", page)
+    assert "split 1: next share" in page
+    helper.ledger.create(
+        SplitEnd(number=1, result="stopped", explanation="olga stopped it", by="olga", run_id="r", ended=NOW)
+    )
+    page = visit("/apps/helper").text
+    assert "of the traffic beside version 1, since" not in page
+    assert "split 1 stopped" in page

@@ -69,3 +69,25 @@ def test_prompts_of_traffic_sources_are_answered_by_the_champion(dag_of):
     dag = dag_of(SERVED.replace(", response: said", ""))
     assert dag.get_task("ingest").arguments["part"] == "traffic"
     assert dag.has_task("generate")
+
+
+def test_a_split_has_a_second_version_answer_its_rows_and_then_decides(dag_of):
+    dag = dag_of("split: {}\n")
+    upstream = {task.task_id: task.upstream_task_ids for task in dag.tasks}
+    assert upstream == {
+        "examples": set(),
+        "assign": {"examples"},
+        "generate": {"examples", "assign"},
+        "score": {"examples", "generate"},
+        "challenger_generate": {"assign"},
+        "challenger_score": {"challenger_generate"},
+        "arms": {"score", "challenger_score"},
+        "ramp": {"arms", "assign"},
+        "record": {"score", "challenger_score"},
+    }
+    given = dag.get_task("challenger_score").arguments
+    assert str(given["arm"]) == "<challenger_rows of assign>"
+    assert str(given["responses"]) == "<responses of challenger_generate>"
+    (woken,) = dag.get_task("ramp").outlets
+    assert woken.name == "returns_helper_candidate"
+    assert not check_dag_file_stability(str(FILE)).warnings

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from nightshift.alerts.alert import Alert
+from nightshift.alerts.of_splits import of_ramp
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import label_of
 from nightshift.settings.people import Kind, Severity
@@ -144,7 +145,7 @@ def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultAler
             cause=result["missing"],  # each night that is missing is news
             explains=[alerts.failure],
         )
-    elif judged := [night for night in result["nights"] if night["rows"]]:
+    elif judged := [night for night in result["nights"] if night["rows"] and not night.get("challenger")]:
         newest = judged[-1]["night"]
         yield alerts.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
 
@@ -152,8 +153,13 @@ def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultAler
 def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
     name, verdict = night["night"], night["verdict"]
     links = {"MLflow run": night["run_url"] or "", "Report": alerts.report_page(night["report"])}
-    failing, blind, silent = f"{kind}", f"{kind} not judged", f"no data: {kind}"
-    common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": night["reasons"], "links": links}
+    of = ""
+    if night.get("challenger"):
+        if verdict == Verdict.INSUFFICIENT_DATA:
+            return  # it answers a share of the traffic
+        of, name = " of the challenger", f"{name}, answered by the challenger"
+    failing, blind, silent = f"{kind}{of}", f"{kind}{of} not judged", f"no data: {kind}{of}"
+    common: dict[str, Any] = {"subject": kind.value, "night": night["night"], "facts": night["reasons"], "links": links}
     if verdict == Verdict.FAIL:
         worst = f", worst in {label_of(night['worst'], alerts.application.own_metrics)}" if night["worst"] else ""
         what = " and ".join(night.get("kinds", [])) or kind
@@ -335,4 +341,5 @@ SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], ResultAlerts], Iterator[Al
     "close": _close,
     "release": _release,
     "promote": _promote,
+    "ramp": of_ramp,
 }

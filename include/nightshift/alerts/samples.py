@@ -47,6 +47,10 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
     Kind.APPROVAL_WAITS: (
         Severity.WARNING, "may version 8 replace version 7?", "its gate says WARN", "approve or reject it; no answer is a no",
     ),
+    Kind.SPLIT: (
+        Severity.WARNING, "version 8 was stopped in its split", "version 8 at 5% is worse by more than 5.0%",
+        "read what both versions answered",
+    ),
     Kind.JOB_FAILED: (
         Severity.CRITICAL, "{app}_batch_inference: generate failed", "the process was ended by SIGKILL",
         "read the log of the task",

@@ -26,6 +26,8 @@ from nightshift.ledger.records import (
     Release,
     Request,
     Snooze,
+    Split,
+    SplitEnd,
 )  # fmt: skip
 from nightshift.storage.partition import partition_of
 
@@ -42,6 +44,8 @@ KINDS: dict[str, type[BaseModel]] = {
     "answers": Answer,
     "erasures": Erasure,
     "erased": Erased,
+    "splits": Split,
+    "ends": SplitEnd,
 }
 # What stores call the time at which a file came to be as it is: local files (which nobody can set back) and memory, S3, Google,
 # Azure.
@@ -129,7 +133,7 @@ def _audit_event(told: dict[str, Any], common: dict[str, Any]) -> AuditEvent:
     )
 
 
-def _told(record: BaseModel) -> dict[str, Any] | None:
+def _told(record: BaseModel) -> dict[str, Any] | None:  # noqa: PLR0912  (a case a kind)
     told: dict[str, Any] | None
     match record:
         case Order():
@@ -166,6 +170,17 @@ def _told(record: BaseModel) -> dict[str, Any] | None:
             told = {
                 "at": record.released, "who": "release", "did": "made a version the champion",
                 "to": {"version": record.version, "model": record.model_digest},
+            }  # fmt: skip
+        case Split():
+            told = {
+                "at": record.started, "who": "release", "did": "began a split",
+                "to": {"split": record.number, "version": record.version, "model": record.model_digest},
+                "details": {"shares": record.settings.shares, "champion": record.champion},
+            }  # fmt: skip
+        case SplitEnd():
+            told = {
+                "at": record.ended, "who": record.by, "did": f"ended a split as {record.result}",
+                "to": {"split": record.number, "run": record.run_id}, "details": {"explanation": record.explanation},
             }  # fmt: skip
         case Request():
             told = {

@@ -23,7 +23,7 @@ from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.evaluation.watch_file import WatchFile
 from nightshift.ledger.index import Index
 from nightshift.ledger.pod_accounts import PodUsage
-from nightshift.ledger.records import AlertResponse, Monitor, Snooze
+from nightshift.ledger.records import AlertResponse, Monitor, Snooze, Split, SplitLook
 from nightshift.ledger.spending import Summary, summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -65,6 +65,7 @@ class Decisions:
     retrainings: Sequence[ledger.Retraining]
     asked: Sequence[ledger.Asked]
     snooze: Snooze | None
+    split: tuple[Split, float, SplitLook | None] | None
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _trend(store: Store, index: Index, app: Application) -> Trend:
 def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
     retrainings, asked = ledger.retrainings(records), ledger.requests(records)
     told = ledger.story(store, records, retrainings, asked)
-    return Decisions(told, retrainings, asked, ledger.snoozed(records, now))
+    return Decisions(told, retrainings, asked, ledger.snoozed(records, now), ledger.split_now(records))
 
 
 def _open_alerts(storage: str, app: Application, records: Ledger, now: datetime) -> OpenAlerts:

@@ -8,7 +8,20 @@ from datetime import datetime, timedelta
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.index import NUMBERED
 from nightshift.ledger.policy import WEEK
-from nightshift.ledger.records import DECIDING, Answer, Claim, Decision, GateRecord, Order, Outcome, Request, Snooze
+from nightshift.ledger.records import (
+    DECIDING,
+    Answer,
+    Claim,
+    Decision,
+    GateRecord,
+    Order,
+    Outcome,
+    Request,
+    Snooze,
+    Split,
+    SplitLook,
+)  # fmt: skip
+from nightshift.ledger.splits import running, share_of
 from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
@@ -122,9 +135,29 @@ def story(store: Store, records: Ledger, known: list[Retraining], asked: list[As
         *(entry for one in known for entry in reversed(_retraining(one))),
         *(_decided(decision) for decision in decisions),
         *(_asleep(one) for one in records.snoozes()),
+        *(entry for one in records.splits() for entry in reversed(_split(records, one))),
     ]
     entries.sort(key=lambda entry: entry.when, reverse=True)
     return Story(entries[:SHOWN], len(names))
+
+
+def split_now(records: Ledger) -> tuple[Split, float, SplitLook | None] | None:
+    """Return the split that runs, the share of its challenger, and the newest look at it; None: no split runs."""
+    split = running(records)
+    return (split, share_of(records, split), next(reversed(records.looks(split.number)), None)) if split else None
+
+
+def _split(records: Ledger, split: Split) -> list[Entry]:
+    """How a split began, what changed its share, and how it ended."""
+    what, by, end = f"split {split.number}", "split", records.split_end(split.number)
+    shares = " → ".join(f"{share:.0%}" for share in split.settings.shares)
+    began = f"version {split.version} beside version {split.champion}: {shares} of the traffic"
+    entries = [Entry(split.started, f"{what} began", by, began)]
+    looks = [look for look in records.looks(split.number) if look.action == "step"]
+    entries += [Entry(look.decided, f"{what}: next share", by, look.reason, numbers=look.numbers) for look in looks]
+    if end:
+        entries.append(Entry(end.ended, f"{what} {end.result}", end.by if end.run_id else by, end.explanation))
+    return entries
 
 
 def _decided(decision: Decision) -> Entry:

@@ -79,12 +79,12 @@ class Answered:
 def judged_nights(index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC) -> tuple[list[JudgedNight], list[str]]:
     """Return what a monitor said about its newest `most` nights, in order, and what of it cannot be read.
 
-    Of several verdicts on a night the newest counts, whichever model it was about.
+    Of several verdicts on a night the newest counts, whichever model it was about; those on a challenger's share are left out.
     """
     newest: dict[str, JudgedNight] = {}
     for name, night in index.nights.items():
         known = newest.get(night.interval)
-        if night.monitor == monitor and (known is None or known.created <= night.created):
+        if night.monitor == monitor and not night.of_challenger and (known is None or known.created <= night.created):
             newest[night.interval] = _judged(name, night, zone)
     shown = sorted(newest)[-most:] if most else []
     first = shown[0] if shown else ""

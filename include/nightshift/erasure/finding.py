@@ -19,6 +19,7 @@ from nightshift.data.examples import EXAMPLES, QUARANTINE, ROWS_AT_ONCE
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.errors import BadInput
+from nightshift.inference.prompts import numbers_in_arm
 from nightshift.storage.application_version import PARTS, VERSIONS
 from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, read_file, read_manifest
@@ -145,10 +146,13 @@ class Finding:
             place = below(manifest.parents[0].uri)
             if self.rows.get(place) or self.content.get(place) != manifest.parents[0].digest:
                 self.plan.deleted.append(path)
-        for path, partition, manifest in chain(self._partitions("interactions"), self._partitions("replays", depth=2)):
+        apart = (self._partitions(folder, depth=2) for folder in ("arms", "replays"))
+        for path, partition, manifest in chain(self._partitions("interactions"), *apart):
             prompts = manifest.parents[0]
             place = below(prompts.uri)
             shift = self.rows.get(place, [])
+            if shift and "arm" in manifest.inputs and self.content.get(place) == prompts.digest:
+                shift = numbers_in_arm(self.home / place, manifest.inputs["arm"], {*shift})
             if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
                 shift, places = [], self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self._same_text)
             else:

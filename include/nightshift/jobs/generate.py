@@ -15,6 +15,7 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import Nodes, nodes
 from nightshift.jobs.progress import Progress
+from nightshift.settings.split import Arm
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Spec(JobSpec):
     :param run: what shards and nodes have in common: those of one run answer with one champion, also if it changes
         meanwhile.
     :param in_batches: nobody waits for the answers: an endpoint may take a day (`inference.endpoint.batch`).
+    :param arm: of which only the rows are answered.
     """
 
     prompts: str
@@ -45,6 +47,7 @@ class Spec(JobSpec):
     model: str | None = None
     run: str | None = None
     in_batches: bool = True
+    arm: Arm | None = None
 
     @model_validator(mode="after")
     def _one_of_the_shards(self) -> Self:
@@ -101,9 +104,10 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     manifest = require_manifest(partition, spec.digest)
     folder = scratch(UPath(spec.storage))
     try:
-        prompts = Prompts(partition, manifest, folder)
+        prompts = Prompts(partition, manifest, folder, spec.arm)
         if prompts.rows == 0:
-            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
+            who = " for this version" if spec.arm else ""
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt{who}")
         model = _model(spec, node)
         if model is None:
             reason = f"{application.name} has no champion yet: nobody can answer. Train and release one first"
@@ -118,6 +122,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             "rows_per_part": settings.rows_per_part,
             "version": VERSION,
             **application.decoded_by,
+            **({"arm": spec.arm.model_dump(mode="json")} if spec.arm else {}),
         }
         responses = partition_of(spec.storage, application.name, "responses", digest_of(inputs)[:16])
         parts = [

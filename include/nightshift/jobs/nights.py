@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.ledger.records import of_challenger
 from nightshift.settings.application import Interval
 from nightshift.verdict import Verdict, worst
 
@@ -37,9 +38,10 @@ class NightlySpec(JobSpec):
 
 
 class NightResult(BaseModel):
-    """What was said about one night."""
+    """What was said about one night, or about what a challenger answered of it beside the champion."""
 
     night: str
+    challenger: bool = False
     verdict: Verdict
     reasons: list[str]
     rows: int = 0
@@ -64,7 +66,12 @@ def said_of(nights: Iterable[NightResult], missing: Interval | None) -> dict[str
     nights = sorted(nights, key=lambda night: night.night)
     reasons = [f"{night.night} {night.verdict}: {'; '.join(night.reasons[:2])}" for night in nights]
     return {
-        "verdict": worst(night.verdict for night in nights),
+        # That a share of the traffic is little says nothing of the night.
+        "verdict": worst(
+            night.verdict
+            for night in nights
+            if not night.challenger or night.verdict is not Verdict.INSUFFICIENT_DATA or len(nights) == 1
+        ),
         "reasons": reasons or ["no night is due"],
         "nights": nights,
         "missing": missing.key if missing else None,
@@ -76,6 +83,7 @@ def published_night(partition: UPath, manifest: Manifest) -> NightResult:
     facts = manifest.facts
     return NightResult(
         night=facts["interval"],
+        challenger=of_challenger(facts["interactions"]),
         verdict=Verdict(facts["verdict"]),
         reasons=facts["reasons"][:MOST_REASONS],
         rows=facts["rows"],

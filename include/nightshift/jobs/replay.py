@@ -78,9 +78,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     night = UPath(order.decision.reports[0]).parent.name
     before = partition_of(spec.storage, name, "interactions", night)
     answered = require_manifest(before)
-    prompts = answered.parents[0]
+    prompts, arm = answered.parents[0], answered.inputs.get("arm")
     generated = generate.run(
-        generate.Spec(**common, prompts=prompts.uri, digest=prompts.digest, model=version.version, in_batches=False),
+        generate.Spec(
+            **common, prompts=prompts.uri, digest=prompts.digest, model=version.version, arm=arm, in_batches=False
+        ),
         progress,
     )
     scored = score.run(
@@ -92,6 +94,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             model=version.version,
             model_digest=version.digest,
             replay=True,
+            arm=arm,
         ),
         progress,
     )

@@ -15,6 +15,7 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
+from nightshift.settings.split import Arm
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Spec(JobSpec):
     :param model: version in the registry and digest of the model that answered; empty where it was served elsewhere.
     :param replay: keep the result apart from the nights, below the model's digest.
     :param shadow: the prompts are a sample of several nights: keep the result apart from all of these, and out of MLflow.
+    :param arm: of which only the rows were answered; what a challenger answered is kept apart.
     """
 
     prompts: str
@@ -41,6 +43,7 @@ class Spec(JobSpec):
     model_digest: str = ""
     replay: bool = False
     shadow: bool = False
+    arm: Arm | None = None
 
 
 class Result(JobResult):
@@ -74,7 +77,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     manifest = require_manifest(partition, spec.digest)
     folder = scratch(UPath(spec.storage))
     try:
-        prompts = Prompts(partition, manifest, folder)
+        prompts = Prompts(partition, manifest, folder, spec.arm)
         if prompts.rows == 0:
             result = Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
             return result if node.leads else None
@@ -186,10 +189,12 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
         "judge": application.judged_by,
         "version": SCORES_VERSION,
         **application.made_by_own_scorers,
+        **({"arm": spec.arm.model_dump(mode="json")} if spec.arm else {}),
     }
 
 
 def _address(spec: Spec, prompts: Manifest) -> UPath:
+    from nightshift.monitoring.published_nights import arms_partition
     from nightshift.storage.partition import digest_of, partition_of
 
     if prompts.interval is None:
@@ -197,6 +202,8 @@ def _address(spec: Spec, prompts: Manifest) -> UPath:
     if spec.shadow:
         key = digest_of([spec.model_digest, spec.digest])[:16]
         return partition_of(spec.storage, spec.application.name, "shadow_answers", key)
+    if spec.arm and spec.arm.challenger and not spec.replay:
+        return arms_partition(spec.storage, spec.application.name, spec.arm.split) / prompts.interval.key
     place = ["replays", spec.model_digest[:16]] if spec.replay else ["interactions"]
     return partition_of(spec.storage, spec.application.name, *place, prompts.interval.key)
 

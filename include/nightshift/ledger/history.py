@@ -11,6 +11,7 @@ from nightshift.ledger.index import NUMBERED, Index
 from nightshift.ledger.index_files import night_of
 from nightshift.ledger.policy import History
 from nightshift.ledger.records import Monitor, Night, Release
+from nightshift.ledger.splits import running, sentence, share_of
 from nightshift.ledger.store import Ledger
 from nightshift.storage.application_version import weights_below
 from nightshift.storage.partition import read_manifest, require_manifest
@@ -51,7 +52,7 @@ def history(ledger: Ledger, night: Night, now: datetime) -> History:
     """
     release, snooze = ledger.newest_release(), ledger.snooze()
     champion = release.model_digest if release else night.model_digest
-    known = ledger.index(*NUMBERED)
+    known, split = ledger.index(*NUMBERED), running(ledger)
     return History(
         now=now,
         champion=champion,
@@ -61,6 +62,7 @@ def history(ledger: Ledger, night: Night, now: datetime) -> History:
         claims=known.claims,
         outcomes=known.outcomes,
         snooze=snooze,
+        split=sentence(split, share_of(ledger, split)) if split else "",
         new_examples=new_examples(ledger, release),
     )
 

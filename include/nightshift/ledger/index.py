@@ -31,6 +31,9 @@ from nightshift.ledger.records import (
     Release,
     Request,
     Snooze,
+    Split,
+    SplitEnd,
+    SplitLook,
 )  # fmt: skip
 from nightshift.storage.arrivals import Arrival, has_arrival
 from nightshift.storage.files import read_bytes, replace
@@ -49,6 +52,9 @@ FOLDERS: dict[str, type[Record]] = {
     "requests": Request,
     "answers": Answer,
     "gate": GateRecord,
+    "splits": Split,
+    "looks": SplitLook,
+    "ends": SplitEnd,
 }
 NUMBERED = ("orders", "claims", "outcomes")
 
@@ -87,6 +93,9 @@ class Index(BaseModel):
     requests: dict[str, Request] = {}
     answers: dict[str, Answer] = {}
     gate: dict[str, GateRecord] = {}
+    splits: dict[str, Split] = {}
+    looks: dict[str, SplitLook] = {}
+    ends: dict[str, SplitEnd] = {}
 
     def require(self, *folders: str) -> None:
         """Insist on every record of some folders of the ledger: without one nobody may decide.
@@ -117,6 +126,9 @@ class Index(BaseModel):
         self.answers = {name: self.answers[name] for name in asked if name in self.answers}
         self.gate = {name: self.gate[name] for name in said}
         self.snoozes = {name: self.snoozes[name] for name in asleep}
+        self.splits = {name: self.splits[name] for name in sorted(self.splits)[-NEWEST:]}
+        self.looks = {name: self.looks[name] for name in sorted(self.looks)[-NEWEST:]}
+        self.ends = {name: self.ends[name] for name in sorted(self.ends)[-NEWEST:]}
 
 
 def stored_index(home: UPath) -> Index | None:

@@ -37,6 +37,7 @@ class History(BaseModel):
     snooze: Snooze | None = None
     new_examples: int = 0  # to train on, that the champion's snapshot does not have
     budget: list[Bound] = []  # the bounds that are set
+    split: str = ""  # what runs, in words; "": no split
     hosted: str = ""  # where somebody else runs the application's model; "": it is trained here
 
 
@@ -45,7 +46,7 @@ def decide(history: History, policy: Retraining) -> Decision:
 
     Only nights judged against the current champion since its release count. Of those with a verdict the newest
     `of_nights` are looked at; one night with several monitors has failed when one of them says so. Then every bound
-    must allow it: no open order, no snooze, the cooldown since the last registered model, runs and hours of training in
+    must allow it: no split, no open order, no snooze, the cooldown since the last registered model, runs and hours of training in
     seven days and the budget (what the last training took must still fit), and new examples. All bounds that forbid it
     are named; the first gives the code.
     """
@@ -175,6 +176,8 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
         against.append(
             ("hosted", f"the model is at {history.hosted}, where nothing is trained: look at the nights' reports")
         )
+    if history.split:
+        against.append(("split", history.split))
     if unended := sorted(set(history.orders) - set(history.outcomes)):
         order = history.orders[unended[0]]
         claim = history.claims.get(order.number)

@@ -1,4 +1,4 @@
-"""What the ledger keeps: a decision about a retraining, its order and how that ended, a release, and what people said."""
+"""What the ledger keeps: decisions about retrainings, their orders and ends, splits, releases, and what people said."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from nightshift.settings.split import Arm
+from nightshift.settings.split import Split as SplitSettings
 from nightshift.verdict import Verdict
 
 Monitor = Literal["drift", "bias"]
 Action = Literal["retrain", "none"]
 Code = Literal[
     "quiet", "too_few_nights", "no_data", "open", "snoozed", "cooldown", "weekly_runs", "weekly_hours",
-    "budget", "refused", "too_few_new_examples", "hosted", "tripped", "forced",
+    "budget", "refused", "too_few_new_examples", "hosted", "split", "tripped", "forced",
 ]  # fmt: skip
 
 
@@ -43,6 +45,17 @@ class Night(Record):
     files: list[str] = []  # of that partition
     run_url: str | None = None  # in MLflow
     created: datetime  # when it was judged
+
+    @property
+    def of_challenger(self) -> bool:
+        """Whether a challenger answered it, beside the champion."""
+        return of_challenger(self.interactions)
+
+
+def of_challenger(interactions: str) -> bool:
+    """Return whether a night's interactions, by their URI, are those of a challenger: in `arms/<split>/<interval>`."""
+    parts = interactions.rstrip("/").split("/")
+    return parts[-3:-2] == ["arms"] and parts[-2].isdigit()
 
 
 class Decision(Record):
@@ -226,4 +239,84 @@ class Erased(Record):
     deleted: dict[str, int]
     versions: list[str]
     by: str
+    ended: datetime
+
+
+class Split(Record):
+    """That a released candidate, the challenger, answers a growing share of the traffic beside the champion.
+
+    :param decision: id of the record of the gate, or of a person, that it follows from.
+    :param after: number of the newest release then.
+    :param settings: those of its start; an edit of the file changes the next split.
+    """
+
+    number: int
+    decision: str
+    after: int
+    settings: SplitSettings
+    key: str  # of the assignment
+    version: str  # of the challenger
+    model_digest: str
+    champion: str  # version
+    champion_digest: str
+    started: datetime
+
+    def arm(self, share: float, *, challenger: bool) -> Arm:
+        """Return which rows of an interval one of both answers."""
+        return Arm(split=self.number, challenger=challenger, key=self.key, unit=self.settings.unit, share=share)
+
+
+class IntervalArms(Record):
+    """Which versions answer an interval, fixed before its first row is answered: a rerun gives the same."""
+
+    interval: str  # key
+    split: int
+    share: float  # of the challenger
+
+
+class Arms(Record):
+    """What both arms of a step are known by so far, as the evidence that is published for a look says.
+
+    :param evidence: number of that look.
+    :param metric: by which the answers are compared; None: too few of both have a score.
+    :param differences: challenger minus champion by measure: value, lower and upper bound. Empty: not compared.
+    """
+
+    evidence: int
+    units: dict[str, int]  # by arm
+    means: dict[str, dict[str, float]]  # by measure and arm
+    metric: str | None
+    differences: dict[str, tuple[float, float, float]]
+    comparisons: int
+
+
+class SplitLook(Record):
+    """What follows for a split from one interval. There is one for each interval that was split, in order of their ends.
+
+    :param step: place, from 0, of the share at which the interval was answered.
+    :param evidence: number of the look whose evidence holds all so far; 0: there is none.
+    :param comparisons: of both arms in this step.
+    """
+
+    split: int
+    number: int
+    interval: str  # key
+    step: int
+    action: Literal["hold", "step", "pass", "stop"]
+    reason: str
+    evidence: int = 0
+    comparisons: int = 0
+    waited: int  # intervals in this step
+    numbers: dict[str, float] = {}
+    decided: datetime
+
+
+class SplitEnd(Record):
+    """How a split ended. `passed`: the release of its challenger follows."""
+
+    number: int
+    result: Literal["passed", "stopped", "withdrawn"]
+    explanation: str
+    by: str = "policy"  # or the person who stopped it
+    run_id: str = ""  # of the rollback
     ended: datetime

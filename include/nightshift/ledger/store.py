@@ -12,8 +12,13 @@
     gate/<id>.json                                  what the gate said about a candidate, or a person after it
     erasures/<number>.json                          that rows are to be erased
     erased/<number>.json                            that they are
+    splits/<number>.json                            that a candidate answers a share of the traffic
+    arms/<interval>.json                            which share of an interval, fixed before it is answered
+    looks/<split>-<number>.json                     what follows for a split from an interval
+    ends/<number>.json                              how a split ended
 
-Lists of all but the decisions and responses come from the index (`index.py`): records are announced before they are written.
+Lists of all but the decisions, responses and arms come from the index (`index.py`): records are announced before they are
+written.
 Where it matters who is first, storage decides: of two writers of one name exactly one wins
 (:func:`nightshift.storage.files.create`). Outcomes and decisions may be replaced.
 """
@@ -36,12 +41,16 @@ from nightshift.ledger.records import (
     Erased,
     Erasure,
     GateRecord,
+    IntervalArms,
     Order,
     Outcome,
     Record,
     Release,
     Request,
     Snooze,
+    Split,
+    SplitEnd,
+    SplitLook,
 )  # fmt: skip
 from nightshift.storage.arrivals import announce
 from nightshift.storage.erasures import ENDED, ORDERED, record_at
@@ -183,6 +192,22 @@ class Ledger:
         """Return the newest 100 of what the gate and people said about candidates, in order of time."""
         return sorted(self.index("gate").gate.values(), key=lambda record: (record.decided, record.version))
 
+    def splits(self) -> list[Split]:
+        """Return the newest 100 splits in order."""
+        return [split for _, split in sorted(self.index("splits").splits.items())]
+
+    def split_end(self, number: int) -> SplitEnd | None:
+        """Return how a split ended; None: it runs."""
+        return self.index("ends").ends.get(_name(number))
+
+    def looks(self, split: int) -> list[SplitLook]:
+        """Return the newest looks at a split, in order; 100 of all splits are kept."""
+        return [look for _, look in sorted(self.index("looks").looks.items()) if look.split == split]
+
+    def arms(self, interval: str) -> IntervalArms | None:
+        """Return which share of an interval a challenger answers; None: nobody said so."""
+        return self._read("arms", interval, IntervalArms)
+
     def create(self, record: Record) -> bool:
         """Keep a record unless there is one of its name; return whether this call wrote it."""
         path = self._announced(record)
@@ -206,8 +231,14 @@ class Ledger:
                 return record_at(self.home, ORDERED, record.number)
             case Erased():
                 return record_at(self.home, ENDED, record.number)
-            case Order() | Claim() | Outcome() | Release():
+            case IntervalArms():
+                return self.home / "ledger" / "arms" / f"{record.interval}.json"
+            case Order() | Claim() | Outcome() | Release() | Split():
                 folder, name = f"{type(record).__name__.lower()}s", _name(record.number)
+            case SplitLook():
+                folder, name = "looks", f"{_name(record.split)}-{_name(record.number)}"
+            case SplitEnd():
+                folder, name = "ends", _name(record.number)
             case GateRecord():
                 folder, name = "gate", record.id
             case _:

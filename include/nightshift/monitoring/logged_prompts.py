@@ -25,6 +25,7 @@ from nightshift.data.unseen import seen_in_training
 from nightshift.inference.prompts import Prompts
 from nightshift.monitoring.due_nights import Answered
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.split import Arm
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, fetch, partition_of, publish, require_manifest
 
@@ -130,7 +131,8 @@ def rows_of_night(
         seen = seen_in_training(table, storage, application.name)
         table = table.filter(pc.invert(pc.is_in(table["digest"], value_set=pa.array(sorted(seen), pa.string()))))
         asked = UPath(manifest.parents[0].uri)
-        prompts = Prompts(asked, require_manifest(asked, manifest.parents[0].digest), folder / "prompts")
+        arm = Arm.model_validate(manifest.inputs["arm"]) if "arm" in manifest.inputs else None
+        prompts = Prompts(asked, require_manifest(asked, manifest.parents[0].digest), folder / "prompts", arm)
         examples = _read(prompts, table["row"].to_pylist())
         facts = manifest.facts
         cost = facts["cost"] / manifest.counts["rows"] if "cost" in facts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,16 @@ from nightshift.storage.partition import Manifest, partition_of, read_manifest
 if TYPE_CHECKING:
     from nightshift.ledger.records import Release
 
+NEWEST_SPLITS = 3  # of those that may have intervals among the newest without a verdict
+
 
 def published_interactions(
     storage: str, application: str, newest: int, also: date | None = None
 ) -> tuple[list[Answered], dict[str, str]]:
     """Return the `newest` nights of interactions and those around the day `also`, and what is wrong with unreadable ones.
 
-    The second value says it by the night's key. Keys begin with their date, so names are enough to find the newest.
+    The second value says it by the night's key. What a challenger answered of an interval is a night of its own. Keys begin
+    with their date, so names are enough to find the newest.
     """
     folder = partition_of(storage, application, "interactions")
     names = names_in(folder)
@@ -30,15 +34,30 @@ def published_interactions(
     near = tuple((also + timedelta(days=days)).isoformat() for days in (-1, 0, 1)) if also else ()
     wanted = {*names[-newest:], *(name for name in names if near and name.startswith(near))}
     found, broken = [], {}
-    for name in sorted(wanted):
+    for name, partition in [
+        *((name, folder / name) for name in sorted(wanted)),
+        *_of_challengers(storage, application, wanted),
+    ]:
         try:
-            manifest = read_manifest(folder / name)
+            manifest = read_manifest(partition)
         except BadInput as error:
             broken[name] = str(error)
             continue
         if manifest is not None:  # else it is half-written: its time will come
-            found.append(answered_night(folder / name, manifest))
-    return found, broken
+            found.append(answered_night(partition, manifest))
+    return sorted(found, key=lambda night: night.key), broken
+
+
+def arms_partition(storage: str, application: str, split: int) -> UPath:
+    """Return the folder of what the challenger of a split answered, by interval."""
+    return partition_of(storage, application, "arms", f"{split:04d}")
+
+
+def _of_challengers(storage: str, application: str, wanted: Collection[str]) -> Iterator[tuple[str, UPath]]:
+    """What challengers of the newest splits answered of these intervals, by their names."""
+    folder = partition_of(storage, application, "arms")
+    for split in names_in(folder)[-NEWEST_SPLITS:]:
+        yield from ((name, folder / split / name) for name in names_in(folder / split) if name in wanted)
 
 
 def answered_by(

@@ -12,7 +12,7 @@ from upath import UPath
 
 from nightshift.evaluation.scores import per_example
 from nightshift.evaluation.watch_file import ROWS, WATCH, WatchFile, newest_look, watch_partition
-from nightshift.ledger.records import Release
+from nightshift.ledger.records import Release, of_challenger
 from nightshift.monitoring.due_nights import Answered
 from nightshift.monitoring.logged_prompts import rows_of_night
 from nightshift.monitoring.promise import VALID, Rows, measures_of, promise_of, verdict_of
@@ -48,7 +48,9 @@ def watch_release(
     if release.model_digest in {one.model_digest for one in before}:
         return
     known = newest_look(storage, application.name, release.number)
-    nights = of_champion(sorted(answered, key=lambda night: night.key), release.model_digest, release)
+    # What it answered in its split came before the release.
+    since = [night for night in answered if not of_challenger(str(night.partition))]
+    nights = of_champion(sorted(since, key=lambda night: night.key), release.model_digest, release)
     for night in nights:
         if known and (known.verdict is Verdict.FAIL or len(known.intervals) >= settings.intervals):
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nightshift.evaluation.gates import Decision
     from nightshift.evaluation.score_file import ScoreFile
     from nightshift.evaluation.shadow_file import ShadowFile
-    from nightshift.ledger.records import Release
     from nightshift.ledger.store import Ledger
     from nightshift.registry.rest import Mlflow
     from nightshift.registry.versions import Registered
@@ -109,12 +108,14 @@ class Contest:
     """A candidate that was judged, and the champion that it would replace.
 
     :param returns: the candidate was the champion before.
+    :param stopped: its split was stopped, and a person begins another one.
     :param after: number of the newest release.
     """
 
     candidate: Registered
     champion: Registered | None
     returns: bool
+    stopped: bool
     after: int
     evaluation: UPath
     evaluation_digest: str
@@ -129,23 +130,29 @@ def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> 
     """
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
+    from nightshift.ledger.splits import ended
 
     champion = server.with_alias(app.name, versions.CHAMPION)
     releases = ledger.releases()
-    if left := _left(server, app.name, releases):
-        said = f"version {left.version} was released as number {releases[-1].number}; that is carried out now"
-        return ReleaseDecision(verdict=Verdict.PASS, reasons=[said], released=True, **about_of(left, champion))
+    if before := _unfinished(server, app.name, ledger, champion):
+        return before
     candidate = _candidate(server, app.name, form.version)
     if candidate is None:
         return nothing("there is no candidate yet; finetune registers one")
     if champion and champion.digest == candidate.digest:
         return nothing(f"version {candidate.version} is the champion already")
-    # A model that was replaced does not come back by itself: whoever took it back had a reason.
+    # A model that was replaced, or stopped in its split, does not come back by itself: whoever did that had a reason.
     returns = candidate.digest in {known.model_digest for known in releases}
-    if returns and not (form.version and form.reason):
-        return nothing(
-            f"version {candidate.version} was the champion before; to bring it back, give its number and a reason in the form"
+    past = ended(ledger, candidate.digest, champion.digest if champion else None, len(releases))
+    stopped = past is not None and past[1].result == "stopped"
+    if (returns or stopped) and not (form.version and form.reason):
+        was = (
+            "the champion before"
+            if returns or past is None
+            else f"stopped in split {past[0].number}: {past[1].explanation}"
         )
+        back = "bring it back" if returns else "begin another split"
+        return nothing(f"version {candidate.version} was {was}; to {back}, give its number and a reason in the form")
     evaluation = UPath(candidate.tags.get(versions.EVALUATION_TAG, ""))
     digest = candidate.tags.get(versions.EVALUATION_DIGEST_TAG, "")
     scores = read_scores(evaluation, require_manifest(evaluation, digest))
@@ -155,7 +162,7 @@ def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> 
             "which is the champion by now; finetune again judges it anew"
         )
     decision = gate(scores.comparison, app.gate, scores.parts)
-    return Contest(candidate, champion, returns, len(releases), evaluation, digest, scores, decision)
+    return Contest(candidate, champion, returns, stopped, len(releases), evaluation, digest, scores, decision)
 
 
 def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool, ShadowFile | None, str]:
@@ -184,15 +191,24 @@ def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool,
     return True, None, f"no comparison with version {champion.version} is published"
 
 
-def _left(server: Mlflow, name: str, releases: Sequence[Release]) -> Registered | None:
-    """The version of the newest release, where nobody carried that out."""
+def _unfinished(server: Mlflow, name: str, ledger: Ledger, champion: Registered | None) -> ReleaseDecision | None:
+    """What is to be done before any candidate: a release that nobody carried out, or one that a split came before; or to wait."""
     from nightshift.ledger.releases import unfinished
+    from nightshift.ledger.splits import running, sentence, share_of
 
-    newest = releases[-1] if releases else None
-    version = server.version_of(name, newest.version) if newest and newest.ahead and newest.version else None
-    if newest and version and unfinished(newest, version.digest, version.tags.get(versions.RELEASE_TAG, "")):
-        return version
-    return None
+    passed, releases = running(ledger), ledger.releases()
+    if passed and ledger.split_end(passed.number) is None:
+        return nothing(f"{sentence(passed, share_of(ledger, passed))}; there is one release at a time")
+    newest = next(reversed(releases), None)
+    number = passed.version if passed else newest.version if newest and newest.ahead else ""
+    version = server.version_of(name, number) if number else None
+    if version is None or not (
+        passed or (newest and unfinished(newest, version.digest, version.tags.get(versions.RELEASE_TAG, "")))
+    ):
+        return None
+    said = f"passed split {passed.number}" if passed else f"was released as number {len(releases)}"
+    reason = f"version {version.version} {said}; that is carried out now"
+    return ReleaseDecision(verdict=Verdict.PASS, reasons=[reason], released=True, **about_of(version, champion))
 
 
 def _candidate(server: Mlflow, name: str, version: int | None) -> Registered | None:

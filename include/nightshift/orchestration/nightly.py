@@ -57,7 +57,7 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
     with deciding(application, context) as (app, ledger):
         if moved := champion_moved(app, ledger):
             raise AirflowFailException(moved)
-        reports = [night["report"] for night in judged["nights"] if night["report"]]
+        reports = [night["report"] for night in judged["nights"] if night["report"] and not night.get("challenger")]
         nights = [published(report) for report in reports] or newest_about_champion(ledger, monitor)
         night = max(nights, key=lambda one: one.interval, default=None)
         lives = runs_of_finetune(app, context)

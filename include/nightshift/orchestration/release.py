@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.contest import Contest, Form, ReleaseDecision, about_of, contest_of, nothing, shadow_of
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.orchestration.promote import withdraw_split
 from nightshift.registry import versions
 from nightshift.settings.application import Application
 from nightshift.storage.partition import digest_of
@@ -62,10 +63,13 @@ def _decide(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> Rel
     """Find the candidate, and decide about it unless something before its evaluation says what follows."""
     from nightshift.ledger.approval import sentence, withdraw_open
     from nightshift.ledger.mirror import mirror_answers
+    from nightshift.ledger.splits import running
 
     for answer in withdraw_open(ledger, datetime.now(UTC)):
         log.info("request %s: %s", answer.id, sentence(answer))
     mirror_answers(server, app.name, ledger)
+    if app.split is None and (split := running(ledger)):
+        withdraw_split(app.name, ledger, server, split, "`split` was taken out of the application's file")
     contest = contest_of(app, ledger, server, form)
     if isinstance(contest, ReleaseDecision):
         return contest
@@ -103,6 +107,7 @@ def _judge(
         returns=contest.returns,
         shadow=shadow.verdict if shadow else Verdict.PASS,
     )
+    by_person = step.by_person or (contest.stopped and step.action == "release" and step.request is None)
     request = f"{now:%Y%m%dT%H%M%S%f}-{candidate.digest[:8]}" if step.action == "ask" else step.request
     policy = app.gate.model_dump(mode="json")
     kept = record(
@@ -117,8 +122,8 @@ def _judge(
             reasons=[*decision.reasons, *(shadow.reasons if shadow else filter(None, [without_shadow]))],
             numbers=decision.numbers | (shadow.numbers if shadow else {}),
             released=step.action == "release" and request is None,
-            by=form.reason if step.by_person else "gate",
-            person=(form.by or "somebody") if step.by_person else None,
+            by=form.reason if by_person else "gate",
+            person=(form.by or "somebody") if by_person else None,
             request=request,
             run_id=form.run_id,
             after=contest.after,

@@ -1,4 +1,4 @@
-"""The task `rollback`: by a person's reason an earlier champion replaces today's. No gate and nobody else is asked."""
+"""The task `rollback`: by a person's reason a split is stopped, or an earlier champion replaces today's. Nobody else is asked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from airflow.sdk import task
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
 from nightshift.registry.versions import CHAMPION, EVALUATION_DIGEST_TAG, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.shown import storable
 from nightshift.storage.partition import digest_of
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
-    from nightshift.ledger.records import GateRecord
+    from nightshift.ledger.records import GateRecord, SplitEnd
     from nightshift.ledger.store import Ledger
     from nightshift.registry.rest import Mlflow
     from nightshift.registry.versions import Registered
@@ -30,19 +30,27 @@ log = logging.getLogger(__name__)
 
 @task(**OUTLASTING)
 def rollback(application: str, **context: Any) -> dict[str, Any]:
-    """Write down that an earlier champion replaces today's, by whom and why.
+    """Write down that an earlier champion replaces today's, by whom and why; where a split runs, that it is stopped.
 
-    :return: a :class:`ReleaseDecision`, which `promote` carries out.
+    :return: a :class:`ReleaseDecision`, which `promote` carries out. Where a split is stopped and the form names no version,
+        nothing is left to carry out: the champion answers alone.
     :raises AirflowFailException: there is no champion, no earlier one, or the version of the form never was it; or a release is
         written down and not carried out yet.
     """
     with deciding(application, context) as (app, ledger), mlflow() as server:
         decision = _decide(app.name, ledger, server, context)
         log.info("%s", decision.reasons[0])
+        split = next(reversed(ledger.splits()), None)
+        end = ledger.split_end(split.number) if split else None
+        if split and end and end.run_id == context["dag_run"].run_id:
+            stopped = {"action": "stop", "reasons": [end.explanation], "version": split.version, "split": split.number}
+            tell(app, "ramp", stopped, context)
         return decision.model_dump(mode="json")
 
 
 def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any]) -> ReleaseDecision:
+    from nightshift.ledger.records import SplitEnd
+
     params, run = context["params"], context["dag_run"]
     for kept in ledger.gate_records():
         if kept.policy == POLICY and kept.run_id == run.run_id:
@@ -50,6 +58,15 @@ def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any
     champion = server.with_alias(name, CHAMPION)
     if champion is None:
         raise BadInput(f"{name} has no champion; there is nothing to take back")
+    person, reason = storable(run.triggering_user_name or "") or "somebody", storable(params["reason"]).strip()
+    end = SplitEnd(
+        number=0, result="stopped", explanation=f"{person} stopped it: {reason}", by=person, run_id=run.run_id,
+        ended=datetime.now(UTC),
+    )  # fmt: skip
+    stopped = _stop_split(name, ledger, server, end)
+    if stopped and params["version"] is None:
+        said = f"version {stopped} was stopped; version {champion.version} answers all of the traffic"
+        return ReleaseDecision(verdict=Verdict.PASS, reasons=[said])
     version = earlier_champion(name, ledger, server, champion, params["version"])
     return write_rollback(
         name,
@@ -58,8 +75,8 @@ def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any
         champion,
         version,
         policy=POLICY,
-        by=storable(params["reason"]).strip(),
-        person=storable(run.triggering_user_name or "") or "somebody",
+        by=reason,
+        person=person,
         run_id=run.run_id,
     )
 
@@ -102,6 +119,27 @@ def write_rollback(
     )
     server.set_tags(champion, {STATE_TAG: "rolled back"})
     return _as_decided(kept)
+
+
+def _stop_split(name: str, ledger: Ledger, server: Mlflow, wanted: SplitEnd) -> str | None:
+    """End the split that runs, and return its challenger's version; also where this run ended it before."""
+    from nightshift.ledger.splits import end_split
+    from nightshift.orchestration.promote import show_split
+
+    split = next(reversed(ledger.splits()), None)
+    if split is None or split.after != len(ledger.releases()):
+        return None
+    end = end_split(ledger, wanted.model_copy(update={"number": split.number}))
+    if end.result == "passed":
+        raise BadInput(
+            f"version {split.version} passed split {split.number}, and is not the champion yet; start {name}_release, which "
+            "carries that out, and take it back then"
+        )
+    if end.run_id != wanted.run_id:
+        return None
+    if challenger := server.version_of(name, split.version):
+        show_split(server, challenger, split, 0)
+    return split.version
 
 
 def _as_decided(kept: GateRecord) -> ReleaseDecision:

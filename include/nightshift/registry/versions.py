@@ -13,7 +13,8 @@ DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest
 EVALUATION_TAG = "nightshift.evaluation"  # URI of the evaluation that it was registered with
 EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"
 ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
-STATE_TAG = "nightshift.release"  # "held", "asked" or "released"
+STATE_TAG = "nightshift.release"  # "held", "asked", "split", "stopped" or "released"
+SPLIT_TAG = "nightshift.split"  # JSON of which units a challenger answers: key, unit and share (0: none)
 PROMPT_TAG = "nightshift.prompt_version"  # number of its prompt in the prompt registry
 RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
 

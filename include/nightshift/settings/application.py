@@ -29,6 +29,7 @@ from nightshift.settings.schedule import Schedule, interval_meant, next_end, sho
 from nightshift.settings.scorers import Scorers, wrong_names
 from nightshift.settings.search import Search
 from nightshift.settings.shadow import Shadow
+from nightshift.settings.split import Split
 from nightshift.settings.training import TrainingSettings
 from nightshift.settings.watch import Watch
 
@@ -95,6 +96,9 @@ class Application(Model):
         Watch(),
         description="how a released version is watched in its first intervals; null: not at all",
         exclude_if=lambda value: value == Watch(),
+    )
+    split: Split | None = Field(
+        None, exclude_if=lambda one: one is None, description="how a release grows share by share; null: all at once"
     )
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
@@ -222,6 +226,8 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _asks_of_an_engine_what_it_can(self) -> Self:
+        if self.split and self.traffic.served_elsewhere:
+            raise ValueError("split: a serving system answers this traffic; leave `split` out")
         engine = "endpoint" if self.inference.hosted else self.inference.engine
         if self.inference.hosted and self.retrain:
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")

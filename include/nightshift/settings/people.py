@@ -41,6 +41,7 @@ class Kind(StrEnum):
     GATE_FAILED = "gate_failed"
     BELOW_PROMISE = "below_promise"
     APPROVAL_WAITS = "approval_waits"
+    SPLIT = "split"
     JOB_FAILED = "job_failed"
     JOB_STUCK = "job_stuck"
     DEADLINE_MISSED = "deadline_missed"

@@ -1,0 +1,46 @@
+"""What the task `ramp` says to people of a split: that it ended, or that it waits for evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from nightshift.alerts.alert import Alert
+from nightshift.settings.people import Kind, Severity
+
+if TYPE_CHECKING:
+    from nightshift.alerts.of_jobs import ResultAlerts
+
+
+def of_ramp(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    """Yield what a look at a split means for people, and what it ends of what they were told before."""
+    version, action = result["version"], result["action"]
+    condition, subject = "split waits", f"version {version}"
+    if action == "hold" and result["waited"] >= result["intervals"]:
+        todo = f"wait for more traffic, or stop it with {alerts.application.name}_rollback"
+        yield alerts.alert(
+            Kind.SPLIT, Severity.WARNING, f"version {version} waits for evidence in its split", subject=subject, occurrence="",
+            facts=result["reasons"], todo=todo, condition=condition, cause=f"{version} {result['share']}",
+        )  # fmt: skip
+    if action in {"step", "pass", "stop"}:
+        yield alerts.good(Kind.SPLIT, condition, f"version {version} waits no more", subject=subject)
+    if action in {"pass", "stop"}:
+        for kind, state in product((Kind.DRIFT, Kind.BIAS), ("", " not judged")):
+            over = f"the split of version {version}, which {kind} was found with, is over"
+            yield alerts.good(kind, f"{kind} of the challenger{state}", over, subject=kind.value)
+        title, severity, todo = {
+            "pass": (
+                f"version {version} passed its split", Severity.INFO,
+                f"nothing: {alerts.application.name}_release makes it the champion",
+            ),
+            "stop": (
+                f"version {version} was stopped in its split", Severity.WARNING,
+                "read what both versions answered; the champion answers alone, and a reason in the form of "
+                f"{alerts.application.name}_release begins another split",
+            ),
+        }[action]  # fmt: skip
+        yield alerts.alert(
+            Kind.SPLIT, severity, title, subject=subject, occurrence="", facts=result["reasons"], todo=todo,
+            cause=f"{version} {action} {result['split']}",
+        )  # fmt: skip

@@ -1,0 +1,119 @@
+"""The job `arms`: adds the intervals that were split to the evidence of both arms, and compares these."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nightshift.evaluation.arms import Evidence
+    from nightshift.ledger.records import Split
+    from nightshift.ledger.store import Ledger
+    from nightshift.storage.partition import Manifest
+
+VERSION = 1  # of how arms are counted and compared
+
+
+class Spec(JobSpec):
+    """Which split it is, is read from the ledger: the one that runs."""
+
+
+class Result(JobResult):
+    """What was added; what the arms are known by is in the partition `evidence`."""
+
+    verdict: Verdict
+    reason: str
+    evidence: str | None = None
+    intervals: int = 0
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the evidence up to now for the next look at the split, with the bounds of the differences.
+
+    :raises BadInput: interactions, prompts or the evidence before are damaged.
+    """
+    from nightshift.evaluation.arms import EVIDENCE, evidence_partition
+    from nightshift.ledger.splits import running, step_of
+    from nightshift.ledger.store import Ledger
+    from nightshift.monitoring.published_nights import arms_partition
+    from nightshift.storage.files import names_in, scratch
+    from nightshift.storage.partition import find, partition_of, publish, read_manifest
+
+    app, ledger = spec.application, Ledger(spec.storage, spec.application.name)
+    split = running(ledger)
+    looks = ledger.looks(split.number) if split else []
+    step = step_of(looks)
+    if split is None or step is None:
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="no split runs")
+    number = looks[-1].number + 1 if looks else 1
+    folder = scratch(UPath(spec.storage))
+    try:
+        evidence, seen = _before(spec, ledger, split, folder)
+        champions = partition_of(spec.storage, app.name, "interactions")
+        place = arms_partition(spec.storage, app.name, split.number)
+        due: list[tuple[str, Manifest, Manifest]] = []
+        for key in sorted({*names_in(place)} - {*seen}):
+            old, new = read_manifest(champions / key), read_manifest(place / key)
+            if old and new and (old.inputs.get("arm") or {}).get("split") == split.number:
+                due.append((key, old, new))
+        if not due:
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"split {split.number}: no interval is new")
+        target = evidence_partition(spec.storage, app.name, split.number, number)
+        inputs = {
+            "split": split.model_dump(mode="json"),
+            "seen": seen,
+            "due": [[key, old.digest, new.digest] for key, old, new in due],
+            "metric": app.gate.metric,
+            "version": VERSION,
+        }
+        manifest = find(target, inputs)
+        if manifest is None:
+            share = split.settings.shares[step]
+            for done, (key, old, new) in enumerate(due):
+                # What was answered at an earlier share says nothing about this one.
+                if new.inputs["arm"]["share"] == share:
+                    evidence.add(champions / key, old, folder / f"{key}-old")
+                    evidence.add(place / key, new, folder / f"{key}-new")
+                progress.report(done + 1, len(due), "intervals")
+            before = looks[-1].comparisons if looks and looks[-1].step == step else 0
+            (folder / "out").mkdir()
+            evidence.write(folder / "out" / EVIDENCE)
+            manifest = publish(
+                target, folder / "out", kind="evidence", application=app.name, inputs=inputs,
+                facts={
+                    "step": step,
+                    "intervals": [*seen, *(key for key, _, _ in due)],
+                    "arms": evidence.compared(split.settings, before, number).model_dump(mode="json"),
+                },
+            )  # fmt: skip
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Result(
+        verdict=Verdict.PASS,
+        reason=f"split {split.number}: {len(due)} intervals were added",
+        evidence=str(target),
+        intervals=len(due),
+    )
+
+
+def _before(spec: Spec, ledger: Ledger, split: Split, folder: Path) -> tuple[Evidence, list[str]]:
+    """The evidence of the step so far, and which intervals of the split were seen."""
+    from nightshift.evaluation.arms import EVIDENCE, Evidence, evidence_partition
+    from nightshift.ledger.splits import step_of
+    from nightshift.storage.partition import fetch, require_manifest
+
+    looks = ledger.looks(split.number)
+    if not looks or not looks[-1].evidence:
+        return Evidence(spec.application.gate.metric), []
+    at = evidence_partition(spec.storage, spec.application.name, split.number, looks[-1].evidence)
+    manifest = require_manifest(at)
+    same = manifest.facts["step"] == step_of(looks)
+    file = fetch(at, manifest, EVIDENCE, folder / "before") if same else None
+    return Evidence(spec.application.gate.metric, file), manifest.facts["intervals"]
