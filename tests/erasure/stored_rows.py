@@ -210,9 +210,12 @@ def _of_the_night(made, asked, page):
     made.plant("responses/abc/000000000-000000010", "responses", responses, parents=[night])
     interactions = made.plant("interactions/2026-11-03", "interactions", file, parents=[night], counts=counts)
     made.plant("replays/m1/2026-11-03", "interactions", file, parents=[night], counts=counts)
+    arm = {"arm": {"split": 1, "challenger": True, "key": "k", "unit": "subject", "share": 0.999999}}
+    challengers = made.plant("arms/0001/2026-11-03", "interactions", file, arm, parents=[night], counts=counts)
     sample = answered.select(["row", "digest", "prompt", "response"])
     profile = {"sample.parquet": sample, "novel.parquet": sample}
     made.plant("profiles/2026-11-03/p", "profile", profile, parents=[interactions])
+    made.plant("profiles/2026-11-03/q", "profile", profile, parents=[challengers])
     report = json.dumps({"new": [{"prompt": row["prompt"]} for row in asked], "rows": 11})
     drift = {"report.html": page, "report.json": report, "verdict.json": "{}"}
     made.plant("drift/2026-11-03/d", "drift", drift, parents=[interactions])

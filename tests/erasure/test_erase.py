@@ -35,7 +35,7 @@ def partitions(stored):
 def test_nothing_of_a_person_is_left_anywhere_and_every_other_file_is_the_same_to_the_byte(stored):
     before, held = stored.files(), set(stored.holding(MARK, HASHED))
     kinds = {name.split("/")[1] for name in held if name.startswith("bank/")}
-    assert len(kinds) == 25, sorted(kinds)
+    assert len(kinds) == 26, sorted(kinds)
     assert sorted(stored.artifacts_holding(MARK)) == [
         "answers.parquet", "report.html", "report.html", "report.json", "scores.json",
     ]  # fmt: skip
@@ -66,7 +66,10 @@ def test_the_numbers_add_up_and_what_was_made_from_a_partition_still_fits_it(sto
     (snapshot,) = [path for path in after if path.startswith("snapshots/")]
     counts = after[snapshot].counts
     assert counts["rows"] == sum(count for name, count in counts.items() if name != "rows")
-    assert {after[path].counts["rows"] for path in ("interactions/2026-11-03", "replays/m1/2026-11-03")} == {10}
+    assert {
+        after[path].counts["rows"]
+        for path in ("interactions/2026-11-03", "arms/0001/2026-11-03", "replays/m1/2026-11-03")
+    } == {10}
     assert after["interactions/2026-11-03"].counts == {"rows": 10, "stop": 10, "erased": 1}
     asked = [row["prompt"] for row in stored.rows("traffic/2026-11-03", "examples.parquet")]
     for path, name in (("interactions/2026-11-03", "interactions.parquet"), ("profiles/2026-11-03/p", "novel.parquet")):
@@ -140,7 +143,8 @@ def test_a_command_that_is_killed_goes_on_where_it_was(stored, monkeypatch, afte
     assert stored.holding(MARK, SUBJECT) == []
     assert {path: manifest.counts.get("erased") for path, manifest in partitions(stored).items() if manifest.erasure} == {
         "examples/2026-11-02": 3, "examples/2026-11-03": 3, "traffic/2026-11-03": 1, "interactions/2026-11-03": 1,
-        "replays/m1/2026-11-03": 1, "profiles/2026-11-03/p": 2, "drift/2026-11-03/d": None, "bias/2026-11-03/b": None,
+        "arms/0001/2026-11-03": 1, "replays/m1/2026-11-03": 1, "profiles/2026-11-03/p": 2, "profiles/2026-11-03/q": 2,
+        "drift/2026-11-03/d": None, "bias/2026-11-03/b": None,
         "evaluations/e1": 4, "references/m2": 4, "shadows/s1": 1, "watches/000001/1": 1,
         **{path: 4 for path in partitions(stored) if path.startswith("snapshots/")},
     }  # fmt: skip

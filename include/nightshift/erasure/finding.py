@@ -25,7 +25,7 @@ from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, read_file, read_manifest
 
 ROWS_OF = re.compile(
-    r"(?:^|/)((?:examples|traffic|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|replays/[^/]+/[^/]+)$"
+    r"(?:^|/)((?:examples|traffic|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|(?:arms|replays)/[^/]+/[^/]+)$"
 )
 SHOWN = 40  # letters and digits at the beginning of a prompt by which a page that shows it is known
 Hits = Callable[[pa.RecordBatch], pa.Array]
