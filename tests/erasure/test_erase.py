@@ -45,7 +45,11 @@ def test_nothing_of_a_person_is_left_anywhere_and_every_other_file_is_the_same_t
     touched = {name.removeprefix("bank/") for name in before if after.get(name) != before[name]} - held
     touched = {name for name in touched if f"bank/{name}" not in held and not name.startswith(MADE_AGAIN)}
     rewritten = {"/".join(name.split("/")[1:-2]) for name in held}
-    assert touched <= {f"{path}/manifest.json" for path in rewritten} | {"arrivals/newest", "replays/arrivals/newest"}
+    assert touched <= {f"{path}/manifest.json" for path in rewritten} | {
+        "arrivals/newest",
+        "arms/arrivals/newest",
+        "replays/arrivals/newest",
+    }
 
 
 def test_the_numbers_add_up_and_what_was_made_from_a_partition_still_fits_it(stored):
