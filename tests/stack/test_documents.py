@@ -73,6 +73,7 @@ RUN_BY = {
     "down": "tests/stack/test_start_stop.py",
     "alerts test": "tests/alerts/test_samples.py",
     "compute render": "tests/test_new_project.py",
+    "erase": "tests/erasure/test_erase.py",
     "prompts diff": "tests/prompts/test_diff.py",
     "roles sync": "tests/access/test_command.py",
     "roles token": "tests/access/test_token.py",
