@@ -2,7 +2,7 @@
 
 import pytest
 
-from nightshift.evaluation.words import words
+from nightshift.data.words import words
 
 
 @pytest.mark.parametrize(

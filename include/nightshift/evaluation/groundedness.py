@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import groupby, pairwise
 
-from nightshift.evaluation.words import UNSPACED, words
+from nightshift.data.words import UNSPACED, words
 
 # English function words: any context has them, so they say nothing about where a response comes from.
 FUNCTION_WORDS = """

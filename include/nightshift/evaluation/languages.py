@@ -6,7 +6,7 @@ The languages that a scorer knows stand beside it, as `LANGUAGES`.
 from __future__ import annotations
 
 from nightshift.data.measures import UNDETERMINED, TextMeasures
-from nightshift.evaluation.words import UNSPACED
+from nightshift.data.words import UNSPACED
 
 # A response of fewer words has too little to tell a language by: of English messages cut to one word 77 % are not
 # recognised, to three words 12 %, to six 3 % (lid.176, confidence 0.4). Each character of a script without spaces counts.

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from nltk.stem.porter import PorterStemmer
 
-from nightshift.evaluation.words import composed, words
+from nightshift.data.words import composed, words
 
 # The stemmer recurses once for each `y` in a row; no word of a language is as long as this.
 LONGEST_STEMMED_CHARACTERS = 100

@@ -25,7 +25,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
-from nightshift.evaluation.words import composed, spaced
+from nightshift.data.words import composed, spaced
 
 RESAMPLES = 2_000
 SEED = 17

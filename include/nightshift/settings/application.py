@@ -25,6 +25,7 @@ from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
+from nightshift.settings.retrieval import Retrieval
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
 from nightshift.settings.search import Search
@@ -110,6 +111,11 @@ class Application(Model):
     search: Search | None = Field(
         None,
         description="prompts, examples and decoding settings that are tried; null: none are",
+        exclude_if=lambda value: value is None,
+    )
+    retrieval: Retrieval | None = Field(
+        None,
+        description="documents that are searched for passages to answer with; null: none are",
         exclude_if=lambda value: value is None,
     )
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")

@@ -1,0 +1,140 @@
+"""The passages of an index that fit a question best: by BM25, by vectors, or by both, fused by reciprocal rank.
+
+All searches are exact. Memory depends on the number of questions, not on that of passages.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from upath import UPath
+
+from nightshift.data.similarity import connect
+from nightshift.data.words import words
+from nightshift.retrieval.embeddings import DIMENSIONS, Vectors, embed
+from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors
+from nightshift.settings.retrieval import SearchBy
+from nightshift.storage.partition import Manifest, fetch
+
+RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
+DEPTH = 100  # of each ranking, at least, that is fused
+QUESTIONS_AT_ONCE = 64
+VECTORS_AT_ONCE = 1 << 16  # 64 MB as float32
+
+Ranking = list[tuple[int, float]]  # numbers of passages with their scores, best first
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a document. `id` is the same in every index in which the document is the same."""
+
+    id: str
+    document: str
+    text: str
+    score: float
+    title: str
+
+
+class Index:
+    """A published index, its files in a local folder."""
+
+    def __init__(self, folder: Path, passages: int) -> None:
+        self._folder, self._passages = folder, passages
+
+    @classmethod
+    def open(cls, partition: UPath, manifest: Manifest, folder: Path) -> Index:
+        """Return an index whose files are copied to `folder` where they are not local.
+
+        :raises BadInput: a file of it is gone or damaged.
+        :raises BadEnvironment: storage cannot be read.
+        """
+        paths = [fetch(partition, manifest, name, folder) for name in (CHUNKS, POSTINGS, VECTORS)]
+        return cls(Path(paths[0]).parent, manifest.counts["chunks"])
+
+    def retrieve(self, questions: Sequence[str], k: int, search: SearchBy = "hybrid") -> list[list[Passage]]:
+        """Return the best `k` passages for each question, best first, each with the score of that search.
+
+        Fewer are found by words where fewer have a word of the question.
+        """
+        found: list[list[Passage]] = []
+        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            some = questions[start : start + QUESTIONS_AT_ONCE]
+            if search == "bm25":
+                rankings = self._by_words(some, k)
+            elif search == "vectors":
+                rankings = self._by_vectors(some, k)
+            else:
+                depth = max(DEPTH, k)
+                both = zip(self._by_words(some, depth), self._by_vectors(some, depth), strict=True)
+                rankings = [fused(pair)[:k] for pair in both]
+            found += self._passages_of(rankings)
+        return found
+
+    def _by_words(self, questions: Sequence[str], k: int) -> list[Ranking]:
+        asked = [(number, term) for number, question in enumerate(questions) for term in set(words(question))]
+        rankings: list[Ranking] = [[] for _ in questions]
+        if not asked:
+            return rankings
+        with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
+            database.register("asked", pa.table({"question": [a for a, _ in asked], "term": [b for _, b in asked]}))
+            # The list of terms lets DuckDB skip what the file's statistics rule out.
+            rows = database.execute(
+                """
+                SELECT question, chunk, round(sum(score::DOUBLE), 6) AS total
+                FROM read_parquet($postings) JOIN asked USING (term) WHERE list_contains($terms, term)
+                GROUP BY question, chunk
+                QUALIFY row_number() OVER (PARTITION BY question ORDER BY total DESC, chunk) <= $k
+                ORDER BY question, total DESC, chunk
+                """,
+                {"postings": str(self._folder / POSTINGS), "terms": sorted({b for _, b in asked}), "k": k},
+            ).fetchall()
+        for question, chunk, score in rows:
+            rankings[question].append((chunk, score))
+        return rankings
+
+    def _by_vectors(self, questions: Sequence[str], k: int) -> list[Ranking]:
+        wanted = embed(questions)
+        best = np.empty((len(questions), 0), np.float32)
+        numbers = np.empty((len(questions), 0), np.int64)
+        for start in range(0, self._passages, VECTORS_AT_ONCE):
+            count = min(VECTORS_AT_ONCE, self._passages - start)
+            block: Vectors = read_vectors(self._folder / VECTORS, start, count).astype(np.float32)
+            best = np.hstack([best, wanted @ block.T])
+            numbers = np.hstack([numbers, np.broadcast_to(np.arange(start, start + count), (len(questions), count))])
+            order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+            best, numbers = np.take_along_axis(best, order, 1), np.take_along_axis(numbers, order, 1)
+        pairs = zip(numbers.tolist(), best.tolist(), strict=True)
+        return [list(zip(*pair, strict=True)) for pair in pairs]
+
+    def _passages_of(self, rankings: list[Ranking]) -> list[list[Passage]]:
+        wanted = sorted({chunk for ranking in rankings for chunk, _ in ranking})
+        with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
+            rows = database.execute(
+                "SELECT chunk, document || '#' || begin_at || '-' || end_at, document, text, title "
+                "FROM read_parquet($chunks) WHERE list_contains($wanted, chunk)",
+                {"chunks": str(self._folder / CHUNKS), "wanted": wanted},
+            ).fetchall()
+        known = {row[0]: row[1:] for row in rows}
+        return [
+            [
+                Passage(id=known[chunk][0], document=known[chunk][1], text=known[chunk][2], score=score,
+                        title=known[chunk][3])
+                for chunk, score in ranking
+            ]
+            for ranking in rankings
+        ]  # fmt: skip
+
+
+def fused(rankings: Sequence[Ranking]) -> Ranking:
+    """Return what several rankings hold, best first: the score is the sum of 1 / (60 + rank)."""
+    scores: defaultdict[int, float] = defaultdict(float)
+    for ranking in rankings:
+        for rank, (number, _) in enumerate(ranking, 1):
+            scores[number] += 1 / (RANK_CONSTANT + rank)
+    return sorted(scores.items(), key=lambda one: (-one[1], one[0]))

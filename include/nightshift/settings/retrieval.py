@@ -1,0 +1,92 @@
+"""Which documents an application searches for passages to answer with, and how they are cut, indexed and found."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from nightshift.settings.fields import Model, Name
+from nightshift.settings.intake import Columns, Source
+from nightshift.settings.schedule import Schedule
+
+SearchBy = Literal["bm25", "vectors", "hybrid"]
+
+
+class DocumentColumns(Model):
+    """Which columns of a row hold what. Dots reach into nested records (`payload.text`)."""
+
+    text: str = Field(min_length=1, description="column with the document's text")
+    id: str | None = Field(None, description="column that identifies a document; empty: a digest of its text does")
+    title: str | None = Field(None, description="column with its title, which is searched and shown, too")
+
+
+class Documents(Model):
+    """Where documents come from: rows of files, where `columns` says so, or whole files of text."""
+
+    name: Name = Field("documents", description="how ids and reports call this source")
+    uri: str = Field(
+        min_length=1, description="path or URI of files; `*` matches; a relative path starts at the application's file"
+    )
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet"] | None = Field(
+        None, description="of rows; default: by the name's ending"
+    )
+    columns: DocumentColumns | None = Field(
+        None, description="column mapping of rows; null: each file is a document (.txt, .md, .html)"
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _is_the_same_at_any_time(cls, value: str) -> str:
+        if "{" in value:
+            raise ValueError("documents are read as they are today; a uri holds no {start} or {end}")
+        return value
+
+    @property
+    def source(self) -> Source:
+        """The source of its files, as those of an application's rows."""
+        columns = self.columns or DocumentColumns(text="text")
+        mapped = Columns(prompt=columns.text, id=columns.id, metadata=[columns.title] if columns.title else [])
+        return Source(name=self.name, uri=self.uri, format=self.format, columns=mapped)
+
+    @model_validator(mode="after")
+    def _has_a_uri_that_can_be_opened(self) -> Self:
+        _ = self.source
+        return self
+
+
+class Chunk(Model):
+    """How documents are cut into passages."""
+
+    words: int = Field(150, ge=20, le=1000, description="words of a passage; of Chinese, Japanese or Thai, characters")
+    overlap: int = Field(30, ge=0, le=500, description="words at the end of a passage with which the next one begins")
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> Self:
+        if self.overlap > self.words // 2:
+            raise ValueError(f"overlap: {self.overlap} is more than half of the {self.words} words of a passage")
+        return self
+
+
+class Retrieval(Model):
+    """Documents that are searched for passages to answer with."""
+
+    documents: list[Documents] = Field(min_length=1, max_length=100, description="where documents come from")
+    chunk: Chunk = Field(Chunk(), description="how documents are cut into passages")
+    search: SearchBy = Field(
+        "hybrid",
+        description="`bm25`: by words; `vectors`: by word vectors, made for English; `hybrid`: both, fused by rank",
+    )
+    k: int = Field(5, ge=1, le=100, description="passages that are found for a question")
+    schedule: Schedule | None = Field(
+        "@daily", description="when documents are indexed: a cron expression or preset; null: by hand only"
+    )
+    stale_after: int | None = Field(
+        None, ge=1, le=3650, description="days after which an index that was not renewed is too old; null: never"
+    )
+
+    @model_validator(mode="after")
+    def _names_sources_apart(self) -> Self:
+        if len({source.name for source in self.documents}) != len(self.documents):
+            raise ValueError("two sources of documents have the same name; give each a `name` of its own")
+        return self
