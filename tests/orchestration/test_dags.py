@@ -27,6 +27,7 @@ from nightshift.settings.applications import application_names
 ROOT = Path(__file__).parents[2]
 KINDS = (
     "acknowledge",
+    "index",
     "ingest",
     "finetune",
     "release",

@@ -19,6 +19,7 @@ DAGS = (
     "acknowledge",
     "batch_inference",
     "finetune",
+    "index",
     "ingest",
     "nightly_bias",
     "nightly_drift",

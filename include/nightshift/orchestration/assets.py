@@ -25,3 +25,8 @@ def interactions_asset(app: Application) -> Asset:
 def retraining_asset(app: Application) -> Asset:
     """Retrainings that the ledger ordered; an event's extra holds the order, its reason and its reports."""
     return Asset(name=f"{app.name}_retraining", uri=f"x-nightshift://{app.name}/retraining", group="nightshift")
+
+
+def indexes_asset(app: Application) -> Asset:
+    """Published indexes of an application's documents; an event's extra holds the partition's URI and digest."""
+    return Asset(name=f"{app.name}_indexes", uri=f"x-nightshift://{app.name}/indexes", group="nightshift")

@@ -17,7 +17,7 @@ from upath import UPath
 
 from nightshift.data.similarity import connect
 from nightshift.data.words import words
-from nightshift.retrieval.embeddings import DIMENSIONS, Vectors, embed
+from nightshift.retrieval.embeddings import Vectors, embed
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors
 from nightshift.settings.retrieval import SearchBy
 from nightshift.storage.partition import Manifest, fetch
@@ -81,18 +81,19 @@ class Index:
         rankings: list[Ranking] = [[] for _ in questions]
         if not asked:
             return rankings
+        terms = sorted({term for _, term in asked})
         with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
             database.register("asked", pa.table({"question": [a for a, _ in asked], "term": [b for _, b in asked]}))
             # The list of terms lets DuckDB skip what the file's statistics rule out.
             rows = database.execute(
-                """
+                f"""
                 SELECT question, chunk, round(sum(score::DOUBLE), 6) AS total
-                FROM read_parquet($postings) JOIN asked USING (term) WHERE list_contains($terms, term)
+                FROM read_parquet(?) JOIN asked USING (term) WHERE term IN ({_marks(terms)})
                 GROUP BY question, chunk
-                QUALIFY row_number() OVER (PARTITION BY question ORDER BY total DESC, chunk) <= $k
+                QUALIFY row_number() OVER (PARTITION BY question ORDER BY total DESC, chunk) <= ?
                 ORDER BY question, total DESC, chunk
-                """,
-                {"postings": str(self._folder / POSTINGS), "terms": sorted({b for _, b in asked}), "k": k},
+                """,  # noqa: S608
+                [str(self._folder / POSTINGS), *terms, k],
             ).fetchall()
         for question, chunk, score in rows:
             rankings[question].append((chunk, score))
@@ -114,11 +115,13 @@ class Index:
 
     def _passages_of(self, rankings: list[Ranking]) -> list[list[Passage]]:
         wanted = sorted({chunk for ranking in rankings for chunk, _ in ranking})
+        if not wanted:
+            return [[] for _ in rankings]
         with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
             rows = database.execute(
                 "SELECT chunk, document || '#' || begin_at || '-' || end_at, document, text, title "
-                "FROM read_parquet($chunks) WHERE list_contains($wanted, chunk)",
-                {"chunks": str(self._folder / CHUNKS), "wanted": wanted},
+                f"FROM read_parquet(?) WHERE chunk IN ({_marks(wanted)})",  # noqa: S608
+                [str(self._folder / CHUNKS), *wanted],
             ).fetchall()
         known = {row[0]: row[1:] for row in rows}
         return [
@@ -138,3 +141,7 @@ def fused(rankings: Sequence[Ranking]) -> Ranking:
         for rank, (number, _) in enumerate(ranking, 1):
             scores[number] += 1 / (RANK_CONSTANT + rank)
     return sorted(scores.items(), key=lambda one: (-one[1], one[0]))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

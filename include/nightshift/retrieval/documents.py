@@ -1,0 +1,159 @@
+"""The documents of an application, one at a time: rows of files, or whole files of text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nightshift.data.normalise import clean
+from nightshift.data.quarantine import Quarantined, Row
+from nightshift.data.source_files import files_at
+from nightshift.data.sources import raw_files
+from nightshift.data.words import WORD
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.settings.application import Interval
+from nightshift.settings.retrieval import DocumentColumns, Documents
+from nightshift.storage.files import is_local
+
+TEXT_FILES = {".txt", ".md", ".markdown", ".html", ".htm"}
+MOST_BYTES = 50_000_000  # of a whole file, which is held in memory
+UNSEEN = {"script", "style", "template", "noscript"}
+# Documents are read as they are; a source asks for an interval, and no uri of them names one.
+ANY_INTERVAL = Interval(
+    start=datetime(2000, 1, 1, tzinfo=UTC), end=datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to find passages in."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row or file that is no document: where it is, and why."""
+
+    place: str
+    reason: str
+
+
+def read_documents(sources: Sequence[Documents], folder: Path) -> Iterator[Document | Refused]:
+    """Yield what the sources hold; copies of remote files go to `folder`.
+
+    :raises NoData: a source has no file.
+    :raises BadInput: a file cannot be used as a whole.
+    :raises BadEnvironment: storage cannot be read.
+    """
+    for documents in sources:
+        if documents.columns is None:
+            yield from _files(documents)
+        else:
+            yield from _rows(documents, documents.columns, folder / documents.name)
+
+
+def _rows(documents: Documents, columns: DocumentColumns, folder: Path) -> Iterator[Document | Refused]:
+    for file in raw_files(documents.source, ANY_INTERVAL, folder):
+        for piece in file.pieces():
+            for row in piece.rows():
+                place = f"{file.name}:{row.number}"
+                yield (
+                    Refused(place, row.reason)
+                    if isinstance(row, Quarantined)
+                    else _of_row(row, columns, documents.name, place)
+                )
+
+
+def _of_row(row: Row, columns: DocumentColumns, source: str, place: str) -> Document | Refused:
+    text, title = _at(row.values, columns.text), _at(row.values, columns.title)
+    name = _at(row.values, columns.id)
+    if text is not None and not isinstance(text, str):
+        return Refused(place, "not_text")
+    if columns.id and (name is None or not str(name).strip()):
+        return Refused(place, "missing_id")
+    return _document(
+        source, None if name is None else str(name), "" if title is None else str(title), text or "", place
+    )
+
+
+def _at(values: Any, name: str | None) -> Any:
+    if name is None or not isinstance(values, dict):
+        return None
+    outer, _, rest = name.partition(".")
+    return values[name] if name in values else _at(values.get(outer), rest or None)
+
+
+def _document(source: str, name: str | None, title: str, text: str, place: str) -> Document | Refused:
+    try:
+        (text + title + (name or "")).encode()
+    except UnicodeEncodeError:
+        return Refused(place, "lone_surrogate")
+    text, title = clean(text), clean(title)
+    if not WORD.search(text):
+        return Refused(place, "empty")
+    return Document(f"{source}/{name or hashlib.sha256(text.encode()).hexdigest()[:16]}", title, text)
+
+
+def _files(documents: Documents) -> Iterator[Document | Refused]:
+    target, paths = files_at(documents.source, documents.uri)
+    pattern = target.path if is_local(target) else documents.uri
+    fixed = len(pattern.partition("*")[0].rpartition("/")[0]) + 1
+    for path in paths:
+        label = path.path if is_local(path) else str(path)
+        name = PurePosixPath(label[fixed:].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+        place = f"{documents.name}/{name}"
+        kind = name.suffix.lower()
+        if kind not in TEXT_FILES:
+            raise BadInput(
+                f"{place}: is no {', '.join(sorted(TEXT_FILES))}; for files of rows give the source `columns`"
+            )
+        try:
+            if path.stat().st_size > MOST_BYTES:
+                yield Refused(place, "too_long")
+                continue
+            text = path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError:
+            yield Refused(place, "not_utf8")
+            continue
+        except OSError as error:
+            raise BadEnvironment(f"{place}: cannot be read: {error.strerror or error}") from error
+        title = name.stem
+        if kind in {".html", ".htm"}:
+            page = _Page()
+            page.feed(text)
+            page.close()
+            title, text = " ".join("".join(page.title).split()) or title, "".join(page.text)
+        yield _document(documents.name, str(name), title, text, place)
+
+
+class _Page(HTMLParser):
+    """What a reader sees of a page, and its title. Every element ends a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.title: list[str] = []
+        self._within: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._within is None and tag in {"title", *UNSEEN}:
+            self._within = tag
+        self.text.append("\n" if tag in {"p", "br", "li", "tr", "div", "h1", "h2", "h3", "h4"} else " ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._within:
+            self._within = None
+
+    def handle_data(self, data: str) -> None:
+        if self._within == "title":
+            self.title.append(data)
+        elif self._within is None:
+            self.text.append(data)

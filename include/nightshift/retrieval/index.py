@@ -1,0 +1,246 @@
+"""From documents to the files of an index: passages, postings with their BM25 scores, and vectors.
+
+Everything is in the order of the documents' ids, and depends on nothing but the documents and the settings: an index that took
+vectors over from an earlier one is equal to one that was made from nothing, byte by byte. Memory is bounded: rows are streamed,
+and what is sorted spills to disk.
+
+BM25 as Lucene has it (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75): each posting holds what its word adds to a passage's score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightshift.data.pieces import in_pieces
+from nightshift.data.similarity import connect
+from nightshift.data.words import words
+from nightshift.retrieval.chunks import chunks
+from nightshift.retrieval.documents import Document, Refused
+from nightshift.retrieval.embeddings import DIMENSIONS, embed
+from nightshift.settings.retrieval import Chunk
+
+DOCUMENTS, CHUNKS, POSTINGS, VECTORS = "documents.parquet", "chunks.parquet", "postings.parquet", "vectors.float16"
+QUARANTINE = "quarantine.parquet"
+K1, B = 1.2, 0.75
+AT_ONCE = 500  # documents that are cut and embedded together
+POSTINGS_AT_ONCE = 1 << 15  # of a row group: what a question's words read
+TEXT = pa.string()
+STAGED_SCHEMA = pa.schema([("position", pa.int64()), ("id", TEXT), ("title", TEXT), ("text", TEXT), ("digest", TEXT)])
+DOCUMENT_SCHEMA = pa.schema(
+    [("id", TEXT), ("title", TEXT), ("digest", TEXT), ("first", pa.int64()), ("chunks", pa.int64())]
+)
+CHUNK_SCHEMA = pa.schema(
+    [
+        ("chunk", pa.int64()),
+        ("document", TEXT),
+        ("title", TEXT),
+        ("begin_at", pa.int64()),
+        ("end_at", pa.int64()),
+        ("text", TEXT),
+    ]
+)
+TERM_SCHEMA = pa.schema([("chunk", pa.int64()), ("term", TEXT), ("count", pa.int32()), ("length", pa.int32())])
+REFUSED_SCHEMA = pa.schema([("place", TEXT), ("reason", TEXT)])
+FIRST_OF_ITS_ID = "SELECT * FROM read_parquet(?) QUALIFY row_number() OVER (PARTITION BY id ORDER BY position) = 1"
+LATER_OF_ITS_ID = "SELECT id FROM read_parquet(?) QUALIFY row_number() OVER (PARTITION BY id ORDER BY position) > 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Documents in a local file. `digest` is of all that they are, and of what was refused."""
+
+    path: Path
+    quarantine: Path
+    documents: int
+    refused: Counter[str]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What an index holds, and what became of the documents of the one before."""
+
+    chunks: int
+    unchanged: int
+    removed: int
+
+
+def stage(found: Iterable[Document | Refused], folder: Path) -> Staged:
+    """Write documents to `folder`. Of two with one id the first is kept, the other is refused."""
+    folder.mkdir()
+    path, quarantine = folder / "staged.parquet", folder / QUARANTINE
+    refused, digest, position = Counter[str](), hashlib.sha256(), 0
+
+    def refuse(rows: list[Refused]) -> None:
+        for one in rows:
+            digest.update(f"{one.place}\0{one.reason}\0".encode())
+            refused[one.reason] += 1
+        set_aside.write_table(_table([(one.place, one.reason) for one in rows], REFUSED_SCHEMA))
+
+    with ExitStack() as open_files:
+        staged = open_files.enter_context(pq.ParquetWriter(path, STAGED_SCHEMA))
+        set_aside = open_files.enter_context(pq.ParquetWriter(quarantine, REFUSED_SCHEMA))
+        for piece in in_pieces(found, lambda one: len(one.text) if isinstance(one, Document) else 0):
+            kept = [one for one in piece if isinstance(one, Document)]
+            rows = [(position + at, one.id, one.title, one.text, _digest(one)) for at, one in enumerate(kept)]
+            staged.write_table(_table(rows, STAGED_SCHEMA))
+            refuse([one for one in piece if isinstance(one, Refused)])
+            position += len(kept)
+        staged.close()
+        database = open_files.enter_context(connect(folder))
+        for batch in _batches(database, f"{LATER_OF_ITS_ID} ORDER BY id, position", [str(path)]):
+            refuse([Refused(row["id"], "duplicate_id") for row in batch.to_pylist()])
+        documents = 0
+        for batch in _batches(database, f"SELECT id, digest FROM ({FIRST_OF_ITS_ID}) ORDER BY id", [str(path)]):  # noqa: S608
+            documents += batch.num_rows
+            for row in batch.to_pylist():
+                digest.update(f"{row['id']}\0{row['digest']}\0".encode())
+    return Staged(path, quarantine, documents, refused, digest.hexdigest())
+
+
+def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: Path | None = None) -> Counts:
+    """Write the files of an index of the documents to `folder`.
+
+    :param before: folder with an index of the same settings, whose vectors of unchanged documents are taken over.
+    """
+    count = unchanged = 0
+    lengths = 0
+    terms = scratch / "terms.parquet"
+    with ExitStack() as open_files:
+        database = open_files.enter_context(connect(scratch))
+        writers = [
+            open_files.enter_context(pq.ParquetWriter(path, schema, compression="zstd"))
+            for path, schema in (
+                (folder / DOCUMENTS, DOCUMENT_SCHEMA),
+                (folder / CHUNKS, CHUNK_SCHEMA),
+                (terms, TERM_SCHEMA),
+            )
+        ]
+        vectors = open_files.enter_context((folder / VECTORS).open("wb"))
+        for batch in _in_order(database, staged, before):
+            cut = _Batch(count)
+            for row in batch.to_pylist():
+                cut.add(row, settings)
+            for writer, rows in zip(writers, (cut.documents, cut.chunks, cut.terms), strict=True):
+                writer.write_table(_table(rows, writer.schema))
+            vectors.write(cut.vectors(before).tobytes())
+            count, unchanged, lengths = count + len(cut.chunks), unchanged + cut.unchanged, lengths + cut.words
+        for writer in writers:
+            writer.close()
+        _write_postings(database, terms, count, lengths / max(count, 1), folder / POSTINGS)
+        removed = 0
+        if before:
+            query = "SELECT count(*) FROM read_parquet(?) WHERE id NOT IN (SELECT id FROM read_parquet(?))"
+            found = database.execute(query, [str(before / DOCUMENTS), str(folder / DOCUMENTS)]).fetchone()
+            removed = found[0] if found else 0
+    staged.quarantine.rename(folder / QUARANTINE)
+    return Counts(count, unchanged, removed)
+
+
+def read_vectors(path: Path, first: int, count: int) -> npt.NDArray[np.float16]:
+    """Return vectors of passages, shape (count, 256): read, because a mapped file would seem to fill the memory."""
+    size = DIMENSIONS * np.dtype(np.float16).itemsize
+    return np.fromfile(path, np.float16, count * DIMENSIONS, offset=first * size).reshape(count, DIMENSIONS)
+
+
+class _Batch:
+    """Some documents cut into passages, whose numbers go on from `first`."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self.documents: list[tuple[Any, ...]] = []
+        self.chunks: list[tuple[Any, ...]] = []
+        self.terms: list[tuple[Any, ...]] = []
+        self.unchanged = self.words = 0
+        self._known: list[tuple[int, int, int]] = []  # place in the batch, place in the index before, how many
+
+    def add(self, row: dict[str, Any], settings: Chunk) -> None:
+        place = len(self.chunks)
+        for begin, end in chunks(row["text"], settings):
+            number, text = self._first + len(self.chunks), row["text"][begin:end]
+            self.chunks.append((number, row["id"], row["title"], begin, end, text))
+            found = words(_searched(row["title"], text))
+            self.words += len(found)
+            self.terms += [(number, term, times, len(found)) for term, times in Counter(found).items()]
+        count = len(self.chunks) - place
+        self.documents.append((row["id"], row["title"], row["digest"], self._first + place, count))
+        if row["known"] is not None:
+            self.unchanged += 1
+            self._known.append((place, row["known"], count))
+
+    def vectors(self, before: Path | None) -> npt.NDArray[np.float16]:
+        vectors = np.empty((len(self.chunks), DIMENSIONS), np.float16)
+        new = np.ones(len(self.chunks), bool)
+        for place, known, count in self._known if before else ():
+            vectors[place : place + count] = read_vectors(before / VECTORS, known, count)
+            new[place : place + count] = False
+        texts = [_searched(chunk[2], chunk[5]) for chunk, one in zip(self.chunks, new, strict=True) if one]
+        vectors[new] = embed(texts)
+        return vectors
+
+
+def _searched(title: str, text: str) -> str:
+    return f"{title}\n{text}" if title else text
+
+
+def _digest(document: Document) -> str:
+    return hashlib.sha256(f"{document.title}\0{document.text}".encode()).hexdigest()
+
+
+def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[] for _ in schema], schema=schema)
+
+
+def _batches(
+    database: duckdb.DuckDBPyConnection, query: str, parameters: list[str], rows: int = AT_ONCE
+) -> Iterator[pa.RecordBatch]:
+    """The rows of an ordered query, some at a time; the same rows always come in the same batches."""
+    held: list[pa.RecordBatch] = []
+    for batch in database.execute(query, parameters).fetch_record_batch(rows):
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= rows:
+            table = pa.Table.from_batches(held).combine_chunks()
+            whole = table.num_rows // rows * rows
+            for start in range(0, whole, rows):
+                yield from table.slice(start, rows).to_batches()
+            held = table.slice(whole).to_batches()
+    yield from pa.Table.from_batches(held).combine_chunks().to_batches() if held else ()
+
+
+def _in_order(database: duckdb.DuckDBPyConnection, staged: Staged, before: Path | None) -> Iterator[pa.RecordBatch]:
+    """The documents by their ids, each with where its vectors begin in the index before; None: it is new or has changed."""
+    query, parameters = f"SELECT *, NULL AS known FROM ({FIRST_OF_ITS_ID}) ORDER BY id", [str(staged.path)]  # noqa: S608
+    if before:
+        query = (
+            f"SELECT now.*, before.first AS known FROM ({FIRST_OF_ITS_ID}) now "  # noqa: S608
+            "LEFT JOIN read_parquet(?) before ON now.id = before.id AND now.digest = before.digest ORDER BY now.id"
+        )
+        parameters.append(str(before / DOCUMENTS))
+    return _batches(database, query, parameters)
+
+
+def _write_postings(database: duckdb.DuckDBPyConnection, terms: Path, count: int, average: float, path: Path) -> None:
+    query = """
+        WITH terms AS (FROM read_parquet(?)),
+        found AS (SELECT term, count(*) AS passages FROM terms GROUP BY term)
+        SELECT term, chunk, (ln(1 + (? - passages + 0.5) / (passages + 0.5)) * count * (? + 1)
+               / (count + ? * (1 - ? + ? * length / ?)))::FLOAT AS score
+        FROM terms JOIN found USING (term) ORDER BY term, chunk
+    """
+    parameters: list[Any] = [str(terms), count, K1, K1, B, B, average]
+    schema = pa.schema([("term", TEXT), ("chunk", pa.int64()), ("score", pa.float32())])
+    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+        for batch in _batches(database, query, parameters, POSTINGS_AT_ONCE):
+            file.write_table(pa.Table.from_batches([batch]).cast(schema))

@@ -1,0 +1,36 @@
+"""Which index of an application is the newest: one small file, so that nobody lists all of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ValidationError
+from upath import UPath
+
+from nightshift.storage.files import read_bytes, replace
+from nightshift.storage.partition import partition_of
+
+INDEXES, FILE = "indexes", "newest.json"
+
+
+class Newest(BaseModel):
+    """A published index, and when its documents were last read (UTC)."""
+
+    uri: str
+    digest: str
+    read: datetime
+
+
+def newest_index(storage: str, application: str) -> Newest | None:
+    """Return the newest index; None where there is none, or where the file that names it cannot be read."""
+    content = read_bytes(partition_of(storage, application, INDEXES) / FILE)
+    try:
+        return Newest.model_validate_json(content) if content else None
+    except ValidationError:
+        return None
+
+
+def name_newest(storage: str, application: str, newest: Newest) -> None:
+    """Name an index that is published as the newest."""
+    folder: UPath = partition_of(storage, application, INDEXES)
+    replace(folder / FILE, newest.model_dump_json(indent=1).encode())

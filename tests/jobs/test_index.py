@@ -1,0 +1,141 @@
+"""The index job: what is found in documents, what became of each, and that an index made of an earlier one is the same."""
+
+import json
+
+import pytest
+from upath import UPath
+
+from nightshift.errors import BadEnvironment
+from nightshift.jobs import index as index_job
+from nightshift.jobs.index import Spec, run
+from nightshift.retrieval import index as index_files
+from nightshift.retrieval.newest import newest_index
+from nightshift.retrieval.search import Index, fused
+from nightshift.settings.application import Application
+from nightshift.storage.partition import require_manifest
+from nightshift.verdict import Verdict
+
+TEXTS = {
+    "cards": "A lost card is blocked in the app. A new card arrives by post within five working days.",
+    "fees": "Withdrawing cash abroad costs two percent of the amount, at least three euros.",
+    "transfers": "A transfer to another bank arrives on the next working day when it is sent before noon.",
+    "配达": "新しいカードは五日以内に郵送で届きます。",
+}
+
+
+@pytest.fixture
+def indexed(tmp_path, storage, progress):
+    """A function that writes rows of documents and runs the job."""
+
+    def run_index(rows, **fields):
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        documents = [{"uri": f"{tmp_path}/rows.jsonl", "columns": {"id": "id", "text": "text"}}]
+        application = Application(
+            name="app",
+            sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}],
+            retrieval={"documents": documents, **fields},
+        )
+        return run(Spec(application=application, storage=storage), progress)
+
+    return run_index
+
+
+def rows_of(texts):
+    return [{"id": name, "text": text} for name, text in texts.items()]
+
+
+def opened(result, folder):
+    partition = UPath(result.index)
+    return Index.open(partition, require_manifest(partition, result.digest), folder)
+
+
+@pytest.mark.parametrize("search", ["bm25", "vectors", "hybrid"])
+def test_the_passage_that_answers_a_question_is_found_first(indexed, tmp_path, search):
+    index = opened(indexed(rows_of(TEXTS)), tmp_path)
+    asked = ["When does my new card arrive?", "What does it cost to withdraw cash abroad?"]
+    found = index.retrieve(asked, 2, search)
+    assert [[passage.document for passage in passages][0] for passages in found] == [
+        "documents/cards",
+        "documents/fees",
+    ]
+    assert found[1][0].text == TEXTS["fees"]
+    assert found[0][0].score > found[0][1].score
+
+
+def test_words_are_found_in_scripts_without_spaces_and_a_question_without_known_words_finds_none(indexed, tmp_path):
+    index = opened(indexed(rows_of(TEXTS)), tmp_path)
+    found = index.retrieve(["郵送", "xyzzy", "…"], 3, "bm25")
+    assert [[passage.document for passage in passages] for passages in found] == [["documents/配达"], [], []]
+
+
+def test_only_changed_documents_are_embedded_again_and_the_index_is_that_of_a_full_rebuild(
+    indexed, tmp_path, monkeypatch
+):
+    indexed(rows_of(TEXTS))
+    embedded = []
+    monkeypatch.setattr(
+        index_files, "embed", lambda texts, real=index_files.embed: embedded.extend(texts) or real(texts)
+    )
+    changed = {**TEXTS, "fees": "Cash is free.", "limits": "At most a thousand euros a day."}
+    del changed["transfers"]
+    again = indexed(rows_of(changed))
+    assert (again.documents, again.unchanged, again.removed) == (4, 2, 1)
+    assert sorted(embedded) == ["At most a thousand euros a day.", "Cash is free."]
+
+    UPath(again.index).fs.rm(UPath(again.index).parent.path, recursive=True)
+    rebuilt = indexed(rows_of(changed))
+    assert (rebuilt.unchanged, rebuilt.digest) == (0, again.digest)
+
+
+def test_each_row_is_a_document_or_quarantined_with_its_reason(indexed):
+    rows = [
+        *rows_of(TEXTS),
+        {"id": "cards", "text": "Twice."},
+        {"id": "e", "text": " "},
+        {"text": "x"},
+        {"id": "n", "text": 1},
+    ]
+    result = indexed(rows)
+    assert result.documents + sum(result.quarantined.values()) == len(rows)
+    assert result.quarantined == {"duplicate_id": 1, "empty": 1, "missing_id": 1, "not_text": 1}
+
+
+def test_without_a_document_the_index_that_is_there_stays(indexed, storage):
+    first = indexed(rows_of(TEXTS))
+    assert indexed([]).verdict is Verdict.INSUFFICIENT_DATA
+    assert newest_index(storage, "app").digest == first.digest
+
+
+def test_a_job_that_ended_before_it_named_its_index_finds_it_again(indexed, storage, monkeypatch):
+    def die(*_):
+        raise BadEnvironment("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nightshift.retrieval.newest.name_newest", die)
+        with pytest.raises(BadEnvironment):
+            indexed(rows_of(TEXTS))
+    monkeypatch.setattr(index_job, "_make", die)
+    assert indexed(rows_of(TEXTS)).digest == newest_index(storage, "app").digest
+
+
+def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, storage, progress):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "a.html").write_text("<title>Fees</title><style>p {}</style><p>Cash is&nbsp;free.</p>")
+    (tmp_path / "pages" / "b.md").write_bytes("Größe".encode("latin-1"))
+    application = Application(
+        name="app",
+        sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}],
+        retrieval={"documents": [{"uri": f"{tmp_path}/pages/*"}]},
+    )
+    result = run(Spec(application=application, storage=storage), progress)
+    (passage,) = opened(result, tmp_path).retrieve(["is cash free"], 1)[0]
+    assert (passage.document, passage.title, passage.text.split()) == (
+        "documents/a.html",
+        "Fees",
+        ["Cash", "is", "free."],
+    )
+    assert result.quarantined == {"not_utf8": 1}
+
+
+def test_rankings_are_fused_by_rank_alone():
+    assert [number for number, _ in fused([[(1, 9.0), (2, 8.0)], [(2, 0.2), (3, 0.1)]])] == [2, 1, 3]
