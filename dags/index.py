@@ -1,12 +1,12 @@
 """
 ### Index
 
-Reads the documents that `retrieval:` of the application's file names, cuts them into passages and indexes these, by their words and
-by vectors.
+Reads the documents that `retrieval:` of the application's file names, cuts them into passages and indexes these, by their
+words and by vectors.
 
-1. **index** reads all documents, embeds what is new or has changed, and publishes an index of what there is now. Rows and files that
-   cannot be used are quarantined with their reason. Without any document, and without `retrieval`, it ends skipped: the index that is
-   there stays.
+1. **index** reads all documents, embeds what is new or has changed, and publishes an index of what there is now. Rows and
+   files that cannot be used are quarantined with their reason. Without any document, and without `retrieval`, it ends
+   skipped: the index that is there stays.
 2. **announce** tells the asset of the application's indexes, with the URI and digest of the manifest.
 
 Runs by `retrieval.schedule`, or by hand. The same documents and settings give the same index, and no work.

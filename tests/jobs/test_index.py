@@ -54,7 +54,7 @@ def test_the_passage_that_answers_a_question_is_found_first(indexed, tmp_path, s
     index = opened(indexed(rows_of(TEXTS)), tmp_path)
     asked = ["When does my new card arrive?", "What does it cost to withdraw cash abroad?"]
     found = index.retrieve(asked, 2, search)
-    assert [[passage.document for passage in passages][0] for passages in found] == [
+    assert [passages[0].document for passages in found] == [
         "documents/cards",
         "documents/fees",
     ]

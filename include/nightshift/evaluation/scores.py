@@ -23,9 +23,9 @@ import numpy as np
 from pydantic import BaseModel
 from sacrebleu.metrics import BLEU, CHRF
 
+from nightshift.data.words import composed, spaced
 from nightshift.evaluation.estimates import Comparison, Estimate
 from nightshift.evaluation.likeness import exact_match, rouge_l
-from nightshift.data.words import composed, spaced
 
 RESAMPLES = 2_000
 SEED = 17

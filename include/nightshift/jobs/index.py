@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
 from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
@@ -37,7 +38,7 @@ class Result(JobResult):
     unchanged: int = 0
     removed: int = 0
     chunks: int = 0
-    quarantined: dict[str, int] = {}
+    quarantined: dict[str, int] = Field({}, description="by reason")
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -123,7 +124,8 @@ def _before(spec: Spec, inputs: dict[str, Any], folder: Path) -> Path | None:
         manifest = require_manifest(partition, newest.digest)
         if {**manifest.inputs, "documents": None} != {**inputs, "documents": None}:
             return None
-        return [fetch(partition, manifest, name, folder).parent for name in (DOCUMENTS, VECTORS)][0]
+        fetch(partition, manifest, VECTORS, folder)
+        return fetch(partition, manifest, DOCUMENTS, folder).parent
     except BadInput as error:
         log.warning("all documents are embedded again: %s", error)
         return None

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nightshift.data.normalise import clean
-from nightshift.data.quarantine import Quarantined, Row
+from nightshift.data.quarantine import Quarantined, Row, Unusable
 from nightshift.data.source_files import files_at
 from nightshift.data.sources import raw_files
 from nightshift.data.words import WORD
@@ -21,7 +21,7 @@ from nightshift.settings.retrieval import DocumentColumns, Documents
 from nightshift.storage.files import is_local
 
 TEXT_FILES = {".txt", ".md", ".markdown", ".html", ".htm"}
-MOST_BYTES = 50_000_000  # of a whole file, which is held in memory
+MOST_BYTES = 10_000_000  # of a whole file, which is held in memory
 UNSEEN = {"script", "style", "template", "noscript"}
 # Documents are read as they are; a source asks for an interval, and no uri of them names one.
 ANY_INTERVAL = Interval(
@@ -93,10 +93,9 @@ def _at(values: Any, name: str | None) -> Any:
 
 def _document(source: str, name: str | None, title: str, text: str, place: str) -> Document | Refused:
     try:
-        (text + title + (name or "")).encode()
-    except UnicodeEncodeError:
-        return Refused(place, "lone_surrogate")
-    text, title = clean(text), clean(title)
+        text, title, name = clean(text), clean(title), clean(name or "")
+    except Unusable as error:
+        return Refused(place, error.reason)
     if not WORD.search(text):
         return Refused(place, "empty")
     return Document(f"{source}/{name or hashlib.sha256(text.encode()).hexdigest()[:16]}", title, text)

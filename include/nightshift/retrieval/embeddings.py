@@ -12,6 +12,7 @@ import wordllama
 from wordllama import WordLlama
 
 DIMENSIONS = 256
+AT_ONCE = 256  # texts whose tokens are held
 EMBEDDER = f"wordllama-{DIMENSIONS}"
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
@@ -32,8 +33,10 @@ def embed(texts: Sequence[str]) -> Vectors:
     """
     model = _model()
     vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
-    for row, encoded in enumerate(model.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
-        if encoded.ids:
-            mean = model.embedding[encoded.ids].mean(axis=0, dtype=np.float32)
-            vectors[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+    for start in range(0, len(texts), AT_ONCE):
+        encodings = model.tokenizer.encode_batch(list(texts[start : start + AT_ONCE]), add_special_tokens=False)
+        for row, encoded in enumerate(encodings, start):
+            if encoded.ids:
+                mean = model.embedding[encoded.ids].mean(axis=0, dtype=np.float32)
+                vectors[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
     return vectors

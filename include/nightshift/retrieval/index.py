@@ -1,8 +1,8 @@
 """From documents to the files of an index: passages, postings with their BM25 scores, and vectors.
 
-Everything is in the order of the documents' ids, and depends on nothing but the documents and the settings: an index that took
-vectors over from an earlier one is equal to one that was made from nothing, byte by byte. Memory is bounded: rows are streamed,
-and what is sorted spills to disk.
+Everything is in the order of the documents' ids, and depends on nothing but the documents and the settings: an index that
+took vectors over from an earlier one is equal to one that was made from nothing, byte by byte. Memory is bounded: rows are
+streamed, and what is sorted spills to disk.
 
 BM25 as Lucene has it (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75): each posting holds what its word adds to a passage's score.
 """
@@ -208,7 +208,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of an ordered query, some at a time; the same rows always come in the same batches."""
     held: list[pa.RecordBatch] = []
-    for batch in database.execute(query, parameters).fetch_record_batch(rows):
+    for batch in database.sql(query, params=parameters).to_arrow_reader(rows):
         held.append(batch)
         if sum(one.num_rows for one in held) >= rows:
             table = pa.Table.from_batches(held).combine_chunks()

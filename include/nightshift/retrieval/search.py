@@ -119,8 +119,8 @@ class Index:
             return [[] for _ in rankings]
         with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
             rows = database.execute(
-                "SELECT chunk, document || '#' || begin_at || '-' || end_at, document, text, title "
-                f"FROM read_parquet(?) WHERE chunk IN ({_marks(wanted)})",  # noqa: S608
+                "SELECT chunk, document || '#' || begin_at || '-' || end_at, document, text, title "  # noqa: S608
+                f"FROM read_parquet(?) WHERE chunk IN ({_marks(wanted)})",
                 [str(self._folder / CHUNKS), *wanted],
             ).fetchall()
         known = {row[0]: row[1:] for row in rows}

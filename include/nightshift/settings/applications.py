@@ -16,6 +16,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
 from nightshift.settings.project import PACKAGE, project_folder
+from nightshift.settings.retrieval import Documents
 from nightshift.settings.scorers import PROJECT
 from nightshift.settings.yaml_file import BadYaml, line_of, nodes_of, problem, read_yaml
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import yaml
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
+Place = TypeVar("Place", Source, Documents)
 
 
 class BadApplication(BadInput):
@@ -78,7 +80,9 @@ def read_application(path: Path) -> Application:
     """
     application = _check(Application, path, _read(path))
     model, traffic, ingest = application.base_model, application.traffic, application.ingest
-    judged = application.evaluation
+    judged, retrieval = application.evaluation, application.retrieval
+    if retrieval:
+        retrieval = retrieval.model_copy(update={"documents": _from_folder(retrieval.documents, path.parent)})
     if names := ingest.names:
         models = {language: _from_file(one, path.parent) for language, one in names.models.items()}
         ingest = ingest.model_copy(update={"names": names.model_copy(update={"models": models})})
@@ -87,13 +91,14 @@ def read_application(path: Path) -> Application:
             "base_model": _from_file(model, path.parent),
             "ingest": ingest,
             "sources": _from_folder(application.sources, path.parent),
+            "retrieval": retrieval,
             "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
             "evaluation": judged.model_copy(update={"suites": _from_folder(judged.suites, path.parent)}),
         }
     )
 
 
-def _from_folder(sources: list[Source], folder: Path) -> list[Source]:
+def _from_folder(sources: list[Place], folder: Path) -> list[Place]:
     return [
         source.model_copy(update={"uri": _absolute(source.uri, folder)})
         if source.uri and "://" not in source.uri and not source.uri.startswith("/")

@@ -1,0 +1,45 @@
+"""The documents of an application, as its file names them, and what a person is told who names what cannot be read."""
+
+import pytest
+
+from nightshift.settings.applications import BadApplication, read_application
+
+SMALLEST = "sources: [{uri: rows.csv, columns: {prompt: question, answer: reply}}]\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A function that reads the settings of an application's retrieval."""
+
+    def read_retrieval(retrieval):
+        file = tmp_path / "shop.yaml"
+        file.write_text(f"{SMALLEST}retrieval: {retrieval}\n")
+        return read_application(file).retrieval
+
+    return read_retrieval
+
+
+def test_documents_lie_beside_the_file_of_the_application_or_where_their_uri_says(read, tmp_path):
+    found = read("{documents: [{uri: manuals/*.md}, {name: faq, uri: 's3://faq/*.csv', columns: {text: answer}}]}")
+    assert [one.uri for one in found.documents] == [f"{tmp_path}/manuals/*.md", "s3://faq/*.csv"]
+
+
+def test_an_application_without_documents_is_stored_as_before(tmp_path):
+    (tmp_path / "shop.yaml").write_text(SMALLEST)
+    assert "retrieval" not in read_application(tmp_path / "shop.yaml").model_dump()
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "told"),
+    [
+        ("{documents: []}", "documents"),
+        ("{documents: [{uri: 'a/{start}.md'}]}", "read as they are today"),
+        ("{documents: [{uri: 'nowhere://a'}]}", "no storage is known"),
+        ("{documents: [{uri: a}, {uri: b}]}", "the same name"),
+        ("{documents: [{uri: a}], chunk: {words: 40, overlap: 30}}", "more than half"),
+        ("{documents: [{uri: a}], search: magic}", "search"),
+    ],
+)
+def test_what_cannot_be_read_is_told_by_its_key(read, retrieval, told):
+    with pytest.raises(BadApplication, match=told):
+        read(retrieval)
