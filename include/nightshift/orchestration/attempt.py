@@ -186,7 +186,10 @@ def storage_uri() -> str:
 
 def sources_of(spec: JobSpec, job: str) -> list[Source]:
     """Return the sources that a job reads."""
-    return [*spec.application.sources, *spec.application.traffic.sources] if job == "ingest" else []
+    application = spec.application
+    if job == "index" and application.retrieval:
+        return [documents.source for documents in application.retrieval.documents]
+    return [*application.sources, *application.traffic.sources] if job == "ingest" else []
 
 
 def mlflow_connection() -> Connection:

@@ -1,10 +1,11 @@
 """From documents to the files of an index: passages, postings with their BM25 scores, and vectors.
 
 Everything is in the order of the documents' ids, and depends on nothing but the documents and the settings: an index that
-took vectors over from an earlier one is equal to one that was made from nothing, byte by byte. Memory is bounded: rows are
-streamed, and what is sorted spills to disk.
+took vectors over from an earlier one is equal to one that was made from nothing, byte by byte. Rows are streamed, and what is
+sorted spills to disk, so that memory is bounded.
 
-BM25 as Lucene has it (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75): each posting holds what its word adds to a passage's score.
+BM25 as Lucene has it (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75): each posting holds what its word adds to the score
+of a passage.
 """
 
 from __future__ import annotations
@@ -183,9 +184,10 @@ class _Batch:
     def vectors(self, before: Path | None) -> npt.NDArray[np.float16]:
         vectors = np.empty((len(self.chunks), DIMENSIONS), np.float16)
         new = np.ones(len(self.chunks), bool)
-        for place, known, count in self._known if before else ():
-            vectors[place : place + count] = read_vectors(before / VECTORS, known, count)
-            new[place : place + count] = False
+        if before:
+            for place, known, count in self._known:
+                vectors[place : place + count] = read_vectors(before / VECTORS, known, count)
+                new[place : place + count] = False
         texts = [_searched(chunk[2], chunk[5]) for chunk, one in zip(self.chunks, new, strict=True) if one]
         vectors[new] = embed(texts)
         return vectors

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 from upath import UPath
@@ -25,6 +26,7 @@ from nightshift.storage.partition import Manifest, fetch
 RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # of each ranking, at least, that is fused
 QUESTIONS_AT_ONCE = 64
+SUMS_AT_ONCE = 1_000_000  # of a question and a passage; more would spill to disk
 VECTORS_AT_ONCE = 1 << 16  # 64 MB as float32
 
 Ranking = list[tuple[int, float]]  # numbers of passages with their scores, best first
@@ -81,23 +83,32 @@ class Index:
         rankings: list[Ranking] = [[] for _ in questions]
         if not asked:
             return rankings
-        terms = sorted({term for _, term in asked})
+        at_once = max(1, SUMS_AT_ONCE // max(self._passages, 1))
         with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
-            database.register("asked", pa.table({"question": [a for a, _ in asked], "term": [b for _, b in asked]}))
-            # The list of terms lets DuckDB skip what the file's statistics rule out.
-            rows = database.execute(
-                f"""
-                SELECT question, chunk, round(sum(score::DOUBLE), 6) AS total
-                FROM read_parquet(?) JOIN asked USING (term) WHERE term IN ({_marks(terms)})
-                GROUP BY question, chunk
-                QUALIFY row_number() OVER (PARTITION BY question ORDER BY total DESC, chunk) <= ?
-                ORDER BY question, total DESC, chunk
-                """,  # noqa: S608
-                [str(self._folder / POSTINGS), *terms, k],
-            ).fetchall()
-        for question, chunk, score in rows:
-            rankings[question].append((chunk, score))
+            for start in range(0, len(questions), at_once):
+                some = [one for one in asked if start <= one[0] < start + at_once]
+                for question, chunk, score in self._best_by_words(database, some, k) if some else ():
+                    rankings[question].append((chunk, score))
         return rankings
+
+    def _best_by_words(
+        self, database: duckdb.DuckDBPyConnection, asked: list[tuple[int, str]], k: int
+    ) -> list[tuple[int, int, float]]:
+        """Question, passage and score of the best of each question, best first."""
+        terms = sorted({term for _, term in asked})
+        database.register("asked", pa.table({"question": [one for one, _ in asked], "term": [one for _, one in asked]}))
+        # The list of terms lets DuckDB skip what the file's statistics rule out.
+        found: list[tuple[int, int, float]] = database.execute(
+            f"""
+            SELECT question, chunk, round(sum(score::DOUBLE), 6) AS total
+            FROM read_parquet(?) JOIN asked USING (term) WHERE term IN ({_marks(terms)})
+            GROUP BY question, chunk
+            QUALIFY row_number() OVER (PARTITION BY question ORDER BY total DESC, chunk) <= ?
+            ORDER BY question, total DESC, chunk
+            """,  # noqa: S608
+            [str(self._folder / POSTINGS), *terms, k],
+        ).fetchall()
+        return found
 
     def _by_vectors(self, questions: Sequence[str], k: int) -> list[Ranking]:
         wanted = embed(questions)

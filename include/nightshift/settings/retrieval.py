@@ -44,9 +44,9 @@ class Documents(Model):
 
     @property
     def source(self) -> Source:
-        """The source of its files, as those of an application's rows."""
+        """The source of its files, as those of an application's rows. Ids are kept as they are, so they are no `id` of it."""
         columns = self.columns or DocumentColumns(text="text")
-        mapped = Columns(prompt=columns.text, id=columns.id, metadata=[columns.title] if columns.title else [])
+        mapped = Columns(prompt=columns.text, metadata=[name for name in (columns.id, columns.title) if name])
         return Source(name=self.name, uri=self.uri, format=self.format, columns=mapped)
 
     @model_validator(mode="after")
