@@ -87,6 +87,15 @@ def test_only_changed_documents_are_embedded_again_and_the_index_is_that_of_a_fu
     assert (rebuilt.unchanged, rebuilt.digest) == (0, again.digest)
 
 
+@pytest.mark.parametrize("storage", ["s3"], indirect=True)
+def test_an_index_in_a_bucket_takes_over_vectors_and_is_searched_from_a_copy(indexed, tmp_path):
+    indexed(rows_of(TEXTS))
+    result = indexed(rows_of({**TEXTS, "fees": "Cash is free."}))
+    assert (result.unchanged, result.removed) == (3, 0)
+    (tmp_path / "copy").mkdir()
+    assert opened(result, tmp_path / "copy").retrieve(["is cash free"], 1)[0][0].document == "documents/fees"
+
+
 def test_each_row_is_a_document_or_quarantined_with_its_reason(indexed):
     rows = [
         *rows_of(TEXTS),
