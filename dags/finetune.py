@@ -71,7 +71,7 @@ for app in applications_to_parse("finetune"):
         snapshot = job(
             "snapshot",
             app,
-            {**form(["until", "window_days", "min_examples"]), "of_model": result_of("due", "model")},
+            {**form(["until", "window_days", "min_examples", "recipe"]), "of_model": result_of("due", "model")},
         )
         train = job(
             "train",

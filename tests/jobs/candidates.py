@@ -32,17 +32,18 @@ def progress():
     os.close(kept)
 
 
-def example(prompt, answer="an answer", split="train", subject=None, row=1):
+def example(prompt, answer="an answer", split="train", subject=None, rejected=None, row=1):  # noqa: PLR0917
     """One row of examples.parquet."""
     from nightshift.data.examples import digest_of_messages
 
     messages = [{"role": "user", "content": prompt}]
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
-    digest = digest_of_messages(messages)
+    digest = digest_of_messages(messages, rejected=rejected)
     return {
         "digest": digest,
         "messages": messages,
+        "rejected": rejected,
         "prompt": prompt,
         "answer": answer,
         "source": "planted",
@@ -63,7 +64,7 @@ def example(prompt, answer="an answer", split="train", subject=None, row=1):
 
 @pytest.fixture
 def publish_day(storage):
-    """A function that publishes rows (prompt, answer, split, subject) as a day of examples, judged by `verdict` unless None."""
+    """A function that publishes rows (prompt, answer, split, subject, rejected) as a day of examples, judged by `verdict` unless None."""
     from nightshift.data.acceptance import record_acceptance
     from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter
 

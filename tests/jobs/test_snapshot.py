@@ -288,3 +288,23 @@ def test_a_snapshot_that_is_killed_leaves_nothing_half_visible_and_the_next_is_t
     shutil.rmtree(UPath(again.snapshot).path)
     assert snapshot().digest == first.digest
     assert prompts(snapshot(), "train.parquet", tmp_path) == ["one", "two"]
+
+
+def test_preferences_are_asked_of_the_pairs_alone_and_too_few_are_no_pass(publish_day, snapshot, tmp_path):
+    rejected = {"role": "assistant", "content": "no idea"}
+    publish_day("2026-11-02", [(text, "a", "train") for text in QUESTIONS[:2]] + [(QUESTIONS[2], "a", "held_out")])
+    none = snapshot(recipe="dpo")
+    assert (none.verdict, none.snapshot, none.train_examples) == (Verdict.INSUFFICIENT_DATA, None, 0)
+    assert "0 training and 0 held-out preference pairs" in none.reason
+    assert "at least 2 training preference pairs are asked for" in none.reason
+
+    sides = ("train", "train", "held_out")
+    publish_day(
+        "2026-11-03",
+        [(text, "a", side, None, rejected) for text, side in zip(QUESTIONS[3:], sides, strict=True)],
+    )
+    found = snapshot(recipe="dpo")
+    assert (found.verdict, found.train_examples, found.held_out_examples) == (Verdict.PASS, 2, 1)
+    assert found.snapshot == snapshot(recipe="sft").snapshot, "examples and pairs are of one snapshot"
+    kept = [row["rejected"]["content"] for row in rows_of(found, "held_out.parquet", tmp_path) if row["rejected"]]
+    assert kept == ["no idea"]

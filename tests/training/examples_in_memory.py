@@ -23,10 +23,10 @@ class InMemory(list):
         self.answers = np.array([len(example.answer) for example in examples], dtype=np.uint32)
 
 
-def packed_rows(examples, length, prefix=None, too_long="leave_out", *, shared=True):
+def packed_rows(examples, length, prefix=None, too_long="leave_out", *, shared=True, recipe="sft"):
     """Pack tokenized examples, by default behind the prefix that they share."""
     held = InMemory(examples)
-    training = Training.model_construct(sequence_length=length, too_long=too_long)
+    training = Training.model_construct(sequence_length=length, too_long=too_long, recipe=recipe)
     return Packed.of(held, common_prefix(held).tolist() if prefix is None else prefix, training, shared=shared)
 
 

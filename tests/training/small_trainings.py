@@ -18,11 +18,12 @@ SECONDS = 540
 
 @dataclass(frozen=True)
 class Trained:
-    """Losses by step, all held-out losses in order, and the model that came out."""
+    """Losses by step, all held-out losses in order, and the model that came out; of pairs also the held-out accuracies."""
 
     losses: dict
     held_out: list
     output: Path
+    accuracies: list
 
     @property
     def weights(self):
@@ -31,8 +32,8 @@ class Trained:
         return load_file(self.output / "model" / "model.safetensors")
 
 
-def write_rows(folder):
-    """Write 37 training rows and 5 held-out ones."""
+def write_rows(folder, rejected=None):
+    """Write 37 training rows and 5 held-out ones; with a rejected answer they are preference pairs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -44,13 +45,14 @@ def write_rows(folder):
                     {"role": "user", "content": f"{'so ' * (number % 5)}help {number} with {INTENTS[number % 3]}"},
                     {"role": "assistant", "content": INTENTS[number % 3]},
                 ],
+                **({"rejected": {"role": "assistant", "content": rejected}} if rejected else {}),
             }
             for number in range(count)
         ]
         pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
 
 
-def trainer(folder, rows, forks, base):
+def trainer(folder, rows, forks, base, *, pairs=False):
     """Return a function that trains with so many processes, from the newest checkpoint of this name on.
 
     :param base: a function that returns the folder of a family's base model.
@@ -65,7 +67,14 @@ def trainer(folder, rows, forks, base):
 
     storage = (folder / "storage").as_uri()
     shards = TokenShards(
-        storage, "app", (storage, "rows"), rows / "train.parquet", rows / "held_out.parquet", base("llama"), Prompt()
+        storage,
+        "app",
+        (storage, "rows"),
+        rows / "train.parquet",
+        rows / "held_out.parquet",
+        base("llama"),
+        Prompt(),
+        pairs=pairs,
     )
     tokens = tokenized(shards, Layout(), lambda done, of: None, folder)
     runs = []
@@ -95,7 +104,7 @@ def trainer(folder, rows, forks, base):
         ]
         for process in processes:
             process.start()
-        losses, held_out = {}, []
+        losses, held_out, accuracies = {}, [], []
         until = time.monotonic() + SECONDS
         for process in processes:
             process.join(until - time.monotonic())
@@ -105,7 +114,7 @@ def trainer(folder, rows, forks, base):
             if name == "loss":
                 losses[step] = value
             else:
-                held_out.append(value)
-        return Trained(losses, held_out, output)
+                (held_out if name == "held_out_loss" else accuracies).append(value)
+        return Trained(losses, held_out, output, accuracies)
 
     return run

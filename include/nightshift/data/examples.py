@@ -140,6 +140,21 @@ def example_batches(file: Path, columns: Sequence[str] = EXAMPLE_SCHEMA.names) -
             yield table.select(columns).cast(schema)
 
 
+def write_pairs(file: Path, target: Path, columns: Sequence[str]) -> Path:
+    """Write some columns of the preference pairs among local examples into another file, in order, and return that."""
+    names = [*columns, "rejected"]
+    schema = pa.schema([EXAMPLE_SCHEMA.field(name) for name in names])
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for rows in example_batches(file, names):
+            writer.write_table(rows.filter(pc.field("rejected").is_valid()))
+    return target
+
+
+def count_pairs(file: Path) -> int:
+    """Return how many of some local examples are preference pairs."""
+    return sum(rows.num_rows - rows["rejected"].null_count for rows in example_batches(file, ["rejected"]))
+
+
 def examples_in(file: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None) -> pa.Table:
     """Return columns (default: all) of a local file of `EXAMPLE_SCHEMA`, of whatever version."""
     names = list(columns) if columns is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from upath import UPath
@@ -28,6 +28,9 @@ class Spec(JobSpec):
     until: date | None = Field(None, description="last day of examples, included; empty: the newest accepted")
     window_days: int | None = Field(None, ge=1, le=3650, description="days up to `until`; empty: the application's")
     min_examples: int | None = Field(None, ge=1, description="training examples asked for; empty: the application's")
+    recipe: Literal["sft", "dpo"] | None = Field(
+        None, description="what is trained on: examples, or the preference pairs among them; empty: the application's"
+    )
     of_model: str | None = Field(
         None, description="URI of a model that is trained already: its own snapshot, whatever days came since"
     )
@@ -75,13 +78,16 @@ def run(spec: Spec, progress: Progress) -> Result:
     manifest = find(partition, inputs)
     if manifest is None:
         manifest = _make(spec, partition, selection, state, progress)
+    what = "preference pairs" if (spec.recipe or training.recipe) == "dpo" else "examples"
     train, held_out = manifest.counts["train"], manifest.counts["held_out"]
+    if what != "examples":
+        train, held_out = _pairs(spec.storage, partition, manifest)
     asked = spec.min_examples or training.min_examples
     enough = train >= asked and held_out > 0
     reason = (
-        f"{train:,} training and {held_out:,} held-out examples of {len(days)} partitions ({days[0]} to {days[-1]})"
-        f"{'' if train >= asked else f'; at least {asked:,} training examples are asked for'}"
-        f"{'' if held_out else '; without held-out examples no model made from it could be judged'}{left_out}"
+        f"{train:,} training and {held_out:,} held-out {what} of {len(days)} partitions ({days[0]} to {days[-1]})"
+        f"{'' if train >= asked else f'; at least {asked:,} training {what} are asked for'}"
+        f"{'' if held_out else f'; without held-out {what} no model made from it could be judged'}{left_out}"
     )
     return Result(
         verdict=Verdict.PASS if enough else Verdict.INSUFFICIENT_DATA,
@@ -92,6 +98,21 @@ def run(spec: Spec, progress: Progress) -> Result:
         held_out_examples=held_out,
         days=days,
     )
+
+
+def _pairs(storage: str, partition: UPath, manifest: Manifest) -> tuple[int, int]:
+    """Return how many preference pairs there are to train on, and how many are held out."""
+    from nightshift.data.examples import count_pairs
+    from nightshift.data.snapshot import HELD_OUT, TRAIN
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import fetch
+
+    folder = scratch(UPath(storage))
+    try:
+        train, held_out = (count_pairs(fetch(partition, manifest, name, folder)) for name in (TRAIN, HELD_OUT))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return train, held_out
 
 
 def _snapshot_of(model: str) -> Result | None:

@@ -21,7 +21,7 @@ from nightshift.settings.training import Training, TrainingSettings
 
 if TYPE_CHECKING:
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.partition import Manifest, Parent
     from nightshift.training.checkpoints import Checkpoint
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
@@ -91,7 +91,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         from nightshift.jobs.hosted import publish_endpoint
 
         return publish_endpoint(spec) if nodes().leads else None
-    from nightshift.jobs.train_plan import layout_of
+    from nightshift.jobs.train_plan import layout_of, started_from
     from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import Parent, digest_of, find, partition_of
@@ -105,12 +105,14 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     # Another precision gives another model, so what was decided belongs into the address.
     spec = spec.model_copy(update={"training": decided(spec.training)})
     base = resolve_base_model(spec.base_model)
+    started = started_from(spec)
     inputs = {
         "snapshot": spec.digest,
         "base_model": base_model_digest(base),
         "training": _with_effect(spec.training),
         "prompt": spec.application.prompt.model_dump(mode="json"),
         "version": TRAINING_VERSION,
+        **({"started_from": started.digest} if started else {}),
     }
     key = digest_of(inputs)[:16]
     partition = partition_of(spec.storage, spec.application.name, "models", key)
@@ -120,8 +122,8 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         manifest = find(partition, inputs)
         if manifest is None:
             manifest = _train(
-                spec, base, inputs, layout=layout, partition=partition, checkpoints=checkpoints, folder=folder,
-                progress=progress,
+                spec, base, inputs, started=started, layout=layout, partition=partition, checkpoints=checkpoints,
+                folder=folder, progress=progress,
             )  # fmt: skip
         if layout.node:
             return None
@@ -159,13 +161,14 @@ def _train(
     base: Path,
     inputs: dict[str, Any],
     *,
+    started: Parent | None,
     layout: Layout,
     partition: UPath,
     checkpoints: UPath,
     folder: Path,
     progress: Progress,
 ) -> Manifest:
-    from nightshift.jobs.train_plan import as_decided, decide_for
+    from nightshift.jobs.train_plan import as_decided, decide_for, start_folder
     from nightshift.storage.partition import Parent, publish, require_manifest
     from nightshift.training.checkpoints import Checkpoints
     from nightshift.training.group import gathered
@@ -174,6 +177,7 @@ def _train(
     output, work = folder / "output", folder / "work"
     output.mkdir()
     work.mkdir()
+    base = start_folder(base, started, folder / "start")
     together = gathered(layout, partition.name) if layout.nodes > 1 else nullcontext()
     with together as group:
         tokens = _tokens(spec, base, layout, folder, progress=progress, group=group)
@@ -184,7 +188,7 @@ def _train(
         task = Task(
             application=spec.application.name,
             base_model=base,
-            base_model_name=spec.base_model,
+            base_model_name=f"{started.uri}/model" if started else spec.base_model,
             tokens=tokens,
             training=spec.training,
             layout=layout,
@@ -210,8 +214,9 @@ def _train(
                     "base_model": spec.base_model,
                     "method": spec.training.method,
                     "training": spec.training.model_dump(mode="json"),
+                    **({"started_from": started and started.model_dump()} if spec.training.recipe == "dpo" else {}),
                 },
-                parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
+                parents=[Parent(uri=spec.snapshot, digest=spec.digest), *([started] if started else [])],
                 logs={"metrics.jsonl"},
             )
         if group:
@@ -266,7 +271,7 @@ def _fit(
             )  # fmt: skip
 
     def on_rows(done: int, of: int) -> None:
-        progress.report(done, of, "rows through the layers that are not trained")
+        progress.report(done, of, "rows read before the first step")
 
     try:
         with progress.stop_cooperatively():

@@ -22,6 +22,7 @@ from nightshift.training.memory import PaperModel
 from nightshift.training.token_shards import TokenShards, tokenized
 
 if TYPE_CHECKING:
+    from nightshift.storage.partition import Parent
     from nightshift.training.group import Group
     from nightshift.training.token_files import TokenFiles
 
@@ -47,6 +48,7 @@ def plan(spec: Spec) -> tuple[list[str], ExitCode]:
     base = resolve_base_model(spec.base_model)
     folder = scratch(UPath(spec.storage))
     try:
+        base = start_folder(base, started_from(spec), folder / "start")
         tokens = tokenized(shards_of(spec, base, folder), layout, lambda _done, _of: None, folder / "tokens")
         found = decide_for(spec, base, tokens, layout, scratch=folder)
         told = lines(found, tokens, this_machine(folder), layout, base_model=spec.base_model)
@@ -100,22 +102,69 @@ def layout_of(training: TrainingSettings) -> Layout:
     return layout
 
 
+def started_from(spec: Spec) -> Parent | None:
+    """Return the weights that a training on preferences starts from: the champion's; None: the base model's.
+
+    Where those learned preferences themselves, it is what they were started from: the same pairs are not learned twice.
+
+    :raises BadEnvironment: MLflow, which knows the champion, is down.
+    :raises BadInput: the champion is gone or damaged.
+    """
+    if spec.training.recipe != "dpo":
+        return None
+    from nightshift.registry.models import with_alias
+    from nightshift.registry.versions import CHAMPION
+    from nightshift.storage.application_version import open_version
+    from nightshift.storage.partition import Parent
+
+    champion = with_alias(spec.application.name, CHAMPION)
+    if champion is None:
+        return None
+    version = open_version(champion.model, champion.digest, spec.application)
+    if version.at_endpoint:
+        return None
+    if version.weights.inputs.get("training", {}).get("recipe") == "dpo":
+        started = version.weights.facts["started_from"]
+        return Parent.model_validate(started) if started else None
+    return version.parts.weights
+
+
+def start_folder(base: Path, started: Parent | None, folder: Path) -> Path:
+    """Return a local folder with the model to start from: the base model's, or a copy of `started`.
+
+    :raises BadInput: that is gone or damaged.
+    """
+    if started is None:
+        return base
+    from nightshift.storage.partition import fetch_folder, require_manifest
+
+    folder.mkdir()
+    return fetch_folder(UPath(started.uri), require_manifest(UPath(started.uri), started.digest), folder) / "model"
+
+
 def shards_of(spec: Spec, base: Path, folder: Path) -> TokenShards:
     """Return the snapshot's tokens as they are to be made, or found; `folder` gets copies of its files.
 
     :raises BadInput: the snapshot is not there, or another one.
     """
+    from nightshift.data.examples import write_pairs
     from nightshift.data.snapshot import HELD_OUT, TRAIN
     from nightshift.storage.partition import fetch, require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
+    train, held_out = (fetch(snapshot, manifest, name, folder) for name in (TRAIN, HELD_OUT))
+    pairs = spec.training.recipe == "dpo"
+    if pairs:
+        columns = spec.application.prompt.columns
+        train, held_out = (write_pairs(file, folder / f"pairs_{file.name}", columns) for file in (train, held_out))
     return TokenShards(
         storage=spec.storage,
         application=spec.application.name,
         snapshot=(spec.snapshot, spec.digest),
-        train=fetch(snapshot, manifest, TRAIN, folder),
-        held_out=fetch(snapshot, manifest, HELD_OUT, folder),
+        train=train,
+        held_out=held_out,
+        pairs=pairs,
         tokenizer=base,
         prompt=spec.application.prompt,
         loss_on=spec.training.loss_on,
@@ -136,7 +185,7 @@ def decide_for(
     :param scratch: a folder on the disk that the job may fill.
     :param resumed: the settings of the training whose checkpoint it goes on from.
     """
-    data = Data.of(tokens)
+    data = Data.of(tokens, together=2 if spec.training.recipe == "dpo" else 1)
     return decide(
         spec.training.model_copy(update={"processes": layout.processes}),
         PaperModel(base, data.learned, data.prefix, int(data.lengths.sum(dtype=int))),

@@ -50,6 +50,12 @@ class TrainingSettings(Model):
     What is left empty or `auto` is decided when the model, the data and the machine are known (`training/decide.py`).
     """
 
+    recipe: Literal["sft", "dpo"] = _added(
+        "sft", description="sft: learn answers; dpo: learn from preference pairs, starting from the champion"
+    )
+    beta: float = _added(
+        0.1, gt=0, le=100, description="how closely a model stays to the one that it starts from (DPO only)"
+    )
     engine: Literal["auto", "short_rows", "stock"] = _added(
         "auto",
         description="short_rows: made for a CPU and rows of a few hundred tokens; stock: for GPUs, large models and long rows",
@@ -150,6 +156,20 @@ class TrainingSettings(Model):
             raise ValueError(f"{self.only_stock} is for engine: stock, not short_rows")
         if self.quantize != "none" and self.method == "full":
             raise ValueError(f"quantize: {self.quantize} holds frozen weights and needs method: lora")
+        return self
+
+    @model_validator(mode="after")
+    def _can_learn_preferences(self) -> Self:
+        if self.recipe != "dpo":
+            return self
+        if self.zero_stage == 3:
+            raise ValueError(
+                "recipe: dpo measures its reference before weights are shared; it needs zero_stage 2 or below"
+            )
+        if self.too_long == "cut":
+            raise ValueError("recipe: dpo compares whole answers to the same prompt; it needs too_long: leave_out")
+        if self.loss_on == "all_answers":
+            raise ValueError("recipe: dpo compares last answers; it needs loss_on: last_answer")
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,10 @@ class AnswerModel(RowModel):
         """Return the summed negative log-likelihood (nats) of the learned tokens, from their logits."""
         return summed_loss(output, labels)
 
+    def token_losses(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the negative log-likelihood (nats) of each learned token, from their logits."""
+        return nn.functional.cross_entropy(output.float(), targets, reduction="none")
+
     def forward(
         self,
         input_ids: torch.Tensor,

@@ -33,6 +33,9 @@ LEARNING_RATES = ((1e9, 2e-4), (4e9, 5e-5), (14e9, 2e-5), (math.inf, 1e-5))
 # Adapters learn best at about ten times that (Schulman et al., "LoRA Without Regret", Thinking Machines, 2025), which is the
 # 2e-4 for 7B and 13B, and 1e-4 above, of Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.
 LORA_TIMES = 10
+# DPO takes much less: 5e-7 for 7B (Tunstall et al., "Zephyr", 2023, arXiv:2310.16944; Tülu 2), 5e-6 with an adapter (their
+# alignment-handbook).
+DPO_SHARE = 1 / 40
 
 # Examples that a row should hold.
 FITTING_SHARE = 0.995
@@ -56,21 +59,31 @@ class Data:
     :param lengths: tokens of each training example, without the prefix.
     :param answers: tokens of each that are learned.
     :param prefix: tokens that all begin with.
+    :param together: examples that stand in one row as one: two of a preference pair.
     """
 
     lengths: npt.NDArray[np.uint32]
     answers: npt.NDArray[np.uint32]
     prefix: int
+    together: int = 1
 
     @classmethod
-    def of(cls, tokens: TokenFiles) -> Data:
+    def of(cls, tokens: TokenFiles, together: int = 1) -> Data:
         """Return it for tokenized examples, of which only the lengths are read."""
         examples, prefix = Examples(tokens.train), len(tokens.prefix)
-        return cls(examples.lengths - np.uint32(prefix), examples.answers, prefix)
+        lengths, answers = (
+            each.reshape(-1, together).sum(axis=1, dtype=np.uint32)
+            for each in (examples.lengths - np.uint32(prefix), examples.answers)
+        )
+        return cls(lengths, answers, prefix, together)
 
     def in_rows_of(self, engine: str) -> Data:
         """Return what a row of an engine holds of each: without the prefix, which then stands once in a row, or with it."""
-        return self if engine == "short_rows" else Data(self.lengths + np.uint32(self.prefix), self.answers, 0)
+        return (
+            self
+            if engine == "short_rows"
+            else Data(self.lengths + np.uint32(self.together * self.prefix), self.answers, 0)
+        )
 
     @property
     def learned(self) -> float:
@@ -258,7 +271,8 @@ def _stages(settings: TrainingSettings, place: _Place) -> list[int]:
     lowest = {"none": 0, "optimizer": 1, "all": 3}[settings.offload]
     if place.world == 1:
         return [lowest]
-    return [stage for stage in ((2, 3) if place.gpu else (0, 2, 3)) if stage >= lowest]
+    most = 2 if settings.recipe == "dpo" else 3
+    return [stage for stage in ((2, 3) if place.gpu else (0, 2, 3)) if lowest <= stage <= most]
 
 
 def _completed(settings: TrainingSettings, place: _Place) -> tuple[Training, dict[str, str]]:
@@ -268,9 +282,11 @@ def _completed(settings: TrainingSettings, place: _Place) -> tuple[Training, dic
     update: dict[str, Any] = {}
     if settings.learning_rate is None:
         parameters = place.paper.parameters
-        update["learning_rate"] = learning_rate(parameters, settings.method)
+        update["learning_rate"] = learning_rate(parameters, settings.method, settings.recipe)
         what = "an adapter" if settings.method == "lora" else "all weights"
-        reasons["learning_rate"] = f"for {what} of {shown(parameters)} parameters"
+        reasons["learning_rate"] = (
+            f"for {what} of {shown(parameters)} parameters{' by DPO' * (settings.recipe == 'dpo')}"
+        )
     if settings.rows_per_step is None:
         update["rows_per_step"], reasons["rows_per_step"] = _rows_per_step(settings, place)
     if settings.rows_per_batch is None:
@@ -280,9 +296,10 @@ def _completed(settings: TrainingSettings, place: _Place) -> tuple[Training, dic
     return Training(**{**settings.model_dump(), **update}), reasons
 
 
-def learning_rate(parameters: int, method: str) -> float:
+def learning_rate(parameters: int, method: str, recipe: str = "sft") -> float:
     """Return the peak learning rate for a model of so many parameters."""
     full = next(rate for size, rate in LEARNING_RATES if parameters <= size)
+    full = full * DPO_SHARE if recipe == "dpo" else full
     return LORA_TIMES * full if method == "lora" else full
 
 

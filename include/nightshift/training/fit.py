@@ -16,6 +16,7 @@ from nightshift.training.deepspeed_config import avoid_compiler, run_as_one_proc
 from nightshift.training.elastic import is_universal
 from nightshift.training.engine import row_model, with_engine
 from nightshift.training.load import load_model
+from nightshift.training.preference import PreferenceTrainer
 from nightshift.training.task import Fitted, OnMetrics, OnRows, Task, read_rows
 from nightshift.training.trainer import PackedTrainer, training_arguments
 from nightshift.training.weights import export
@@ -45,7 +46,8 @@ def fit(
     rows = read_rows(task)
     set_seed(training.seed)
     model = load_model(task.base_model, training, rows.train.longest)
-    trainer = PackedTrainer(
+    pairs = training.recipe == "dpo"
+    trainer = (PreferenceTrainer if pairs else PackedTrainer)(
         row_model(model, training, rows.train.longest),
         arguments,
         training,
@@ -70,11 +72,12 @@ def fit(
         (task.output / "deepspeed.json").write_text(json.dumps(trainer.accelerator.deepspeed_config, indent=1))
     return Fitted(
         steps=trainer.state.global_step,
-        train_examples=len(rows.train.packing.examples),
+        train_examples=len(rows.train.packing.examples) // (2 if pairs else 1),
         too_long=rows.train.packing.too_long,
         train_tokens=int(trainer.tokens_of_step.sum()),
         seconds=trainer.frozen_seconds
         + sum(entry["metrics"].get("step_seconds", 0.0) for entry in trainer.state.log_history),
         held_out_loss=held_out_loss,
+        held_out_accuracy=trainer.held_out_accuracy if isinstance(trainer, PreferenceTrainer) else None,
         processes=task.layout.world,
     )

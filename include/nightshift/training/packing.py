@@ -106,10 +106,15 @@ class Packed:
     def of(cls, examples: Examples, prefix: list[int], training: Training, *, shared: bool = True) -> Packed:
         """Pack examples as a training asks for: one that is too long is left out, or cut when it is read.
 
-        The last answer is never cut, and at least one token of what is given stays before it.
+        The last answer is never cut, and at least one token of what is given stays before it. The examples of preference
+        pairs (2n is chosen, 2n+1 rejected) share a row, one behind the other.
         """
         outside, inside = (len(prefix), 0) if shared else (0, len(prefix))
         sizes, length = examples.lengths - np.uint32(outside), training.sequence_length
+        if training.recipe == "dpo":
+            packed = pack(sizes.reshape(-1, 2).sum(axis=1), length)
+            both = (2 * packed.examples[:, None] + np.arange(2)).ravel()
+            return cls(examples, Packing(both, 2 * packed.starts, packed.too_long), prefix, length, shared)
         if training.too_long == "cut":
             sizes = np.where(examples.answers + np.uint32(inside) < length, np.minimum(sizes, length), sizes)
         return cls(examples, pack(sizes, length), prefix, length, shared)

@@ -62,8 +62,9 @@ def _steps(decided: Decided, tokens: TokenFiles) -> Iterator[str]:
     packed = Packed.of(examples, tokens.prefix, training, shared=training.engine != "stock")
     rows = max(1, round(len(packed) * training.epochs)) if len(packed) else 0
     read = int(packed.tokens.sum()) if rows else 0
-    too_long = packed.packing.too_long / len(examples)
-    yield f"examples               {len(examples):,}; {too_long:.1%} of them do not fit into a row"
+    count, what = (len(examples) // 2, "pairs") if training.recipe == "dpo" else (len(examples), "examples")
+    too_long = packed.packing.too_long / count
+    yield f"{what:<22} {count:,}; {too_long:.1%} of them do not fit into a row"
     once = f", each begins with the {decided.prefix} tokens that all examples share" if decided.prefix else ""
     yield f"rows                   {len(packed):,}{once}"
     yield f"steps                  {math.ceil(rows / training.rows_per_step):,}, for {training.epochs:g} passes over the rows"

@@ -41,6 +41,13 @@ class RowModel(nn.Module, ABC):
     def summed_loss(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the summed negative log-likelihood (nats) of the learned tokens, of what a forward pass gave."""
 
+    @abstractmethod
+    def token_losses(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the negative log-likelihood (nats) of each learned token, of what a forward pass gave.
+
+        :param targets: the learned tokens, row after row.
+        """
+
     def check(self, engine: nn.Module) -> None:
         """Find out before the first step whether the model can be trained in this way; `engine` is this as DeepSpeed calls it.
 

@@ -56,23 +56,27 @@ class StockModel(RowModel):
         longest: int,
         targets: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the summed loss (nats) of the learned tokens; the arguments are those of :func:`packing.in_line`."""
+        """Return the loss (nats) of each learned token; the arguments are those of :func:`packing.in_line`."""
         tokens = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": None, "use_cache": False}
         examples = {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
         learned = targets[0] != NOT_LEARNED
         if self._whole_logits:
             logits = self.model(**tokens, **examples).logits[0]
-            return _summed(logits[learned], targets[0][learned])
+            return _losses(logits[learned], targets[0][learned])
         states = self.model.get_decoder()(**tokens, **examples)[0][0]
-        loss: torch.Tensor = self.model.get_output_embeddings()(states[learned], targets[0][learned])
-        return loss
+        losses: torch.Tensor = self.model.get_output_embeddings()(states[learned], targets[0][learned])
+        return losses
 
     def summed_loss(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the output: the loss is already computed, part by part."""
+        """Return the sum of the output: the losses are already computed, part by part."""
+        return output.sum()
+
+    def token_losses(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the output."""
         return output
 
     def _head(self, states: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
-        """Return logits, or with targets (N) their summed loss at N states."""
+        """Return logits, or with targets (N) the loss at each of N states."""
         if targets is None:
             logits: torch.Tensor = self._logits_of(states)
             return logits
@@ -80,11 +84,11 @@ class StockModel(RowModel):
         parts = list(zip(states.split(at_once), targets.split(at_once), strict=True))
         if len(parts) > 1 and torch.is_grad_enabled():
             again = partial(checkpoint, self._loss_of, use_reentrant=False, preserve_rng_state=False)
-            return torch.stack([again(*part) for part in parts]).sum()
-        return torch.stack([self._loss_of(*part) for part in parts]).sum()
+            return torch.cat([again(*part) for part in parts])
+        return torch.cat([self._loss_of(*part) for part in parts])
 
     def _loss_of(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return _summed(self._as_the_model_does(self._logits_of(states)), targets)
+        return _losses(self._as_the_model_does(self._logits_of(states)), targets)
 
     def _as_the_model_does(self, logits: torch.Tensor) -> torch.Tensor:
         """Do to logits what some families do to them after the head."""
@@ -114,7 +118,7 @@ class StockModel(RowModel):
                 batch = in_line([before, second | LEARNED], pad=0)
                 del batch["labels"]
                 on_device = {name: each if name == "longest" else each.to(device) for name, each in batch.items()}
-                losses.append(engine(**on_device).item())
+                losses.append(engine(**on_device).sum().item())
         self._whole_logits = False
         within = TOLERANCE[next(self.model.parameters()).dtype] * abs(losses[0])
         if abs(losses[0] - losses[1]) > within:
@@ -127,5 +131,5 @@ class StockModel(RowModel):
             self._whole_logits = True
 
 
-def _summed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(logits.float(), targets, reduction="sum")
+def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits.float(), targets, reduction="none")

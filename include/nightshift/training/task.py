@@ -55,6 +55,7 @@ class Task(Model):
 class Fitted(Model):
     """What a training did.
 
+    :param train_examples: preference pairs, where it learned from these.
     :param train_tokens: tokens of the examples trained on, prompts and repetitions included, padding not.
     :param seconds: time spent in frozen layers and in optimiser steps, of all attempts.
     :param processes: on all nodes, of the last attempt.
@@ -67,6 +68,7 @@ class Fitted(Model):
     seconds: float
     held_out_loss: float
     processes: int
+    held_out_accuracy: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -93,11 +95,13 @@ def read_rows(task: Task) -> Rows:
     train, held_out = (
         Packed.of(Examples(each), prefix, training, shared=shared) for each in (task.tokens.train, task.tokens.held_out)
     )
-    given, too_long = len(train.examples), train.packing.too_long
-    longest = train.examples.lengths.max() - (len(prefix) if shared else 0)
-    fit, measured, of = given - too_long, len(held_out.packing.examples), len(held_out.examples)
+    together, what = (2, "pairs") if training.recipe == "dpo" else (1, "examples")
+    given, too_long = len(train.examples) // together, train.packing.too_long
+    longest = train.examples.lengths.reshape(-1, together).sum(axis=1).max() - (together * len(prefix) if shared else 0)
+    fit = given - too_long
+    measured, of = len(held_out.packing.examples) // together, len(held_out.examples) // together
     left_out = (
-        f"{too_long:,} of {given:,} training examples ({too_long / given:.0%}) are longer than "
+        f"{too_long:,} of {given:,} training {what} ({too_long / given:.0%}) are longer than "
         f"training.sequence_length {length}; the longest has {longest:,} tokens{' behind what all begin with' if shared else ''}"
     )
     if not fit or not measured or (too_long and fit < training.min_examples):

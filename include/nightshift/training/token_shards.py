@@ -65,6 +65,7 @@ class TokenShards:
     :param train: local Parquet file with the rows to train on (`digest`, `messages`, and `metadata` where the prompt takes some).
     :param held_out: the same of the held-out rows, in order of digest.
     :param tokenizer: folder with a tokenizer and its chat template.
+    :param pairs: each row is a preference pair and gives two examples: with the chosen answer, then with `rejected`.
     """
 
     storage: str
@@ -75,6 +76,7 @@ class TokenShards:
     tokenizer: Path
     prompt: Prompt
     loss_on: Literal["last_answer", "all_answers"] = "last_answer"
+    pairs: bool = False
 
     @cached_property
     def parts(self) -> list[Rows]:
@@ -84,7 +86,8 @@ class TokenShards:
         """
         train, held_out = (pq.read_metadata(file).num_rows for file in (self.train, self.held_out))
         if not train or not held_out:
-            raise BadInput(f"the snapshot has {train} training and {held_out} held-out examples; both are needed")
+            what = "preference pairs" if self.pairs else "examples"
+            raise BadInput(f"the snapshot has {train} training and {held_out} held-out {what}; both are needed")
         return [*parts_of(train, ROWS_A_PART), (train, train + min(held_out, HELD_OUT_EXAMPLES) - 1)]
 
     @cached_property
@@ -97,6 +100,7 @@ class TokenShards:
             "loss_on": self.loss_on,
             "rows_a_part": ROWS_A_PART,
             "version": VERSION,
+            **({"pairs": True} if self.pairs else {}),
         }
 
     @cached_property
@@ -162,12 +166,21 @@ class TokenShards:
         template, done = _loaded(self.tokenizer, self.prompt), 0
         held_out = part == self.parts[-1]
         first = 0 if held_out else part[0]
-        file, columns = self.held_out if held_out else self.train, self.prompt.columns
+        file, columns = (
+            self.held_out if held_out else self.train,
+            [*self.prompt.columns, *(["rejected"] if self.pairs else [])],
+        )
         for rows in _read(file, columns, first, first + part[1] - part[0]):
-            for example in tokenize(rows, template, self.loss_on):
+            given = [each for row in rows for each in both_answers(row)] if self.pairs else rows
+            for example in tokenize(given, template, self.loss_on):
                 yield as_tokens(example)
             done += len(rows)
             report(done)
+
+
+def both_answers(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows with the chosen and with the rejected answer of a preference pair."""
+    return [row, {**row, "messages": [*row["messages"][:-1], row["rejected"]]}]
 
 
 def tokenized(shards: TokenShards, layout: Layout, report: Report, folder: Path) -> TokenFiles:

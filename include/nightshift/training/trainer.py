@@ -37,7 +37,7 @@ from nightshift.training.weights import put_weights, trained_weights
 
 log = logging.getLogger(__name__)
 
-LOGGED = ("loss", "learning_rate", "grad_norm")
+LOGGED = ("loss", "learning_rate", "grad_norm", "reward_margin", "reward_accuracy")
 
 
 def training_arguments(training: Training, world: int, folder: Path, *, universal: bool = False) -> TrainingArguments:
@@ -85,6 +85,7 @@ class PackedTrainer(Trainer):
     """
 
     lr_scheduler: Any
+    measured = ("held_out_loss",)
 
     def __init__(
         self,
@@ -173,21 +174,24 @@ class PackedTrainer(Trainer):
         engine, training = self.model_wrapped, self.training
         engine.eval()
         held_out = _for_all(np.arange(len(self.rows.held_out)), training.rows_per_batch, self.world)
-        totals = torch.zeros(2, dtype=torch.float64)
+        totals = torch.zeros(1 + len(self.measured), dtype=torch.float64)
         first, stride = self.args.process_index * training.rows_per_batch, self.world * training.rows_per_batch
         with torch.no_grad():
             for start in range(first, len(held_out), stride):
                 some = held_out[start : start + training.rows_per_batch]
                 batch = self._prepare_inputs(self.batch(self.rows.held_out, some))
                 labels = batch.pop("labels")
-                loss = self.row_model.summed_loss(engine(**batch), labels)
-                totals += torch.tensor([loss.item(), (labels != NOT_LEARNED).sum().item()], dtype=torch.float64)
+                totals += torch.tensor(self.sums(engine(**batch), labels), dtype=torch.float64)
         if self.world > 1:
             totals = totals.to(self.args.device)
             dist.all_reduce(totals)
-        loss = float(totals[0] / totals[1])
-        self.log({"held_out_loss": loss})
-        return loss
+        means = dict(zip(self.measured, (totals[1:] / totals[0]).tolist(), strict=True))
+        self.log(means)
+        return means["held_out_loss"]
+
+    def sums(self, output: torch.Tensor, labels: torch.Tensor) -> list[float]:
+        """Return what the numbers of `measured` are means over, and their sums, of a batch of held-out rows."""
+        return [(labels != NOT_LEARNED).sum().item(), self.row_model.summed_loss(output, labels).item()]
 
     def _judge(self) -> None:
         """Keep the weights if no held-out loss was lower, and end where too many in a row were not."""
