@@ -64,7 +64,7 @@ def example(prompt, answer="an answer", split="train", subject=None, rejected=No
 
 @pytest.fixture
 def publish_day(storage):
-    """A function that publishes rows (prompt, answer, split, subject, rejected) as a day of examples, judged by `verdict` unless None."""
+    """A function that publishes rows (prompt, answer, split, subject, rejected) as a day, judged by `verdict` unless None."""
     from nightshift.data.acceptance import record_acceptance
     from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter
 

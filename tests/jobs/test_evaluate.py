@@ -181,6 +181,28 @@ def test_similarity_in_meaning_is_measured_where_the_gate_bounds_it(prepared, pr
     assert scores["candidate"]["similarity"]["value"] > scores["base"]["similarity"]["value"] + 0.2
 
 
+def test_a_gate_can_bound_how_often_the_chosen_answer_of_a_pair_is_the_likelier_one(
+    prepared, progress, publish_day, tiny_models, tmp_path
+):
+    rejected = {"role": "assistant", "content": "nothing of the kind"}
+    pairs = [(f"what about card {n * 7919}", tiny_models.answer, "held_out", None, rejected) for n in range(12)]
+    publish_day("2026-11-03", pairs, application=prepared.application.name)
+    conditions = [
+        {"metric": "preference_accuracy", "at_least": 0.9},
+        {"metric": "preference_accuracy", "against": "base", "at_least": 0.0, "min_examples": 13},
+    ]
+    gate = Gate.model_validate(prepared.application.gate.model_dump(exclude_unset=True) | {"conditions": conditions})
+    evaluation = prepared.application.evaluation.model_copy(update={"max_examples": 100})
+    application = prepared.application.model_copy(update={"gate": gate, "evaluation": evaluation})
+    made = snapshot.run(snapshot.Spec(application=application, storage=prepared.storage), progress)
+    asked = {"application": application, "snapshot": made.snapshot, "digest": made.digest}
+    result = evaluate.run(prepared.model_copy(update=asked), progress)
+    assert result.scores["candidate"]["preference_accuracy"]["value"] == 1.0
+    reasons = json.loads(file_of(result, "scores.json", tmp_path).read_text())["decision"]["reasons"]
+    assert "preference accuracy of the candidate is 100.0% [100.0%, 100.0%], at least 90.0%" in reasons
+    assert any("12 judged preference pairs, at least 13 are asked for" in reason for reason in reasons)
+
+
 def test_a_judge_that_prefers_the_other_answers_holds_a_candidate_back(prepared, progress, serve, tmp_path):
     def likes(body, prefers):
         shown = json.loads(body["messages"][1]["content"])

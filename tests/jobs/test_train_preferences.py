@@ -1,7 +1,11 @@
 """What a training on preferences starts from: the champion's weights, and never twice on the same pairs from its own."""
 
+import signal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from training_runs import APPLICATION
+from training_runs import APPLICATION, finish, metrics_of, model_of, start
 from upath import UPath
 
 from nightshift.errors import BadInput
@@ -34,13 +38,18 @@ def crown(monkeypatch, storage):
     return crowned
 
 
-def test_it_starts_from_the_champion_or_from_the_base_model_where_there_is_none(
-    spec, crown, publish_model, tiny_models, tmp_path, monkeypatch
-):
+@pytest.fixture
+def no_champion(monkeypatch):
     monkeypatch.setattr(models, "with_alias", lambda _name, _alias: None)
-    base = UPath(tiny_models.random)
+
+
+def test_without_a_champion_it_starts_from_the_base_model(spec, no_champion, tmp_path):
     assert started_from(spec) is None
-    assert start_folder(base, None, tmp_path / "start") == base
+    assert start_folder(tmp_path, None, tmp_path / "start") == tmp_path
+
+
+def test_it_starts_from_the_champion_but_a_fine_tuning_does_not(spec, crown, publish_model, tiny_models, tmp_path):
+    base = UPath(tiny_models.random)
     partition, manifest = publish_model(tiny_models.trained)
     weights = Parent(uri=str(partition), digest=manifest.digest)
     crown(weights)
@@ -67,3 +76,35 @@ def test_a_snapshot_without_pairs_is_refused_by_the_training_itself(spec, tiny_m
     shards = shards_of(spec, UPath(tiny_models.random), tmp_path)
     with pytest.raises(BadInput, match="0 training and 0 held-out preference pairs; both are needed"):
         _ = shards.parts
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_the_command_learns_from_pairs_and_goes_on_where_it_was_killed(
+    storage, trainings, snapshot, mlflow_server, tmp_path
+):
+    planted, manifest = snapshot
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for name in ("train", "held_out"):
+        rows = pq.read_table((planted / manifest.file(f"{name}.parquet").path).path).to_pylist()
+        rejected = {"role": "assistant", "content": "I cannot tell"}
+        pq.write_table(
+            pa.Table.from_pylist([{**row, "rejected": rejected} for row in rows]), folder / f"{name}.parquet"
+        )
+    pairs = partition_of(storage, "app", "snapshots", "pairs")
+    made = publish(pairs, folder, kind="snapshot", application="app", inputs={"planted": 2})
+    spec = trainings(recipe="dpo", epochs=4, checkpoint_steps=5, evaluate_steps=5, learning_rate=3e-3)
+    spec = spec.model_copy(update={"snapshot": str(pairs), "digest": made.digest})
+
+    attempt = tmp_path / "attempt"
+    published = ("nightshift.training.checkpoints", "drop", 1)
+    finish(start(spec, attempt, dies_at=published, mlflow=mlflow_server), attempt, -signal.SIGKILL)
+    finish(start(spec, attempt, mlflow=mlflow_server), attempt, 0)
+    assert "going on from the checkpoint of step" in (attempt / "log").read_text()
+    partition, manifest, _ = model_of(spec)
+    assert manifest.counts["train_examples"] == 40
+    assert manifest.facts["started_from"] is None
+    assert manifest.facts["fitted"]["held_out_accuracy"] == 1.0
+    steps = [line["metrics"] for line in metrics_of(partition, manifest, tmp_path) if "loss" in line["metrics"]]
+    assert steps[-1]["reward_margin"] > steps[0]["reward_margin"] == pytest.approx(0, abs=0.05)

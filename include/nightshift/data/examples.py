@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -153,6 +153,11 @@ def write_pairs(file: Path, target: Path, columns: Sequence[str]) -> Path:
 def count_pairs(file: Path) -> int:
     """Return how many of some local examples are preference pairs."""
     return sum(rows.num_rows - rows["rejected"].null_count for rows in example_batches(file, ["rejected"]))
+
+
+def both_answers(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows with the chosen and with the rejected answer of a preference pair."""
+    return [row, {**row, "messages": [*row["messages"][:-1], row["rejected"]]}]
 
 
 def examples_in(file: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None) -> pa.Table:

@@ -14,6 +14,7 @@ from nightshift.evaluation.agreement import agreement
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import KNOWN, NEW, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
+from nightshift.evaluation.preferences import add_preferences
 from nightshift.evaluation.report import render
 from nightshift.evaluation.score_file import SCORES, ScoreFile, read_scores
 from nightshift.evaluation.scores import compare, estimate_of
@@ -150,6 +151,10 @@ def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence
     """The comparison on all examples or those of a mask, with the candidate's win rate where the judge told all of it."""
     everything = [True] * judged[0].table.num_rows if mask is None else mask
     comparison = compare({one.under_test.role: one.answers_where(everything) for one in judged})
+    kept = pa.array(everything, pa.bool_())
+    add_preferences(
+        comparison, {one.under_test.role: one.table["preferred"].filter(kept).to_pylist() for one in judged}
+    )
     rates = [rate for rate, kept in zip(wins, everything, strict=False) if kept]
     known = [rate for rate in rates if rate is not None]
     if known and len(known) == len(rates):

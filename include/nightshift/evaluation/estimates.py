@@ -32,6 +32,7 @@ class Metric:
         return f"{number:{sign}{form}}"
 
 
+PREFERENCE = "preference_accuracy"  # how often the chosen answer of a pair is the likelier one
 METRICS = {
     "exact_match": Metric("exact match"),
     "rouge_l": Metric("ROUGE-L"),
@@ -42,6 +43,7 @@ METRICS = {
     "similarity": Metric("similarity"),
     "judge": Metric("judge's score"),
     "win_rate": Metric("win rate"),
+    PREFERENCE: Metric("preference accuracy"),
     "valid": Metric("valid share"),
     "finished": Metric("finished share"),
     "tokens": Metric("tokens an answer", "amount", lower_is_better=True),
@@ -69,8 +71,12 @@ Scores = dict[str, Estimate]  # by metric
 
 
 class Comparison(BaseModel):
-    """What was measured: scores by role, and candidate minus other by the other's role."""
+    """What was measured: scores by role, and candidate minus other by the other's role.
+
+    :param pairs: of the examples, the preference pairs that were looked at as such.
+    """
 
     examples: int
+    pairs: int = 0
     scores: dict[str, Scores]
     differences: dict[str, Scores]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from nightshift.evaluation.estimates import METRICS, Comparison, Estimate, metric_of
+from nightshift.evaluation.estimates import METRICS, PREFERENCE, Comparison, Estimate, metric_of
 from nightshift.settings.gate import Condition, Gate
 from nightshift.verdict import Verdict, worst
 
@@ -109,9 +109,13 @@ def _further(
     where = ON.get(on, f" on the suite {on}")
     title = metric_of(condition.metric).title
     what = f"difference in {title} to the {role}{where}" if role else f"{title} of the candidate{where}"
-    count, needed = measured.examples if measured else 0, condition.min_examples or (1 if condition.suite else enough)
+    of_pairs = condition.metric == PREFERENCE
+    count = (measured.pairs if of_pairs else measured.examples) if measured else 0
+    needed = condition.min_examples or (1 if condition.suite else enough)
     if measured is None or count < needed:
-        return f"{what}: {count} judged examples, at least {needed} are asked for"
+        return (
+            f"{what}: {count} judged {'preference pairs' if of_pairs else 'examples'}, at least {needed} are asked for"
+        )
     estimate = _difference(measured, role, condition.metric) if role else _score(measured, condition.metric)
     upper = condition.at_most is not None
     bound = condition.at_most if condition.at_most is not None else condition.at_least

@@ -16,6 +16,8 @@ from upath import UPath
 
 from nightshift.data.examples import examples_in
 from nightshift.data.snapshot import HELD_OUT
+from nightshift.evaluation.estimates import PREFERENCE
+from nightshift.evaluation.preferences import preferred
 from nightshift.evaluation.scores import Answers, mean_per_example, spread
 from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
@@ -52,9 +54,8 @@ ANSWER_SCHEMA = pa.schema(
         # From the start of the row's batch to the row's end; of an endpoint, of its request.
         pa.field("latency_ms", pa.float64()),
         pa.field("valid", pa.float64()),  # 1: of the form that the application asks for
-        pa.field(
-            "similarity", pa.float64()
-        ),  # to the wanted answer, where a gate looks at it and the language is known
+        pa.field("similarity", pa.float64()),  # to the wanted answer, where a gate looks at it, in known languages
+        pa.field("preferred", pa.float64()),  # 1: likelier than the pair's rejected answer, where a gate looks at it
         pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
         pa.field("judge", pa.float64()),  # the judge's score, where a gate looks at it
     ]
@@ -150,7 +151,7 @@ def _whole(table: pa.Table, column: str) -> bool:
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
     """Return the held-out rows to judge on: the first `most` by digest, which is as good as chance and never changes."""
-    columns = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language"]
+    columns = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language", "rejected"]
     table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), columns)
     return list(table.sort_by("digest").slice(0, most).to_pylist())
 
@@ -171,6 +172,7 @@ def judge(
         "batch_size": settings.batch_size,
         "version": VERSION,
         **application.decoded_by,
+        **({"preferences": True} if PREFERENCE in application.gate.metrics else {}),
         **({"samples": application.evaluated_samples} if application.evaluated_samples > 1 else {}),
     }
     partition = _address(storage, application, inputs)
@@ -286,7 +288,7 @@ def _ask(
         folder.mkdir()
         refused = sum(answer.finish_reason == "refused" for answer in answers)
         wanted = [answer.wanted or Wanted(row["answer"], 0, 0.0) for row, answer in zip(held_out, answers, strict=True)]
-        columns = {
+        columns: dict[str, Any] = {
             "digest": [row["digest"] for row in held_out],
             "prompt": [row["prompt"] for row in held_out],
             "wanted": [one.text for one in wanted],
@@ -304,6 +306,7 @@ def _ask(
             "cost": [answer.cost if application.inference.hosted else None for answer in answers],
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
             **dict.fromkeys(("valid", "similarity", "judge"), [None] * len(answers)),
+            "preferred": preferred(engine, held_out, report) if "preferences" in inputs else [None] * len(answers),
         }
         table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
         pq.write_table(table, folder / ANSWERS, compression="zstd")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nightshift.inference.engine import Generated, Report, Response, TokenEngine, Wanted, about, seed_of
+from nightshift.inference.engine import Continuation, Generated, Report, Response, TokenEngine, Wanted, about, seed_of
 from nightshift.inference.reasoning import BEGIN, END, apart
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.prompt import Prompt
@@ -53,6 +53,14 @@ class ChatEngine:
             self._response(prompt, found.get(place), row, answer if wanted else None)
             for place, (row, prompt, answer) in enumerate(zip(rows, prompts, answers, strict=True))
         ]
+
+    def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
+        """Return how likely the answers are that rows end with, as :class:`Engine` says; behind unknown thoughts nobody knows."""
+        examples = [] if self._prompt.thinks else list(tokenize(rows, self._template))
+        fits = [place for place, one in enumerate(examples) if len(one) <= self._engine.longest]
+        asked = [Continuation(examples[place].ids, len(examples[place].prompt)) for place in fits]
+        found = dict(zip(fits, self._engine.likelihoods(asked, report), strict=True))
+        return [found.get(place) for place in range(len(rows))]
 
     def _response(
         self, prompt: list[int], generated: Generated | None, row: Mapping[str, Any], answer: list[int] | None

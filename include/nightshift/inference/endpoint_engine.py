@@ -79,6 +79,10 @@ class EndpointEngine:
         left_out = {"left_out": sorted(self._refused_names)} if self._refused_names else {}
         return {**found, "served_as": sorted(self._served), **left_out}
 
+    def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
+        """Return None for each row: no endpoint tells."""
+        return [None for _ in rows]
+
     def answer(
         self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
     ) -> list[Response]:

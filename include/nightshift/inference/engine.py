@@ -131,6 +131,12 @@ class Engine(Protocol):
         :raises BadInput: the model's template refuses a row.
         """
 
+    def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
+        """Return how likely the answer is that each row ends with: the summed log-likelihood (nats) of its tokens.
+
+        None where the model cannot read so much, or does not tell.
+        """
+
 
 def seed_of(seed: int, digest: str, sample: int = 0) -> int:
     """Return the seed of one row's draws, below 2**63: that of a row depends on no other row.

@@ -14,7 +14,7 @@ LOWEST: dict[Decisive, float] = {"exact_match": 0.5, "rouge_l": 0.2, "chrf": 0.3
 
 MEASURED = (
     *("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity", "similarity", "valid", "finished"),
-    *("tokens", "latency_ms", "cost", "judge", "win_rate"),
+    *("tokens", "latency_ms", "cost", "judge", "win_rate", "preference_accuracy"),
 )
 
 
@@ -22,7 +22,8 @@ class Condition(Model):
     """One more bound on a number of the evaluation; it must hold with the number's whole 95 % interval."""
 
     metric: Name = Field(
-        description="a score, the share of answers that are `valid` or `finished`, a mean over answers, an own scorer, or what "
+        description="a score, the share of answers that are `valid` or `finished`, a mean over answers, an own scorer, "
+        "how often the chosen answer of a preference pair is the likelier one (`preference_accuracy`), or what "
         "a judge says: its score (`judge`), or the `win_rate` against the champion (without one the base model)"
     )
     against: Literal["base", "champion"] | None = Field(

@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.data.examples import both_answers
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.prompt import Prompt
 from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch
@@ -176,11 +177,6 @@ class TokenShards:
                 yield as_tokens(example)
             done += len(rows)
             report(done)
-
-
-def both_answers(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows with the chosen and with the rejected answer of a preference pair."""
-    return [row, {**row, "messages": [*row["messages"][:-1], row["rejected"]]}]
 
 
 def tokenized(shards: TokenShards, layout: Layout, report: Report, folder: Path) -> TokenFiles:

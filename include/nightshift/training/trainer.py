@@ -85,7 +85,7 @@ class PackedTrainer(Trainer):
     """
 
     lr_scheduler: Any
-    measured = ("held_out_loss",)
+    measured: tuple[str, ...] = ("held_out_loss",)
 
     def __init__(
         self,

@@ -1,0 +1,46 @@
+"""How often a model finds the chosen answer of a held-out preference pair likelier than the rejected one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nightshift.data.examples import both_answers
+from nightshift.evaluation.estimates import PREFERENCE, Comparison
+from nightshift.evaluation.scores import estimate_of
+
+if TYPE_CHECKING:
+    from nightshift.inference.engine import Engine, Report
+
+
+def preferred(engine: Engine, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
+    """Return 1 for each pair whose chosen answer is the likelier one, else 0; None of what is no pair, or cannot be read.
+
+    Likelihoods are of whole answers (nats, summed), as in the loss of DPO.
+    """
+    pairs = [place for place, row in enumerate(rows) if row.get("rejected")]
+    found: list[float | None] = [None] * len(rows)
+    if not pairs:
+        return found
+    told = engine.likelihoods([row for place in pairs for row in both_answers(rows[place])], report)
+    for place, chosen, rejected in zip(pairs, told[::2], told[1::2], strict=True):
+        if chosen is not None and rejected is not None:
+            found[place] = float(chosen > rejected)
+    return found
+
+
+def add_preferences(comparison: Comparison, told: Mapping[str, Sequence[float | None]]) -> None:
+    """Add the preference accuracy of each model, and what the candidate gains, over the pairs that all of them could read.
+
+    :param told: what :func:`preferred` found, by role, of the same rows.
+    """
+    pairs = [values for values in zip(*told.values(), strict=True) if None not in values]
+    if not pairs:
+        return
+    comparison.pairs = len(pairs)
+    by_role = {role: [values[place] or 0.0 for values in pairs] for place, role in enumerate(told)}
+    for role, values in by_role.items():
+        comparison.scores[role][PREFERENCE] = estimate_of(values)
+        if role in comparison.differences:
+            gained = [one - other for one, other in zip(by_role["candidate"], values, strict=True)]
+            comparison.differences[role][PREFERENCE] = estimate_of(gained)
