@@ -12,6 +12,8 @@ measured on.
 3. **score** measures every interaction: length, language, format, refusal, toxicity, sentiment, personal data,
    groundedness, and quality where a reference is known.
 4. **record** tells the asset of the application's interactions, with the URI and digest of the manifest.
+5. With `feedback` in the application's file, **feedback** finds the interactions that people judged in the interval, those of
+   earlier intervals among them. It also runs where the night was skipped.
 
 With `split` in the application's file **assign** looks whether a released candidate answers a share of the traffic. Then
 **challenger_generate** and **challenger_score** have it answer its rows, **arms** adds the interval to the evidence, and **ramp**
@@ -109,6 +111,10 @@ for app in applications_to_parse("batch_inference"):
 
         prompts >> [*shards, score]
         shards >> score
+        if app.feedback:
+            # No feedback keeps no night from those who wait for it, and a night without answers loses no feedback.
+            judged = job("feedback", app, {"interval": INTERVAL}, obey_verdict=False, trigger_rule=TriggerRule.ALL_DONE)
+            score >> judged >> recorded
         if app.split:
             assigned = assign(app.name, prompts.output)
             challenger = arm_of("challenger")
@@ -122,3 +128,5 @@ for app in applications_to_parse("batch_inference"):
             others >> challenger_score
             [score, challenger_score] >> job("arms", app, {}) >> ramped
             challenger_score >> recorded
+            if app.feedback:
+                challenger_score >> judged

@@ -10,7 +10,8 @@ from stored_states import each_state, unpack
 from upath import UPath
 
 from nightshift.erasure.applying import apply
-from nightshift.erasure.finding import Finding, Wanted
+from nightshift.erasure.finding import Finding
+from nightshift.erasure.wanted import Wanted
 from nightshift.inference.prompts import Prompts
 from nightshift.storage.partition import fetch, read_manifest
 

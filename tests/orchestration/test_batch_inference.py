@@ -65,6 +65,25 @@ def test_what_was_served_elsewhere_is_only_scored(dag_of):
     assert set(dag.get_task("score").arguments) == {"prompts", "digest"}
 
 
+def test_feedback_is_read_once_all_versions_have_answered_and_before_who_waits_for_the_night_is_told(dag_of):
+    asked = """\
+traffic:
+  sources:
+    - uri: /data/asked/{start:%Y-%m-%d}.jsonl
+      columns: {prompt: question, id: message}
+"""
+    feedback = """\
+feedback:
+  sources:
+    - uri: said/{start:%Y-%m-%d}.jsonl
+      columns: {id: message, thumb: vote}
+"""
+    dag = dag_of(f"split: {{}}\n{asked}{feedback}")
+    assert dag.get_task("feedback").upstream_task_ids == {"score", "challenger_score"}
+    assert "feedback" in dag.get_task("record").upstream_task_ids
+    assert dag.get_task("feedback").trigger_rule == "all_done"
+
+
 def test_prompts_of_traffic_sources_are_answered_by_the_champion(dag_of):
     dag = dag_of(SERVED.replace(", response: said", ""))
     assert dag.get_task("ingest").arguments["part"] == "traffic"

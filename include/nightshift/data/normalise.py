@@ -84,7 +84,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     ]
     rejected = None if other is None else _rejected(other, messages[-1], ingest, found)
     tools = None if columns.tools is None else _tools(row, columns, ingest, found)
-    timestamp = None if columns.timestamp is None else _timestamp(_value(row, columns.timestamp))
+    timestamp = None if columns.timestamp is None else _timestamp(value_of(row, columns.timestamp))
     if timestamp is not None and timestamp >= interval.end:
         raise Unusable(
             Reason.FUTURE_TIMESTAMP,
@@ -93,7 +93,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     response = None if columns.response is None else _response(row, columns.response, ingest)
     context = _optional(row, columns.context, ingest)
     response, context = (text and redact(text, ingest.redact, found) for text in (response, context))
-    metadata = {name: _redacted_plain(_value(row, name), ingest, found) for name in columns.metadata}
+    metadata = {name: _redacted_plain(value_of(row, name), ingest, found) for name in columns.metadata}
     last = messages[-1]
     answered = last["role"] == "assistant"
     asked = messages[-2] if answered else last
@@ -176,7 +176,7 @@ def answer_of(message: dict[str, str]) -> str:
 
 
 def _tools(row: Row, columns: Columns, ingest: Ingest, found: dict[str, int]) -> str | None:
-    value = _value(row, columns.tools)
+    value = value_of(row, columns.tools)
     tools = None if value is None else tools_of(value, repr(columns.tools), partial(_text, ingest=ingest))
     return None if tools is None else _redacted_json(tools, ingest, found)
 
@@ -185,7 +185,7 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn
     """The turns of a row behind its system message, and of a preference pair the answer that was rejected."""
     system, rejected = _optional(row, columns.system, ingest), None
     if columns.rejected is not None:
-        prompt, chosen, other = (_value(row, name) for name in (columns.prompt, columns.answer, columns.rejected))
+        prompt, chosen, other = (value_of(row, name) for name in (columns.prompt, columns.answer, columns.rejected))
         if more := _optional(row, columns.input, ingest):
             if not isinstance(prompt, str) or not is_plain(prompt):
                 raise Unusable(Reason.BAD_PAIR, f"{_shown(columns.input)} continues a prompt that is no text")
@@ -194,7 +194,7 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn
     elif columns.messages is None:
         turns = _pair(row, columns, ingest)
     else:
-        value = _value(row, columns.messages)
+        value = value_of(row, columns.messages)
         if value is None:
             raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.messages!r}")
         turns = turns_of(value, repr(columns.messages), partial(_text, ingest=ingest))
@@ -204,7 +204,7 @@ def _turns(row: Row, columns: Columns, ingest: Ingest) -> tuple[list[Turn], Turn
 
 
 def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
-    prompt = _value(row, columns.prompt)
+    prompt = value_of(row, columns.prompt)
     if prompt is None:
         raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.prompt!r}")
     text = _text(prompt, columns.prompt or "", ingest)
@@ -218,7 +218,7 @@ def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
 
 def _response(row: Row, column: str, ingest: Ingest) -> str:
     """What a serving system answered; an empty text is an answer too, and one that reports should see."""
-    response = _value(row, column)
+    response = value_of(row, column)
     if response is None:
         raise Unusable(Reason.MISSING_RESPONSE, f"no value in {column!r}")
     return _text(response, column, ingest)
@@ -226,7 +226,7 @@ def _response(row: Row, column: str, ingest: Ingest) -> str:
 
 def _optional(row: Row, column: str | None, ingest: Ingest) -> str | None:
     """The text of a column that a row may lack; None also where it says nothing."""
-    value = None if column is None else _value(row, column)
+    value = None if column is None else value_of(row, column)
     return None if value is None else _text(value, _shown(column), ingest) or None
 
 
@@ -245,7 +245,7 @@ def _text(value: Any, where: str, ingest: Ingest) -> str:
     return text
 
 
-def _value(row: Row, name: str | None) -> Any:
+def value_of(row: Row, name: str | None) -> Any:
     """The value of a mapped column; a dot reaches into a record, unless a column has just that name. NaN is None."""
     if name is None:
         return None
@@ -298,7 +298,7 @@ def _redacted_result(content: str, ingest: Ingest, found: dict[str, int]) -> str
 def _id(row: Row, name: str | None, key: bytes, *, always_hashed: bool = False) -> str | None:
     if name is None:
         return None
-    text = _plain(_value(row, name))
+    text = _plain(value_of(row, name))
     if text and (always_hashed or (not PLAIN_ID.fullmatch(text) and redact(text, ORDER, {}) != text)):
         # It must go on telling rows apart without telling whose they are.
         return "hmac-sha256:" + hmac.new(key, text.encode(), "sha256").hexdigest()[:32]

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
     DUPLICATE_ID = "duplicate_id"
+    BAD_FEEDBACK = "bad_feedback"
 
 
 class Unusable(Exception):

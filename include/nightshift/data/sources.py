@@ -82,13 +82,9 @@ class RawFile:
 
 def mapped(source: Source) -> list[str]:
     """Return the columns that a source's rows must have, each once: those that its mapping names."""
-    columns = source.columns
-    names = [
-        *(columns.prompt, columns.input, columns.answer, columns.rejected, columns.messages, columns.tools),
-        *(columns.system, columns.id, columns.subject, columns.split_group, columns.timestamp),
-        *(columns.response, columns.context, *columns.metadata),
-    ]
-    return list(dict.fromkeys(name for name in names if name is not None and name not in source.optional))
+    fields = source.columns.model_dump().values()
+    names = [*(name for name in fields if isinstance(name, str)), *source.columns.metadata]
+    return list(dict.fromkeys(name for name in names if name not in source.optional))
 
 
 def raw_files(source: Source, interval: Interval, folder: Path, zone: tzinfo = UTC) -> list[RawFile]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.examples import EXAMPLES, QUARANTINE, ROWS_AT_ONCE
+from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN
 from nightshift.erasure.plan import Change, Plan, unlisted
@@ -25,7 +26,7 @@ from nightshift.storage.partition import Manifest, drop, fetch, read_manifest, r
 # Which count of a manifest has the rows of a file; what its facts, and the counts of interactions, count by value.
 COUNTED = {
     EXAMPLES: "kept", QUARANTINE: "quarantined", TRAIN: "train", HELD_OUT: "held_out", DEVELOPMENT: "development",
-    INTERACTIONS: "rows",
+    INTERACTIONS: "rows", FEEDBACK: "joined", WAITING: "waiting",
 }  # fmt: skip
 BY_VALUE = {"split": "splits", "language": "languages", "reason": "quarantine"}
 FINISH = "finish_reason"

@@ -14,8 +14,9 @@ from upath import UPath
 from nightshift.data.normalise import stored_id
 from nightshift.data.quarantine import Unusable
 from nightshift.erasure.applying import apply
-from nightshift.erasure.finding import Finding, Wanted, below
+from nightshift.erasure.finding import Finding, below
 from nightshift.erasure.plan import Plan
+from nightshift.erasure.wanted import Wanted
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.ingest import ID_KEY_CHARACTERS, ID_KEY_VARIABLE
 from nightshift.ledger.records import Erased, Erasure

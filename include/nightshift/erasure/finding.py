@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.examples import EXAMPLES, QUARANTINE, ROWS_AT_ONCE
+from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.erasure.plan import Change, Plan, unlisted
+from nightshift.erasure.wanted import Wanted
 from nightshift.errors import BadInput
 from nightshift.inference.prompts import numbers_in_arm
 from nightshift.storage.application_version import PARTS, VERSIONS
@@ -29,39 +31,6 @@ ROWS_OF = re.compile(
 )
 SHOWN = 40  # letters and digits at the beginning of a prompt by which a page that shows it is known
 Hits = Callable[[pa.RecordBatch], pa.Array]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What tells the rows that are to be erased: one of subject, id and digest, as examples have it.
-
-    :param typed: the subject or id as it was typed, which the text of a quarantined row may hold.
-    """
-
-    subject: str | None = None
-    id: str | None = None
-    digest: str | None = None
-    typed: str | None = None
-
-    @property
-    def column(self) -> str:
-        """The only column of examples that is looked through."""
-        return "subject" if self.subject else "id" if self.id else "digest"
-
-    def rows(self, batch: pa.RecordBatch) -> pa.Array:
-        """Which rows of a batch are to be erased; none where it lacks the column."""
-        if self.column not in batch.schema.names:
-            return pa.array(np.zeros(batch.num_rows, dtype=bool))
-        return pc.fill_null(pc.equal(batch[self.column], getattr(self, self.column)), False)
-
-    def quarantined(self, batch: pa.RecordBatch) -> pa.Array:
-        """The same of quarantined rows, whose texts are looked through, too."""
-        hits = self.rows(batch)
-        if self.typed:
-            pattern = rf"(^|[^\pL\pN]){re.escape(self.typed)}([^\pL\pN]|$)"
-            for name in ("detail", "raw"):
-                hits = pc.or_(hits, pc.match_substring_regex(batch[name], pattern))
-        return hits
 
 
 @dataclass
@@ -89,6 +58,8 @@ class Finding:
                 self._examples(path, partition, manifest)
         for path, partition, manifest in self._partitions("snapshots"):
             self._snapshot(path, partition, manifest)
+        for path, partition, manifest in self._partitions("feedback"):
+            self._feedback(path, partition, manifest)
         self._interactions()
         self._made_of_snapshots()
         for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
@@ -106,8 +77,7 @@ class Finding:
         places = self._places(partition, manifest, EXAMPLES, [self.wanted.column], self.wanted.rows)
         rows = {EXAMPLES: places}
         if any(file.name == QUARANTINE for file in manifest.files):
-            columns = ["subject", "detail", "raw"]
-            rows[QUARANTINE] = self._places(partition, manifest, QUARANTINE, columns, self.wanted.quarantined)
+            rows[QUARANTINE] = self._quarantined(partition, manifest)
         if places:
             self.rows[path] = _numbers(partition, manifest, places)
             self.digests |= self._noted(partition, manifest, EXAMPLES, places)
@@ -122,6 +92,15 @@ class Finding:
                 for address in names_in(docs)
                 for page in names_in(docs / address)
             ]
+
+    def _quarantined(self, partition: UPath, manifest: Manifest) -> list[int]:
+        return self._places(partition, manifest, QUARANTINE, ["subject", "detail", "raw"], self.wanted.quarantined)
+
+    def _feedback(self, path: str, partition: UPath, manifest: Manifest) -> None:
+        """What somebody judged, and what others said of what they asked."""
+        columns = list({self.wanted.column, "digest"})
+        rows = {name: self._places(partition, manifest, name, columns, self._same_text) for name in (FEEDBACK, WAITING)}
+        self._change(path, partition, manifest, rows | {QUARANTINE: self._quarantined(partition, manifest)})
 
     def _snapshot(self, path: str, partition: UPath, manifest: Manifest) -> None:
         # Where all that it was made from is as it was, its rows are among those.

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from upath import UPath
 
 from nightshift.code_version import code_version
 from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
-from nightshift.settings.application import Application, Model
+from nightshift.settings.application import Application, Interval, Model
 from nightshift.storage.erasures import begin
 from nightshift.storage.files import replace
 from nightshift.storage.partition import digest_of, partition_of
@@ -30,6 +30,21 @@ class JobSpec(Model):
 
     application: Application
     storage: str
+
+
+class IntervalSpec(JobSpec):
+    """A job for one interval: its `start` and `end`, or a `day` that stands for one."""
+
+    interval: Interval
+
+    @field_validator("interval", mode="before")
+    @classmethod
+    def _is_of_the_schedule(cls, value: Any, info: ValidationInfo) -> Any:
+        # What a person typed. Any other bounds would make a second partition of the same rows.
+        application = info.data.get("application")
+        if application and isinstance(value, dict) and set(value) == {"day"}:
+            return application.interval_of(value["day"])
+        return value
 
 
 class JobResult(BaseModel):

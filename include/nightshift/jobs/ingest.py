@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.contract import IntervalSpec, JobResult
 from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
 from nightshift.settings.intake import Names, Source
 from nightshift.verdict import Verdict
 
@@ -37,20 +36,10 @@ ID_KEY_CHARACTERS = 16
 UNUSABLE_FILES = 5  # of which no row could be used, that a reason names
 
 
-class Spec(JobSpec):
-    """Which interval of an application's sources to ingest: its `start` and `end`, or a `day` that stands for one."""
+class Spec(IntervalSpec):
+    """Which interval of an application's sources to ingest, and which of its parts."""
 
-    interval: Interval
     part: Literal["examples", "traffic"] = "examples"
-
-    @field_validator("interval", mode="before")
-    @classmethod
-    def _is_of_the_schedule(cls, value: Any, info: ValidationInfo) -> Any:
-        # What a person typed. Any other bounds would make a second partition of the same rows.
-        application = info.data.get("application")
-        if application and isinstance(value, dict) and set(value) == {"day"}:
-            return application.interval_of(value["day"])
-        return value
 
 
 class Result(JobResult):
@@ -97,7 +86,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
             return None
         node = Nodes()  # a query may give each node its rows in another order
     partition = partition_of(spec.storage, application.name, spec.part, interval.key)
-    id_key = _id_key(application, sources)
+    id_key = id_key_of(application, sources)
     names = application.ingest.names
     models = {"names": identity(names)} if names else {}
     tokenizer = tokenizer_file(resolve_tokenizer(application.base_model))
@@ -287,7 +276,7 @@ def _sources(application: Application, part: str) -> list[Source]:
     return application.sources
 
 
-def _id_key(application: Application, sources: list[Source]) -> bytes:
+def id_key_of(application: Application, sources: Sequence[Source]) -> bytes:
     """The installation's key for ids; empty where none is set, or where no source has what it hashes."""
     key = os.environ.get(ID_KEY_VARIABLE, "") if any(source.columns.keyed for source in sources) else ""
     if not key and (named := [source.name for source in sources if source.columns.subject]):

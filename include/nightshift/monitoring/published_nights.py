@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.monitoring.due_nights import Answered, answered_night
-from nightshift.settings.application import Application
+from nightshift.settings.application import Application, Interval
 from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, partition_of, read_manifest
 
@@ -46,6 +46,20 @@ def published_interactions(
         if manifest is not None:  # else it is half-written: its time will come
             found.append(answered_night(partition, manifest))
     return sorted(found, key=lambda night: night.key), broken
+
+
+def interactions_between(storage: str, application: str, start: datetime, end: datetime) -> list[Answered]:
+    """Return the nights of interactions that overlap a stretch of time, the newest first, with those of challengers.
+
+    :raises BadInput: a manifest cannot be read.
+    """
+    folder = partition_of(storage, application, "interactions")
+    intervals = ((name, Interval.of_key(name)) for name in names_in(folder))
+    wanted = {name for name, of in intervals if of and of.start < end and start < of.end}
+    at = [folder / name for name in wanted]
+    at += [partition for _, partition in _of_challengers(storage, application, wanted)]
+    found = [answered_night(partition, manifest) for partition in at if (manifest := read_manifest(partition))]
+    return sorted(found, key=lambda night: (night.interval.start, str(night.partition)), reverse=True)
 
 
 def arms_partition(storage: str, application: str, split: int) -> UPath:

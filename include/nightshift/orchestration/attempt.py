@@ -189,6 +189,8 @@ def sources_of(spec: JobSpec, job: str) -> list[Source]:
     application = spec.application
     if job == "index" and application.retrieval:
         return [documents.source for documents in application.retrieval.documents]
+    if job == "feedback" and application.feedback:
+        return list(application.feedback.sources)
     return [*application.sources, *application.traffic.sources] if job == "ingest" else []
 
 

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.evaluation import Evaluation
+from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
 from nightshift.settings.gate import MEASURED, Gate
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
@@ -102,6 +103,9 @@ class Application(Model):
         None, exclude_if=lambda one: one is None, description="how a release grows share by share; null: all at once"
     )
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
+    feedback: Feedback | None = Field(
+        None, exclude_if=lambda one: one is None, description="what people say of answers; null: nobody is asked"
+    )
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
     decoding: Decoding = Field(
         Decoding(),
@@ -218,7 +222,8 @@ class Application(Model):
         if self.schedule is None or self.timezone == "UTC":
             return self
         twice = shown_twice(self.schedule, datetime.combine(self.start, time(), UTC), self.zone)
-        for source in [*self.sources, *self.traffic.sources] if twice else ():
+        feedback = self.feedback.sources if self.feedback else []
+        for source in [*self.sources, *self.traffic.sources, *feedback] if twice else ():
             # The hour before says whether the name is of an hour at all.
             before = [moment - (twice[1][0] - twice[0][0]) for moment in twice[0]]
             *same, other = (source.uri_for(*(one.astimezone(self.zone) for one in ends)) for ends in (*twice, before))
@@ -227,6 +232,23 @@ class Application(Model):
                     f"source {source.name!r}: when clocks are put back on {twice[1][0]:%Y-%m-%d}, two intervals would read "
                     f"{same[0]}: those from {twice[0][0]:%H:%M} and {twice[1][0]:%H:%M} UTC; put the offset from UTC into "
                     "the name, as in {start:%Y-%m-%dT%H%z}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _has_interactions_that_feedback_can_name(self) -> Self:
+        for source in self.feedback.sources if self.feedback else ():
+            if source.columns.id is None and not self.traffic.sources:
+                raise ValueError(
+                    f"feedback source {source.name!r}: interactions with replayed examples are known by their ids alone; give "
+                    "`columns.id`"
+                )
+            if source.columns.prompt is None and not any(
+                asked.columns.id for asked in self.traffic.sources or self.sources
+            ):
+                raise ValueError(
+                    f"feedback source {source.name!r}: no source of interactions has `columns.id`; give it one, or map the "
+                    "`prompt` of the feedback"
                 )
         return self
 

@@ -80,7 +80,7 @@ def read_application(path: Path) -> Application:
     """
     application = _check(Application, path, _read(path))
     model, traffic, ingest = application.base_model, application.traffic, application.ingest
-    judged, retrieval = application.evaluation, application.retrieval
+    judged, retrieval, feedback = application.evaluation, application.retrieval, application.feedback
     if retrieval:
         retrieval = retrieval.model_copy(update={"documents": _from_folder(retrieval.documents, path.parent)})
     if names := ingest.names:
@@ -93,6 +93,8 @@ def read_application(path: Path) -> Application:
             "sources": _from_folder(application.sources, path.parent),
             "retrieval": retrieval,
             "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
+            "feedback": feedback
+            and feedback.model_copy(update={"sources": _from_folder(feedback.sources, path.parent)}),
             "evaluation": judged.model_copy(update={"suites": _from_folder(judged.suites, path.parent)}),
         }
     )

@@ -3,7 +3,7 @@
 JOBS = (
     "ingest", "validate", "snapshot", "train", "evaluate", "register", "shadow", "replay", "reference",
     "drift", "generate", "score", "bias", "search_plan", "search_trial", "search_result", "arms",
-    "index",
+    "index", "feedback",
 )  # fmt: skip
 
 # They run a language model; the others would hold a GPU and not use it.

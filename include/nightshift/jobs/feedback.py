@@ -1,0 +1,180 @@
+"""The job `feedback`: what people said of answers in one interval, joined to the interactions that it is about."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.jobs.contract import IntervalSpec, JobResult
+from nightshift.jobs.progress import Progress
+from nightshift.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nightshift.data.sources import RawFile
+    from nightshift.monitoring.due_nights import Answered
+    from nightshift.settings.feedback import FeedbackSource
+    from nightshift.storage.partition import Manifest
+
+VERSION = 1  # raised when the same raw rows would become other feedback, so that they are read again
+
+
+class Spec(IntervalSpec):
+    """Which interval of an application's feedback."""
+
+
+class Result(JobResult):
+    """The partition, and what became of the rows. INSUFFICIENT_DATA: there were none. WARN: none could be joined."""
+
+    verdict: Verdict
+    reason: str
+    feedback: str | None = None
+    digest: str | None = None
+    rows_in: int = 0
+    joined: int = 0
+    waiting: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    erased: int = 0
+
+
+def run(spec: Spec, progress: Progress) -> Result:
+    """Publish the feedback of an interval, unless it is there: made from the same rows, and joined to the same interactions.
+
+    :raises BadInput: the application has no `feedback`, or a file as a whole cannot be used.
+    :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
+    """
+    from nightshift.jobs.ingest import id_key_of
+    from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import find, partition_of
+
+    app, interval = spec.application, spec.interval
+    if app.feedback is None:
+        raise BadInput(f"{app.name} has no `feedback` in its file")
+    id_key = id_key_of(app, app.feedback.sources)
+    since = interval.end - timedelta(days=app.feedback.lookback_days)
+    partition = partition_of(spec.storage, app.name, "feedback", interval.key)
+    work = scratch(UPath(spec.storage))
+    try:
+        files, missing = _files(spec, work)
+        if not files:
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="; ".join(missing))
+        nights = interactions_between(spec.storage, app.name, since, interval.end)
+        inputs: dict[str, Any] = {
+            "version": VERSION,
+            "interval": interval.model_dump(mode="json"),
+            "files": [file.inputs for _, file in files],
+            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.sources],
+            "ingest": app.ingest.model_dump(mode="json", exclude={"near_duplicates", "splits"}),
+            "interactions": [night.digest for night in nights],
+            **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
+        }
+        manifest = find(partition, inputs) or _publish(spec, partition, inputs, files, nights, id_key, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if not manifest.counts["rows_in"]:
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="there is not one row of feedback")
+    _log(spec, manifest, str(partition))
+    counts = manifest.counts
+    left = ", ".join(f"{counts[name]:,} {name}" for name in ("joined", "waiting", "duplicates", "quarantined"))
+    return Result(
+        verdict=Verdict.PASS if counts["joined"] else Verdict.WARN,
+        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *missing]),
+        feedback=str(partition),
+        digest=manifest.digest,
+        **counts,
+    )
+
+
+def _files(spec: Spec, work: Path) -> tuple[list[tuple[FeedbackSource, RawFile]], list[str]]:
+    """The files of all sources that have some, and of the others, that they have none: people may have said nothing."""
+    from nightshift.data.source_files import NoData
+    from nightshift.data.sources import raw_files
+
+    files, missing = [], []
+    for source in spec.application.feedback.sources if spec.application.feedback else ():
+        try:
+            found = raw_files(source, spec.interval, work / "sources" / source.name, spec.application.zone)
+            files += [(source, file) for file in found]
+        except NoData as nothing:
+            missing.append(str(nothing))
+    return files, missing
+
+
+def _publish(  # noqa: PLR0917
+    spec: Spec,
+    partition: UPath,
+    inputs: dict[str, Any],
+    files: Sequence[tuple[FeedbackSource, RawFile]],
+    nights: Sequence[Answered],
+    id_key: bytes,
+    work: Path,
+) -> Manifest:
+    from nightshift.data.examples import QUARANTINE
+    from nightshift.data.feedback import FEEDBACK, WAITING, gather
+    from nightshift.data.measures import TextMeasures, tokenizer_file
+    from nightshift.data.staging import Staging
+    from nightshift.storage.erasures import erased_of
+    from nightshift.storage.partition import Parent, partition_of, publish
+    from nightshift.training.base_model import resolve_tokenizer
+
+    app = spec.application
+    target = work / "partition"
+    target.mkdir()
+    measures = TextMeasures(tokenizer_file(resolve_tokenizer(app.base_model)))
+    erased = erased_of(partition_of(spec.storage, app.name))
+    staging = Staging(app.ingest, spec.interval, measures, "traffic", id_key or app.name.encode(), erased)
+    gathered = gather(files, staging, _fetched(nights, work / "night"), work, target)
+    counts = gathered.counts
+    return publish(
+        partition,
+        target,
+        kind="feedback",
+        application=app.name,
+        interval=spec.interval,
+        inputs=inputs,
+        rows={FEEDBACK: gathered.joined, WAITING: gathered.waiting, QUARANTINE: counts["quarantined"]},
+        counts=counts,
+        facts={
+            "models": gathered.models,
+            "nights": dict(sorted(gathered.nights.items())),
+            "quarantine": dict(sorted(gathered.reasons.items())),
+            "late": gathered.late,
+        },
+        parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
+    )
+
+
+def _fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
+    from nightshift.data.interactions import INTERACTIONS
+    from nightshift.storage.partition import fetch, require_manifest
+
+    for night in nights:
+        yield night.key, fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _log(spec: Spec, manifest: Manifest, feedback: str) -> None:
+    from nightshift.registry.tracking import TrackingRun
+
+    run = TrackingRun(
+        spec.application.name,
+        key=f"feedback-{manifest.inputs_digest[:16]}",
+        name=f"feedback {spec.interval.key}",
+        tags={
+            "nightshift.job": "feedback",
+            "nightshift.feedback": feedback,
+            "nightshift.feedback_digest": manifest.digest,
+        },
+    )
+    quarantine = {f"quarantine/{reason}": rows for reason, rows in manifest.facts["quarantine"].items()}
+    run.metrics({**manifest.counts, **quarantine, "late": manifest.facts["late"]})
+    run.finish()

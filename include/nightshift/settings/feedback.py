@@ -1,0 +1,68 @@
+"""What people say of answers: where their thumbs, ratings, corrections and preferences lie."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from nightshift.settings.fields import Model
+from nightshift.settings.intake import Columns, Source
+
+NOT_OF_FEEDBACK = ("messages", "tools", "split_group", "response", "context")
+
+
+class FeedbackColumns(Columns):
+    """Which columns of a source hold what. `id` or `prompt` tells which interaction a row is about, `subject` who judged.
+
+    `answer` is what the answer should have been. Where `rejected` is mapped each row is a pair, and `answer` was chosen.
+    """
+
+    thumb: str | None = Field(None, description="column with up or down: up/down, true/false or 1/-1")
+    rating: str | None = Field(None, description="column with a number on the source's `scale`")
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if wrong := [name for name in NOT_OF_FEEDBACK if getattr(self, name) is not None]:
+            raise ValueError(f"feedback has no `{wrong[0]}`; `id` or `prompt` tells which interaction it is about")
+        if not (self.id or self.prompt):
+            raise ValueError("give `id`, that of the interaction, or `prompt`")
+        if self.input and not self.prompt:
+            raise ValueError("`input` follows a `prompt`; leave it out")
+        if not (self.thumb or self.rating or self.answer):
+            raise ValueError("give `thumb`, `rating` or `answer`")
+        if self.rejected and not self.answer:
+            raise ValueError("`rejected` stands beside `answer`, which was chosen")
+        if self.subject and self.subject in {self.id, *self.metadata}:
+            raise ValueError(
+                f"`subject` is kept as a keyed hash only; leave {self.subject!r} out of `id` and `metadata`"
+            )
+        return self
+
+
+class FeedbackSource(Source):
+    """A source of feedback; a row is one judgement of one answer."""
+
+    columns: FeedbackColumns = Field(description="column mapping")
+    scale: tuple[float, float] = Field((1, 5), description="worst and best rating; kept as 0 to 1")
+
+    @model_validator(mode="after")
+    def _has_two_ends(self) -> Self:
+        if self.scale[0] == self.scale[1]:
+            raise ValueError(f"scale: worst and best rating are both {self.scale[0]:g}")
+        return self
+
+
+class Feedback(Model):
+    """What people say of answers."""
+
+    sources: list[FeedbackSource] = Field(min_length=1, description="where feedback comes from")
+    lookback_days: int = Field(
+        7, ge=1, le=90, description="days before the end of an interval whose interactions its feedback may be about"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_different(self) -> Self:
+        if len({source.name for source in self.sources}) != len(self.sources):
+            raise ValueError("two sources have the same name; give each a `name` of its own")
+        return self

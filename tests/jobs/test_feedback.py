@@ -1,0 +1,206 @@
+"""The job `feedback`: each row of what people said is accounted for, found late, and the same however often it is read."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from upath import UPath
+
+from nightshift.data.examples import digest_of_messages
+from nightshift.data.feedback import FEEDBACK, WAITING
+from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
+from nightshift.erasure.finding import Finding
+from nightshift.erasure.wanted import Wanted
+from nightshift.jobs.feedback import Spec, run
+from nightshift.settings.application import Application, Interval
+from nightshift.storage import partition as partitions
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
+from nightshift.verdict import Verdict
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+COLUMNS = {
+    "id": "message", "prompt": "asked", "subject": "user", "timestamp": "at", "thumb": "vote", "rating": "stars",
+    "answer": "better",
+}  # fmt: skip
+ASKED = "Where is my card?"
+
+
+def interval(day):
+    return Interval(start=START + timedelta(days=day - 1), end=START + timedelta(days=day))
+
+
+@pytest.fixture
+def answered(storage):
+    """A function that publishes a night of interactions with some ids, all of the same prompt."""
+
+    def publish_night(day, ids, model="m"):
+        empty = {
+            field.name: 0 if pa.types.is_integer(field.type) else ""
+            for field in INTERACTION_SCHEMA
+            if not field.nullable
+        }
+        asked = {
+            "prompt": ASKED,
+            "digest": digest_of_messages([{"role": "user", "content": ASKED}]),
+            "model_digest": model,
+        }
+        rows = [{**empty, "metadata": {}, **asked, "row": row, "id": name} for row, name in enumerate(ids)]
+        folder = scratch(UPath(storage))
+        pq.write_table(pa.Table.from_pylist(rows, schema=INTERACTION_SCHEMA), folder / INTERACTIONS)
+        at = partition_of(storage, "bank", "interactions", interval(day).key)
+        return publish(
+            at, folder, kind="interactions", application="bank", interval=interval(day),
+            inputs={"ids": ids, "model_digest": model}, facts={"model_digest": model},
+            parents=[Parent(uri="traffic/gone", digest="d")],
+        )  # fmt: skip
+
+    return publish_night
+
+
+@pytest.fixture
+def said(tmp_path, storage, wordless_model, monkeypatch):
+    """A function that returns the spec of day 3, in which people said some things."""
+    monkeypatch.setenv("NIGHTSHIFT_ID_KEY", "k" * 32)
+
+    def spec(rows, columns=COLUMNS):
+        names = sorted({*columns.values()})
+        (tmp_path / "said.jsonl").write_text("".join(json.dumps(dict.fromkeys(names) | row) + "\n" for row in rows))
+        source = {"uri": str(tmp_path / "said.jsonl"), "columns": columns}
+        traffic = {"sources": [{"uri": "asked.jsonl", "columns": {"prompt": "text", "id": "message"}}]}
+        application = Application(
+            name="bank", base_model=str(wordless_model), sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text"}}],
+            traffic=traffic, feedback={"sources": [source]},
+        )  # fmt: skip
+        return Spec(application=application, storage=storage, interval=interval(3))
+
+    return spec
+
+
+def rows_of(result, tmp_path, name=FEEDBACK):
+    partition = UPath(result.feedback)
+    return pq.read_table(
+        fetch(partition, require_manifest(partition, result.digest), name, tmp_path / "got")
+    ).to_pylist()
+
+
+ROWS = [
+    {"message": "a", "vote": True, "user": "jo@example.org", "at": "2026-11-03T10:00:00Z"},
+    {"message": "a", "vote": True, "user": "jo@example.org", "at": "2026-11-03T10:00:00Z"},
+    {"message": "old", "stars": 2, "better": "Call jo@example.org", "user": "kim"},
+    {"asked": ASKED, "better": "It is on its way."},
+    {"message": "nobody", "vote": "down", "user": "kim"},
+    {"message": "a", "vote": "sideways"},
+    {"message": "a", "stars": 6},
+    {"message": "a"},
+    {"vote": "up"},
+]
+
+
+def test_each_row_is_joined_or_accounted_for_and_nobody_can_be_recognised(
+    said, answered, progress, mlflow_store, tmp_path
+):
+    answered(1, ["old", "x"], "older")
+    answered(3, ["a", "b"])
+    for row in ROWS:
+        row.setdefault("asked", ASKED if "message" in row else None)
+    result = run(said(ROWS), progress)
+    assert result.verdict is Verdict.PASS
+    assert (result.rows_in, result.joined, result.waiting, result.duplicates, result.quarantined) == (9, 3, 1, 1, 4)
+
+    thumb, late, correction = rows_of(result, tmp_path)
+    assert (thumb["up"], thumb["rating"], thumb["night"], thumb["row"]) == (True, None, "2026-11-03", 0)
+    assert (late["rating"], late["night"], late["model_digest"]) == (0.25, "2026-11-01", "older")
+    assert late["answer"] == "Call <email>"
+    assert late["messages"][0]["content"] == ASKED
+    assert (correction["answer"], correction["row"]) == ("It is on its way.", 1)
+    assert len({row["subject"] for row in (thumb, late)}) == 2
+    assert all(row["subject"].startswith("hmac-sha256:") for row in (thumb, late))
+    (waiting,) = rows_of(result, tmp_path, WAITING)
+    assert (waiting["id"], waiting["up"], waiting["night"]) == ("nobody", False, None)
+    facts = require_manifest(UPath(result.feedback)).facts
+    assert facts["nights"] == {"2026-11-01": 1, "2026-11-03": 2}
+    assert facts["models"] == {
+        "m": {"judged": 2, "bad": 1, "rated": 0, "rating_sum": 0, "rating_squares": 0},
+        "older": {"judged": 1, "bad": 1, "rated": 1, "rating_sum": 0.25, "rating_squares": 0.0625},
+    }
+
+
+def test_rows_that_name_their_interaction_need_no_prompt(said, answered, progress, mlflow_store, tmp_path):
+    answered(3, ["7"])
+    columns = {"id": "message", "thumb": "vote", "answer": "better"}
+    result = run(said([{"message": 7, "vote": -1, "better": "Soon."}, {"message": 7, "vote": "👍"}], columns), progress)
+    assert [(row["up"], row["answer"], row["messages"]) for row in rows_of(result, tmp_path)] == [
+        (False, "Soon.", None), (True, None, None),
+    ]  # fmt: skip
+
+
+def test_of_two_answers_the_one_that_people_preferred_is_kept_beside_the_other(
+    said, answered, progress, mlflow_store, tmp_path
+):
+    answered(3, ["a", "b"])
+    columns = {"prompt": "asked", "answer": "chosen", "rejected": "rejected"}
+    rows = [{"asked": ASKED, "chosen": "It is on its way.", "rejected": "No idea."}, {"asked": ASKED, "chosen": "One."}]
+    result = run(said(rows, columns), progress)
+    assert (result.joined, result.quarantined) == (1, 1)
+    (pair,) = rows_of(result, tmp_path)
+    assert (pair["answer"], pair["rejected"]["content"], pair["row"]) == ("It is on its way.", "No idea.", 1)
+    assert [message["content"] for message in pair["messages"]] == [ASKED]
+
+
+def test_a_job_that_was_killed_before_the_manifest_gives_the_same_and_the_third_does_nothing(
+    said, answered, progress, mlflow_store, monkeypatch
+):
+    answered(3, ["a"])
+    spec = said([{"message": "a", "asked": ASKED, "vote": "up"}])
+    with monkeypatch.context() as killed:
+        killed.setattr(partitions, "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, progress)
+    first = run(spec, progress)
+    assert first.joined == 1
+    monkeypatch.setattr("nightshift.data.feedback.gather", lambda *_: pytest.fail("the work was done again"))
+    assert run(spec, progress) == first
+
+
+def test_what_waited_is_joined_once_its_night_is_there(said, answered, progress, mlflow_store):
+    spec = said([{"message": "a", "asked": ASKED, "vote": "up"}])
+    first = run(spec, progress)
+    assert (first.verdict, first.waiting) == (Verdict.WARN, 1)
+    answered(2, ["a"])
+    assert run(spec, progress).joined == 1
+
+
+def test_an_interval_without_feedback_is_no_pass(said, answered, progress, mlflow_store, tmp_path):
+    answered(3, ["a"])
+    spec = said([])
+    assert run(spec, progress).verdict is Verdict.INSUFFICIENT_DATA
+    (tmp_path / "said.jsonl").unlink()
+    assert run(spec, progress).verdict is Verdict.INSUFFICIENT_DATA
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_who_has_their_rows_erased_leaves_no_feedback(said, answered, progress, tmp_path, storage):
+    answered(3, ["a"])
+    result = run(said([{"message": "a", "asked": ASKED, "vote": "up", "user": "jo"}]), progress)
+    (row,) = rows_of(result, tmp_path)
+    plan = Finding(partition_of(storage, "bank"), Wanted(subject=row["subject"])).find()
+    (change,) = [change for change in plan.changes if change.path.startswith("feedback/")]
+    assert change.rows == {FEEDBACK: [0]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"thumb": "vote"}, "give `id`"),
+        ({"id": "message"}, "give `thumb`, `rating` or `answer`"),
+        ({"messages": "chat", "thumb": "vote"}, "feedback has no `messages`"),
+        ({"id": "user", "subject": "user", "thumb": "vote"}, "keyed hash only"),
+    ],
+)
+def test_columns_that_cannot_be_used_are_refused_with_what_to_write(said, columns, says):
+    with pytest.raises(ValidationError, match=says):
+        said([], columns)
