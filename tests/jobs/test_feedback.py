@@ -204,3 +204,16 @@ def test_who_has_their_rows_erased_leaves_no_feedback(said, answered, progress, 
 def test_columns_that_cannot_be_used_are_refused_with_what_to_write(said, columns, says):
     with pytest.raises(ValidationError, match=says):
         said([], columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "says"),
+    [
+        ({"prompt": "asked", "thumb": "vote"}, {"prompt": "text", "id": "message"}, "known by their ids alone"),
+        ({"id": "message", "thumb": "vote"}, {"prompt": "text"}, "no source of prompts has `columns.id`"),
+    ],
+)
+def test_feedback_that_could_never_be_joined_is_refused(columns, asked, says):
+    feedback = {"sources": [{"uri": "said.jsonl", "columns": columns}]}
+    with pytest.raises(ValidationError, match=says):
+        Application(name="bank", sources=[{"uri": "rows.jsonl", "columns": asked}], feedback=feedback)

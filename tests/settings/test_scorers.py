@@ -98,7 +98,7 @@ def test_a_function_that_is_none_is_named_with_file_and_line(project, function, 
     [
         ("toxicity: {function: 'tone:politeness'}", "shop.yaml:3: scorers.toxicity: `toxicity` is a name of Nightshift's"),
         ("response: {function: 'tone:politeness'}", "`response` is a name of Nightshift's own; rename the scorer"),
-        ("tokens: {function: 'tone:politeness'}", "`tokens` is a name of Nightshift's own; rename the scorer. Taken are con"),
+        ("tokens: {function: 'tone:politeness'}", "`tokens` is a name of Nightshift's own; rename the scorer. Taken are bad"),
         ("heads: {function: 'tone:politeness'}", ", valid"),
         ("Polite: {function: 'tone:politeness'}", "shop.yaml:3: scorers.Polite"),
         ("a: {function: 'tone:politeness', label: exact match}", "'exact match' is the label of `exact_match` too"),

@@ -53,6 +53,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.ledger.releases import moved_by_hand
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
+    from nightshift.monitoring.feedback import with_feedback
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
@@ -68,6 +69,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     answered, broken = published_interactions(
         spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
     )
+    answered = with_feedback(spec.storage, app, answered)
     nights = [unreadable_night(key, said) for key, said in broken.items()]
     references, unreadable = _references(spec, {champion.digest, *(night.model_digest for night in answered)} - {""})
     if champion.digest not in references:
@@ -130,7 +132,9 @@ def _due(  # noqa: PLR0917
     for night in (one for one in answered if spec.application.day_of(one.interval) == spec.night):
         model = night.model_digest or champion.digest
         if model in references:
-            asked.append(Due(night, model, inputs_of(night.digest, references[model], spec.application)))
+            asked.append(
+                Due(night, model, inputs_of(night.digest, references[model], spec.application, night.feedback))
+            )
         else:
             reason = f"the model that answered it ({model[:12]}) has no reference"
             nights.append(unreadable_night(night.key, reason))

@@ -22,12 +22,16 @@ VERSION = 2  # of how nights are judged; another one judges them all again
 
 @dataclass(frozen=True)
 class Answered:
-    """A night's interactions; `model_digest` says which model answered, "" one that is served elsewhere."""
+    """A night's interactions; `model_digest` says which model answered, "" one that is served elsewhere.
+
+    `feedback` is the digest of what people said in its interval; "": there is none, or nobody looked.
+    """
 
     partition: UPath
     digest: str
     interval: Interval
     model_digest: str
+    feedback: str = ""
 
     @property
     def key(self) -> str:
@@ -54,14 +58,16 @@ class Due:
         return digest_of(self.inputs)[:16]
 
 
-def inputs_of(interactions: str | None, reference: str, application: Application) -> dict[str, Any]:
-    """Return what determines a verdict: digests of the interactions (None: there are none) and the reference, and the policy."""
+def inputs_of(interactions: str | None, reference: str, application: Application, feedback: str = "") -> dict[str, Any]:
+    """Return what determines a verdict: digests of the interactions (None: there are none), of the reference and of the
+    feedback, and the policy."""
     return {
         "interactions": interactions,
         "reference": reference,
         "policy": application.drift.model_dump(mode="json"),
         "segments": application.traffic.segments,
         "version": VERSION,
+        **({"feedback": feedback} if feedback else {}),
     }
 
 
@@ -92,7 +98,7 @@ def due(
                     "%s cannot be judged: the model that answered it (%s) has no reference", night.key, model[:12]
                 )
             continue
-        wanted = inputs_of(night.digest, references[model], application)
+        wanted = inputs_of(night.digest, references[model], application, night.feedback)
         same = wanted if night.model_digest == champion else {"interactions": night.digest}
         if not any(all(inputs.get(key) == value for key, value in same.items()) for inputs in known):
             found.append(Due(night, model, wanted))

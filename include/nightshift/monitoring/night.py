@@ -18,6 +18,7 @@ from nightshift.data.interactions import INTERACTIONS, SCORES
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
 from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
+from nightshift.monitoring.feedback import feedback_of
 from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure
 from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics, scored_apart
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
@@ -90,6 +91,7 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             merge(before) if before else None,
             _learned(context, due.night, work),
             own | scored_apart(app, interactions, context.reference.manifest),
+            feedback_of(context.storage, app, due.night, due.night.model_digest),
         )
         compared = Compared(
             application=app,

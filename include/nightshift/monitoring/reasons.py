@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nightshift.data.interactions import OF_SOME_LANGUAGES
 from nightshift.monitoring.wording import clean, number
-from nightshift.settings.metrics import DriftKind, Metric
+from nightshift.settings.metrics import FEEDBACK, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
 
@@ -62,7 +62,9 @@ def reasons_of(  # noqa: PLR0917
     if reasons and not judged:
         return reasons
     reasons += [
-        f"{_name(one)} was not judged: {one.rows:,} rows of the night and {one.reference_rows:,} of the reference "
+        f"{_name(one)} was not judged: people judged {one.rows:,} answers; {policy.min_rows:,} are needed."
+        if one.metric in FEEDBACK
+        else f"{_name(one)} was not judged: {one.rows:,} rows of the night and {one.reference_rows:,} of the reference "
         f"have it; {policy.min_rows:,} of each are needed."
         for one in metrics
         if one.verdict is Verdict.INSUFFICIENT_DATA

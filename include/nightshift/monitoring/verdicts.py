@@ -87,6 +87,7 @@ def judge_night(  # noqa: PLR0917
     trailing: Profile | None = None,
     learned: Profile | None = None,
     own: Mapping[Metric, str] | None = None,
+    feedback: Sequence[MetricVerdict] = (),
 ) -> NightVerdict:
     """Return the verdict on a night. Pure: the same profiles and policy give the same verdict, to the last digit.
 
@@ -108,6 +109,7 @@ def judge_night(  # noqa: PLR0917
           and significance (failures.py), or where the interval lost it: the reference has values enough, and its share
           of rows with a value would give the interval enough. Never FAIL for this: no retraining mends a scorer.
         - is WARN where its values cannot be compared: `own` says why not, of each own scorer "" where they can.
+        - of `feedback` has its verdict already.
 
     The night
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
@@ -124,6 +126,7 @@ def judge_night(  # noqa: PLR0917
     if learned:
         known = _learned_metrics(profile, reference, learned, policy, every)
         metrics = sorted((_excused(one, known) for one in metrics), key=_badness, reverse=True)
+    metrics = [*metrics, *feedback]
     rows, reference_rows = profile.rows(), reference.rows()
     if min(rows, reference_rows) < policy.min_rows:
         verdict = Verdict.INSUFFICIENT_DATA

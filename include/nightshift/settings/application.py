@@ -237,19 +237,8 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _has_interactions_that_feedback_can_name(self) -> Self:
-        for source in self.feedback.sources if self.feedback else ():
-            if source.columns.id is None and not self.traffic.sources:
-                raise ValueError(
-                    f"feedback source {source.name!r}: interactions with replayed examples are known by their ids alone; give "
-                    "`columns.id`"
-                )
-            if source.columns.prompt is None and not any(
-                asked.columns.id for asked in self.traffic.sources or self.sources
-            ):
-                raise ValueError(
-                    f"feedback source {source.name!r}: no source of interactions has `columns.id`; give it one, or map the "
-                    "`prompt` of the feedback"
-                )
+        if self.feedback and (wrong := self.feedback.wrong_for(self.sources, self.traffic.sources)):
+            raise ValueError(f"feedback: {wrong}")
         return self
 
     @model_validator(mode="after")

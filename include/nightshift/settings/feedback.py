@@ -66,3 +66,14 @@ class Feedback(Model):
         if len({source.name for source in self.sources}) != len(self.sources):
             raise ValueError("two sources have the same name; give each a `name` of its own")
         return self
+
+    def wrong_for(self, examples: list[Source], traffic: list[Source]) -> str | None:
+        """Return why a source can name no interaction with the prompts of these sources; None where all can."""
+        for source in self.sources:
+            if source.columns.id is None and not traffic:
+                return f"source {source.name!r}: replayed examples are known by their ids alone; give `columns.id`"
+            if source.columns.prompt is None and not any(asked.columns.id for asked in traffic or examples):
+                return (
+                    f"source {source.name!r}: no source of prompts has `columns.id`; give it one, or map `prompt` here"
+                )
+        return None

@@ -51,6 +51,8 @@ class Metric(str):
     JUDGE: ClassVar[Metric]  # an LLM judge's score, 0 to 1
     EXACT_MATCH: ClassVar[Metric]  # 0 or 1, where a reference answer is known
     ROUGE_L: ClassVar[Metric]  # 0 to 1, where a reference answer is known
+    BAD_FEEDBACK: ClassVar[Metric]  # 0 or 1, of an answer that people judged (data/feedback.py)
+    MEAN_RATING: ClassVar[Metric]  # 0 (worst) to 1, of an answer that people rated
 
     def __new__(
         cls,
@@ -106,6 +108,8 @@ BUILT_IN = (
     _score("judge", "quality"),
     _score("exact_match", "quality"),
     _score("rouge_l", "quality", "ROUGE-L"),
+    Metric("bad_feedback", "quality"),
+    Metric("mean_rating", "quality"),
 )
 for _metric in BUILT_IN:
     setattr(Metric, _metric.upper(), _metric)
@@ -119,6 +123,7 @@ class DriftKind(StrEnum):
     CONCEPT = "concept drift"
 
 
+FEEDBACK = (Metric.BAD_FEEDBACK, Metric.MEAN_RATING)  # no reference has them: they are held against their floors
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
 
 
