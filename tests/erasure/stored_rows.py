@@ -227,6 +227,7 @@ def _of_the_night(made, asked, page):
     made.plant("shadows/s1", "shadow", {"pairs.parquet": pairs, "report.html": page, "shadow.json": "{}"})
     of_units = pa.table({"look": [1, 1], "unit": [HASHED, asked[0]["subject"]]})
     made.plant("watches/000001/1", "watch", {"rows.parquet": of_units, "watch.json": "{}"}, parents=[interactions])
+    made.plant("gathered/0123456789abcdef", "gathered", {"answered.parquet": sample})
     made.plant("staged/examples/2026-11-03/x/000", "staged", {"staged.parquet": sample})
     made.plant("scores/n/000-010", "scores", {"scores.parquet": sample})
     kept = made.folder / "storage/bank/judgements/aa/aabb.json"

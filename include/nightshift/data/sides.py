@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.data.similar_pairs import sorted_once
-from nightshift.data.similarity import SIMILAR, VALUES, Keys, SimilarRows, connect, signatures
+from nightshift.data.similarity import SIMILAR, VALUES, Keys, Signatures, SimilarRows, connect
 from nightshift.data.split_map import (
     BETWEEN,
     DEVELOPMENT,
@@ -298,19 +298,19 @@ def _unsigned(keys: Keys, sides: Codes, groups: Keys) -> Entries:
 
 
 def resembling_trained(
-    state: State, questions: Iterable[list[str]], folder: Path, trained: Iterable[list[str]] = ()
+    state: State, questions: Iterable[list[str]], folder: Path, trained: Iterable[Signatures] = ()
 ) -> npt.NDArray[np.bool_]:
     """Return which questions repeat or resemble one of the training side.
 
-    :param trained: questions that are on it, to be compared without the text that only later ones showed to be shared.
+    :param trained: signatures of questions that are on it, without the text that only later ones showed to be shared.
     :raises BadInput: a segment is damaged.
     """
     rows = SimilarRows(folder / "similar", state.shared)
     try:
         for batch in questions:
             rows.add(batch, [""] * len(batch))
-        for batch in trained:
-            rows.add_indexed(signatures(state.shared.left_out(batch)[0]))
+        for values in trained:
+            rows.add_indexed(values)
         first = rows.indexed
         indexed = find_near(state, rows)
         found = indexed.own_sides[indexed.questions] == TRAIN

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, Split, example_batches
+from nightshift.data.examples import EXAMPLE_SCHEMA, ROWS_AT_ONCE, Split, example_batches
+from nightshift.data.gathering import SIGNATURES, SharedGathering, answered_rows, splits_of
 from nightshift.data.questions import bond_keys
 from nightshift.data.sides import resembling_trained
-from nightshift.data.similarity import Keys, key_of, question_of
+from nightshift.data.similarity import VALUES, Keys, Signatures, key_of, question_of
 from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN, Selection
 from nightshift.data.split_map import DEVELOPMENT as DEVELOPMENT_SIDE
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
 from nightshift.data.split_map import UNKNOWN, State, places_in
-from nightshift.storage.partition import fetch
 
 Report = Callable[[int, int], None]
 RECENT = 1_000_000  # digests that are in an array of their own, so that few are moved for each new one
@@ -35,7 +36,9 @@ UNTRAINED: dict[Split, tuple[int, str]] = {
 }
 
 
-def write_training_set(selection: Selection, state: State, folder: Path, report: Report) -> dict[str, int]:
+def write_training_set(
+    selection: Selection, state: State, folder: Path, report: Report, gathered: SharedGathering | None = None
+) -> dict[str, int]:
     """Write `train.parquet` (in order of time), `held_out.parquet` and, where the selection has that side,
     `development.parquet` (both in order of digest); return the counts.
 
@@ -44,35 +47,38 @@ def write_training_set(selection: Selection, state: State, folder: Path, report:
 
     :param state: the split map, which knows all days of the selection.
     :param report: called with steps done and steps in all.
+    :param gathered: what several nodes gathered of the partitions.
     :raises BadInput: a partition is damaged.
     """
     names = ("rows", "train", "held_out", "traffic", "development", "unanswered", "duplicates", "seen_in_training")
     counts = Counter(dict.fromkeys(names, 0))
-    untrained: list[Split] = ["held_out", "development"] if selection.development else ["held_out"]
-    taken: dict[Split, _Taken] = {split: _Taken() for split in ("train", *untrained)}
+    splits = splits_of(selection)
+    taken: dict[Split, _Taken] = {split: _Taken() for split in splits}
     work = folder / "work"
     work.mkdir()
-    candidates = {split: work / f"{split}.parquet" for split in untrained}
+    candidates = {split: work / f"{split}.parquet" for split in splits[1:]}
+    rows_of = gathered.rows if gathered else partial(answered_rows, splits=splits, shared=state.shared, folder=work)
     try:
         with ExitStack() as stack:
             writers = [stack.enter_context(pq.ParquetWriter(folder / TRAIN, EXAMPLE_SCHEMA, compression="zstd"))]
             for file in candidates.values():
                 writers.append(stack.enter_context(pq.ParquetWriter(file, EXAMPLE_SCHEMA, compression="lz4")))
+            signed = stack.enter_context((work / SIGNATURES).open("wb"))
             for done, published in enumerate(selection.window):
                 report(done, len(selection.window))
-                copy = work / "copy"
-                for rows in example_batches(fetch(published.partition, published.manifest, EXAMPLES, copy)):
-                    counts["rows"] += rows.num_rows
-                    counts.update(split for split in rows["split"].to_pylist() if split not in taken)
+                for rows, values in rows_of(published, counts):
                     for (split, before), writer in zip(taken.items(), writers, strict=True):
-                        usable = _usable(rows, split, before, counts)
-                        counts[split] += usable.num_rows
-                        if usable.num_rows:
-                            writer.write_table(usable)
-                shutil.rmtree(copy)
+                        answered = rows.filter(pc.field("split") == split)
+                        new = before.new(_digests(answered))  # no earlier day had it, word for word
+                        counts[split] += int(new.sum())
+                        counts["duplicates"] += int((~new).sum())
+                        if new.any():
+                            writer.write_table(answered.filter(pa.array(new)))
+                        if split == "train" and len(values):
+                            signed.write(values[new].tobytes())
         for split, file in candidates.items():
             side, name = UNTRAINED[split]
-            unseen = _unseen(file, side, state, folder / TRAIN, work)
+            unseen = _unseen(file, side, state, work)
             counts["seen_in_training"] += int((~unseen).sum())
             counts[split] = int(unseen.sum())
             _write_by_digest(file, unseen, folder / name, work)
@@ -103,17 +109,7 @@ def _inserted(into: Keys, keys: Keys) -> Keys:
     return np.insert(into, np.searchsorted(into, keys), keys)
 
 
-def _usable(table: pa.Table, split: Split, taken: _Taken, counts: Counter[str]) -> pa.Table:
-    """The answered rows of a split that no earlier day had, word for word."""
-    rows = table.filter(pc.field("split") == split)
-    answered = rows.filter(pc.field("answer").is_valid())
-    counts["unanswered"] += rows.num_rows - answered.num_rows
-    new = taken.new(_digests(answered))
-    counts["duplicates"] += int((~new).sum())
-    return answered.filter(pa.array(new))
-
-
-def _unseen(candidates: Path, side: int, state: State, train: Path, work: Path) -> npt.NDArray[np.bool_]:
+def _unseen(candidates: Path, side: int, state: State, work: Path) -> npt.NDArray[np.bool_]:
     """Which candidates are on this side in the newest map and resemble nothing trained on by what is shared today.
 
     What is shared (a new instruction) is known only some time after it came: rows from before are compared once more.
@@ -129,10 +125,15 @@ def _unseen(candidates: Path, side: int, state: State, train: Path, work: Path) 
     unseen: npt.NDArray[np.bool_] = (sides[:count] == side) & bound
     if unseen.any() and len(state.shared):
         chosen = (_questions(rows) for rows in _chosen(candidates, unseen, ["messages"]))
-        trained = (_questions(rows) for rows in example_batches(train, ["messages"]))
-        seen = resembling_trained(state, chosen, work, trained)
+        seen = resembling_trained(state, chosen, work, _trained(work / SIGNATURES))
         unseen[np.nonzero(unseen)[0][seen]] = False
     return unseen
+
+
+def _trained(file: Path) -> Iterator[Signatures]:
+    with file.open("rb") as signed:
+        while len(values := np.fromfile(signed, np.uint8, VALUES * ROWS_AT_ONCE)):
+            yield values.reshape(-1, VALUES)
 
 
 def _write_by_digest(candidates: Path, chosen: npt.NDArray[np.bool_], target: Path, work: Path) -> None:

@@ -67,7 +67,7 @@ class Finding:
                 places = self._places(partition, manifest, file, ["digest", "unit"], self._unit)
                 self._change(path, partition, manifest, {file: places})
         # Rows that no reader needs any more once what they were for is there; what is under way is made again.
-        self.plan.deleted += [kind for kind in ("staged", "scores") if names_in(self.home / kind)]
+        self.plan.deleted += [kind for kind in ("staged", "gathered", "scores") if names_in(self.home / kind)]
         if self.plan.changes and names_in(self.home / "judgements"):
             self.plan.deleted.append("judgements")
         return self.plan

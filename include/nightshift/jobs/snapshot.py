@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
+from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
+    from nightshift.data.gathering import SharedGathering
     from nightshift.data.snapshot import Selection
     from nightshift.data.split_map import State
     from nightshift.storage.partition import Manifest
@@ -48,19 +50,23 @@ class Result(JobResult):
     days: list[str] = Field([], description="interval keys")
 
 
-def run(spec: Spec, progress: Progress) -> Result:
+# `Any` stands for None: whoever calls this on one node need not look for it.
+def run(spec: Spec, progress: Progress) -> Result | Any:
     """Publish the snapshot of the newest accepted days, or find it; or find that of a model which is trained already.
+
+    On many nodes each gathers rows of its share of the days; the first one joins them and has the result, the others
+    return None.
 
     :raises BadInput: a partition is damaged.
     """
     from nightshift.data.published_sides import catch_up
     from nightshift.data.snapshot import published_examples, select
     from nightshift.data.split_map import SplitMap
-    from nightshift.storage.partition import digest_of, find, partition_of
+    from nightshift.storage.partition import digest_of, partition_of
 
-    name, training = spec.application.name, spec.application.training
+    name, training, node = spec.application.name, spec.application.training, nodes()
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
-        return known
+        return known if node.leads else None
     examples = published_examples(spec.storage, name, spec.application.zone)
     searched = spec.application.ingest.splits.development > 0
     selection = select(examples, spec.until, spec.window_days or training.window_days, searched)
@@ -70,14 +76,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     left_out = "".join(f"; {key} left out: {reason}" for key, reason in selection.left_out.items())
     if not selection.window:
         reason = f"no accepted examples{f' up to {spec.until}' if spec.until else ''}{left_out}"
-        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
 
     state = catch_up(SplitMap(spec.storage, name), spec.storage, name, examples)
-    inputs = selection.inputs(state.number)
-    partition = partition_of(spec.storage, name, "snapshots", digest_of(inputs)[:16])
-    manifest = find(partition, inputs)
-    if manifest is None:
-        manifest = _make(spec, partition, selection, state, progress)
+    partition = partition_of(spec.storage, name, "snapshots", digest_of(selection.inputs(state.number))[:16])
+    manifest = _published(spec, partition, selection, state, node, progress)
+    if manifest is None or not node.leads:
+        return None
     what = "preference pairs" if (spec.recipe or training.recipe) == "dpo" else "examples"
     train, held_out = manifest.counts["train"], manifest.counts["held_out"]
     if what != "examples":
@@ -141,7 +146,45 @@ def _snapshot_of(model: str) -> Result | None:
     )
 
 
-def _make(spec: Spec, partition: UPath, selection: Selection, state: State, progress: Progress) -> Manifest:
+def _published(  # noqa: PLR0917
+    spec: Spec, partition: UPath, selection: Selection, state: State, node: Nodes, progress: Progress
+) -> Manifest | None:
+    """The snapshot, found or made; None: other nodes make it."""
+    from nightshift.data.gathering import SharedGathering
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import find
+
+    folder = scratch(UPath(spec.storage))
+    gathered = SharedGathering(spec.application.name, spec.storage, selection, state, folder)
+
+    def published() -> Manifest | None:
+        return find(partition, selection.inputs(state.number))
+
+    def share() -> Manifest | None:
+        gathered.share(
+            node.index, node.count, published, lambda done, of: progress.report(done, of, unit="gathered partitions")
+        )
+        manifest = published()
+        return _make(spec, partition, selection, state, progress, gathered) if node.leads and not manifest else manifest
+
+    try:
+        if node.count > 1:
+            return together(share, published, gathered.drop)
+        manifest = published() or _make(spec, partition, selection, state, progress)
+        gathered.drop()  # of attempts on more nodes that were given up
+        return manifest
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(  # noqa: PLR0917
+    spec: Spec,
+    partition: UPath,
+    selection: Selection,
+    state: State,
+    progress: Progress,
+    gathered: SharedGathering | None = None,
+) -> Manifest:
     from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN
     from nightshift.data.training_set import write_training_set
     from nightshift.storage.files import scratch
@@ -150,7 +193,7 @@ def _make(spec: Spec, partition: UPath, selection: Selection, state: State, prog
     folder = scratch(UPath(spec.storage))
     try:
         counts = write_training_set(
-            selection, state, folder, lambda done, of: progress.report(done, of, unit="partitions")
+            selection, state, folder, lambda done, of: progress.report(done, of, unit="partitions"), gathered
         )
         return publish(
             partition,

@@ -105,7 +105,9 @@ class KubernetesCompute(Model):
         description="image of the jobs, by digest or by a tag other than latest; empty: $NIGHTSHIFT_IMAGE of Airflow",
     )
     image_pull_secrets: list[DnsLabel] = Field([], description="secrets with which the image is pulled")
-    nodes: int = Field(1, ge=1, le=256, description="pods over which ingest, train, generate and score are divided")
+    nodes: int = Field(
+        1, ge=1, le=256, description="pods over which ingest, snapshot, train, generate and score are divided"
+    )
     launcher: Launcher = Field(
         "job",
         description="what starts the nodes of a job: an indexed Job, or Kubeflow Trainer where the cluster has it",

@@ -13,4 +13,4 @@ ON_GPU = frozenset(
 # They train a model or judge it before and after its release, for hours where models are large.
 IN_TRAINING = frozenset({"train", "evaluate", "reference", "shadow", "replay", "search_trial", "search_result"})
 # They divide their work over the nodes of a profile; the others run on one.
-SPREAD = frozenset({"ingest", "train", "generate", "score"})
+SPREAD = frozenset({"ingest", "snapshot", "train", "generate", "score"})
