@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from candidates import example
+from mlflow import MlflowClient
 from release_tasks import FORM
 from retraining_tasks import context
 from upath import UPath
@@ -21,7 +22,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.monitoring.published_nights import arms_partition
 from nightshift.orchestration import promote, ramp, release, rollback
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.registry.versions import CHAMPION, RELEASE_TAG, Registered
+from nightshift.registry.versions import CANDIDATE, CHAMPION, DIGEST_TAG, RELEASE_TAG
 from nightshift.settings.application import Interval
 from nightshift.settings.applications import load_application
 from nightshift.settings.split import Arm
@@ -40,39 +41,18 @@ FIRST = datetime(2026, 11, 2, tzinfo=UTC)
 USERS = 200
 
 
-class Registry:
-    """Two versions, the first of which is the champion: what the tasks ask MLflow, without a server."""
-
-    def __init__(self):
-        self.tags, self.champion = {"1": {RELEASE_TAG: "1"}, "2": {}}, "1"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def version_of(self, name, version):
-        return Registered(name, version, "", {"1": OLD, "2": NEW}[version], self.tags[version], "")
-
-    def with_alias(self, name, alias):
-        return self.version_of(name, self.champion if alias == CHAMPION else "2")
-
-    def set_tags(self, version, tags):
-        self.tags[version.version] |= tags
-
-    def set_alias(self, version, _alias):
-        self.champion = version.version
-
-
 class SplitRun:
     """An application whose candidate, version 2, was released; its intervals are answered one after the other."""
 
-    def __init__(self, storage, project, monkeypatch, split=SPLIT):
-        self.storage, self.file, self.registry = storage, project / "apps" / "app.yaml", Registry()
-        self.write(split)
-        for place in (promote, ramp, release, rollback):
-            monkeypatch.setattr(place, "mlflow", lambda: self.registry)
+    def __init__(self, storage, project, client):
+        self.storage, self.file, self.client = storage, project / "apps" / "app.yaml", client
+        self.write(SPLIT)
+        client.create_registered_model("app")
+        for digest in (OLD, NEW):
+            client.create_model_version("app", "s3://models/app", tags={DIGEST_TAG: digest})
+        client.set_model_version_tag("app", "1", RELEASE_TAG, "1")
+        client.set_registered_model_alias("app", CANDIDATE, "2")
+        self.champion = "1"
         self.decided()
         self.days = 0
 
@@ -93,6 +73,19 @@ class SplitRun:
     @property
     def ledger(self):
         return Ledger(self.storage, "app")
+
+    @property
+    def champion(self):
+        """The version that MLflow names the champion; it can be moved by hand."""
+        return str(self.client.get_model_version_by_alias("app", CHAMPION).version)
+
+    @champion.setter
+    def champion(self, version):
+        self.client.set_registered_model_alias("app", CHAMPION, version)
+
+    def tag(self, key):
+        """A tag of the challenger in MLflow."""
+        return self.client.get_model_version("app", "2").tags[key]
 
     def promote(self):
         """The task `promote` of the release."""
@@ -196,5 +189,7 @@ def called(task, *arguments, params=None, user=None, run_id="run"):
 
 
 @pytest.fixture
-def split_run(storage, tmp_path, monkeypatch):
-    return SplitRun(storage, tmp_path, monkeypatch)
+def split_run(storage, shown, tmp_path):
+    client = MlflowClient(shown)
+    yield SplitRun(storage, tmp_path, client)
+    client.delete_registered_model("app")

@@ -18,18 +18,20 @@ from nightshift.inference.prompts import Prompts, numbers_in_arm
 from nightshift.jobs import register
 from nightshift.ledger import orders, store
 from nightshift.orchestration import promote, ramp, rollback
+from nightshift.registry.rest import Mlflow
 from nightshift.registry.versions import SPLIT_TAG, STATE_TAG
 from nightshift.settings.applications import load_application
 from nightshift.settings.split import Arm, Split
 from nightshift.storage import partition
 from nightshift.storage.partition import require_manifest
 
+pytestmark = pytest.mark.slow  # MLflow's server
 split_run = split_tasks.split_run
 # What writes, by what it is called: after each write of this name to this place a task is killed once.
 WRITES = [
     (store, "create", lambda path, *_: path), (store, "announce", lambda _, path, *_more: path),
     (partition, "put", lambda *given: str(given[-1]).rpartition("/")[2]), (partition, "create", lambda path, *_: path),
-    (split_tasks.Registry, "set_tags", lambda *given: given[2]), (split_tasks.Registry, "set_alias", lambda *_: "champion"),
+    (Mlflow, "_post", lambda _, path, asked: f"{path} {asked.get('key')} {asked.get('value')}"),
 ]  # fmt: skip
 
 
@@ -39,7 +41,7 @@ class Killed(BaseException):
 
 def test_a_released_candidate_answers_more_and_more_of_the_traffic_and_then_becomes_the_champion(split_run, progress):
     assert split_run.promote()["version"] is None
-    assert (split_run.registry.champion, len(split_run.ledger.releases())) == ("1", 1)
+    assert (split_run.champion, len(split_run.ledger.releases())) == ("1", 1)
     first = split_run.interval(progress)
     actions = [first[1]["action"]]
     while actions[-1] != "pass" and len(actions) < 9:
@@ -48,15 +50,15 @@ def test_a_released_candidate_answers_more_and_more_of_the_traffic_and_then_beco
     assert actions[-1] == "pass"
     between, said = split_run.interval(progress)
     assert (between["challenger_rows"]["share"], said["action"]) == (0.5, "pass")  # nobody is sent back in between
-    assert split_run.registry.champion == "1"  # the release moves the alias, by the same code as ever
+    assert split_run.champion == "1"  # the release moves the alias, by the same code as ever
     assert split_run.release()["version"] == "2"
-    assert split_run.registry.champion == "2"
+    assert split_run.champion == "2"
     assert [one.version for one in split_run.ledger.releases()] == ["1", "2"]
 
     by_new, by_old = split_run.told_of(NEW), split_run.told_of(OLD)
     assert all(earlier <= later for earlier, later in pairwise(by_new))  # whoever it answers stays
     assert all(not (new & old) and len(new | old) == split_tasks.USERS for new, old in zip(by_new, by_old, strict=True))
-    assert json.loads(split_run.registry.tags["2"][SPLIT_TAG]) == {"share": 1.0}
+    assert json.loads(split_run.tag(SPLIT_TAG)) == {"share": 1.0}
     assert split_run.interval(progress)[0] == {}  # no split runs any more
 
 
@@ -68,7 +70,7 @@ def test_one_that_is_worse_is_stopped_and_returns_only_for_a_reason(split_run, p
     assert split_run.interval(progress)[0] == {}  # the champion answers alone from the next interval on
     assert "stopped in split 1" in split_run.decide().reasons[0]
     assert "was stopped" in split_run.promote()["reasons"][0]  # nor by the task of the run that released it
-    assert (split_run.registry.champion, split_run.registry.tags["2"][STATE_TAG]) == ("1", "stopped")
+    assert (split_run.champion, split_run.tag(STATE_TAG)) == ("1", "stopped")
 
 
 def test_without_evidence_the_share_stays_and_people_are_told_after_the_intervals_that_they_chose(split_run, progress):
@@ -100,7 +102,7 @@ def test_a_person_stops_it_by_a_rollback_and_the_champion_stays(split_run, progr
         assert split_run.roll_back()["version"] is None
     end = split_run.ledger.split_end(1)
     assert (end.result, end.by, end.explanation) == ("stopped", "olga", "olga stopped it: users complain")
-    assert (split_run.registry.champion, len(split_run.ledger.releases())) == ("1", 1)
+    assert (split_run.champion, len(split_run.ledger.releases())) == ("1", 1)
     assert split_run.interval(progress)[0] == {}
 
 
@@ -145,10 +147,10 @@ def test_a_decision_whose_task_never_came_back_is_carried_out_by_the_next_interv
 
 def test_a_champion_that_somebody_changed_by_hand_ends_it(split_run, progress):
     split_run.promote()
-    split_run.registry.champion = "2"
+    split_run.champion = "2"
     assert split_run.interval(progress)[0] == {}
     assert split_run.ledger.split_end(1).result == "withdrawn"
-    assert json.loads(split_run.registry.tags["2"][SPLIT_TAG])["share"] == 0
+    assert json.loads(split_run.tag(SPLIT_TAG))["share"] == 0
 
 
 def test_without_the_setting_it_ends_and_the_candidate_is_decided_about_as_before(split_run, progress):
@@ -199,7 +201,7 @@ def test_killed_after_each_of_its_writes_it_goes_on_as_if_it_had_not_been(split_
     assert [one.version for one in ledger.releases()] == ["1", "2"]
     assert len(ledger.splits()) == 1
     assert [look.waited for look in ledger.looks(1)] == list(range(1, days.index(prompts) + 2))
-    assert split_run.registry.tags["2"][STATE_TAG] == "released"
+    assert split_run.tag(STATE_TAG) == "released"
 
 
 def test_rows_that_are_to_be_erased_are_found_among_those_of_the_arm_that_answered_them(split_run):
@@ -217,7 +219,6 @@ def test_rows_that_are_to_be_erased_are_found_among_those_of_the_arm_that_answer
     assert sorted(found) == sorted(digests[row] for row in (3, 70, 141))
 
 
-@pytest.mark.slow
 def test_what_a_person_stopped_is_split_again_by_a_reason_alone_and_as_a_new_split(judged, progress, shown):
     app = registered(judged(seed=1, split=Split()), progress)
     assert app.run()[1]["version"] == "1"  # the first champion has nobody to share with
