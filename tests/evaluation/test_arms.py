@@ -4,15 +4,16 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
+from simulated_splits import ends
 
 from nightshift.evaluation import arms
-from nightshift.evaluation.arms import Evidence, level_of
+from nightshift.evaluation.arms import Evidence, level_of, standardised
 from nightshift.ledger.records import Split
-from nightshift.ledger.splits import next_look
+from nightshift.ledger.splits import next_look, step_of
 from nightshift.settings.split import Split as Settings
 
-SETTINGS = Settings(shares=[0.5], margin=0.1, min_units=50, intervals=5, level=0.1)
-RUNS, INTERVALS, UNITS = 30, 10, 120
+SETTINGS = Settings(shares=[0.2, 0.5], margin=0.1, min_units=50, intervals=5, level=0.1)
+RUNS, INTERVALS, UNITS = 30, 10, 400
 SPLIT = Split(
     number=1, decision="d", after=1, settings=SETTINGS, key="k", version="2", model_digest="b", champion="1",
     champion_digest="a", started="2026-11-02T00:00:00Z",
@@ -23,23 +24,26 @@ SPLIT = Split(
 def quick(monkeypatch):
     """Levels are found once, and not for each simulated split."""
     levels = cache(partial(level_of, SETTINGS))
-    monkeypatch.setattr(arms, "level_of", lambda _settings, comparison: levels(comparison))
+    monkeypatch.setattr(arms, "level_of", lambda _settings, known: levels(tuple(known)))
 
 
 def ended(chance, champion, challenger):
-    """How a split between versions of these shares of right answers ends, of users that come again."""
-    users, looks, sums = chance.permutation(1_000), [], np.zeros((2, 4, 1_000, 2))
+    """How a split between versions of these shares of right answers ends, of users that come again and ask simpler things."""
+    users, looks, known = chance.permutation(1_000), [], []
+    evidence = Evidence("exact_match")
     for number in range(1, INTERVALS + 1):
+        sums, new = np.zeros_like(evidence._sums), int(1_000 * SETTINGS.shares[step_of(looks)])
         for arm, right in enumerate((champion, challenger)):
-            seen = chance.choice(users[:500] if arm else users[500:], UNITS)
-            good = chance.random(UNITS) < right
-            for place, values in ((0, np.zeros(UNITS)), (1, good), (3, np.ones(UNITS))):
-                np.add.at(sums[arm, place], seen, np.column_stack([values, np.ones(UNITS)]))
-        evidence = Evidence("exact_match")
-        evidence._sums = sums
-        found = evidence.compared(SETTINGS, looks[-1].comparisons if looks else 0, number, draws=1_000)
+            mine = users[:new] if arm else users[new:]
+            rows = UNITS * len(mine) // 1_000
+            seen, good = chance.choice(mine, rows), chance.random(rows) < right - 0.02 * (INTERVALS - number)
+            for place, values in ((0, np.zeros(rows)), (1, good), (3, np.ones(rows))):
+                np.add.at(sums[arm, place], seen, np.column_stack([values, np.ones(rows)]))
+        evidence._sums += standardised(sums)
+        found = evidence.compared(SETTINGS, known, number, draws=1_000)
+        known = found.known
         looks.append(next_look(SPLIT, looks, f"day {number}", found, SPLIT.started))
-        if looks[-1].action != "hold":
+        if looks[-1].action in {"pass", "stop"}:
             break
     return looks[-1].action
 
@@ -60,15 +64,42 @@ def test_one_that_is_as_good_passes_and_one_that_is_much_worse_is_stopped():
     assert share("stop", 0.8, 0.4) == 1
 
 
-def test_the_levels_of_all_comparisons_together_are_no_more_than_the_level_of_the_step():
-    levels = [level_of(SETTINGS, number) for number in range(1, 11)]
+def test_the_levels_of_all_comparisons_together_are_no_more_than_the_level_of_the_split():
+    levels = [level_of(SETTINGS, [100.0 * known for known in range(1, number + 1)]) for number in (1, 5, 10, 20)]
     # Of independent comparisons they would add up to more: they share their rows.
-    assert max(levels[:5]) < SETTINGS.level / 2 / 2
-    assert max(levels[5:]) < SETTINGS.level / 2 / 4
+    assert levels[0] < levels[1] < levels[2] < SETTINGS.level / 2 / 2
+    assert levels[3] < SETTINGS.level / 2
+
+
+def test_of_simulated_splits_whose_questions_become_simpler_as_the_share_grows_the_error_is_held():
+    settings = Settings(intervals=5, level=0.1, margin=0.1)
+    released, _ = ends(settings, 1_000, -settings.margin, intervals=10, splits=80)
+    _, stopped = ends(settings, 1_000, 0, intervals=10, splits=50)
+    assert (released <= settings.level, stopped <= settings.level) == (True, True)
+    assert ends(settings, 1_000, 0.02, intervals=10, splits=20)[0] > 0.8
+
+
+def test_that_another_share_was_answered_at_another_time_is_no_difference_between_the_arms():
+    evidence = Evidence("exact_match")
+    for challenger, right in ((50, 0.5), (250, 0.9)):  # groups of the challenger, and right answers of both
+        sums = np.zeros_like(evidence._sums)
+        for arm, groups in ((0, slice(challenger, 1_000)), (1, slice(challenger))):
+            sums[arm, :, groups, 0], sums[arm, :, groups, 1] = right, 1
+        evidence._sums += standardised(sums)
+    found = evidence.compared(SETTINGS, [], 1)
+    assert found.differences["exact_match"][0] == pytest.approx(0)
+    assert found.means["exact_match"]["champion"] == pytest.approx((50 * 0.5 + 250 * 0.9) / 300)
+
+
+def test_what_has_no_new_rows_is_no_further_comparison():
+    evidence = Evidence("exact_match")
+    evidence._sums[:, :, :400] = 1.0
+    once = evidence.compared(SETTINGS, [], 1)
+    assert (evidence.compared(SETTINGS, once.known, 2).comparisons, once.comparisons) == (1, 1)
 
 
 def test_too_few_units_are_no_comparison_and_no_pass():
-    found = Evidence("exact_match").compared(SETTINGS, 0, 1)
+    found = Evidence("exact_match").compared(SETTINGS, [], 1)
     assert (found.metric, found.differences, found.comparisons) == (None, {}, 0)
     assert next_look(SPLIT, [], "day 1", found, SPLIT.started).action == "hold"
 
@@ -77,7 +108,7 @@ def test_a_fall_of_valid_answers_stops_it_whatever_the_metric_says():
     evidence = Evidence("exact_match")
     evidence._sums[:, :, :400] = 1.0
     evidence._sums[1, 3, :400, 0] = 0.0
-    look = next_look(SPLIT, [], "day 1", evidence.compared(SETTINGS, 0, 1), SPLIT.started)
+    look = next_look(SPLIT, [], "day 1", evidence.compared(SETTINGS, [], 1), SPLIT.started)
     assert look.action == "stop"
     assert "valid -100.0%" in look.reason
 

@@ -3,13 +3,18 @@
 The unit that is assigned is the unit that is counted. Each falls into one of 1,000 groups by its hash, whose sums are what is
 kept: the same user in ten intervals is one unit, and memory does not grow with users. Where users are many, a group is a unit.
 
+Evidence adds up over the whole split, stratified by interval: the champion's rows of an interval weigh what makes them as many
+as the challenger's (direct standardisation). The difference of the means is then the mean of the intervals' own differences,
+and that another share was answered at another time, of other questions, is no part of it.
+
 Each comparison spends a part of the level (:func:`nightshift.evaluation.paired.levels_of_looks`), as the square of the share
-of the planned comparisons: half of it in as many as the split waits for intervals, half of the rest in as many again, and so
-on. It is divided by the steps, and by the guard rails.
+of the planned comparisons: half of it in as many as the split waits for at all shares, half of the rest in as many again, and so
+on. The boundaries follow from the rows that the challenger had answered by each. It is divided by the guard rails.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,7 @@ ARMS = ("champion", "challenger")
 GROUPS = 1_000
 GUARD_RAILS = 2  # the decisive metric and the share of valid answers
 ROWS_AT_ONCE = 5_000
+Answered = tuple[UPath, Manifest, Path]  # interactions, and a folder to fetch them to
 
 
 def evidence_partition(storage: str, application: str, split: int, look: int) -> UPath:
@@ -40,7 +46,7 @@ def evidence_partition(storage: str, application: str, split: int, look: int) ->
 
 
 class Evidence:
-    """Sums of scores by arm and group.
+    """Sums of scores by arm and group, weighted by interval.
 
     :param metric: of the gate; rouge_l stands for one that interactions do not have.
     :param file: what was written before; None: nothing.
@@ -52,11 +58,15 @@ class Evidence:
         shape = (len(ARMS), len(self.measures), GROUPS, 2)  # the last: sum and number
         self._sums: Array = np.load(file, allow_pickle=False) if file else np.zeros(shape)
 
-    def add(self, partition: UPath, manifest: Manifest, folder: Path) -> None:
-        """Add the interactions of one arm of an interval.
+    def add(self, champion: Answered, challenger: Answered) -> None:
+        """Add what both arms answered of an interval.
 
-        :raises BadInput: they, or their prompts, are damaged or gone.
+        :raises BadInput: their interactions or prompts are damaged or gone.
         """
+        self._sums += standardised(np.stack([self._read(*champion), self._read(*challenger)]))
+
+    def _read(self, partition: UPath, manifest: Manifest, folder: Path) -> Array:
+        sums = np.zeros(self._sums.shape[1:])
         arm = Arm.model_validate(manifest.inputs["arm"])
         asked = UPath(manifest.parents[0].uri)
         prompts = Prompts(asked, require_manifest(asked, manifest.parents[0].digest), folder / "prompts", arm)
@@ -72,16 +82,17 @@ class Evidence:
                     values = np.zeros(len(groups)) if name == "rows" else batch[name].to_numpy(zero_copy_only=False)
                     known = ~np.isnan(values.astype(np.float64))
                     added = np.column_stack([values, np.ones(len(groups))])[known]
-                    np.add.at(self._sums[int(arm.challenger), place], groups[known], added)
+                    np.add.at(sums[place], groups[known], added)
+        return sums
 
     def write(self, file: Path) -> None:
         """Write all sums."""
         np.save(file, self._sums, allow_pickle=False)
 
-    def compared(self, settings: Settings, before: int, look: int, draws: int = DRAWS) -> Arms:
+    def compared(self, settings: Settings, known: Sequence[float], look: int, draws: int = DRAWS) -> Arms:
         """Return what is known of both arms, with the bounds of the differences where enough units of both have a score.
 
-        :param before: comparisons in this step.
+        :param known: rows that the challenger had answered by each comparison before.
         :param look: that it is for.
         """
         measured = {name: [_kinds(arm[place]) for arm in self._sums] for place, name in enumerate(self.measures)}
@@ -89,7 +100,9 @@ class Evidence:
         enough = {name for name, pair in kinds.items() if min(one.counts.sum() for one in pair) >= settings.min_units}
         metric = next((name for name in (self.metric, "judge") if name in enough), None)
         rails = [name for name in (metric, "valid") if name in enough]
-        level = level_of(settings, before + 1) if rails else 0
+        rows = float(self._sums[1, 0, :, 1].sum())
+        known = [*known, rows] if rails and rows > max(known, default=0) else [*known]
+        level = level_of(settings, known) if rails else 0
         return Arms(
             evidence=look,
             units={arm: int((sums[0, :, 1] > 0).sum()) for arm, sums in zip(ARMS, self._sums, strict=True)},
@@ -103,16 +116,30 @@ class Evidence:
             },
             metric=metric,
             differences={name: tuple(difference_of(kinds[name][1], kinds[name][0], level, draws)) for name in rails},
-            comparisons=before + bool(rails),
+            comparisons=len(known),
+            known=known,
         )
 
 
-def level_of(settings: Settings, comparison: int) -> float:
-    """Return the level of each bound at a comparison of a step, counted from 1."""
-    rounds = -(-comparison // settings.intervals)
-    first = settings.intervals * (rounds - 1) + 1
-    shares = [number / (settings.intervals * rounds) for number in range(first, comparison + 1)]
-    return levels_of_looks(settings.level / len(settings.shares) / GUARD_RAILS / 2**rounds, shares)[-1]
+def standardised(sums: Array) -> Array:
+    """Return the sums of an interval, by arm, with weights by which both arms have as many rows with a score of each measure."""
+    old, new = sums[..., 1].sum(axis=2)
+    both = (old > 0) & (new > 0)
+    weights = np.stack([np.divide(new, old, out=np.zeros_like(new), where=both), both])
+    return np.asarray(sums * weights[:, :, None, None])
+
+
+def level_of(settings: Settings, known: Sequence[float]) -> float:
+    """Return the level of each bound at the newest comparison.
+
+    :param known: rows that the challenger had answered by each, ascending.
+    """
+    planned = settings.intervals * len(settings.shares)
+    spent = []
+    for number in range(1, len(known) + 1):
+        rounds, rest = divmod(number - 1, planned)
+        spent.append(1 - 0.5**rounds + 0.5 ** (rounds + 1) * ((rest + 1) / planned) ** 2)
+    return levels_of_looks(settings.level / GUARD_RAILS, [rows / known[-1] for rows in known], spent)[-1]
 
 
 def _kinds(groups: Any) -> Kinds:

@@ -14,11 +14,10 @@ from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.evaluation.arms import Evidence
-    from nightshift.ledger.records import Split
-    from nightshift.ledger.store import Ledger
+    from nightshift.ledger.records import Split, SplitLook
     from nightshift.storage.partition import Manifest
 
-VERSION = 1  # of how arms are counted and compared
+VERSION = 2  # of how arms are counted and compared
 
 
 class Spec(JobSpec):
@@ -49,13 +48,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     app, ledger = spec.application, Ledger(spec.storage, spec.application.name)
     split = running(ledger)
     looks = ledger.looks(split.number) if split else []
-    step = step_of(looks)
-    if split is None or step is None:
+    if split is None or step_of(looks) is None:
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="no split runs")
     number = looks[-1].number + 1 if looks else 1
     folder = scratch(UPath(spec.storage))
     try:
-        evidence, seen = _before(spec, ledger, split, folder)
+        evidence, known, seen = _before(spec, looks, split, folder)
         champions = partition_of(spec.storage, app.name, "interactions")
         place = arms_partition(spec.storage, app.name, split.number)
         due: list[tuple[str, Manifest, Manifest]] = []
@@ -75,22 +73,16 @@ def run(spec: Spec, progress: Progress) -> Result:
         }
         manifest = find(target, inputs)
         if manifest is None:
-            share = split.settings.shares[step]
             for done, (key, old, new) in enumerate(due):
-                # What was answered at an earlier share says nothing about this one.
-                if new.inputs["arm"]["share"] == share:
-                    evidence.add(champions / key, old, folder / f"{key}-old")
-                    evidence.add(place / key, new, folder / f"{key}-new")
+                evidence.add((champions / key, old, folder / f"{key}-old"), (place / key, new, folder / f"{key}-new"))
                 progress.report(done + 1, len(due), "intervals")
-            before = looks[-1].comparisons if looks and looks[-1].step == step else 0
             (folder / "out").mkdir()
             evidence.write(folder / "out" / EVIDENCE)
             manifest = publish(
                 target, folder / "out", kind="evidence", application=app.name, inputs=inputs,
                 facts={
-                    "step": step,
                     "intervals": [*seen, *(key for key, _, _ in due)],
-                    "arms": evidence.compared(split.settings, before, number).model_dump(mode="json"),
+                    "arms": evidence.compared(split.settings, known, number).model_dump(mode="json"),
                 },
             )  # fmt: skip
     finally:
@@ -103,17 +95,17 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
 
 
-def _before(spec: Spec, ledger: Ledger, split: Split, folder: Path) -> tuple[Evidence, list[str]]:
-    """The evidence of the step so far, and which intervals of the split were seen."""
+def _before(spec: Spec, looks: list[SplitLook], split: Split, folder: Path) -> tuple[Evidence, list[float], list[str]]:
+    """The evidence so far, the rows that were known at each comparison, and which intervals of the split were seen."""
     from nightshift.evaluation.arms import EVIDENCE, Evidence, evidence_partition
-    from nightshift.ledger.splits import step_of
     from nightshift.storage.partition import fetch, require_manifest
 
-    looks = ledger.looks(split.number)
     if not looks or not looks[-1].evidence:
-        return Evidence(spec.application.gate.metric), []
+        return Evidence(spec.application.gate.metric), [], []
     at = evidence_partition(spec.storage, spec.application.name, split.number, looks[-1].evidence)
     manifest = require_manifest(at)
-    same = manifest.facts["step"] == step_of(looks)
-    file = fetch(at, manifest, EVIDENCE, folder / "before") if same else None
-    return Evidence(spec.application.gate.metric, file), manifest.facts["intervals"]
+    seen = manifest.facts["intervals"]
+    if manifest.inputs["version"] != VERSION:  # it was not stratified: a split that runs during an upgrade begins anew
+        return Evidence(spec.application.gate.metric), [], seen
+    file = fetch(at, manifest, EVIDENCE, folder / "before")
+    return Evidence(spec.application.gate.metric, file), manifest.facts["arms"]["known"], seen

@@ -275,11 +275,12 @@ class IntervalArms(Record):
 
 
 class Arms(Record):
-    """What both arms of a step are known by so far, as the evidence that is published for a look says.
+    """What both arms of a split are known by so far, as the evidence that is published for a look says.
 
     :param evidence: number of that look.
     :param metric: by which the answers are compared; None: too few of both have a score.
     :param differences: challenger minus champion by measure: value, lower and upper bound. Empty: not compared.
+    :param known: rows that the challenger had answered by each comparison.
     """
 
     evidence: int
@@ -288,6 +289,7 @@ class Arms(Record):
     metric: str | None
     differences: dict[str, tuple[float, float, float]]
     comparisons: int
+    known: list[float] = []
 
 
 class SplitLook(Record):
@@ -295,7 +297,7 @@ class SplitLook(Record):
 
     :param step: place, from 0, of the share at which the interval was answered.
     :param evidence: number of the look whose evidence holds all so far; 0: there is none.
-    :param comparisons: of both arms in this step.
+    :param comparisons: of both arms so far.
     """
 
     split: int

@@ -131,7 +131,7 @@ def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms |
         action=action,
         reason=f"version {split.version} at {share} {what}" + (f" ({shown})" if shown else ""),
         evidence=found.evidence if found else last.evidence if last else 0,
-        comparisons=found.comparisons if found else last.comparisons if last and same else 0,
+        comparisons=found.comparisons if found else last.comparisons if last else 0,
         waited=waited,
         numbers=_numbers(found) if found else {},
         decided=now,

@@ -35,7 +35,7 @@ class Split(Model):
         description="accepted probability to stop a candidate that is worse by less than the margin",
     )
     min_units: int = Field(
-        100, ge=20, le=500, description="units that each of both must have answered in a step before they are compared"
+        100, ge=20, le=500, description="units that each of both must have answered before they are compared"
     )
     intervals: int = Field(
         14, ge=1, le=366, description="intervals at one share without a result, after which people are told"
