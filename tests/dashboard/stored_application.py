@@ -59,6 +59,7 @@ class StoredApplication:
         reason="none of six metrics moved",
         new=(),
         moved=METRICS[0],
+        interactions="",
     ):
         """A night as the job `drift` publishes it; what moved most is `moved`."""
         metrics = [
@@ -73,7 +74,8 @@ class StoredApplication:
             "report.html": PAGE,
             "report.json": json.dumps({"new": [{"prompt": text, "response": "?", "novelty": "0.9"} for text in new]}),
         }
-        return self._verdict("drift", day, verdict, version, reason, files, moved if verdict == "FAIL" else None)
+        worst = moved if verdict == "FAIL" else None
+        return self._verdict("drift", day, verdict, version, reason, files, worst, interactions)
 
     def bias(self, day, verdict="PASS", *, gap=0.04, version="1", reason="all 27 gaps are within ±10%"):
         """A night as the job `bias` publishes it."""
@@ -157,11 +159,11 @@ class StoredApplication:
     def snooze(self, by, reason, created, until):
         self.ledger.create(Snooze(id=digest_of(reason)[:12], until=until, reason=reason, by=by, created=created))
 
-    def _verdict(self, monitor, day, verdict, version, reason, files, worst):  # noqa: PLR0917
+    def _verdict(self, monitor, day, verdict, version, reason, files, worst, interactions=""):  # noqa: PLR0917
         facts = {
             "monitor": monitor, "interval": day.isoformat(), "verdict": verdict, "model_digest": MODELS[version],
             "model_version": version, "failing": [worst] if worst else [], "worst": worst, "worst_segment": None,
-            "reasons": [reason], "interactions": "", "rows": 480, "run_url": "http://mlflow.test/#/experiments/1/runs/2",
+            "reasons": [reason], "interactions": interactions, "rows": 480, "run_url": "http://mlflow.test/#/experiments/1/runs/2",
         }  # fmt: skip
         address = [day.isoformat(), digest_of([monitor, facts])[:16]]
         return self.partition(monitor, monitor, address, files, interval=of(day), facts=facts, counts={"rows": 480})

@@ -343,7 +343,9 @@ def test_a_split_that_runs_shows_its_share_both_versions_numbers_and_what_was_de
     )  # fmt: skip
     helper.ledger.create(split)
     helper.ledger.create(next_look(split, [], LAST.isoformat(), found, NOW))
+    address, _ = helper.drift(LAST, version="2", interactions=f"memory://s/helper/arms/0001/{LAST}")
     page = visit("/apps/helper").text
+    assert f'reports/drift/{LAST}/{address.name}/report.html">both versions in Evidently' in page
     assert "<strong>25 %</strong> of the traffic beside version 1" in page
     assert "version 2 at 5% is worse by less than 5.0%, if at all (exact match +2.0% [-3.0%, +7.0%])" in page
     assert re.search(r"exact match</th><td class=\"num\">0.8</td><td class=\"num\">0.82</td>", page)

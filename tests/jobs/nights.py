@@ -112,8 +112,11 @@ def crown(name, digest, model="file:///gone"):
     client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
-def publish_night(app, storage, day, rows, model_digest):
-    """Publish scored interactions: rows of prompt, response, wanted answer (or None) and tier."""
+def publish_night(app, storage, day, rows, model_digest, arm=None):  # noqa: PLR0917
+    """Publish scored interactions: rows of prompt, response, wanted answer (or None) and tier.
+
+    :param arm: of which version of a split they are.
+    """
     prompts, responses, wanted, tiers = zip(*rows, strict=True) if rows else ((), (), (), ())
     scores = Scorers(app, Path(app.base_model)).score(
         list(prompts), list(responses), [None] * len(rows), list(wanted), ["stop"] * len(rows)
@@ -135,7 +138,8 @@ def publish_night(app, storage, day, rows, model_digest):
     arrays = [pa.array(list(columns.get(field.name, [None] * len(rows))), field.type) for field in INTERACTION_SCHEMA]
     start = datetime.fromisoformat(day).replace(tzinfo=UTC)
     interval = Interval(start=start, end=start + timedelta(days=1))
-    partition = partition_of(storage, app.name, "interactions", interval.key)
+    place = ("arms", f"{arm.split:04d}") if arm and arm.challenger else ("interactions",)
+    partition = partition_of(storage, app.name, *place, interval.key)
     work = scratch(partition)
     pq.write_table(pa.Table.from_arrays(arrays, schema=INTERACTION_SCHEMA), work / INTERACTIONS)
     manifest = publish(
@@ -143,7 +147,12 @@ def publish_night(app, storage, day, rows, model_digest):
         work,
         kind="interactions",
         application=app.name,
-        inputs={"day": day, "rows": digest_of(rows), "version": SCORES_VERSION},
+        inputs={
+            "day": day,
+            "rows": digest_of(rows),
+            "version": SCORES_VERSION,
+            **({"arm": arm.model_dump()} if arm else {}),
+        },
         interval=interval,
         rows={INTERACTIONS: len(rows)},
         facts={"model_digest": model_digest},

@@ -21,7 +21,8 @@ from nightshift.ledger.store import Ledger
 from nightshift.monitoring.references import reference_partition
 from nightshift.registry.models import with_alias
 from nightshift.registry.versions import CHAMPION, DIGEST_TAG
-from nightshift.storage.partition import partition_of, read_manifest
+from nightshift.settings.split import Arm
+from nightshift.storage.partition import fetch, partition_of, read_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -82,6 +83,21 @@ def test_quiet_nights_pass_and_nights_with_new_intents_fail(place):
     again = place.judge()
     assert again.nights == []
     assert (again.verdict, again.reasons) == (Verdict.INSUFFICIENT_DATA, ["no night is due"])
+
+
+def test_the_report_of_a_challengers_share_has_evidentlys_page_of_both_arms_of_the_interval(place, tmp_path):
+    rows, arm = answered("2026-11-03"), {"split": 1, "key": "k", "unit": "row", "share": 0.5}
+    for challenger in (False, True):
+        mine = Arm(**arm, challenger=challenger)
+        publish_night(place.app, place.storage, "2026-11-03", rows[challenger::2], place.champion, mine)
+    found = {night.challenger: UPath(night.report) for night in place.judge().nights}
+    said = f"{len(rows[1::2])} interactions of the night and {len(rows[::2])} of the champion in the same interval"
+    pages = {side: fetch(at, read_manifest(at), "report.html", tmp_path / str(side)) for side, at in found.items()}
+    assert {side: said in page.read_text(encoding="utf-8") for side, page in pages.items()} == {
+        False: False,
+        True: True,
+    }
+    assert place.judge().nights == []
 
 
 def test_a_report_with_its_numbers_is_in_mlflow(place, mlflow_store):

@@ -1,5 +1,6 @@
 """Which nights are judged: everything follows from what is published."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from upath import UPath
 from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, expected_night, inputs_of, lacking, trailing
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.clock import Clock
+from nightshift.settings.split import Arm
 
 CHAMPION, OTHER = "c" * 64, "o" * 64
 REFERENCES = {CHAMPION: "reference of c", OTHER: "reference of o"}
@@ -51,6 +53,17 @@ def test_a_night_is_held_against_the_model_that_answered_it():
         (OTHER, "reference of o"),
         (CHAMPION, "reference of c"),
     ]
+
+
+def test_a_challengers_night_is_judged_again_once_the_champion_answered_its_part_of_the_interval():
+    arms = [Arm(split=1, challenger=one, key="k", unit="row", share=0.1) for one in (True, False)]
+    challenger, champion = replace(night(1, "new", OTHER), arm=arms[0]), replace(night(1, "old"), arm=arms[1])
+    (alone,) = due([challenger], {}, CHAMPION, REFERENCES, APP)
+    judged = {alone.night.key: [alone.inputs]}
+    found = due([champion, challenger], judged, CHAMPION, REFERENCES, APP)
+    assert [one.inputs.get("champion") for one in found] == [None, "old"]
+    judged[alone.night.key] += [one.inputs for one in found]
+    assert due([champion, challenger], judged, CHAMPION, REFERENCES, APP) == []
 
 
 def test_a_new_champion_does_not_make_old_nights_news():

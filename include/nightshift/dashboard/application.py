@@ -66,6 +66,7 @@ class Decisions:
     asked: Sequence[ledger.Asked]
     snooze: Snooze | None
     split: tuple[Split, float, SplitLook | None] | None
+    of_challenger: JudgedNight | None
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,9 @@ def _trend(store: Store, index: Index, app: Application) -> Trend:
 
 def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
     retrainings, asked = ledger.retrainings(records), ledger.requests(records)
-    told = ledger.story(store, records, retrainings, asked)
-    return Decisions(told, retrainings, asked, ledger.snoozed(records, now), ledger.split_now(records))
+    told, split = ledger.story(store, records, retrainings, asked), ledger.split_now(records)
+    beside = nights.newest_of_challenger(records.index(), split[0].version, store.zone) if split else None
+    return Decisions(told, retrainings, asked, ledger.snoozed(records, now), split, beside)
 
 
 def _open_alerts(storage: str, app: Application, records: Ledger, now: datetime) -> OpenAlerts:

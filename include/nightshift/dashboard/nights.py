@@ -96,6 +96,16 @@ def judged_nights(index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC)
     return [newest[key] for key in shown], broken
 
 
+def newest_of_challenger(index: Index, version: str, zone: tzinfo = UTC) -> JudgedNight | None:
+    """Return what the drift monitor last said about the share that a challenger of this version answered."""
+    found = [
+        (night.interval, night.created, name)
+        for name, night in index.nights.items()
+        if night.monitor == "drift" and night.of_challenger and night.model_version == version
+    ]
+    return _judged(name, index.nights[name], zone) if found and (name := max(found)[-1]) else None
+
+
 def last_nights(index: Index, most: int, zone: tzinfo = UTC) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
     """Return :func:`judged_nights` of every monitor by its name, and what cannot be read of any."""
     found, broken = {}, []

@@ -123,7 +123,7 @@ def _due(  # noqa: PLR0917
     nights: list[NightResult],
 ) -> list[Due]:
     """The nights to judge; what is wrong with a night that a person asked for is added to `nights`."""
-    from nightshift.monitoring.due_nights import Due, due, inputs_of
+    from nightshift.monitoring.due_nights import Due, champion_beside, due, inputs_of
 
     if spec.night is None:
         known = {key: [manifest.inputs for _, manifest in published] for key, published in verdicts.items()}
@@ -132,9 +132,10 @@ def _due(  # noqa: PLR0917
     for night in (one for one in answered if spec.application.day_of(one.interval) == spec.night):
         model = night.model_digest or champion.digest
         if model in references:
-            asked.append(
-                Due(night, model, inputs_of(night.digest, references[model], spec.application, night.feedback))
+            inputs = inputs_of(
+                night.digest, references[model], spec.application, night.feedback, champion_beside(night, answered)
             )
+            asked.append(Due(night, model, inputs))
         else:
             reason = f"the model that answered it ({model[:12]}) has no reference"
             nights.append(unreadable_night(night.key, reason))

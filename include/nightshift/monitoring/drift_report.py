@@ -43,6 +43,7 @@ class Compared:
 
     :param places: what the verdict was made from and where that lies.
     :param own: metrics of own scorers that both samples have.
+    :param champion: sample of its rows of the same interval, where a challenger answered the night: Evidently compares both.
     """
 
     application: Application
@@ -56,6 +57,7 @@ class Compared:
     trailing_nights: int
     places: Sequence[tuple[str, str]]
     own: Sequence[Metric] = ()
+    champion: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,15 @@ def phrase(text: str) -> str:
 
 def report_of(compared: Compared) -> Report:
     """Return the report of a night. What users and models wrote is bounded, escaped text in it."""
-    night, reference = compared.sample, compared.reference.sample
+    night, champion = compared.sample, compared.champion
+    reference = compared.reference.sample if champion is None else champion
+    what = "rows of the reference" if champion is None else "of the champion in the same interval"
+    drawn = DRAWN if champion is None else COLUMNS  # topics are those of a version's own reference
     numbers: dict[str, Any] = {}
     try:
-        page, numbers = compare_samples(night, reference, [*DRAWN, *compared.own], compared.application.drift)
+        page, numbers = compare_samples(night, reference, [*drawn, *compared.own], compared.application.drift)
         said = (
-            f"{night.num_rows:,} interactions of the night and {reference.num_rows:,} rows of the reference, the same "
+            f"{night.num_rows:,} interactions of the night and {reference.num_rows:,} {what}, the same "
             "every time. Evidently judges these samples by distance alone; what counts is said above."
         )
     except Exception as error:  # a library's trouble with a column is no reason to have no verdict

@@ -12,6 +12,7 @@ from upath import UPath
 
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.schedule import interval_holding
+from nightshift.settings.split import Arm
 from nightshift.storage.partition import Manifest, digest_of, partition_of
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ VERSION = 2  # of how nights are judged; another one judges them all again
 class Answered:
     """A night's interactions; `model_digest` says which model answered, "" one that is served elsewhere.
 
-    `feedback` is the digest of what people said in its interval; "": there is none, or nobody looked.
+    :param feedback: digest of what people said in its interval; "": there is none, or nobody looked.
+    :param arm: its rows, where two versions answered the interval.
     """
 
     partition: UPath
@@ -32,6 +34,7 @@ class Answered:
     interval: Interval
     model_digest: str
     feedback: str = ""
+    arm: Arm | None = None
 
     @property
     def key(self) -> str:
@@ -58,10 +61,20 @@ class Due:
         return digest_of(self.inputs)[:16]
 
 
-def inputs_of(interactions: str | None, reference: str, application: Application, feedback: str = "") -> dict[str, Any]:
+def inputs_of(
+    interactions: str | None,
+    reference: str,
+    application: Application,
+    feedback: str = "",
+    champion: Answered | None = None,
+) -> dict[str, Any]:
     """Return what determines a verdict: digests of the interactions (None: there are none), of the reference and of the
-    feedback, and the policy."""
+    feedback, and the policy.
+
+    :param champion: as :func:`champion_beside` returns it; it determines the pictures of the report.
+    """
     return {
+        **({"champion": champion.digest} if champion else {}),
         "interactions": interactions,
         "reference": reference,
         "policy": application.drift.model_dump(mode="json"),
@@ -98,11 +111,21 @@ def due(
                     "%s cannot be judged: the model that answered it (%s) has no reference", night.key, model[:12]
                 )
             continue
-        wanted = inputs_of(night.digest, references[model], application, night.feedback)
-        same = wanted if night.model_digest == champion else {"interactions": night.digest}
+        beside = champion_beside(night, answered)
+        wanted = inputs_of(night.digest, references[model], application, night.feedback, beside)
+        kept = wanted if night.model_digest == champion else wanted.keys() & {"interactions", "champion"}
+        same = {key: wanted[key] for key in kept}
         if not any(all(inputs.get(key) == value for key, value in same.items()) for inputs in known):
             found.append(Due(night, model, wanted))
     return found
+
+
+def champion_beside(night: Answered, answered: Sequence[Answered]) -> Answered | None:
+    """Return what the champion answered of the interval that a challenger answered a share of; None where there is nothing."""
+    if night.arm is None or not night.arm.challenger:
+        return None
+    same = (one for one in answered if one.key == night.key and one.arm and one.arm.split == night.arm.split)
+    return next((one for one in same if one.arm and not one.arm.challenger), None)
 
 
 def trailing(nights: Sequence[Answered], night: Answered, most: int) -> list[Answered]:
@@ -143,7 +166,14 @@ def lacking(
 def answered_night(partition: UPath, manifest: Manifest) -> Answered:
     """Return a published partition of interactions as this module sees it."""
     assert manifest.interval is not None  # noqa: S101  (every night has one)
-    return Answered(partition, manifest.digest, manifest.interval, str(manifest.facts.get("model_digest", "")))
+    rows = manifest.inputs.get("arm")
+    return Answered(
+        partition,
+        manifest.digest,
+        manifest.interval,
+        str(manifest.facts.get("model_digest", "")),
+        arm=Arm.model_validate(rows) if rows else None,
+    )
 
 
 def drift_partition(storage: str, application: str, interval: str, inputs: Mapping[str, Any]) -> UPath:

@@ -83,6 +83,17 @@ def measure(  # noqa: PLR0917
     return Measured(merge([inputs, outputs, placed, count_unscored(file)]), looks.sample, looks.novel, rows)
 
 
+def sample_of(file: Path, own: Sequence[Metric]) -> pa.Table:
+    """Return at most about `SAMPLE_ROWS` rows of a Parquet file, always the same ones, with their columns that are no texts.
+
+    :raises BadInput: a column is missing.
+    """
+    columns, share = ["row", *COLUMNS, *own], SAMPLE_ROWS / max(pq.read_metadata(file).num_rows, 1)
+    batches = read_batches(file, columns, categorical=())
+    kept = [batch.filter(pa.array(chosen(batch["row"].to_numpy(), share))) for batch in batches]
+    return pa.Table.from_batches(kept) if kept else pq.read_table(file, columns=columns)
+
+
 def chosen(rows: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
     """Return which row numbers belong to a share of all: always the same ones, and a smaller share's are among them.
 

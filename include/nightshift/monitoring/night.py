@@ -17,9 +17,17 @@ from upath import UPath
 from nightshift.data.interactions import INTERACTIONS, SCORES
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
-from nightshift.monitoring.due_nights import Answered, Due, answered_night, drift_partition, inputs_of, trailing
+from nightshift.monitoring.due_nights import (
+    Answered,
+    Due,
+    answered_night,
+    champion_beside,
+    drift_partition,
+    inputs_of,
+    trailing,
+)
 from nightshift.monitoring.feedback import feedback_of
-from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure
+from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure, sample_of
 from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics, scored_apart
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
 from nightshift.monitoring.references import Reference
@@ -27,6 +35,7 @@ from nightshift.monitoring.topics import Embedder
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application, Interval
+from nightshift.settings.metrics import Metric
 from nightshift.shown import in_markdown
 from nightshift.storage.files import names_in, scratch
 from nightshift.storage.partition import (
@@ -93,6 +102,9 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             own | scored_apart(app, interactions, context.reference.manifest),
             feedback_of(context.storage, app, due.night, due.night.model_digest),
         )
+        beside = champion_beside(due.night, context.nights)
+        comparable = [metric for metric, why in own.items() if not why]
+        champion = _of_champion(beside, interactions, comparable, work) if beside else None
         compared = Compared(
             application=app,
             night=due.night.key,
@@ -107,8 +119,10 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
                 ("interactions", str(due.night.partition)),
                 ("reference", str(context.reference.partition)),
                 ("verdict", str(partition)),
+                *([("interactions of the champion", str(beside.partition))] if beside else []),
             ],
-            own=[metric for metric, why in own.items() if not why],
+            own=[metric for metric in comparable if champion is None or metric in champion.column_names],
+            champion=champion,
         )
         report = report_of(compared)
         folder = work / "publish"
@@ -192,6 +206,17 @@ def _profile(context: DriftContext, night: Answered) -> tuple[Manifest, UPath]:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
     return manifest, partition
+
+
+def _of_champion(night: Answered, challenger: Manifest, own: Sequence[Metric], work: Path) -> pa.Table | None:
+    """A sample of what the champion answered of a challenger's interval; None where it is damaged: it has an error of its own."""
+    try:
+        manifest = require_manifest(night.partition, night.digest)
+        alike = [metric for metric in own if metric in measured_alike(manifest, challenger)]
+        return sample_of(fetch(night.partition, manifest, INTERACTIONS, work / "champion"), alike)
+    except BadInput as error:
+        log.warning("%s is compared without what the champion answered: %s", night.key, error)
+        return None
 
 
 def _trailing(context: DriftContext, night: Answered, work: Path) -> list[Profile]:
