@@ -26,11 +26,11 @@ from nightshift.storage.judge_accounts import judge_accounts, keep_judge_account
 from nightshift.storage.partition import partition_of, publish
 
 
-def answer_a_night(storage, days_ago, **facts):
+def answer_a_night(storage, days_ago, folder="interactions", **facts):
     """Interactions as the job `score` publishes them."""
     start = (NOW - timedelta(days=days_ago)).replace(hour=0, minute=0, second=0, microsecond=0)
     interval = Interval(start=start, end=start + timedelta(days=1))
-    partition = partition_of(storage, "bank", "interactions", interval.key)
+    partition = partition_of(storage, "bank", *folder.split("/"), interval.key)
     publish(
         partition, scratch(partition), kind="interactions", application="bank", interval=interval, inputs=facts,
         facts=facts,
@@ -49,6 +49,16 @@ def test_pods_nights_and_storage_of_a_week_and_a_month_are_summed_up(storage):
     assert (month.gpu_hours, month.pod_cost) == (32, 50)
     assert week.storage_cost == pytest.approx(200 * 0.02 * 7 * 24 / 730)
     assert week.cost == 21.5 + week.storage_cost
+
+
+def test_both_versions_of_a_split_take_part_in_the_cost_and_each_interval_once(storage):
+    answer_a_night(storage, 1, tokens=700, prompt_tokens=9000, cost=1.5)
+    answer_a_night(storage, 1, "arms/0001", tokens=100, prompt_tokens=1000, cost=0.5)
+    answer_a_night(storage, 50, "arms/0001", cost=8.0)
+    ledger, now = Ledger(storage, "bank"), NOW + timedelta(minutes=1)
+    for _ in range(2):
+        spent = keep_summary(ledger, now).spent(7, now)
+        assert (spent.endpoint_cost, spent.prompt_tokens, spent.response_tokens) == (2.0, 10_000, 800)
 
 
 def test_what_was_asked_of_an_endpoint_between_the_nights_is_of_the_cost(storage):

@@ -29,6 +29,8 @@ LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the f
 HOURS_OF_A_MONTH = 730
 ASKED = ("answers", "probes", "shadows")  # folders of what evaluations, bias reports and shadows asked models
 REPLAYED = "replay_reports"  # by the interval that was answered again
+ARMS = "arms"  # what challengers answered of intervals, by split
+NEWEST_SPLITS = 9  # that are looked at: more in a month are none
 COUNTED_AFTER = timedelta(hours=20)  # storage, by an hourly task that may come late
 
 
@@ -66,7 +68,8 @@ class Stored(NamedTuple):
 
 
 class Summary(BaseModel):
-    """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval.
+    """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval,
+    and what a challenger answered of one by its path.
 
     :param asked: by folder and address, as long as the answers are there: a few for each candidate.
     :param judged: by the day and name of the judge's account.
@@ -188,8 +191,21 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     published = {key: at for key, at in ledger.index().interactions.items() if at > since}
     new.nights = {key: one for key, one in known.nights.items() if published.get(key) == one.created}
     unread = [key for key in published if key not in new.nights]
-    for key, night in zip(unread, read_each(home, lambda one: _night(home, one, published[one]), unread), strict=True):
-        new.nights[key] = night
+    for key, night in zip(
+        unread, read_each(home, lambda one: _manifest(home / "interactions" / one), unread), strict=True
+    ):
+        new.nights[key] = _night(night, published[key])
+    of_challengers = [
+        path
+        for split in names_in(home / ARMS)[-NEWEST_SPLITS:]
+        for key in names_in(home / ARMS / split)
+        if key[:10] > since.date().isoformat() and (path := f"{ARMS}/{split}/{key}")
+    ]
+    new.nights |= {path: known.nights[path] for path in of_challengers if path in known.nights}
+    unread = [path for path in of_challengers if path not in new.nights]
+    for path, night in zip(unread, read_each(home, lambda one: _manifest(home / one), unread), strict=True):
+        if night:
+            new.nights[path] = _night(night, night.created)
     # An interval is answered again within days of it; longer ago nothing is asked any more.
     nights = [night for night in names_in(home / REPLAYED) if night[:10] > since.date().isoformat()]
     folders = [*ASKED, *(f"{REPLAYED}/{night}" for night in nights)]
@@ -220,8 +236,7 @@ def _new_accounts(
                 yield name, path
 
 
-def _night(home: UPath, key: str, created: datetime) -> Night:
-    manifest = _manifest(home / "interactions" / key)
+def _night(manifest: Manifest | None, created: datetime) -> Night:
     facts = manifest.facts if manifest else {}
     return Night(created, facts.get("prompt_tokens", 0), facts.get("tokens", 0), facts.get("cost", 0.0))
 
