@@ -5,7 +5,8 @@ Run as a program, this file draws the plot of docs/split.md: `python tests/evalu
 """
 
 import sys
-from functools import cache, partial
+from collections import Counter
+from functools import cache
 
 import numpy as np
 
@@ -20,22 +21,27 @@ SPLITS, DRAWS, VALID = 2_000, 1_000, (0.0, 0.0, 0.0)
 FROM, TO = 0.6, 0.9  # right answers of the champion in the first interval and the last
 
 
-def ended(chance, settings, level_at, rows, difference, intervals):  # noqa: PLR0917
+@cache
+def level_at(settings, known):
+    return level_of(Settings.model_validate_json(settings), known)
+
+
+def ended(chance, settings, rows, difference, intervals):
     """Return how a split of so many rows an interval ends, of as many users, each of whom comes once."""
     split = Split(
         number=1, decision="d", after=1, settings=settings, key="k", version="2", model_digest="b", champion="1",
         champion_digest="a", started="2026-11-02T00:00:00Z",
     )  # fmt: skip
-    looks, arms, known = [], ([], []), []
+    looks, arms, known = [], (Counter(), Counter()), []
     for number in range(1, intervals + 1):
         new = int(rows * settings.shares[step_of(looks)])
         quality = FROM + (TO - FROM) * (number - 1) / (intervals - 1)
         for arm, of, right in zip(arms, (rows - new, new), (quality, quality + difference), strict=True):
             good, weight = chance.binomial(of, min(right, 1)), new / of
-            arm += [(weight, weight, good), (0, weight, of - good)]
+            arm.update({(weight, weight): good, (0, weight): of - good})
         known.append(known[-1] + new if known else new)
-        old, challenger = (Kinds(*np.array(arm, float).T) for arm in arms)
-        found = difference_of(challenger, old, level_at(tuple(known)), DRAWS)
+        old, challenger = (Kinds(*np.array([(*kind, count) for kind, count in arm.items()], float).T) for arm in arms)
+        found = difference_of(challenger, old, level_at(settings.model_dump_json(), tuple(known)), DRAWS)
         evidence = Arms(
             evidence=number, units={}, means={}, metric="exact_match", comparisons=number,
             differences={"exact_match": found, "valid": VALID},
@@ -48,8 +54,8 @@ def ended(chance, settings, level_at, rows, difference, intervals):  # noqa: PLR
 
 def ends(settings, rows, difference, *, intervals=28, splits=SPLITS, seed=3):
     """Return the shares of splits that end with the release, and with a stop."""
-    chance, level_at = np.random.default_rng(seed), cache(partial(level_of, settings))
-    said = [ended(chance, settings, level_at, rows, difference, intervals) for _ in range(splits)]
+    chance = np.random.default_rng(seed)
+    said = [ended(chance, settings, rows, difference, intervals) for _ in range(splits)]
     return said.count("pass") / splits, said.count("stop") / splits
 
 
@@ -62,10 +68,10 @@ def draw(path):
 
     settings = Settings()
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
-    differences = [-0.15, -0.12, -0.09, -0.07, -0.05, -0.03, -0.015, 0, 0.02, 0.04]
-    for rows, colour in ((1_000, "#b06a00"), (4_000, "#2563c9")):
+    differences = [-0.15, -0.1, -0.075, -0.05, -0.025, 0, 0.03]
+    for rows, colour in ((2_000, "#b06a00"), (8_000, "#2563c9")):
         said = [ends(settings, rows, difference) for difference in differences]
-        print(rows, dict(zip(differences, said, strict=True)))
+        print(rows, dict(zip(differences, said, strict=True)), flush=True)
         for place, (what, style) in enumerate((("released", "-"), ("stopped", "--"))):
             shares = [100 * one[place] for one in said]
             axes.plot([100 * one for one in differences], shares, style, color=colour, label=f"{rows:,} users, {what}")

@@ -30,7 +30,7 @@ def quick(monkeypatch):
 def ended(chance, champion, challenger):
     """How a split between versions of these shares of right answers ends, of users that come again and ask simpler things."""
     users, looks, known = chance.permutation(1_000), [], []
-    evidence = Evidence("exact_match")
+    evidence = Evidence("exact_match", SETTINGS)
     for number in range(1, INTERVALS + 1):
         sums, new = np.zeros_like(evidence._sums), int(1_000 * SETTINGS.shares[step_of(looks)])
         for arm, right in enumerate((champion, challenger)):
@@ -40,7 +40,7 @@ def ended(chance, champion, challenger):
             for place, values in ((0, np.zeros(rows)), (1, good), (3, np.ones(rows))):
                 np.add.at(sums[arm, place], seen, np.column_stack([values, np.ones(rows)]))
         evidence._sums += standardised(sums)
-        found = evidence.compared(SETTINGS, known, number, draws=1_000)
+        found = evidence.compared(known, number, draws=1_000)
         known = found.known
         looks.append(next_look(SPLIT, looks, f"day {number}", found, SPLIT.started))
         if looks[-1].action in {"pass", "stop"}:
@@ -80,37 +80,49 @@ def test_of_simulated_splits_whose_questions_become_simpler_as_the_share_grows_t
 
 
 def test_that_another_share_was_answered_at_another_time_is_no_difference_between_the_arms():
-    evidence = Evidence("exact_match")
+    evidence = Evidence("exact_match", SETTINGS)
     for challenger, right in ((50, 0.5), (250, 0.9)):  # groups of the challenger, and right answers of both
         sums = np.zeros_like(evidence._sums)
         for arm, groups in ((0, slice(challenger, 1_000)), (1, slice(challenger))):
             sums[arm, :, groups, 0], sums[arm, :, groups, 1] = right, 1
         evidence._sums += standardised(sums)
-    found = evidence.compared(SETTINGS, [], 1)
+    found = evidence.compared([], 1)
     assert found.differences["exact_match"][0] == pytest.approx(0)
     assert found.means["exact_match"]["champion"] == pytest.approx((50 * 0.5 + 250 * 0.9) / 300)
 
 
 def test_what_has_no_new_rows_is_no_further_comparison():
-    evidence = Evidence("exact_match")
+    evidence = Evidence("exact_match", SETTINGS)
     evidence._sums[:, :, :400] = 1.0
-    once = evidence.compared(SETTINGS, [], 1)
-    assert (evidence.compared(SETTINGS, once.known, 2).comparisons, once.comparisons) == (1, 1)
+    once = evidence.compared([], 1)
+    assert (evidence.compared(once.known, 2).comparisons, once.comparisons) == (1, 1)
 
 
 def test_too_few_units_are_no_comparison_and_no_pass():
-    found = Evidence("exact_match").compared(SETTINGS, [], 1)
+    found = Evidence("exact_match", SETTINGS).compared([], 1)
     assert (found.metric, found.differences, found.comparisons) == (None, {}, 0)
     assert next_look(SPLIT, [], "day 1", found, SPLIT.started).action == "hold"
 
 
 def test_a_fall_of_valid_answers_stops_it_whatever_the_metric_says():
-    evidence = Evidence("exact_match")
+    evidence = Evidence("exact_match", SETTINGS)
     evidence._sums[:, :, :400] = 1.0
     evidence._sums[1, 3, :400, 0] = 0.0
-    look = next_look(SPLIT, [], "day 1", evidence.compared(SETTINGS, [], 1), SPLIT.started)
+    look = next_look(SPLIT, [], "day 1", evidence.compared([], 1), SPLIT.started)
     assert look.action == "stop"
     assert "valid -100.0%" in look.reason
+
+
+@pytest.mark.parametrize(("fall", "action"), [(0.0, "step"), (1.0, "stop"), (None, "hold")])
+def test_a_guard_rail_of_the_project_stops_it_and_without_values_of_it_no_step_is_passed(fall, action):
+    settings = SETTINGS.model_copy(update={"guard_rails": ["polite"]})
+    evidence = Evidence("exact_match", settings)
+    evidence._sums[:, :, :400] = 1.0
+    evidence._sums[1, -1, :400] = (1.0 - fall, 1.0) if fall is not None else 0.0
+    split = SPLIT.model_copy(update={"settings": settings})
+    look = next_look(split, [], "day 1", evidence.compared([], 1), SPLIT.started)
+    assert look.action == action
+    assert ("polite -100.0%" in look.reason) is (action == "stop")
 
 
 @pytest.mark.parametrize("shares", [[0.25, 0.05], [0.5, 0.5], [0.0], [1.0], []])

@@ -14,7 +14,7 @@ from retraining_tasks import context
 from upath import UPath
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter
-from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
+from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS, SCORES
 from nightshift.inference.prompts import Prompts
 from nightshift.jobs import arms
 from nightshift.ledger.records import GateRecord, Release
@@ -55,6 +55,7 @@ class SplitRun:
         self.champion = "1"
         self.decided()
         self.days = 0
+        self.planted = {}  # values of further columns by the model that answers
 
     def write(self, split):
         self.file.write_text(FILE + split)
@@ -138,7 +139,10 @@ class SplitRun:
         table = asked.read(0, asked.rows - 1, ["digest", "subject"])
         good = [float(int(digest[:8], 16) / 16**8 < right) for digest in table["digest"].to_pylist()]
         columns = {"exact_match": good, "judge": [None] * len(good), "valid": [1.0] * len(good)}
-        kinds = pa.schema([INTERACTION_SCHEMA.field(name) for name in columns])
+        columns |= {name: [values[model]] * len(good) for name, values in self.planted.items()}
+        kinds = pa.schema(
+            [INTERACTION_SCHEMA.field(name) if name in SCORES else pa.field(name, pa.float32()) for name in columns]
+        )
         (folder / "out").mkdir()
         pq.write_table(pa.table(columns, schema=kinds), folder / "out" / INTERACTIONS)
         publish(

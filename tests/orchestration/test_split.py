@@ -73,6 +73,26 @@ def test_one_that_is_worse_is_stopped_and_returns_only_for_a_reason(split_run, p
     assert (split_run.champion, split_run.tag(STATE_TAG)) == ("1", "stopped")
 
 
+@pytest.mark.parametrize(
+    ("rail", "column", "values"),
+    [
+        ("latency_ms: 500", "latency_ms", {OLD: 300.0, NEW: 900.0}),
+        ("guard_rails: [polite]", "polite", {OLD: 1.0, NEW: 0.0}),
+    ],
+)
+def test_one_that_answers_late_or_falls_in_an_own_scorer_is_stopped_however_right_it_is(
+    split_run, progress, rail, column, values
+):
+    (split_run.file.parents[1] / "tone.py").write_text("def polite(rows):\n    return [1.0 for _ in rows]\n")
+    scorers = "scorers: {polite: {function: 'tone:polite', kind: share}}\n"
+    split_run.write(scorers + SPLIT.replace("level: 0.2", f"level: 0.2, {rail}"))
+    split_run.planted = {column: values}
+    split_run.promote()
+    _, said = split_run.interval(progress)
+    assert said["action"] == "stop"
+    assert split_run.ledger.split_end(1).result == "stopped"
+
+
 def test_without_evidence_the_share_stays_and_people_are_told_after_the_intervals_that_they_chose(split_run, progress):
     split_run.write(SPLIT.replace("min_units: 20", "min_units: 200"))
     split_run.promote()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -35,7 +36,6 @@ from nightshift.storage.partition import Manifest, fetch, partition_of, require_
 EVIDENCE = "evidence.npy"
 ARMS = ("champion", "challenger")
 GROUPS = 1_000
-GUARD_RAILS = 2  # the decisive metric and the share of valid answers
 ROWS_AT_ONCE = 5_000
 Answered = tuple[UPath, Manifest, Path]  # interactions, and a folder to fetch them to
 
@@ -49,12 +49,14 @@ class Evidence:
     """Sums of scores by arm and group, weighted by interval.
 
     :param metric: of the gate; rouge_l stands for one that interactions do not have.
+    :param settings: of the split.
     :param file: what was written before; None: nothing.
     """
 
-    def __init__(self, metric: str, file: Path | None = None) -> None:
+    def __init__(self, metric: str, settings: Settings, file: Path | None = None) -> None:
+        self.settings = settings
         self.metric = metric if metric in SCORES else "rouge_l"
-        self.measures = ("rows", self.metric, "judge", "valid")
+        self.measures = ("rows", self.metric, "judge", *settings.rails)
         shape = (len(ARMS), len(self.measures), GROUPS, 2)  # the last: sum and number
         self._sums: Array = np.load(file, allow_pickle=False) if file else np.zeros(shape)
 
@@ -72,24 +74,33 @@ class Evidence:
         prompts = Prompts(asked, require_manifest(asked, manifest.parents[0].digest), folder / "prompts", arm)
         first = 0
         with pq.ParquetFile(fetch(partition, manifest, INTERACTIONS, folder), pre_buffer=False) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(self.measures[1:])):
+            there = {"latency_ms", *self.measures}.intersection(file.schema_arrow.names)
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=sorted(there)):
                 rows = prompts.read(
                     first, first + batch.num_rows - 1, [arm.unit, "digest"] if arm.unit != "row" else ["digest"]
                 )
                 first += batch.num_rows
                 groups = np.array([group_of(arm.key, unit, GROUPS) for unit in units_of(rows, arm.unit)])
                 for place, name in enumerate(self.measures):
-                    values = np.zeros(len(groups)) if name == "rows" else batch[name].to_numpy(zero_copy_only=False)
-                    known = ~np.isnan(values.astype(np.float64))
+                    values = self._values(name, batch)
+                    known = ~np.isnan(values)
                     added = np.column_stack([values, np.ones(len(groups))])[known]
                     np.add.at(sums[place], groups[known], added)
         return sums
+
+    def _values(self, name: str, batch: pa.RecordBatch) -> Array:
+        """A measure of each row; not a number where the row has none."""
+        column = "latency_ms" if name == "in_time" else name
+        if column not in batch.schema.names:
+            return np.full(batch.num_rows, 0.0 if name == "rows" else np.nan)
+        values = batch[column].to_numpy(zero_copy_only=False).astype(np.float64)
+        return np.where(np.isnan(values), np.nan, values <= self.settings.latency_ms) if name == "in_time" else values
 
     def write(self, file: Path) -> None:
         """Write all sums."""
         np.save(file, self._sums, allow_pickle=False)
 
-    def compared(self, settings: Settings, known: Sequence[float], look: int, draws: int = DRAWS) -> Arms:
+    def compared(self, known: Sequence[float], look: int, draws: int = DRAWS) -> Arms:
         """Return what is known of both arms, with the bounds of the differences where enough units of both have a score.
 
         :param known: rows that the challenger had answered by each comparison before.
@@ -97,12 +108,14 @@ class Evidence:
         """
         measured = {name: [_kinds(arm[place]) for arm in self._sums] for place, name in enumerate(self.measures)}
         kinds = {name: pair for name, pair in measured.items() if all(len(one.counts) for one in pair)}
-        enough = {name for name, pair in kinds.items() if min(one.counts.sum() for one in pair) >= settings.min_units}
+        enough = {
+            name for name, pair in kinds.items() if min(one.counts.sum() for one in pair) >= self.settings.min_units
+        }
         metric = next((name for name in (self.metric, "judge") if name in enough), None)
-        rails = [name for name in (metric, "valid") if name in enough]
+        rails = [name for name in (metric, *self.settings.rails) if name in enough]
         rows = float(self._sums[1, 0, :, 1].sum())
         known = [*known, rows] if rails and rows > max(known, default=0) else [*known]
-        level = level_of(settings, known) if rails else 0
+        level = level_of(self.settings, known) if rails else 0
         return Arms(
             evidence=look,
             units={arm: int((sums[0, :, 1] > 0).sum()) for arm, sums in zip(ARMS, self._sums, strict=True)},
@@ -139,7 +152,7 @@ def level_of(settings: Settings, known: Sequence[float]) -> float:
     for number in range(1, len(known) + 1):
         rounds, rest = divmod(number - 1, planned)
         spent.append(1 - 0.5**rounds + 0.5 ** (rounds + 1) * ((rest + 1) / planned) ** 2)
-    return levels_of_looks(settings.level / GUARD_RAILS, [rows / known[-1] for rows in known], spent)[-1]
+    return levels_of_looks(settings.level / (1 + len(settings.rails)), [rows / known[-1] for rows in known], spent)[-1]
 
 
 def _kinds(groups: Any) -> Kinds:

@@ -82,7 +82,7 @@ def run(spec: Spec, progress: Progress) -> Result:
                 target, folder / "out", kind="evidence", application=app.name, inputs=inputs,
                 facts={
                     "intervals": [*seen, *(key for key, _, _ in due)],
-                    "arms": evidence.compared(split.settings, known, number).model_dump(mode="json"),
+                    "arms": evidence.compared(known, number).model_dump(mode="json"),
                 },
             )  # fmt: skip
     finally:
@@ -101,11 +101,11 @@ def _before(spec: Spec, looks: list[SplitLook], split: Split, folder: Path) -> t
     from nightshift.storage.partition import fetch, require_manifest
 
     if not looks or not looks[-1].evidence:
-        return Evidence(spec.application.gate.metric), [], []
+        return Evidence(spec.application.gate.metric, split.settings), [], []
     at = evidence_partition(spec.storage, spec.application.name, split.number, looks[-1].evidence)
     manifest = require_manifest(at)
     seen = manifest.facts["intervals"]
     if manifest.inputs["version"] != VERSION:  # it was not stratified: a split that runs during an upgrade begins anew
-        return Evidence(spec.application.gate.metric), [], seen
+        return Evidence(spec.application.gate.metric, split.settings), [], seen
     file = fetch(at, manifest, EVIDENCE, folder / "before")
-    return Evidence(spec.application.gate.metric, file), manifest.facts["arms"]["known"], seen
+    return Evidence(spec.application.gate.metric, split.settings, file), manifest.facts["arms"]["known"], seen

@@ -96,7 +96,7 @@ def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms |
     """Decide what follows for a split that runs from one more interval: a pure function of what is given.
 
     Any guard rail that shows the challenger to be worse by the margin stops it; a step is passed when the decisive metric and
-    the share of valid answers show it to be worse by less. All else holds the share.
+    all guard rails show it to be worse by less. All else holds the share.
 
     :param found: the evidence up to now; None: there is no more than before.
     """
@@ -111,7 +111,7 @@ def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms |
     action: Any = "hold"
     if worse:
         action, what = "stop", f"is worse by more than {margin:.1%}"
-    elif found and found.metric and set(differences) == set(no_worse):
+    elif found and found.metric and {found.metric, *settings.rails} <= set(no_worse):
         action = "pass" if step + 1 == len(settings.shares) else "step"
         what = f"is worse by less than {margin:.1%}, if at all"
     elif differences and found and found.metric:

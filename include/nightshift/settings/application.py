@@ -245,6 +245,9 @@ class Application(Model):
     def _asks_of_an_engine_what_it_can(self) -> Self:
         if self.split and self.traffic.served_elsewhere:
             raise ValueError("split: a serving system answers this traffic; leave `split` out")
+        for name in self.split.guard_rails if self.split else ():
+            if name not in self.scorers or self.scorers[name].kind != "share":
+                raise ValueError(f"split.guard_rails: there is no own scorer `{name}` of the kind share")
         engine = "endpoint" if self.inference.hosted else self.inference.engine
         if self.inference.hosted and self.retrain:
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")
