@@ -339,7 +339,8 @@ def test_a_split_that_runs_shows_its_share_both_versions_numbers_and_what_was_de
     )  # fmt: skip
     found = Arms(
         evidence=1, units={"champion": 900, "challenger": 120}, means={"exact_match": {"champion": 0.8, "challenger": 0.82}},
-        metric="exact_match", differences={"exact_match": (0.02, -0.03, 0.07)}, comparisons=1,
+        metric="exact_match", comparisons=1,
+        differences={"exact_match": (0.02, -0.03, 0.07), "valid": (0.0, -0.01, 0.01)},
     )  # fmt: skip
     helper.ledger.create(split)
     helper.ledger.create(next_look(split, [], LAST.isoformat(), found, NOW))
@@ -347,7 +348,10 @@ def test_a_split_that_runs_shows_its_share_both_versions_numbers_and_what_was_de
     page = visit("/apps/helper").text
     assert f'reports/drift/{LAST}/{address.name}/report.html">both versions in Evidently' in page
     assert "<strong>25 %</strong> of the traffic beside version 1" in page
-    assert "version 2 at 5% is worse by less than 5.0%, if at all (exact match +2.0% [-3.0%, +7.0%])" in page
+    assert (
+        "version 2 at 5% is worse by less than 5.0%, if at all (exact match +2.0% [-3.0%, +7.0%], valid +0.0% [-1.0%, +1.0%])"
+        in page
+    )
     assert re.search(r"exact match</th><td class=\"num\">0.8</td><td class=\"num\">0.82</td>", page)
     assert "split 1: next share" in page
     helper.ledger.create(
