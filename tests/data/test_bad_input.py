@@ -201,6 +201,7 @@ def test_every_reason_is_documented_and_happens_here():
     cases = {reason for _, reason in BAD_JSONL_ROWS.values()} | {
         reason for _, reasons in BAD_CSV_ROWS.values() for reason in reasons
     }
-    # The others are in test_parquet_rows.py, test_bad_conversations.py and, of traffic, test_traffic.py.
+    # The others are in test_parquet_rows.py, test_bad_conversations.py, of traffic in test_traffic.py, and of feedback in
+    # jobs/test_feedback.py.
     elsewhere = {"bad_value", "bad_messages", "not_text_part", "tool_calls", "bad_pair", "missing_response"}
-    assert set(Reason) - cases == elsewhere
+    assert set(Reason) - cases == elsewhere | {"bad_feedback"}
