@@ -1,8 +1,9 @@
 """
 ### Reconfigure
 
-Makes a candidate of a changed prompt, or of other decoding settings: the champion's weights, and what the application's file
-says by now. Production answers with the champion's own prompt until the candidate is released.
+Makes a candidate of a changed prompt, of other decoding settings, or of a newer index of the documents: the champion's weights,
+and what the application's file says by now. Production answers with the champion's own prompt and index until the candidate is
+released.
 
 1. **changed** compares the file with the champion. Nothing changed: the run ends here, skipped. So it does for a version that
    was judged before, unless a person started it.

@@ -25,6 +25,7 @@ ROWS = [
     for n in range(4)
 ]
 RIGHT = [row["answer"] for row in ROWS]
+PASSAGE, NONE = "[1] Cards\n    A card takes five days.", [None] * 4
 SOURCE = {"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}
 
 
@@ -62,8 +63,9 @@ def test_the_better_answer_wins_and_equal_ones_are_not_asked_about(serve, storag
 def test_the_judge_is_told_the_applications_own_instructions_where_a_row_has_none(serve, storage):
     server = serve(by_reference)
     rows = [row | {"messages": row["messages"][1:]} for row in ROWS[:1]]
-    judge_scores(rows, RIGHT[:1], app_with(server, prompt={"system": "Be brief."}), storage)
-    assert material(server.requests[0][2])["instructions"] == "Be brief."
+    judge_scores(rows, RIGHT[:1], [PASSAGE], app_with(server, prompt={"system": "Be brief."}), storage)
+    told = material(server.requests[0][2])
+    assert (told["instructions"], told["context"]) == ("Be brief.", PASSAGE)
 
 
 def test_a_judge_that_likes_what_comes_first_decides_nothing(serve, storage):
@@ -86,10 +88,10 @@ def test_a_judge_that_is_down_fails_the_job_and_what_it_said_is_kept(serve, stor
 
     server = serve(down)
     with pytest.raises(BadEnvironment, match="gave no answer to 2 of 4 questions, at last because of status 503"):
-        judge_scores(ROWS, RIGHT, app_with(server), storage)
+        judge_scores(ROWS, RIGHT, NONE, app_with(server), storage)
     broken.clear()
     asked = len(server.requests)
-    assert judge_scores(ROWS, RIGHT, app_with(server), storage) == [1.0] * 4
+    assert judge_scores(ROWS, RIGHT, NONE, app_with(server), storage) == [1.0] * 4
     assert len(server.requests) == asked + 2
 
 

@@ -1,14 +1,20 @@
 """An edited prompt is noticed: once, by the clock, and again where a person asks; production keeps the released one."""
 
+from datetime import UTC, datetime
+
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from candidates import as_version
+from indexed import pinned
 from release_tasks import registered
 from retraining_tasks import context
 
 from nightshift.jobs import register
 from nightshift.orchestration import reconfigure
+from nightshift.retrieval.newest import Newest, name_newest
 from nightshift.settings.prompt import Prompt
+from nightshift.settings.retrieval import Retrieval
+from nightshift.storage.application_version import open_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shown")]
 
@@ -68,3 +74,17 @@ def test_an_edit_is_made_a_version_once_and_again_where_a_person_asks(app, spec,
     assert looked(app) == "version 2, the champion, is as the application's file asks"
     edit(app, prompt=Prompt(system="Be brief."))  # back: that version is there already
     assert looked(app).startswith("version 1 is that version (prompt changed)")
+
+
+def test_a_newer_index_is_a_change_and_documents_that_are_only_read_again_are_none(app):
+    edit(app, retrieval=Retrieval(documents=[{"uri": "faq/*.md"}]))
+    assert looked(app) == "version 1, the champion, is as the application's file asks"  # there is no index yet
+    versions = []
+    for days in (1, 1, 2):
+        index = pinned([("fees", "Fees", f"A card costs {days} euros.")], app.storage, application=app.name)
+        name_newest(app.storage, app.name, Newest(uri=index.uri, digest=index.digest, read=datetime.now(UTC)))
+        made = looked(app)
+        assert made["changes"] == ["retrieval"]
+        assert open_version(made["model"], made["model_digest"], app.application).application.index == index
+        versions.append(made["model_digest"])
+    assert versions[0] == versions[1] != versions[2]

@@ -143,3 +143,14 @@ def test_a_variable_that_no_source_fills_is_refused(project):
 def test_settings_without_a_project_name_no_file():
     with pytest.raises(ValidationError):
         Prompt(file="prompts/intent.yaml")
+
+
+def test_passages_of_documents_write_no_instruction_and_need_no_column_of_their_own(project):
+    documents = "retrieval: {documents: [{uri: 'faq/*.md'}]}\n"
+    variables = "input_variables:\n  - {name: context}"
+    taken = INTENT.replace("input_variables:", variables).replace("{{$prompt}}", "{{$context}} {{$prompt}}")
+    (project / "prompts/intent.yaml").write_text(taken)
+    assert "context" in read(project, rest=documents).prompt.file.variables
+    assert "`context` is no column in `metadata`" in complaint(project)
+    (project / "prompts/intent.yaml").write_text(taken.replace("Name the intent", "{{$context}} Name the intent"))
+    assert "`context` is what documents say, and stands in the last message alone" in complaint(project, rest=documents)

@@ -1,16 +1,19 @@
 """Application versions: the same parts are the same version, and what answers is what was released."""
 
+import json
+
 import pytest
 from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.settings.application import Application
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.policies import Inference
 from nightshift.settings.prompt import Prompt
-from nightshift.storage.application_version import Parts, open_version, publish_version, weights_below
+from nightshift.storage.application_version import PARTS, Parts, open_version, publish_version, weights_below
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.partition import Parent, partition_of, publish, read_file, require_manifest
 
 
 @pytest.fixture
@@ -85,3 +88,41 @@ def test_weights_are_found_where_storage_lies_by_now(app, storage, weights):
     assert weights_below(home, "s3://another/app/models/one", weights.digest).digest == weights.digest
     assert weights_below(home, moved, "0" * 64) is None
     assert weights_below(home, "s3://another/app/models/two", weights.digest) is None
+
+
+@pytest.fixture
+def index(storage):
+    """What the job `index` published, and another one of the day after."""
+
+    def published(day):
+        folder = scratch(UPath(storage))
+        (folder / "chunks.json").write_text(day)
+        at = partition_of(storage, "app", "indexes", day)
+        made = publish(at, folder, kind="index", application="app", inputs={"day": day})
+        return PinnedIndex(uri=str(at), digest=made.digest, search="bm25", k=3)
+
+    return published
+
+
+def test_a_newer_index_or_another_way_to_search_it_is_another_version_and_moved_storage_is_not(
+    app, storage, weights, index
+):
+    monday, tuesday = index("monday"), index("tuesday")
+    first, made = publish_version(app, storage, Parts.of(app, weights, monday))
+    version = open_version(str(first), made.digest, app)
+    assert version.application.index == monday
+    assert version.application.decoded_by == {"retrieval": {"digest": monday.digest, "search": "bm25", "k": 3}}
+    assert [parent.digest for parent in require_manifest(first).parents] == [weights.digest, monday.digest]
+    for other in (tuesday, monday.model_copy(update={"k": 5}), None):
+        assert Parts.of(app, weights, other).changed_from(version.parts) == ["retrieval"]
+    moved = monday.model_copy(update={"uri": "s3://elsewhere/app/indexes/monday"})
+    assert publish_version(app, storage, Parts.of(app, weights, moved))[0] == first
+
+
+def test_a_version_of_before_there_were_indexes_stays_what_it_was(app, storage, weights):
+    at, made = publish_version(app, storage, Parts.of(app, weights))
+    stored = json.loads(read_file(at, made, PARTS))
+    assert set(stored) == {"weights", "prompt", "decoding", "max_new_tokens"}
+    assert made.inputs == stored | {"weights": weights.digest}
+    version = open_version(str(at), made.digest, app)
+    assert (version.application.index, version.application.decoded_by) == (None, {})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,6 +29,16 @@ class Unscored(StrEnum):
     FAILED = "failed"  # the scorer was asked and gave nothing that is a value of it
 
 
+# The passages that a model was given, the best first; scores are those of the index's search.
+RETRIEVED = pa.list_(
+    pa.struct([pa.field("id", pa.string()), pa.field("document", pa.string()), pa.field("score", pa.float32())])
+)
+GIVEN = [
+    pa.field(
+        "retrieved", RETRIEVED
+    ),  # null: the version has no index; what was answered before there were any lacks both
+    pa.field("context", pa.string()),  # the passages as the model was given them; null: none
+]
 INTERACTION_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),  # in the prompts, from 0
@@ -38,7 +49,11 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("prompt", pa.string(), nullable=False),  # the user's text, before the application's template
         pa.field("response", pa.string(), nullable=False),
         pa.field("reference", pa.string()),  # the wanted answer; null: unknown
-        pa.field("context", pa.string()),  # what the response must rest on; null: none was given
+        # What the response must rest on: the row's own, or the passages of `retrieved`; null: none was given.
+        pa.field("context", pa.string()),
+        # Null where nothing was looked for; partitions of before there were indexes lack these two.
+        pa.field("retrieved", RETRIEVED),
+        pa.field("retrieval_score", pa.float32()),
         pa.field("model", pa.string(), nullable=False),  # version in the registry; "": served elsewhere
         pa.field("model_digest", pa.string(), nullable=False),
         pa.field("prompt_version", pa.string(), nullable=False),  # digest of the application's prompt, 12 hex digits
@@ -59,6 +74,11 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field(UNSCORED, pa.struct([(score, pa.string()) for score in SCORES])),
     ]
 )
+
+
+def retrieval_score(retrieved: Sequence[Mapping[str, Any]] | None) -> float | None:
+    """Return the metric of this name: the best score, 0 where nothing was found, None where nothing was looked for."""
+    return None if retrieved is None else max((one["score"] for one in retrieved), default=0.0)
 
 
 def interaction_schema(own: Sequence[Metric]) -> pa.Schema:

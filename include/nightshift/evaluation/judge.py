@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.examples import examples_in
+from nightshift.data.interactions import GIVEN
 from nightshift.data.snapshot import HELD_OUT
 from nightshift.evaluation.estimates import PREFERENCE
 from nightshift.evaluation.preferences import preferred
@@ -58,6 +59,7 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("preferred", pa.float64()),  # 1: likelier than the pair's rejected answer, where a gate looks at it
         pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
         pa.field("judge", pa.float64()),  # the judge's score, where a gate looks at it
+        *GIVEN,
     ]
 )
 
@@ -175,11 +177,11 @@ def judge(
         **({"preferences": True} if PREFERENCE in application.gate.metrics else {}),
         **({"samples": application.evaluated_samples} if application.evaluated_samples > 1 else {}),
     }
-    partition = _address(storage, application, inputs)
+    partition = partition_of(storage, application.name, "answers", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is None:
         log.info("asking the %s model %s", under_test.role, under_test.name)
-        manifest = _ask(under_test, held_out, storage, inputs=inputs, report=report)
+        manifest = _ask(under_test, held_out, storage, partition, inputs=inputs, report=report)
     else:
         log.info("the %s model %s was asked before", under_test.role, under_test.name)
     folder = scratch(UPath(storage))
@@ -218,14 +220,13 @@ def _judged_by_form_and_meaning(
     answers: pa.Table, held_out: list[dict[str, Any]], application: Application, storage: str
 ) -> pa.Table:
     """The same with `valid`, and where the application's gate looks at them, `similarity`, `judge` and a column for each own
-    scorer.
-
-    Of drawn answers, that of the first counts.
+    scorer. Of drawn answers, that of the first counts.
 
     :raises BadInput: an own scorer cannot be loaded.
     :raises BadEnvironment: the judge does not answer.
     """
     form, said = application.inference.response_format, answers["answer"].to_pylist()
+    contexts = answers["context"].to_pylist()
     valid = [
         float(is_valid(text, why, form)) for text, why in zip(said, answers["finish_reason"].to_pylist(), strict=True)
     ]
@@ -237,7 +238,7 @@ def _judged_by_form_and_meaning(
     if "judge" in application.gate.metrics:
         from nightshift.evaluation.opinions import judge_scores
 
-        found["judge"] = judge_scores(held_out, said, application, storage)
+        found["judge"] = judge_scores(held_out, said, contexts, application, storage)
     for name, values in found.items():
         field = ANSWER_SCHEMA.field(name)
         answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
@@ -246,30 +247,28 @@ def _judged_by_form_and_meaning(
 
         asked = [
             {
-                "prompt": row["prompt"], "response": text, "context": None, "reference": wanted, "metadata": {},
+                "prompt": row["prompt"], "response": text, "context": context, "reference": wanted, "metadata": {},
                 "language": row["language"], "messages": row["messages"][:-1],
             }
-            for row, text, wanted in zip(held_out, said, answers["wanted"].to_pylist(), strict=True)
+            for row, text, wanted, context in zip(held_out, said, answers["wanted"].to_pylist(), contexts, strict=True)
         ]  # fmt: skip
         for name, scorer in load_own_scorers(own, project_folder()).items():
             answers = answers.append_column(name, pa.array(scorer.score(asked)[0], pa.float64()))
     return answers
 
 
-def _address(storage: str, application: Application, inputs: dict[str, Any]) -> UPath:
-    return partition_of(storage, application.name, "answers", digest_of(inputs)[:16])
-
-
 def _ask(
     under_test: UnderTest,
     held_out: list[dict[str, Any]],
     storage: str,
+    partition: UPath,
     *,
     inputs: dict[str, Any],
     report: Callable[[int, int], None],
 ) -> Manifest:
     from nightshift.inference.engine import Wanted
     from nightshift.inference.engines import open_engine
+    from nightshift.inference.retrieving import Retriever
 
     application, started = under_test.application, time.monotonic()
     work = scratch(UPath(storage))
@@ -280,7 +279,8 @@ def _ask(
             max_new_tokens=application.evaluated_tokens,
             batch_rows=application.evaluation.batch_size,
         )
-        drawn = _drawn(engine, held_out, application.evaluated_samples, report)
+        given = Retriever(application, work / "index").given(held_out)
+        drawn = _drawn(engine, given, application.evaluated_samples, report)
         answers = drawn[0]
         others: list[list[str] | None] = [[one.text for one in row] for row in zip(*drawn[1:], strict=True)]
         cost = sum(answer.cost for sample in drawn for answer in sample)
@@ -304,14 +304,15 @@ def _ask(
             "finish_reason": [answer.finish_reason for answer in answers],
             "latency_ms": [0.0 if answer.too_long else answer.latency_ms for answer in answers],
             "cost": [answer.cost if application.inference.hosted else None for answer in answers],
+            **{field.name: [row.get(field.name) for row in given] for field in GIVEN},
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
             **dict.fromkeys(("valid", "similarity", "judge"), [None] * len(answers)),
-            "preferred": preferred(engine, held_out, report) if "preferences" in inputs else [None] * len(answers),
+            "preferred": preferred(engine, given, report) if "preferences" in inputs else [None] * len(answers),
         }
         table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
         pq.write_table(table, folder / ANSWERS, compression="zstd")
         return publish(
-            _address(storage, application, inputs),
+            partition,
             folder,
             kind="answers",
             application=application.name,

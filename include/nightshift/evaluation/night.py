@@ -14,7 +14,15 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.examples import without_calls
-from nightshift.data.interactions import INTERACTION_SCHEMA, SCORES, UNSCORED, interaction_schema
+from nightshift.data.interactions import (
+    GIVEN,
+    INTERACTION_SCHEMA,
+    RETRIEVED,
+    SCORES,
+    UNSCORED,
+    interaction_schema,
+    retrieval_score,
+)
 from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
 from nightshift.inference.prompts import Prompts
@@ -53,8 +61,13 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
             rows = prompts.read(first + start, first + start + said.num_rows - 1, ASKED)
             if rows.num_rows != said.num_rows or not rows["digest"].equals(said["digest"]):
                 raise BadInput(f"{address} does not answer the prompts of these rows; generate them anew")
+            retrieved, context = (
+                said[one.name] if one.name in said.column_names else pa.nulls(len(said), one.type) for one in GIVEN
+            )
             yield _with(
-                rows,
+                rows.drop_columns("context"),
+                context=pc.coalesce(rows["context"], context),
+                retrieved=retrieved,
                 row=said["row"],
                 response=said["response"],
                 finish_reason=said["finish_reason"],
@@ -76,6 +89,7 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
             rows.drop_columns("response"),
             row=pa.chunked_array([pa.array(range(first, first + count), pa.int64())]),
             response=rows["response"],
+            retrieved=pa.chunked_array([pa.nulls(count, RETRIEVED)]),
             finish_reason=pa.chunked_array([pa.nulls(count, pa.string())]),
             latency_ms=pa.chunked_array([pa.nulls(count, pa.float32())]),
         )
@@ -83,6 +97,8 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
 
 def _with(rows: pa.Table, **columns: pa.ChunkedArray) -> pa.Table:
     columns["reference"] = without_calls(rows["answer"], rows["messages"])
+    scores = [retrieval_score(found) for found in columns["retrieved"].to_pylist()]
+    columns["retrieval_score"] = pa.chunked_array([pa.array(scores, pa.float32())])
     rows = rows.drop_columns(["answer"])
     for name, column in columns.items():
         rows = rows.append_column(name, column)

@@ -14,14 +14,16 @@ Row = Mapping[str, Any]
 
 
 def judge_scores(
-    rows: Sequence[Row], said: Sequence[str], application: Application, storage: str
+    rows: Sequence[Row], said: Sequence[str], contexts: Sequence[str | None], application: Application, storage: str
 ) -> list[float | None]:
     """Return the judge's score of each answer, 0 to 1; None where it gave none.
 
-    :param rows: the examples (`messages`, `prompt`, and `answer`, the reference); `said` is what a model answered to each.
+    :param rows: the examples (`messages`, `prompt`, and `answer`, the reference); `said` is what a model answered to each,
+        `contexts` the passages that it was given.
     :raises BadEnvironment: the judge does not answer; what it said before is kept.
     """
-    return _asked([_question(application, *one) for one in zip(rows, said, strict=True)], application, storage)
+    questions = [_question(application, *one) for one in zip(rows, said, contexts, strict=True)]
+    return _asked(questions, application, storage)
 
 
 def win_rates(
@@ -46,11 +48,11 @@ def win_rates(
     return rates
 
 
-def _question(application: Application, row: Row, said: str) -> Question:
+def _question(application: Application, row: Row, said: str, context: str | None = None) -> Question:
     turns = list(row["messages"][:-1])
     own = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
     asked = [*application.prompt.system_messages(own, row.get("metadata")), *turns]
-    return question_of(asked, row["prompt"], said, None, row["answer"])
+    return question_of(asked, row["prompt"], said, context, row["answer"])
 
 
 def _asked(questions: list[Question], application: Application, storage: str) -> list[float | None]:

@@ -40,7 +40,7 @@ def scores_of(
         return list(table[metric].to_pylist())
     from nightshift.evaluation.opinions import judge_scores
 
-    return judge_scores(rows, table["answer"].to_pylist(), version.application, storage)
+    return judge_scores(rows, table["answer"].to_pylist(), table["context"].to_pylist(), version.application, storage)
 
 
 def mean(scores: Scores) -> float:

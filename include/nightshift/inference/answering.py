@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.data.interactions import GIVEN
 from nightshift.inference.prompts import Prompts
+from nightshift.inference.retrieving import Retriever
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import Manifest, Parent, publish
@@ -35,6 +37,7 @@ RESPONSE_SCHEMA = pa.schema(
         pa.field("reasoning", pa.string(), nullable=False),  # what the model thought before it answered
         pa.field("reasoning_tokens", pa.int32(), nullable=False),
         pa.field("refusal", pa.string(), nullable=False),  # what an endpoint said to a row that it refused
+        *GIVEN,
     ]
 )
 AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "refusal", "latency_ms")
@@ -54,6 +57,7 @@ class Answering:
     :param inputs: what determines the answers.
     :param parents: URI and digest of the prompts and of the model.
     :param model_folder: makes the local model folder; called only where something is left to answer.
+    :param folder: for local copies.
     :param in_batches: the answers may take a day, where the application's endpoint is asked in batches.
     """
 
@@ -64,8 +68,13 @@ class Answering:
     inputs: dict[str, Any]
     parents: list[tuple[str, str]]
     model_folder: Callable[[], Path]
+    folder: Path
     in_batches: bool = False
     _engine: Engine | None = field(default=None, init=False)
+    _retriever: Retriever = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._retriever = Retriever(self.application, self.folder)
 
     def find(self, first: int, last: int) -> Manifest | None:
         """Return the manifest of a part that was answered before, or None."""
@@ -87,6 +96,7 @@ class Answering:
             "digest": [row["digest"] for row in rows],
             "response": [response.text for response in responses],
             **{name: [getattr(response, name) for response in responses] for name in AS_ANSWERED},
+            **{field.name: [row.get(field.name) for row in rows] for field in GIVEN},
         }
         latencies = {name: table[name] for name in LATENCY_SCHEMA.names}
         del table["latency_ms"]
@@ -148,7 +158,8 @@ class Answering:
         return self._engine
 
     def _rows(self, first: int, last: int) -> list[dict[str, Any]]:
-        return self.prompts.read(first, last, self.application.prompt.columns).to_pylist()
+        rows = self.prompts.read(first, last, self.application.prompt.columns)
+        return self._retriever.given(rows.to_pylist())
 
     def _inputs(self, first: int, last: int) -> dict[str, Any]:
         return {**self.inputs, "rows": [first, last]}

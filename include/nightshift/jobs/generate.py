@@ -138,6 +138,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             inputs=inputs,
             parents=[(spec.prompts, spec.digest), (model.model, model.digest)],
             model_folder=lambda: version.fetch(folder / "fetched"),
+            folder=folder / "index",
             in_batches=spec.in_batches,
         )
         mine = parts[node.index :: node.count]

@@ -27,6 +27,7 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     from nightshift.inference.engines import ENDPOINT
     from nightshift.jobs.train import Result
     from nightshift.registry.tracking import TrackingRun
+    from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import Parent, digest_of, find, partition_of, publish, require_manifest
@@ -67,7 +68,8 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     )
     run.params(endpoint)
     run.finish()
-    parts = Parts.of(application, Parent(uri=str(partition), digest=manifest.digest))
+    weights = Parent(uri=str(partition), digest=manifest.digest)
+    parts = Parts.of(application, weights, pinned_index(application, spec.storage))
     version, of_version = publish_version(application, spec.storage, parts)
     return Result(
         model=str(partition), digest=manifest.digest, version=str(version), version_digest=of_version.digest,

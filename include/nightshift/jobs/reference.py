@@ -173,7 +173,7 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     mine = pc.field("role") == "candidate"
     if "too_long" in pq.read_schema(file).names:  # an earlier version asked no model for more than it reads
         mine &= ~pc.field("too_long")
-    columns = ["digest", "answer", "finished", "finish_reason"]
+    columns = ["digest", "answer", "finished", "finish_reason", "retrieved", "context"]
     table = pq.read_table(file, columns=[name for name in columns if name in pq.read_schema(file).names], filters=mine)
     return {row["digest"]: row for row in table.to_pylist()}
 
@@ -232,6 +232,8 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
 
 def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]:
     """One example in the columns of interactions; what a missing answer leaves unknown is null."""
+    from nightshift.data.interactions import retrieval_score
+
     row = {
         "row": number,
         **{
@@ -242,6 +244,9 @@ def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) ->
         "prompt_tokens": example["prompt_tokens"],
         "prompt_language": example["language"],
         "response": None,
+        "context": answer.get("context") if answer else None,
+        "retrieved": (retrieved := answer.get("retrieved") if answer else None),
+        "retrieval_score": retrieval_score(retrieved),
     }
     if answer:
         known = answer.get("finish_reason") or ("stop" if answer["finished"] else "length")  # of before that was kept
@@ -256,7 +261,7 @@ def _score(rows: list[dict[str, Any]], scorers: Any) -> None:
     columns = scorers.score(
         [row["prompt"] for row in rows],
         [row["response"] for row in rows],
-        [None] * len(rows),
+        [row["context"] for row in rows],
         [row["reference"] for row in rows],
         [row["finish_reason"] for row in rows],
         [row["metadata"] for row in rows],

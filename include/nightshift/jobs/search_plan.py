@@ -128,7 +128,10 @@ def _parts(
         prompt = prompt.with_examples(examples[: choices.get("few_shot", 0)])
     except ValidationError as error:
         raise BadInput(f"the prompt of the trial {_named(choices)} cannot be made: {error}") from error
-    return Parts.of(application, today.parts.weights).model_copy(update={"prompt": prompt, "decoding": decoding})
+    # Trials answer from the index of today, so that what differs is what is searched.
+    return Parts.of(application, today.parts.weights, today.parts.retrieval).model_copy(
+        update={"prompt": prompt, "decoding": decoding}
+    )
 
 
 def _lacking(plan: Plan, first_rung: int) -> str | None:

@@ -92,6 +92,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
 
         return publish_endpoint(spec) if nodes().leads else None
     from nightshift.jobs.train_plan import layout_of, started_from
+    from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import Parent, digest_of, find, partition_of
@@ -133,7 +134,8 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     fitted = Fitted.model_validate(manifest.facts["fitted"])
-    parts = Parts.of(spec.application, Parent(uri=str(partition), digest=manifest.digest))
+    weights = Parent(uri=str(partition), digest=manifest.digest)
+    parts = Parts.of(spec.application, weights, pinned_index(spec.application, spec.storage))
     version, of_version = publish_version(spec.application, spec.storage, parts)
     return Result(
         model=str(partition),

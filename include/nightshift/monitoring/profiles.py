@@ -78,15 +78,18 @@ def read_batches(
     :raises BadInput: the file lacks one of the columns, or is no Parquet file.
     """
     try:
-        lacking = sorted(set(columns) - set(pq.read_schema(file).names))
-        if lacking:
+        missing = set(columns) - set(pq.read_schema(file).names)
+        if lacking := sorted(missing - {Metric.RETRIEVAL_SCORE}):  # which partitions of before there were indexes lack
             raise BadInput(f"{file} has no column {', '.join(lacking)}")
         dictionaries = sorted(set(categorical).intersection(columns))
         # pre_buffer would hold all that was read of the file until its end.
         with pq.ParquetFile(file, read_dictionary=dictionaries, pre_buffer=False) as reader:
             # One thread: a night's profile is short, and its threads would take the processors of other tasks.
             held: list[pa.RecordBatch] = []
-            for batch in reader.iter_batches(batch_rows, columns=list(columns), use_threads=False):
+            present = [name for name in columns if name not in missing]
+            for batch in reader.iter_batches(batch_rows, columns=present, use_threads=False):
+                for name in missing:
+                    batch = batch.append_column(name, pa.nulls(len(batch), pa.float32()))  # noqa: PLW2901
                 held.append(batch)
                 if sum(len(one) for one in held) >= batch_rows:
                     yield _joined(held)

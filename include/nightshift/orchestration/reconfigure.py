@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
 from nightshift.registry.versions import CHAMPION
+from nightshift.retrieval.newest import pinned_index
 from nightshift.storage.application_version import Parts, open_version, publish_version
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
                 "there is no champion yet; finetune trains the first one, with the file's prompt"
             )
         before = open_version(champion.model, champion.digest, app)
-        parts = Parts.of(app, before.parts.weights)
+        parts = Parts.of(app, before.parts.weights, pinned_index(app, storage_uri()))
         changes = parts.changed_from(before.parts)
         if not changes:
             raise AirflowSkipException(f"version {champion.version}, the champion, is as the application's file asks")

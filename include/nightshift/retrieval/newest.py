@@ -7,6 +7,8 @@ from datetime import datetime
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
+from nightshift.settings.application import Application
+from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.storage.files import read_bytes, replace
 from nightshift.storage.partition import partition_of
 
@@ -28,6 +30,17 @@ def newest_index(storage: str, application: str) -> Newest | None:
         return Newest.model_validate_json(content) if content else None
     except ValidationError:
         return None
+
+
+def pinned_index(application: Application, storage: str) -> PinnedIndex | None:
+    """Return what a version that is made now answers from: the newest index, searched as the application's file says.
+
+    None: the file has no `retrieval`, or its documents were not indexed yet.
+    """
+    settings, newest = application.retrieval, newest_index(storage, application.name)
+    if settings is None or newest is None:
+        return None
+    return PinnedIndex(uri=newest.uri, digest=newest.digest, search=settings.search, k=settings.k)
 
 
 def name_newest(storage: str, application: str, newest: Newest) -> None:

@@ -23,6 +23,7 @@ from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import SHOWN, Judge
 from nightshift.settings.metrics import Metric
 from nightshift.settings.people import Alerts, Approval, Budget
+from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining
 from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
@@ -36,8 +37,6 @@ from nightshift.settings.training import TrainingSettings
 from nightshift.settings.watch import Watch
 
 SAMPLES = 4  # answers to one example, where they are drawn and nobody says how many
-
-
 COMPUTE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
 
 
@@ -118,9 +117,7 @@ class Application(Model):
         exclude_if=lambda value: value is None,
     )
     retrieval: Retrieval | None = Field(
-        None,
-        description="documents that are searched for passages to answer with; null: none are",
-        exclude_if=lambda value: value is None,
+        None, exclude_if=lambda one: one is None, description="documents whose passages answers rest on; null: none"
     )
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
@@ -129,6 +126,7 @@ class Application(Model):
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
     approval: Approval = Field(Approval(), description="when a person decides about a release, and who")
     alerts: Alerts = Field(Alerts(), description="who is told of what")
+    _index: PinnedIndex | None = None  # of a version, never of the file
     budget: Budget = Field(Budget(), description="what it may use; when that is spent, no retraining is ordered")
 
     @field_validator("compute")
@@ -154,8 +152,9 @@ class Application(Model):
         of = f"of `{self.schedule}` " if self.schedule else ""
         first = self.start
         if self.schedule:
-            midnight = datetime.combine(first, time(), self.zone)
-            begin = next_end(self.schedule, midnight - timedelta(seconds=1), self.zone)
+            begin = next_end(
+                self.schedule, datetime.combine(first, time(), self.zone) - timedelta(seconds=1), self.zone
+            )
             first = begin.astimezone(self.zone).date()
         last = f", and the last on {self.end} or before (`end`)" if self.end else ""
         raise ValueError(f"{typed} means an interval {of}without data: the first begins {first}{last}")
@@ -172,9 +171,20 @@ class Application(Model):
 
     @property
     def decoded_by(self) -> dict[str, Any]:
-        """The decoding settings, as an input of what is made of answers; empty where they are greedy."""
-        settings = self.decoding.model_dump(mode="json")
-        return {"decoding": settings} if settings else {}
+        """The decoding settings and the index, as inputs of what is made of answers; empty where they are greedy and none."""
+        inputs = {"decoding": self.decoding.model_dump(mode="json"), "retrieval": self._index and self._index.made_by}
+        return {name: settings for name, settings in inputs.items() if settings}
+
+    @property
+    def index(self) -> PinnedIndex | None:
+        """The index that answers rest on, while a version answers that has one."""
+        return self._index
+
+    def answering_from(self, index: PinnedIndex | None) -> Application:
+        """Return the application as it is while a version with this index answers."""
+        copy = self.model_copy()
+        copy._index = index
+        return copy
 
     @property
     def evaluated_tokens(self) -> int:
@@ -257,10 +267,9 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _keeps_to_the_file_of_its_prompt(self) -> Self:
-        if file := self.prompt.file:
-            wrong = file.not_as(self.decoding, self.inference.max_new_tokens) or file.unfilled(self.every_source)
-            if wrong:
-                raise ValueError(f"prompt.file: {wrong}")
+        file = self.prompt.file
+        if file and (wrong := file.not_as(self.decoding, self.inference.max_new_tokens) or file.unfilled(self)):
+            raise ValueError(f"prompt.file: {wrong}")
         return self
 
     @property

@@ -6,17 +6,20 @@ It is read with the application's file and is then part of its settings: jobs ar
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from nightshift.settings.decoding import Decoding, StopString
 from nightshift.settings.fields import Model
-from nightshift.settings.intake import Source
+from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_template import PROMPT, Language, Turn, turns_of
 from nightshift.settings.yaml_file import BadYaml, nodes_of, problem, read_yaml
+
+if TYPE_CHECKING:
+    from nightshift.settings.application import Application
 
 Metadata = Mapping[str, str] | Sequence[tuple[str, str]] | None  # of a row, as it comes from Arrow
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
@@ -153,11 +156,16 @@ class PromptFile(Model):
                     )
         return None
 
-    def unfilled(self, sources: Iterable[Source]) -> str | None:
-        """Return which variable gets no value from a source, and why; None: each has one or a default."""
+    def unfilled(self, application: Application) -> str | None:
+        """Return which variable gets no value in an application, or none that may stand there, and why; None: there is none."""
+        sources, passages = application.every_source, {CONTEXT} if application.retrieval else set()
+        if any(passages & turn.variables for turn in self.turns[:-1]):
+            return f"`{CONTEXT}` is what documents say, and stands in the last message alone: they write no instruction"
         columns = {source.name: source.columns.metadata for source in sources}
         known = sorted({name for names in columns.values() for name in names})
         for name, default in self.variables.items():
+            if name in passages:
+                continue
             if name not in known:
                 return f"the variable `{name}` is no column in `metadata` of any source; {_hint(name, known)}"
             lacking = [source for source, names in columns.items() if name not in names]

@@ -110,6 +110,6 @@ class Search(Model):
                 return f".choices.prompt: {name}: {error.errors()[0]['msg']}"
             for decoding in self.choices.decoding or [application.decoding]:
                 wrong = file.not_as(decoding, application.inference.max_new_tokens)
-                if wrong := wrong or file.unfilled(application.every_source):
+                if wrong := wrong or file.unfilled(application):
                     return f".choices.prompt: {name}: {wrong}"
         return None

@@ -9,12 +9,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from upath import UPath
 
 from nightshift.settings.application import Application
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.prompt import Prompt
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import (
@@ -39,6 +41,7 @@ class Parts(BaseModel):
 
     :param weights: the partition of the trained model, or of the description of an endpoint.
     :param max_new_tokens: the longest answer, in tokens.
+    :param retrieval: the index that answers rest on; None: on none, as those of before there were any.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,31 +50,45 @@ class Parts(BaseModel):
     prompt: Prompt
     decoding: Decoding
     max_new_tokens: int
+    retrieval: PinnedIndex | None = Field(None, exclude_if=lambda value: value is None)
 
     @classmethod
-    def of(cls, application: Application, weights: Parent) -> Parts:
-        """Return the parts that an application's file asks for around these weights."""
+    def of(cls, application: Application, weights: Parent, index: PinnedIndex | None = None) -> Parts:
+        """Return the parts that an application's file asks for around these weights.
+
+        :param index: the newest of the application's documents; None: there is none.
+        """
         return cls(
             weights=weights,
             prompt=application.prompt,
             decoding=application.decoding,
             max_new_tokens=application.inference.max_new_tokens,
+            retrieval=index,
         )
 
     def applied_to(self, application: Application) -> Application:
         """Return the application as it is while this version answers: what its file says by now is not what users meet."""
         inference = application.inference.model_copy(update={"max_new_tokens": self.max_new_tokens})
-        return application.model_copy(update={"prompt": self.prompt, "decoding": self.decoding, "inference": inference})
+        update = {"prompt": self.prompt, "decoding": self.decoding, "inference": inference}
+        return application.model_copy(update=update).answering_from(self.retrieval)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Each part by its name, wherever storage lies."""
+        dumped = self.model_dump(mode="json") | {"weights": self.weights.digest}
+        return dumped | ({"retrieval": self.retrieval.made_by} if self.retrieval else {})
 
     @property
     def shown(self) -> dict[str, str]:
         """Each part by its name, as a digest of 12 characters."""
-        dumped = self.model_dump(mode="json") | {"weights": self.weights.digest}
-        return {name: digest_of(value)[:12] if name != "weights" else value[:12] for name, value in dumped.items()}
+        return {
+            name: digest_of(value)[:12] if name != "weights" else value[:12] for name, value in self.identity.items()
+        }
 
     def changed_from(self, other: Parts) -> list[str]:
         """Return the names of the parts that differ from another version's."""
-        return [name for name, digest in self.shown.items() if other.shown[name] != digest]
+        mine, others = self.shown, other.shown
+        return [name for name in {**mine, **others} if mine.get(name) != others.get(name)]
 
 
 @dataclass(frozen=True)
@@ -119,7 +136,7 @@ class ApplicationVersion:
 
 def publish_version(application: Application, storage: str, parts: Parts) -> tuple[UPath, Manifest]:
     """Publish a version, or find it: the same parts are the same version."""
-    inputs = parts.model_dump(mode="json") | {"weights": parts.weights.digest}
+    inputs = parts.identity
     partition = partition_of(storage, application.name, VERSIONS, digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is None:
@@ -133,7 +150,10 @@ def publish_version(application: Application, storage: str, parts: Parts) -> tup
                 application=application.name,
                 inputs=inputs,
                 facts={"parts": parts.shown},
-                parents=[parts.weights],
+                parents=[
+                    parts.weights,
+                    *([Parent(uri=index.uri, digest=index.digest)] if (index := parts.retrieval) else []),
+                ],
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -149,7 +169,7 @@ def open_version(uri: str, digest: str, application: Application) -> Application
     manifest = require_manifest(partition, digest)
     if manifest.kind != "version":
         parts = Parts.of(application, Parent(uri=uri, digest=digest))
-        return ApplicationVersion(partition, digest, parts, application, manifest)
+        return ApplicationVersion(partition, digest, parts, parts.applied_to(application), manifest)
     parts = Parts.model_validate_json(read_file(partition, manifest, PARTS))
     weights = require_manifest(UPath(parts.weights.uri), parts.weights.digest)
     return ApplicationVersion(partition, digest, parts, parts.applied_to(application), weights)

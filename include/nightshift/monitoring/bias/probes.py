@@ -22,6 +22,7 @@ from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
 from nightshift.inference.engine import Engine, TokenEngine, Wanted, about
 from nightshift.inference.engines import open_engine, open_token_engine
+from nightshift.inference.retrieving import Retriever
 from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
 from nightshift.monitoring.bias.questions import ask_questions
 from nightshift.monitoring.bias.sets import bbq, crows_pairs, stratified
@@ -190,9 +191,9 @@ class AskedModel:
         from nightshift.evaluation.scorers import Scorers
 
         everything = [(message, version, text) for message in messages for version, text in message.versions.items()]
-        responses = engine.answer(
-            [_conversation(message, text) for message, _, text in everything], report, wanted=True
-        )
+        asked_with = [_conversation(message, text) for message, _, text in everything]
+        retriever = Retriever(self._application, self._folder / "index")
+        responses = engine.answer(retriever.given(asked_with), report, wanted=True)
         self._cost = sum(answer.cost for answer in responses)
         unread = {one.message for (one, _, _), answer in zip(everything, responses, strict=True) if answer.too_long}
         if unread:

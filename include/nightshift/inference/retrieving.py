@@ -1,0 +1,86 @@
+"""Gives each row, before its model is asked, the passages of the application's documents that its question finds.
+
+They reach the model by the variable `context` of the prompt's file, where it has one and the row is of a single turn; else
+they stand before the row's last question. Either way they are text in the user's turn, as what a user typed: nothing in them
+is read as a template, as a tag or as a control token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from nightshift.settings.application import Application
+from nightshift.settings.pinned_index import CONTEXT
+from nightshift.storage.partition import require_manifest
+
+if TYPE_CHECKING:
+    from nightshift.retrieval.search import Index, Passage
+
+# Whoever changes this raises VERSION in jobs/generate.py and evaluation/judge.py: the same index then gives other prompts.
+WORDING = "Answer from these passages, and cite those you use by number, as [1].\n\n{passages}\n\n{question}"
+
+
+class Retriever:
+    """Retrieves for the version that an application answers with; where that has no index, rows stay as they are.
+
+    :param folder: for local copies of the index.
+    """
+
+    def __init__(self, application: Application, folder: Path) -> None:
+        self._pinned, file = application.index, application.prompt.file
+        self._by_variable = file is not None and CONTEXT in file.variables
+        self._index: Index | None = None
+        self._folder = folder
+
+    def given(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows with their passages, in `messages` or `metadata`, and in `retrieved` and `context` as interactions.
+
+        A row that no document answers has an empty `retrieved` and no `context`, and is asked as it is.
+
+        :raises BadInput: the index is gone or damaged.
+        """
+        if self._pinned is None:
+            return [dict(row) for row in rows]
+        if self._index is None:
+            from nightshift.retrieval.search import Index
+
+            partition = UPath(self._pinned.uri)
+            manifest = require_manifest(partition, self._pinned.digest)
+            self._index = Index.open(partition, manifest, self._folder)
+        questions = [row["messages"][_last_question(row)]["content"] for row in rows]
+        found = self._index.retrieve(questions, self._pinned.k, self._pinned.search)
+        return [self._with(row, passages) for row, passages in zip(rows, found, strict=True)]
+
+    def _with(self, row: Mapping[str, Any], passages: Sequence[Passage]) -> dict[str, Any]:
+        retrieved = [{"id": one.id, "document": one.document, "score": one.score} for one in passages]
+        if not passages:
+            return {**row, "retrieved": retrieved, "context": None}
+        text, at, messages = numbered(passages), _last_question(row), list(row["messages"])
+        metadata = dict(row.get("metadata") or ())
+        if self._by_variable and [turn["role"] for turn in messages].count("user") == 1:
+            metadata[CONTEXT] = text
+        else:
+            # Braces of a question or a document are no places to fill in.
+            asked = WORDING.format(passages=text, question=messages[at]["content"])
+            messages[at] = {**messages[at], "content": asked}
+        return {**row, "messages": messages, "metadata": metadata, "retrieved": retrieved, "context": text}
+
+
+def numbered(passages: Sequence[Passage]) -> str:
+    """Return passages as one text, each with its number from 1 and its title. Only such a number begins a line.
+
+    So no document can pass for another one by writing a number of its own.
+    """
+    return "\n".join(
+        f"[{number}] " + "\n    ".join(line for line in f"{one.title}\n{one.text}".splitlines() if line.strip())
+        for number, one in enumerate(passages, 1)
+    )
+
+
+def _last_question(row: Mapping[str, Any]) -> int:
+    """The place of the last user's turn."""
+    return max(place for place, turn in enumerate(row["messages"]) if turn["role"] == "user")

@@ -1,0 +1,56 @@
+"""A night's rows with their responses: what a response rests on is the row's own context, or the passages that were found."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from upath import UPath
+
+from nightshift.evaluation.night import answered
+from nightshift.inference.answering import LATENCIES, LATENCY_SCHEMA, RESPONSE_SCHEMA, RESPONSES, part_address
+from nightshift.inference.prompts import Prompts
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import publish
+
+ROWS = [("where is my card", None, "traffic"), ("what does it cost", None, "traffic"), ("hi", None, "traffic")]
+PASSAGE = {"id": "fees-1", "document": "fees", "score": 0.5}
+
+
+@pytest.fixture
+def night(publish_day, storage, tmp_path):
+    """A function that returns the rows of a night whose responses have some columns beside those of before."""
+    partition, manifest = publish_day("2026-11-03", ROWS)
+    prompts = Prompts(partition, manifest, tmp_path)
+
+    def rows(**found):
+        digests = prompts.read(0, 2, ["digest"])["digest"].to_pylist()
+        columns = {"row": [0, 1, 2], "digest": digests, "response": ["a", "b", "c"], "tokens": [1, 1, 1]}
+        columns |= {
+            "finish_reason": ["stop"] * 3,
+            "reasoning": [""] * 3,
+            "reasoning_tokens": [0] * 3,
+            "refusal": [""] * 3,
+        }
+        columns |= found
+        folder = scratch(UPath(storage))
+        schema = pa.schema([RESPONSE_SCHEMA.field(name) for name in columns])
+        pq.write_table(pa.table(columns, schema=schema), folder / RESPONSES)
+        latencies = {"row": [0, 1, 2], "latency_ms": [1.0, 1.0, 1.0]}
+        pq.write_table(pa.table(latencies, schema=LATENCY_SCHEMA), folder / LATENCIES)
+        at = part_address(UPath(storage) / "app" / "responses" / "x", 0, 2)
+        made = publish(at, folder, kind="responses", application="app", inputs={}, rows={RESPONSES: 3})
+        return pa.concat_tables(answered(prompts, [(at, made)], tmp_path / "copies"))
+
+    return rows
+
+
+def test_the_passages_are_the_context_and_the_best_score_is_measured(night):
+    rows = night(retrieved=[[PASSAGE], [], None], context=["[1] Fees\n    A card costs 5.", None, None])
+    assert rows["context"].to_pylist() == ["[1] Fees\n    A card costs 5.", None, None]
+    assert rows["retrieved"].to_pylist() == [[PASSAGE], [], None]
+    assert rows["retrieval_score"].to_pylist() == [0.5, 0.0, None]
+
+
+def test_responses_of_before_there_were_indexes_are_read_as_ever(night):
+    rows = night()
+    for name in ("context", "retrieved", "retrieval_score"):
+        assert rows[name].to_pylist() == [None] * 3
