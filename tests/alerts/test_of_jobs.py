@@ -112,6 +112,15 @@ def test_rejected_data_and_a_night_without_a_verdict_are_news_again_for_another_
     assert [len(set(causes("drift", *pair))) for pair in (lost[:2], lost[1:])] == [1, 2]
 
 
+def test_documents_that_are_too_old_are_told_until_they_are_renewed():
+    old, renewed, unknown = (
+        drift.Result(verdict="PASS", reasons=[], stale_index=one) for one in ("8.0 days", "", None)
+    )
+    assert said("drift", old) == [("no_data", "warning", "stale index")]
+    assert said("drift", renewed) == [("no_data", "good", "stale index")]
+    assert said("drift", unknown) == []
+
+
 def test_every_missing_night_is_news():
     missing = [nights(night("PASS"), missing=day) for day in ("2026-11-22", "2026-11-23")]
     assert causes("drift", *missing) == ["2026-11-22", "2026-11-23"]

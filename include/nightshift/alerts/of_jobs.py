@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from nightshift.alerts.alert import Alert
+from nightshift.alerts.of_indexes import of_index
 from nightshift.alerts.of_splits import of_ramp
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import label_of
@@ -324,7 +325,8 @@ def _promote(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
 
 
 def _drift(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    return _nights(Kind.DRIFT, spec, result, alerts)
+    yield from _nights(Kind.DRIFT, spec, result, alerts)
+    yield from of_index(spec, result, alerts)
 
 
 def _bias(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:

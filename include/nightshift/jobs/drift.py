@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from upath import UPath
@@ -40,7 +41,9 @@ class Spec(NightlySpec):
 
 
 class Result(NightlyResult):
-    """The worst verdict of the nights that were judged now, and each of them."""
+    """The worst verdict of the nights that were judged now, and each of them; and why the champion's documents are too old."""
+
+    stale_index: str | None = None  # "": they are not; None: nobody asks
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -85,7 +88,23 @@ def run(spec: Spec, progress: Progress) -> Result:
         nights += _judged(_Benches(spec, champion, references, answered, progress), due, missing)
     if answered:
         nights += _unwatched(spec, ledger, answered)
-    return Result(**said_of(nights, missing))
+    return Result(**said_of(nights, missing), stale_index=_stale_index(spec, champion))
+
+
+def _stale_index(spec: Spec, champion: Registered) -> str | None:
+    """What is wrong with the age of the documents that the champion answers from; "": nothing; None: any age is right."""
+    from nightshift.errors import BadInput
+    from nightshift.retrieval.stale import why_stale
+    from nightshift.storage.application_version import open_version
+
+    settings = spec.application.retrieval
+    if settings is None or settings.stale_after is None:
+        return None
+    try:
+        index = open_version(champion.model, champion.digest, spec.application).application.index
+        return why_stale(spec.application.name, spec.storage, index, settings.stale_after, datetime.now(UTC))
+    except BadInput as error:
+        return str(error)
 
 
 def _unwatched(spec: Spec, ledger: Ledger, answered: list[Answered]) -> Iterator[NightResult]:

@@ -79,6 +79,7 @@ def report_of(compared: Compared) -> Report:
     reference = compared.reference.sample if champion is None else champion
     what = "rows of the reference" if champion is None else "of the champion in the same interval"
     drawn = DRAWN if champion is None else COLUMNS  # topics are those of a version's own reference
+    drawn = [one for one in drawn if {*night.column_names} & {*reference.column_names} >= {one}]
     numbers: dict[str, Any] = {}
     try:
         page, numbers = compare_samples(night, reference, [*drawn, *compared.own], compared.application.drift)
@@ -90,12 +91,14 @@ def report_of(compared: Compared) -> Report:
         log.warning("Evidently cannot draw the samples: %s", phrase(str(error)))
         page, said = EMPTY_PAGE, f"Evidently cannot draw the samples: {phrase(str(error))}"
     novel = novel_prompts(compared.novel)
-    context = _context(compared) | {"novel": novel, "evidently": said}
+    gaps, gaps_heading = gaps_in(compared)
+    context = _context(compared) | {"novel": novel, "gaps": gaps, "gaps_heading": gaps_heading, "evidently": said}
     content = {
         "application": compared.application.name,
         "night": compared.night,
         "verdict": compared.verdict.model_dump(mode="json"),
         "new": novel,
+        "gaps": gaps,
         "evidently": numbers,
     }
     return Report(_page(page, compared.application, compared.night, compared.verdict.verdict, context), content)
@@ -126,6 +129,29 @@ def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def gaps_in(compared: Compared) -> tuple[list[dict[str, str]], str]:
+    """Return the questions of the sample that the documents answer least, and how many of the night there are, in words.
+
+    Those count whose best passage scores below all but 5 % of the reference's, which was judged, or that found none.
+    """
+    name = Metric.RETRIEVAL_SCORE
+    night, reference = (one.get(name) for one in (compared.profile, compared.reference.profile))
+    if not (isinstance(night, Numbers) and isinstance(reference, Numbers) and night.rows and reference.rows):
+        return [], ""
+    bound = reference.quantile(1 - FAR)
+    below, empty = ((night.counts[places].sum() / night.rows) for places in (night.values < bound, night.values <= 0))
+    rows = compared.sample.select(["prompt", name]).to_pylist()
+    unanswered = [row for row in rows if row[name] is not None and (row[name] < bound or row[name] <= 0)]
+    worst: dict[str, float] = {}
+    for row in sorted(unanswered, key=lambda row: row[name]):
+        worst.setdefault(row["prompt"], row[name])
+    least = list(worst.items())[:SHOWN_NOVEL]
+    return [{"prompt": shown(prompt, TEXT_CHARACTERS), "score": f"{score:.3g}"} for prompt, score in least], (
+        f"{empty:.0%} of the questions found no passage. With these, the best passage of {below:.0%} scores less than "
+        f"{bound:.3g}, and of {1 - FAR:.0%} of the reference. The least answered of {len(rows):,} sampled questions:"
+    )
 
 
 def _page(page: str, application: Application, night: str, verdict: Verdict, context: dict[str, Any]) -> str:

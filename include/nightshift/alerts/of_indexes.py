@@ -1,0 +1,30 @@
+"""What is said of documents that are too old to answer from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nightshift.alerts.alert import Alert
+from nightshift.settings.people import Kind, Severity
+
+if TYPE_CHECKING:
+    from nightshift.alerts.of_jobs import ResultAlerts
+
+
+def of_index(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    """Say that the champion's documents are too old, or no longer."""
+    why, name = result.get("stale_index"), alerts.application.name
+    if why:
+        yield alerts.alert(
+            Kind.NO_DATA,
+            Severity.WARNING,
+            f"{name} answers from documents that are too old",
+            subject="index",
+            facts=[why],
+            todo=f"look at the runs of {name}_index, which reads documents, and of {name}_reconfigure and {name}_release, "
+            "which bring a newer index into use",
+            condition="stale index",
+        )
+    elif why is not None:
+        yield alerts.good(Kind.NO_DATA, "stale index", f"{name} answers from documents of late", subject="index")

@@ -1,0 +1,32 @@
+"""Whether the documents that a version answers from are too old."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from upath import UPath
+
+from nightshift.retrieval.newest import newest_index
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.storage.partition import require_manifest
+
+
+def why_stale(application: str, storage: str, index: PinnedIndex | None, most_days: int, now: datetime) -> str:
+    """Return what is wrong with the age of the documents, in words; "": nothing.
+
+    Documents count from when they were last read and were the same; those of an index that a newer one has replaced, from
+    when it was made.
+
+    :param index: of the version.
+    :raises BadInput: it is gone.
+    """
+    if index is None:
+        return "it answers without documents: its version was made before they were indexed"
+    newest = newest_index(storage, application)
+    current = newest is not None and newest.digest == index.digest
+    at = newest.read if newest and current else require_manifest(UPath(index.uri), index.digest).created
+    days = (now - at).total_seconds() / 86_400
+    if days <= most_days:
+        return ""
+    waits = "" if current else "; a newer index is not in use yet"
+    return f"its documents are as they were {days:.1f} days ago, retrieval.stale_after is {most_days}{waits}"
