@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
+from nightshift.data.interactions import RETRIEVED
 from nightshift.evaluation.night import answered
 from nightshift.inference.answering import LATENCIES, LATENCY_SCHEMA, RESPONSE_SCHEMA, RESPONSES, part_address
 from nightshift.inference.prompts import Prompts
@@ -12,7 +13,10 @@ from nightshift.storage.files import scratch
 from nightshift.storage.partition import publish
 
 ROWS = [("where is my card", None, "traffic"), ("what does it cost", None, "traffic"), ("hi", None, "traffic")]
-PASSAGE = {"id": "fees-1", "document": "fees", "score": 0.5}
+PASSAGE = {"id": "fees-1", "document": "fees", "score": 0.25, "relevance": 0.5}
+
+
+OF_BEFORE = pa.list_(pa.struct([field for field in RETRIEVED.value_type if field.name != "relevance"]))
 
 
 @pytest.fixture
@@ -32,8 +36,11 @@ def night(publish_day, storage, tmp_path):
         }
         columns |= found
         folder = scratch(UPath(storage))
-        schema = pa.schema([RESPONSE_SCHEMA.field(name) for name in columns])
-        pq.write_table(pa.table(columns, schema=schema), folder / RESPONSES)
+        fields = [
+            pa.field(name, values.type) if isinstance(values, pa.Array) else RESPONSE_SCHEMA.field(name)
+            for name, values in columns.items()
+        ]
+        pq.write_table(pa.table(columns, schema=pa.schema(fields)), folder / RESPONSES)
         latencies = {"row": [0, 1, 2], "latency_ms": [1.0, 1.0, 1.0]}
         pq.write_table(pa.table(latencies, schema=LATENCY_SCHEMA), folder / LATENCIES)
         at = part_address(UPath(storage) / "app" / "responses" / "x", 0, 2)
@@ -43,14 +50,21 @@ def night(publish_day, storage, tmp_path):
     return rows
 
 
-def test_the_passages_are_the_context_and_the_best_score_is_measured(night):
+def test_the_passages_are_the_context_and_the_best_relevance_is_measured(night):
     rows = night(retrieved=[[PASSAGE], [], None], context=["[1] Fees\n    A card costs 5.", None, None])
     assert rows["context"].to_pylist() == ["[1] Fees\n    A card costs 5.", None, None]
     assert rows["retrieved"].to_pylist() == [[PASSAGE], [], None]
-    assert rows["retrieval_score"].to_pylist() == [0.5, 0.0, None]
+    assert rows["retrieval_relevance"].to_pylist() == [0.5, 0.0, None]
 
 
 def test_responses_of_before_there_were_indexes_are_read_as_ever(night):
     rows = night()
-    for name in ("context", "retrieved", "retrieval_score"):
+    for name in ("context", "retrieved", "retrieval_relevance"):
         assert rows[name].to_pylist() == [None] * 3
+
+
+def test_passages_of_before_they_had_a_relevance_are_kept_and_measure_nothing(night):
+    passage = {name: value for name, value in PASSAGE.items() if name != "relevance"}
+    rows = night(retrieved=pa.array([[passage], [], None], OF_BEFORE), context=["[1] A card costs 5.", None, None])
+    assert rows["retrieval_relevance"].to_pylist() == [None, 0.0, None]
+    assert rows["retrieved"].cast(RETRIEVED).to_pylist() == [[passage | {"relevance": None}], [], None]

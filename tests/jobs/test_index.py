@@ -1,6 +1,7 @@
 """The index job: what is found in documents, what became of each, and that an index made of an earlier one is the same."""
 
 import json
+from typing import get_args
 
 import pytest
 from upath import UPath
@@ -10,8 +11,9 @@ from nightshift.jobs import index as index_job
 from nightshift.jobs.index import Spec, run
 from nightshift.retrieval import index as index_files
 from nightshift.retrieval.newest import newest_index
-from nightshift.retrieval.search import Index, fused
+from nightshift.retrieval.search import Index, fused, relevance
 from nightshift.settings.application import Application
+from nightshift.settings.retrieval import SearchBy
 from nightshift.storage.partition import require_manifest
 from nightshift.verdict import Verdict
 
@@ -60,6 +62,15 @@ def test_the_passage_that_answers_a_question_is_found_first(indexed, tmp_path, s
     ]
     assert found[1][0].text == TEXTS["fees"]
     assert found[0][0].score > found[0][1].score
+
+
+def test_what_no_document_answers_finds_less_relevant_passages_whatever_the_search(indexed, tmp_path):
+    index = opened(indexed(rows_of(TEXTS)), tmp_path)
+    asked = ["How much does withdrawing cash cost?", "Which animals by lake Victoria can swim?"]
+    best = [[found[0].relevance for found in index.retrieve(asked, 2, search)] for search in get_args(SearchBy)]
+    for answered, unanswered in best:
+        assert 0 <= unanswered < answered / 2 < answered <= 1
+    assert len({answered for answered, _ in best}) == 1  # of the same passage
 
 
 def test_words_are_found_in_scripts_without_spaces_and_a_question_without_known_words_finds_none(indexed, tmp_path):
@@ -144,6 +155,13 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
         ["Cash", "is", "free."],
     )
     assert result.quarantined == {"not_utf8": 1}
+
+
+def test_rare_words_of_a_question_weigh_more_and_a_question_without_words_is_judged_by_vectors_alone():
+    asked = {"the": 0.1, "overdraft": 2.9}
+    assert relevance(asked, {"overdraft"}, 0.4) > relevance(asked, {"the"}, 0.4)
+    assert relevance(asked, {"the", "overdraft"}, 1.0) == 1
+    assert (relevance({}, {"the"}, 0.5), relevance(asked, (), -0.2)) == (0.25, 0)
 
 
 def test_rankings_are_fused_by_rank_alone():

@@ -29,9 +29,15 @@ class Unscored(StrEnum):
     FAILED = "failed"  # the scorer was asked and gave nothing that is a value of it
 
 
-# The passages that a model was given, the best first; scores are those of the index's search.
+# The passages that a model was given, the best first; scores are those of the index's search, of any scale. What was answered
+# before passages had a relevance lacks it.
 RETRIEVED = pa.list_(
-    pa.struct([pa.field("id", pa.string()), pa.field("document", pa.string()), pa.field("score", pa.float32())])
+    pa.struct(
+        [
+            *(pa.field(name, pa.string()) for name in ("id", "document")),
+            *(pa.field(name, pa.float32()) for name in ("score", "relevance")),
+        ]
+    )
 )
 GIVEN = [
     pa.field(
@@ -53,7 +59,7 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("context", pa.string()),
         # Null where nothing was looked for; partitions of before there were indexes lack these two.
         pa.field("retrieved", RETRIEVED),
-        pa.field("retrieval_score", pa.float32()),
+        pa.field("retrieval_relevance", pa.float32()),
         pa.field("model", pa.string(), nullable=False),  # version in the registry; "": served elsewhere
         pa.field("model_digest", pa.string(), nullable=False),
         pa.field("prompt_version", pa.string(), nullable=False),  # digest of the application's prompt, 12 hex digits
@@ -76,9 +82,14 @@ INTERACTION_SCHEMA = pa.schema(
 )
 
 
-def retrieval_score(retrieved: Sequence[Mapping[str, Any]] | None) -> float | None:
-    """Return the metric of this name: the best score, 0 where nothing was found, None where nothing was looked for."""
-    return None if retrieved is None else max((one["score"] for one in retrieved), default=0.0)
+def retrieval_relevance(retrieved: Sequence[Mapping[str, Any]] | None) -> float | None:
+    """Return the metric of this name: the best relevance, 0 where nothing was found, None where nothing was looked for.
+
+    None, too, where passages have no relevance yet.
+    """
+    if not retrieved:
+        return None if retrieved is None else 0.0
+    return max((one["relevance"] for one in retrieved if one.get("relevance") is not None), default=None)
 
 
 def interaction_schema(own: Sequence[Metric]) -> pa.Schema:

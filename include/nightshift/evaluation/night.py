@@ -21,7 +21,7 @@ from nightshift.data.interactions import (
     SCORES,
     UNSCORED,
     interaction_schema,
-    retrieval_score,
+    retrieval_relevance,
 )
 from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
@@ -97,8 +97,8 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
 
 def _with(rows: pa.Table, **columns: pa.ChunkedArray) -> pa.Table:
     columns["reference"] = without_calls(rows["answer"], rows["messages"])
-    scores = [retrieval_score(found) for found in columns["retrieved"].to_pylist()]
-    columns["retrieval_score"] = pa.chunked_array([pa.array(scores, pa.float32())])
+    relevances = [retrieval_relevance(found) for found in columns["retrieved"].to_pylist()]
+    columns["retrieval_relevance"] = pa.chunked_array([pa.array(relevances, pa.float32())])
     rows = rows.drop_columns(["answer"])
     for name, column in columns.items():
         rows = rows.append_column(name, column)

@@ -56,7 +56,9 @@ class Retriever:
         return [self._with(row, passages) for row, passages in zip(rows, found, strict=True)]
 
     def _with(self, row: Mapping[str, Any], passages: Sequence[Passage]) -> dict[str, Any]:
-        retrieved = [{"id": one.id, "document": one.document, "score": one.score} for one in passages]
+        retrieved = [
+            {"id": one.id, "document": one.document, "score": one.score, "relevance": one.relevance} for one in passages
+        ]
         if not passages:
             return {**row, "retrieved": retrieved, "context": None}
         text, at, messages = numbered(passages), _last_question(row), list(row["messages"])

@@ -232,7 +232,7 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
 
 def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]:
     """One example in the columns of interactions; what a missing answer leaves unknown is null."""
-    from nightshift.data.interactions import retrieval_score
+    from nightshift.data.interactions import retrieval_relevance
 
     row = {
         "row": number,
@@ -246,7 +246,7 @@ def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) ->
         "response": None,
         "context": answer.get("context") if answer else None,
         "retrieved": (retrieved := answer.get("retrieved") if answer else None),
-        "retrieval_score": retrieval_score(retrieved),
+        "retrieval_relevance": retrieval_relevance(retrieved),
     }
     if answer:
         known = answer.get("finish_reason") or ("stop" if answer["finished"] else "length")  # of before that was kept

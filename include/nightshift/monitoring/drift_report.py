@@ -134,9 +134,9 @@ def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
 def gaps_in(compared: Compared) -> tuple[list[dict[str, str]], str]:
     """Return the questions of the sample that the documents answer least, and how many of the night there are, in words.
 
-    Those count whose best passage scores below all but 5 % of the reference's, which was judged, or that found none.
+    Those count whose best passage is less relevant than those of all but 5 % of the reference, which was judged, or not at all.
     """
-    name = Metric.RETRIEVAL_SCORE
+    name = Metric.RETRIEVAL_RELEVANCE
     night, reference = (one.get(name) for one in (compared.profile, compared.reference.profile))
     if not (isinstance(night, Numbers) and isinstance(reference, Numbers) and night.rows and reference.rows):
         return [], ""
@@ -148,9 +148,11 @@ def gaps_in(compared: Compared) -> tuple[list[dict[str, str]], str]:
     for row in sorted(unanswered, key=lambda row: row[name]):
         worst.setdefault(row["prompt"], row[name])
     least = list(worst.items())[:SHOWN_NOVEL]
-    return [{"prompt": shown(prompt, TEXT_CHARACTERS), "score": f"{score:.3g}"} for prompt, score in least], (
-        f"{empty:.0%} of the questions found no passage. With these, the best passage of {below:.0%} scores less than "
-        f"{bound:.3g}, and of {1 - FAR:.0%} of the reference. The least answered of {len(rows):,} sampled questions:"
+    shown_rows = [{"prompt": shown(prompt, TEXT_CHARACTERS), "relevance": f"{value:.2f}"} for prompt, value in least]
+    return shown_rows, (
+        f"{empty:.0%} of the questions found no passage that has to do with them. With these, the best passage of "
+        f"{below:.0%} has a relevance below {bound:.2f}, and of {1 - FAR:.0%} of the reference. The least answered of "
+        f"{len(rows):,} sampled questions:"
     )
 
 

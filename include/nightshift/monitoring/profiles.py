@@ -79,7 +79,8 @@ def read_batches(
     """
     try:
         missing = set(columns) - set(pq.read_schema(file).names)
-        if lacking := sorted(missing - {Metric.RETRIEVAL_SCORE}):  # which partitions of before there were indexes lack
+        of_before = {Metric.RETRIEVAL_RELEVANCE}  # lacking in partitions of before there were indexes
+        if lacking := sorted(missing - of_before):
             raise BadInput(f"{file} has no column {', '.join(lacking)}")
         dictionaries = sorted(set(categorical).intersection(columns))
         # pre_buffer would hold all that was read of the file until its end.

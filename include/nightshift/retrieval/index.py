@@ -172,7 +172,7 @@ class _Batch:
         for begin, end in chunks(row["text"], settings):
             number, text = self._first + len(self.chunks), row["text"][begin:end]
             self.chunks.append((number, row["id"], row["title"], begin, end, text))
-            found = words(_searched(row["title"], text))
+            found = words(searched(row["title"], text))
             self.words += len(found)
             self.terms += [(number, term, times, len(found)) for term, times in Counter(found).items()]
         count = len(self.chunks) - place
@@ -188,12 +188,12 @@ class _Batch:
             for place, known, count in self._known:
                 vectors[place : place + count] = read_vectors(before / VECTORS, known, count)
                 new[place : place + count] = False
-        texts = [_searched(chunk[2], chunk[5]) for chunk, one in zip(self.chunks, new, strict=True) if one]
+        texts = [searched(chunk[2], chunk[5]) for chunk, one in zip(self.chunks, new, strict=True) if one]
         vectors[new] = embed(texts)
         return vectors
 
 
-def _searched(title: str, text: str) -> str:
+def searched(title: str, text: str) -> str:
     return f"{title}\n{text}" if title else text
 
 

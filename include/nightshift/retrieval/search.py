@@ -1,14 +1,16 @@
 """The passages of an index that fit a question best: by BM25, by vectors, or by both, fused by reciprocal rank.
 
-All searches are exact. Memory depends on the number of questions, not on that of passages.
+All searches are exact. Memory depends on the number of questions, not on that of passages. Scores of different searches have
+nothing in common, and that of a hybrid one only says at which ranks a passage was; so each passage has a relevance, too.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 
 import duckdb
@@ -19,7 +21,7 @@ from upath import UPath
 from nightshift.data.similarity import connect
 from nightshift.data.words import words
 from nightshift.retrieval.embeddings import Vectors, embed
-from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors
+from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
 from nightshift.settings.retrieval import SearchBy
 from nightshift.storage.partition import Manifest, fetch
 
@@ -34,13 +36,18 @@ Ranking = list[tuple[int, float]]  # numbers of passages with their scores, best
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A part of a document. `id` is the same in every index in which the document is the same."""
+    """A part of a document. `id` is the same in every index in which the document is the same.
+
+    :param score: of the search that found it, for an order.
+    :param relevance: how much it has to do with the question, 0 to 1, whatever the search: :func:`relevance`.
+    """
 
     id: str
     document: str
     text: str
     score: float
     title: str
+    relevance: float
 
 
 class Index:
@@ -67,15 +74,16 @@ class Index:
         found: list[list[Passage]] = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             some = questions[start : start + QUESTIONS_AT_ONCE]
+            vectors = embed(some)
             if search == "bm25":
                 rankings = self._by_words(some, k)
             elif search == "vectors":
-                rankings = self._by_vectors(some, k)
+                rankings = self._by_vectors(vectors, k)
             else:
                 depth = max(DEPTH, k)
-                both = zip(self._by_words(some, depth), self._by_vectors(some, depth), strict=True)
+                both = zip(self._by_words(some, depth), self._by_vectors(vectors, depth), strict=True)
                 rankings = [fused(pair)[:k] for pair in both]
-            found += self._passages_of(rankings)
+            found += self._passages_of(rankings, some, vectors)
         return found
 
     def _by_words(self, questions: Sequence[str], k: int) -> list[Ranking]:
@@ -110,39 +118,64 @@ class Index:
         ).fetchall()
         return found
 
-    def _by_vectors(self, questions: Sequence[str], k: int) -> list[Ranking]:
-        wanted = embed(questions)
-        best = np.empty((len(questions), 0), np.float32)
-        numbers = np.empty((len(questions), 0), np.int64)
+    def _by_vectors(self, wanted: Vectors, k: int) -> list[Ranking]:
+        best = np.empty((len(wanted), 0), np.float32)
+        numbers = np.empty((len(wanted), 0), np.int64)
         for start in range(0, self._passages, VECTORS_AT_ONCE):
             count = min(VECTORS_AT_ONCE, self._passages - start)
             block: Vectors = read_vectors(self._folder / VECTORS, start, count).astype(np.float32)
             best = np.hstack([best, wanted @ block.T])
-            numbers = np.hstack([numbers, np.broadcast_to(np.arange(start, start + count), (len(questions), count))])
+            numbers = np.hstack([numbers, np.broadcast_to(np.arange(start, start + count), (len(wanted), count))])
             order = np.argsort(-best, axis=1, kind="stable")[:, :k]
             best, numbers = np.take_along_axis(best, order, 1), np.take_along_axis(numbers, order, 1)
         pairs = zip(numbers.tolist(), best.tolist(), strict=True)
         return [list(zip(*pair, strict=True)) for pair in pairs]
 
-    def _passages_of(self, rankings: list[Ranking]) -> list[list[Passage]]:
+    def _passages_of(self, rankings: list[Ranking], questions: Sequence[str], vectors: Vectors) -> list[list[Passage]]:
         wanted = sorted({chunk for ranking in rankings for chunk, _ in ranking})
         if not wanted:
             return [[] for _ in rankings]
+        asked = [sorted(set(words(question))) for question in questions]
         with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
             rows = database.execute(
                 "SELECT chunk, document || '#' || begin_at || '-' || end_at, document, text, title "  # noqa: S608
                 f"FROM read_parquet(?) WHERE chunk IN ({_marks(wanted)})",
                 [str(self._folder / CHUNKS), *wanted],
             ).fetchall()
+            weights = self._weights(database, sorted({word for one in asked for word in one}))
         known = {row[0]: row[1:] for row in rows}
-        return [
-            [
+        held = {row[0]: frozenset(words(searched(row[4], row[3]))) for row in rows}
+        of_passages = {chunk: read_vectors(self._folder / VECTORS, chunk, 1)[0].astype(np.float32) for chunk in wanted}
+        found: list[list[Passage]] = []
+        for ranking, some, vector in zip(rankings, asked, vectors, strict=True):
+            weighted = {word: weights[word] for word in some}
+            found.append([
                 Passage(id=known[chunk][0], document=known[chunk][1], text=known[chunk][2], score=score,
-                        title=known[chunk][3])
+                        title=known[chunk][3],
+                        relevance=relevance(weighted, held[chunk], float(vector @ of_passages[chunk])))
                 for chunk, score in ranking
-            ]
-            for ranking in rankings
-        ]  # fmt: skip
+            ])  # fmt: skip
+        return found
+
+    def _weights(self, database: duckdb.DuckDBPyConnection, terms: list[str]) -> dict[str, float]:
+        """The inverse document frequency of each word, as BM25 has it; a word that no passage has weighs the most."""
+        query = f"SELECT term, count(*) FROM read_parquet(?) WHERE term IN ({_marks(terms)}) GROUP BY term"  # noqa: S608
+        parameters = [str(self._folder / POSTINGS), *terms]
+        counts = dict.fromkeys(terms, 0) | dict(database.execute(query, parameters).fetchall() if terms else ())
+        return {term: log(1 + (self._passages - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
+
+
+def relevance(asked: Mapping[str, float], held: Collection[str], cosine: float) -> float:
+    """Return how much a passage has to do with a question, 0 to 1: the mean of two measures that fail in different places.
+
+    One is the share of the question's words that the passage holds, by their weight, the other the cosine of both vectors.
+
+    :param asked: the weights of the question's words.
+    :param held: the words of the passage.
+    """
+    total = sum(asked.values())
+    share = sum(weight for word, weight in asked.items() if word in held) / total if total else 0.0
+    return round((share + min(max(cosine, 0.0), 1.0)) / 2, 6)
 
 
 def fused(rankings: Sequence[Ranking]) -> Ranking:

@@ -38,7 +38,7 @@ class Metric(str):
     PROMPT_TOPIC: ClassVar[Metric]  # of the reference's topics, the nearest
     PROMPT_NOVELTY: ClassVar[Metric]  # distance to that topic's centre: 0 (the same) to 2
     PROMPT_EMBEDDING: ClassVar[Metric]  # all directions of the embedding space
-    RETRIEVAL_SCORE: ClassVar[Metric]  # of the best passage that was found; 0: none was
+    RETRIEVAL_RELEVANCE: ClassVar[Metric]  # of the best passage that was found; 0: none was
     RESPONSE_CHARACTERS: ClassVar[Metric]
     RESPONSE_TOKENS: ClassVar[Metric]
     RESPONSE_LANGUAGE: ClassVar[Metric]
@@ -96,7 +96,7 @@ BUILT_IN = (
     Metric("prompt_topic", "inputs", categorical=True),
     Metric("prompt_novelty", "inputs"),
     Metric("prompt_embedding", "inputs"),
-    Metric("retrieval_score", "inputs"),
+    Metric("retrieval_relevance", "inputs"),
     Metric("response_characters", "outputs"),
     Metric("response_tokens", "outputs"),
     Metric("response_language", "outputs", categorical=True),
