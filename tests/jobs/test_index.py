@@ -3,6 +3,7 @@
 import json
 from typing import get_args
 
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
@@ -14,7 +15,7 @@ from nightshift.retrieval.newest import newest_index
 from nightshift.retrieval.search import Index, fused, relevance
 from nightshift.settings.application import Application
 from nightshift.settings.retrieval import SearchBy
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.partition import fetch, require_manifest
 from nightshift.verdict import Verdict
 
 TEXTS = {
@@ -118,6 +119,20 @@ def test_each_row_is_a_document_or_quarantined_with_its_reason(indexed):
     result = indexed(rows)
     assert result.documents + sum(result.quarantined.values()) == len(rows)
     assert result.quarantined == {"duplicate_id": 1, "empty": 1, "missing_id": 1, "not_text": 1}
+
+
+def test_documents_that_say_nearly_the_same_are_marked_with_the_first_of_them(indexed, tmp_path):
+    text = " ".join(TEXTS[name] for name in ("cards", "fees", "transfers"))
+    texts = {"z": TEXTS["fees"], "b": text.upper(), "a": text, "c": text.replace("noon", "noon on that day")}
+    result = indexed(rows_of(texts))
+    partition = UPath(result.index)
+    manifest = require_manifest(partition, result.digest)
+    table = pq.read_table(fetch(partition, manifest, index_files.DOCUMENTS, tmp_path))
+    assert dict(zip(table["id"].to_pylist(), table["near_duplicate_of"].to_pylist(), strict=True)) == {
+        "documents/a": None, "documents/b": "documents/a", "documents/c": "documents/a", "documents/z": None,
+    }  # fmt: skip
+    assert result.near_duplicates == manifest.counts["near_duplicates"] == 2
+    assert "2 near-duplicates" in result.reason
 
 
 def test_without_a_document_the_index_that_is_there_stays(indexed, storage):

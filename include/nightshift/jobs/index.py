@@ -35,6 +35,7 @@ class Result(JobResult):
     index: str | None = None
     digest: str | None = None
     documents: int = 0
+    near_duplicates: int = Field(0, description="documents that say nearly what an earlier one says")
     unchanged: int = 0
     removed: int = 0
     chunks: int = 0
@@ -69,7 +70,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             reason = f"no document could be used: {refused}" if refused else "the sources hold no document"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason, quarantined=refused)
         progress.report(0, staged.documents, unit="documents")
-        settings = {"chunk": retrieval.chunk.model_dump(mode="json"), "embedder": EMBEDDER, "format": 1}
+        settings = {"chunk": retrieval.chunk.model_dump(mode="json"), "embedder": EMBEDDER, "format": 2}
         inputs = {"documents": staged.digest, **settings}
         partition = partition_of(spec.storage, name, INDEXES, digest_of(inputs)[:16])
         manifest = find(partition, inputs) or _make(spec, partition, inputs, staged, folder)
@@ -78,13 +79,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     count, unchanged, removed = manifest.counts["documents"], manifest.facts["unchanged"], manifest.facts["removed"]
-    chunks = manifest.counts["chunks"]
+    chunks, near = manifest.counts["chunks"], manifest.counts["near_duplicates"]
     return Result(
         verdict=Verdict.PASS,
         reason=f"{chunks:,} passages of {count:,} documents ({unchanged:,} unchanged, {removed:,} removed when it was "
-        f"made); {sum(refused.values()):,} quarantined{f': {refused}' if refused else ''}",
+        f"made); {near:,} near-duplicates; {sum(refused.values()):,} quarantined{f': {refused}' if refused else ''}",
         index=str(partition), digest=manifest.digest, documents=count, unchanged=unchanged, removed=removed,
-        chunks=chunks, quarantined=refused,
+        chunks=chunks, near_duplicates=near, quarantined=refused,
     )  # fmt: skip
 
 
@@ -104,9 +105,12 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], staged: Staged, 
         application=spec.application.name,
         inputs=inputs,
         rows={DOCUMENTS: staged.documents, CHUNKS: counts.chunks},
-        counts={"documents": staged.documents, "chunks": counts.chunks, "quarantined": sum(staged.refused.values())},
+        counts={
+            "documents": staged.documents, "chunks": counts.chunks, "near_duplicates": counts.near_duplicates,
+            "quarantined": sum(staged.refused.values()),
+        },
         facts={"unchanged": counts.unchanged, "removed": counts.removed},
-    )
+    )  # fmt: skip
 
 
 def _before(spec: Spec, inputs: dict[str, Any], folder: Path) -> Path | None:

@@ -25,11 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.data.pieces import in_pieces
-from nightshift.data.similarity import connect
+from nightshift.data.shared_text import SharedText
+from nightshift.data.similarity import SimilarRows, connect, plain
 from nightshift.data.words import words
 from nightshift.retrieval.chunks import chunks
 from nightshift.retrieval.documents import Document, Refused
 from nightshift.retrieval.embeddings import DIMENSIONS, embed
+from nightshift.retrieval.near_duplicates import write_near_duplicates
 from nightshift.settings.retrieval import Chunk
 
 DOCUMENTS, CHUNKS, POSTINGS, VECTORS = "documents.parquet", "chunks.parquet", "postings.parquet", "vectors.float16"
@@ -39,9 +41,9 @@ AT_ONCE = 500  # documents that are cut and embedded together
 POSTINGS_AT_ONCE = 1 << 15  # of a row group: what a question's words read
 TEXT = pa.string()
 STAGED_SCHEMA = pa.schema([("position", pa.int64()), ("id", TEXT), ("title", TEXT), ("text", TEXT), ("digest", TEXT)])
-DOCUMENT_SCHEMA = pa.schema(
-    [("id", TEXT), ("title", TEXT), ("digest", TEXT), ("first", pa.int64()), ("chunks", pa.int64())]
-)
+CUT_SCHEMA = pa.schema([("id", TEXT), ("title", TEXT), ("digest", TEXT), ("first", pa.int64()), ("chunks", pa.int64())])
+# Null: no document before it, in order of ids, says nearly the same.
+DOCUMENT_SCHEMA = CUT_SCHEMA.append(pa.field("near_duplicate_of", TEXT))
 CHUNK_SCHEMA = pa.schema(
     [
         ("chunk", pa.int64()),
@@ -74,6 +76,7 @@ class Counts:
     """What an index holds, and what became of the documents of the one before."""
 
     chunks: int
+    near_duplicates: int
     unchanged: int
     removed: int
 
@@ -118,19 +121,22 @@ def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: 
     """
     count = unchanged = 0
     lengths = 0
-    terms = scratch / "terms.parquet"
+    terms, cut_documents = scratch / "terms.parquet", scratch / "documents.parquet"
     with ExitStack() as open_files:
         database = open_files.enter_context(connect(scratch))
         writers = [
             open_files.enter_context(pq.ParquetWriter(path, schema, compression="zstd"))
             for path, schema in (
-                (folder / DOCUMENTS, DOCUMENT_SCHEMA),
+                (cut_documents, CUT_SCHEMA),
                 (folder / CHUNKS, CHUNK_SCHEMA),
                 (terms, TERM_SCHEMA),
             )
         ]
         vectors = open_files.enter_context((folder / VECTORS).open("wb"))
+        similar = SimilarRows(scratch / "similar", SharedText())
+        open_files.callback(similar.release)
         for batch in _in_order(database, staged, before):
+            similar.add([plain(text) for text in batch["text"].to_pylist()], [""] * batch.num_rows)
             cut = _Batch(count)
             for row in batch.to_pylist():
                 cut.add(row, settings)
@@ -140,6 +146,9 @@ def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: 
             count, unchanged, lengths = count + len(cut.chunks), unchanged + cut.unchanged, lengths + cut.words
         for writer in writers:
             writer.close()
+        similar.close()
+        near = write_near_duplicates(similar, database, scratch / "near_duplicates.parquet")
+        _write_documents(database, cut_documents, scratch / "near_duplicates.parquet", folder / DOCUMENTS)
         _write_postings(database, terms, count, lengths / max(count, 1), folder / POSTINGS)
         removed = 0
         if before:
@@ -147,7 +156,7 @@ def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: 
             found = database.execute(query, [str(before / DOCUMENTS), str(folder / DOCUMENTS)]).fetchone()
             removed = found[0] if found else 0
     staged.quarantine.rename(folder / QUARANTINE)
-    return Counts(count, unchanged, removed)
+    return Counts(count, near, unchanged, removed)
 
 
 def read_vectors(path: Path, first: int, count: int) -> npt.NDArray[np.float16]:
@@ -231,6 +240,18 @@ def _in_order(database: duckdb.DuckDBPyConnection, staged: Staged, before: Path 
         )
         parameters.append(str(before / DOCUMENTS))
     return _batches(database, query, parameters)
+
+
+def _write_documents(database: duckdb.DuckDBPyConnection, documents: Path, near_duplicates: Path, path: Path) -> None:
+    query = """
+        WITH documents AS (FROM read_parquet(?, file_row_number = true))
+        SELECT documents.* EXCLUDE file_row_number, earlier.id AS near_duplicate_of
+        FROM documents LEFT JOIN read_parquet(?) found ON found.row = documents.file_row_number
+        LEFT JOIN documents earlier ON earlier.file_row_number = found.near ORDER BY documents.id
+    """
+    with pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd") as file:
+        for batch in _batches(database, query, [str(documents), str(near_duplicates)], POSTINGS_AT_ONCE):
+            file.write_table(pa.Table.from_batches([batch]).cast(DOCUMENT_SCHEMA))
 
 
 def _write_postings(database: duckdb.DuckDBPyConnection, terms: Path, count: int, average: float, path: Path) -> None:
