@@ -16,6 +16,7 @@ from nightshift.evaluation.gates import KNOWN, NEW, gate
 from nightshift.evaluation.judge import ANSWERS, Judged
 from nightshift.evaluation.preferences import add_preferences
 from nightshift.evaluation.report import render
+from nightshift.evaluation.retrieved import add_retrieval, relevant_in
 from nightshift.evaluation.score_file import SCORES, ScoreFile, read_scores
 from nightshift.evaluation.scores import compare, estimate_of
 from nightshift.evaluation.side_by_side import COLUMNS, side_by_side
@@ -73,6 +74,7 @@ def evaluation_of(
         for name, answered in (suites or {}).items()
     }
     own = {name: one.made_by for name, one in application.scorers.items() if name in application.gate.metrics}
+    relevant = application.retrieval.relevant if application.retrieval else None
     inputs = {
         "snapshot": snapshot_manifest.digest,
         "models": {one.under_test.role: one.under_test.digest for one in judged},
@@ -80,6 +82,7 @@ def evaluation_of(
         "gate": application.gate.model_dump(mode="json"),
         "version": VERSION,
         **({"suites": of_suites} if of_suites else {}),
+        **({"relevant": relevant} if relevant else {}),
         **({"scorers": own} if own else {}),
         **({"judge": application.judged_by} if OPINIONS & application.gate.metrics else {}),
     }
@@ -155,11 +158,25 @@ def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence
     add_preferences(
         comparison, {one.under_test.role: one.table["preferred"].filter(kept).to_pylist() for one in judged}
     )
+    _add_retrieval(comparison, judged, kept)
     rates = [rate for rate, kept in zip(wins, everything, strict=False) if kept]
     known = [rate for rate in rates if rate is not None]
     if known and len(known) == len(rates):
         comparison.scores["candidate"]["win_rate"] = estimate_of(known)
     return comparison
+
+
+def _add_retrieval(comparison: Comparison, judged: list[Judged], kept: pa.Array) -> None:
+    """Measure what was retrieved for the examples of a mask; k is the candidate's."""
+    candidate = next(one for one in judged if one.under_test.role == "candidate")
+    application = candidate.under_test.application
+    column = application.retrieval.relevant if application.retrieval else None
+    if column is None:
+        return
+    digests = candidate.table["digest"].filter(kept).to_pylist()
+    relevant = [relevant_in(dict(candidate.examples[digest]["metadata"] or ()).get(column)) for digest in digests]
+    retrieved = {one.under_test.role: one.table["retrieved"].filter(kept).to_pylist() for one in judged}
+    add_retrieval(comparison, relevant, retrieved, application.index.k if application.index else 1)
 
 
 def _win_rates(judged: list[Judged], application: Application, storage: str) -> list[float | None]:

@@ -44,6 +44,9 @@ METRICS = {
     "judge": Metric("judge's score"),
     "win_rate": Metric("win rate"),
     PREFERENCE: Metric("preference accuracy"),
+    "retrieval_recall": Metric("recall of documents"),
+    "retrieval_mrr": Metric("MRR of documents"),
+    "retrieval_ndcg": Metric("nDCG of documents"),
     "valid": Metric("valid share"),
     "finished": Metric("finished share"),
     "tokens": Metric("tokens an answer", "amount", lower_is_better=True),
@@ -74,9 +77,11 @@ class Comparison(BaseModel):
     """What was measured: scores by role, and candidate minus other by the other's role.
 
     :param pairs: of the examples, the preference pairs that were looked at as such.
+    :param with_documents: of the examples, those of which it is known what should be retrieved.
     """
 
     examples: int
     pairs: int = 0
+    with_documents: int = 0
     scores: dict[str, Scores]
     differences: dict[str, Scores]

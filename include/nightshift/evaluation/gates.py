@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from nightshift.evaluation.estimates import METRICS, PREFERENCE, Comparison, Estimate, metric_of
-from nightshift.settings.gate import Condition, Gate
+from nightshift.settings.gate import RETRIEVAL, Condition, Gate
 from nightshift.verdict import Verdict, worst
 
 KNOWN, NEW = "known", "new"  # held-out examples that the champion was judged on, and those that came after it
@@ -109,17 +109,23 @@ def _further(
     where = ON.get(on, f" on the suite {on}")
     title = metric_of(condition.metric).title
     what = f"difference in {title} to the {role}{where}" if role else f"{title} of the candidate{where}"
-    of_pairs = condition.metric == PREFERENCE
-    count = (measured.pairs if of_pairs else measured.examples) if measured else 0
+    count, counted = _counted(measured or Comparison(examples=0, scores={}, differences={}), condition.metric)
     needed = condition.min_examples or (1 if condition.suite else enough)
     if measured is None or count < needed:
-        return (
-            f"{what}: {count} judged {'preference pairs' if of_pairs else 'examples'}, at least {needed} are asked for"
-        )
+        return f"{what}: {count} {counted}, at least {needed} are asked for"
     estimate = _difference(measured, role, condition.metric) if role else _score(measured, condition.metric)
     upper = condition.at_most is not None
     bound = condition.at_most if condition.at_most is not None else condition.at_least
     return _Bound(what, condition.metric, estimate, float(bound or 0), upper)
+
+
+def _counted(comparison: Comparison, metric: str) -> tuple[int, str]:
+    """How many examples a metric was measured on, and what they are."""
+    if metric == PREFERENCE:
+        return comparison.pairs, "judged preference pairs"
+    if metric in RETRIEVAL:
+        return comparison.with_documents, "judged examples whose documents are known"
+    return comparison.examples, "judged examples"
 
 
 def _score(comparison: Comparison, metric: str) -> Estimate | None:

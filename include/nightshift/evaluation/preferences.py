@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift.data.examples import both_answers
 from nightshift.evaluation.estimates import PREFERENCE, Comparison
-from nightshift.evaluation.scores import estimate_of
+from nightshift.evaluation.scores import add_measured
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Report
@@ -39,8 +39,4 @@ def add_preferences(comparison: Comparison, told: Mapping[str, Sequence[float | 
         return
     comparison.pairs = len(pairs)
     by_role = {role: [values[place] or 0.0 for values in pairs] for place, role in enumerate(told)}
-    for role, values in by_role.items():
-        comparison.scores[role][PREFERENCE] = estimate_of(values)
-        if role in comparison.differences:
-            gained = [one - other for one, other in zip(by_role["candidate"], values, strict=True)]
-            comparison.differences[role][PREFERENCE] = estimate_of(gained)
+    add_measured(comparison, PREFERENCE, by_role)

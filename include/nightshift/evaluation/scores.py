@@ -102,6 +102,15 @@ def estimate_of(values: Sequence[float]) -> Estimate:
     return _estimate(totals[:, 0] / len(values))
 
 
+def add_measured(comparison: Comparison, metric: str, by_role: Mapping[str, Sequence[float]]) -> None:
+    """Add a metric that was measured of some examples only, the same ones of every role, and what the candidate gains."""
+    for role, values in by_role.items():
+        comparison.scores[role][metric] = estimate_of(values)
+        if role in comparison.differences:
+            gained = [one - other for one, other in zip(by_role["candidate"], values, strict=True)]
+            comparison.differences[role][metric] = estimate_of(gained)
+
+
 def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, Answers]:
     """Losses are compared over the same examples; where no model could read what the others could, there are none.
 

@@ -17,7 +17,7 @@ from nightshift.settings.decoding import Decoding
 from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
-from nightshift.settings.gate import MEASURED, Gate
+from nightshift.settings.gate import MEASURED, RETRIEVAL, Gate
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.job_names import JOBS
 from nightshift.settings.judging import SHOWN, Judge
@@ -281,6 +281,8 @@ class Application(Model):
     def _searches_what_can_be_tried(self) -> Self:
         if self.search and (wrong := self.search.wrong_for(self)):
             raise ValueError(f"search{wrong}")
+        if self.retrieval and (wrong := self.retrieval.wrong_for([*self.sources, *self.evaluation.suites])):
+            raise ValueError(f"retrieval{wrong}")
         return self
 
     @model_validator(mode="after")
@@ -294,6 +296,8 @@ class Application(Model):
                 )
             if condition.metric in {"judge", "win_rate"} and self.judge is None:
                 raise ValueError(f"gate.conditions: {condition.metric} is what a judge says; there is no `judge` here")
+            if condition.metric in RETRIEVAL and not (self.retrieval and self.retrieval.relevant):
+                raise ValueError(f"gate.conditions: {condition.metric} needs `retrieval.relevant`")
             if condition.suite and condition.suite not in names:
                 known = ", ".join(sorted(names)) or "none"
                 raise ValueError(

@@ -12,9 +12,11 @@ Decisive = Literal["exact_match", "rouge_l", "chrf"]
 # Below these a model is good for nothing, whatever it is better than: answers in words of their own score less in shared words.
 LOWEST: dict[Decisive, float] = {"exact_match": 0.5, "rouge_l": 0.2, "chrf": 0.3}
 
+# Of the passages that a model was given, where the relevant documents are known.
+RETRIEVAL = ("retrieval_recall", "retrieval_mrr", "retrieval_ndcg")
 MEASURED = (
     *("exact_match", "rouge_l", "chrf", "bleu", "loss", "perplexity", "similarity", "valid", "finished"),
-    *("tokens", "latency_ms", "cost", "judge", "win_rate", "preference_accuracy"),
+    *("tokens", "latency_ms", "cost", "judge", "win_rate", "preference_accuracy", *RETRIEVAL),
 )
 
 
@@ -23,7 +25,8 @@ class Condition(Model):
 
     metric: Name = Field(
         description="a score, the share of answers that are `valid` or `finished`, a mean over answers, an own scorer, "
-        "how often the chosen answer of a preference pair is the likelier one (`preference_accuracy`), or what "
+        "how often the chosen answer of a preference pair is the likelier one (`preference_accuracy`), how many of the "
+        "known documents are retrieved (`retrieval_recall`, `retrieval_mrr`, `retrieval_ndcg`), or what "
         "a judge says: its score (`judge`), or the `win_rate` against the champion (without one the base model)"
     )
     against: Literal["base", "champion"] | None = Field(

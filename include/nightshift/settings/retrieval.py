@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -84,6 +85,18 @@ class Retrieval(Model):
     stale_after: int | None = Field(
         None, ge=1, le=3650, description="days after which an index that was not renewed is too old; null: never"
     )
+
+    relevant: str | None = Field(
+        None,
+        description="one of `columns.metadata` of the examples: the id, or a list of ids, of the documents or passages that "
+        "should be found for a row; null: not known",
+    )
+
+    def wrong_for(self, sources: Sequence[Source]) -> str | None:
+        """Return what sources of examples lack, with the rest of the setting's key before it; None: nothing."""
+        if self.relevant and all(self.relevant not in source.columns.metadata for source in sources):
+            return f".relevant: no source keeps {self.relevant!r} by `columns.metadata`"
+        return None
 
     @model_validator(mode="after")
     def _names_sources_apart(self) -> Self:
