@@ -1,13 +1,22 @@
 """What was retrieved for an answer, where it is known which documents should be found."""
 
+import pyarrow as pa
 import pytest
+from upath import UPath
 
+from nightshift.evaluation.comparison import evaluation_of
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import gate
+from nightshift.evaluation.judge import ANSWER_SCHEMA, Judged, UnderTest
 from nightshift.evaluation.retrieved import add_retrieval, relevant_in
 from nightshift.settings.application import Application
 from nightshift.settings.gate import Gate
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Parent, partition_of, publish
 from nightshift.verdict import Verdict
+
+COUNTS = {"examples": 2, "answer_tokens": 2, "too_long": 0}
 
 
 def passage(document, at=0):
@@ -40,6 +49,44 @@ def test_passages_are_measured_by_their_documents_or_their_own_ids_and_a_documen
     # A champion without an index gives nothing.
     assert found.scores["champion"]["retrieval_recall"].value == 0
     assert found.differences["champion"]["retrieval_recall"].value == 1
+
+
+def test_an_evaluation_has_the_metrics_of_the_documents_that_a_column_of_the_examples_names(storage):
+    app = application(retrieval={"documents": [{"uri": "faq/*.md"}], "relevant": "found_in"}, gate={"min_examples": 2})
+    index = PinnedIndex(uri="memory://index", digest="i", search="hybrid", k=2)
+
+    def published(kind, name, **facts):
+        at = partition_of(storage, "app", name, "x")
+        return publish(
+            at, scratch(UPath(storage)), kind=kind, application="app", inputs={"of": name}, counts=COUNTS, facts=facts
+        )
+
+    examples = {
+        digest: {"digest": digest, "metadata": [("found_in", ids)]} for digest, ids in (("a", '["faq/1"]'), ("b", ""))
+    }
+
+    def answered(role, application, retrieved):
+        row = {"prompt": "q", "wanted": "yes", "answer": "yes", "answer_tokens": 1, "finished": True, "too_long": False}
+        row |= {"wanted_tokens": 0, "wanted_loss": 0.0, "exact_match": 1.0, "rouge_l": 1.0, "chrf": 1.0}
+        rows = [row | {"digest": digest, "finish_reason": "stop", "retrieved": retrieved} for digest in examples]
+        made = published("answers", role, seconds=1.0, precision="float32", device="cpu")
+        table = pa.Table.from_pylist(rows, schema=ANSWER_SCHEMA)
+        under_test = UnderTest(role, role, role, application, lambda folder: folder)
+        return Judged(under_test, made, Parent(uri=f"{storage}/{role}", digest=made.digest), table, examples)
+
+    judged = [
+        answered(
+            "base", app.answering_from(index), [passage("faq/2") | {"score": 1.0}, passage("faq/1") | {"score": 0.5}]
+        ),
+        answered("champion", app, None),
+        answered("candidate", app.answering_from(index), [passage("faq/1") | {"score": 1.0}]),
+    ]
+    snapshot = partition_of(storage, "app", "snapshot", "x")
+    evaluated = evaluation_of(judged, snapshot, published("snapshot", "snapshot"), app, storage)
+    assert evaluated.scores.comparison.with_documents == 1
+    shown = {role: evaluated.metrics[f"{role}/retrieval_mrr"] for role in ("base", "champion", "candidate")}
+    assert shown == {"base": 0.5, "champion": 0.0, "candidate": 1.0}
+    assert evaluated.metrics["candidate_minus_champion/retrieval_recall"] == 1
 
 
 def test_ids_are_one_text_or_a_list_and_what_is_neither_is_an_id_that_nothing_has():
