@@ -23,6 +23,7 @@ Split = Literal["train", "traffic", "held_out", "development"]
 
 EXAMPLES = "examples.parquet"
 QUARANTINE = "quarantine.parquet"
+CORRECTIONS = "corrections"  # folder and kind of partitions with examples that people's feedback gave
 ROWS_PER_GROUP = 5_000
 ROWS_AT_ONCE = 5_000
 

@@ -125,11 +125,11 @@ class Ingestion:
         files: Sequence[RawFile],
         target: Path,
         report: Callable[[int], None],
-        staged: Iterable[tuple[RawFile, Staged]] | None = None,
+        staged: Iterable[tuple[str, Staged]] | None = None,
     ) -> Ingested:
         """Write `examples.parquet` and `quarantine.parquet` to the folder `target`; say how many rows were read.
 
-        :param staged: all rows of the files, in order, where others have staged them.
+        :param staged: all rows, in order, each with the name of its file, where others have staged them.
         :raises BadInput: a file as a whole cannot be used.
         :raises BadEnvironment: a file cannot be read.
         """
@@ -139,7 +139,8 @@ class Ingestion:
                 # Read again soon, and most of its texts are different.
                 pq.ParquetWriter(self._staged_file, KEPT_SCHEMA, compression="lz4", use_dictionary=False) as writer,
             ):
-                staged = staged or processes.stage((file, piece) for file in files for piece in file.pieces())
+                pieces = ((file, piece) for file in files for piece in file.pieces())
+                staged = staged or ((file.name, part) for file, part in processes.stage(pieces))
                 for batch in _batches(self._first_pass(files, staged, quarantine, report)):
                     self._keep(batch, writer)
             decided = None
@@ -161,7 +162,7 @@ class Ingestion:
     def _first_pass(
         self,
         files: Sequence[RawFile],
-        staged: Iterable[tuple[RawFile, Staged]],
+        staged: Iterable[tuple[str, Staged]],
         quarantine: RowWriter,
         report: Callable[[int], None],
     ) -> Iterator[pa.Table]:
@@ -171,8 +172,8 @@ class Ingestion:
             self.ingested.rows_in += part.rows.num_rows + len(part.aside) + part.erased
             self.ingested.late += part.late
             self.ingested.erased += part.erased
-            usable[file.name] += part.rows.num_rows
-            reasons[file.name].update(row["reason"] for row in part.aside)
+            usable[file] += part.rows.num_rows
+            reasons[file].update(row["reason"] for row in part.aside)
             self._set_aside(quarantine, part.aside)
             report(self.ingested.rows_in)
             yield part.rows

@@ -19,7 +19,7 @@ from nightshift.data.examples import EXAMPLES, ROWS_AT_ONCE, example_batches
 from nightshift.data.questions import Questions
 from nightshift.data.similarity import connect, question_of
 from nightshift.data.snapshot import TRAIN as TRAINING_SET
-from nightshift.data.snapshot import Published, published_examples, published_snapshots
+from nightshift.data.snapshot import Published, published_corrections, published_examples, published_snapshots
 from nightshift.data.split_map import DEVELOPMENT, HELD_OUT, NAMES, SEGMENTS, TRAFFIC, TRAIN, SplitMap, State
 from nightshift.settings.intake import Splits
 from nightshift.storage.files import names_in, scratch
@@ -66,10 +66,11 @@ def catch_up(
     out, those that do are between sides. A training set counts, too, where partitions that it was made from are gone or
     were written again, unless the map has its rows because it was made by the map. The partitions stream past.
 
-    :param examples: all published examples, and `snapshots` all training sets, where the caller has read them.
+    :param examples: all published examples and corrections, and `snapshots` all training sets, where the caller has read them.
     :raises BadInput: a partition is damaged.
     """
-    examples = published_examples(storage, application) if examples is None else examples
+    if examples is None:
+        examples = [*published_examples(storage, application), *published_corrections(storage, application)]
     snapshots = published_snapshots(storage, application) if snapshots is None else snapshots
     there = {(published.key, published.manifest.digest) for published in examples}
     sources = [(published, EXAMPLES) for published in examples if published.manifest.counts.get("kept") != 0]

@@ -114,13 +114,13 @@ class SharedStaging:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def join(self, stretches: dict[Rows, Manifest]) -> Iterator[tuple[RawFile, Staged]]:
-        """Yield the rows of all stretches in order, a few at a time.
+    def join(self, stretches: dict[Rows, Manifest]) -> Iterator[tuple[str, Staged]]:
+        """Yield the rows of all stretches in order, a few at a time, each with the name of its file.
 
         :raises BadInput: a stretch is damaged or gone.
         """
         for rows, manifest in stretches.items():
-            copies, file = self.folder / "stretch", self._file_of[rows]
+            copies, file = self.folder / "stretch", self._file_of[rows].name
             try:
                 # They count with the first rows, or with none where nothing is left.
                 yield (

@@ -13,6 +13,7 @@ from typing import Any
 from upath import UPath
 
 from nightshift.data.acceptance import why_not
+from nightshift.data.examples import CORRECTIONS
 from nightshift.storage.partition import Manifest, Parent, partition_of, read_manifest
 
 TRAIN = "train.parquet"
@@ -41,6 +42,11 @@ class Published:
         """First day of the partition's data interval, in the application's time zone."""
         assert self.manifest.interval is not None  # noqa: S101  (every partition of examples has one)
         return self.manifest.interval.start.astimezone(self.zone).date()
+
+    @property
+    def corrects(self) -> bool:
+        """Whether its rows are answers that people corrected or preferred."""
+        return self.manifest.kind == CORRECTIONS
 
     @property
     def content(self) -> list[str | int]:
@@ -84,6 +90,13 @@ def published_examples(storage: str, application: str, zone: tzinfo = UTC) -> li
     return sorted(found, key=lambda published: (published.day, published.key))
 
 
+def published_corrections(storage: str, application: str, zone: tzinfo = UTC) -> list[Published]:
+    """Return the same of what people corrected; who validates examples does not look at it, its rows are judged one by one."""
+    found = _manifests(partition_of(storage, application, CORRECTIONS))
+    some = [Published(*pair, zone=zone) for pair in found if pair[1].counts["kept"]]
+    return sorted(some, key=lambda published: (published.day, published.key))
+
+
 def published_snapshots(storage: str, application: str) -> list[Published]:
     """Return every published snapshot, in order of address."""
     found = _manifests(partition_of(storage, application, "snapshots"))
@@ -92,7 +105,9 @@ def published_snapshots(storage: str, application: str) -> list[Published]:
 
 def select(examples: Sequence[Published], until: date | None, window_days: int, development: bool = False) -> Selection:
     """Choose by day: accepted partitions of the `window_days` days up to `until` (default: the newest accepted)."""
-    past = [published for published in examples if until is None or published.day <= until]
+    # Corrections come after the examples of their interval.
+    ordered = sorted(examples, key=lambda published: (published.day, published.key, published.corrects))
+    past = [published for published in ordered if until is None or published.day <= until]
     accepted = [published for published in past if published.refused is None]
     last = until or max((published.day for published in accepted), default=date.min)
     first = date.fromordinal(max(date.min.toordinal(), last.toordinal() - window_days + 1))

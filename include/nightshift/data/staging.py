@@ -130,6 +130,11 @@ class Staging:
         # Which language it is in, and where its texts begin, is not known: names in it would be missed.
         return replace(row, raw="") if self._ingest.names else row
 
+    def table(self, rows: list[Conversation], numbers: list[int], file: str) -> pa.Table:
+        """Return rows that were cleaned and redacted before (`STAGED_SCHEMA`), each with its number in a file of feedback."""
+        languages = self._measures.languages([row.prompt for row in rows])
+        return self._table(rows, numbers, languages, file, file)
+
     def redacted(self, text: str) -> str:
         """Return a text without what the application has redacted."""
         return redact(text, self._ingest.redact, Counter())

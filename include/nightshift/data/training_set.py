@@ -15,7 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, ROWS_AT_ONCE, Split, example_batches
+from nightshift.data.examples import (
+    EXAMPLE_SCHEMA,
+    EXAMPLES,
+    ROWS_AT_ONCE,
+    Split,
+    digest_of_messages,
+    example_batches,
+)
 from nightshift.data.gathering import SIGNATURES, SharedGathering, answered_rows, splits_of
 from nightshift.data.questions import bond_keys
 from nightshift.data.sides import resembling_trained
@@ -24,6 +31,7 @@ from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN, Selection
 from nightshift.data.split_map import DEVELOPMENT as DEVELOPMENT_SIDE
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
 from nightshift.data.split_map import UNKNOWN, State, places_in
+from nightshift.storage.partition import fetch
 
 Report = Callable[[int, int], None]
 RECENT = 1_000_000  # digests that are in an array of their own, so that few are moved for each new one
@@ -42,7 +50,8 @@ def write_training_set(
     """Write `train.parquet` (in order of time), `held_out.parquet` and, where the selection has that side,
     `development.parquet` (both in order of digest); return the counts.
 
-    All have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others. Rows stream: in memory are
+    All have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others; `corrected` rows are left out
+    because a later correction answers the same prompt. Rows stream: in memory are
     10,000 at a time, 8 bytes for each usable row, and about 100 for each one that is not to train on.
 
     :param state: the split map, which knows all days of the selection.
@@ -53,6 +62,7 @@ def write_training_set(
     names = ("rows", "train", "held_out", "traffic", "development", "unanswered", "duplicates", "seen_in_training")
     counts = Counter(dict.fromkeys(names, 0))
     splits = splits_of(selection)
+    known, newest = _corrected(selection, folder)
     taken: dict[Split, _Taken] = {split: _Taken() for split in splits}
     work = folder / "work"
     work.mkdir()
@@ -66,7 +76,14 @@ def write_training_set(
             signed = stack.enter_context((work / SIGNATURES).open("wb"))
             for done, published in enumerate(selection.window):
                 report(done, len(selection.window))
-                for rows, values in rows_of(published, counts):
+                for all_rows, all_values in rows_of(published, counts):
+                    stays = _stays(all_rows, known, newest, done)
+                    rows, values = all_rows.filter(pa.array(stays)), all_values
+                    if not stays.all():
+                        counts["corrected"] += int((~stays).sum())
+                        values = (
+                            values[stays[np.asarray(pc.equal(all_rows["split"], "train"))]] if len(values) else values
+                        )
                     for (split, before), writer in zip(taken.items(), writers, strict=True):
                         answered = rows.filter(pc.field("split") == split)
                         new = before.new(_digests(answered))  # no earlier day had it, word for word
@@ -85,6 +102,37 @@ def write_training_set(
     finally:
         shutil.rmtree(work)
     return dict(counts)
+
+
+def _corrected(selection: Selection, folder: Path) -> tuple[Keys, npt.NDArray[np.int64]]:
+    """Keys of the prompts whose answers people corrected, sorted, and the place in the window of each one's newest correction."""
+    keys, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for place, published in reversed(list(enumerate(selection.window))):
+        if published.corrects:
+            copy = folder / "copy"
+            file = fetch(published.partition, published.manifest, EXAMPLES, copy)
+            for rows in example_batches(file, ["messages", "rejected", "split"]):
+                used = pc.field("split").isin(splits_of(selection)) & pc.field("rejected").is_null()
+                keys.append(_prompts(rows.filter(used)))
+                places.append(np.full(len(keys[-1]), place))
+            shutil.rmtree(copy, ignore_errors=True)
+    known, first = np.unique(np.concatenate(keys), return_index=True)
+    return known, np.concatenate(places)[first]
+
+
+def _stays(rows: pa.Table, known: Keys, newest: npt.NDArray[np.int64], place: int) -> npt.NDArray[np.bool_]:
+    """Which rows of the partition at a place of the window no later correction takes the place of."""
+    if not len(known):
+        return np.ones(rows.num_rows, dtype=bool)
+    at, hits = places_in(known, _prompts(rows))
+    stays: npt.NDArray[np.bool_] = ~(hits & (newest[at] > place))
+    return stays
+
+
+def _prompts(rows: pa.Table) -> Keys:
+    """64 bits of a digest of everything that was said in front of the answer of each row."""
+    asked = (digest_of_messages(messages[:-1]) for messages in rows["messages"].to_pylist())
+    return np.array([int(digest[:16], 16) for digest in asked], dtype=np.uint64)
 
 
 class _Taken:

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.examples import EXAMPLES, QUARANTINE, ROWS_AT_ONCE
+from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE, ROWS_AT_ONCE
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.erasure.plan import Change, Plan, unlisted
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.wanted import Wanted, letters, plain
 from nightshift.errors import BadInput
 from nightshift.inference.prompts import numbers_in_arm
 from nightshift.storage.application_version import PARTS, VERSIONS
@@ -27,7 +27,7 @@ from nightshift.storage.files import names_in
 from nightshift.storage.partition import Manifest, read_file, read_manifest
 
 ROWS_OF = re.compile(
-    r"(?:^|/)((?:examples|traffic|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|(?:arms|replays)/[^/]+/[^/]+)$"
+    r"(?:^|/)((?:examples|traffic|corrections|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|(?:arms|replays)/[^/]+/[^/]+)$"
 )
 SHOWN = 40  # letters and digits at the beginning of a prompt by which a page that shows it is known
 Hits = Callable[[pa.RecordBatch], pa.Array]
@@ -47,6 +47,10 @@ class Finding:
     plan: Plan = field(default_factory=Plan)
     digests: set[str] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)  # those of snapshots
+    corrected: set[str] = field(default_factory=set)  # those of corrections
+    judged: dict[str, set[tuple[str, int]]] = field(
+        default_factory=dict
+    )  # interval -> source and row of feedback that goes
     shown: set[str] = field(default_factory=set)
     content: dict[str, str] = field(default_factory=dict)  # partition of prompts or examples -> its digest
     rows: dict[str, list[int]] = field(default_factory=dict)  # one that loses rows -> their numbers among its prompts
@@ -56,10 +60,12 @@ class Finding:
         for kind in ("examples", "traffic", "shadow_prompts"):
             for path, partition, manifest in self._partitions(kind):
                 self._examples(path, partition, manifest)
-        for path, partition, manifest in self._partitions("snapshots"):
-            self._snapshot(path, partition, manifest)
         for path, partition, manifest in self._partitions("feedback"):
             self._feedback(path, partition, manifest)
+        for path, partition, manifest in self._partitions(CORRECTIONS):
+            self._corrections(path, partition, manifest)
+        for path, partition, manifest in self._partitions("snapshots"):
+            self._snapshot(path, partition, manifest)
         self._interactions()
         self._made_of_snapshots()
         for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
@@ -101,6 +107,26 @@ class Finding:
         columns = list({self.wanted.column, "digest"})
         rows = {name: self._places(partition, manifest, name, columns, self._same_text) for name in (FEEDBACK, WAITING)}
         self._change(path, partition, manifest, rows | {QUARANTINE: self._quarantined(partition, manifest)})
+        if rows[FEEDBACK]:
+            of_rows = (
+                self._values(partition, manifest, FEEDBACK, name, rows[FEEDBACK]) for name in ("source", "source_row")
+            )
+            self.judged[partition.name] = set(zip(*of_rows, strict=True))
+
+    def _corrections(self, path: str, partition: UPath, manifest: Manifest) -> None:
+        """Rows that somebody asked for or said, and those of feedback that goes, which has the same sources and numbers."""
+        self.content[path] = manifest.digest
+        judged = self.judged.get(partition.name, set())
+
+        def hits(batch: pa.RecordBatch) -> pa.Array:
+            return self.wanted.corrections(batch, judged)
+
+        columns = list({self.wanted.column, "metadata", "source", "source_row"})
+        places = self._places(partition, manifest, EXAMPLES, columns, hits)
+        if places:
+            self.rows[path] = places
+            self.corrected |= self._noted(partition, manifest, EXAMPLES, places)
+        self._change(path, partition, manifest, {EXAMPLES: places})
 
     def _snapshot(self, path: str, partition: UPath, manifest: Manifest) -> None:
         # Where all that it was made from is as it was, its rows are among those.
@@ -111,7 +137,8 @@ class Finding:
         if same and all(same) and not self.rows.keys() & set(made_of):
             return
         names = [file.name for file in manifest.files]
-        rows = {name: self._places(partition, manifest, name, [self.wanted.column], self.wanted.rows) for name in names}
+        columns = list({self.wanted.column, "digest"})
+        rows = {name: self._places(partition, manifest, name, columns, self._learned) for name in names}
         for name, places in rows.items():
             self.trained |= self._noted(partition, manifest, name, places)
         if self._change(path, partition, manifest, rows):
@@ -243,7 +270,7 @@ class Finding:
         """Note how the prompts of some rows are known on a page; return the digests of these rows."""
         if not places:
             return set()
-        self.shown |= {_letters(text)[:SHOWN] for text in self._values(partition, manifest, name, "prompt", places)}
+        self.shown |= {letters(text)[:SHOWN] for text in self._values(partition, manifest, name, "prompt", places)}
         return set(self._values(partition, manifest, name, "digest", places))
 
     def _values(self, partition: UPath, manifest: Manifest, name: str, column: str, places: list[int]) -> list[Any]:
@@ -256,9 +283,13 @@ class Finding:
         return found
 
     def _shows(self, content: bytes) -> bool:
-        text = _plain(content)
-        texts = [_letters(html.unescape(one)) for one in (text, re.sub(r"<[^>]*>", "", text))]
+        text = plain(content)
+        texts = [letters(html.unescape(one)) for one in (text, re.sub(r"<[^>]*>", "", text))]
         return any(beginning in one for beginning in self.shown for one in texts)
+
+    def _learned(self, batch: pa.RecordBatch) -> pa.Array:
+        known = pc.is_in(batch["digest"], value_set=pa.array(sorted(self.corrected), pa.string()))
+        return pc.or_(known, self.wanted.rows(batch))
 
     def _trained(self, batch: pa.RecordBatch) -> pa.Array:
         return pc.is_in(batch["digest"], value_set=pa.array(sorted(self.trained), pa.string()))
@@ -313,14 +344,3 @@ def _numbers(partition: UPath, manifest: Manifest, places: list[int]) -> list[in
 
 def _numbered(numbers: list[int]) -> Hits:
     return lambda batch: pc.is_in(batch["row"], value_set=pa.array(numbers, pa.int64()))
-
-
-def _plain(content: bytes) -> str:
-    """Text whose escapes of JSON are resolved, as far as they are of letters and white space."""
-    text = content.decode("utf-8", "replace")
-    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda escape: chr(int(escape[1], 16)), text)
-    return re.sub(r"\\[bfnrt]", " ", text)
-
-
-def _letters(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())

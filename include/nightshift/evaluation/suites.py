@@ -10,12 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+from upath import UPath
+
+from nightshift.data.corrections import CORRECTION, KIND
+from nightshift.data.examples import examples_in
 from nightshift.data.measures import TextMeasures, tokenizer_file
+from nightshift.data.snapshot import HELD_OUT
 from nightshift.data.sources import raw_files
 from nightshift.data.staging import Staging
 from nightshift.errors import BadInput
 from nightshift.settings.application import Application, Interval
 from nightshift.settings.intake import Source
+from nightshift.storage.partition import Manifest, fetch
 
 NEEDED = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language", "source_row"]
 ANY_TIME = Interval(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(9999, 1, 1, tzinfo=UTC))
@@ -40,6 +47,13 @@ def suite_examples(suite: Source, application: Application, base_model: Path, fo
                     raise _unusable(suite, file.label, row["source_row"], "it has no answer")
                 found[row["digest"]] = row
     return [found[digest] for digest in sorted(found)]
+
+
+def corrected_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
+    """Return the held-out rows whose answer a person corrected: the first `most` in order of digest."""
+    table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), NEEDED)
+    table = table.filter(pc.equal(pc.map_lookup(table["metadata"], KIND, "first"), CORRECTION))
+    return list(table.sort_by("digest").slice(0, most).to_pylist())
 
 
 def _unusable(suite: Source, file: str, row: int, why: str) -> BadInput:

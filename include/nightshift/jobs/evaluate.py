@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
     from nightshift.evaluation.judge import Judged, UnderTest
     from nightshift.storage.application_version import ApplicationVersion
+    from nightshift.storage.partition import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             return [judge(model, examples, spec.storage, partial(report, model.role)) for model in models]
 
         judged = asked(examples, "")
-        suites = {name: asked(rows, f" to the suite {name}") for name, rows in _suites(spec, folder).items()}
+        suites = {name: asked(rows, f" to the suite {name}") for name, rows in _suites(spec, manifest, folder).items()}
         known = _known_to_champion(models, folder)
         evaluated = evaluation_of(
             judged, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
@@ -89,18 +90,22 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
 
 
-def _suites(spec: Spec, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The examples of the application's suites, by name."""
-    if not spec.application.evaluation.suites:
-        return {}
-    from nightshift.evaluation.suites import suite_examples
+def _suites(spec: Spec, manifest: Manifest, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The examples of the application's suites, by name, with those that people corrected, where any of these are held out."""
+    from nightshift.data.examples import CORRECTIONS
+    from nightshift.evaluation.suites import corrected_examples, suite_examples
     from nightshift.training.base_model import resolve_tokenizer
 
-    tokenizer = resolve_tokenizer(spec.application.base_model)
-    return {
-        suite.name: suite_examples(suite, spec.application, tokenizer, folder / "suites")
-        for suite in spec.application.evaluation.suites
-    }
+    app, suites = spec.application, {}
+    if app.evaluation.suites:
+        tokenizer = resolve_tokenizer(app.base_model)
+        for suite in app.evaluation.suites:
+            suites[suite.name] = suite_examples(suite, app, tokenizer, folder / "suites")
+    if app.feedback and app.feedback.corrections:
+        most = app.evaluation.max_examples
+        if corrected := corrected_examples(UPath(spec.snapshot), manifest, most, folder / "corrected"):
+            suites[CORRECTIONS] = corrected
+    return suites
 
 
 def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:

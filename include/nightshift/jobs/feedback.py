@@ -43,6 +43,7 @@ class Result(JobResult):
     duplicates: int = 0
     quarantined: int = 0
     erased: int = 0
+    corrections: int = 0  # answers of these rows that are examples now
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -78,6 +79,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
         }
         manifest = find(partition, inputs) or _publish(spec, partition, inputs, files, nights, id_key, work)
+        learned = _corrections(spec, partition, manifest, work) if app.feedback.corrections else None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if not manifest.counts["rows_in"]:
@@ -87,9 +89,10 @@ def run(spec: Spec, progress: Progress) -> Result:
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("joined", "waiting", "duplicates", "quarantined"))
     return Result(
         verdict=Verdict.PASS if counts["joined"] else Verdict.WARN,
-        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *missing]),
+        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *_sentence(learned), *missing]),
         feedback=str(partition),
         digest=manifest.digest,
+        corrections=learned.counts["kept"] if learned else 0,
         **counts,
     )
 
@@ -151,6 +154,79 @@ def _publish(  # noqa: PLR0917
         },
         parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
     )
+
+
+def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -> Manifest:
+    """Publish the answers of an interval's feedback as examples, unless they are there."""
+    from nightshift.data.corrections import VERSION as CORRECTIONS_VERSION
+    from nightshift.data.corrections import staged_corrections
+    from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
+    from nightshift.data.feedback import FEEDBACK
+    from nightshift.data.ingestion import Ingestion
+    from nightshift.data.measures import TextMeasures, tokenizer_file
+    from nightshift.data.published_sides import catch_up, is_behind
+    from nightshift.data.split_map import SplitMap
+    from nightshift.data.staging import Staging
+    from nightshift.storage.files import sha256_of
+    from nightshift.storage.partition import Parent, digest_of, fetch, find, partition_of, publish
+    from nightshift.training.base_model import resolve_tokenizer
+
+    app, interval, storage = spec.application, spec.interval, spec.storage
+    address = partition_of(storage, app.name, CORRECTIONS, interval.key)
+    tokenizer = tokenizer_file(resolve_tokenizer(app.base_model))
+    inputs = {
+        "version": CORRECTIONS_VERSION,
+        "interval": interval.model_dump(mode="json"),
+        "feedback": feedback.digest,
+        "ingest": app.ingest.model_dump(mode="json", include={"near_duplicates", "splits"}),
+        "tokenizer": sha256_of(tokenizer),
+    }
+    if there := find(address, inputs):
+        return there
+    split_map = SplitMap(storage, app.name)
+    if is_behind(split_map, storage, app.name):
+        catch_up(split_map, storage, app.name)
+    folder, target = work / "corrections", work / "corrections" / "partition"
+    target.mkdir(parents=True)
+    measures = TextMeasures(tokenizer)
+    rows = staged_corrections(
+        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(feedback.facts["nights"]), folder / "night"),
+        Staging(app.ingest, interval, measures, "examples"), folder,
+    )  # fmt: skip
+    ingestion = Ingestion(
+        app.ingest, interval, measures, folder, split_map=split_map, made_by=digest_of(inputs)
+    )  # fmt: skip
+    made = ingestion.run([], target, lambda _rows: None, rows)
+    return publish(
+        address,
+        target,
+        kind=CORRECTIONS,
+        application=app.name,
+        interval=interval,
+        inputs=inputs,
+        rows={EXAMPLES: made.kept, QUARANTINE: made.quarantined},
+        counts=made.counts,
+        facts={"splits": dict(sorted(made.splits.items())), "between_sides": made.between_sides},
+        parents=[Parent(uri=str(partition), digest=feedback.digest)],
+    )
+
+
+def _traffic(spec: Spec, nights: list[str], folder: Path) -> Iterator[Path]:
+    """Local files of what was asked in these intervals, the newest first, of those whose traffic is still there."""
+    from nightshift.data.examples import EXAMPLES
+    from nightshift.storage.partition import fetch, partition_of, read_manifest
+
+    for night in reversed(nights):
+        partition = partition_of(spec.storage, spec.application.name, "traffic", night)
+        if manifest := read_manifest(partition):
+            yield fetch(partition, manifest, EXAMPLES, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sentence(learned: Manifest | None) -> Iterator[str]:
+    if learned and learned.counts["rows_in"]:
+        sides = "".join(f", {rows:,} {side}" for side, rows in learned.facts["splits"].items())
+        yield f"{learned.counts['kept']:,} of {learned.counts['rows_in']:,} answers are examples{sides}"
 
 
 def _fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:

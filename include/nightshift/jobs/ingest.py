@@ -211,7 +211,7 @@ def _share(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
     return _publish(night, progress, shared.join(dict(zip(stretches, manifests, strict=True))))
 
 
-def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[RawFile, Staged]] | None = None) -> Manifest:
+def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[str, Staged]] | None = None) -> Manifest:
     """Publish the partition from its files, or from what others have staged of them.
 
     :raises _NotOneRow: there is nothing to publish.

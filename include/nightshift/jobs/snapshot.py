@@ -60,7 +60,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     :raises BadInput: a partition is damaged.
     """
     from nightshift.data.published_sides import catch_up
-    from nightshift.data.snapshot import published_examples, select
+    from nightshift.data.snapshot import published_corrections, published_examples, select
     from nightshift.data.split_map import SplitMap
     from nightshift.storage.partition import digest_of, partition_of
 
@@ -68,8 +68,11 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
         return known if node.leads else None
     examples = published_examples(spec.storage, name, spec.application.zone)
+    corrections = published_corrections(spec.storage, name, spec.application.zone)
+    feedback = spec.application.feedback
+    chosen = [*examples, *corrections] if feedback and feedback.corrections else examples
     searched = spec.application.ingest.splits.development > 0
-    selection = select(examples, spec.until, spec.window_days or training.window_days, searched)
+    selection = select(chosen, spec.until, spec.window_days or training.window_days, searched)
     for key, reason in selection.left_out.items():
         log.warning("%s is left out: %s", key, reason)
     days = [published.key for published in selection.window]
@@ -78,7 +81,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         reason = f"no accepted examples{f' up to {spec.until}' if spec.until else ''}{left_out}"
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
 
-    state = catch_up(SplitMap(spec.storage, name), spec.storage, name, examples)
+    state = catch_up(SplitMap(spec.storage, name), spec.storage, name, [*examples, *corrections])
     partition = partition_of(spec.storage, name, "snapshots", digest_of(selection.inputs(state.number))[:16])
     manifest = _published(spec, partition, selection, state, node, progress)
     if manifest is None or not node.leads:

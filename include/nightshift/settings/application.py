@@ -288,6 +288,7 @@ class Application(Model):
     @model_validator(mode="after")
     def _bounds_what_is_measured(self) -> Self:
         names = {suite.name for suite in self.evaluation.suites}
+        names |= {"corrections"} if self.feedback and self.feedback.corrections else set()
         metrics = [*MEASURED, *(name for name, scorer in self.scorers.items() if scorer.kind != "category")]
         for condition in self.gate.conditions:
             if condition.metric not in metrics:

@@ -10,7 +10,7 @@ from pydantic import Field, WithJsonSchema, field_validator
 from nightshift.settings.fields import Model
 from nightshift.settings.intake import Source
 
-RESERVED = {"all", "known", "new"}
+RESERVED = {"all", "known", "new", "corrections"}
 SAMPLE_FIELDS = re.compile(r"{(start|end)")
 
 

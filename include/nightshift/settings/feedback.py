@@ -60,6 +60,11 @@ class Feedback(Model):
     lookback_days: int = Field(
         7, ge=1, le=90, description="days before the end of an interval whose interactions its feedback may be about"
     )
+    corrections: bool = Field(
+        False,
+        description="whether corrections and preferred answers become examples to train on and to judge by",
+        exclude_if=lambda value: not value,
+    )
 
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:
@@ -69,6 +74,8 @@ class Feedback(Model):
 
     def wrong_for(self, examples: list[Source], traffic: list[Source]) -> str | None:
         """Return why a source can name no interaction with the prompts of these sources; None where all can."""
+        if self.corrections and not traffic:
+            return "`corrections` needs `traffic.sources`: replayed examples are neither trained on nor judged by"
         for source in self.sources:
             if source.columns.id is None and not traffic:
                 return f"source {source.name!r}: replayed examples are known by their ids alone; give `columns.id`"

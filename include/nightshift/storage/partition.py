@@ -61,7 +61,7 @@ class Manifest(BaseModel):
     kind: Literal[
         "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
         "reference", "profile", "drift", "bias", "shadow", "watch", "replay", "probes", "scores", "similarity",
-        "tokens", "staged", "version", "search", "evidence", "index", "feedback", "gathered",
+        "tokens", "staged", "version", "search", "evidence", "index", "feedback", "gathered", "corrections",
     ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION
     application: str

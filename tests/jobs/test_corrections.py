@@ -1,0 +1,268 @@
+"""What people corrected: an example on its question's side, in place of an older answer, and gone with who asked or said it."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from upath import UPath
+
+from nightshift.data.acceptance import record_acceptance
+from nightshift.data.corrections import ABOUT, JUDGED_BY, KIND, MODEL
+from nightshift.data.examples import EXAMPLES, both_answers, count_pairs
+from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
+from nightshift.data.normalise import stored_id
+from nightshift.erasure.applying import apply
+from nightshift.erasure.finding import Finding
+from nightshift.erasure.wanted import Wanted
+from nightshift.evaluation.suites import corrected_examples
+from nightshift.jobs import feedback, ingest, snapshot
+from nightshift.settings.application import Application
+from nightshift.storage import partition as partitions
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
+from nightshift.verdict import Verdict
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+KEY = "k" * 32
+QUESTIONS = [
+    "Why was my card payment declined at the supermarket yesterday evening?",
+    "How do I change the address that my account is registered to?",
+    "The exchange rate that you used for my last transfer seems wrong.",
+    "Can I get a second card for my daughter who studies abroad?",
+    "A direct debit appeared in my statement that I never agreed to.",
+    "What documents do you need before my identity is verified?",
+    "My phone was stolen this morning, please block everything at once!",
+    "Is there a fee when I withdraw cash in Japan next month?",
+]
+COLUMNS = {"id": "message", "subject": "user", "answer": "better", "thumb": "vote"}
+
+
+class Desk:
+    """An application whose users ask in production, with what becomes of their words."""
+
+    def __init__(self, folder, storage, model, progress, **changes):
+        self.folder, self.storage, self._progress = folder, storage, progress
+        asked = {"prompt": "text", "id": "message", "subject": "user"}
+        given = {"uri": str(folder / "said.jsonl"), "columns": COLUMNS} | changes.pop("source", {})
+        self.application = Application(
+            name="bank", base_model=str(model), training={"min_examples": 1},
+            sources=[{"uri": str(folder / "{start:%Y-%m-%d}.jsonl"), "columns": {"prompt": "text", "answer": "answer"}}],
+            traffic={"sources": [{"name": "log", "uri": str(folder / "log.jsonl"), "columns": asked}]},
+            ingest={"splits": {"train": 0.5, "held_out": 0.5}},
+            feedback={"sources": [given], "corrections": True} | changes,
+        )  # fmt: skip
+
+    def ingested(self, day, rows, part="examples"):
+        name = "log" if part == "traffic" else day
+        (self.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        spec = ingest.Spec(application=self.application, storage=self.storage, interval={"day": day}, part=part)
+        result = ingest.run(spec, self._progress)
+        if part == "examples":
+            record_acceptance(UPath(result.examples), result.digest, Verdict.PASS, [])
+        return result
+
+    def answered(self, day, questions=QUESTIONS):
+        """A night whose traffic is these questions, of a user each, in messages m0, m1, …"""
+        rows = [{"text": text, "message": f"m{n}", "user": f"user{n}"} for n, text in enumerate(questions)]
+        traffic = self.ingested(day, rows, "traffic")
+        empty = {one.name: 0 if pa.types.is_integer(one.type) else "" for one in INTERACTION_SCHEMA if not one.nullable}
+        night = [
+            {
+                **empty,
+                "metadata": {},
+                "row": n,
+                "model": "7",
+                **{name: row[name] for name in ("id", "digest", "prompt")},
+            }
+            for n, row in enumerate(self.rows(UPath(traffic.examples), EXAMPLES))
+        ]
+        work = scratch(UPath(self.storage))
+        pq.write_table(pa.Table.from_pylist(night, schema=INTERACTION_SCHEMA), work / INTERACTIONS)
+        publish(
+            partition_of(self.storage, "bank", "interactions", day), work, kind="interactions", application="bank",
+            interval=self.application.interval_of(day), inputs={"day": day},
+            parents=[Parent(uri=traffic.examples, digest=traffic.digest)],
+        )  # fmt: skip
+
+    def said(self, day, rows):
+        (self.folder / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        spec = feedback.Spec(application=self.application, storage=self.storage, interval={"day": day})
+        return feedback.run(spec, self._progress)
+
+    def corrections(self, day):
+        return partition_of(self.storage, "bank", "corrections", day)
+
+    def snapshot(self):
+        spec = snapshot.Spec(application=self.application, storage=self.storage)
+        return UPath(snapshot.run(spec, self._progress).snapshot)
+
+    def rows(self, partition, name):
+        manifest = require_manifest(partition)
+        return pq.read_table(fetch(partition, manifest, name, scratch(UPath(self.storage)))).to_pylist(
+            maps_as_pydicts="strict"
+        )
+
+
+@pytest.fixture
+def desk(tmp_path, storage, wordless_model, progress, monkeypatch):
+    """A function that makes an application; further settings are those of `feedback`."""
+    monkeypatch.setenv("NIGHTSHIFT_ID_KEY", KEY)
+    return lambda **changes: Desk(tmp_path, storage, wordless_model, progress, **changes)
+
+
+def correction(number, **fields):
+    return {"message": f"m{number}", "user": "agent", "better": f"Right answer {number}.", "vote": None} | fields
+
+
+def test_a_correction_is_trained_on_or_judged_by_in_place_of_the_older_answer(desk):
+    bank = desk()
+    bank.ingested("2026-11-02", [{"text": text, "answer": "Wrong."} for text in QUESTIONS[:4]])
+    before = {
+        row["prompt"]: row["split"]
+        for row in bank.rows(partition_of(bank.storage, "bank", "examples", "2026-11-02"), EXAMPLES)
+    }
+    bank.answered("2026-11-03")
+    result = bank.said("2026-11-03", [*map(correction, range(8)), correction(1, better=None, vote="up")])
+    assert (result.joined, result.corrections) == (9, 8)
+
+    made = bank.rows(bank.corrections("2026-11-03"), EXAMPLES)
+    assert [row["prompt"] for row in made] == QUESTIONS
+    assert {row["prompt"]: row["split"] for row in made[:4]} == before
+    assert made[2]["messages"][-1] == {
+        "role": "assistant",
+        "content": "Right answer 2.",
+        "tool_calls": None,
+        "tool_call_id": None,
+    }
+    assert made[2]["metadata"] == {
+        KIND: "correction", ABOUT: "2026-11-03/2", MODEL: "7", JUDGED_BY: stored_id("agent", KEY.encode(), subject=True),
+    }  # fmt: skip
+    assert made[2]["subject"] == stored_id("user2", KEY.encode(), subject=True)
+
+    taken = bank.snapshot()
+    train, held_out = bank.rows(taken, "train.parquet"), bank.rows(taken, "held_out.parquet")
+    assert train
+    assert held_out
+    assert sorted(row["answer"] for row in [*train, *held_out]) == [f"Right answer {n}." for n in range(8)]
+    counts = require_manifest(taken).counts
+    assert counts["corrected"] == 4
+    assert counts.pop("rows") == sum(counts.values()) == 12
+    suite = corrected_examples(taken, require_manifest(taken), 3, scratch(UPath(bank.storage)))
+    assert [row["digest"] for row in suite] == [row["digest"] for row in held_out][:3]
+
+
+def test_a_newer_correction_takes_the_place_of_an_older_one_and_an_answer_that_came_since_stays(desk):
+    bank = desk()
+    bank.answered("2026-11-03", QUESTIONS[:1])
+    bank.said("2026-11-03", [correction(0)])
+    bank.said("2026-11-04", [correction(0, better="Better still.")])
+    bank.ingested(
+        "2026-11-05", [{"text": QUESTIONS[0], "answer": "The team's."}, {"text": QUESTIONS[1], "answer": "A."}]
+    )
+    bank.ingested("2026-11-06", [{"text": text, "answer": "B."} for text in QUESTIONS[2:]])
+    taken = bank.snapshot()
+    of_question = [
+        row["answer"]
+        for name in ("train.parquet", "held_out.parquet")
+        for row in bank.rows(taken, name)
+        if row["prompt"] == QUESTIONS[0]
+    ]
+    assert sorted(of_question) == ["Better still.", "The team's."]
+
+
+def test_pairs_keep_the_answer_that_was_not_preferred(desk):
+    columns = {"id": "message", "prompt": "asked", "answer": "better", "rejected": "worse"}
+    bank = desk(source={"columns": columns})
+    bank.answered("2026-11-03")
+    pairs = [{"message": f"m{n}", "asked": QUESTIONS[n], "better": "Good.", "worse": "Bad."} for n in range(8)]
+    assert bank.said("2026-11-03", pairs).corrections == 8
+    bank.ingested("2026-11-04", [{"text": QUESTIONS[0], "answer": "Known."}])
+    taken = bank.snapshot()
+    assert both_answers(bank.rows(taken, "train.parquet")[0])[1]["messages"][-1]["content"] == "Bad."
+    assert (
+        sum(
+            count_pairs(fetch(taken, require_manifest(taken), name, bank.folder))
+            for name in ("train.parquet", "held_out.parquet")
+        )
+        == 8
+    )
+
+
+def test_a_job_that_is_killed_between_its_partitions_makes_the_same_corrections_once(desk, monkeypatch):
+    bank = desk()
+    bank.answered("2026-11-03")
+    create = partitions.create
+
+    def killed(path, content):
+        if "corrections" in path.parts:
+            raise KeyboardInterrupt
+        return create(path, content)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(partitions, "create", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bank.said("2026-11-03", [correction(0), correction(1)])
+    first = bank.said("2026-11-03", [correction(0), correction(1)])
+    segments = list((partition_of(bank.storage, "bank", "similarity", "segments")).iterdir())
+    assert (first.corrections, len(segments)) == (2, 1)
+    monkeypatch.setattr("nightshift.data.corrections.staged_corrections", lambda *_: pytest.fail("done again"))
+    assert bank.said("2026-11-03", [correction(0), correction(1)]) == first
+
+
+def test_an_answer_whose_question_is_gone_is_set_aside_and_counted(desk):
+    bank = desk()
+    bank.answered("2026-11-03")
+    partitions.drop(partition_of(bank.storage, "bank", "traffic", "2026-11-03"))
+    assert bank.said("2026-11-03", [correction(0)]).corrections == 0
+    counts = require_manifest(bank.corrections("2026-11-03")).counts
+    assert (counts["rows_in"], counts["quarantined"]) == (1, 1)
+
+
+def test_thumbs_alone_are_no_examples_and_without_the_setting_nothing_is(desk):
+    bank = desk()
+    bank.answered("2026-11-03")
+    assert bank.said("2026-11-03", [correction(0, better=None, vote="down")]).corrections == 0
+    off = desk(corrections=False)
+    assert off.said("2026-11-04", [correction(0)]).corrections == 0
+    assert not off.corrections("2026-11-04").exists()
+
+
+@pytest.mark.parametrize(("user", "left"), [("user2", 7), ("agent", 0)])
+def test_who_asked_and_who_corrected_can_both_have_it_erased(desk, user, left):
+    bank = desk()
+    bank.ingested("2026-11-02", [{"text": "Anything else?", "answer": "No."}])
+    bank.answered("2026-11-03")
+    bank.said("2026-11-03", list(map(correction, range(8))))
+    taken = bank.snapshot()
+    home = partition_of(bank.storage, "bank")
+    plan = Finding(home, Wanted(subject=stored_id(user, KEY.encode(), subject=True))).find()
+    apply(home, plan, 1, lambda *_: None)
+    corrections = bank.rows(bank.corrections("2026-11-03"), EXAMPLES)
+    trained = [row for name in ("train.parquet", "held_out.parquet") for row in bank.rows(taken, name)]
+    assert (len(corrections), len(trained)) == (left, left + 1)
+    assert require_manifest(bank.corrections("2026-11-03")).counts["kept"] == left
+    assert bank.said("2026-11-03", list(map(correction, range(8)))).corrections == left
+
+
+def test_replayed_examples_have_nothing_to_correct():
+    with pytest.raises(ValidationError, match=r"`corrections` needs `traffic\.sources`"):
+        Application(
+            name="bank",
+            sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "id": "n"}}],
+            feedback={
+                "sources": [{"uri": "said.jsonl", "columns": {"id": "n", "answer": "better"}}],
+                "corrections": True,
+            },
+        )
+
+
+def test_the_gate_can_bound_the_suite_of_corrections_where_there_are_any(desk):
+    bounded = {"conditions": [{"metric": "exact_match", "suite": "corrections", "at_least": 0.9}]}
+    given = desk().application.model_dump(exclude_unset=True) | {"gate": bounded}
+    assert Application.model_validate(given).gate.conditions[0].suite == "corrections"
+    given["feedback"]["corrections"] = False
+    with pytest.raises(ValidationError, match="no suite 'corrections'"):
+        Application.model_validate(given)
