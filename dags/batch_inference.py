@@ -13,7 +13,8 @@ measured on.
    groundedness, and quality where a reference is known.
 4. **record** tells the asset of the application's interactions, with the URI and digest of the manifest.
 5. With `feedback` in the application's file, **feedback** finds the interactions that people judged in the interval, those of
-   earlier intervals among them. It also runs where the night was skipped.
+   earlier intervals among them. It also runs where the night was skipped. With `feedback.corrections` what they corrected
+   becomes examples.
 
 With `split` in the application's file **assign** looks whether a released candidate answers a share of the traffic. Then
 **challenger_generate** and **challenger_score** have it answer its rows, **arms** adds the interval to the evidence, and **ramp**

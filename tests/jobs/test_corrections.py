@@ -48,7 +48,7 @@ class Desk:
         asked = {"prompt": "text", "id": "message", "subject": "user"}
         given = {"uri": str(folder / "said.jsonl"), "columns": COLUMNS} | changes.pop("source", {})
         self.application = Application(
-            name="bank", base_model=str(model), training={"min_examples": 1},
+            name="branch", base_model=str(model), training={"min_examples": 1},
             sources=[{"uri": str(folder / "{start:%Y-%m-%d}.jsonl"), "columns": {"prompt": "text", "answer": "answer"}}],
             traffic={"sources": [{"name": "log", "uri": str(folder / "log.jsonl"), "columns": asked}]},
             ingest={"splits": {"train": 0.5, "held_out": 0.5}},
@@ -82,7 +82,7 @@ class Desk:
         work = scratch(UPath(self.storage))
         pq.write_table(pa.Table.from_pylist(night, schema=INTERACTION_SCHEMA), work / INTERACTIONS)
         publish(
-            partition_of(self.storage, "bank", "interactions", day), work, kind="interactions", application="bank",
+            partition_of(self.storage, "branch", "interactions", day), work, kind="interactions", application="branch",
             interval=self.application.interval_of(day), inputs={"day": day},
             parents=[Parent(uri=traffic.examples, digest=traffic.digest)],
         )  # fmt: skip
@@ -93,7 +93,7 @@ class Desk:
         return feedback.run(spec, self._progress)
 
     def corrections(self, day):
-        return partition_of(self.storage, "bank", "corrections", day)
+        return partition_of(self.storage, "branch", "corrections", day)
 
     def snapshot(self):
         spec = snapshot.Spec(application=self.application, storage=self.storage)
@@ -118,17 +118,17 @@ def correction(number, **fields):
 
 
 def test_a_correction_is_trained_on_or_judged_by_in_place_of_the_older_answer(desk):
-    bank = desk()
-    bank.ingested("2026-11-02", [{"text": text, "answer": "Wrong."} for text in QUESTIONS[:4]])
+    branch = desk()
+    branch.ingested("2026-11-02", [{"text": text, "answer": "Wrong."} for text in QUESTIONS[:4]])
     before = {
         row["prompt"]: row["split"]
-        for row in bank.rows(partition_of(bank.storage, "bank", "examples", "2026-11-02"), EXAMPLES)
+        for row in branch.rows(partition_of(branch.storage, "branch", "examples", "2026-11-02"), EXAMPLES)
     }
-    bank.answered("2026-11-03")
-    result = bank.said("2026-11-03", [*map(correction, range(8)), correction(1, better=None, vote="up")])
+    branch.answered("2026-11-03")
+    result = branch.said("2026-11-03", [*map(correction, range(8)), correction(1, better=None, vote="up")])
     assert (result.joined, result.corrections) == (9, 8)
 
-    made = bank.rows(bank.corrections("2026-11-03"), EXAMPLES)
+    made = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
     assert [row["prompt"] for row in made] == QUESTIONS
     assert {row["prompt"]: row["split"] for row in made[:4]} == before
     assert made[2]["messages"][-1] == {
@@ -142,32 +142,32 @@ def test_a_correction_is_trained_on_or_judged_by_in_place_of_the_older_answer(de
     }  # fmt: skip
     assert made[2]["subject"] == stored_id("user2", KEY.encode(), subject=True)
 
-    taken = bank.snapshot()
-    train, held_out = bank.rows(taken, "train.parquet"), bank.rows(taken, "held_out.parquet")
+    taken = branch.snapshot()
+    train, held_out = branch.rows(taken, "train.parquet"), branch.rows(taken, "held_out.parquet")
     assert train
     assert held_out
     assert sorted(row["answer"] for row in [*train, *held_out]) == [f"Right answer {n}." for n in range(8)]
     counts = require_manifest(taken).counts
     assert counts["corrected"] == 4
     assert counts.pop("rows") == sum(counts.values()) == 12
-    suite = corrected_examples(taken, require_manifest(taken), 3, scratch(UPath(bank.storage)))
+    suite = corrected_examples(taken, require_manifest(taken), 3, scratch(UPath(branch.storage)))
     assert [row["digest"] for row in suite] == [row["digest"] for row in held_out][:3]
 
 
 def test_a_newer_correction_takes_the_place_of_an_older_one_and_an_answer_that_came_since_stays(desk):
-    bank = desk()
-    bank.answered("2026-11-03", QUESTIONS[:1])
-    bank.said("2026-11-03", [correction(0)])
-    bank.said("2026-11-04", [correction(0, better="Better still.")])
-    bank.ingested(
+    branch = desk()
+    branch.answered("2026-11-03", QUESTIONS[:1])
+    branch.said("2026-11-03", [correction(0)])
+    branch.said("2026-11-04", [correction(0, better="Better still.")])
+    branch.ingested(
         "2026-11-05", [{"text": QUESTIONS[0], "answer": "The team's."}, {"text": QUESTIONS[1], "answer": "A."}]
     )
-    bank.ingested("2026-11-06", [{"text": text, "answer": "B."} for text in QUESTIONS[2:]])
-    taken = bank.snapshot()
+    branch.ingested("2026-11-06", [{"text": text, "answer": "B."} for text in QUESTIONS[2:]])
+    taken = branch.snapshot()
     of_question = [
         row["answer"]
         for name in ("train.parquet", "held_out.parquet")
-        for row in bank.rows(taken, name)
+        for row in branch.rows(taken, name)
         if row["prompt"] == QUESTIONS[0]
     ]
     assert sorted(of_question) == ["Better still.", "The team's."]
@@ -175,16 +175,16 @@ def test_a_newer_correction_takes_the_place_of_an_older_one_and_an_answer_that_c
 
 def test_pairs_keep_the_answer_that_was_not_preferred(desk):
     columns = {"id": "message", "prompt": "asked", "answer": "better", "rejected": "worse"}
-    bank = desk(source={"columns": columns})
-    bank.answered("2026-11-03")
+    branch = desk(source={"columns": columns})
+    branch.answered("2026-11-03")
     pairs = [{"message": f"m{n}", "asked": QUESTIONS[n], "better": "Good.", "worse": "Bad."} for n in range(8)]
-    assert bank.said("2026-11-03", pairs).corrections == 8
-    bank.ingested("2026-11-04", [{"text": QUESTIONS[0], "answer": "Known."}])
-    taken = bank.snapshot()
-    assert both_answers(bank.rows(taken, "train.parquet")[0])[1]["messages"][-1]["content"] == "Bad."
+    assert branch.said("2026-11-03", pairs).corrections == 8
+    branch.ingested("2026-11-04", [{"text": QUESTIONS[0], "answer": "Known."}])
+    taken = branch.snapshot()
+    assert both_answers(branch.rows(taken, "train.parquet")[0])[1]["messages"][-1]["content"] == "Bad."
     assert (
         sum(
-            count_pairs(fetch(taken, require_manifest(taken), name, bank.folder))
+            count_pairs(fetch(taken, require_manifest(taken), name, branch.folder))
             for name in ("train.parquet", "held_out.parquet")
         )
         == 8
@@ -192,8 +192,8 @@ def test_pairs_keep_the_answer_that_was_not_preferred(desk):
 
 
 def test_a_job_that_is_killed_between_its_partitions_makes_the_same_corrections_once(desk, monkeypatch):
-    bank = desk()
-    bank.answered("2026-11-03")
+    branch = desk()
+    branch.answered("2026-11-03")
     create = partitions.create
 
     def killed(path, content):
@@ -204,27 +204,27 @@ def test_a_job_that_is_killed_between_its_partitions_makes_the_same_corrections_
     with monkeypatch.context() as dying:
         dying.setattr(partitions, "create", killed)
         with pytest.raises(KeyboardInterrupt):
-            bank.said("2026-11-03", [correction(0), correction(1)])
-    first = bank.said("2026-11-03", [correction(0), correction(1)])
-    segments = list((partition_of(bank.storage, "bank", "similarity", "segments")).iterdir())
+            branch.said("2026-11-03", [correction(0), correction(1)])
+    first = branch.said("2026-11-03", [correction(0), correction(1)])
+    segments = list((partition_of(branch.storage, "branch", "similarity", "segments")).iterdir())
     assert (first.corrections, len(segments)) == (2, 1)
     monkeypatch.setattr("nightshift.data.corrections.staged_corrections", lambda *_: pytest.fail("done again"))
-    assert bank.said("2026-11-03", [correction(0), correction(1)]) == first
+    assert branch.said("2026-11-03", [correction(0), correction(1)]) == first
 
 
 def test_an_answer_whose_question_is_gone_is_set_aside_and_counted(desk):
-    bank = desk()
-    bank.answered("2026-11-03")
-    partitions.drop(partition_of(bank.storage, "bank", "traffic", "2026-11-03"))
-    assert bank.said("2026-11-03", [correction(0)]).corrections == 0
-    counts = require_manifest(bank.corrections("2026-11-03")).counts
+    branch = desk()
+    branch.answered("2026-11-03")
+    partitions.drop(partition_of(branch.storage, "branch", "traffic", "2026-11-03"))
+    assert branch.said("2026-11-03", [correction(0)]).corrections == 0
+    counts = require_manifest(branch.corrections("2026-11-03")).counts
     assert (counts["rows_in"], counts["quarantined"]) == (1, 1)
 
 
 def test_thumbs_alone_are_no_examples_and_without_the_setting_nothing_is(desk):
-    bank = desk()
-    bank.answered("2026-11-03")
-    assert bank.said("2026-11-03", [correction(0, better=None, vote="down")]).corrections == 0
+    branch = desk()
+    branch.answered("2026-11-03")
+    assert branch.said("2026-11-03", [correction(0, better=None, vote="down")]).corrections == 0
     off = desk(corrections=False)
     assert off.said("2026-11-04", [correction(0)]).corrections == 0
     assert not off.corrections("2026-11-04").exists()
@@ -232,25 +232,25 @@ def test_thumbs_alone_are_no_examples_and_without_the_setting_nothing_is(desk):
 
 @pytest.mark.parametrize(("user", "left"), [("user2", 7), ("agent", 0)])
 def test_who_asked_and_who_corrected_can_both_have_it_erased(desk, user, left):
-    bank = desk()
-    bank.ingested("2026-11-02", [{"text": "Anything else?", "answer": "No."}])
-    bank.answered("2026-11-03")
-    bank.said("2026-11-03", list(map(correction, range(8))))
-    taken = bank.snapshot()
-    home = partition_of(bank.storage, "bank")
+    branch = desk()
+    branch.ingested("2026-11-02", [{"text": "Anything else?", "answer": "No."}])
+    branch.answered("2026-11-03")
+    branch.said("2026-11-03", list(map(correction, range(8))))
+    taken = branch.snapshot()
+    home = partition_of(branch.storage, "branch")
     plan = Finding(home, Wanted(subject=stored_id(user, KEY.encode(), subject=True))).find()
     apply(home, plan, 1, lambda *_: None)
-    corrections = bank.rows(bank.corrections("2026-11-03"), EXAMPLES)
-    trained = [row for name in ("train.parquet", "held_out.parquet") for row in bank.rows(taken, name)]
+    corrections = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
+    trained = [row for name in ("train.parquet", "held_out.parquet") for row in branch.rows(taken, name)]
     assert (len(corrections), len(trained)) == (left, left + 1)
-    assert require_manifest(bank.corrections("2026-11-03")).counts["kept"] == left
-    assert bank.said("2026-11-03", list(map(correction, range(8)))).corrections == left
+    assert require_manifest(branch.corrections("2026-11-03")).counts["kept"] == left
+    assert branch.said("2026-11-03", list(map(correction, range(8)))).corrections == left
 
 
 def test_replayed_examples_have_nothing_to_correct():
     with pytest.raises(ValidationError, match=r"`corrections` needs `traffic\.sources`"):
         Application(
-            name="bank",
+            name="branch",
             sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "id": "n"}}],
             feedback={
                 "sources": [{"uri": "said.jsonl", "columns": {"id": "n", "answer": "better"}}],

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, ROWS_AT_ONCE, digest_of_messages, example_batches
+from nightshift.data.examples import EXAMPLE_SCHEMA, ROWS_AT_ONCE, RowWriter, digest_of_messages, example_batches
 from nightshift.data.normalise import Conversation
 from nightshift.data.quarantine import Quarantined, Reason
 from nightshift.data.similarity import connect
@@ -57,14 +57,15 @@ def _find_asked(feedback: Path, nights: Iterable[Path], target: Path) -> None:
     """Write what was asked, once for each digest (`ASKED_SCHEMA`)."""
     answered = pq.read_table(feedback, columns=["digest"], filters=pc.field("answer").is_valid())
     lacking = set(answered["digest"].to_pylist())
-    with pq.ParquetWriter(target, ASKED_SCHEMA, compression="lz4") as writer:
+    with RowWriter(target, ASKED_SCHEMA) as writer:
         for night in nights if lacking else ():
+            wanted = pa.array(sorted(lacking), pa.string())
             for rows in example_batches(night, ASKED_SCHEMA.names):
-                found = rows.filter(pc.is_in(rows["digest"], value_set=pa.array(sorted(lacking), pa.string())))
-                for row in found.to_pylist():
-                    if row["digest"] in lacking:
-                        lacking.remove(row["digest"])
-                        writer.write_table(pa.Table.from_pylist([row], ASKED_SCHEMA))
+                found = {
+                    row["digest"]: row for row in rows.filter(pc.is_in(rows["digest"], value_set=wanted)).to_pylist()
+                }
+                writer.write([row for digest, row in found.items() if digest in lacking])
+                lacking -= found.keys()
             if not lacking:
                 return
 

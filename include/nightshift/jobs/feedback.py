@@ -49,6 +49,8 @@ class Result(JobResult):
 def run(spec: Spec, progress: Progress) -> Result:
     """Publish the feedback of an interval, unless it is there: made from the same rows, and joined to the same interactions.
 
+    Then, with `feedback.corrections`, its answers as examples.
+
     :raises BadInput: the application has no `feedback`, or a file as a whole cannot be used.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
     """

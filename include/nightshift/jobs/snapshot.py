@@ -75,7 +75,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     selection = select(chosen, spec.until, spec.window_days or training.window_days, searched)
     for key, reason in selection.left_out.items():
         log.warning("%s is left out: %s", key, reason)
-    days = [published.key for published in selection.window]
+    days = list(dict.fromkeys(published.key for published in selection.window))
     left_out = "".join(f"; {key} left out: {reason}" for key, reason in selection.left_out.items())
     if not selection.window:
         reason = f"no accepted examples{f' up to {spec.until}' if spec.until else ''}{left_out}"
@@ -93,7 +93,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     asked = spec.min_examples or training.min_examples
     enough = train >= asked and held_out > 0
     reason = (
-        f"{train:,} training and {held_out:,} held-out {what} of {len(days)} partitions ({days[0]} to {days[-1]})"
+        f"{train:,} training and {held_out:,} held-out {what} of {len(selection.window)} partitions ({days[0]} to {days[-1]})"
         f"{'' if train >= asked else f'; at least {asked:,} training {what} are asked for'}"
         f"{'' if held_out else f'; without held-out {what} no model made from it could be judged'}{left_out}"
     )
@@ -206,7 +206,10 @@ def _make(  # noqa: PLR0917
             inputs=selection.inputs(state.number),
             rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"], DEVELOPMENT: counts["development"]},
             counts=counts,
-            facts={"days": [published.key for published in selection.window], "left_out": selection.left_out},
+            facts={
+                "days": list(dict.fromkeys(published.key for published in selection.window)),
+                "left_out": selection.left_out,
+            },
             parents=[published.parent for published in selection.window],
         )
     finally:
