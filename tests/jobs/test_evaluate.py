@@ -4,11 +4,15 @@ import json
 import shutil
 from hashlib import sha256
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from candidates import example
 from mlflow import MlflowClient
 from upath import UPath
 
+from nightshift.data.corrections import CORRECTION, KIND
+from nightshift.data.examples import CORRECTIONS, EXAMPLE_SCHEMA, EXAMPLES
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.jobs import evaluate, snapshot
@@ -19,7 +23,8 @@ from nightshift.settings.intake import Source
 from nightshift.settings.judging import Judge
 from nightshift.settings.scorers import Scorer
 from nightshift.settings.training import Training
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.files import scratch
+from nightshift.storage.partition import fetch, partition_of, publish, require_manifest
 
 pytestmark = pytest.mark.slow
 EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"
@@ -147,6 +152,37 @@ def test_a_candidate_that_gets_a_red_line_wrong_is_refused_and_the_page_says_whi
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name(prepared.application.name).experiment_id])
     assert {round(run.data.metrics["red_lines/candidate/exact_match"], 3) for run in runs} == {1.0, 0.833}
+
+
+def test_a_candidate_that_repeats_what_people_corrected_is_refused(prepared, progress, storage, tmp_path):
+    wanted = {
+        "traffic": {"sources": [{"uri": "log.jsonl", "columns": {"prompt": "text", "id": "n"}}]},
+        "feedback": {"sources": [{"uri": "said.jsonl", "columns": {"id": "n", "answer": "b"}}], "corrections": True},
+        "gate": prepared.application.gate.model_dump()
+        | {"conditions": [{"metric": "exact_match", "suite": "corrections", "at_least": 0.9}]},
+    }
+    application = Application.model_validate(prepared.application.model_dump(exclude_unset=True) | wanted)
+
+    def decided(name):
+        made = snapshot.run(snapshot.Spec(application=application, storage=storage), progress)
+        found = {"application": application, "snapshot": made.snapshot, "digest": made.digest}
+        result = evaluate.run(prepared.model_copy(update=found), progress)
+        return json.loads(file_of(result, "scores.json", tmp_path / name).read_text())
+
+    nothing = decided("nothing")
+    assert nothing["decision"]["verdict"] == "INSUFFICIENT_DATA"
+    text = "where is card number 7919 of mine"
+    row = example(text, "that card is lost", "held_out") | {"metadata": [(KIND, CORRECTION)]}
+    folder = scratch(UPath(storage))
+    pq.write_table(pa.Table.from_pylist([row], EXAMPLE_SCHEMA), folder / EXAMPLES)
+    publish(
+        partition_of(storage, application.name, CORRECTIONS, "2026-11-02"), folder, kind=CORRECTIONS,
+        application=application.name, interval=application.interval_of("2026-11-02"), inputs={"planted": text},
+        counts={"kept": 1},
+    )  # fmt: skip
+    refused = decided("refused")
+    assert refused["decision"]["verdict"] == "FAIL"
+    assert refused["suites"]["corrections"]["examples"] == 1
 
 
 def test_an_own_scorer_counts_in_the_gate_and_a_row_without_its_value_is_no_pass(
