@@ -37,7 +37,7 @@ def staged_corrections(
     and the split group, which bind a row to a side, are the interaction's.
 
     :param feedback: a local `feedback.parquet`.
-    :param nights: local files of the traffic of the intervals that the feedback is about; read as long as a row lacks its own.
+    :param nights: local files of the traffic of the intervals that the feedback is about; read until all of it is found.
     """
     asked = work / "asked.parquet"
     _find_asked(feedback, nights, asked)

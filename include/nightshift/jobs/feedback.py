@@ -195,9 +195,7 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
         fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(feedback.facts["nights"]), folder / "night"),
         Staging(app.ingest, interval, measures, "examples"), folder,
     )  # fmt: skip
-    ingestion = Ingestion(
-        app.ingest, interval, measures, folder, split_map=split_map, made_by=digest_of(inputs)
-    )  # fmt: skip
+    ingestion = Ingestion(app.ingest, interval, measures, folder, split_map=split_map, made_by=digest_of(inputs))
     made = ingestion.run([], target, lambda _rows: None, rows)
     return publish(
         address,
