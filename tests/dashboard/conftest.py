@@ -1,7 +1,10 @@
 """The dashboard as Airflow serves it."""
 
+from datetime import timedelta
+
 import pytest
 from served import airflow, applications
+from stored_application import LAST, days
 
 __all__ = ["airflow", "applications"]
 
@@ -20,3 +23,20 @@ def visit(airflow, applications):
         return client.request(method, f"/nightshift{path}", headers={"Accept": "text/html", **headers})
 
     return open_page
+
+
+@pytest.fixture
+def helper(applications):
+    """An application with three quiet nights, two that failed, and a retraining that is under way."""
+    app = applications("helper")
+    app.champion(score=0.87)
+    for place, day in enumerate(days(5)):
+        failed = place >= 3
+        app.interactions(day, exact_match=0.4 if failed else 0.9)
+        app.drift(
+            day, "FAIL" if failed else "PASS", excess=0.6 if failed else 0.04,
+            reason="Exact match: mean 0.9 → 0.4." if failed else "None of 6 metrics moved.", new=["where is my card?"],
+        )  # fmt: skip
+        app.bias(day)
+    app.decision(LAST - timedelta(days=1))
+    return app
