@@ -98,7 +98,7 @@ def judge(who, folder, rows):
 
     from nightshift.data.expectations import SUITE_COLUMNS, check, check_rows
     from nightshift.data.profile import profile
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
     file = folder / f"{rows}.parquet"
     if not file.exists():

@@ -58,8 +58,8 @@ def ours(folder, rows):
     from nightshift.data.ingestion import Ingestion
     from nightshift.data.measures import TextMeasures
     from nightshift.data.sources import raw_files
-    from nightshift.settings.application import Interval
     from nightshift.settings.intake import Columns, Ingest, Source
+    from nightshift.settings.interval import Interval
 
     night = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
     source = Source(uri=str(folder / f"{rows}.jsonl"), columns=Columns(prompt="text", answer="intent", id="id"))

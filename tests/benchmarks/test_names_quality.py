@@ -17,8 +17,8 @@ from faker import Faker
 from nightshift.data.names import NameFinder, identity
 from nightshift.data.normalise import conversation
 from nightshift.data.quarantine import Row
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest, Names
+from nightshift.settings.interval import Interval
 
 REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or Path(__file__).parents[2] / "build")
 MODELS = json.loads(os.environ.get("NIGHTSHIFT_NAMES", "{}"))

@@ -21,9 +21,11 @@ from nightshift.ledger.records import Outcome, Release
 from nightshift.ledger.spending import keep_summary
 from nightshift.ledger.store import Ledger
 from nightshift.metrics.seen import see
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.storage import files
-from nightshift.storage.partition import Parent, digest_of, partition_of, publish
+from nightshift.storage.manifest import Parent, digest_of
+from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
 REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or Path(__file__).parents[2] / "build")

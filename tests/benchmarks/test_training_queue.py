@@ -25,12 +25,14 @@ from nightshift.ledger import orders
 from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Claim, Outcome, Release
 from nightshift.ledger.store import Ledger
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
 from nightshift.settings.applications import load_application
+from nightshift.settings.interval import Interval
 from nightshift.settings.policies import Retraining
 from nightshift.storage.arrivals import announce
 from nightshift.storage.files import create
-from nightshift.storage.partition import MANIFEST, Manifest, digest_of, partition_of
+from nightshift.storage.manifest import MANIFEST, Manifest, digest_of
+from nightshift.storage.partition import partition_of
 
 ROOT = Path(__file__).parents[2]
 REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or ROOT / "build")

@@ -27,7 +27,7 @@ def gone(cluster, namespace: str, run: str) -> None:
 
 def weights(result: dict) -> str:
     """The digest of the trained weights."""
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     files = {file.name: file.sha256 for file in require_manifest(UPath(result["model"]), result["digest"]).files}
     return files["model/model.safetensors"]

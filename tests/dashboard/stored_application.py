@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from nightshift.ledger.gate_records import record
 from nightshift.ledger.records import Claim, Decision, GateRecord, Order, Outcome, Release, Snooze
 from nightshift.ledger.store import Ledger
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import digest_of, partition_of, publish
+from nightshift.storage.manifest import digest_of
+from nightshift.storage.partition import partition_of, publish
 
 MODELS = {"1": "a1" * 32, "2": "b2" * 32}  # version -> digest
 PAGE = "<!DOCTYPE html><html lang='en'><head><title>report</title></head><body><p>REPORT OF A JOB</p></body></html>"

@@ -10,8 +10,8 @@ from nightshift.data.examples import EXAMPLES, QUARANTINE
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.measures import TextMeasures
 from nightshift.data.sources import raw_files
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest, Source
+from nightshift.settings.interval import Interval
 
 DEFAULTS = Ingest()
 

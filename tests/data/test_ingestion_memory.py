@@ -11,7 +11,7 @@ MEASURE = r"""
 import re, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.settings.intake import Columns, Ingest, Source
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.measures import TextMeasures

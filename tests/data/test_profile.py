@@ -7,7 +7,7 @@ import pytest
 
 from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.data.profile import profile
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 COLUMNS = ["answer", "language", "prompt_characters", "prompt_tokens", "answer_tokens", "pii"]
 SCHEMA = pa.schema([EXAMPLE_SCHEMA.field(name) for name in COLUMNS])

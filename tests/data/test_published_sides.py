@@ -14,7 +14,8 @@ from nightshift.data.questions import bond_keys
 from nightshift.data.similarity import key_of, plain
 from nightshift.data.snapshot import TRAIN
 from nightshift.data.split_map import NAMES, SplitMap
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import partition_of, publish
 
 DECLINED = "Why was my card payment declined at the supermarket yesterday evening?"
 ADDRESS = "How do I change the address that my account is registered to?"

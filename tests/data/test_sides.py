@@ -18,7 +18,7 @@ from nightshift.data.split_map import BETWEEN, HELD_OUT, NAMES, TRAIN, UNKNOWN, 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.intake import Splits
 from nightshift.settings.project import PACKAGE
-from nightshift.storage.partition import read_manifest
+from nightshift.storage.manifest import read_manifest
 
 EVEN = Splits(train=0.5, held_out=0.5)
 

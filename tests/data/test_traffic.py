@@ -7,8 +7,8 @@ import pytest
 from nightshift.data.examples import EXAMPLES, digest_of_messages
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.sources import raw_files
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest
+from nightshift.settings.interval import Interval
 
 SERVED = Columns(prompt="text", id="id", response="said", context="page", answer="wanted")
 

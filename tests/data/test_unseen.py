@@ -15,7 +15,8 @@ from nightshift.data.snapshot import TRAIN as TRAINING_SET
 from nightshift.data.split_map import HELD_OUT, TRAIN, SplitMap
 from nightshift.data.unseen import seen_in_training
 from nightshift.settings.intake import Splits
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import partition_of, publish
 
 
 def test_rows_that_repeat_or_resemble_a_question_of_the_training_side_do_not_count(tmp_path):

@@ -15,7 +15,7 @@ from upath import UPath
 
 from nightshift.ledger.store import Ledger
 from nightshift.stack.place import this_place
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 DAY = "2026-11-02"

@@ -8,7 +8,7 @@ from upath import UPath
 
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.place import this_place
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 # A processor that cannot multiply bf16 takes four times as long to train.
 HOUR = 3600

@@ -19,7 +19,8 @@ from nightshift.jobs import ingest, snapshot
 from nightshift.registry.versions import DIGEST_TAG, MODEL_TAG
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, partition_of, publish, read_manifest, require_manifest
+from nightshift.storage.manifest import Parent, read_manifest, require_manifest
+from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
 KEY = "k" * 32

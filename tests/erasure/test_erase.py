@@ -15,7 +15,8 @@ from nightshift.inference.prompts import Prompts
 from nightshift.registry.versions import DIGEST_TAG, MODEL_TAG
 from nightshift.storage import erasures
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import fetch, publish, read_manifest, require_manifest
+from nightshift.storage.manifest import read_manifest, require_manifest
+from nightshift.storage.partition import fetch, publish
 
 ANN = Request(subject=SUBJECT)
 WHY = {"reason": "ticket 4711", "by": "dpo"}

@@ -13,7 +13,8 @@ from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.wanted import Wanted
 from nightshift.inference.prompts import Prompts
-from nightshift.storage.partition import fetch, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import fetch
 
 
 @pytest.fixture(**each_state)

@@ -13,7 +13,8 @@ from nightshift.settings.application import Application
 from nightshift.settings.gate import Gate
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
 COUNTS = {"examples": 2, "answer_tokens": 2, "too_long": 0}

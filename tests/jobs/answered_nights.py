@@ -8,7 +8,8 @@ from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.jobs import generate, score
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 
 HOSTILE = [
     "<script>alert('x')</script> is this {{ 7 * 7 }} my card?",

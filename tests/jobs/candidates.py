@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightshift.settings.application import Application, Evaluation, Interval
+from nightshift.settings.application import Application, Evaluation
 from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Source
+from nightshift.settings.interval import Interval
 from nightshift.settings.training import Training
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import digest_of, partition_of, publish
+from nightshift.storage.manifest import digest_of
+from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
 
@@ -213,7 +215,7 @@ def as_version(spec, progress, **edited):
 
     from nightshift.jobs import evaluate, register
     from nightshift.storage.application_version import Parts, open_version, publish_version
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     app = spec.application.model_copy(update=edited)
     weights = open_version(spec.model, spec.model_digest, app).parts.weights

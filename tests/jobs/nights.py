@@ -15,10 +15,12 @@ from nightshift.evaluation.judge import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.scorers import Scorers
 from nightshift.jobs import reference, snapshot
 from nightshift.registry.versions import CHAMPION, DIGEST_TAG, MODEL_TAG
-from nightshift.settings.application import Application, Drift, Interval, Retraining
+from nightshift.settings.application import Application, Drift, Retraining
 from nightshift.settings.intake import Source, Traffic
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import digest_of, partition_of, publish
+from nightshift.storage.manifest import digest_of
+from nightshift.storage.partition import partition_of, publish
 
 SAMPLES = Path(nightshift.__file__).parent / "samples" / "banking77"
 QUIET = ("2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05")  # days whose intents the model was trained on
@@ -73,7 +75,8 @@ def _publish_evaluation(app, storage, made):
     """The candidate's right answers to the held-out examples, and the base model's wrong ones."""
     from upath import UPath
 
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     at = UPath(made.snapshot)
     held_out = pq.read_table(fetch(at, require_manifest(at), "held_out.parquet", Path("/nonexistent"))).to_pylist()

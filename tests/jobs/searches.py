@@ -7,7 +7,7 @@ from nightshift.jobs import search_plan, snapshot
 from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Ingest, Splits
 from nightshift.settings.search import Choices, Search
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 SPLITS = Splits(train=0.5, held_out=0.2, development=0.3)
 

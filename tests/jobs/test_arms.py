@@ -11,7 +11,7 @@ from nightshift.jobs import score as scoring
 from nightshift.ledger.records import Split
 from nightshift.ledger.store import Ledger
 from nightshift.settings.split import Split as Settings
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 
 @pytest.mark.slow

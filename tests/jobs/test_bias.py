@@ -22,7 +22,8 @@ from nightshift.monitoring.bias import probes
 from nightshift.monitoring.bias.counterfactuals import Message, counterfactual_findings, message_rows
 from nightshift.monitoring.bias.probes import AskedModel
 from nightshift.settings.policies import Bias
-from nightshift.storage.partition import Parent, fetch, require_manifest
+from nightshift.storage.manifest import Parent, require_manifest
+from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

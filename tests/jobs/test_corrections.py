@@ -21,7 +21,8 @@ from nightshift.jobs import feedback, ingest, snapshot
 from nightshift.settings.application import Application
 from nightshift.storage import partition as partitions
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
+from nightshift.storage.manifest import Parent, require_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")

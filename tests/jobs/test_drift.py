@@ -22,7 +22,8 @@ from nightshift.monitoring.references import reference_partition
 from nightshift.registry.models import with_alias
 from nightshift.registry.versions import CHAMPION, DIGEST_TAG
 from nightshift.settings.split import Arm
-from nightshift.storage.partition import fetch, partition_of, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import fetch, partition_of
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,8 @@ from nightshift.settings.judging import Judge
 from nightshift.settings.scorers import Scorer
 from nightshift.settings.training import Training
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import fetch, partition_of, publish, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 
 pytestmark = pytest.mark.slow
 EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"

@@ -15,10 +15,12 @@ from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.wanted import Wanted
 from nightshift.jobs.feedback import Spec, run
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.storage import partition as partitions
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
+from nightshift.storage.manifest import Parent, require_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.verdict import Verdict
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from nightshift.data.interactions import INTERACTION_SCHEMA
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import generate, score
 from nightshift.jobs.contract import read_result
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from nightshift.ledger.spending import summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.settings.endpoint import Batch
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

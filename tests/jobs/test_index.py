@@ -15,7 +15,8 @@ from nightshift.retrieval.newest import newest_index
 from nightshift.retrieval.search import Index, fused, relevance
 from nightshift.settings.application import Application
 from nightshift.settings.retrieval import SearchBy
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
 
 TEXTS = {

@@ -20,7 +20,7 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.ingest import Spec, run
 from nightshift.settings.application import Application
 from nightshift.settings.project import PACKAGE
-from nightshift.storage.partition import read_manifest, require_manifest
+from nightshift.storage.manifest import read_manifest, require_manifest
 from nightshift.verdict import Verdict
 
 NIGHT = {"start": datetime(2026, 11, 2, tzinfo=UTC), "end": datetime(2026, 11, 3, tzinfo=UTC)}

@@ -12,9 +12,11 @@ from nightshift.data.shared_staging import SharedStaging
 from nightshift.data.staging import Staging
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import ingest
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.storage import sharing
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 
 pytestmark = pytest.mark.slow
 

@@ -29,7 +29,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.registry.models import version_of, with_alias
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

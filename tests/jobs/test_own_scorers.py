@@ -13,10 +13,10 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.evaluation import own_scorers
 from nightshift.jobs import drift, ingest, reference, score
-from nightshift.settings.application import Interval
 from nightshift.settings.applications import read_application
+from nightshift.settings.interval import Interval
 from nightshift.settings.metrics import BUILT_IN
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

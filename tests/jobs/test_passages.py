@@ -11,7 +11,8 @@ from nightshift.evaluation.night import answered
 from nightshift.inference.answering import RESPONSES, Answering
 from nightshift.inference.prompts import Prompts
 from nightshift.storage.application_version import Parts, open_version, publish_version
-from nightshift.storage.partition import Parent, fetch
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import fetch
 
 pytestmark = pytest.mark.slow
 DOCUMENTS = [("fees", "Fees", "A replacement costs 5 euros."), ("arrival", "", "Cards arrive within five days.")]

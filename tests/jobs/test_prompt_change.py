@@ -14,7 +14,7 @@ from nightshift.registry.models import set_alias, with_alias
 from nightshift.registry.versions import CANDIDATE, CHAMPION
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.prompt import Prompt
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 pytestmark = pytest.mark.slow
 

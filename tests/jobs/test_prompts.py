@@ -14,7 +14,7 @@ from nightshift.registry.models import version_of
 from nightshift.registry.prompts import register_prompt
 from nightshift.registry.rest import Mlflow
 from nightshift.settings.prompt import Prompt
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from upath import UPath
 from nightshift.jobs import reference
 from nightshift.monitoring.references import read_reference, reference_partition
 from nightshift.settings.metrics import Metric
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 pytestmark = pytest.mark.slow
 

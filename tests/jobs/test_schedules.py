@@ -19,9 +19,9 @@ from nightshift.ledger import history, orders
 from nightshift.ledger.records import Outcome, Release
 from nightshift.ledger.store import Ledger
 from nightshift.monitoring.due_nights import expected_night
-from nightshift.settings.application import Interval
 from nightshift.settings.applications import load_application
-from nightshift.storage.partition import Parent, require_manifest
+from nightshift.settings.interval import Interval
+from nightshift.storage.manifest import Parent, require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,9 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs import ingest, score
-from nightshift.settings.application import Application, Interval
-from nightshift.storage.partition import require_manifest
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
+from nightshift.storage.manifest import require_manifest
 
 pytestmark = pytest.mark.slow
 

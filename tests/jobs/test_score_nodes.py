@@ -10,10 +10,12 @@ from upath import UPath
 from nightshift.errors import BadEnvironment
 from nightshift.evaluation import night, scoring
 from nightshift.jobs import ingest, score
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.module_file import function_digest
 from nightshift.storage import sharing
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 
 pytestmark = pytest.mark.slow
 ROWS = 115

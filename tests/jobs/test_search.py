@@ -13,7 +13,8 @@ from nightshift.orchestration.search import best, contenders
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.prompt import Prompt
 from nightshift.storage.application_version import open_version
-from nightshift.storage.partition import read_file, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import read_file
 
 pytestmark = pytest.mark.slow
 

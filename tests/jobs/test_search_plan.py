@@ -10,7 +10,8 @@ from nightshift.settings.decoding import Decoding
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.prompt_file import PromptFile
 from nightshift.storage.application_version import open_version
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
 
 APPLICATION = Application(

@@ -11,7 +11,8 @@ from nightshift.evaluation.shadow_file import PAIRS, read_shadow, shadow_partiti
 from nightshift.jobs import generate, score, shadow
 from nightshift.registry.models import version_of
 from nightshift.settings.shadow import Shadow
-from nightshift.storage.partition import fetch, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,8 @@ from nightshift.jobs.snapshot import Spec, run
 from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
 from nightshift.settings.training import Training
-from nightshift.storage.partition import Parent, fetch, partition_of, publish, require_manifest
+from nightshift.storage.manifest import Parent, require_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.verdict import Verdict
 
 APPLICATION = Application(

@@ -13,7 +13,7 @@ from nightshift.jobs import snapshot
 from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
 from nightshift.settings.training import Training
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 DAYS = 5
 INSTRUCTION = "You are a clerk. Say in three words what this message is about: "

@@ -9,7 +9,8 @@ from training_runs import checkpoints_of, copy_of, finish, losses_of, metrics_of
 from upath import UPath
 
 from nightshift.jobs.contract import read_result
-from nightshift.storage.partition import fetch_folder, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import fetch_folder
 from nightshift.training.precision import fast_precision
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from nightshift.jobs.train_plan import shards_of, start_folder, started_from
 from nightshift.registry import models
 from nightshift.settings.training import Training
 from nightshift.storage.application_version import Parts, publish_version
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import partition_of, publish
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nightshift.jobs.ingest import run as ingest
 from nightshift.jobs.validate import Spec, run
 from nightshift.settings.application import Application
 from nightshift.settings.intake import Measure, Validation
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

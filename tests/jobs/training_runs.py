@@ -14,7 +14,8 @@ from upath import UPath
 from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
 from nightshift.settings.prompt import Prompt
-from nightshift.storage.partition import MANIFEST, fetch_folder, read_manifest
+from nightshift.storage.manifest import MANIFEST, read_manifest
+from nightshift.storage.partition import fetch_folder
 
 SMALL = {"sequence_length": 256, "rows_per_step": 2, "rows_per_batch": 1, "learning_rate": 1e-3}
 APPLICATION = Application(

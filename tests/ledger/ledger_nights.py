@@ -9,9 +9,11 @@ from nightshift.ledger import orders
 from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Night, Outcome, Release
 from nightshift.ledger.store import Ledger
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import digest_of, partition_of, publish
+from nightshift.storage.manifest import digest_of
+from nightshift.storage.partition import partition_of, publish
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 CHAMPION = "c" * 64

@@ -10,9 +10,10 @@ from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import history
 from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
 

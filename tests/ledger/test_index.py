@@ -14,7 +14,7 @@ from nightshift.ledger.index_files import A_DAY
 from nightshift.ledger.records import Release, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.storage.arrivals import announce
-from nightshift.storage.partition import MANIFEST
+from nightshift.storage.manifest import MANIFEST
 
 
 def kept(storage):

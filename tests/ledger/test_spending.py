@@ -19,7 +19,7 @@ from nightshift.ledger.spending import (
     summary_now,
 )
 from nightshift.ledger.store import Ledger
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.settings.people import Budget
 from nightshift.storage.files import scratch
 from nightshift.storage.judge_accounts import judge_accounts, keep_judge_account

@@ -22,7 +22,8 @@ from nightshift.ledger.store import Ledger
 from nightshift.monitoring.published_nights import published_interactions
 from nightshift.monitoring.references import read_reference, reference_partition
 from nightshift.settings.applications import load_application
-from nightshift.storage.partition import fetch, find, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch, find
 
 pytestmark = pytest.mark.slow
 

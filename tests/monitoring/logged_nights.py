@@ -12,7 +12,8 @@ from nightshift.monitoring.logged_prompts import COLUMNS
 from nightshift.settings.application import Application
 from nightshift.settings.shadow import Shadow
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, partition_of, publish
+from nightshift.storage.manifest import Parent
+from nightshift.storage.partition import partition_of, publish
 
 publish_day = candidates.publish_day
 TRAINED_ON = "my new card has not arrived yet, when does it come?"

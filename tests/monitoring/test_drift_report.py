@@ -19,7 +19,7 @@ from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder, fit_topics
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.settings.application import Application
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
 pytestmark = pytest.mark.slow

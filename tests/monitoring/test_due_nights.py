@@ -7,8 +7,9 @@ import pytest
 from upath import UPath
 
 from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, expected_night, inputs_of, lacking, trailing
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
 from nightshift.settings.clock import Clock
+from nightshift.settings.interval import Interval
 from nightshift.settings.split import Arm
 
 CHAMPION, OTHER = "c" * 64, "o" * 64

@@ -11,7 +11,8 @@ from nightshift.monitoring.due_nights import Answered, inputs_of
 from nightshift.monitoring.feedback import feedback_of, feedback_verdicts, with_feedback
 from nightshift.monitoring.profiles import profile_of
 from nightshift.monitoring.verdicts import judge_night
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.metrics import DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.storage.files import scratch

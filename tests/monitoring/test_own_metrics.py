@@ -17,7 +17,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.metrics import CATEGORICAL, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.settings.scorers import Scorer
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
 POLITENESS = Metric("politeness", "quality", "kind words")

@@ -7,7 +7,8 @@ from upath import UPath
 
 from nightshift.ledger.records import Release, of_challenger
 from nightshift.monitoring.published_nights import answered_by, arms_partition, published_interactions
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
 

@@ -23,11 +23,12 @@ from nightshift.monitoring.published_nights import arms_partition
 from nightshift.orchestration import promote, ramp, release, rollback
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.registry.versions import CANDIDATE, CHAMPION, DIGEST_TAG, RELEASE_TAG
-from nightshift.settings.application import Interval
 from nightshift.settings.applications import load_application
+from nightshift.settings.interval import Interval
 from nightshift.settings.split import Arm
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import partition_of, publish, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import partition_of, publish
 
 OLD, NEW = "a" * 64, "b" * 64
 FILE = """\

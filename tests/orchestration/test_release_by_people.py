@@ -18,7 +18,7 @@ from nightshift.ledger.records import Answer, Claim, Decision, Order
 from nightshift.registry import models
 from nightshift.registry.rest import Mlflow
 from nightshift.registry.versions import CHAMPION
-from nightshift.storage.partition import MANIFEST, require_manifest
+from nightshift.storage.manifest import MANIFEST, require_manifest
 from nightshift.verdict import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shown")]

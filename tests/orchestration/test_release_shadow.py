@@ -13,7 +13,7 @@ from nightshift.evaluation.estimates import Estimate
 from nightshift.evaluation.shadow_file import REPORT, SHADOW, ShadowFile, shadow_partition
 from nightshift.jobs import register
 from nightshift.orchestration import release
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict

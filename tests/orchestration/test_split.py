@@ -23,7 +23,7 @@ from nightshift.registry.versions import SPLIT_TAG, STATE_TAG
 from nightshift.settings.applications import load_application
 from nightshift.settings.split import Arm, Split
 from nightshift.storage import partition
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 pytestmark = pytest.mark.slow  # MLflow's server
 split_run = split_tasks.split_run

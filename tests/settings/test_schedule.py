@@ -7,7 +7,8 @@ import pytest
 from airflow.timetables.interval import CronDataIntervalTimetable
 from pendulum import instance
 
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.schedule import PRESETS, at_most_once_a_day, interval_meant, next_end, previous_end
 
 SCHEDULES = ["30 2 * * *", "15 */2 * * *", "*/20 * * * *", "0 6,18 * * 1-5", "@hourly", "@daily"]

@@ -13,7 +13,8 @@ from nightshift.settings.policies import Inference
 from nightshift.settings.prompt import Prompt
 from nightshift.storage.application_version import PARTS, Parts, open_version, publish_version, weights_below
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, partition_of, publish, read_file, require_manifest
+from nightshift.storage.manifest import Parent, require_manifest
+from nightshift.storage.partition import partition_of, publish, read_file
 
 
 @pytest.fixture

@@ -7,18 +7,10 @@ import pytest
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import create
-from nightshift.storage.partition import (
-    MANIFEST,
-    fetch,
-    fetch_folder,
-    find,
-    publish,
-    read_file,
-    read_manifest,
-    require_manifest,
-)
+from nightshift.storage.manifest import MANIFEST, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, fetch_folder, find, publish, read_file
 
 DAY = Interval(start=datetime(2026, 11, 2, tzinfo=UTC), end=datetime(2026, 11, 3, tzinfo=UTC))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from upath import UPath
 
-from nightshift.storage.partition import MANIFEST
+from nightshift.storage.manifest import MANIFEST
 from nightshift.training.checkpoints import Checkpoints, history
 
 INPUTS = {"snapshot": "a", "training": {"seed": 1}}

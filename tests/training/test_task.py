@@ -6,7 +6,7 @@ from examples_in_memory import write_tokens
 from nightshift.errors import BadInput
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.training import Training
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.task import Task, read_rows
 from nightshift.training.token_files import LEARNED

@@ -12,7 +12,7 @@ from upath import UPath
 from nightshift.errors import BadEnvironment, BadInput, Preempted
 from nightshift.settings.prompt import Prompt
 from nightshift.storage import sharing
-from nightshift.storage.partition import read_manifest
+from nightshift.storage.manifest import read_manifest
 from nightshift.training import token_shards
 from nightshift.training.layout import Layout
 from nightshift.training.token_files import LEARNED, Examples

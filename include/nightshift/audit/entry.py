@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 Source = Literal["airflow", "ledger"]
 BEFORE_ALL = "0" * 64  # what the first entry follows

@@ -13,7 +13,7 @@ from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.ledger.index import MONITORS, Index
 from nightshift.ledger.records import Monitor, Night
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.verdict import Verdict
 
 STRIP = 14  # nights in a row of the overview

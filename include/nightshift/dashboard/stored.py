@@ -16,7 +16,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.storage.files import is_local, read_bytes
-from nightshift.storage.partition import MANIFEST, Manifest
+from nightshift.storage.manifest import MANIFEST, Manifest
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
 ABSENT = (FileNotFoundError, NotADirectoryError)

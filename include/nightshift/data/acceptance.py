@@ -17,7 +17,7 @@ from nightshift.code_version import code_version
 from nightshift.errors import BadInput
 from nightshift.storage.arrivals import announce
 from nightshift.storage.files import read_bytes, replace
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
 ACCEPTANCE = "validation.json"

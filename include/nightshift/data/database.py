@@ -18,7 +18,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from nightshift.data.json_rows import json_or_text
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 
 # SQLAlchemy dialect and the Python packages that speak it, the first one installed is taken.
 DRIVERS = {

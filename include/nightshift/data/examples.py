@@ -17,7 +17,8 @@ from upath import UPath
 
 from nightshift.settings.intake import Splits
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, fetch
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import fetch
 
 Split = Literal["train", "traffic", "held_out", "development"]
 

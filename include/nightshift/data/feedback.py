@@ -23,7 +23,7 @@ from nightshift.data.staging import Staging
 from nightshift.errors import JobError
 from nightshift.settings.feedback import FeedbackColumns, FeedbackSource
 from nightshift.settings.intake import Columns
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 FEEDBACK, WAITING = "feedback.parquet", "waiting.parquet"
 THUMBS = {

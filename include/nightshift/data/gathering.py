@@ -23,7 +23,8 @@ from nightshift.data.snapshot import Published, Selection
 from nightshift.data.split_map import State
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, digest_of, fetch, find, partition_of, publish
+from nightshift.storage.manifest import Manifest, digest_of
+from nightshift.storage.partition import fetch, find, partition_of, publish
 
 ANSWERED, SIGNATURES = "answered.parquet", "signatures"
 Answered = tuple[pa.Table, Signatures]  # rows, and the signatures of those to train on (none where no text is shared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
 

@@ -31,8 +31,8 @@ from nightshift.data.split_map import BETWEEN, NAMES, SplitMap
 from nightshift.data.staging import NOTHING, STAGED_SCHEMA, Part, Staged, Staging
 from nightshift.data.staging_processes import StagingProcesses
 from nightshift.errors import JobError
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Ingest
+from nightshift.settings.interval import Interval
 from nightshift.storage.erasures import ErasedHashes
 
 BATCH_ROWS = 5_000

@@ -21,8 +21,8 @@ from nightshift.data.quarantine import Reason, Row, Unusable
 from nightshift.data.records import json_of, redacted_record, text_of
 from nightshift.data.tool_calls import tools_of
 from nightshift.data.turns import Turn, turns_of, with_system
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest
+from nightshift.settings.interval import Interval
 
 # Everything of Unicode's class Cc but tab and line feed, and the byte order mark.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")

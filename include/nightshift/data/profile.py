@@ -10,7 +10,7 @@ import numpy as np
 
 from nightshift.data.similarity import connect
 from nightshift.settings.intake import Measure
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 MEASURES: tuple[str, ...] = get_args(Measure.model_fields["measure"].annotation)
 

@@ -23,7 +23,8 @@ from nightshift.data.snapshot import Published, published_corrections, published
 from nightshift.data.split_map import DEVELOPMENT, HELD_OUT, NAMES, SEGMENTS, TRAFFIC, TRAIN, SplitMap, State
 from nightshift.settings.intake import Splits
 from nightshift.storage.files import names_in, scratch
-from nightshift.storage.partition import fetch, partition_of, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import fetch, partition_of
 
 log = logging.getLogger(__name__)
 

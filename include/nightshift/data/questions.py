@@ -19,8 +19,8 @@ from nightshift.data.shared_text import Sample, found_in
 from nightshift.data.sides import Codes, Decided, decide_sides, find_near
 from nightshift.data.similarity import Keys, SimilarRows, key_of
 from nightshift.data.split_map import NAMES, SplitMap
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Splits
+from nightshift.settings.interval import Interval
 
 # The side and the group (64 bits) that a hash of the conversation's digest draws.
 SCHEMA = pa.schema(

@@ -24,9 +24,10 @@ from nightshift.data.pieces import PIECE_ROWS, Piece
 from nightshift.data.sources import RawFile
 from nightshift.data.staging import STAGED_SCHEMA, Staged, Staging
 from nightshift.data.staging_processes import StagingProcesses
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, digest_of, fetch, partition_of, publish
+from nightshift.storage.manifest import Manifest, digest_of
+from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.storage.partition import find as find_partition
 
 STAGED = "staged.parquet"

@@ -14,7 +14,8 @@ from upath import UPath
 
 from nightshift.data.acceptance import why_not
 from nightshift.data.examples import CORRECTIONS
-from nightshift.storage.partition import Manifest, Parent, partition_of, read_manifest
+from nightshift.storage.manifest import Manifest, Parent, read_manifest
+from nightshift.storage.partition import partition_of
 
 TRAIN = "train.parquet"
 HELD_OUT = "held_out.parquet"

@@ -9,8 +9,8 @@ from pathlib import Path
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Source
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import is_local
 
 

@@ -21,8 +21,8 @@ from nightshift.data.readers import bytes_of, read_csv, read_parquet, require_co
 from nightshift.data.source_files import files_at, uri_of
 from nightshift.data.text_lines import compression, decompressed
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Source
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import is_local, sha256_of
 
 FORMATS = {

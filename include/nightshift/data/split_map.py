@@ -33,9 +33,10 @@ from upath import UPath
 from nightshift.data.shared_text import LONG, SHORT, SharedText
 from nightshift.data.similarity import VALUES, Keys, Signatures
 from nightshift.errors import BadInput
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import names_in, read_each, scratch
-from nightshift.storage.partition import Manifest, fetch, partition_of, publish, read_manifest
+from nightshift.storage.manifest import Manifest, read_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 
 log = logging.getLogger(__name__)
 

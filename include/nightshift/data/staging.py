@@ -25,8 +25,8 @@ from nightshift.data.pii import redact
 from nightshift.data.quarantine import Quarantined, Reason, Unusable, beginning, presentable, without
 from nightshift.data.records import text_of
 from nightshift.data.similarity import question_of
-from nightshift.settings.application import Interval
 from nightshift.settings.intake import Columns, Ingest
+from nightshift.settings.interval import Interval
 from nightshift.storage.erasures import ErasedHashes
 
 Part = Literal["examples", "traffic"]

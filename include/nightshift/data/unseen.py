@@ -16,7 +16,8 @@ from nightshift.data.similarity import plain
 from nightshift.data.snapshot import TRAIN, published_snapshots
 from nightshift.data.split_map import SplitMap
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, fetch
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import fetch
 
 ROWS_AT_ONCE = 5_000
 

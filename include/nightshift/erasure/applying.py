@@ -21,7 +21,8 @@ from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.storage.files import replace, scratch
-from nightshift.storage.partition import Manifest, drop, fetch, read_manifest, rewrite, upload
+from nightshift.storage.manifest import Manifest, read_manifest
+from nightshift.storage.partition import drop, fetch, rewrite, upload
 
 # Which count of a manifest has the rows of a file; what its facts, and the counts of interactions, count by value.
 COUNTED = {

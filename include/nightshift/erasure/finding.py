@@ -24,7 +24,8 @@ from nightshift.errors import BadInput
 from nightshift.inference.prompts import numbers_in_arm
 from nightshift.storage.application_version import PARTS, VERSIONS
 from nightshift.storage.files import names_in
-from nightshift.storage.partition import Manifest, read_file, read_manifest
+from nightshift.storage.manifest import Manifest, read_manifest
+from nightshift.storage.partition import read_file
 
 ROWS_OF = re.compile(
     r"(?:^|/)((?:examples|traffic|corrections|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|(?:arms|replays)/[^/]+/[^/]+)$"

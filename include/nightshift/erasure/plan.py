@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.data.snapshot import TRAIN
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 
 class Change(BaseModel):

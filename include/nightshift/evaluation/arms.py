@@ -31,7 +31,8 @@ from nightshift.inference.prompts import Prompts, units_of
 from nightshift.ledger.records import Arms
 from nightshift.settings.split import Arm
 from nightshift.settings.split import Split as Settings
-from nightshift.storage.partition import Manifest, fetch, partition_of, require_manifest
+from nightshift.storage.manifest import Manifest, require_manifest
+from nightshift.storage.partition import fetch, partition_of
 
 EVIDENCE = "evidence.npy"
 ARMS = ("champion", "challenger")

@@ -22,7 +22,8 @@ from nightshift.evaluation.scores import compare, estimate_of
 from nightshift.evaluation.side_by_side import COLUMNS, side_by_side
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, Parent, digest_of, find, partition_of, publish
+from nightshift.storage.manifest import Manifest, Parent, digest_of
+from nightshift.storage.partition import find, partition_of, publish
 
 REPORT = "report.html"
 OPINIONS = {"judge", "win_rate"}  # metrics that are what a judge says

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from upath import UPath
 
 from nightshift.evaluation.estimates import Estimate
-from nightshift.storage.partition import Manifest, read_file
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import read_file
 
 PLAN, SEARCH = "plan.json", "search.json"
 TODAY = 0  # the trial of what is in use

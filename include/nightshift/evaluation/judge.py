@@ -24,7 +24,8 @@ from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
 from nightshift.settings.project import project_folder
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.storage.manifest import Manifest, Parent, digest_of
+from nightshift.storage.partition import fetch, find, partition_of, publish
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Response

@@ -15,7 +15,7 @@ from upath import UPath
 
 from nightshift.storage.files import create, read_bytes
 from nightshift.storage.judge_accounts import keep_judge_account
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 
 class Judgement(NamedTuple):

@@ -27,7 +27,8 @@ from nightshift.errors import BadInput
 from nightshift.inference.answering import LATENCIES, RESPONSES
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.metrics import Metric
-from nightshift.storage.partition import Manifest, fetch
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import fetch
 
 ROWS_AT_ONCE = 2_000  # read, scored and held
 GROUP_ROWS, GROUP_BYTES = (

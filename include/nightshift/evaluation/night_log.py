@@ -6,7 +6,7 @@ from upath import UPath
 
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 
 def log_night(application: Application, target: UPath, interactions: Manifest) -> str:

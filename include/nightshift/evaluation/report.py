@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from nightshift.evaluation.estimates import METRICS, metric_of
 from nightshift.evaluation.judge import Judged
 from nightshift.settings.application import Application
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 if TYPE_CHECKING:
     from nightshift.evaluation.score_file import ScoreFile

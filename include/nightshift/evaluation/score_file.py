@@ -7,7 +7,8 @@ from upath import UPath
 
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import Decision
-from nightshift.storage.partition import Manifest, read_file
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import read_file
 
 SCORES = "scores.json"
 

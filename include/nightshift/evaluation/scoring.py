@@ -24,7 +24,8 @@ from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, digest_of, fetch, partition_of, publish
+from nightshift.storage.manifest import Manifest, digest_of
+from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.storage.partition import find as find_partition
 from nightshift.storage.sharing import Rows, parts_of
 

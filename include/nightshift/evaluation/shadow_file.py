@@ -7,7 +7,8 @@ from upath import UPath
 
 from nightshift.evaluation.estimates import METRICS, Estimate, Metric
 from nightshift.settings.application import Application
-from nightshift.storage.partition import Manifest, digest_of, partition_of, read_file, read_manifest
+from nightshift.storage.manifest import Manifest, digest_of, read_manifest
+from nightshift.storage.partition import partition_of, read_file
 from nightshift.verdict import Verdict
 
 SHADOW, REPORT, PAIRS = "shadow.json", "report.html", "pairs.parquet"

@@ -20,9 +20,11 @@ from nightshift.data.snapshot import HELD_OUT
 from nightshift.data.sources import raw_files
 from nightshift.data.staging import Staging
 from nightshift.errors import BadInput
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
-from nightshift.storage.partition import Manifest, fetch
+from nightshift.settings.interval import Interval
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import fetch
 
 NEEDED = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language", "source_row"]
 ANY_TIME = Interval(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(9999, 1, 1, tzinfo=UTC))

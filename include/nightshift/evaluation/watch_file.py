@@ -9,7 +9,8 @@ from upath import UPath
 
 from nightshift.evaluation.estimates import METRICS, Estimate
 from nightshift.storage.files import names_in
-from nightshift.storage.partition import partition_of, read_file, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import partition_of, read_file
 from nightshift.verdict import Verdict
 
 WATCH, ROWS = "watch.json", "rows.parquet"

@@ -18,8 +18,9 @@ from nightshift.inference.prompts import Prompts
 from nightshift.inference.retrieving import Retriever
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, Parent, publish
+from nightshift.storage.manifest import Manifest, Parent
 from nightshift.storage.partition import find as find_partition
+from nightshift.storage.partition import publish
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Report

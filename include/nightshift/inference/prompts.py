@@ -17,7 +17,8 @@ from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES
 from nightshift.errors import BadInput
 from nightshift.settings.split import Arm, Unit
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, fetch, require_manifest
+from nightshift.storage.manifest import Manifest, require_manifest
+from nightshift.storage.partition import fetch
 
 
 class Prompts:

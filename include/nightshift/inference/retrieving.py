@@ -15,7 +15,7 @@ from upath import UPath
 
 from nightshift.settings.application import Application
 from nightshift.settings.pinned_index import CONTEXT
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 if TYPE_CHECKING:
     from nightshift.retrieval.search import Index, Passage

@@ -128,7 +128,8 @@ def _held_out(champion: ApplicationVersion, folder: Path) -> list[dict[str, Any]
     from nightshift.data.examples import without_calls
     from nightshift.data.snapshot import HELD_OUT
     from nightshift.errors import BadInput
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     if champion.snapshot is None:
         return []

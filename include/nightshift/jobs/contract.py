@@ -19,10 +19,12 @@ from upath import UPath
 from nightshift.code_version import code_version
 from nightshift.errors import BadInput, JobError
 from nightshift.jobs.progress import Progress
-from nightshift.settings.application import Application, Interval, Model
+from nightshift.settings.application import Application, Model
+from nightshift.settings.interval import Interval
 from nightshift.storage.erasures import begin
 from nightshift.storage.files import replace
-from nightshift.storage.partition import digest_of, partition_of
+from nightshift.storage.manifest import digest_of
+from nightshift.storage.partition import partition_of
 
 
 class JobSpec(Model):

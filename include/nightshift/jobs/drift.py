@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import DriftContext
     from nightshift.registry.versions import Registered
-    from nightshift.settings.application import Interval
-    from nightshift.storage.partition import Manifest
+    from nightshift.settings.interval import Interval
+    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
     from nightshift.evaluation.judge import Judged, UnderTest
     from nightshift.storage.application_version import ApplicationVersion
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.judge import held_out_examples, judge
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
@@ -113,7 +113,8 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
     import pyarrow.parquet as pq
 
     from nightshift.data.snapshot import HELD_OUT
-    from nightshift.storage.partition import fetch, read_manifest
+    from nightshift.storage.manifest import read_manifest
+    from nightshift.storage.partition import fetch
 
     champion = next((model.version for model in models if model.role == "champion"), None)
     if champion is None or champion.snapshot is None:

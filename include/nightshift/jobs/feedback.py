@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nightshift.data.sources import RawFile
     from nightshift.monitoring.due_nights import Answered
     from nightshift.settings.feedback import FeedbackSource
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 VERSION = 1  # raised when the same raw rows would become other feedback, so that they are read again
 
@@ -128,7 +128,8 @@ def _publish(  # noqa: PLR0917
     from nightshift.data.measures import TextMeasures, tokenizer_file
     from nightshift.data.staging import Staging
     from nightshift.storage.erasures import erased_of
-    from nightshift.storage.partition import Parent, partition_of, publish
+    from nightshift.storage.manifest import Parent
+    from nightshift.storage.partition import partition_of, publish
     from nightshift.training.base_model import resolve_tokenizer
 
     app = spec.application
@@ -170,7 +171,8 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     from nightshift.data.split_map import SplitMap
     from nightshift.data.staging import Staging
     from nightshift.storage.files import sha256_of
-    from nightshift.storage.partition import Parent, digest_of, fetch, find, partition_of, publish
+    from nightshift.storage.manifest import Parent, digest_of
+    from nightshift.storage.partition import fetch, find, partition_of, publish
     from nightshift.training.base_model import resolve_tokenizer
 
     app, interval, storage = spec.application, spec.interval, spec.storage
@@ -214,7 +216,8 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
 def _traffic(spec: Spec, nights: list[str], folder: Path) -> Iterator[Path]:
     """Local files of what was asked in these intervals, the newest first, of those whose traffic is still there."""
     from nightshift.data.examples import EXAMPLES
-    from nightshift.storage.partition import fetch, partition_of, read_manifest
+    from nightshift.storage.manifest import read_manifest
+    from nightshift.storage.partition import fetch, partition_of
 
     for night in reversed(nights):
         partition = partition_of(spec.storage, spec.application.name, "traffic", night)
@@ -231,7 +234,8 @@ def _sentence(learned: Manifest | None) -> Iterator[str]:
 
 def _fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     for night in nights:
         yield night.key, fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)

@@ -21,7 +21,7 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.inference.answering import Answering
     from nightshift.registry.versions import Registered
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 VERSION = 2  # raised when the same prompts would be given to the model, or answered, in another way
 # Generating is bound by the same processors and allocator as training.
@@ -96,7 +96,8 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.inference.prompts import Prompts
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import digest_of, partition_of, require_manifest
+    from nightshift.storage.manifest import digest_of, require_manifest
+    from nightshift.storage.partition import partition_of
     from nightshift.storage.sharing import await_parts, parts_of
 
     application, settings = spec.application, spec.application.inference
@@ -203,7 +204,8 @@ def _model(spec: Spec, node: Nodes) -> Registered | None:
     from nightshift.registry.models import version_of, with_alias
     from nightshift.registry.versions import CHAMPION
     from nightshift.storage.files import create
-    from nightshift.storage.partition import digest_of, partition_of
+    from nightshift.storage.manifest import digest_of
+    from nightshift.storage.partition import partition_of
 
     name, version = spec.application.name, spec.model
     if version is None:

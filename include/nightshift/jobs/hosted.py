@@ -30,7 +30,8 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import Parent, digest_of, find, partition_of, publish, require_manifest
+    from nightshift.storage.manifest import Parent, digest_of, require_manifest
+    from nightshift.storage.partition import find, partition_of, publish
 
     application = spec.application
     assert application.inference.hosted  # noqa: S101  (or a model is trained)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.retrieval.index import Staged
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.retrieval.index import stage
     from nightshift.retrieval.newest import INDEXES, Newest, name_newest
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import digest_of, find, partition_of
+    from nightshift.storage.manifest import digest_of
+    from nightshift.storage.partition import find, partition_of
 
     name, retrieval = spec.application.name, spec.application.retrieval
     if retrieval is None:
@@ -118,7 +119,8 @@ def _before(spec: Spec, inputs: dict[str, Any], folder: Path) -> Path | None:
     from nightshift.errors import BadInput
     from nightshift.retrieval.index import DOCUMENTS, VECTORS
     from nightshift.retrieval.newest import newest_index
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     newest = newest_index(spec.storage, spec.application.name)
     if newest is None:

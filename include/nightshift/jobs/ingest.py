@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nightshift.data.sources import RawFile
     from nightshift.data.staging import Staged
     from nightshift.storage.erasures import ErasedHashes
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 VERSION = 4  # raised when the same raw rows would become other examples, so that they are made again
 # With the key in it, subjects, and ids that hold personal data, are hashed; orchestration fills it from a connection.
@@ -219,7 +219,8 @@ def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[str, Stag
     from nightshift.data.ingestion import Ingestion
     from nightshift.data.published_sides import catch_up, is_behind
     from nightshift.data.split_map import SplitMap
-    from nightshift.storage.partition import digest_of, publish
+    from nightshift.storage.manifest import digest_of
+    from nightshift.storage.partition import publish
 
     spec, application = night.spec, night.spec.application
     names, split_map = application.ingest.names, SplitMap(spec.storage, application.name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nightshift.errors import BadEnvironment, BadInput
 
 if TYPE_CHECKING:
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 
 @dataclass(frozen=True)

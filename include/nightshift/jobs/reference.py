@@ -13,7 +13,7 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 BATCH_ROWS = 4_096
 
@@ -46,7 +46,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.monitoring.references import VERSIONS, reference_partition
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.partition import digest_of, find, require_manifest
+    from nightshift.storage.manifest import digest_of, require_manifest
+    from nightshift.storage.partition import find
 
     app = open_version(spec.model, spec.model_digest, spec.application).application
     spec, snapshot, evaluation = (
@@ -92,7 +93,8 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
     from nightshift.monitoring.profiles import PROFILE, write_profile
     from nightshift.monitoring.topics import Embedder, fit_topics
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import Parent, fetch, publish, require_manifest
+    from nightshift.storage.manifest import Parent, require_manifest
+    from nightshift.storage.partition import fetch, publish
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
@@ -165,7 +167,8 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from nightshift.evaluation.judge import ANSWERS
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     evaluation = UPath(spec.evaluation)
     manifest = require_manifest(evaluation, spec.evaluation_digest)

@@ -63,7 +63,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.registry.tracking import experiment_of, find_run, reachable
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import digest_of, require_manifest
+    from nightshift.storage.manifest import digest_of, require_manifest
 
     name, evaluation = spec.application.name, UPath(spec.evaluation)
     candidate = open_version(spec.model, spec.model_digest, spec.application)
@@ -133,7 +133,7 @@ def _package(
 
 def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> str:
     from nightshift.registry.model_card import model_card
-    from nightshift.storage.partition import read_manifest
+    from nightshift.storage.manifest import read_manifest
 
     # A card without the counts of its snapshot is better than no version.
     snapshot = read_manifest(UPath(candidate.snapshot.uri)) if candidate.snapshot else None

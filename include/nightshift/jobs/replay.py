@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nightshift.monitoring.replay import Replayed
     from nightshift.monitoring.verdicts import NightVerdict
     from nightshift.registry.versions import Registered
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.monitoring.references import require_reference
     from nightshift.registry.models import find_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import digest_of, find, partition_of, require_manifest
+    from nightshift.storage.manifest import digest_of, require_manifest
+    from nightshift.storage.partition import find, partition_of
 
     name, common = spec.application.name, {"application": spec.application, "storage": spec.storage}
     version = find_version(name, spec.model_digest)
@@ -156,7 +157,8 @@ def _judge(
     from nightshift.monitoring import replay
     from nightshift.monitoring.replay_report import render
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import Parent, publish, require_manifest
+    from nightshift.storage.manifest import Parent, require_manifest
+    from nightshift.storage.partition import publish
 
     before, before_manifest = answered
     after_manifest = require_manifest(after)
@@ -230,7 +232,8 @@ def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress:
     from nightshift.monitoring.references import read_reference, reference_partition
     from nightshift.monitoring.topics import Embedder
     from nightshift.monitoring.verdicts import judge_night
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     at = reference_partition(spec.storage, spec.application.name, spec.model_digest)
     reference = read_reference(at, require_manifest(at).digest, folder / "reference")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nightshift.evaluation.scorers import Scorers
     from nightshift.evaluation.scoring import Scored, SharedScores
     from nightshift.inference.prompts import Prompts
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 
 class Spec(JobSpec):
@@ -70,7 +70,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     from nightshift.evaluation.night_log import log_night
     from nightshift.inference.prompts import Prompts
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     node = nodes()
     partition = UPath(spec.prompts)
@@ -138,7 +138,7 @@ class _Night:
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
     """The parts that hold the responses, in order of their rows; none where the night was served elsewhere."""
     from nightshift.inference.answering import part_address
-    from nightshift.storage.partition import read_manifest
+    from nightshift.storage.manifest import read_manifest
     from nightshift.storage.sharing import named, parts_of
 
     if spec.responses is None:
@@ -195,7 +195,8 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
 
 def _address(spec: Spec, prompts: Manifest) -> UPath:
     from nightshift.monitoring.published_nights import arms_partition
-    from nightshift.storage.partition import digest_of, partition_of
+    from nightshift.storage.manifest import digest_of
+    from nightshift.storage.partition import partition_of
 
     if prompts.interval is None:
         raise BadInput(f"{spec.prompts} is of no data interval")
@@ -265,7 +266,8 @@ def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress)
 def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.evaluation.night import InteractionWriter
-    from nightshift.storage.partition import Parent, digest_of, publish
+    from nightshift.storage.manifest import Parent, digest_of
+    from nightshift.storage.partition import publish
 
     spec, parts = night.spec, night.parts
     output = night.folder / "interactions"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nightshift.settings.application import Application
     from nightshift.settings.search import Search
     from nightshift.storage.application_version import ApplicationVersion, Parts
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     application, search = spec.application, spec.application.search
     if search is None:
@@ -151,7 +151,8 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
 def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
     from nightshift.evaluation.halving import PLAN
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import Parent, digest_of, find, partition_of, publish
+    from nightshift.storage.manifest import Parent, digest_of
+    from nightshift.storage.partition import find, partition_of, publish
 
     where = {"trials": {"__all__": {"model"}}}  # no part of what is searched
     inputs = {"snapshot": spec.digest, "plan": digest_of(plan.model_dump(mode="json", exclude=where))}

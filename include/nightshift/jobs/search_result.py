@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nightshift.evaluation.halving import Plan, SearchFile
     from nightshift.settings.prompt import Prompt
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 PROMPT = "prompt.yaml"
 # Generating is bound by the same processors and allocator as training.
@@ -53,7 +53,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.evaluation.halving import SEARCH, SearchFile, read_plan
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import digest_of, find, partition_of, read_file, require_manifest
+    from nightshift.storage.manifest import digest_of, require_manifest
+    from nightshift.storage.partition import find, partition_of, read_file
 
     planned = require_manifest(UPath(spec.plan), spec.digest)
     plan = read_plan(UPath(spec.plan), planned)
@@ -99,7 +100,8 @@ def _compare(
     from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
     from nightshift.evaluation.search_scores import gain, mean, said_of, scores_of
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.partition import Parent, fetch, publish, require_manifest
+    from nightshift.storage.manifest import Parent, require_manifest
+    from nightshift.storage.partition import fetch, publish
 
     at = planned.parents[0]
     file = fetch(UPath(at.uri), require_manifest(UPath(at.uri), at.digest), DEVELOPMENT, folder)

@@ -45,7 +45,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.search_scores import Scores, mean, scores_of
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     partition = UPath(spec.plan)
     manifest = require_manifest(partition, spec.digest)

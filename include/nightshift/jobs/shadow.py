@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nightshift.monitoring.logged_prompts import LoggedPrompts, Row
     from nightshift.monitoring.shadow import Compared
     from nightshift.registry.versions import Registered
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -56,7 +56,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.shadow_file import REPORT, read_shadow, shadow_partition
     from nightshift.registry.models import find_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import read_manifest
+    from nightshift.storage.manifest import read_manifest
 
     name, digests = spec.application.name, (spec.model_digest, spec.champion_digest)
     candidate, champion = (find_version(name, digest) for digest in digests)
@@ -93,7 +93,8 @@ def _compare(
     from nightshift.monitoring.logged_prompts import logged_prompts
     from nightshift.monitoring.published_nights import answered_by
     from nightshift.monitoring.shadow import compared, verdict_of
-    from nightshift.storage.partition import digest_of, find
+    from nightshift.storage.manifest import digest_of
+    from nightshift.storage.partition import find
 
     application, settings = spec.application, spec.application.shadow
     assert settings is not None  # noqa: S101  (`run` looked)
@@ -152,7 +153,8 @@ def _answers(
     from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
     from nightshift.monitoring.logged_prompts import COLUMNS
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     at, manifest = logged.publish(part, spec.storage, spec.application.name)
     asked = {"application": spec.application, "storage": spec.storage, "prompts": str(at), "digest": manifest.digest}

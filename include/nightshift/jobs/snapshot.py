@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nightshift.data.gathering import SharedGathering
     from nightshift.data.snapshot import Selection
     from nightshift.data.split_map import State
-    from nightshift.storage.partition import Manifest
+    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     from nightshift.data.published_sides import catch_up
     from nightshift.data.snapshot import published_corrections, published_examples, select
     from nightshift.data.split_map import SplitMap
-    from nightshift.storage.partition import digest_of, partition_of
+    from nightshift.storage.manifest import digest_of
+    from nightshift.storage.partition import partition_of
 
     name, training, node = spec.application.name, spec.application.training, nodes()
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
@@ -126,7 +127,7 @@ def _pairs(storage: str, partition: UPath, manifest: Manifest) -> tuple[int, int
 def _snapshot_of(model: str) -> Result | None:
     """What a model was trained on; None where the model or its snapshot is gone."""
     from nightshift.errors import BadInput
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     try:
         trained = require_manifest(UPath(model))

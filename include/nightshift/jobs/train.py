@@ -21,7 +21,7 @@ from nightshift.settings.training import Training, TrainingSettings
 
 if TYPE_CHECKING:
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import Manifest, Parent
+    from nightshift.storage.manifest import Manifest, Parent
     from nightshift.training.checkpoints import Checkpoint
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
@@ -95,7 +95,8 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version
     from nightshift.storage.files import scratch
-    from nightshift.storage.partition import Parent, digest_of, find, partition_of
+    from nightshift.storage.manifest import Parent, digest_of
+    from nightshift.storage.partition import find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.best import BestWeights
     from nightshift.training.checkpoints import Checkpoints
@@ -171,7 +172,8 @@ def _train(
     progress: Progress,
 ) -> Manifest:
     from nightshift.jobs.train_plan import as_decided, decide_for, start_folder
-    from nightshift.storage.partition import Parent, publish, require_manifest
+    from nightshift.storage.manifest import Parent, require_manifest
+    from nightshift.storage.partition import publish
     from nightshift.training.checkpoints import Checkpoints
     from nightshift.training.group import gathered
     from nightshift.training.task import Task

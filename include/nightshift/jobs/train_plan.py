@@ -22,7 +22,7 @@ from nightshift.training.memory import PaperModel
 from nightshift.training.token_shards import TokenShards, tokenized
 
 if TYPE_CHECKING:
-    from nightshift.storage.partition import Parent
+    from nightshift.storage.manifest import Parent
     from nightshift.training.group import Group
     from nightshift.training.token_files import TokenFiles
 
@@ -65,7 +65,8 @@ def spec_of(application: str, storage: str) -> Spec:
     from nightshift.settings.applications import load_application, load_compute
     from nightshift.settings.compute import MEMORY_VARIABLE, LocalCompute
     from nightshift.storage.files import names_in
-    from nightshift.storage.partition import partition_of, read_manifest
+    from nightshift.storage.manifest import read_manifest
+    from nightshift.storage.partition import partition_of
 
     app = load_application(application)
     snapshots = partition_of(storage, application, "snapshots")
@@ -115,7 +116,7 @@ def started_from(spec: Spec) -> Parent | None:
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.partition import Parent
+    from nightshift.storage.manifest import Parent
 
     champion = with_alias(spec.application.name, CHAMPION)
     if champion is None:
@@ -136,7 +137,8 @@ def start_folder(base: Path, started: Parent | None, folder: Path) -> Path:
     """
     if started is None:
         return base
-    from nightshift.storage.partition import fetch_folder, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch_folder
 
     folder.mkdir()
     return fetch_folder(UPath(started.uri), require_manifest(UPath(started.uri), started.digest), folder) / "model"
@@ -149,7 +151,8 @@ def shards_of(spec: Spec, base: Path, folder: Path) -> TokenShards:
     """
     from nightshift.data.examples import write_pairs
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.partition import fetch, require_manifest
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)

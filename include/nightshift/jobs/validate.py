@@ -49,7 +49,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.profile import profile
     from nightshift.settings.project import project_folder
     from nightshift.storage.files import replace, scratch
-    from nightshift.storage.partition import digest_of, fetch, partition_of, require_manifest
+    from nightshift.storage.manifest import digest_of, require_manifest
+    from nightshift.storage.partition import fetch, partition_of
 
     application, policy = spec.application, spec.application.validation
     partition = UPath(spec.examples)

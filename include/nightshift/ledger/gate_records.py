@@ -5,7 +5,7 @@ from __future__ import annotations
 from nightshift.errors import BadInput
 from nightshift.ledger.records import Answer, GateRecord, Request
 from nightshift.ledger.store import Ledger
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 
 def record(ledger: Ledger, decision: GateRecord) -> GateRecord:

@@ -14,7 +14,7 @@ from nightshift.ledger.records import Monitor, Night, Release
 from nightshift.ledger.splits import running, sentence, share_of
 from nightshift.ledger.store import Ledger
 from nightshift.storage.application_version import weights_below
-from nightshift.storage.partition import read_manifest, require_manifest
+from nightshift.storage.manifest import read_manifest, require_manifest
 
 
 def nights(ledger: Ledger) -> list[Night]:

@@ -26,7 +26,7 @@ from nightshift.ledger.index import (
 from nightshift.ledger.records import Night, Record
 from nightshift.storage.arrivals import Arrival, arrivals_after, arrivals_since, newest_arrival
 from nightshift.storage.files import names_in, read_bytes, read_each
-from nightshift.storage.partition import MANIFEST, Manifest, manifest_of
+from nightshift.storage.manifest import MANIFEST, Manifest, manifest_of
 
 # A writer that announced a file so long ago was killed before it wrote it, and jobs of before an update have ended.
 A_DAY = timedelta(days=1)

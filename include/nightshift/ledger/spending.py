@@ -23,7 +23,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.settings.people import Budget
 from nightshift.storage.files import names_in, read_bytes, read_each, replace
 from nightshift.storage.judge_accounts import judge_accounts, read_judge_account
-from nightshift.storage.partition import Manifest, read_manifest
+from nightshift.storage.manifest import Manifest, read_manifest
 
 LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
 HOURS_OF_A_MONTH = 730

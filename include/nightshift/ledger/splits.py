@@ -13,7 +13,7 @@ from nightshift.ledger.records import Arms, GateRecord, Split, SplitEnd, SplitLo
 from nightshift.ledger.store import Ledger
 from nightshift.settings.metrics import label_of
 from nightshift.settings.split import Split as SplitSettings
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 
 def running(ledger: Ledger) -> Split | None:

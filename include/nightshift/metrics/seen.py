@@ -21,7 +21,7 @@ from nightshift.ledger.records import Monitor, Release, Snooze
 from nightshift.ledger.spending import Summary, kept_summary
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
 MOST_GAPS = 60  # of an interval: groups are of the data, and may be many

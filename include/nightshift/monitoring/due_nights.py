@@ -10,10 +10,12 @@ from typing import Any
 
 from upath import UPath
 
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.schedule import interval_holding
 from nightshift.settings.split import Arm
-from nightshift.storage.partition import Manifest, digest_of, partition_of
+from nightshift.storage.manifest import Manifest, digest_of
+from nightshift.storage.partition import partition_of
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from nightshift.settings.application import Application
 from nightshift.settings.metrics import Metric
 from nightshift.settings.policies import Drift
 from nightshift.storage.files import read_each
-from nightshift.storage.partition import partition_of, read_manifest, require_manifest
+from nightshift.storage.manifest import read_manifest, require_manifest
+from nightshift.storage.partition import partition_of
 from nightshift.verdict import Verdict
 
 RATING_FLOORS = 0.25, 0.5  # WARN and FAIL: of five stars, a mean below four and below three

@@ -24,10 +24,12 @@ from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.unseen import seen_in_training
 from nightshift.inference.prompts import Prompts
 from nightshift.monitoring.due_nights import Answered
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.split import Arm
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, fetch, partition_of, publish, require_manifest
+from nightshift.storage.manifest import Manifest, require_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 
 DRAWN = 3  # rows for each that is wanted, as some resemble what was trained on
 JUDGED_BY = ("reference", "judge")  # columns, one of which says whether an answer is good; the first is the better one

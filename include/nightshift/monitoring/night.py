@@ -34,21 +34,13 @@ from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder
 from nightshift.monitoring.verdicts import judge_night
 from nightshift.registry.tracking import TrackingRun
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.metrics import Metric
 from nightshift.shown import in_markdown
 from nightshift.storage.files import names_in, scratch
-from nightshift.storage.partition import (
-    Manifest,
-    Parent,
-    digest_of,
-    fetch,
-    find,
-    partition_of,
-    publish,
-    read_manifest,
-    require_manifest,
-)
+from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 NOVEL, VERDICT, REPORT, REPORT_JSON = "novel.parquet", "verdict.json", "report.html", "report.json"

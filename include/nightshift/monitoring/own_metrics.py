@@ -14,7 +14,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.judging import OPINION
 from nightshift.settings.metrics import BUILT_IN, CATEGORICAL, Metric
 from nightshift.settings.scorers import Scorer
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 REFERENCE_ANEW = "the next finetune keeps the model and makes its reference anew"
 NIGHT_ANEW = "run batch_inference for this night again"

@@ -22,7 +22,8 @@ from nightshift.evaluation.watch_file import Measure
 from nightshift.ledger.records import Release
 from nightshift.settings.application import Application
 from nightshift.settings.watch import Watch
-from nightshift.storage.partition import fetch, partition_of, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import fetch, partition_of
 from nightshift.verdict import Verdict
 
 VALID = "valid"

@@ -10,9 +10,11 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.monitoring.due_nights import Answered, answered_night
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import names_in
-from nightshift.storage.partition import Manifest, partition_of, read_manifest
+from nightshift.storage.manifest import Manifest, read_manifest
+from nightshift.storage.partition import partition_of
 
 if TYPE_CHECKING:
     from nightshift.ledger.records import Release

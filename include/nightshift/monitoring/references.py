@@ -15,7 +15,8 @@ from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE
 from nightshift.monitoring.own_metrics import categorical_in
 from nightshift.monitoring.profiles import PROFILE, Profile, read_profile
 from nightshift.monitoring.topics import TOPIC_NAMES, TOPIC_VECTORS, Topics, read_topics
-from nightshift.storage.partition import Manifest, fetch, partition_of, require_manifest
+from nightshift.storage.manifest import Manifest, require_manifest
+from nightshift.storage.partition import fetch, partition_of
 
 VERSION = 1  # of what a reference holds
 # Another version of any of these makes a reference anew: numbers that were made in another way are not compared.

@@ -20,7 +20,8 @@ from nightshift.monitoring.published_nights import of_champion, reports_of
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import DriftKind
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Parent, fetch, publish, read_file, require_manifest
+from nightshift.storage.manifest import Parent, require_manifest
+from nightshift.storage.partition import fetch, publish, read_file
 from nightshift.verdict import Verdict
 
 MOST_ROWS = 1_000  # of an interval

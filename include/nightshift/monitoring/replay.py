@@ -22,7 +22,8 @@ from nightshift.evaluation.scores import Answers, compare
 from nightshift.settings.gate import Gate
 from nightshift.storage.application_version import ApplicationVersion
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, fetch, require_manifest
+from nightshift.storage.manifest import Manifest, require_manifest
+from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
 
 # Roles of a Comparison: the earlier champion's answers that night, and the new one's.

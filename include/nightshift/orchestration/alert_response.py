@@ -14,7 +14,7 @@ from nightshift.ledger.records import AlertResponse
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding
 from nightshift.shown import storable
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from nightshift.orchestration.attempt import storage_uri
 from nightshift.registry import versions
 from nightshift.settings.application import Application
 from nightshift.shown import storable
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:

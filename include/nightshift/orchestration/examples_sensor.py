@@ -13,7 +13,8 @@ from nightshift.errors import JobError
 from nightshift.orchestration.attempt import new_attempt
 from nightshift.orchestration.job_task import JobFailed, as_airflow
 from nightshift.settings.application import Application
-from nightshift.storage.partition import partition_of, read_manifest
+from nightshift.storage.manifest import read_manifest
+from nightshift.storage.partition import partition_of
 
 LOOK_EVERY = timedelta(seconds=30)
 

@@ -14,7 +14,8 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
 from nightshift.orchestration.promote import show_split, withdraw_split
 from nightshift.registry.versions import CHAMPION
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 
 if TYPE_CHECKING:
     from nightshift.ledger.records import Arms, IntervalArms, Split, SplitLook
@@ -87,7 +88,7 @@ def _fixed(app: Application, ledger: Ledger, interval: str) -> IntervalArms | st
     """Write the arms of an interval down by the split that runs; or say why there are none."""
     from nightshift.ledger.records import IntervalArms
     from nightshift.ledger.splits import running, share_of
-    from nightshift.storage.partition import read_manifest
+    from nightshift.storage.manifest import read_manifest
 
     split = running(ledger)
     if split is None:
@@ -123,7 +124,7 @@ def _looked(ledger: Ledger, split: Split, looks: list[SplitLook], interval: str)
 def _evidence(ledger: Ledger, split: int, number: int) -> Arms | None:
     """What the job `arms` published for a look; results of tasks can be changed by Airflow's API, this cannot."""
     from nightshift.ledger.records import Arms
-    from nightshift.storage.partition import read_manifest
+    from nightshift.storage.manifest import read_manifest
 
     manifest = read_manifest(ledger.home / "evidence" / f"{split:04d}" / f"{number:04d}")
     return Arms.model_validate(manifest.facts["arms"]) if manifest else None

@@ -14,7 +14,7 @@ from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
 from nightshift.orchestration.promote import withdraw_split
 from nightshift.registry import versions
 from nightshift.settings.application import Application
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 from nightshift.verdict import Verdict, worst
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from nightshift.registry.rest import Mlflow
 from nightshift.registry.versions import EVALUATION_TAG, ORDER_TAG, Registered
 from nightshift.settings.application import Application
 from nightshift.storage.application_version import ApplicationVersion, open_version
-from nightshift.storage.partition import Manifest, read_manifest
+from nightshift.storage.manifest import Manifest, read_manifest
 
 MOST_DAYS = timedelta(days=31)  # of accounts that are looked at
 

@@ -19,7 +19,7 @@ from nightshift.orchestration.telling import tell
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
 from nightshift.settings.people import Kind, Severity
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import results_of, storage_uri
 from nightshift.orchestration.deciding import OUTLASTING, deciding, runs_of_finetune, show, tell
 from nightshift.shown import storable
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 
 NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
 

@@ -14,7 +14,7 @@ from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
 from nightshift.registry.versions import CHAMPION, EVALUATION_DIGEST_TAG, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.shown import storable
-from nightshift.storage.partition import digest_of
+from nightshift.storage.manifest import digest_of
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:

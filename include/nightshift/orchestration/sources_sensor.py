@@ -14,10 +14,11 @@ from nightshift.data.source_files import NoData, files_at, uri_of
 from nightshift.errors import BadEnvironment, JobError, is_outage
 from nightshift.orchestration.attempt import new_attempt, source_environment
 from nightshift.orchestration.job import workers_of
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
 from nightshift.settings.applications import load_compute
 from nightshift.settings.compute import LocalCompute
 from nightshift.settings.intake import Source
+from nightshift.settings.interval import Interval
 from nightshift.storage.files import is_local
 
 log = logging.getLogger(__name__)

@@ -121,7 +121,7 @@ def _scores(side: Side) -> ScoreFile | None:
     """What a version was judged by; None where it is no version, or that is gone."""
     from nightshift.evaluation.score_file import read_scores
     from nightshift.registry.versions import EVALUATION_DIGEST_TAG, EVALUATION_TAG
-    from nightshift.storage.partition import require_manifest
+    from nightshift.storage.manifest import require_manifest
 
     if side.version is None:
         return None

@@ -16,7 +16,7 @@ from nightshift.data.source_files import files_at
 from nightshift.data.sources import raw_files
 from nightshift.data.words import WORD
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.application import Interval
+from nightshift.settings.interval import Interval
 from nightshift.settings.retrieval import DocumentColumns, Documents
 from nightshift.storage.files import is_local
 

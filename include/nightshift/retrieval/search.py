@@ -23,7 +23,8 @@ from nightshift.data.words import words
 from nightshift.retrieval.embeddings import Vectors, embed
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
 from nightshift.settings.retrieval import SearchBy
-from nightshift.storage.partition import Manifest, fetch
+from nightshift.storage.manifest import Manifest
+from nightshift.storage.partition import fetch
 
 RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # of each ranking, at least, that is fused

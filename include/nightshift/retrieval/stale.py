@@ -8,7 +8,7 @@ from upath import UPath
 
 from nightshift.retrieval.newest import newest_index
 from nightshift.settings.pinned_index import PinnedIndex
-from nightshift.storage.partition import require_manifest
+from nightshift.storage.manifest import require_manifest
 
 
 def why_stale(application: str, storage: str, index: PinnedIndex | None, most_days: int, now: datetime) -> str:

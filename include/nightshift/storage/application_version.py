@@ -19,18 +19,8 @@ from nightshift.settings.decoding import Decoding
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.prompt import Prompt
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import (
-    Manifest,
-    Parent,
-    digest_of,
-    fetch_folder,
-    find,
-    partition_of,
-    publish,
-    read_file,
-    read_manifest,
-    require_manifest,
-)
+from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import fetch_folder, find, partition_of, publish, read_file
 
 PARTS = "parts.json"
 VERSIONS = "versions"  # the folder of an application's versions

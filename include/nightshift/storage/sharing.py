@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from nightshift.errors import BadEnvironment
-from nightshift.storage.partition import Manifest
+from nightshift.storage.manifest import Manifest
 
 PATIENCE_SECONDS = 30 * 60  # without a new part; a node may have to wait for a machine and an image first
 POLL_SECONDS = 10

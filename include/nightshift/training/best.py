@@ -10,7 +10,8 @@ import torch
 from upath import UPath
 
 from nightshift.storage.files import names_in
-from nightshift.storage.partition import drop, fetch_folder, publish, require_manifest
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import drop, fetch_folder, publish
 
 FILE = "weights.safetensors"
 

@@ -12,15 +12,8 @@ from typing import Any
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.storage.partition import (
-    DataFile,
-    digest_of,
-    drop,
-    fetch_folder,
-    publish_uploaded,
-    read_manifest,
-    upload,
-)
+from nightshift.storage.manifest import DataFile, digest_of, read_manifest
+from nightshift.storage.partition import drop, fetch_folder, publish_uploaded, upload
 
 # A second one, in case the newest turns out to be damaged.
 KEPT = 2

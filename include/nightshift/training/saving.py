@@ -18,7 +18,8 @@ import torch
 import torch.distributed as dist
 
 from nightshift.errors import BadEnvironment
-from nightshift.storage.partition import DataFile, attempt_name
+from nightshift.storage.manifest import DataFile
+from nightshift.storage.partition import attempt_name
 from nightshift.training.checkpoints import Checkpoints
 
 # An upload that takes longer is given up, and the training with it.

@@ -33,7 +33,8 @@ from nightshift.data.examples import both_answers
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.prompt import Prompt
 from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch
-from nightshift.storage.partition import Manifest, Parent, digest_of, drop, fetch_folder, find, partition_of, publish
+from nightshift.storage.manifest import Manifest, Parent, digest_of
+from nightshift.storage.partition import drop, fetch_folder, find, partition_of, publish
 from nightshift.storage.sharing import Rows, await_parts, parts_of
 from nightshift.training.base_model import tokenizer_digest
 from nightshift.training.chat_template import ChatTemplate

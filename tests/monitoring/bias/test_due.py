@@ -6,7 +6,8 @@ from itertools import islice
 import pytest
 
 from nightshift.monitoring.bias.due import inputs_of, is_full
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.schedule import next_end
 
 SOURCE = {"uri": "x.csv", "columns": {"prompt": "text"}}

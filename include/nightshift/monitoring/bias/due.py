@@ -10,7 +10,8 @@ from typing import Any
 from upath import UPath
 
 from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 
 VERSION = 2  # of how nights are judged; another one judges them all again
 

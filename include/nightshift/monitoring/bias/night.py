@@ -24,20 +24,13 @@ from nightshift.monitoring.bias.report import Page, render
 from nightshift.monitoring.bias.stereotypes import stereotype_findings
 from nightshift.monitoring.bias.verdict import Finding, Judged, Section, judge
 from nightshift.registry.tracking import TrackingRun
-from nightshift.settings.application import Application, Interval
+from nightshift.settings.application import Application
+from nightshift.settings.interval import Interval
 from nightshift.settings.scorers import Scorer
 from nightshift.shown import in_markdown, shown
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import (
-    Manifest,
-    Parent,
-    digest_of,
-    fetch,
-    find,
-    partition_of,
-    publish,
-    require_manifest,
-)
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 VERDICT, REPORT = "verdict.json", "report.html"

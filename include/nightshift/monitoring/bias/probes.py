@@ -31,7 +31,8 @@ from nightshift.monitoring.bias.verdict import Section
 from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
 from nightshift.storage.files import scratch
-from nightshift.storage.partition import Manifest, Parent, digest_of, fetch, find, partition_of, publish
+from nightshift.storage.manifest import Manifest, Parent, digest_of
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.training.base_model import resolve_tokenizer
 
 ANSWERS = "answers.json"
