@@ -4,10 +4,11 @@ import pyarrow as pa
 import pytest
 from upath import UPath
 
+from nightshift.evaluation.answer_file import ANSWER_SCHEMA
 from nightshift.evaluation.comparison import evaluation_of
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import gate
-from nightshift.evaluation.judge import ANSWER_SCHEMA, Judged, UnderTest
+from nightshift.evaluation.judge import Judged, UnderTest
 from nightshift.evaluation.retrieved import add_retrieval, relevant_in
 from nightshift.settings.application import Application
 from nightshift.settings.gate import Gate

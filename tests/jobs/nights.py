@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 import nightshift
 from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS, SCORES_VERSION
-from nightshift.evaluation.judge import ANSWER_SCHEMA, ANSWERS
+from nightshift.evaluation.answer_file import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.scorers import Scorers
 from nightshift.jobs import reference, snapshot
 from nightshift.registry.versions import CHAMPION, DIGEST_TAG, MODEL_TAG

@@ -14,7 +14,6 @@ from upath import UPath
 from nightshift.data.corrections import CORRECTION, KIND
 from nightshift.data.examples import CORRECTIONS, EXAMPLE_SCHEMA, EXAMPLES
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.jobs import evaluate, snapshot
 from nightshift.settings.application import Application, Evaluation
 from nightshift.settings.decoding import Decoding
@@ -29,9 +28,6 @@ from nightshift.storage.partition import fetch, partition_of, publish
 
 pytestmark = pytest.mark.slow
 EVIL = "<script>alert('x')</script> is this {{ 7 * 7 }} my card?"
-
-
-ASKED = {"role": "user", "content": "Is it warm?"}
 
 
 @pytest.fixture
@@ -333,23 +329,3 @@ def test_without_mlflow_it_says_so_and_the_next_try_goes_on(prepared, progress, 
 def test_a_model_that_changed_since_it_was_trained_is_not_judged(prepared, progress):
     with pytest.raises(BadInput, match="was asked for"):
         evaluate.run(prepared.model_copy(update={"model_digest": "0" * 64}), progress)
-
-
-def test_a_wanted_call_of_a_tool_is_compared_as_the_template_writes_it(storage, tmp_path, tiny_models):
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_models.random, folder)
-    (folder / "chat_template.jinja").write_text(
-        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}"
-        "{% for c in m.tool_calls %}<call>{{ c.function | tojson }}</call>{% endfor %}<|end|>\n{% endfor %}"
-    )
-    function = {"name": "weather", "arguments": {"city": "Rome"}}
-    stored = json.dumps([{"id": "call00001", "type": "function", "function": function}])
-    said = {"role": "assistant", "content": ""}
-    rows = [
-        {"digest": "a", "messages": [ASKED, said | {"tool_calls": stored}], "prompt": "Warm?", "answer": stored},
-        {"digest": "b", "messages": [ASKED, said | {"content": "No."}], "prompt": "Warm?", "answer": "No."},
-    ]
-    application = Application(name="app", sources=[Source(uri="x.jsonl", layout="openai")])
-    asked = UnderTest("base", "tiny", "d", application, lambda _work: folder)
-    table = judge(asked, rows, storage, lambda _done, _of: None).table
-    assert table["wanted"].to_pylist() == [f"<call>{json.dumps(function)}</call>", "No."]

@@ -19,10 +19,10 @@ def app(**settings):
 
 def test_greedy_decoding_leaves_the_addresses_of_what_was_made_before():
     assert Decoding().model_dump() == {}
-    assert app().decoded_by == {}
+    assert app().answer_inputs == {}
     assert "decoding" not in app().model_dump()
     assert "template" not in Prompt().model_dump()
-    assert app(decoding={"temperature": 0.7}).decoded_by == {"decoding": {"temperature": 0.7}}
+    assert app(decoding={"temperature": 0.7}).answer_inputs == {"decoding": {"temperature": 0.7}}
 
 
 @pytest.mark.parametrize(

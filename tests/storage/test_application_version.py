@@ -112,7 +112,7 @@ def test_a_newer_index_or_another_way_to_search_it_is_another_version_and_moved_
     first, made = publish_version(app, storage, Parts.of(app, weights, monday))
     version = open_version(str(first), made.digest, app)
     assert version.application.index == monday
-    assert version.application.decoded_by == {"retrieval": {"digest": monday.digest, "search": "bm25", "k": 3}}
+    assert version.application.answer_inputs == {"retrieval": {"digest": monday.digest, "search": "bm25", "k": 3}}
     assert [parent.digest for parent in require_manifest(first).parents] == [weights.digest, monday.digest]
     for other in (tuesday, monday.model_copy(update={"k": 5}), None):
         assert Parts.of(app, weights, other).changed_from(version.parts) == ["retrieval"]
@@ -126,4 +126,4 @@ def test_a_version_of_before_there_were_indexes_stays_what_it_was(app, storage, 
     assert set(stored) == {"weights", "prompt", "decoding", "max_new_tokens"}
     assert made.inputs == stored | {"weights": weights.digest}
     version = open_version(str(at), made.digest, app)
-    assert (version.application.index, version.application.decoded_by) == (None, {})
+    assert (version.application.index, version.application.answer_inputs) == (None, {})

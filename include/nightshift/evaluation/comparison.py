@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.evaluation.agreement import agreement
+from nightshift.evaluation.answer_file import ANSWERS
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import KNOWN, NEW, gate
-from nightshift.evaluation.judge import ANSWERS, Judged
+from nightshift.evaluation.judge import Judged
 from nightshift.evaluation.preferences import add_preferences
 from nightshift.evaluation.report import render
 from nightshift.evaluation.retrieved import add_retrieval, relevant_in

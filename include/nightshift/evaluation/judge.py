@@ -17,6 +17,7 @@ from upath import UPath
 from nightshift.data.examples import examples_in
 from nightshift.data.interactions import GIVEN
 from nightshift.data.snapshot import HELD_OUT
+from nightshift.evaluation.answer_file import ANSWER_SCHEMA, ANSWERS
 from nightshift.evaluation.estimates import PREFERENCE
 from nightshift.evaluation.preferences import preferred
 from nightshift.evaluation.scores import Answers, mean_per_example, spread
@@ -31,38 +32,7 @@ if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Response
     from nightshift.storage.application_version import ApplicationVersion
 
-ANSWERS = "answers.parquet"
 VERSION = 3  # of how answers are made, not of their scores; another one asks every model again
-
-ANSWER_SCHEMA = pa.schema(
-    [
-        pa.field("digest", pa.string(), nullable=False),  # of the held-out example
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("wanted", pa.string(), nullable=False),
-        pa.field("answer", pa.string(), nullable=False),
-        pa.field("answer_tokens", pa.int32(), nullable=False),
-        pa.field("finished", pa.bool_(), nullable=False),  # false: cut off at the longest answer, or refused
-        pa.field("too_long", pa.bool_(), nullable=False),  # true: the model cannot read so much, and was not asked
-        pa.field("wanted_tokens", pa.int32(), nullable=False),  # of the wanted answer, its end token included
-        pa.field("wanted_loss", pa.float64(), nullable=False),  # summed over these tokens, in nats
-        pa.field("exact_match", pa.float64(), nullable=False),
-        pa.field("rouge_l", pa.float64(), nullable=False),
-        pa.field("chrf", pa.float64(), nullable=False),
-        # Where answers are drawn the scores are means over `answer` and these others; null: there is one.
-        pa.field("others", pa.list_(pa.string())),
-        pa.field("reasoning", pa.string()),  # before `answer`; its tokens are among `answer_tokens`
-        pa.field("reasoning_tokens", pa.int32()),
-        pa.field("finish_reason", pa.string()),  # stop, length or refused
-        # From the start of the row's batch to the row's end; of an endpoint, of its request.
-        pa.field("latency_ms", pa.float64()),
-        pa.field("valid", pa.float64()),  # 1: of the form that the application asks for
-        pa.field("similarity", pa.float64()),  # to the wanted answer, where a gate looks at it, in known languages
-        pa.field("preferred", pa.float64()),  # 1: likelier than the pair's rejected answer, where a gate looks at it
-        pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
-        pa.field("judge", pa.float64()),  # the judge's score, where a gate looks at it
-        *GIVEN,
-    ]
-)
 
 # Metrics that are means over the answers, with their columns; a column that is not known of each row is not measured.
 MEANS = {"tokens": "answer_tokens"} | {
@@ -174,7 +144,7 @@ def judge(
         "max_new_tokens": application.evaluated_tokens,
         "batch_size": settings.batch_size,
         "version": VERSION,
-        **application.decoded_by,
+        **application.answer_inputs,
         **({"preferences": True} if PREFERENCE in application.gate.metrics else {}),
         **({"samples": application.evaluated_samples} if application.evaluated_samples > 1 else {}),
     }

@@ -36,7 +36,7 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
             "model": facts["model"] or "served elsewhere",
             "prompt_version": facts["prompt_version"],
             "inference": application.inference.model_dump(mode="json"),
-            **application.decoded_by,
+            **application.answer_inputs,
         }
     )
     seconds = facts["generation_seconds"]

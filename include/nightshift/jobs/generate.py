@@ -122,7 +122,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             "max_new_tokens": application.inference.max_new_tokens,
             "rows_per_part": settings.rows_per_part,
             "version": VERSION,
-            **application.decoded_by,
+            **application.answer_inputs,
             **({"arm": spec.arm.model_dump(mode="json")} if spec.arm else {}),
         }
         responses = partition_of(spec.storage, application.name, "responses", digest_of(inputs)[:16])

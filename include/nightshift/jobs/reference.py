@@ -68,7 +68,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "segments": app.traffic.segments,
         "judge": app.judged_by,
         **app.made_by_own_scorers,
-        **app.decoded_by,
+        **app.answer_inputs,
         **VERSIONS,
     }
     partition = reference_partition(spec.storage, app.name, spec.model_digest)
@@ -166,7 +166,7 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from nightshift.evaluation.judge import ANSWERS
+    from nightshift.evaluation.answer_file import ANSWERS
     from nightshift.storage.manifest import require_manifest
     from nightshift.storage.partition import fetch
 

@@ -171,7 +171,7 @@ class Application(Model):
         return {"scorers": {name: scorer.made_by for name, scorer in self.scorers.items()}} if self.scorers else {}
 
     @property
-    def decoded_by(self) -> dict[str, Any]:
+    def answer_inputs(self) -> dict[str, Any]:
         """The decoding settings and the index, as inputs of what is made of answers; empty where they are greedy and none."""
         inputs = {"decoding": self.decoding.model_dump(mode="json"), "retrieval": self._index and self._index.made_by}
         return {name: settings for name, settings in inputs.items() if settings}

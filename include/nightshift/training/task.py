@@ -22,7 +22,8 @@ from nightshift.training.token_files import Examples, TokenFiles
 
 # Called on the first process with step, steps in all, and the numbers of the step.
 OnMetrics = Callable[[int, int, Mapping[str, float]], None]
-# Called before the first step with how many of how many rows went through the layers that are not trained.
+# Called before the first step with how many of how many rows were read: through layers that are not trained, or for the
+# reference of preference pairs.
 OnRows = Callable[[int, int], None]
 
 log = logging.getLogger(__name__)

@@ -80,7 +80,7 @@ class PackedTrainer(Trainer):
     :param best: where the weights of the lowest held-out loss are kept, for early stopping.
     :param on_metrics: called on the first process with step, steps in all, and numbers (`loss` in nats per answer token,
         `learning_rate`, `grad_norm`, `tokens_per_second`, `step_seconds`, `memory_gb`, `held_out_loss`).
-    :param on_rows: called with rows and rows in all while the layers that are not trained run once.
+    :param on_rows: called with rows and rows in all while rows are read before the first step.
     :param stopping: when set, training ends after the running step with a checkpoint.
     """
 

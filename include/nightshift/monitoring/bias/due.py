@@ -45,7 +45,7 @@ def inputs_of(interactions: str | None, champion: str, base: str, application: A
         "segments": application.traffic.segments,
         "prompt": application.prompt.model_dump(mode="json"),
         "answer_tokens": application.inference.max_new_tokens,
-        **application.decoded_by,
+        **application.answer_inputs,
         "version": VERSION,
     }
 
