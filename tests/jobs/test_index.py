@@ -3,8 +3,11 @@
 import json
 from typing import get_args
 
+import matplotlib
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
+from pypdf import PdfWriter
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
@@ -46,6 +49,13 @@ def indexed(tmp_path, storage, progress):
 
 def rows_of(texts):
     return [{"id": name, "text": text} for name, text in texts.items()]
+
+
+def write_pdf(path, text):
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure = Figure()
+        figure.text(0.1, 0.5, text)
+        figure.savefig(path, metadata={"Title": "Lost cards"})
 
 
 def opened(result, folder):
@@ -158,6 +168,12 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.html").write_text("<title>Fees</title><style>p {}</style><p>Cash is&nbsp;free.</p>")
     (tmp_path / "pages" / "b.md").write_bytes("Größe".encode("latin-1"))
+    write_pdf(tmp_path / "pages" / "c.pdf", "A lost card is blocked in the app.")
+    (tmp_path / "pages" / "damaged.pdf").write_bytes((tmp_path / "pages" / "c.pdf").read_bytes()[:300])
+    write_pdf(tmp_path / "pages" / "scanned.pdf", "")
+    secret = PdfWriter(clone_from=tmp_path / "pages" / "c.pdf")
+    secret.encrypt("only for some", algorithm="RC4-128")
+    secret.write(tmp_path / "pages" / "secret.pdf")
     application = Application(
         name="app",
         sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}],
@@ -170,7 +186,13 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
         "Fees",
         ["Cash", "is", "free."],
     )
-    assert result.quarantined == {"not_utf8": 1}
+    (passage,) = opened(result, tmp_path).retrieve(["who blocks a lost card"], 1)[0]
+    assert (passage.document, passage.title, passage.text) == (
+        "documents/c.pdf",
+        "Lost cards",
+        "A lost card is blocked in the app.",
+    )
+    assert result.quarantined == {"empty": 1, "encrypted": 1, "not_pdf": 1, "not_utf8": 1}
 
 
 def test_rare_words_of_a_question_weigh_more_and_a_question_without_words_is_judged_by_vectors_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from nightshift.settings.interval import Interval
 from nightshift.settings.retrieval import DocumentColumns, Documents
 from nightshift.storage.files import is_local
 
-TEXT_FILES = {".txt", ".md", ".markdown", ".html", ".htm"}
+WHOLE_FILES = {".txt", ".md", ".markdown", ".html", ".htm", ".pdf"}
 MOST_BYTES = 10_000_000  # of a whole file, which is held in memory
 UNSEEN = {"script", "style", "template", "noscript"}
 # Documents are read as they are; a source asks for an interval, and no uri of them names one.
@@ -44,6 +45,10 @@ class Refused:
 
     place: str
     reason: str
+
+
+class _NoText(Exception):
+    """Raised with the reason why a file holds none."""
 
 
 def read_documents(sources: Sequence[Documents], folder: Path) -> Iterator[Document | Refused]:
@@ -110,27 +115,52 @@ def _files(documents: Documents) -> Iterator[Document | Refused]:
         name = PurePosixPath(label[fixed:].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
         place = f"{documents.name}/{name}"
         kind = name.suffix.lower()
-        if kind not in TEXT_FILES:
+        if kind not in WHOLE_FILES:
             raise BadInput(
-                f"{place}: is no {', '.join(sorted(TEXT_FILES))}; for files of rows give the source `columns`"
+                f"{place}: is no {', '.join(sorted(WHOLE_FILES))}; for files of rows give the source `columns`"
             )
         try:
             if path.stat().st_size > MOST_BYTES:
                 yield Refused(place, "too_long")
                 continue
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError:
-            yield Refused(place, "not_utf8")
-            continue
+            content = path.read_bytes()
         except OSError as error:
             raise BadEnvironment(f"{place}: cannot be read: {error.strerror or error}") from error
-        title = name.stem
-        if kind in {".html", ".htm"}:
-            page = _Page()
-            page.feed(text)
-            page.close()
-            title, text = " ".join("".join(page.title).split()) or title, "".join(page.text)
-        yield _document(documents.name, str(name), title, text, place)
+        try:
+            title, text = _of_pdf(content) if kind == ".pdf" else _of_text(content, html=kind in {".html", ".htm"})
+        except _NoText as error:
+            yield Refused(place, str(error))
+        else:
+            yield _document(documents.name, str(name), title or name.stem, text, place)
+
+
+def _of_text(content: bytes, *, html: bool) -> tuple[str, str]:
+    """Title and text."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _NoText("not_utf8") from error
+    if not html:
+        return "", text
+    page = _Page()
+    page.feed(text)
+    page.close()
+    return " ".join("".join(page.title).split()), "".join(page.text)
+
+
+def _of_pdf(content: bytes) -> tuple[str, str]:
+    """Title and text. A scanned page has none."""
+    from pypdf import PdfReader
+    from pypdf.errors import FileNotDecryptedError
+
+    try:
+        file = PdfReader(io.BytesIO(content))
+        title = file.metadata.title if file.metadata else None
+        return str(title or ""), "\n".join(page.extract_text() for page in file.pages)
+    except FileNotDecryptedError as error:
+        raise _NoText("encrypted") from error
+    except Exception as error:  # a damaged file ends its reader in many ways
+        raise _NoText("not_pdf") from error
 
 
 class _Page(HTMLParser):

@@ -33,7 +33,7 @@ class Documents(Model):
         None, description="of rows; default: by the name's ending"
     )
     columns: DocumentColumns | None = Field(
-        None, description="column mapping of rows; null: each file is a document (.txt, .md, .html)"
+        None, description="column mapping of rows; null: each file is a document (.txt, .md, .html, .pdf)"
     )
 
     @field_validator("uri")
