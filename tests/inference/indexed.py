@@ -3,9 +3,10 @@
 from upath import UPath
 
 from nightshift.retrieval.documents import Document
+from nightshift.retrieval.embeddings import WordVectors, made_by
 from nightshift.retrieval.index import build, stage
 from nightshift.settings.pinned_index import PinnedIndex
-from nightshift.settings.retrieval import Chunk
+from nightshift.settings.retrieval import Chunk, Embedder
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
 
@@ -15,8 +16,8 @@ def pinned(documents, storage, *, application="app", search="hybrid", k=5):
     work = scratch(UPath(storage))
     staged, made = stage([Document(*one) for one in documents], work / "staged"), work / "made"
     made.mkdir()
-    counts = {"chunks": build(staged, Chunk(), made, work).chunks}
+    counts = {"chunks": build(staged, Chunk(), WordVectors(), made, work).chunks}
     at = partition_of(storage, application, "indexes", staged.digest[:16])
-    inputs = {"documents": staged.digest}
+    inputs = {"documents": staged.digest, "embedder": made_by(Embedder())}
     manifest = publish(at, made, kind="index", application=application, inputs=inputs, counts=counts)
     return PinnedIndex(uri=str(at), digest=manifest.digest, search=search, k=k)

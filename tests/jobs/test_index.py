@@ -8,16 +8,20 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 from pypdf import PdfWriter
+from sentence_models import save
+from transformers import BertForSequenceClassification
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
 from nightshift.jobs import index as index_job
 from nightshift.jobs.index import Spec, run
-from nightshift.retrieval import index as index_files
+from nightshift.retrieval.embeddings import WordVectors
+from nightshift.retrieval.index import DOCUMENTS
 from nightshift.retrieval.newest import newest_index
 from nightshift.retrieval.search import Index, fused, relevance
+from nightshift.retrieval.sentence_model import PassageReranker, reranker_identity
 from nightshift.settings.application import Application
-from nightshift.settings.retrieval import SearchBy
+from nightshift.settings.retrieval import Reranker, SearchBy
 from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
@@ -97,7 +101,7 @@ def test_only_changed_documents_are_embedded_again_and_the_index_is_that_of_a_fu
     indexed(rows_of(TEXTS))
     embedded = []
     monkeypatch.setattr(
-        index_files, "embed", lambda texts, real=index_files.embed: embedded.extend(texts) or real(texts)
+        WordVectors, "embed", lambda self, texts, real=WordVectors.embed: embedded.extend(texts) or real(self, texts)
     )
     changed = {**TEXTS, "fees": "Cash is free.", "limits": "At most a thousand euros a day."}
     del changed["transfers"]
@@ -108,6 +112,20 @@ def test_only_changed_documents_are_embedded_again_and_the_index_is_that_of_a_fu
     UPath(again.index).fs.rm(UPath(again.index).parent.path, recursive=True)
     rebuilt = indexed(rows_of(changed))
     assert (rebuilt.unchanged, rebuilt.digest) == (0, again.digest)
+
+
+def test_an_index_of_a_model_takes_over_its_vectors_also_where_a_reranker_is_added(indexed, tmp_path):
+    embedder = {"model": str(save(tmp_path / "embedder"))}
+    rows = [{"id": name, "text": name} for name in ("a new card arrives by post", "cash is free", "my card is free")]
+    plain = indexed(rows, embedder=embedder, search="vectors")
+    model = str(save(tmp_path / "reranker", BertForSequenceClassification, seed=1, num_labels=1))
+    reranked = indexed(rows, embedder=embedder, reranker={"model": model})
+    assert (plain.unchanged, reranked.unchanged) == (0, 3)
+    question, folder = "when does my card arrive", tmp_path
+    found = [passage.document for passage in opened(plain, folder / "a").retrieve([question], 1, "vectors")[0]]
+    (first, second), scorer = opened(reranked, folder / "b").retrieve([question], 2)[0], PassageReranker
+    scores = sorted(scorer(reranker_identity(Reranker(model=model))).scores(question, [row["text"] for row in rows]))
+    assert (len(found), [first.score, second.score]) == (1, scores[:0:-1])
 
 
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)
@@ -138,7 +156,7 @@ def test_documents_that_say_nearly_the_same_are_marked_with_the_first_of_them(in
     result = indexed(rows_of(texts))
     partition = UPath(result.index)
     manifest = require_manifest(partition, result.digest)
-    table = pq.read_table(fetch(partition, manifest, index_files.DOCUMENTS, tmp_path))
+    table = pq.read_table(fetch(partition, manifest, DOCUMENTS, tmp_path))
     assert dict(zip(table["id"].to_pylist(), table["near_duplicate_of"].to_pylist(), strict=True)) == {
         "documents/a": None, "documents/b": "documents/a", "documents/c": "documents/a", "documents/z": None,
     }  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.retrieval.index import Staged
+    from nightshift.settings.retrieval import Retrieval
     from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.data.source_files import NoData
     from nightshift.retrieval.documents import read_documents
-    from nightshift.retrieval.embeddings import EMBEDDER
     from nightshift.retrieval.index import stage
     from nightshift.retrieval.newest import INDEXES, Newest, name_newest
     from nightshift.storage.files import scratch
@@ -71,8 +71,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             reason = f"no document could be used: {refused}" if refused else "the sources hold no document"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason, quarantined=refused)
         progress.report(0, staged.documents, unit="documents")
-        settings = {"chunk": retrieval.chunk.model_dump(mode="json"), "embedder": EMBEDDER, "format": 2}
-        inputs = {"documents": staged.digest, **settings}
+        inputs = {"documents": staged.digest, **_made_by(retrieval)}
         partition = partition_of(spec.storage, name, INDEXES, digest_of(inputs)[:16])
         manifest = find(partition, inputs) or _make(spec, partition, inputs, staged, folder)
         name_newest(spec.storage, name, Newest(uri=str(partition), digest=manifest.digest, read=read))
@@ -90,7 +89,20 @@ def run(spec: Spec, progress: Progress) -> Result:
     )  # fmt: skip
 
 
+def _made_by(retrieval: Retrieval) -> dict[str, Any]:
+    """What determines an index of documents, and how it is searched but for `search` and `k`."""
+    from nightshift.retrieval.embeddings import made_by
+
+    found = {"chunk": retrieval.chunk.model_dump(mode="json"), "embedder": made_by(retrieval.embedder), "format": 2}
+    if retrieval.reranker:
+        from nightshift.retrieval.sentence_model import reranker_identity
+
+        found["reranker"] = reranker_identity(retrieval.reranker)
+    return found
+
+
 def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], staged: Staged, folder: Path) -> Manifest:
+    from nightshift.retrieval.embeddings import embedder_of
     from nightshift.retrieval.index import CHUNKS, DOCUMENTS, build
     from nightshift.storage.partition import publish
 
@@ -98,7 +110,8 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], staged: Staged, 
     made = folder / "index"
     made.mkdir()
     before = _before(spec, inputs, folder / "before")
-    counts = build(staged, spec.application.retrieval.chunk, made, folder, before)
+    embedder = embedder_of(inputs["embedder"])
+    counts = build(staged, spec.application.retrieval.chunk, embedder, made, folder, before=before)
     return publish(
         partition,
         made,
@@ -128,7 +141,9 @@ def _before(spec: Spec, inputs: dict[str, Any], folder: Path) -> Path | None:
     partition = UPath(newest.uri)
     try:
         manifest = require_manifest(partition, newest.digest)
-        if {**manifest.inputs, "documents": None} != {**inputs, "documents": None}:
+        # Vectors depend on neither which documents there are nor who reads them again.
+        other = dict.fromkeys(("documents", "reranker"))
+        if manifest.inputs | other != inputs | other:
             return None
         fetch(partition, manifest, VECTORS, folder)
         return fetch(partition, manifest, DOCUMENTS, folder).parent

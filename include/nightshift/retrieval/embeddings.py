@@ -1,42 +1,80 @@
-"""Vectors of texts of any length, offline: the mean of their tokens' vectors (WordLlama, whose package ships them; English)."""
+"""Vectors of texts by which passages are found: word vectors from the package, or a sentence embedding model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import wordllama
 from wordllama import WordLlama
 
-DIMENSIONS = 256
+from nightshift.settings.retrieval import WORDLLAMA, Embedder
+
+DIMENSIONS = 256  # of word vectors
 AT_ONCE = 256  # texts whose tokens are held
-EMBEDDER = f"wordllama-{DIMENSIONS}"
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
+class TextEmbedder(Protocol):
+    """Embeds texts. The vector of a text does not depend on the others, to the last bit."""
+
+    dimensions: int
+
+    def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
+        """Return a unit vector for each text, shape (texts, dimensions); zeros where nothing is known of it."""
+
+
+def made_by(settings: Embedder) -> str | dict[str, Any]:
+    """Return what determines an embedder's vectors, as an index's manifest keeps it.
+
+    :raises BadInput: the model is not there, or is no sentence embedding model that can be kept to.
+    :raises BadEnvironment: it cannot be fetched.
+    """
+    if settings.model == WORDLLAMA:
+        return f"{WORDLLAMA}-{DIMENSIONS}"
+    from nightshift.retrieval.sentence_model import identity
+
+    return identity(settings)
+
+
+def embedder_of(identity: str | dict[str, Any]) -> TextEmbedder:
+    """Return the embedder that :func:`made_by` names.
+
+    :raises BadInput: the model is gone, or is another one by now.
+    :raises BadEnvironment: it cannot be fetched.
+    """
+    if isinstance(identity, str):
+        return WordVectors()
+    from nightshift.retrieval.sentence_model import SentenceModel
+
+    return SentenceModel(identity)
+
+
+class WordVectors:
+    """The mean of a text's word vectors, whatever its length (WordLlama, whose package ships them; English)."""
+
+    dimensions = DIMENSIONS
+
+    def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
+        """Return a unit vector for each text, shape (texts, 256); zeros where nothing is known of it."""
+        model = _word_vectors()
+        vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
+        for start in range(0, len(texts), AT_ONCE):
+            encodings = model.tokenizer.encode_batch(list(texts[start : start + AT_ONCE]), add_special_tokens=False)
+            for row, encoded in enumerate(encodings, start):
+                if encoded.ids:
+                    mean = model.embedding[encoded.ids].mean(axis=0, dtype=np.float32)
+                    vectors[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        return vectors
+
+
 @cache
-def _model() -> Any:
+def _word_vectors() -> Any:
     model = WordLlama.load(dim=DIMENSIONS, cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     model.tokenizer.no_padding()
     model.tokenizer.no_truncation()
     return model
-
-
-def embed(texts: Sequence[str]) -> Vectors:
-    """Return a unit vector for each text, shape (texts, 256); zeros where nothing is known of it.
-
-    That of a text does not depend on the others, to the last bit.
-    """
-    model = _model()
-    vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
-    for start in range(0, len(texts), AT_ONCE):
-        encodings = model.tokenizer.encode_batch(list(texts[start : start + AT_ONCE]), add_special_tokens=False)
-        for row, encoded in enumerate(encodings, start):
-            if encoded.ids:
-                mean = model.embedding[encoded.ids].mean(axis=0, dtype=np.float32)
-                vectors[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    return vectors

@@ -30,7 +30,7 @@ from nightshift.data.similarity import SimilarRows, connect, plain
 from nightshift.data.words import words
 from nightshift.retrieval.chunks import chunks
 from nightshift.retrieval.documents import Document, Refused
-from nightshift.retrieval.embeddings import DIMENSIONS, embed
+from nightshift.retrieval.embeddings import TextEmbedder
 from nightshift.retrieval.near_duplicates import write_near_duplicates
 from nightshift.settings.retrieval import Chunk
 
@@ -114,7 +114,15 @@ def stage(found: Iterable[Document | Refused], folder: Path) -> Staged:
     return Staged(path, quarantine, documents, refused, digest.hexdigest())
 
 
-def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: Path | None = None) -> Counts:
+def build(
+    staged: Staged,
+    settings: Chunk,
+    embedder: TextEmbedder,
+    folder: Path,
+    scratch: Path,
+    *,
+    before: Path | None = None,
+) -> Counts:
     """Write the files of an index of the documents to `folder`.
 
     :param before: folder with an index of the same settings, whose vectors of unchanged documents are taken over.
@@ -142,7 +150,7 @@ def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: 
                 cut.add(row, settings)
             for writer, rows in zip(writers, (cut.documents, cut.chunks, cut.terms), strict=True):
                 writer.write_table(_table(rows, writer.schema))
-            vectors.write(cut.vectors(before).tobytes())
+            vectors.write(cut.vectors(embedder, before).tobytes())
             count, unchanged, lengths = count + len(cut.chunks), unchanged + cut.unchanged, lengths + cut.words
         for writer in writers:
             writer.close()
@@ -159,10 +167,10 @@ def build(staged: Staged, settings: Chunk, folder: Path, scratch: Path, before: 
     return Counts(count, near, unchanged, removed)
 
 
-def read_vectors(path: Path, first: int, count: int) -> npt.NDArray[np.float16]:
-    """Return vectors of passages, shape (count, 256): read, because a mapped file would seem to fill the memory."""
-    size = DIMENSIONS * np.dtype(np.float16).itemsize
-    return np.fromfile(path, np.float16, count * DIMENSIONS, offset=first * size).reshape(count, DIMENSIONS)
+def read_vectors(path: Path, dimensions: int, first: int, count: int) -> npt.NDArray[np.float16]:
+    """Return vectors of passages, shape (count, dimensions): read, because a mapped file would seem to fill the memory."""
+    size = dimensions * np.dtype(np.float16).itemsize
+    return np.fromfile(path, np.float16, count * dimensions, offset=first * size).reshape(count, dimensions)
 
 
 class _Batch:
@@ -190,15 +198,15 @@ class _Batch:
             self.unchanged += 1
             self._known.append((place, row["known"], count))
 
-    def vectors(self, before: Path | None) -> npt.NDArray[np.float16]:
-        vectors = np.empty((len(self.chunks), DIMENSIONS), np.float16)
+    def vectors(self, embedder: TextEmbedder, before: Path | None) -> npt.NDArray[np.float16]:
+        vectors = np.empty((len(self.chunks), embedder.dimensions), np.float16)
         new = np.ones(len(self.chunks), bool)
         if before:
             for place, known, count in self._known:
-                vectors[place : place + count] = read_vectors(before / VECTORS, known, count)
+                vectors[place : place + count] = read_vectors(before / VECTORS, embedder.dimensions, known, count)
                 new[place : place + count] = False
         texts = [searched(chunk[2], chunk[5]) for chunk, one in zip(self.chunks, new, strict=True) if one]
-        vectors[new] = embed(texts)
+        vectors[new] = embedder.embed(texts)
         return vectors
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -20,11 +21,14 @@ from upath import UPath
 
 from nightshift.data.similarity import connect
 from nightshift.data.words import words
-from nightshift.retrieval.embeddings import Vectors, embed
+from nightshift.retrieval.embeddings import TextEmbedder, Vectors, embedder_of
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
 from nightshift.settings.retrieval import SearchBy
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
+
+if TYPE_CHECKING:
+    from nightshift.retrieval.sentence_model import PassageReranker
 
 RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # of each ranking, at least, that is fused
@@ -54,28 +58,37 @@ class Passage:
 class Index:
     """A published index, its files in a local folder."""
 
-    def __init__(self, folder: Path, passages: int) -> None:
+    def __init__(
+        self, folder: Path, passages: int, embedder: TextEmbedder, reranker: PassageReranker | None = None
+    ) -> None:
         self._folder, self._passages = folder, passages
+        self._embedder, self._reranker = embedder, reranker
 
     @classmethod
     def open(cls, partition: UPath, manifest: Manifest, folder: Path) -> Index:
         """Return an index whose files are copied to `folder` where they are not local.
 
-        :raises BadInput: a file of it is gone or damaged.
-        :raises BadEnvironment: storage cannot be read.
+        :raises BadInput: a file of it is gone or damaged, or a model that it was made for is another one by now.
+        :raises BadEnvironment: storage cannot be read, or a model not fetched.
         """
         paths = [fetch(partition, manifest, name, folder) for name in (CHUNKS, POSTINGS, VECTORS)]
-        return cls(Path(paths[0]).parent, manifest.counts["chunks"])
+        embedder, reranker = embedder_of(manifest.inputs["embedder"]), None
+        if "reranker" in manifest.inputs:
+            from nightshift.retrieval.sentence_model import PassageReranker
+
+            reranker = PassageReranker(manifest.inputs["reranker"])
+        return cls(Path(paths[0]).parent, manifest.counts["chunks"], embedder, reranker)
 
     def retrieve(self, questions: Sequence[str], k: int, search: SearchBy = "hybrid") -> list[list[Passage]]:
-        """Return the best `k` passages for each question, best first, each with the score of that search.
+        """Return the best `k` passages for each question, best first, each with the score of that search, or of the reranker.
 
         Fewer are found by words where fewer have a word of the question.
         """
         found: list[list[Passage]] = []
+        wanted, k = k, max(k, self._reranker.candidates) if self._reranker else k
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             some = questions[start : start + QUESTIONS_AT_ONCE]
-            vectors = embed(some)
+            vectors = self._embedder.embed(some, question=True)
             if search == "bm25":
                 rankings = self._by_words(some, k)
             elif search == "vectors":
@@ -85,7 +98,9 @@ class Index:
                 both = zip(self._by_words(some, depth), self._by_vectors(vectors, depth), strict=True)
                 rankings = [fused(pair)[:k] for pair in both]
             found += self._passages_of(rankings, some, vectors)
-        return found
+        if self._reranker:
+            found = [_reranked(self._reranker, *pair) for pair in zip(questions, found, strict=True)]
+        return [passages[:wanted] for passages in found]
 
     def _by_words(self, questions: Sequence[str], k: int) -> list[Ranking]:
         asked = [(number, term) for number, question in enumerate(questions) for term in set(words(question))]
@@ -124,13 +139,16 @@ class Index:
         numbers = np.empty((len(wanted), 0), np.int64)
         for start in range(0, self._passages, VECTORS_AT_ONCE):
             count = min(VECTORS_AT_ONCE, self._passages - start)
-            block: Vectors = read_vectors(self._folder / VECTORS, start, count).astype(np.float32)
-            best = np.hstack([best, wanted @ block.T])
+            best = np.hstack([best, wanted @ self._vectors(start, count).T])
             numbers = np.hstack([numbers, np.broadcast_to(np.arange(start, start + count), (len(wanted), count))])
             order = np.argsort(-best, axis=1, kind="stable")[:, :k]
             best, numbers = np.take_along_axis(best, order, 1), np.take_along_axis(numbers, order, 1)
         pairs = zip(numbers.tolist(), best.tolist(), strict=True)
         return [list(zip(*pair, strict=True)) for pair in pairs]
+
+    def _vectors(self, first: int, count: int) -> Vectors:
+        vectors = read_vectors(self._folder / VECTORS, self._embedder.dimensions, first, count)
+        return vectors.astype(np.float32)
 
     def _passages_of(self, rankings: list[Ranking], questions: Sequence[str], vectors: Vectors) -> list[list[Passage]]:
         wanted = sorted({chunk for ranking in rankings for chunk, _ in ranking})
@@ -146,7 +164,7 @@ class Index:
             weights = self._weights(database, sorted({word for one in asked for word in one}))
         known = {row[0]: row[1:] for row in rows}
         held = {row[0]: frozenset(words(searched(row[4], row[3]))) for row in rows}
-        of_passages = {chunk: read_vectors(self._folder / VECTORS, chunk, 1)[0].astype(np.float32) for chunk in wanted}
+        of_passages = {chunk: self._vectors(chunk, 1)[0] for chunk in wanted}
         found: list[list[Passage]] = []
         for ranking, some, vector in zip(rankings, asked, vectors, strict=True):
             weighted = {word: weights[word] for word in some}
@@ -177,6 +195,12 @@ def relevance(asked: Mapping[str, float], held: Collection[str], cosine: float) 
     total = sum(asked.values())
     share = sum(weight for word, weight in asked.items() if word in held) / total if total else 0.0
     return round((share + min(max(cosine, 0.0), 1.0)) / 2, 6)
+
+
+def _reranked(reranker: PassageReranker, question: str, passages: Sequence[Passage]) -> list[Passage]:
+    scores = reranker.scores(question, [searched(one.title, one.text) for one in passages])
+    scored = [replace(one, score=score) for one, score in zip(passages, scores, strict=True)]
+    return sorted(scored, key=lambda one: -one.score)
 
 
 def fused(rankings: Sequence[Ranking]) -> Ranking:

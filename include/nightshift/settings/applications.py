@@ -16,7 +16,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
 from nightshift.settings.project import PACKAGE, project_folder
-from nightshift.settings.retrieval import Documents
+from nightshift.settings.retrieval import Documents, Embedder, Reranker
 from nightshift.settings.scorers import PROJECT
 from nightshift.settings.yaml_file import BadYaml, line_of, nodes_of, problem, read_yaml
 
@@ -82,10 +82,17 @@ def read_application(path: Path) -> Application:
     model, traffic, ingest = application.base_model, application.traffic, application.ingest
     judged, retrieval, feedback = application.evaluation, application.retrieval, application.feedback
     if retrieval:
-        retrieval = retrieval.model_copy(update={"documents": _from_folder(retrieval.documents, path.parent)})
+        named: dict[str, Embedder | Reranker | None] = {"embedder": retrieval.embedder, "reranker": retrieval.reranker}
+        models = {
+            key: one.model_copy(update={"model": _from_file(one.model, path.parent)})
+            for key, one in named.items()
+            if one
+        }
+        documents = _from_folder(retrieval.documents, path.parent)
+        retrieval = retrieval.model_copy(update={"documents": documents, **models})
     if names := ingest.names:
-        models = {language: _from_file(one, path.parent) for language, one in names.models.items()}
-        ingest = ingest.model_copy(update={"names": names.model_copy(update={"models": models})})
+        of_languages = {language: _from_file(one, path.parent) for language, one in names.models.items()}
+        ingest = ingest.model_copy(update={"names": names.model_copy(update={"models": of_languages})})
     return application.model_copy(
         update={
             "base_model": _from_file(model, path.parent),

@@ -12,6 +12,7 @@ from nightshift.settings.intake import Columns, Source
 from nightshift.settings.schedule import Schedule
 
 SearchBy = Literal["bm25", "vectors", "hybrid"]
+WORDLLAMA = "wordllama"
 
 
 class DocumentColumns(Model):
@@ -69,15 +70,42 @@ class Chunk(Model):
         return self
 
 
+class Embedder(Model):
+    """What vectors are made with."""
+
+    model: str = Field(
+        WORDLLAMA,
+        min_length=1,
+        description="`wordllama`: the mean of word vectors, in the package, made for English; else the Hugging Face id, the URI "
+        "or the folder of a sentence embedding model with safetensors",
+    )
+    question: str = Field("", max_length=500, description="what that model wants before a question, as `query: `")
+    passage: str = Field("", max_length=500, description="what it wants before a passage, as `passage: `")
+
+    @model_validator(mode="after")
+    def _puts_words_before_texts_of_a_model_alone(self) -> Self:
+        if self.model == WORDLLAMA and (self.question or self.passage):
+            raise ValueError(f"`question` and `passage` are for a sentence embedding model; {WORDLLAMA} wants none")
+        return self
+
+
+class Reranker(Model):
+    """A model that reads question and passage together, and puts the best of what was found first."""
+
+    model: str = Field(min_length=1, description="Hugging Face id, URI or folder of a cross-encoder with one score")
+    candidates: int = Field(30, ge=1, le=1000, description="passages found by `search` that it reads for a question")
+
+
 class Retrieval(Model):
     """Documents that are searched for passages to answer with."""
 
     documents: list[Documents] = Field(min_length=1, max_length=100, description="where documents come from")
     chunk: Chunk = Field(Chunk(), description="how documents are cut into passages")
+    embedder: Embedder = Field(Embedder(), description="what vectors are made with")
     search: SearchBy = Field(
-        "hybrid",
-        description="`bm25`: by words; `vectors`: by word vectors, made for English; `hybrid`: both, fused by rank",
+        "hybrid", description="`bm25`: by words; `vectors`: by vectors; `hybrid`: both, fused by rank"
     )
+    reranker: Reranker | None = Field(None, description="puts the best of what was found first; null: none does")
     k: int = Field(5, ge=1, le=100, description="passages that are found for a question")
     schedule: Schedule | None = Field(
         "@daily", description="when documents are indexed: a cron expression or preset; null: by hand only"

@@ -24,7 +24,9 @@ from nightshift.training.built_in import BUILT_IN, PREPARED, prepared
 # What loading a model needs, and nothing that could run.
 WEIGHTS = "*.safetensors"
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model"]
-MODEL_FILES = [WEIGHTS, *TOKENIZER_FILES]
+POOLING = "1_Pooling/config.json"  # of a sentence embedding model
+MODEL_FILES = [WEIGHTS, *TOKENIZER_FILES, POOLING]
+OTHER_FOLDERS = "[!1]*/*"  # the same weights in other formats
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ def _from_storage(source: UPath, wanted: list[str]) -> Path:
     """A copy of the wanted files of a folder in an object store: of what it holds now, fetched once."""
     try:
         files = sorted(path for pattern in wanted for path in source.glob(pattern))
-        infos = {path.name: (path, path.fs.info(path.path)) for path in files}
+        infos = {_below(path, source): (path, path.fs.info(path.path)) for path in files}
     except OSError as error:
         raise BadEnvironment(f"base_model {str(source)!r} cannot be read: {error}") from error
     if not files:
@@ -147,6 +149,7 @@ def _from_storage(source: UPath, wanted: list[str]) -> Path:
         work.mkdir(parents=True)
         try:
             for name, (path, _) in infos.items():
+                (work / name).parent.mkdir(exist_ok=True)
                 path.fs.get_file(path.path, str(work / name))
             try:
                 work.rename(target)
@@ -160,12 +163,16 @@ def _from_storage(source: UPath, wanted: list[str]) -> Path:
     return target
 
 
+def _below(path: UPath, folder: UPath) -> str:
+    return str(path.path).removeprefix(str(folder.path).rstrip("/") + "/")
+
+
 def _from_hub(name: str, wanted: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=[OTHER_FOLDERS]))
         if WEIGHTS in wanted and not any(folder.glob(WEIGHTS)):
             # While the hub is away, what was fetched before counts as all, and that may be a tokenizer.
             _ask_hub(name)
