@@ -1,6 +1,7 @@
 """The index job: what is found in documents, what became of each, and that an index made of an earlier one is the same."""
 
 import json
+import sqlite3
 from typing import get_args
 
 import matplotlib
@@ -44,7 +45,7 @@ def indexed(tmp_path, storage, progress):
         application = Application(
             name="app",
             sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}],
-            retrieval={"documents": documents, **fields},
+            retrieval={"documents": documents} | fields,
         )
         return run(Spec(application=application, storage=storage), progress)
 
@@ -211,6 +212,19 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
         "A lost card is blocked in the app.",
     )
     assert result.quarantined == {"empty": 1, "encrypted": 1, "not_pdf": 1, "not_utf8": 1}
+
+
+def test_documents_of_a_database_are_those_that_its_query_finds_today(indexed, tmp_path, monkeypatch):
+    with sqlite3.connect(tmp_path / "faq.db") as database:
+        database.execute("CREATE TABLE faq (id TEXT, body TEXT, live INTEGER)")
+        database.executemany("INSERT INTO faq VALUES (?, ?, ?)", [(*one, one[0] != "fees") for one in TEXTS.items()])
+    monkeypatch.setenv("AIRFLOW_CONN_FAQ", f"sqlite:///{tmp_path}/faq.db")
+    columns = {"id": "id", "text": "body"}
+    query = {"name": "faq", "connection": "faq", "query": "SELECT * FROM faq WHERE live", "columns": columns}
+    result = indexed([], documents=[query])
+    found = opened(result, tmp_path).retrieve(["a new card arrives", "cash abroad"], 5, "bm25")
+    assert {passage.document for passages in found for passage in passages} == {"faq/cards", "faq/transfers"}
+    assert result.documents == 3
 
 
 def test_rare_words_of_a_question_weigh_more_and_a_question_without_words_is_judged_by_vectors_alone():

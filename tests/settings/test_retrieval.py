@@ -24,6 +24,13 @@ def test_documents_lie_beside_the_file_of_the_application_or_where_their_uri_say
     assert [one.uri for one in found.documents] == [f"{tmp_path}/manuals/*.md", "s3://faq/*.csv"]
 
 
+def test_a_model_in_a_folder_beside_the_file_is_found_from_there(read, tmp_path):
+    models = "embedder: {model: ./models/e5}, reranker: {model: ../rank}"
+    found = read(f"{{documents: [{{uri: a}}], {models}}}")
+    assert (found.embedder.model, found.reranker.model) == (f"{tmp_path}/models/e5", f"{tmp_path.parent}/rank")
+    assert read("{documents: [{uri: a}], embedder: {model: acme/e5}}").embedder.model == "acme/e5"
+
+
 def test_an_application_without_documents_is_stored_as_before(tmp_path):
     (tmp_path / "shop.yaml").write_text(SMALLEST)
     assert "retrieval" not in read_application(tmp_path / "shop.yaml").model_dump()
@@ -35,9 +42,13 @@ def test_an_application_without_documents_is_stored_as_before(tmp_path):
         ("{documents: []}", "documents"),
         ("{documents: [{uri: 'a/{start}.md'}]}", "read as they are today"),
         ("{documents: [{uri: 'nowhere://a'}]}", "no storage is known"),
+        ("{documents: [{connection: faq, query: SELECT 1}]}", "`columns` says which column"),
+        ("{documents: [{uri: a, connection: faq, query: SELECT 1}]}", "give either `uri`, or"),
+        ("{documents: [{connection: faq, query: 'SELECT :start', columns: {text: a}}]}", "read as they are today"),
         ("{documents: [{uri: a}, {uri: b}]}", "the same name"),
         ("{documents: [{uri: a}], chunk: {words: 40, overlap: 30}}", "more than half"),
         ("{documents: [{uri: a}], search: magic}", "search"),
+        ("{documents: [{uri: a}], embedder: {question: 'query: '}}", "wordllama wants none"),
     ],
 )
 def test_what_cannot_be_read_is_told_by_its_key(read, retrieval, told):

@@ -1,4 +1,4 @@
-"""The documents of an application, one at a time: rows of files, or whole files of text."""
+"""The documents of an application, one at a time: rows of files or queries, or whole files of text."""
 
 from __future__ import annotations
 
@@ -107,8 +107,9 @@ def _document(source: str, name: str | None, title: str, text: str, place: str) 
 
 
 def _files(documents: Documents) -> Iterator[Document | Refused]:
-    target, paths = files_at(documents.source, documents.uri)
-    pattern = target.path if is_local(target) else documents.uri
+    uri = documents.uri or ""
+    target, paths = files_at(documents.source, uri)
+    pattern = target.path if is_local(target) else uri
     fixed = len(pattern.partition("*")[0].rpartition("/")[0]) + 1
     for path in paths:
         label = path.path if is_local(path) else str(path)

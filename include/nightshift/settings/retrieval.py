@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from nightshift.settings.fields import Model, Name
 from nightshift.settings.intake import Columns, Source
@@ -24,36 +25,37 @@ class DocumentColumns(Model):
 
 
 class Documents(Model):
-    """Where documents come from: rows of files, where `columns` says so, or whole files of text."""
+    """Where documents come from: rows of files or of a query, where `columns` says so, or whole files of text."""
 
     name: Name = Field("documents", description="how ids and reports call this source")
-    uri: str = Field(
-        min_length=1, description="path or URI of files; `*` matches; a relative path starts at the application's file"
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        description="path or URI of files; `*` matches; a relative path starts at the application's file",
     )
     format: Literal["jsonl", "json", "csv", "tsv", "parquet"] | None = Field(
         None, description="of rows; default: by the name's ending"
     )
+    connection: str | None = Field(None, description="Airflow connection id of a database, with `query` and `columns`")
+    query: str | None = Field(None, description="SELECT of all documents")
     columns: DocumentColumns | None = Field(
         None, description="column mapping of rows; null: each file is a document (.txt, .md, .html, .pdf)"
     )
 
-    @field_validator("uri")
-    @classmethod
-    def _is_the_same_at_any_time(cls, value: str) -> str:
-        if "{" in value:
-            raise ValueError("documents are read as they are today; a uri holds no {start} or {end}")
-        return value
-
     @property
     def source(self) -> Source:
-        """The source of its files, as those of an application's rows. Ids are kept as they are, so they are no `id` of it."""
+        """The source of its rows, as those of an application's. Ids are kept as they are, so they are no `id` of it."""
         columns = self.columns or DocumentColumns(text="text")
         mapped = Columns(prompt=columns.text, metadata=[name for name in (columns.id, columns.title) if name])
-        return Source(name=self.name, uri=self.uri, format=self.format, columns=mapped)
+        return Source(columns=mapped, **self.model_dump(include={"name", "uri", "format", "connection", "query"}))
 
     @model_validator(mode="after")
-    def _has_a_uri_that_can_be_opened(self) -> Self:
+    def _can_be_read_at_any_time(self) -> Self:
         _ = self.source
+        if "{" in (self.uri or "") or re.search(r":(start|end)\b", self.query or ""):
+            raise ValueError("documents are read as they are today; there is no start or end of them")
+        if self.query and not self.columns:
+            raise ValueError("`columns` says which column of the query holds the text")
         return self
 
 
