@@ -17,6 +17,7 @@ from nightshift.monitoring.cells import Numbers
 from nightshift.monitoring.effects import SMALLEST_OF_EMBEDDINGS
 from nightshift.monitoring.evidently_page import POLICY, compare_samples, with_section
 from nightshift.monitoring.measured import COLUMNS
+from nightshift.monitoring.of_documents import FEWEST_ANSWERS, gaps_in
 from nightshift.monitoring.profiles import Profile
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.verdicts import MetricVerdict, NightVerdict, SegmentVerdict
@@ -43,6 +44,7 @@ class Compared:
 
     :param places: what the verdict was made from and where that lies.
     :param own: metrics of own scorers that both samples have.
+    :param documents: those that answers keep to least, as :func:`~nightshift.monitoring.of_documents.least_kept_to` has them.
     :param champion: sample of its rows of the same interval, where a challenger answered the night: Evidently compares both.
     """
 
@@ -58,6 +60,7 @@ class Compared:
     places: Sequence[tuple[str, str]]
     own: Sequence[Metric] = ()
     champion: pa.Table | None = None
+    documents: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,23 @@ def report_of(compared: Compared) -> Report:
         log.warning("Evidently cannot draw the samples: %s", phrase(str(error)))
         page, said = EMPTY_PAGE, f"Evidently cannot draw the samples: {phrase(str(error))}"
     novel = novel_prompts(compared.novel)
-    gaps, gaps_heading = gaps_in(compared)
-    context = _context(compared) | {"novel": novel, "gaps": gaps, "gaps_heading": gaps_heading, "evidently": said}
+    gaps, gaps_heading = gaps_in(compared.profile, compared.sample, compared.reference.profile)
+    documents = compared.documents.to_pylist() if compared.documents else []
+    context = _context(compared) | {
+        "novel": novel,
+        "gaps": gaps,
+        "gaps_heading": gaps_heading,
+        "documents": documents,
+        "fewest_answers": FEWEST_ANSWERS,
+        "evidently": said,
+    }
     content = {
         "application": compared.application.name,
         "night": compared.night,
         "verdict": compared.verdict.model_dump(mode="json"),
         "new": novel,
         "gaps": gaps,
+        "documents": documents,
         "evidently": numbers,
     }
     return Report(_page(page, compared.application, compared.night, compared.verdict.verdict, context), content)
@@ -129,31 +141,6 @@ def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def gaps_in(compared: Compared) -> tuple[list[dict[str, str]], str]:
-    """Return the questions of the sample that the documents answer least, and how many of the night there are, in words.
-
-    Those count whose best passage is less relevant than those of all but 5 % of the reference, which was judged, or not at all.
-    """
-    name = Metric.RETRIEVAL_RELEVANCE
-    night, reference = (one.get(name) for one in (compared.profile, compared.reference.profile))
-    if not (isinstance(night, Numbers) and isinstance(reference, Numbers) and night.rows and reference.rows):
-        return [], ""
-    bound = reference.quantile(1 - FAR)
-    below, empty = ((night.counts[places].sum() / night.rows) for places in (night.values < bound, night.values <= 0))
-    rows = compared.sample.select(["prompt", name]).to_pylist()
-    unanswered = [row for row in rows if row[name] is not None and (row[name] < bound or row[name] <= 0)]
-    worst: dict[str, float] = {}
-    for row in sorted(unanswered, key=lambda row: row[name]):
-        worst.setdefault(row["prompt"], row[name])
-    least = list(worst.items())[:SHOWN_NOVEL]
-    shown_rows = [{"prompt": shown(prompt, TEXT_CHARACTERS), "relevance": f"{value:.2f}"} for prompt, value in least]
-    return shown_rows, (
-        f"{empty:.0%} of the questions found no passage that has to do with them. With these, the best passage of "
-        f"{below:.0%} has a relevance below {bound:.2f}, and of {1 - FAR:.0%} of the reference. The least answered of "
-        f"{len(rows):,} sampled questions:"
-    )
 
 
 def _page(page: str, application: Application, night: str, verdict: Verdict, context: dict[str, Any]) -> str:

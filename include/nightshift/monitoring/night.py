@@ -28,6 +28,7 @@ from nightshift.monitoring.due_nights import (
 )
 from nightshift.monitoring.feedback import feedback_of
 from nightshift.monitoring.measured import PROFILE_VERSION, SAMPLE, measure, sample_of
+from nightshift.monitoring.of_documents import DOCUMENTS, least_kept_to
 from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics, scored_apart
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
 from nightshift.monitoring.references import Reference
@@ -115,6 +116,7 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             ],
             own=[metric for metric in comparable if champion is None or metric in champion.column_names],
             champion=champion,
+            documents=_table(at, profiled, DOCUMENTS, work / "documents") if _says_of_documents(profiled) else None,
         )
         report = report_of(compared)
         folder = work / "publish"
@@ -180,6 +182,8 @@ def _profile(context: DriftContext, night: Answered) -> tuple[Manifest, UPath]:
         write_profile(measured.profile, folder / PROFILE)
         pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
         pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
+        if context.application.retrieval:
+            pq.write_table(least_kept_to(file, work), folder / DOCUMENTS, compression="zstd")
         manifest = publish(
             partition,
             folder,
@@ -246,6 +250,10 @@ def _comparable(context: DriftContext, partition: UPath, manifest: Manifest, fol
 
 def _read_profile(context: DriftContext, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
     return read_profile(fetch(partition, manifest, PROFILE, folder), categorical_in(context.reference.manifest))
+
+
+def _says_of_documents(profile: Manifest) -> bool:
+    return any(file.name == DOCUMENTS for file in profile.files)
 
 
 def _table(partition: UPath, manifest: Manifest, name: str, folder: Path) -> pa.Table:
