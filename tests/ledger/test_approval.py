@@ -45,6 +45,23 @@ def asked(number=0, **given):
 
 
 @pytest.mark.parametrize(
+    ("verdict", "changes", "way"),
+    [
+        (Verdict.PASS, ["retrieval"], "release"),
+        (Verdict.PASS, ["retrieval", "prompt"], "ask"),
+        (Verdict.PASS, [], "ask"),
+        (Verdict.PASS, None, "ask"),  # the first champion
+        (Verdict.WARN, ["retrieval"], "ask"),
+        (Verdict.FAIL, ["retrieval"], "hold"),
+    ],
+)
+def test_where_only_the_documents_changed_and_the_gate_says_pass_nobody_need_be_asked(verdict, changes, way):
+    policy = Approval(required="always", unasked=["retrieval"])
+    assert next_step(verdict, policy, FormChoices(), changes=changes).action == way
+    assert next_step(Verdict.PASS, policy, ASK, changes=["retrieval"]).action == "ask"
+
+
+@pytest.mark.parametrize(
     ("verdict", "policy", "form", "way"),
     [
         (Verdict.PASS, NEVER, FormChoices(), "release"),

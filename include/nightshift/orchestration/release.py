@@ -103,6 +103,7 @@ def _judge(
         decision.verdict,
         app.approval,
         FormChoices(again=bool(form.version or form.ask), ask=form.ask, reason=bool(form.reason)),
+        changes=contest.scores.changes,
         earlier=earlier_answer(ledger, candidate.digest, contest.evaluation_digest, about["champion_digest"]),
         returns=contest.returns,
         shadow=shadow.verdict if shadow else Verdict.PASS,

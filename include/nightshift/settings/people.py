@@ -55,6 +55,11 @@ class Approval(Model):
         "never",
         description="never: the gate alone decides; warn: people are asked about a WARN; always: and about a PASS",
     )
+    unasked: list[Literal["weights", "prompt", "decoding", "retrieval"]] = Field(
+        [],
+        description="parts of a version: where nothing else changed, nobody is asked about a PASS; as [retrieval], where "
+        "documents change every day",
+    )
     approvers: list[User] = Field(
         [], description="names of the users who may answer; empty: everybody whose role may approve"
     )
