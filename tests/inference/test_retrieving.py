@@ -87,6 +87,15 @@ def test_of_a_conversation_the_last_question_is_looked_for_and_earlier_turns_sta
     assert row["messages"][2]["content"].endswith(f"{row['context']}\n\n{QUESTION['content']}")
 
 
+def test_a_sequence_of_prompts_has_passages_where_a_step_takes_them_in_longer_conversations_too(index, tmp_path):
+    before = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "How can I help?"}]
+    classify = PromptFile(template="Which intent? {{$prompt}}")
+    steps = Prompt(steps=[{"name": "intent", "file": classify}, {"name": "reply", "file": in_file("jinja2").file}])
+    conversation = [*before, QUESTION]
+    (row,) = given(index, [ASKED | {"messages": conversation}], tmp_path, steps)
+    assert (row["messages"], dict(row["metadata"])["context"]) == (conversation, row["context"])
+
+
 def test_a_question_that_no_document_answers_is_asked_as_it_is(index, tmp_path):
     nothing = ASKED | {"messages": [{"role": "user", "content": "zzz"}]}
     (row,) = given(index, [nothing], tmp_path, search="bm25")

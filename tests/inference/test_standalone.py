@@ -2,6 +2,7 @@
 
 import pytest
 from chat_families import FAMILIES, tokenizer_of
+from jinja2 import TemplateError
 
 from nightshift.inference.standalone import standalone_template
 from nightshift.settings.prompt import Prompt
@@ -73,3 +74,12 @@ def test_a_server_gives_a_model_what_the_application_gives_it(family, words):
         given = chat.asked(chat.render(messages, [len(messages) - 1], "row 1"))
         shown = tokenizer.apply_chat_template(turns, tokenize=False, chat_template=template, add_generation_prompt=True)
         assert shown.rstrip(" ") == given
+
+
+def test_a_server_refuses_to_answer_what_is_answered_in_several_steps():
+    files = {"intent": "Which intent? {{$prompt}}", "reply": "Reply: {{$prompt}}"}
+    prompt = Prompt(steps=[{"name": name, "file": {"template": text}} for name, text in files.items()])
+    tokenizer = tokenizer_of(FAMILIES["ChatML"])
+    template = standalone_template(tokenizer, prompt)
+    with pytest.raises(TemplateError, match=r"answers in several steps \(intent, reply\)"):
+        tokenizer.apply_chat_template([USER], tokenize=False, chat_template=template)

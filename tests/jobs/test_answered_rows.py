@@ -1,4 +1,6 @@
-"""A night's rows with their responses: what a response rests on is the row's own context, or the passages that were found."""
+"""A night's rows with their responses: what each rests on, the row's own context or found passages, and the steps to it."""
+
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,8 +9,17 @@ from upath import UPath
 
 from nightshift.data.interactions import RETRIEVED
 from nightshift.evaluation.night import answered
-from nightshift.inference.answering import LATENCIES, LATENCY_SCHEMA, RESPONSE_SCHEMA, RESPONSES, part_address
+from nightshift.inference.answering import (
+    LATENCIES,
+    LATENCY_SCHEMA,
+    RESPONSE_SCHEMA,
+    RESPONSES,
+    Answering,
+    part_address,
+)
+from nightshift.inference.engines import ENDPOINT
 from nightshift.inference.prompts import Prompts
+from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import publish
 
@@ -57,9 +68,9 @@ def test_the_passages_are_the_context_and_the_best_relevance_is_measured(night):
     assert rows["retrieval_relevance"].to_pylist() == [0.5, 0.0, None]
 
 
-def test_responses_of_before_there_were_indexes_are_read_as_ever(night):
+def test_responses_of_before_there_were_indexes_and_sequences_are_read_as_ever(night):
     rows = night()
-    for name in ("context", "retrieved", "retrieval_relevance"):
+    for name in ("context", "retrieved", "retrieval_relevance", "steps"):
         assert rows[name].to_pylist() == [None] * 3
 
 
@@ -68,3 +79,32 @@ def test_passages_of_before_they_had_a_relevance_are_kept_and_measure_nothing(ni
     rows = night(retrieved=pa.array([[passage], [], None], OF_BEFORE), context=["[1] A card costs 5.", None, None])
     assert rows["retrieval_relevance"].to_pylist() == [None, 0.0, None]
     assert rows["retrieved"].cast(RETRIEVED).to_pylist() == [[passage | {"relevance": None}], [], None]
+
+
+def test_a_night_keeps_what_each_step_said_and_counts_what_all_took(publish_day, storage, tmp_path, serve):
+    server = serve(
+        lambda body: (200, "card arrival" if body["messages"][-1]["content"].startswith("Which") else "Tomorrow")
+    )
+    steps = [
+        {"name": "intent", "file": {"template": "Which intent? {{$prompt}}"}},
+        {"name": "reply", "file": {"template": "{{$intent}}: {{$prompt}}", "input_variables": [{"name": "intent"}]}},
+    ]
+    endpoint = {"url": server.url, "model": "hosted-1", "price": {"input": 1, "output": 1}}
+    sources = [{"uri": "rows.csv", "columns": {"prompt": "text"}}]
+    app = Application(name="app", sources=sources, prompt={"steps": steps}, inference={"endpoint": endpoint})
+    (tmp_path / ENDPOINT).write_text(json.dumps({"url": server.url, "model": "hosted-1"}))
+    partition, manifest = publish_day("2026-11-03", ROWS)
+    prompts, responses = Prompts(partition, manifest, tmp_path), UPath(storage) / "app" / "responses" / "x"
+    answering = Answering(
+        application=app, prompts=prompts, storage=storage, responses=responses, inputs={}, parents=[],
+        model_folder=lambda: tmp_path, folder=tmp_path / "index",
+    )  # fmt: skip
+    made = answering.make(0, 2, lambda _done, _of: None)
+    assert (made.counts["tokens"], made.counts["rows"], made.facts["steps"]) == (9, 3, ["intent", "reply"])
+    assert made.facts["cost"] > 0
+    rows = pa.concat_tables(answered(prompts, [(part_address(responses, 0, 2), made)], tmp_path / "copies")).to_pylist()
+    assert {row["response"] for row in rows} == {"Tomorrow"}
+    assert rows[0]["steps"] == [
+        {"name": "intent", "text": "card arrival", "tokens": 2, "finish_reason": "stop"},
+        {"name": "reply", "text": "Tomorrow", "tokens": 1, "finish_reason": "stop"},
+    ]

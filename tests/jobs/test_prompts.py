@@ -88,3 +88,10 @@ def test_each_prompt_is_registered_once_and_linked_with_the_versions_that_answer
     plain = digest_of(PLAIN.model_dump(mode="json"))
     assert register_prompt(PLAIN, plain, version_of(app, "2")) == "1"
     assert len(client.search_prompt_versions(name)) == 2
+
+    # A step is a prompt of its own, whose aliases move with the model's as well.
+    asking = Prompt(file={"template": "Which intent? {{$prompt}}"})
+    assert register_prompt(asking, digest_of(asking.model_dump(mode="json")), version_of(app, "2"), "intent") == "1"
+    with Mlflow({"MLFLOW_TRACKING_URI": mlflow_server}) as server:
+        server.set_alias(server.version_of(app, "2"), "champion")
+    assert [client.get_prompt_version_by_alias(one, "champion").version for one in (name, f"{name}.intent")] == [1, 1]

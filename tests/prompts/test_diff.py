@@ -37,6 +37,26 @@ def test_the_settings_of_a_prompt_are_compared_too(project, capsys):
     assert '+system_from: "application"' in capsys.readouterr().out
 
 
+def test_of_a_sequence_the_step_that_changed_is_named_by_its_lines(project, capsys):
+    (project / "prompts/check.yaml").write_text("template: 'Is it right? {{$prompt}}'")
+    steps = "{steps: [{name: reply, file: prompts/now.yaml}, {name: check, file: prompts/check.yaml}], answer: reply}"
+    (project / "apps/shop.yaml").write_text(APPLICATION.replace("{file: prompts/now.yaml}", steps))
+    assert main(["prompts", "diff", "prompts/now.yaml", "working"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines()[3:] if not line.startswith("-")] == [
+        "+[step reply]",
+        " [system]",
+        " Be kind.",
+        " [user]",
+        " {{ prompt }}",
+        "+[step check]",
+        "+[user]",
+        "+Is it right? {{ prompt }}",
+        " [settings]",
+        '+steps: [{"name": "reply", "file": {"input_variables": []}}, {"name": "check", "file": {"input_variables": []}}]',
+        '+answer: "reply"',
+    ]
+
+
 def test_a_wrong_file_or_one_of_several_applications_is_named(project, capsys):
     assert main(["prompts", "diff", "prompts/nowhere.yaml", "working"]) == 65
     assert "there is no file" in capsys.readouterr().err

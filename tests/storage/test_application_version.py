@@ -11,7 +11,14 @@ from nightshift.settings.decoding import Decoding
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.policies import Inference
 from nightshift.settings.prompt import Prompt
-from nightshift.storage.application_version import PARTS, Parts, open_version, publish_version, weights_below
+from nightshift.storage.application_version import (
+    PARTS,
+    Parts,
+    open_version,
+    parts_tags,
+    publish_version,
+    weights_below,
+)
 from nightshift.storage.files import scratch
 from nightshift.storage.manifest import Parent, require_manifest
 from nightshift.storage.partition import partition_of, publish, read_file
@@ -50,6 +57,25 @@ def test_an_edited_prompt_is_another_version_of_the_same_weights_and_the_same_pa
     assert [one.weights.digest for one in opened] == [weights.digest] * 2
     assert opened[1].parts.changed_from(opened[0].parts) == ["prompt"]
     assert (opened[0].base_model, opened[0].snapshot) == ("tiny", None)
+
+
+def test_a_registered_version_has_a_tag_for_each_step_of_its_prompt(app, weights):
+    def asked(answer):
+        files = {"intent": "Which intent? {{$prompt}}", "reply": answer}
+        prompt = Prompt(steps=[{"name": name, "file": {"template": text}} for name, text in files.items()])
+        return Parts.of(edited(app, prompt=prompt), weights)
+
+    kind, brief = asked("Be kind: {{$prompt}}"), asked("Be brief: {{$prompt}}")
+    assert brief.changed_from(kind) == ["prompt"]
+    tags, others = parts_tags(kind), parts_tags(brief)
+    assert [name for name in tags if tags[name] != others[name]] == [
+        "nightshift.part.prompt",
+        "nightshift.part.prompt.reply",
+    ]
+    assert tags.keys() - parts_tags(Parts.of(app, weights)).keys() == {
+        "nightshift.part.prompt.intent",
+        "nightshift.part.prompt.reply",
+    }
 
 
 def test_what_the_file_says_by_now_is_not_what_users_of_a_version_meet(app, storage, weights):

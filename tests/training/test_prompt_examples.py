@@ -65,3 +65,21 @@ def test_control_tokens_in_a_users_text_or_metadata_are_text(tokenizer, prompt):
     (harmless,) = ask([row(ASKED)], tokenizer, prompt)
     assert ids.count(end) == harmless.count(end) == 4
     assert tokenizer.decode(ids).count("Obey.") == 2
+
+
+def test_of_a_sequence_the_answering_step_is_learned_with_what_a_column_says_in_place_of_the_step_before(tokenizer):
+    files = {
+        "intent": "Which intent? {{$prompt}}",
+        "reply": "About {{$intent}}: {{$prompt}}",
+        "check": "Right? {{$prompt}}",
+    }
+    variables = [{"name": "intent", "default": "anything"}]
+    steps = [{"name": name, "file": {"template": text, "input_variables": variables}} for name, text in files.items()]
+    prompt, later = Prompt(steps=steps, answer="reply"), {"role": "user", "content": "Still not here."}
+    rows = [row(ASKED, ANSWERED) | {"metadata": metadata} for metadata in ([("intent", "fees")], [])]
+    rows.append(row(ASKED, ANSWERED, later, {"role": "assistant", "content": "sorry"}))
+    given = [tokenizer.decode(example.prompt) for example in learn(rows, tokenizer, prompt)]
+    assert [one.partition("user\n")[2].partition("<|end|>")[0] for one in given[:2]] == [
+        f"About {intent}: Where is my card?" for intent in ("fees", "anything")
+    ]
+    assert given[2].count("About ") == given[2].count("About anything: Still not here.") == 1

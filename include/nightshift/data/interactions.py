@@ -45,6 +45,20 @@ GIVEN = [
     ),  # null: the version has no index; what was answered before there were any lacks both
     pa.field("context", pa.string()),  # the passages as the model was given them; null: none
 ]
+# What each prompt of a sequence was answered, in order; null: it was a single one, as those of before there were sequences.
+STEPS = pa.field(
+    "steps",
+    pa.list_(
+        pa.struct(
+            [
+                pa.field("name", pa.string()),
+                pa.field("text", pa.string()),
+                pa.field("tokens", pa.int32()),
+                pa.field("finish_reason", pa.string()),
+            ]
+        )
+    ),
+)
 INTERACTION_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),  # in the prompts, from 0
@@ -76,6 +90,7 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field(
             JUDGE_REASON, pa.string()
         ),  # null: not judged, or without a reason; partitions of before it lack this column
+        STEPS,
         # For each score that this row lacks, an Unscored; partitions of before scores version 2 lack this column.
         pa.field(UNSCORED, pa.struct([(score, pa.string()) for score in SCORES])),
     ]

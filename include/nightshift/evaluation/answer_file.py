@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nightshift.data.interactions import GIVEN
+from nightshift.data.interactions import GIVEN, STEPS
 
 ANSWERS = "answers.parquet"
 ANSWER_SCHEMA = pa.schema(
@@ -34,5 +34,6 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("cost", pa.float64()),  # that an endpoint takes; null: nobody counts it
         pa.field("judge", pa.float64()),  # the judge's score, where a gate looks at it
         *GIVEN,
+        STEPS,
     ]
 )

@@ -276,6 +276,7 @@ def _ask(
             "latency_ms": [0.0 if answer.too_long else answer.latency_ms for answer in answers],
             "cost": [answer.cost if application.inference.hosted else None for answer in answers],
             **{field.name: [row.get(field.name) for row in given] for field in GIVEN},
+            "steps": [answer.steps for answer in answers],
             **dict.fromkeys(("exact_match", "rouge_l", "chrf"), [0.0] * len(answers)),
             **dict.fromkeys(("valid", "similarity", "judge"), [None] * len(answers)),
             "preferred": preferred(engine, given, report) if "preferences" in inputs else [None] * len(answers),

@@ -19,6 +19,7 @@ from nightshift.data.interactions import (
     INTERACTION_SCHEMA,
     RETRIEVED,
     SCORES,
+    STEPS,
     UNSCORED,
     interaction_schema,
     retrieval_relevance,
@@ -62,13 +63,15 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
             rows = prompts.read(first + start, first + start + said.num_rows - 1, ASKED)
             if rows.num_rows != said.num_rows or not rows["digest"].equals(said["digest"]):
                 raise BadInput(f"{address} does not answer the prompts of these rows; generate them anew")
-            retrieved, context = (
-                said[one.name] if one.name in said.column_names else pa.nulls(len(said), one.type) for one in GIVEN
+            retrieved, context, steps = (
+                said[one.name] if one.name in said.column_names else pa.nulls(len(said), one.type)
+                for one in (*GIVEN, STEPS)
             )
             yield _with(
                 rows.drop_columns("context"),
                 context=pc.coalesce(rows["context"], context),
                 retrieved=retrieved,
+                steps=steps,
                 row=said["row"],
                 response=said["response"],
                 finish_reason=said["finish_reason"],
@@ -91,6 +94,7 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
             row=pa.chunked_array([pa.array(range(first, first + count), pa.int64())]),
             response=rows["response"],
             retrieved=pa.chunked_array([pa.nulls(count, RETRIEVED)]),
+            steps=pa.chunked_array([pa.nulls(count, STEPS.type)]),
             finish_reason=pa.chunked_array([pa.nulls(count, pa.string())]),
             latency_ms=pa.chunked_array([pa.nulls(count, pa.float32())]),
         )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.interactions import GIVEN
+from nightshift.data.interactions import GIVEN, STEPS
 from nightshift.inference.prompts import Prompts
 from nightshift.inference.retrieving import Retriever
 from nightshift.settings.application import Application
@@ -29,7 +29,7 @@ RESPONSES = "responses.parquet"
 LATENCIES = "latencies.parquet"  # apart, as a log: it differs between attempts that answer the same
 
 RESPONSE_SCHEMA = pa.schema(
-    [
+    [  # of a sequence of prompts, tokens are those of all steps
         pa.field("row", pa.int64(), nullable=False),  # in the prompts, from 0
         pa.field("digest", pa.string(), nullable=False),  # of the prompt's conversation
         pa.field("response", pa.string(), nullable=False),
@@ -39,9 +39,10 @@ RESPONSE_SCHEMA = pa.schema(
         pa.field("reasoning_tokens", pa.int32(), nullable=False),
         pa.field("refusal", pa.string(), nullable=False),  # what an endpoint said to a row that it refused
         *GIVEN,
+        STEPS,
     ]
 )
-AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "refusal", "latency_ms")
+AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "refusal", "latency_ms", "steps")
 LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32())])
 
 

@@ -97,6 +97,7 @@ class Response:
     :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
     :param wanted: of a conversation with an answer, where it was asked for.
     :param cost: what an endpoint takes for it, in the currency of its `price`.
+    :param steps: of a sequence of prompts, what each step said (`STEPS` of data/interactions.py); numbers are of all together.
     """
 
     text: str
@@ -110,6 +111,7 @@ class Response:
     refusal: str = ""
     cost: float = 0.0
     wanted: Wanted | None = None
+    steps: list[dict[str, Any]] | None = None
 
 
 class Engine(Protocol):

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightshift.errors import BadInput
+from nightshift.inference.sequence import in_steps
 from nightshift.settings.application import Application
+from nightshift.settings.prompt import Prompt
 
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, TokenEngine
@@ -41,16 +43,36 @@ def open_engine(
         from nightshift.inference.endpoint_engine import EndpointEngine
 
         identity = json.loads((folder / ENDPOINT).read_bytes())
-        return EndpointEngine(identity, application, max_new_tokens=most, in_batches=in_batches)
-    from nightshift.inference.chat_engine import ChatEngine
+        free = decoding.model_copy(update={"json_schema": None})  # the form is that of the application's answer
 
+        def at_endpoint(prompt: Prompt) -> Engine:
+            own = decoding if prompt.before == application.prompt.before else free
+            asked = application.model_copy(update={"prompt": prompt, "decoding": own})
+            # A batch of a later step would wait for a day for that of each part of the step before.
+            batches = in_batches and not prompt.steps
+            return EndpointEngine(identity, asked, max_new_tokens=most, in_batches=batches)
+
+        return in_steps(application.prompt, at_endpoint)
     engine = open_token_engine(folder, application, max_new_tokens=most, batch_rows=batch_rows)
     if max_new_tokens is None and engine.longest <= most:
         raise BadInput(
             f"inference.max_new_tokens is {most}, but the model reads and writes at most "
             f"{engine.longest} tokens together"
         )
-    return ChatEngine(engine, application.prompt, decoding, max_new_tokens=most)
+    return chat_engine(engine, application, max_new_tokens=most)
+
+
+def chat_engine(engine: TokenEngine, application: Application, *, max_new_tokens: int) -> Engine:
+    """Return an engine that answers conversations with one that takes token ids and was made for the same application.
+
+    :raises BadInput: the model's chat template cannot be used.
+    """
+    from nightshift.inference.chat_engine import ChatEngine
+
+    def answering_with(prompt: Prompt) -> Engine:
+        return ChatEngine(engine, prompt, application.decoding, max_new_tokens=max_new_tokens)
+
+    return in_steps(application.prompt, answering_with)
 
 
 def open_token_engine(

@@ -31,8 +31,9 @@ class Retriever:
     """
 
     def __init__(self, application: Application, folder: Path) -> None:
-        self._pinned, file = application.index, application.prompt.file
-        self._by_variable = file is not None and CONTEXT in file.variables
+        self._pinned, prompt = application.index, application.prompt
+        self._by_variable = any(CONTEXT in file.variables for file in prompt.files.values())
+        self._in_steps = bool(prompt.steps)  # which write around the last question of longer conversations, too
         self._index: Index | None = None
         self._folder = folder
 
@@ -63,7 +64,7 @@ class Retriever:
             return {**row, "retrieved": retrieved, "context": None}
         text, at, messages = numbered(passages), _last_question(row), list(row["messages"])
         metadata = dict(row.get("metadata") or ())
-        if self._by_variable and [turn["role"] for turn in messages].count("user") == 1:
+        if self._by_variable and (self._in_steps or [turn["role"] for turn in messages].count("user") == 1):
             metadata[CONTEXT] = text
         else:
             # Braces of a question or a document are no places to fill in.

@@ -18,6 +18,9 @@ from nightshift.settings.prompt import Prompt
 from nightshift.settings.prompt_template import environment, literal
 from nightshift.training.chat_template import ChatTemplate, with_fixed_date
 
+IN_STEPS = (
+    "this version answers in several steps ({}), which a chat template cannot do; Nightshift's batch inference does"
+)
 # `turns` are the messages behind the system message, as `application_messages` of training/chat_template.py has them.
 ROW_SYSTEM = """\
 {%- set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' -%}
@@ -65,8 +68,13 @@ def standalone_copy(folder: Path, target: Path, application: Application) -> Pat
 def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
     """Return the tokenizer's chat template, which then writes messages as :class:`ChatTemplate` does with this prompt.
 
+    Where the prompt is a sequence, which no template can ask, it refuses every conversation and says so.
+
     :raises BadInput: the template cannot be used, or begins an answer in a way that cannot be written behind it.
     """
+    if prompt.steps:
+        names = ", ".join(step.name for step in prompt.steps)
+        return f"{{{{ raise_exception({literal(IN_STEPS.format(names))}) }}}}"
     chat = ChatTemplate(tokenizer, prompt)
     arguments = "".join(f"{{%- set {name} = {literal(value)} -%}}\n" for name, value in prompt.template.items())
     macros, own, examples, asked = _in_jinja(prompt)
@@ -114,14 +122,14 @@ def _in_jinja(prompt: Prompt) -> tuple[str, str, str, str]:
     A server is told a row's metadata by arguments of the chat template (`chat_template_kwargs`) of the variables' names.
     """
     text = "turns[0]['content']"
-    if prompt.file is None:
+    if (file := prompt.answering) is None:
         return "", literal(prompt.system or ""), "", f"{literal(prompt.user)} | replace('{{prompt}}', {text})"
-    variables = prompt.file.variables
+    variables = file.variables
     given = "".join(f", {name} | default({literal(default)}, true)" for name, default in variables.items())
     macros, calls = "", []
-    for number, turn in enumerate(prompt.file.turns):
+    for number, turn in enumerate(file.turns):
         macros += f"{{%- macro turn_{number}({', '.join(['prompt', *variables])}) +%}}{_as_it_is(turn.jinja)}{{%+ endmacro -%}}\n"
-        content = f"turn_{number}({text if turn is prompt.file.turns[-1] else literal('')}{given})"
+        content = f"turn_{number}({text if turn is file.turns[-1] else literal('')}{given})"
         calls.append((turn.role, f"{content} | trim" if turn.bare else content))
     own = calls.pop(0)[1] if calls[0][0] == "system" else literal("")
     *before, (_, asked) = calls

@@ -95,7 +95,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     progress.report(1, 2, unit="steps")
     models.set_alias(version, versions.CANDIDATE)
     prompt = candidate.application.prompt
-    prompts.register_prompt(prompt, digest_of(prompt.model_dump(mode="json")), version)
+    for step, asked in [(None, prompt), *prompt.alone.items()]:
+        prompts.register_prompt(asked, digest_of(asked.model_dump(mode="json")), version, step)
     progress.report(2, 2, unit="steps")
     run_url = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs/{training.info.run_id}" if training else ""
     return Result(

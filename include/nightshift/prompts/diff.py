@@ -82,13 +82,24 @@ def _side(name: str, app: Application, mlflow: str | None) -> Side:
 
 
 def _lines(prompt: Prompt) -> Iterator[str]:
-    """A prompt as lines: its messages, then its settings."""
+    """A prompt as lines: its messages, those of a sequence step by step, then its settings."""
+    template = {"file": {"template"}}
+    for step in prompt.steps:
+        yield f"[step {step.name}]"
+        yield from _messages(prompt.at(step.name))
+    if not prompt.steps:
+        yield from _messages(prompt)
+    settings = prompt.model_dump(
+        mode="json", exclude={"system": True, "user": True, **template, "steps": {"__all__": template}}
+    )
+    yield "[settings]"
+    yield from (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items())
+
+
+def _messages(prompt: Prompt) -> Iterator[str]:
     for message in prompt.written:
         yield f"[{message['role']}]"
         yield from message["content"].split("\n")
-    settings = prompt.model_dump(mode="json", exclude={"system": True, "user": True, "file": {"template"}})
-    yield "[settings]"
-    yield from (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items())
 
 
 def _numbers(a: Side, b: Side, metric: str) -> Iterator[str]:

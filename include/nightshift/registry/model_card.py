@@ -78,6 +78,9 @@ def licence_of(base_model: str) -> str:
 
 def _serving(application: Application) -> str:
     """How who serves the weights gets the answers that were judged."""
+    if steps := application.prompt.steps:
+        names = ", ".join(f"`{step.name}`" for step in steps)
+        return f"It answers in the steps {names}. No chat template does that: a server of this copy refuses to answer."
     carried = (
         "The chat template writes the application's prompt around what it is given, and the generation config has its decoding "
         "settings: a server that applies both gives the answers that were judged."

@@ -24,15 +24,17 @@ PROMPT = re.compile(r"\{\{\s*prompt\s*\}\}")
 DIGEST_TAG, SETTINGS_TAG, COMMIT_TAG = "nightshift.prompt_digest", "nightshift.prompt", "nightshift.commit"
 
 
-def register_prompt(prompt: Prompt, digest: str, version: Registered) -> str:
+def register_prompt(prompt: Prompt, digest: str, version: Registered, step: str | None = None) -> str:
     """Return the number of the registered version of a prompt, and link the version of the model that answers with it.
 
     May be stopped anywhere and called again: what is there already is found by the digest. It becomes the `candidate`.
 
     :param digest: of what the prompt dumps.
+    :param step: of a sequence, whose prompt it is: a prompt of its own in the registry, with this name behind the other's.
     :raises BadEnvironment: MLflow cannot be reached.
     """
-    client, name = MlflowClient(), prompt_name(version.name)
+    client, suffix = MlflowClient(), f".{step}" if step else ""
+    name = prompt_name(version.name) + suffix
     with reachable():
         number = _find(client, name, digest) or _create(client, name, prompt, digest, version)
         # MLflow gives the id of a version's uploaded model as its source alone.
@@ -40,7 +42,7 @@ def register_prompt(prompt: Prompt, digest: str, version: Registered) -> str:
         if place == "models":
             client.link_prompt_version_to_model(name, number, model)
         client.set_prompt_alias(name, CANDIDATE, int(number))
-    set_tags(version, {PROMPT_TAG: number})
+    set_tags(version, {PROMPT_TAG + suffix: number})
     return number
 
 

@@ -109,11 +109,12 @@ class Mlflow:
         return self._registered(versions[0]) if versions else None
 
     def set_alias(self, registered: Registered, alias: str) -> None:
-        """Point an alias at a version, and that of the prompt registry at its prompt, away from wherever they were."""
+        """Point an alias at a version, and those of the prompt registry at its prompts, away from wherever they were."""
         self._post("registered-models/alias", {"name": registered.name, "alias": alias, "version": registered.version})
-        if prompt := registered.tags.get(PROMPT_TAG):
+        for tag in (tag for tag in registered.tags if tag.startswith(PROMPT_TAG)):
             # A prompt that somebody deleted keeps no model from being released: the version has its own words.
-            asked = {"name": prompt_name(registered.name), "alias": alias, "version": prompt}
+            name = prompt_name(registered.name) + tag.removeprefix(PROMPT_TAG)
+            asked = {"name": name, "alias": alias, "version": registered.tags[tag]}
             self._ask("POST", "registered-models/alias", asked, but=NO_SUCH)
 
     def set_tags(self, registered: Registered, tags: Mapping[str, str]) -> None:

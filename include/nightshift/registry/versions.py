@@ -15,7 +15,9 @@ EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"
 ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
 STATE_TAG = "nightshift.release"  # "held", "asked", "split", "stopped" or "released"
 SPLIT_TAG = "nightshift.split"  # JSON of which units a challenger answers: key, unit and share (0: none)
-PROMPT_TAG = "nightshift.prompt_version"  # number of its prompt in the prompt registry
+PROMPT_TAG = (
+    "nightshift.prompt_version"  # number of its prompt in the prompt registry; of a step, with `.<its name>` behind it
+)
 RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
 
 

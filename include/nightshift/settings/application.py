@@ -262,15 +262,18 @@ class Application(Model):
         engine = "endpoint" if self.inference.hosted else self.inference.engine
         if self.inference.hosted and self.retrain:
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")
-        if wrong := self.decoding.refused_by(engine):
+        if wrong := self.decoding.refused_by(engine, in_steps=bool(self.prompt.steps)):
             raise ValueError(f"decoding.{wrong}")
+        if self.prompt.steps and self.inference.hosted and self.inference.hosted.batch:
+            raise ValueError(
+                "inference.endpoint.batch: each step waits for the one before; leave it, or `prompt.steps`, out"
+            )
         return self
 
     @model_validator(mode="after")
     def _keeps_to_the_file_of_its_prompt(self) -> Self:
-        file = self.prompt.file
-        if file and (wrong := file.not_as(self.decoding, self.inference.max_new_tokens) or file.unfilled(self)):
-            raise ValueError(f"prompt.file: {wrong}")
+        if wrong := self.prompt.unfit(self):
+            raise ValueError(f"prompt.{wrong}")
         return self
 
     @property

@@ -93,12 +93,17 @@ class Decoding(Model):
         """The setting that says what an answer must look like, by its name; None without one."""
         return "json_schema" if self.json_schema is not None else "regex" if self.regex is not None else None
 
-    def refused_by(self, engine: str) -> str | None:
-        """Return the setting that an engine cannot keep to, and why; None: it can keep to all."""
+    def refused_by(self, engine: str, *, in_steps: bool) -> str | None:
+        """Return the setting that an engine cannot keep to, and why; None: it can keep to all.
+
+        :param in_steps: it is asked a sequence of prompts, of which one has the answer.
+        """
         if self.regex and engine == "endpoint":
             return "regex: an endpoint cannot be asked to keep to it; use decoding.json_schema"
         if self.constraint and engine == "transformers":
             return f"{self.constraint}: inference.engine transformers cannot keep to it; use vllm"
+        if self.constraint and in_steps and engine != "endpoint":
+            return f"{self.constraint}: each of `prompt.steps` would have to keep to it; leave one of the two out"
         return None
 
     @property

@@ -1,16 +1,23 @@
-"""How an application speaks to its model: what a model is given, in training and wherever it answers."""
+"""How an application speaks to its model: what a model is given, in training and wherever it answers.
+
+A prompt is one, or a sequence of steps: each is a prompt file, and a later one may take the answers to the earlier ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.fields import Model, Name
+from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_file import InputVariable, Metadata, PromptFile, read_prompt
 from nightshift.settings.prompt_template import PROMPT, Code, Turn
 from nightshift.settings.scorers import PROJECT
+
+if TYPE_CHECKING:
+    from nightshift.settings.application import Application
 
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
 TAKEN = frozenset(
@@ -33,12 +40,38 @@ TAKEN = frozenset(
 )
 
 
+def _read(value: Any, info: ValidationInfo) -> Any:
+    return read_prompt(value, info.context[PROJECT]) if isinstance(value, str) and info.context else value
+
+
+# By name in the application's file, and by content in what jobs are given.
+ReadFile = Annotated[PromptFile, BeforeValidator(_read), WithJsonSchema({"type": "string"})]
+
+
+class Step(Model):
+    """One prompt of a sequence; the files of later steps may take its answer as a variable of its name."""
+
+    name: Name = Field(description="the variable that stands for its answer in later steps")
+    file: ReadFile = Field(description="a prompt file of the project folder, as prompts/intent.yaml")
+
+
 class Prompt(Model):
     """How the application speaks to its model."""
 
-    file: Annotated[PromptFile | None, WithJsonSchema({"type": "string"})] = Field(
+    file: ReadFile | None = Field(
         None,
         description="a prompt file of the project folder, as prompts/intent.yaml, in place of `system` and `user`",
+        exclude_if=lambda value: value is None,
+    )
+    steps: list[Step] = Field(
+        [],
+        max_length=10,
+        description="prompts that are answered one after the other, in place of `file`, `system` and `user`",
+        exclude_if=lambda value: not value,
+    )
+    answer: Name | None = Field(
+        None,
+        description="the step whose answer is the application's; null: the last one",
         exclude_if=lambda value: value is None,
     )
     system: str | None = Field(None, description="system message", max_length=8_000)
@@ -61,10 +94,15 @@ class Prompt(Model):
     )
     user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
 
-    @field_validator("file", mode="before")
+    @field_validator("steps")
     @classmethod
-    def _is_read(cls, value: Any, info: ValidationInfo) -> Any:
-        return read_prompt(value, info.context[PROJECT]) if isinstance(value, str) and info.context else value
+    def _have_names_of_their_own(cls, value: list[Step]) -> list[Step]:
+        names = [step.name for step in value]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"`{min(twice)}` is there twice")
+        if taken := {PROMPT, CONTEXT}.intersection(names):
+            raise ValueError(f"`{min(taken)}` is a variable with a meaning of its own; give the step another name")
+        return value
 
     @field_validator("template")
     @classmethod
@@ -82,17 +120,59 @@ class Prompt(Model):
 
     @model_validator(mode="after")
     def _says_it_once(self) -> Self:
-        if self.file is None:
-            return self
-        for name in ("system", "user"):
+        if self.answer and self.answer not in (names := [step.name for step in self.steps]):
+            raise ValueError(f"answer: there is no step `{self.answer}`; there are {', '.join(names) or 'none'}")
+        if self.file and self.steps:
+            raise ValueError("`file` and `steps` both say what the model is given; keep one of them")
+        for name in ("system", "user") if self.files else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"`{name}` stands in the prompt's file; take it out here")
-        if taken := sorted((TAKEN | set(self.template)) & set(self.file.variables)):
-            raise ValueError(f"file: a chat template takes `{taken[0]}` as an argument; rename the variable")
+        for key, file in self.files.items():
+            if taken := sorted((TAKEN | set(self.template)) & set(file.variables)):
+                raise ValueError(f"{key}: a chat template takes `{taken[0]}` as an argument; rename the variable")
         return self
 
     def __hash__(self) -> int:  # what is made with a prompt is kept by it, and a record has no hash of its own
         return hash(self.model_dump_json())
+
+    @property
+    def files(self) -> dict[str, PromptFile]:
+        """The prompt's files by the keys that name them, in the order in which they are asked; empty without any."""
+        of_steps = {f"steps[{place}].file": step.file for place, step in enumerate(self.steps)}
+        return of_steps or ({"file": self.file} if self.file else {})
+
+    @property
+    def answering(self) -> PromptFile | None:
+        """The file that asks for the application's answer; None: `system` and `user` do."""
+        return self.steps[self._answering].file if self.steps else self.file
+
+    @property
+    def _answering(self) -> int:
+        return next((place for place, step in enumerate(self.steps) if step.name == self.answer), len(self.steps) - 1)
+
+    @property
+    def before(self) -> list[str]:
+        """The names of the steps before the one that answers: what that may take the answers of."""
+        return [step.name for step in self.steps[: max(0, self._answering)]]
+
+    def at(self, step: str) -> Prompt:
+        """Return the prompt of a step: the same sequence, asked for the answer of this one."""
+        return self.model_copy(update={"answer": step})
+
+    @property
+    def alone(self) -> dict[str, Prompt]:
+        """The prompt that each step would be by itself, by the step's name."""
+        by_itself: dict[str, Any] = {"steps": [], "answer": None}
+        return {step.name: self.model_copy(update=by_itself | {"file": step.file}) for step in self.steps}
+
+    def unfit(self, application: Application) -> str | None:
+        """Return which of its files an application cannot ask with, and why; None: it can ask with all."""
+        for place, (key, file) in enumerate(self.files.items()):
+            earlier = [step.name for step in self.steps[:place]]
+            wrong = file.not_as(application.decoding, application.inference.max_new_tokens)
+            if wrong := wrong or file.unfilled(application, earlier):
+                return f"{key}: {wrong}"
+        return None
 
     @property
     def thinks(self) -> bool:
@@ -102,19 +182,20 @@ class Prompt(Model):
     @property
     def written(self) -> list[dict[str, str]]:
         """The messages as they are written, with `{{ prompt }}` and each other variable by its name, in every language."""
-        if self.file:
-            return [{"role": turn.role, "content": turn.jinja} for turn in self.file.turns]
+        if file := self.answering:
+            return [{"role": turn.role, "content": turn.jinja} for turn in file.turns]
         user = {"role": "user", "content": self.user.replace("{prompt}", "{{ prompt }}")}
         return [*self.system_messages(None), user]
 
     @property
     def columns(self) -> list[str]:
         """The columns of a row that the model is given something of, and its digest."""
-        return ["digest", "messages", "tools", *(["metadata"] if self.file and self.file.variables else [])]
+        variables = any(file.variables for file in self.files.values())
+        return ["digest", "messages", "tools", *(["metadata"] if variables else [])]
 
     def taken_from(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return what the prompt takes of a row's metadata: with its digest, what decides what the model is given."""
-        return self.file.values(row.get("metadata")) if self.file else {}
+        return {name: text for file in self.files.values() for name, text in file.values(row.get("metadata")).items()}
 
     def asked(self, text: str, metadata: Metadata = None) -> list[dict[str, str]]:
         """Return what stands for a row's text: examples, where the prompt has some, and the user's message.
@@ -123,8 +204,8 @@ class Prompt(Model):
 
         :raises BadInput: the template of the prompt's file cannot be rendered.
         """
-        if self.file:
-            return [message for message in self.file.messages(text, metadata) if message["role"] != "system"]
+        if file := self.answering:
+            return [message for message in file.messages(text, metadata) if message["role"] != "system"]
         return [{"role": "user", "content": self.user.replace("{prompt}", text)}]
 
     def system_messages(self, of_row: str | None, metadata: Metadata = None) -> list[dict[str, str]]:
@@ -133,8 +214,8 @@ class Prompt(Model):
         :raises BadInput: as :meth:`asked`.
         """
         own = self.system
-        if self.file:
-            first = self.file.messages("", metadata)[0]
+        if file := self.answering:
+            first = file.messages("", metadata)[0]
             own = first["content"] if first["role"] == "system" else None
         system = of_row or own if self.system_from == "row" else own or of_row
         return [{"role": "system", "content": system}] if system else []
@@ -158,26 +239,31 @@ class Prompt(Model):
 
     @property
     def as_file(self) -> PromptFile:
-        """The prompt's file; of one that has none, the file that says the same."""
-        return self.file or self._file_of(self._turns)
+        """The file that asks for the answer; of a prompt that has none, the file that says the same."""
+        return self.answering or self._file_of(self._turns)
 
     def of_file(self, file: PromptFile) -> Prompt:
-        """Return the prompt with another file in place of what it says.
+        """Return the prompt with another file in place of what it says, or of what its answering step says.
 
         :raises ValidationError: a variable of the file has the name of an argument of the chat template.
         """
-        return type(self).model_validate(self.model_dump(exclude={"file", "system", "user"}) | {"file": file})
+        said: dict[str, Any] = {"file": file}
+        if self.steps:
+            steps = [*self.steps]
+            steps[self._answering] = Step(name=steps[self._answering].name, file=file)
+            said = {"steps": steps}
+        return type(self).model_validate(self.model_dump(exclude={"file", "steps", "system", "user"}) | said)
 
     @property
     def _turns(self) -> tuple[Turn, ...]:
-        if self.file:
-            return self.file.turns
+        if file := self.answering:
+            return file.turns
         written, *rest = self.user.split("{prompt}")
         parts = (written, *(part for text in rest for part in (Code(PROMPT), text)))
         user = Turn("user", tuple(part for part in parts if part), "semantic-kernel", False)
         return (*([Turn("system", (self.system,), "jinja2", False)] if self.system else []), user)
 
     def _file_of(self, turns: Sequence[Turn]) -> PromptFile:
-        variables = self.file.input_variables if self.file else [InputVariable(name=PROMPT)]
+        variables = self.answering.input_variables if self.answering else [InputVariable(name=PROMPT)]
         template = "\n".join(turn.tagged for turn in turns)
         return PromptFile(template_format="jinja2", template=template, input_variables=variables)

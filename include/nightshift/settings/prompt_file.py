@@ -156,18 +156,28 @@ class PromptFile(Model):
                     )
         return None
 
-    def unfilled(self, application: Application) -> str | None:
-        """Return which variable gets no value in an application, or none that may stand there, and why; None: there is none."""
+    def unfilled(self, application: Application, answered: Sequence[str]) -> str | None:
+        """Return which variable gets no value in an application, or none that may stand there, and why; None: there is none.
+
+        :param answered: the names of the steps before this prompt, whose answers are variables.
+        """
         sources, passages = application.every_source, {CONTEXT} if application.retrieval else set()
-        if any(passages & turn.variables for turn in self.turns[:-1]):
+        instructing = set().union(*(turn.variables for turn in self.turns[:-1]))
+        if passages & instructing:
             return f"`{CONTEXT}` is what documents say, and stands in the last message alone: they write no instruction"
+        if said := instructing.intersection(answered):
+            return (
+                f"`{min(said)}` is what the model answers to a user's text, and stands in the last message alone: it writes no "
+                "instruction"
+            )
         columns = {source.name: source.columns.metadata for source in sources}
         known = sorted({name for names in columns.values() for name in names})
         for name, default in self.variables.items():
-            if name in passages:
+            if name in passages or name in answered:
                 continue
             if name not in known:
-                return f"the variable `{name}` is no column in `metadata` of any source; {_hint(name, known)}"
+                what = "is no earlier step, and no column" if answered else "is no column"
+                return f"the variable `{name}` {what} in `metadata` of any source; {_hint(name, [*answered, *known])}"
             lacking = [source for source, names in columns.items() if name not in names]
             if lacking and not default:
                 return (

@@ -101,7 +101,7 @@ class Search(Model):
             return ".metric: `judge` is what a judge says; the application has no `judge`"
         engine = "endpoint" if application.inference.hosted else application.inference.engine
         for place, decoding in enumerate(self.choices.decoding):
-            if wrong := decoding.refused_by(engine):
+            if wrong := decoding.refused_by(engine, in_steps=bool(application.prompt.steps)):
                 return f".choices.decoding[{place}].{wrong}"
         for name, file in self.choices.prompt.items():
             try:
@@ -110,6 +110,6 @@ class Search(Model):
                 return f".choices.prompt: {name}: {error.errors()[0]['msg']}"
             for decoding in self.choices.decoding or [application.decoding]:
                 wrong = file.not_as(decoding, application.inference.max_new_tokens)
-                if wrong := wrong or file.unfilled(application):
+                if wrong := wrong or file.unfilled(application, application.prompt.before):
                     return f".choices.prompt: {name}: {wrong}"
         return None

@@ -181,5 +181,8 @@ def weights_below(home: UPath, uri: str, digest: str) -> Manifest | None:
 
 
 def parts_tags(parts: Parts) -> dict[str, str]:
-    """Return the parts as tags of a version in the registry."""
-    return {f"nightshift.part.{name}": digest for name, digest in parts.shown.items()}
+    """Return the parts, and the steps of a prompt that has some, as tags of a version in the registry."""
+    steps = {
+        f"prompt.{name}": digest_of(step.model_dump(mode="json"))[:12] for name, step in parts.prompt.alone.items()
+    }
+    return {f"nightshift.part.{name}": digest for name, digest in {**parts.shown, **steps}.items()}

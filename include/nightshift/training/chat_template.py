@@ -82,15 +82,19 @@ def application_messages(
 
     One system message stands first: the row's or the application's, as `prompt.system_from` says; or its text stands before
     that of the first user's turn, where `prompt.system_in_user_turn` is true. The prompt's examples follow. A single user turn
-    goes through the application's template; the turns of a longer conversation are as they were, and the last ones.
+    goes through the application's template; the turns of a longer conversation are as they were, and the last ones. Where
+    the prompt is a sequence of steps, the last question of such a conversation goes through the template, too: a step that
+    classifies would not be asked otherwise.
 
     :param metadata: of the row; the template of a prompt's file may take it.
     """
     messages = chat_messages(turns)
     own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
-    *examples, asked = prompt.asked(messages[0]["content"], metadata)
-    if [message["role"] for message in messages].count("user") == 1:
-        messages[0] = asked
+    questions = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    place = questions[-1] if prompt.steps else 0
+    *examples, asked = prompt.asked(messages[place]["content"], metadata)
+    if len(questions) == 1 or prompt.steps:
+        messages[place] = asked
     messages = [*examples, *messages]
     system = prompt.system_messages(own, metadata)
     if system and prompt.system_in_user_turn:

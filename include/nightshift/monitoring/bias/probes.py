@@ -21,7 +21,7 @@ from nightshift.errors import BadEnvironment
 from nightshift.evaluation.judge import UnderTest
 from nightshift.evaluation.likeness import exact_match
 from nightshift.inference.engine import Engine, TokenEngine, Wanted, about
-from nightshift.inference.engines import open_engine, open_token_engine
+from nightshift.inference.engines import chat_engine, open_engine, open_token_engine
 from nightshift.inference.retrieving import Retriever
 from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
 from nightshift.monitoring.bias.questions import ask_questions
@@ -112,9 +112,7 @@ class AskedModel:
         app = self._application
         if app.inference.hosted:
             return open_engine(self._model_folder, app)
-        from nightshift.inference.chat_engine import ChatEngine
-
-        return ChatEngine(self._tokens, app.prompt, app.decoding, max_new_tokens=self._answer_tokens)
+        return chat_engine(self._tokens, app, max_new_tokens=self._answer_tokens)
 
     @cached_property
     def _model_folder(self) -> Path:

@@ -1,0 +1,99 @@
+"""Answers through a fixed sequence of prompts, each asked of the same model: classify, answer, check.
+
+The answer to a step is a variable of the later ones, by the step's name. It is text in the user's turn, as what a user typed:
+nothing in it is read as a template, as a tag or as a control token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nightshift.inference.engine import Engine, Report, Response
+from nightshift.settings.prompt import Prompt
+
+Row = dict[str, Any]
+
+
+def in_steps(prompt: Prompt, engine_for: Callable[[Prompt], Engine]) -> Engine:
+    """Return the engine that answers with a prompt: one for each of its steps, where it has some."""
+    if not prompt.steps:
+        return engine_for(prompt)
+    return SequenceEngine({step.name: engine_for(prompt.at(step.name)) for step in prompt.steps}, len(prompt.before))
+
+
+class SequenceEngine:
+    """Asks each row in all steps, one after the other.
+
+    :param engines: those of the steps by name, in order.
+    :param answering: the place of the step whose answer is the application's. It alone is offered the tools of a row.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine], answering: int) -> None:
+        self._engines, self._names = engines, [*engines]
+        self._answering = self._names[answering]
+        self._before = self._names[:answering]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest keeps of it: what it does of the answering step's, and the names of all steps."""
+        return {**self._engines[self._answering].about, "steps": self._names}
+
+    def answer(
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+    ) -> list[Response]:
+        """Return the responses in the order of the rows, as :class:`Engine` says, each with what all steps said and took.
+
+        A step that a row has no answer to, because it is too long for it or refused, leaves the default of its variable.
+        """
+        _, answers = self._asked(self._names, rows, report, sample=sample, wanted=wanted)
+        return [self._together(dict(zip(self._names, said, strict=True))) for said in zip(*answers, strict=True)]
+
+    def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
+        """Return how likely the answers are that rows end with, as :class:`Engine` says; the steps before are asked first."""
+        given, _ = self._asked(self._before, rows, report)
+        return self._engines[self._answering].likelihoods(given, report)
+
+    def _asked(
+        self,
+        names: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+        report: Report,
+        *,
+        sample: int = 0,
+        wanted: bool = False,
+    ) -> tuple[list[Row], list[list[Response]]]:
+        """The rows with the answers to some steps as variables, and these answers by step."""
+        given: list[Row] = [{**row, "metadata": dict(row.get("metadata") or ())} for row in rows]
+        answers = []
+        for number, name in enumerate(names):
+
+            def told(done: int, of: int, before: int = number) -> None:
+                report((before * of + done) // len(names), of)
+
+            answering = name == self._answering
+            asked = given if answering else [{**row, "tools": None} for row in given]
+            said = self._engines[name].answer(asked, told, sample=sample, wanted=wanted and answering)
+            given = [
+                {**row, "metadata": {**row["metadata"], name: one.text}} for row, one in zip(given, said, strict=True)
+            ]
+            answers.append(said)
+        return given, answers
+
+    def _together(self, said: Mapping[str, Response]) -> Response:
+        """The answering step's response, with the tokens, the time and the cost of all."""
+        answer, every = said[self._answering], said.values()
+        measured = [one.latency_ms for one in every if one.latency_ms is not None]
+        return replace(
+            answer,
+            tokens=sum(one.tokens for one in every),
+            reasoning_tokens=sum(one.reasoning_tokens for one in every),
+            prompt_tokens=sum(one.prompt_tokens for one in every if not one.too_long),
+            latency_ms=None if answer.latency_ms is None else sum(measured),
+            cost=sum(one.cost for one in every),
+            steps=[
+                {"name": name, "text": one.text, "tokens": one.tokens, "finish_reason": one.finish_reason}
+                for name, one in said.items()
+            ],
+        )
