@@ -1,21 +1,27 @@
-"""What a judge said, kept for good as soon as it is paid for: a question is asked once, whichever attempt or interval asks it.
+"""What a judge said, kept as soon as it is paid for: a question is asked once, whichever attempt or interval asks it.
 
-    <application>/judgements/<two digits>/<digest>.json   of the judge's opinion and of all that it was shown
+    <application>/judgements/<month>/<two digits>/<digest>.json   of the judge's opinion and of all that it was shown
 
-A killed job loses none, and nodes or intervals with equal rows find each other's. A judged row costs two requests to storage.
+A killed job loses none, and nodes or intervals with equal rows find each other's. A judged row costs three requests to
+storage at most. What was found is kept in the current month (UTC), too; a month goes, whole, once the next one is over.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from upath import UPath
 
-from nightshift.storage.files import create, read_bytes
+from nightshift.storage.files import create, names_in, read_bytes
 from nightshift.storage.judge_accounts import keep_judge_account
 from nightshift.storage.manifest import digest_of
+from nightshift.storage.partition import drop
+
+log = logging.getLogger(__name__)
 
 
 class Judgement(NamedTuple):
@@ -36,20 +42,43 @@ class KeptJudgements:
 
     def find(self, question: Mapping[str, Any]) -> Judgement | None:
         """Return what the judge said to a question before, or None where it was not asked or did not give a score."""
-        content = read_bytes(self._address(question))
-        try:
-            return Judgement(**json.loads(content)) if content else None
-        except (ValueError, TypeError):  # of a version that kept something else
-            return None
+        current, before = (self._address(month, question) for month in _months(datetime.now(UTC)))
+        if content := read_bytes(current):
+            return _read(content)
+        if (content := read_bytes(before)) and (found := _read(content)):
+            create(current, content)
+            return found
+        return None
 
     def keep(self, question: Mapping[str, Any], judgement: Judgement) -> None:
         """Keep what the judge said; what another attempt kept before stays."""
-        create(self._address(question), json.dumps(judgement._asdict()).encode())
+        create(self._address(_months(datetime.now(UTC))[0], question), json.dumps(judgement._asdict()).encode())
 
     def account_for(self, cost: float) -> None:
         """Keep what the judge took for what it was asked."""
         keep_judge_account(self._place.parent, cost)
 
-    def _address(self, question: Mapping[str, Any]) -> UPath:
+    def remove_old(self) -> None:
+        """Remove what was neither kept nor found in this month and the one before."""
+        _, before = _months(datetime.now(UTC))
+        for name in names_in(self._place):
+            if name < before or len(name) == len("ab"):  # an earlier version kept them for good, without a month
+                log.info("%s: these judgements are too old, they are removed", self._place / name)
+                drop(self._place / name)
+
+    def _address(self, month: str, question: Mapping[str, Any]) -> UPath:
         digest = digest_of({"opinion": self._opinion, "question": question})
-        return self._place / digest[:2] / f"{digest}.json"
+        return self._place / month / digest[:2] / f"{digest}.json"
+
+
+def _read(content: bytes) -> Judgement | None:
+    try:
+        return Judgement(**json.loads(content))
+    except (ValueError, TypeError):  # of a version that kept something else
+        return None
+
+
+def _months(now: datetime) -> tuple[str, str]:
+    """The month of `now` and the one before, as they are named in storage."""
+    first = now.replace(day=1)
+    return f"{first:%Y-%m}", f"{first - timedelta(days=1):%Y-%m}"

@@ -252,11 +252,13 @@ class Scorers:
 
 
 def kept_judgements(application: Application, storage: str | None) -> KeptJudgements | None:
-    """Return what the application's judge said before; that of another model or rubric is another's."""
+    """Return what the application's judge said before, without what is too old; another model's or rubric's is another's."""
     judge = application.judged_by
     if storage is None or judge is None:
         return None
-    return KeptJudgements(partition_of(storage, application.name, "judgements"), {key: judge[key] for key in OPINION})
+    kept = KeptJudgements(partition_of(storage, application.name, "judgements"), {key: judge[key] for key in OPINION})
+    kept.remove_old()
+    return kept
 
 
 def _reasons(columns: dict[str, list[Any]], rows: int) -> list[dict[str, Unscored | None]]:
