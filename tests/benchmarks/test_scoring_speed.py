@@ -1,5 +1,6 @@
-"""What the scores of an interaction cost, scorer by scorer, for short responses and for long ones of many sentences, and what
-more processors give: the same scores to the bit, sooner. The scorers have what one job has; the report names the machine.
+"""What the scores of an interaction cost, scorer by scorer, for short responses and for long ones of many sentences; what
+more processors give: the same scores to the bit, sooner; and what refusal and toxicity cost in each precision, against a plain
+pipeline of transformers. The scorers have what one job has; the report names the machine.
 """
 
 import csv
@@ -8,16 +9,22 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import BertTokenizerFast, pipeline
 
 import nightshift
 from nightshift.data.processors import processors
+from nightshift.evaluation.heads import Heads, _sentences
+from nightshift.evaluation.minilm import load_minilm
 from nightshift.evaluation.scorers import Scorers
+from nightshift.evaluation.sentence_embeddings import MOST_TOKENS, VOCABULARY
 from nightshift.settings.application import Application
 
 SAMPLE = Path(nightshift.__file__).parent / "samples" / "banking77"
 REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or Path(__file__).parents[2] / "build" / "benchmarks")
 SHORT_ROWS, LONG_ROWS = 400, 60
 LONG_WORDS = 300
+PIPELINE_ROWS = 10
 
 
 def messages():
@@ -76,3 +83,32 @@ def test_all_processors_score_long_responses_and_say_the_same(wordless_model, mo
     (REPORT / "scoring-speed.md").write_text("\n".join(lines) + "\n")
     print("\n" + "\n".join(lines))
     assert took["long", 1] / took["long", count] > 0.5 * min(count, 8)  # what is not embedded is scored by one
+
+
+@pytest.mark.benchmark
+def test_long_responses_cost_less_than_with_a_pipeline_of_defaults(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)  # several would wait for each other, busily
+    rows = long_texts(messages(), LONG_ROWS)
+    tokenizer = BertTokenizerFast(str(VOCABULARY), model_max_length=MOST_TOKENS + 2)
+    plain = pipeline("feature-extraction", load_minilm(), tokenizer=tokenizer, tokenize_kwargs={"truncation": True})
+    both = [text for row in rows[:PIPELINE_ROWS] for text in (row, *_sentences(row))]  # what the two scores look at
+    seconds = {"pipeline of defaults": cpu_seconds(plain, both) / PIPELINE_ROWS}
+    for precision in ("float32", "bfloat16"):
+        seconds[precision] = cpu_seconds(Heads(precision).score, rows) / LONG_ROWS
+    one = seconds["pipeline of defaults"]
+    lines = ["| refusal and toxicity | milliseconds of processor time a row | times as many rows |", "| --- " * 3 + "|"]
+    lines += [f"| {name} | {value * 1e3:.1f} | {one / value:.1f} |" for name, value in seconds.items()]
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / "scoring-precision.md").write_text("\n".join(lines) + "\n")
+    print("\n" + "\n".join(lines))
+    assert one / seconds["float32"] > 1.5
+    if torch.cpu.get_capabilities().get("amx_bf16"):
+        assert one / seconds["bfloat16"] > 4
+
+
+def cpu_seconds(score, texts):
+    score(texts[:1])
+    start = time.process_time()
+    score(texts)
+    return time.process_time() - start

@@ -1,7 +1,10 @@
 """Sentence embeddings: near in meaning is near in space, however long, empty or hostile the text is."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 
 from nightshift.evaluation.sentence_embeddings import DIMENSIONS, SentenceEmbedder
 
@@ -39,6 +42,23 @@ def test_vectors_are_equal_to_the_bit_on_any_number_of_processors(embedder, monk
         monkeypatch.setenv("OMP_NUM_THREADS", count)
         vectors.append(embedder.embed(texts).tobytes())
     assert vectors[0] == vectors[1]
+
+
+def test_bfloat16_points_where_float32_does(embedder):
+    texts = ["Where is my card?", "You are a worthless idiot.", "word " * 62]
+    quick = SentenceEmbedder("bfloat16").embed(texts)
+    assert np.einsum("rd,rd->r", quick, embedder.embed(texts)) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_model_that_answers_afterwards_has_as_many_threads_as_before(embedder):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        embedder.embed(["Where is my card?"])
+        with ThreadPoolExecutor() as later:
+            assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_hostile_texts_have_vectors(embedder):

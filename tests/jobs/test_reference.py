@@ -54,3 +54,10 @@ def test_made_again_it_is_the_same(spec, progress):
     first = reference.run(spec, progress)
     (UPath(first.reference) / "manifest.json").unlink()
     assert reference.run(spec, progress).digest == first.digest
+
+
+def test_another_precision_of_scores_makes_the_reference_anew(spec, progress):
+    first = reference.run(spec, progress)
+    settings = spec.application.model_dump(mode="json") | {"scoring": {"precision": "bfloat16"}}
+    quick = spec.model_copy(update={"application": type(spec.application).model_validate(settings)})
+    assert reference.run(quick, progress).digest != first.digest

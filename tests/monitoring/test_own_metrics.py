@@ -194,6 +194,25 @@ def test_what_another_judge_or_rubric_scored_is_not_compared(night, reference, w
     assert all(said.endswith(f"; {why}") or why in said for said in found.values())
 
 
+@pytest.mark.parametrize(
+    ("night", "reference", "chosen", "why"),
+    [
+        ({}, {}, "float32", None),
+        ({"precision": "bfloat16"}, {"precision": "bfloat16"}, "float32", None),
+        ({}, {"precision": "bfloat16"}, "bfloat16", "in float32, the reference in bfloat16; run batch_inference"),
+        ({"precision": "bfloat16"}, {}, "bfloat16", "in bfloat16, the reference in float32; the next finetune"),
+    ],
+)
+def test_refusal_and_toxicity_of_another_precision_are_not_compared(night, reference, chosen, why):
+    settings = {"sources": [{"uri": "a.csv", "columns": {"prompt": "q"}}], "scoring": {"precision": chosen}}
+    application = Application.model_validate({"name": "shop", **settings})
+    found = scored_apart(
+        application, *(partition().model_copy(update={"inputs": inputs}) for inputs in (night, reference))
+    )
+    assert sorted(found) == (["refusal", "toxicity"] if why else [])
+    assert all(why in said for said in found.values())
+
+
 def test_a_label_and_a_group_may_change_without_another_reference():
     renamed = NOW.model_copy(update={"label": "the tone", "group": "quality"})
     assert renamed.made_by == NOW.made_by

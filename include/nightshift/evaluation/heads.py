@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from nightshift.evaluation.refusal import words_of_refusal
 from nightshift.evaluation.sentence_embeddings import SentenceEmbedder
+from nightshift.settings.policies import Precision
 
 LANGUAGES = frozenset({"en"})  # of what the heads learned from, and of the embedder's vocabulary
 WEIGHTS = Path(__file__).parent / "heads.safetensors"
@@ -29,11 +30,12 @@ Numbers = np.ndarray[Any, np.dtype[np.float32]]
 class Heads:
     """The embedder and the weights of both heads, loaded once.
 
+    :param precision: of the embedder's arithmetic.
     :raises BadEnvironment: the embedder's network does not load.
     """
 
-    def __init__(self) -> None:
-        self._embedder = SentenceEmbedder()
+    def __init__(self, precision: Precision = "float32") -> None:
+        self._embedder = SentenceEmbedder(precision)
         self._weights = load_file(WEIGHTS)
 
     def score(self, responses: list[str]) -> list[tuple[float, float]]:

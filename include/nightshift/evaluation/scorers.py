@@ -81,7 +81,7 @@ class Scorers:
         self.judge = LlmJudge(settings, kept_judgements(application, storage)) if settings else None
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
         self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)
-        self._heads = Heads()
+        self._heads = Heads(application.scoring.precision)
         self._seen_rows = 0  # by the judge's sample
         self._format, self._prompt = application.inference.response_format, application.prompt
         self._measures = TextMeasures(tokenizer_folder / "tokenizer.json")

@@ -38,7 +38,6 @@ LIBRARIES = (
 # Libraries that call home are told not to before they are imported; jobs are told the same.
 SILENT = {
     "DO_NOT_TRACK": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

@@ -67,6 +67,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "response_format": app.inference.response_format,
         "segments": app.traffic.segments,
         "judge": app.judged_by,
+        **app.scoring_inputs,
         **app.made_by_own_scorers,
         **app.answer_inputs,
         **VERSIONS,

@@ -188,6 +188,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
         "response_format": application.inference.response_format,
         "judge": application.judged_by,
         "version": SCORES_VERSION,
+        **application.scoring_inputs,
         **application.made_by_own_scorers,
         **({"arm": spec.arm.model_dump(mode="json")} if spec.arm else {}),
     }

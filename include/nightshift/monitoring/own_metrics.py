@@ -60,17 +60,25 @@ def own_metrics(application: Application, interactions: Manifest, reference: Man
 
 
 def scored_apart(application: Application, interactions: Manifest, reference: Manifest) -> dict[Metric, str]:
-    """Return our scores with why they cannot be compared: another version of the scorers or another judge gave them."""
+    """Return our scores with why they cannot be compared: other scorers, another precision or another judge gave them."""
     ours, theirs = interactions.inputs.get("version"), reference.inputs.get("scores")
     if ours != theirs:
         why = f"the night has version {ours} of the scores, the reference {theirs}; {NIGHT_ANEW}"
         return {metric: why for metric in BUILT_IN if metric in SCORES}
+    found = {}
+    precisions = [manifest.inputs.get("precision", "float32") for manifest in (interactions, reference)]
+    if precisions[0] != precisions[1]:
+        advice = NIGHT_ANEW if precisions[1] == application.scoring.precision else REFERENCE_ANEW
+        why = "the night was scored in {}, the reference in {}; ".format(*precisions) + advice
+        found = {Metric.REFUSAL: why, Metric.TOXICITY: why}
     judges = [manifest.inputs.get("judge") for manifest in (interactions, reference)]
     night, before, newest = ({key: (one or {}).get(key) for key in OPINION} for one in (*judges, application.judged_by))
     if night == before or None in judges:
-        return {}
+        return found
     advice = NIGHT_ANEW if before == newest else REFERENCE_ANEW
-    return {Metric.JUDGE: f"the judge has another model, rubric or version than that of the reference; {advice}"}
+    return found | {
+        Metric.JUDGE: f"the judge has another model, rubric or version than that of the reference; {advice}"
+    }
 
 
 def _made_by(manifest: Manifest) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from nightshift.settings.judging import SHOWN, Judge
 from nightshift.settings.metrics import Metric
 from nightshift.settings.people import Alerts, Approval, Budget
 from nightshift.settings.pinned_index import PinnedIndex
-from nightshift.settings.policies import Bias, Drift, Inference, Retraining
+from nightshift.settings.policies import Bias, Drift, Inference, Retraining, Scoring
 from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.retrieval import Retrieval
@@ -121,6 +121,9 @@ class Application(Model):
         None, exclude_if=lambda one: one is None, description="documents whose passages answers rest on; null: none"
     )
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
+    scoring: Scoring = Field(
+        Scoring(), exclude_if=lambda value: value == Scoring(), description="how our own scores are computed"
+    )
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
@@ -164,6 +167,11 @@ class Application(Model):
     def own_metrics(self) -> list[Metric]:
         """The metrics of the team's own scorers."""
         return [scorer.metric(name) for name, scorer in self.scorers.items()]
+
+    @property
+    def scoring_inputs(self) -> dict[str, Any]:
+        """The precision of scores, as an input of what is made with them; empty where it is the default."""
+        return self.scoring.model_dump(exclude_defaults=True)
 
     @property
     def made_by_own_scorers(self) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class AskedModel:
         }  # fmt: skip
         if probe == "counterfactuals":
             inputs |= {"prompt": self._application.prompt.model_dump(mode="json"), "answer_tokens": self._answer_tokens}
-            inputs |= self._application.answer_inputs
+            inputs |= self._application.answer_inputs | self._application.scoring_inputs
         partition = partition_of(self._storage, self._application.name, "probes", digest_of(inputs)[:16])
         manifest = find(partition, inputs)
         if manifest is None:
