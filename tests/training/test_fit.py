@@ -127,6 +127,19 @@ def test_what_an_adapter_is_told_is_in_its_file_and_in_what_is_merged(train, tok
 
 
 @pytest.mark.nightly
+def test_an_adapter_to_weights_in_four_bits_learns_and_is_merged_into_the_whole_ones(train, tokenizer):
+    pytest.importorskip("bitsandbytes", reason="not among the requirements: docs/training.md")
+    whole, quantized = (
+        train(1, name, family="granite", shared=False, **STOCK, **LORA, quantize=name, precision="bf16")
+        for name in ("none", "nf4")
+    )
+    assert quantized.losses != whole.losses  # four bits are not the same weights,
+    assert quantized.losses[1] == pytest.approx(whole.losses[1], rel=0.05)  # but near them
+    assert quantized.losses[max(quantized.losses)] < 0.99 * quantized.losses[1]
+    assert alone(quantized, tokenizer) == pytest.approx(quantized.held_out[-1], rel=0.05)
+
+
+@pytest.mark.nightly
 def test_a_stop_does_not_change_where_it_ends_early(train):
     settings = {
         "learning_rate": 0.1,
