@@ -16,7 +16,7 @@ from airflow.utils.session import create_session
 from fastapi import Depends, HTTPException
 from sqlalchemy import select
 
-from nightshift.access.permissions import DAGS
+from nightshift.access.permissions import ASKING_DAGS, DAGS
 from nightshift.dashboard.known import Known, known_application, known_applications
 from nightshift.settings.applications import application_names
 
@@ -62,6 +62,10 @@ class Viewer:
     def may_acknowledge(self, name: str) -> bool:
         """Whether the user may start the DAG in which people answer for the alerts of an application."""
         return self._may(f"{name}_acknowledge", DagAccessEntity.RUN, "POST")
+
+    def may_review(self, name: str) -> bool:
+        """Whether the user may judge answers of an application: who may answer when its release asks for a person."""
+        return self._may(f"{name}_{ASKING_DAGS[0]}", DagAccessEntity.HITL_DETAIL, "PUT")
 
     def _may(self, dag_id: str, entity: DagAccessEntity | None, method: ResourceMethod = "GET") -> bool:
         team = DagModel.get_team_name(dag_id) if dag_id in self._there else None

@@ -1,4 +1,7 @@
-"""The web application that Airflow's API server mounts at `/nightshift`: pages for people who are logged in. GET only."""
+"""The web application that Airflow's API server mounts at `/nightshift`: pages for people who are logged in.
+
+GET only, but for what people say on the review page.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from urllib.parse import quote, urlencode
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from nightshift.dashboard import mailbox, overview, reports, run
+from nightshift.dashboard import mailbox, overview, reports, review, run
 from nightshift.dashboard.access import Asking
 from nightshift.dashboard.airflow_state import housekeeping, storage_uri
 from nightshift.dashboard.application import gather
@@ -30,6 +33,7 @@ app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=
 app.add_middleware(SecurityHeaders)
 app.include_router(reports.router)
 app.include_router(mailbox.router)
+app.include_router(review.router)
 # Style sheets and scripts, which hold nothing of anybody's: the only thing that is there without a login.
 app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
@@ -105,6 +109,8 @@ def in_words(request: Request, error: AnyHTTPException) -> Response:
         return RedirectResponse(
             f"{airflow_root()}/api/v2/auth/login?{urlencode({'next': wanted})}", HTTPStatus.SEE_OTHER
         )
+    if request.method not in READ:
+        return JSONResponse({"detail": str(error.detail)}, error.status_code)  # a script asked
     return render(
         request, "message_only.html.jinja", error.status_code, title=_title(error.status_code), said=str(error.detail)
     )
@@ -112,7 +118,9 @@ def in_words(request: Request, error: AnyHTTPException) -> Response:
 
 @app.exception_handler(RequestValidationError)
 def not_an_address(request: Request, _error: RequestValidationError) -> Response:
-    """Answer an address that cannot be one of ours."""
+    """Answer an address that cannot be one of ours, or a form that is not filled in."""
+    if request.method not in READ:
+        return JSONResponse({"detail": "This form is not filled in as the page asks for."}, 422)
     return render(
         request, "message_only.html.jinja", HTTPStatus.NOT_FOUND, title=_title(404), said="There is no such page."
     )

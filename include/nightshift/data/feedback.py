@@ -21,7 +21,7 @@ from nightshift.data.similarity import connect
 from nightshift.data.sources import RawFile
 from nightshift.data.staging import Staging
 from nightshift.errors import JobError
-from nightshift.settings.feedback import FeedbackColumns, FeedbackSource
+from nightshift.settings.feedback import CHOSEN_BY, RANDOM, REVIEW, FeedbackColumns, FeedbackSource
 from nightshift.settings.intake import Columns
 from nightshift.storage.manifest import digest_of
 
@@ -60,6 +60,8 @@ JOINED_SCHEMA = pa.schema(
     ]
 )
 FEEDBACK_SCHEMA = pa.schema([*SAID_SCHEMA, *JOINED_SCHEMA])
+# The interactions that people were shown on the review page, by their keys in the sample.
+REVIEWED_SCHEMA = pa.schema([pa.field("key", pa.string()), *JOINED_SCHEMA])
 STAGED_SCHEMA = pa.schema(
     [
         *SAID_SCHEMA,
@@ -70,12 +72,14 @@ STAGED_SCHEMA = pa.schema(
     ]
 )
 
-# A correction alone says that the answer was bad. Sums of numbers depend on their order in the last digits.
+# A correction alone says that the answer was bad. Sums of numbers depend on their order in the last digits. What was chosen for
+# review because it seemed bad says nothing about the night.
 SAID_OF_MODELS = f"""
     WITH said AS (
         SELECT f.model_digest, s.rating, CASE WHEN s.up IS NOT NULL THEN NOT s.up WHEN s.rating IS NOT NULL
             THEN s.rating < {WORSE_HALF} WHEN s.rejected IS NULL THEN true END AS bad
         FROM found f JOIN read_parquet(?) s USING (number)
+        WHERE s."column" != '{REVIEW}' OR s.metadata['{CHOSEN_BY}'] = '{RANDOM}'
     )
     SELECT model_digest, count(bad), count_if(bad), count(rating), round(coalesce(sum(rating), 0), 6),
         round(coalesce(sum(rating * rating), 0), 6) FROM said GROUP BY model_digest ORDER BY model_digest
@@ -109,16 +113,18 @@ class Gathered:
         return {"rows_in": self.rows_in, **parts}
 
 
-def gather(
+def gather(  # noqa: PLR0917
     files: Iterable[tuple[FeedbackSource, RawFile]],
     staging: Staging,
     nights: Iterable[tuple[str, Path]],
     work: Path,
     target: Path,
+    reviewed: Path | None = None,
 ) -> Gathered:
     """Write `feedback.parquet`, `waiting.parquet` and `quarantine.parquet` to the folder `target`.
 
     :param nights: keys of intervals with local files of their interactions, the newest first; read as long as a row waits.
+    :param reviewed: a local file of `REVIEWED_SCHEMA`, where reviews are among the files.
     :raises BadInput: a file as a whole cannot be used.
     :raises BadEnvironment: a file cannot be read.
     """
@@ -139,6 +145,12 @@ def gather(
             "CREATE TABLE found (number BIGINT, digest VARCHAR, night VARCHAR, row BIGINT, model VARCHAR, model_digest VARCHAR)"
         )
         kept = _count(database, "pending")
+        if reviewed:
+            database.execute(
+                "INSERT INTO found SELECT p.number, r.digest, r.night, r.row, r.model, r.model_digest FROM pending p "
+                'JOIN read_parquet(?) r ON p.key = r.key WHERE p."column" = ?',
+                [str(reviewed), REVIEW],
+            )
         _join(database, nights)
         _write(database, staged, target)
         gathered.duplicates = writer.rows - kept
@@ -220,6 +232,8 @@ def _said(row: dict[str, Any], source: FeedbackSource, number: int) -> dict[str,
     if said["up"] is None and said["rating"] is None and said["answer"] is None:
         raise Unusable(Reason.BAD_FEEDBACK, "neither a thumb nor a rating nor an answer")
     column, key = "id", row["id"]
+    if source.name == REVIEW:
+        column, said["id"] = REVIEW, None
     if source.columns.prompt:
         messages = row["messages"]
         said["messages"] = messages[:-1] if messages[-1]["role"] == "assistant" else messages
@@ -252,7 +266,7 @@ def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
 def _join(database: duckdb.DuckDBPyConnection, nights: Iterable[tuple[str, Path]]) -> None:
     """Fill `found`: of several interactions with one key, the last one of the newest night."""
     waiting = _count(database, "pending")
-    for night, file in nights if waiting else ():
+    for night, file in nights if _count(database, "found") < waiting else ():
         for column in ("id", "digest"):
             database.execute(
                 f"INSERT INTO found SELECT p.number, arg_max(i.digest, i.row), ?, max(i.row), arg_max(i.model, i.row), "  # noqa: S608

@@ -27,10 +27,11 @@ from nightshift.data.gathering import SIGNATURES, SharedGathering, answered_rows
 from nightshift.data.questions import bond_keys
 from nightshift.data.sides import resembling_trained
 from nightshift.data.similarity import VALUES, Keys, Signatures, key_of, question_of
-from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN, Selection
+from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, REGRESSION, TRAIN, Selection
 from nightshift.data.split_map import DEVELOPMENT as DEVELOPMENT_SIDE
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
 from nightshift.data.split_map import UNKNOWN, State, places_in
+from nightshift.settings.feedback import CHOSEN_BY, RANDOM
 from nightshift.storage.partition import fetch
 
 Report = Callable[[int, int], None]
@@ -51,8 +52,10 @@ def write_training_set(
     `development.parquet` (both in order of digest); return the counts.
 
     All have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others; `corrected` rows are left out
-    because a later correction answers the same prompt. Rows stream: in memory are
-    10,000 at a time, 8 bytes for each usable row, and about 100 for each one that is not to train on.
+    because a later correction answers the same prompt. Held-out corrections of answers that were chosen for review other than at
+    random are in `regression.parquet`, unless they take the place of a held-out row.
+
+    Rows stream: in memory are 10,000 at a time, 8 bytes for each usable row, and about 100 for each one that is not to train on.
 
     :param state: the split map, which knows all days of the selection.
     :param report: called with steps done and steps in all.
@@ -63,6 +66,7 @@ def write_training_set(
     counts = Counter(dict.fromkeys(names, 0))
     splits = splits_of(selection)
     known, newest = _corrected(selection, folder)
+    replaced = [np.empty(0, np.uint64)]  # keys of held-out prompts whose answers were corrected
     taken: dict[Split, _Taken] = {split: _Taken() for split in splits}
     work = folder / "work"
     work.mkdir()
@@ -81,6 +85,8 @@ def write_training_set(
                     rows, values = all_rows.filter(pa.array(stays)), all_values
                     if not stays.all():
                         counts["corrected"] += int((~stays).sum())
+                        gone = all_rows.filter(pa.array(~stays & np.asarray(pc.equal(all_rows["split"], "held_out"))))
+                        replaced.append(_prompts(gone.filter(pa.array(~_chosen_for_review(gone)))))
                         values = (
                             values[stays[np.asarray(pc.equal(all_rows["split"], "train"))]] if len(values) else values
                         )
@@ -97,6 +103,12 @@ def write_training_set(
             side, name = UNTRAINED[split]
             unseen = _unseen(file, side, state, work)
             counts["seen_in_training"] += int((~unseen).sum())
+            if split == "held_out":
+                apart = unseen & _is_no_sample(file, np.concatenate(replaced))
+                if apart.any():
+                    counts["regression"] = int(apart.sum())
+                    _write_by_digest(file, apart, folder / REGRESSION, work)
+                unseen &= ~apart
             counts[split] = int(unseen.sum())
             _write_by_digest(file, unseen, folder / name, work)
     finally:
@@ -133,6 +145,20 @@ def _prompts(rows: pa.Table) -> Keys:
     """64 bits of a digest of everything that was said in front of the answer of each row."""
     asked = (digest_of_messages(messages[:-1]) for messages in rows["messages"].to_pylist())
     return np.array([int(digest[:16], 16) for digest in asked], dtype=np.uint64)
+
+
+def _chosen_for_review(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows are corrections of answers that people were shown for another reason than chance."""
+    chosen = pc.map_lookup(rows["metadata"], CHOSEN_BY, "first")
+    return np.asarray(pc.fill_null(pc.not_equal(chosen, RANDOM), False), dtype=bool)
+
+
+def _is_no_sample(candidates: Path, replaced: Keys) -> npt.NDArray[np.bool_]:
+    """The same of a file, without those that answer a prompt which was held out before it was chosen."""
+    found = [np.empty(0, bool)]
+    for rows in example_batches(candidates, ["messages", "metadata"]):
+        found.append(_chosen_for_review(rows) & ~np.isin(_prompts(rows), replaced))
+    return np.concatenate(found)
 
 
 class _Taken:

@@ -18,10 +18,12 @@ from upath import UPath
 from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE, ROWS_AT_ONCE
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.review_sample import SAMPLE, SAMPLES
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.erasure.wanted import Wanted, letters, plain
 from nightshift.errors import BadInput
 from nightshift.inference.prompts import numbers_in_arm
+from nightshift.ledger.reviews import reviews_by_path
 from nightshift.storage.application_version import PARTS, VERSIONS
 from nightshift.storage.files import names_in
 from nightshift.storage.manifest import Manifest, read_manifest
@@ -68,6 +70,7 @@ class Finding:
         for path, partition, manifest in self._partitions("snapshots"):
             self._snapshot(path, partition, manifest)
         self._interactions()
+        self._reviews()
         self._made_of_snapshots()
         for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
             for path, partition, manifest in self._partitions(kind, depth=depth):
@@ -180,6 +183,16 @@ class Finding:
         for path, partition, manifest in self._of_nights("drift", nights):
             if manifest.parents and below(manifest.parents[0].uri) in asked:
                 self._change(path, partition, manifest, {})
+
+    def _reviews(self) -> None:
+        """Answers that people were shown, what they said of these, and what somebody said of others."""
+        for path, partition, manifest in self._partitions(SAMPLES):
+            places = self._places(partition, manifest, SAMPLE, ["digest"], self._same_text)
+            self._change(path, partition, manifest, {SAMPLE: places})
+        goes = {*self.digests, *self.trained, self.wanted.digest}
+        for path, review in reviews_by_path(self.home):
+            if review.digest in goes or (self.wanted.subject and review.by == self.wanted.typed):
+                self.plan.deleted.append(path)
 
     def _made_of_snapshots(self) -> None:
         snapshots = set(self.plan.snapshots)

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
 from nightshift.data.corrections import CORRECTION, KIND
 from nightshift.data.examples import examples_in
 from nightshift.data.measures import TextMeasures, tokenizer_file
-from nightshift.data.snapshot import HELD_OUT
+from nightshift.data.snapshot import HELD_OUT, REGRESSION
 from nightshift.data.sources import raw_files
 from nightshift.data.staging import Staging
 from nightshift.errors import BadInput
@@ -53,7 +54,8 @@ def suite_examples(suite: Source, application: Application, base_model: Path, fo
 
 def corrected_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
     """Return the held-out rows whose answer a person corrected: the first `most` in order of digest."""
-    table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), NEEDED)
+    names = [file.name for file in manifest.files if file.name in {HELD_OUT, REGRESSION}]
+    table = pa.concat_tables(examples_in(fetch(snapshot, manifest, name, folder), NEEDED) for name in names)
     table = table.filter(pc.equal(pc.map_lookup(table["metadata"], KIND, "first"), CORRECTION))
     return list(table.sort_by("digest").slice(0, most).to_pylist())
 

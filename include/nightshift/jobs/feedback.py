@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.data.sources import RawFile
+    from nightshift.jobs.reviewing import Reviewed
     from nightshift.monitoring.due_nights import Answered
     from nightshift.settings.feedback import FeedbackSource
     from nightshift.storage.manifest import Manifest
@@ -44,17 +45,20 @@ class Result(JobResult):
     quarantined: int = 0
     erased: int = 0
     corrections: int = 0  # answers of these rows that are examples now
+    to_review: int = 0  # answers of the interval that people are shown on the review page
 
 
 def run(spec: Spec, progress: Progress) -> Result:
     """Publish the feedback of an interval, unless it is there: made from the same rows, and joined to the same interactions.
 
-    Then, with `feedback.corrections`, its answers as examples.
+    With `feedback.review` what people said on the review page is read, too, and the sample of the interval is chosen. Then, with
+    `feedback.corrections`, the feedback's answers become examples.
 
     :raises BadInput: the application has no `feedback`, or a file as a whole cannot be used.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
     """
     from nightshift.jobs.ingest import id_key_of
+    from nightshift.jobs.reviewing import publish_sample, read_reviews
     from nightshift.monitoring.published_nights import interactions_between
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import find, partition_of
@@ -62,30 +66,38 @@ def run(spec: Spec, progress: Progress) -> Result:
     app, interval = spec.application, spec.interval
     if app.feedback is None:
         raise BadInput(f"{app.name} has no `feedback` in its file")
-    id_key = id_key_of(app, app.feedback.sources)
+    id_key = id_key_of(app, app.feedback.every_source)
     since = interval.end - timedelta(days=app.feedback.lookback_days)
     partition = partition_of(spec.storage, app.name, "feedback", interval.key)
     work = scratch(UPath(spec.storage))
     try:
-        files, missing = _files(spec, work)
+        review = app.feedback.review
+        sample = publish_sample(spec, review.rows, id_key, work) if review else None
+        to_review = sample.counts["rows"] if sample else 0
+        reviewed = read_reviews(spec, app.feedback.lookback_days) if review else None
+        files, missing, answers = _files(spec, work, reviewed)
         if not files:
-            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="; ".join(missing))
+            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="; ".join(missing), to_review=to_review)
         nights = interactions_between(spec.storage, app.name, since, interval.end)
         inputs: dict[str, Any] = {
             "version": VERSION,
             "interval": interval.model_dump(mode="json"),
             "files": [file.inputs for _, file in files],
-            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.sources],
+            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.every_source],
             "ingest": app.ingest.model_dump(mode="json", exclude={"near_duplicates", "splits"}),
             "interactions": [night.digest for night in nights],
             **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
+            **({"reviews": reviewed.digest} if reviewed else {}),
         }
-        manifest = find(partition, inputs) or _publish(spec, partition, inputs, files, nights, id_key, work)
+        manifest = find(partition, inputs) or _publish(
+            spec, partition, inputs, files, nights, id_key, work, reviewed, answers
+        )
         learned = _corrections(spec, partition, manifest, work) if app.feedback.corrections else None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if not manifest.counts["rows_in"]:
-        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="there is not one row of feedback")
+        reason = "there is not one row of feedback"
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason, to_review=to_review)
     _log(spec, manifest, str(partition))
     counts = manifest.counts
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("joined", "waiting", "duplicates", "quarantined"))
@@ -95,23 +107,38 @@ def run(spec: Spec, progress: Progress) -> Result:
         feedback=str(partition),
         digest=manifest.digest,
         corrections=learned.counts["kept"] if learned else 0,
+        to_review=to_review,
         **counts,
     )
 
 
-def _files(spec: Spec, work: Path) -> tuple[list[tuple[FeedbackSource, RawFile]], list[str]]:
-    """The files of all sources that have some, and of the others, that they have none: people may have said nothing."""
+def _files(
+    spec: Spec, work: Path, reviewed: Reviewed | None
+) -> tuple[list[tuple[FeedbackSource, RawFile]], list[str], Path | None]:
+    """The files of all sources that have some, and of the others, that they have none: people may have said nothing.
+
+    Of reviews, also the file of the answers that they are about.
+    """
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
+    from nightshift.jobs.reviewing import write_reviews
+    from nightshift.settings.feedback import REVIEWS
 
-    files, missing = [], []
+    files, missing, answers = [], [], None
     for source in spec.application.feedback.sources if spec.application.feedback else ():
         try:
             found = raw_files(source, spec.interval, work / "sources" / source.name, spec.application.zone)
             files += [(source, file) for file in found]
         except NoData as nothing:
             missing.append(str(nothing))
-    return files, missing
+    if reviewed:
+        written, answers = write_reviews(reviewed, spec, work / "reviews")
+        if written.stat().st_size:
+            source = REVIEWS.model_copy(update={"uri": str(written)})
+            files += [(source, file) for file in raw_files(source, spec.interval, work / "sources" / source.name)]
+        else:
+            missing.append("nobody reviewed an answer in the interval")
+    return files, missing, answers
 
 
 def _publish(  # noqa: PLR0917
@@ -122,11 +149,14 @@ def _publish(  # noqa: PLR0917
     nights: Sequence[Answered],
     id_key: bytes,
     work: Path,
+    reviewed: Reviewed | None,
+    answers: Path | None,
 ) -> Manifest:
     from nightshift.data.examples import QUARANTINE
     from nightshift.data.feedback import FEEDBACK, WAITING, gather
     from nightshift.data.measures import TextMeasures, tokenizer_file
     from nightshift.data.staging import Staging
+    from nightshift.evaluation.reviewers import agreement_of
     from nightshift.storage.erasures import erased_of
     from nightshift.storage.manifest import Parent
     from nightshift.storage.partition import partition_of, publish
@@ -138,8 +168,9 @@ def _publish(  # noqa: PLR0917
     measures = TextMeasures(tokenizer_file(resolve_tokenizer(app.base_model)))
     erased = erased_of(partition_of(spec.storage, app.name))
     staging = Staging(app.ingest, spec.interval, measures, "traffic", id_key or app.name.encode(), erased)
-    gathered = gather(files, staging, _fetched(nights, work / "night"), work, target)
+    gathered = gather(files, staging, _fetched(nights, work / "night"), work, target, answers)
     counts = gathered.counts
+    scores = {key: row["scores"] for key, row in reviewed.rows.items()} if reviewed else {}
     return publish(
         partition,
         target,
@@ -154,6 +185,7 @@ def _publish(  # noqa: PLR0917
             "nights": dict(sorted(gathered.nights.items())),
             "quarantine": dict(sorted(gathered.reasons.items())),
             "late": gathered.late,
+            **({"agreement": agreement_of(reviewed.reviews, scores)} if reviewed else {}),
         },
         parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
     )
@@ -256,5 +288,14 @@ def _log(spec: Spec, manifest: Manifest, feedback: str) -> None:
         },
     )
     quarantine = {f"quarantine/{reason}": rows for reason, rows in manifest.facts["quarantine"].items()}
-    run.metrics({**manifest.counts, **quarantine, "late": manifest.facts["late"]})
+    run.metrics({**manifest.counts, **quarantine, "late": manifest.facts["late"], **_agreement(manifest)})
     run.finish()
+
+
+def _agreement(manifest: Manifest) -> dict[str, float]:
+    """How far reviewers agree, and scorers with them, as metrics."""
+    agreement = manifest.facts.get("agreement", {})
+    named = {name: value for name, value in agreement.items() if name != "scorers"}
+    for scorer, measured in agreement.get("scorers", {}).items():
+        named |= {f"{scorer}/{name}": value for name, value in measured.items()}
+    return {f"review/{name}": float(value) for name, value in named.items() if value is not None}

@@ -189,7 +189,7 @@ def _make(  # noqa: PLR0917
     progress: Progress,
     gathered: SharedGathering | None = None,
 ) -> Manifest:
-    from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, TRAIN
+    from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, REGRESSION, TRAIN
     from nightshift.data.training_set import write_training_set
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
@@ -205,7 +205,12 @@ def _make(  # noqa: PLR0917
             kind="snapshot",
             application=spec.application.name,
             inputs=selection.inputs(state.number),
-            rows={TRAIN: counts["train"], HELD_OUT: counts["held_out"], DEVELOPMENT: counts["development"]},
+            rows={
+                TRAIN: counts["train"],
+                HELD_OUT: counts["held_out"],
+                DEVELOPMENT: counts["development"],
+                REGRESSION: counts.get("regression", 0),
+            },
             counts=counts,
             facts={
                 "days": list(dict.fromkeys(published.key for published in selection.window)),

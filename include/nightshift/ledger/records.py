@@ -146,6 +146,27 @@ class AlertResponse(Record):
         return self.action != "end" and now < self.until
 
 
+class Review(Record):
+    """What one person said of one answer on the review page. It is never changed, and there is one of each person and answer.
+
+    :param key: of the answer in the sample of its interval.
+    :param digest: of the prompt's conversation, by which an erasure finds it.
+    :param chosen: the stratum that the answer was chosen from.
+    :param correction: what the answer should have been; "": nothing.
+    """
+
+    interval: str  # key of the interval that was answered
+    key: str
+    digest: str
+    chosen: str
+    version: str  # of the model that answered
+    good: bool
+    correction: str = ""
+    reason: str = ""
+    by: str
+    at: AwareDatetime
+
+
 class Release(Record):
     """That a model becomes the champion, as one after the other; why is in the record of its gate."""
 

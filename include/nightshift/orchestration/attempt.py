@@ -190,7 +190,7 @@ def sources_of(spec: JobSpec, job: str) -> list[Source]:
     if job == "index" and application.retrieval:
         return [documents.source for documents in application.retrieval.documents]
     if job == "feedback" and application.feedback:
-        return list(application.feedback.sources)
+        return list(application.feedback.every_source)
     return [*application.sources, *application.traffic.sources] if job == "ingest" else []
 
 

@@ -53,10 +53,34 @@ class FeedbackSource(Source):
         return self
 
 
+REVIEW = "review"  # name of the source
+CHOSEN_BY, RANDOM = "review:chosen", "random"  # key in the metadata of a review, and the stratum that chance chose
+# What people say on the review page, as the job `feedback` reads it from a file that it makes; `key` is that of the sample.
+REVIEWS = FeedbackSource(
+    name=REVIEW,
+    uri="reviews.jsonl",
+    columns=FeedbackColumns(
+        id="key", subject="by", timestamp="at", thumb="thumb", answer="correction",
+        metadata=[CHOSEN_BY, "review:reason"],
+    ),
+)  # fmt: skip
+
+
+class Review(Model):
+    """Which answers people are shown to judge."""
+
+    rows: int = Field(20, ge=4, le=200, description="answers of each interval that are put to people")
+
+
 class Feedback(Model):
     """What people say of answers."""
 
-    sources: list[FeedbackSource] = Field(min_length=1, description="where feedback comes from")
+    sources: list[FeedbackSource] = Field([], description="where feedback comes from")
+    review: Review | None = Field(
+        None,
+        description="answers that people are shown to judge, on the review page; null: none",
+        exclude_if=lambda value: value is None,
+    )
     lookback_days: int = Field(
         7, ge=1, le=90, description="days before the end of an interval whose interactions its feedback may be about"
     )
@@ -66,8 +90,17 @@ class Feedback(Model):
         exclude_if=lambda value: not value,
     )
 
+    @property
+    def every_source(self) -> list[FeedbackSource]:
+        """All sources that the job `feedback` reads, that of the review page among them."""
+        return [*self.sources, *([REVIEWS] if self.review else [])]
+
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:
+        if not self.every_source:
+            raise ValueError("give `sources`, or `review`")
+        if self.review and any(source.name == REVIEW for source in self.sources):
+            raise ValueError(f"no source may be called `{REVIEW}`: that is the review page's; give it another `name`")
         if len({source.name for source in self.sources}) != len(self.sources):
             raise ValueError("two sources have the same name; give each a `name` of its own")
         return self

@@ -48,6 +48,7 @@ class Manifest(BaseModel):
         "examples", "snapshot", "checkpoint", "model", "answers", "evaluation", "traffic", "responses", "interactions",
         "reference", "profile", "drift", "bias", "shadow", "watch", "replay", "probes", "scores", "similarity",
         "tokens", "staged", "version", "search", "evidence", "index", "feedback", "gathered", "corrections",
+        "review_sample",
     ]  # fmt: skip
     schema_version: int = SCHEMA_VERSION
     application: str

@@ -185,34 +185,36 @@ function leadOut(event) {
   twin.remove();
 }
 
-// A form that starts a DAG: Airflow asks who it is, whether they may, and keeps who did it.
-async function start(event) {
-  const form = event.target.closest("form[data-runs]");
+// A form that starts a DAG, or keeps what somebody says of an answer: Airflow asks who it is and whether they may.
+async function send(event) {
+  const form = event.target.closest("form[data-runs], form[data-review]");
   if (form === null) return;
   event.preventDefault();
   const said = form.querySelector("output");
   const button = form.querySelector("button");
   const conf = Object.fromEntries(new FormData(form));
-  conf.hours = Number(conf.hours);
+  const { runs, review } = form.dataset;
+  if (runs) conf.hours = Number(conf.hours);
   button.disabled = true;
   try {
-    const answer = await fetch(form.dataset.runs, {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ logical_date: null, conf }),
+    const answer = await fetch(runs ?? review, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(runs ? { logical_date: null, conf } : conf),
     });
     if (answer.ok) {
-      said.textContent = "Airflow does it now; this page shows it in a moment.";
+      said.textContent = runs ? "Airflow does it now; this page shows it in a moment." : "Kept.";
+      if (review) form.querySelectorAll("input, textarea").forEach((one) => (one.disabled = true));
       button.blur(); // a part of the page in which somebody types is not renewed
       return;
     }
     const { detail } = await answer.json().catch(() => ({}));
-    said.textContent = `Airflow refused it (${answer.status})${typeof detail === "string" ? `: ${detail}` : ""}`;
+    said.textContent = `${runs ? "Airflow refused it" : "Not kept"} (${answer.status})${typeof detail === "string" ? `: ${detail}` : ""}`;
   } catch {
-    said.textContent = "Airflow did not answer; nothing was done.";
+    said.textContent = runs ? "Airflow did not answer; nothing was done." : "The server did not answer: load the page to see whether it is kept.";
   }
   button.disabled = false;
 }
 
-document.addEventListener("submit", start);
+document.addEventListener("submit", send);
 document.addEventListener("click", leadOut);
 document.addEventListener("themechange", () => drawAll(document));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));

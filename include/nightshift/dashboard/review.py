@@ -1,0 +1,146 @@
+"""The review page: answers of an interval that people judge, and how far they agree. What they say is kept once, and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, Field
+
+from nightshift.dashboard.access import Asking
+from nightshift.dashboard.airflow_state import storage_uri
+from nightshift.dashboard.own_threads import in_own_threads
+from nightshift.dashboard.pages import render
+from nightshift.dashboard.panels import panel
+from nightshift.dashboard.stored import Store
+from nightshift.data.pii import redact
+from nightshift.data.review_sample import SAMPLE, SAMPLES, sample_rows
+from nightshift.ledger.records import Review
+from nightshift.ledger.reviews import keep, reviews_of
+from nightshift.settings.application import Application
+from nightshift.settings.feedback import Feedback
+from nightshift.settings.interval import Interval
+from nightshift.shown import storable
+from nightshift.storage.partition import read_file
+
+router = APIRouter()
+
+
+class Said(BaseModel):
+    """What somebody says of one answer."""
+
+    interval: str = Field(max_length=60)
+    key: str = Field(max_length=60)
+    thumb: Literal["up", "down"]
+    correction: str = Field("", max_length=20_000)
+    reason: str = Field("", max_length=2_000)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An answer of the sample; what others said of it is shown to who has judged it."""
+
+    row: Mapping[str, Any]
+    mine: Review | None
+    others: Sequence[Review]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The answers of one interval, "" where there is none, the intervals that may be judged, and the newest agreement."""
+
+    interval: str
+    intervals: Sequence[str]
+    answers: Sequence[Shown]
+    agreement: Mapping[str, Any] | None
+
+
+@router.api_route("/review/{application}", methods=["GET", "HEAD"])
+@in_own_threads
+def review(request: Request, application: str, asking: Asking, interval: str = "") -> HTMLResponse:
+    """Show the answers of an interval, the newest unless one is named."""
+    app, feedback = _reviewed(application, asking)
+    page = panel(lambda: _page(app, feedback, interval, asking.user.get_name()))
+    return render(request, "review.html.jinja", page=page, app=app, may_review=asking.may_review(application))
+
+
+@router.post("/review/{application}")
+@in_own_threads
+def judge(application: str, said: Said, asking: Asking) -> JSONResponse:
+    """Keep what somebody says of an answer. Only JSON is read: no page of somebody else's can send it with a user's cookie."""
+    app, feedback = _reviewed(application, asking)
+    if not asking.may_review(application):
+        raise HTTPException(403, f"Only who may approve a release of {application} may judge its answers.")
+    if said.thumb == "down" and not (said.reason.strip() or said.correction.strip()):
+        raise HTTPException(422, "Say why the answer is bad, or what it should have been.")
+    kept = panel(lambda: _keep(app, feedback, said, asking.user.get_name()))
+    if kept.trouble:
+        raise HTTPException(503, kept.trouble)
+    if kept.shown is None:
+        raise HTTPException(404, "This answer is not among those that may be judged (any more): load the page again.")
+    if not kept.shown:
+        raise HTTPException(409, "You have judged this answer before, and that counts.")
+    return JSONResponse({"detail": "Kept."}, 201)
+
+
+def _reviewed(application: str, asking: Asking) -> tuple[Application, Feedback]:
+    """The application and what its file says of feedback.
+
+    :raises HTTPException: 404: nobody reviews it, or the user may not see it.
+    """
+    settings = asking.application(application).settings
+    if settings is None or settings.feedback is None or settings.feedback.review is None:
+        raise HTTPException(404, f"“{application}” has no `feedback.review` in its file, or that cannot be read.")
+    return settings, settings.feedback
+
+
+def _open_intervals(store: Store, feedback: Feedback) -> list[str]:
+    """The intervals whose answers may be judged, the newest first: those that feedback of today may be about."""
+    since = datetime.now(UTC) - timedelta(days=feedback.lookback_days)
+    known = ((name, Interval.of_key(name)) for name in store.names(SAMPLES))
+    return [name for name, of in known if of and of.end > since][::-1]
+
+
+def _rows(store: Store, interval: str) -> list[dict[str, Any]]:
+    manifest = store.manifest(SAMPLES, interval)
+    return sample_rows(read_file(store.place / SAMPLES / interval, manifest, SAMPLE)) if manifest else []
+
+
+def _page(app: Application, feedback: Feedback, wanted: str, person: str) -> Page:
+    store = Store(storage_uri(), app.name, app.zone)
+    intervals = _open_intervals(store, feedback)
+    interval = wanted if wanted in intervals else next(iter(intervals), "")
+    said: dict[str, list[Review]] = {}
+    for one in reviews_of(store.place, [interval] if interval else []):
+        said.setdefault(one.key, []).append(one)
+    answers = []
+    for row in _rows(store, interval) if interval else ():
+        mine = next((one for one in said.get(row["key"], []) if one.by == person), None)
+        answers.append(Shown(row, mine, [one for one in said.get(row["key"], []) if mine and one.by != person]))
+    nights = store.names("feedback")
+    measured = store.manifest("feedback", nights[-1]) if nights else None
+    return Page(interval, intervals, answers, measured.facts.get("agreement") if measured else None)
+
+
+def _keep(app: Application, feedback: Feedback, said: Said, person: str) -> bool | None:
+    """Whether what was said is kept now; None: it is about nothing that may be judged."""
+    store = Store(storage_uri(), app.name, app.zone)
+    if said.interval not in _open_intervals(store, feedback):
+        return None
+    row = next((row for row in _rows(store, said.interval) if row["key"] == said.key), None)
+    if row is None:
+        return None
+    texts = {
+        name: redact(storable(text).strip(), app.ingest.redact, {})
+        for name, text in (("correction", said.correction), ("reason", said.reason))
+    }
+    about = {"digest": row["digest"], "chosen": row["chosen"], "version": row["model"]}
+    good, at = said.thumb == "up", datetime.now(UTC)
+    return keep(
+        store.place,
+        Review(interval=said.interval, key=said.key, good=good, by=storable(person), at=at, **about, **texts),
+    )

@@ -1,0 +1,83 @@
+"""How far people agree with each other on the review page, and each automatic scorer with them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nightshift.evaluation.agreement import MIN_ROWS, agreement
+from nightshift.ledger.records import Review
+from nightshift.settings.feedback import RANDOM
+
+
+def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
+    """Return Krippendorff's alpha of nominal values: 1 is full agreement, 0 what chance alone gives.
+
+    With coincidences o and marginals n it is 1 - (n - 1) * sum(o_ck, c != k) / sum(n_c * n_k, c != k) (Krippendorff 2011,
+    Computing Krippendorff's Alpha-Reliability, section C). Units with one value say nothing.
+
+    :param units: the values that each unit was given, one of each person who judged it.
+    :return: None where no unit has two values, or all values are the same.
+    """
+    values: Counter[Hashable] = Counter()
+    differing = 0.0
+    for unit in units:
+        if (judged := len(unit)) < 2:
+            continue
+        counts = Counter(unit)
+        values.update(counts)
+        differing += sum(count * (judged - count) for count in counts.values()) / (judged - 1)
+    total = values.total()
+    by_chance = sum(count * (total - count) for count in values.values())
+    return 1 - (total - 1) * differing / by_chance if by_chance else None
+
+
+def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return how far people and scorers agree, as facts of a manifest.
+
+    Scorers are held against the majority of people, on answers that were chosen at random: on others, chosen by a score, they
+    would look worse or better than they are. Of the judge, which gives a share, `agrees` is how often it is on the majority's
+    side of one half, with Wilson's 95 % interval.
+
+    :param scores: by key of the answer, of those answers whose sample is there.
+    """
+    said: dict[str, dict[str, bool]] = defaultdict(dict)
+    at_random = set()
+    for review in reviews:
+        said[review.key][review.by] = review.good
+        if review.chosen == RANDOM:
+            at_random.add(review.key)
+    wanted = {key: mean for key in sorted(at_random & scores.keys()) if (mean := _majority(said[key])) is not None}
+    names = sorted({name for key in wanted for name in scores[key]})
+    scorers = {name: _of_scorer([scores[key].get(name) for key in wanted], list(wanted.values())) for name in names}
+    if "judge" in scorers:
+        scorers["judge"] |= _calibration([(scores[key].get("judge"), good) for key, good in wanted.items()])
+    return {
+        "reviewers": len({person for people in said.values() for person in people}),
+        "reviews": sum(map(len, said.values())),
+        "answers": len(said),
+        "answers_of_several": sum(len(people) > 1 for people in said.values()),
+        "alpha": krippendorff_alpha([list(people.values()) for people in said.values()]),
+        "scorers": scorers,
+    }
+
+
+def _majority(people: Mapping[str, bool]) -> float | None:
+    share = sum(people.values()) / len(people)
+    return None if share == 0.5 else float(share > 0.5)
+
+
+def _of_scorer(scores: Sequence[float | None], wanted: Sequence[float]) -> dict[str, Any]:
+    measured = agreement(scores, wanted)
+    return {"answers": measured.rows, "good": measured.positive, "auc": measured.auc}
+
+
+def _calibration(pairs: Iterable[tuple[float | None, float]]) -> dict[str, float]:
+    from scipy.stats import binomtest
+
+    same = [(score >= 0.5) == bool(good) for score, good in pairs if score is not None]
+    if len(same) < MIN_ROWS:
+        return {}
+    interval = binomtest(sum(same), len(same)).proportion_ci(method="wilson")
+    return {"agrees": sum(same) / len(same), "low": float(interval.low), "high": float(interval.high)}
