@@ -15,7 +15,8 @@ from nightshift.audit.verify import verify
 from nightshift.errors import BadEnvironment
 from nightshift.ledger import orders
 from nightshift.ledger.gate_records import record
-from nightshift.ledger.records import Answer, GateRecord, Release, Request, Snooze
+from nightshift.ledger.records import Answer, GateRecord, Release, Request, Review, Snooze
+from nightshift.ledger.reviews import keep
 from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
@@ -84,6 +85,23 @@ def test_what_people_decide_carries_their_names_and_reasons(storage):
     assert entries["asked for approval"]["details"]["approvers"] == ["carol"]
     assert (entries["approved a release"]["who"], entries["released a version"]["who"]) == ("carol", "carol")
     assert entries["approved a release"]["details"]["reason"] == "looks right"
+
+
+def test_who_judged_an_answer_is_told_with_the_reason_and_without_the_texts(storage):
+    ledger, chain = Ledger(storage, "app"), Chain(storage)
+    said = Review(
+        interval="2026-11-03", key="k-1", digest="d", chosen="lowest", version="3", good=False, correction="On Friday.",
+        reason="It is rude.", by="ann", at=NOW,
+    )  # fmt: skip
+    keep(ledger.home, said)
+    collect(storage, chain)
+    keep(ledger.home, said.model_copy(update={"by": "ben", "good": True, "correction": "", "reason": ""}))
+    collect(storage, chain)
+    collect(storage, chain)
+    assert told(chain) == [("ann", "judged an answer as bad"), ("ben", "judged an answer as good")]
+    first = next(entry for entry in chain.entries() if entry["who"] == "ann")
+    assert first["to"] == {"review": "2026-11-03/k-1", "version": "3"}
+    assert first["details"] == {"reason": "It is rude.", "chosen as": "lowest", "corrected": True}
 
 
 def test_a_release_that_its_watch_takes_back_is_its_deed_and_no_persons(storage):

@@ -17,10 +17,10 @@ def visit(airflow, applications):
     app, token = airflow
     client = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
 
-    def open_page(path, user="viewer", method="GET", **headers):
+    def open_page(path, user="viewer", method="GET", content=None, **headers):
         if user:
             headers["Authorization"] = f"Bearer {token(user)}"
-        return client.request(method, f"/nightshift{path}", headers={"Accept": "text/html", **headers})
+        return client.request(method, f"/nightshift{path}", content=content, headers={"Accept": "text/html", **headers})
 
     return open_page
 

@@ -18,7 +18,9 @@ def airflow():
     """The web application below `/nightshift`, and a function that makes the token of a user."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AIRFLOW__CORE__AUTH_MANAGER", "one_application.OneApplicationAuthManager")
-        environment.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "viewer:viewer,admin:admin,newcomer:viewer")
+        environment.setenv(
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "viewer:viewer,admin:admin,newcomer:viewer,ann:user,ben:user"
+        )
         environment.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "secret-of-the-tests" * 4)
         from airflow import settings
         from airflow.api_fastapi.app import create_auth_manager, get_auth_manager, purge_cached_app
@@ -37,7 +39,7 @@ def airflow():
         outer.mount("/nightshift", app)
 
         def token(user):
-            role = "admin" if user == "admin" else "viewer"
+            role = {"admin": "admin", "ann": "user", "ben": "user"}.get(user, "viewer")
             return get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=user, role=role))
 
         yield outer, token

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
+from upath import UPath
 
 from nightshift.audit.entry import AuditEvent
 from nightshift.audit.untrusted import bounded, text_of, without_secrets
@@ -25,10 +27,13 @@ from nightshift.ledger.records import (
     Outcome,
     Release,
     Request,
+    Review,
     Snooze,
     Split,
     SplitEnd,
 )  # fmt: skip
+from nightshift.ledger.reviews import REVIEWS
+from nightshift.storage.arrivals import arrivals_since
 from nightshift.storage.partition import partition_of
 
 # The folders that are read. Every order holds its decision, so those that led to nothing are left out.
@@ -46,7 +51,9 @@ KINDS: dict[str, type[BaseModel]] = {
     "erased": Erased,
     "splits": Split,
     "ends": SplitEnd,
+    REVIEWS: Review,
 }
+REVIEW_PATH = re.compile(rf"{REVIEWS}/[\w-]+/[\w-]+\.json")
 # What stores call the time at which a file came to be as it is: local files (which nobody can set back) and memory, S3, Google,
 # Azure.
 WRITTEN = ("created", "LastModified", "updated", "last_modified")
@@ -79,12 +86,8 @@ def events_of_ledger(storage: str, application: str, since: datetime | None) -> 
     unread = []
     folder = partition_of(storage, application, "ledger")
     folder.fs.invalidate_cache(folder.path)
-    for path, about in sorted(folder.fs.find(folder.path, detail=True).items()):
-        kind, _, name = str(path).removesuffix(".json").rpartition("/")
-        kind = kind.rpartition("/")[2]
-        written = _written(about)
-        if kind not in KINDS or name.startswith(".") or (since and written and written < since):
-            continue
+    found = [*_records(folder, since), *_reviews(folder.parent, since)]
+    for kind, name, path, written in found:
         try:
             content = folder.fs.cat_file(path)
         except FileNotFoundError:
@@ -96,6 +99,28 @@ def events_of_ledger(storage: str, application: str, since: datetime | None) -> 
             yield event
     if unread:
         raise BadEnvironment(f"storage does not give {len(unread)} of its records, as {unread[0]}")
+
+
+def _records(folder: UPath, since: datetime | None) -> Iterator[tuple[str, str, str, datetime | None]]:
+    """Kind, name, path and time of the records of a ledger that were written since then."""
+    for path, about in sorted(folder.fs.find(folder.path, detail=True).items()):
+        kind, _, name = str(path).removesuffix(".json").rpartition("/")
+        kind = kind.rpartition("/")[2]
+        written = _written(about)
+        if kind in KINDS and not name.startswith(".") and not (since and written and written < since):
+            yield kind, name, path, written
+
+
+def _reviews(home: UPath, since: datetime | None) -> Iterator[tuple[str, str, str, datetime | None]]:
+    """The same of reviews, of which there are many: those that were announced since then are found without a listing."""
+    if since is None:
+        root = (home / REVIEWS).path
+        paths = [f"{REVIEWS}{str(path).rpartition(f'/{REVIEWS}')[2]}" for path in sorted(home.fs.find(root))]
+    else:
+        paths = [arrival.path for arrival in arrivals_since(home, since)]
+    for path in paths:
+        if REVIEW_PATH.fullmatch(path):
+            yield REVIEWS, path.removeprefix(f"{REVIEWS}/").removesuffix(".json"), (home / path).path, None
 
 
 def event_of_record(application: str, kind: str, name: str, content: bytes, written: datetime) -> AuditEvent | None:
@@ -165,6 +190,12 @@ def _told(record: BaseModel) -> dict[str, Any] | None:  # noqa: PLR0912  (a case
             told = {
                 "at": record.created, "who": record.by, "did": _RESPONDED[record.action], "to": {"alert": record.condition},
                 "details": {"until": record.until.isoformat(), "reason": record.reason},
+            }  # fmt: skip
+        case Review():
+            told = {
+                "at": record.at, "who": record.by, "did": "judged an answer as good" if record.good else "judged an answer as bad",
+                "to": {"review": f"{record.interval}/{record.key}", "version": record.version},
+                "details": {"reason": record.reason, "chosen as": record.chosen, "corrected": bool(record.correction)},
             }  # fmt: skip
         case Release():
             told = {

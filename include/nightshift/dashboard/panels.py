@@ -44,7 +44,7 @@ def sentence(error: Exception) -> str:
             "load airflow_settings.yaml."
         )
     if isinstance(error, PermissionError):
-        return f"The API server may not read {error.filename or 'storage'}: give its user the right to."
+        return f"The API server may not use {error.filename or 'storage'}: give its user the right to."
     if isinstance(error, OSError):
         return (
             f"Storage cannot be read ({error}): check the Airflow variable nightshift_storage, and what the API server needs "

@@ -1,4 +1,4 @@
-"""The review page: answers of an interval that people judge, and how far they agree. What they say is kept once, and never changed."""
+"""The review page: answers of an interval that people judge, and how far they agree. What they say is kept, and never changed."""
 
 from __future__ import annotations
 
