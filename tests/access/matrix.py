@@ -46,6 +46,7 @@ BODIES = {
     "PATCH /api/v2/dags/{app}_release/dagRuns/anybody-{n}/taskInstances/approve/-1/hitlDetails": {
         "chosen_options": ["Reject"]
     },
+    "POST /nightshift/review/{app}": {"interval": "2026-11-05", "key": "k", "thumb": "up"},
     "POST /api/v2/assets/events": {"asset_id": 1, "extra": {}},
     "POST /api/v2/pools": {"name": "pool-{n}", "slots": 1},
     "POST /api/v2/variables": {"key": "key-{n}", "value": "value"},
@@ -58,6 +59,9 @@ ALLOWED_TOO = {
     "GET /nightshift/dags/{app}_release": {303},
     "GET /nightshift/dags/{app}_release/runs/seen": {303},
     "GET /nightshift/nowhere": {404},
+    # Neither application has a review in its file.
+    "GET /nightshift/review/{app}": {404},
+    "POST /nightshift/review/{app}": {404},
 }
 DASHBOARD = "/nightshift/"
 

@@ -162,8 +162,9 @@ def test_the_table_has_every_page_of_the_dashboard():
 
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.is_of_the_dashboard], ids=lambda row: row.request)
-def test_the_dashboard_takes_no_orders(people, row):
-    for method in ("POST", "PUT", "PATCH", "DELETE"):
+def test_the_dashboard_takes_no_orders_but_those_of_the_table(people, row):
+    known = {other.request for other in rows()}
+    for method in {one for one in ("POST", "PUT", "PATCH", "DELETE") if f"{one} {row.path}" not in known}:
         assert send(people["fab"]["admin"], row, method=method).status_code == 405
 
 

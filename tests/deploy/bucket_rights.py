@@ -9,6 +9,7 @@ KEPT = [
     "bank/ledger/orders/0001.json",
     "bank/ledger/gate/a-b-c-d-gate-0000.json",
     "bank/ledger/index.json",
+    "bank/reviews/2026-11-29/01234567-0123456789ab.json",
     "bank/alerts/waiting/mail/a.json",
     "all-applications/alerts/waiting/a.json",
     "bank/usage/2026-11-29/0123456789ab-train-0-01234567.json",
@@ -24,6 +25,11 @@ MADE = [
     "bank/responses/champions/0123.txt",
     "bank/results/bank_finetune/manual__2026-11-29/train/try-1/result.json",
 ]
+
+
+def by_pages(action: str, path: str) -> bool:
+    """Whether the API server may: it reads, and adds what people say on the review page."""
+    return action == READ or (action == WRITE and path.startswith(("bank/reviews/", "bank/arrivals/")))
 
 
 def of_policy(statements: list[dict[str, Any]], action: str, key: str) -> bool:

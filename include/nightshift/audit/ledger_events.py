@@ -192,8 +192,9 @@ def _told(record: BaseModel) -> dict[str, Any] | None:  # noqa: PLR0912  (a case
                 "details": {"until": record.until.isoformat(), "reason": record.reason},
             }  # fmt: skip
         case Review():
+            did = "judged an answer as good" if record.good else "judged an answer as bad"
             told = {
-                "at": record.at, "who": record.by, "did": "judged an answer as good" if record.good else "judged an answer as bad",
+                "at": record.at, "who": record.by, "did": did,
                 "to": {"review": f"{record.interval}/{record.key}", "version": record.version},
                 "details": {"reason": record.reason, "chosen as": record.chosen, "corrected": bool(record.correction)},
             }  # fmt: skip

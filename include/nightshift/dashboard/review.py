@@ -72,9 +72,10 @@ def review(request: Request, application: str, asking: Asking, interval: str = "
 @in_own_threads
 def judge(application: str, said: Said, asking: Asking) -> JSONResponse:
     """Keep what somebody says of an answer. Only JSON is read: no page of somebody else's can send it with a user's cookie."""
-    app, feedback = _reviewed(application, asking)
+    asking.application(application)  # or it is not there for this user
     if not asking.may_review(application):
         raise HTTPException(403, f"Only who may approve a release of {application} may judge its answers.")
+    app, feedback = _reviewed(application, asking)
     if said.thumb == "down" and not (said.reason.strip() or said.correction.strip()):
         raise HTTPException(422, "Say why the answer is bad, or what it should have been.")
     kept = panel(lambda: _keep(app, feedback, said, asking.user.get_name()))

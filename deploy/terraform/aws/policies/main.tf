@@ -34,14 +34,13 @@ locals {
   logs      = "${var.bucket_arn}/airflow-logs"
   artifacts = "${var.bucket_arn}/mlflow"
   # What only Airflow writes.
-  kept   = [for path in ["*/ledger", "*/alerts", "*/usage", "audit", "janitor"] : "${local.storage}/${path}/*"]
+  kept   = [for path in ["*/ledger", "*/reviews", "*/alerts", "*/usage", "audit", "janitor"] : "${local.storage}/${path}/*"]
   read   = ["s3:GetObject"]
   write  = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
   issuer = regex("oidc-provider/(.+)$", var.oidc_provider_arn)[0]
 
   list    = { Effect = "Allow", Action = "s3:ListBucket", Resource = var.bucket_arn }
   encrypt = { Effect = "Allow", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = var.key_arn }
-  decrypt = { Effect = "Allow", Action = "kms:Decrypt", Resource = var.key_arn }
 
   statements = {
     job = [
@@ -57,8 +56,10 @@ locals {
     ]
     api_server = [
       local.list,
-      local.decrypt,
+      local.encrypt,
       { Effect = "Allow", Action = local.read, Resource = ["${local.storage}/*", "${local.logs}/*"] },
+      # What people say on the review page, and that it was said.
+      { Effect = "Allow", Action = "s3:PutObject", Resource = ["${local.storage}/*/reviews/*", "${local.storage}/*/arrivals/*"] },
     ]
     mlflow = [
       local.list,
