@@ -138,12 +138,14 @@ def test_agreement_is_that_of_the_newest_feedback(office, visit):
     scorer = {"answers": 40, "good": 30, "auc": 0.81}
     agreement = {
         "reviewers": 2, "reviews": 60, "answers": 40, "answers_of_several": 20, "alpha": 0.67,
+        "strata": {"lowest": {"answers": 10, "bad": 7}, "random": {"answers": 10, "bad": 1}},
         "scorers": {"judge": scorer | {"agrees": 0.9, "low": 0.77, "high": 0.96}, "toxicity": scorer | {"auc": None}},
     }  # fmt: skip
     office.partition("feedback", "feedback", [str(LATELY)], {"feedback.parquet": ""}, facts={"agreement": agreement})
     page = visit("/review/seen").text
     assert "Krippendorff's alpha 0.67" in page
     assert "agrees with people on 90.0 % of 40 answers (95 % interval 77.0 % to 96.0 %)" in page
+    assert "Found bad: 7 of 10 lowest, 1 of 10 random." in page
     assert "too few" in page
 
 

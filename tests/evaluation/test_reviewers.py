@@ -35,6 +35,7 @@ def test_a_judge_is_held_against_people_on_what_was_chosen_by_chance():
     reviews += [said(f"low{number}", False, chosen="lowest") for number in range(30)]
     found = agreement_of(reviews, scores)
     assert (found["reviewers"], found["reviews"], found["answers"], found["answers_of_several"]) == (2, 62, 60, 2)
+    assert found["strata"] == {"lowest": {"answers": 30, "bad": 30}, "random": {"answers": 29, "bad": 10}}
     judge = found["scorers"]["judge"]
     assert judge["answers"] == 29
     assert judge["agrees"] == pytest.approx(28 / 29)

@@ -38,17 +38,18 @@ def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, fl
 
     Scorers are held against the majority of people, on answers that were chosen at random: on others, chosen by a score, they
     would look worse or better than they are. Of the judge, which gives a share, `agrees` is how often it is on the majority's
-    side of one half, with Wilson's 95 % interval.
+    side of one half, with Wilson's 95 % interval. Of each stratum it says how many answers most people found bad.
 
     :param scores: by key of the answer, of those answers whose sample is there.
     """
     said: dict[str, dict[str, bool]] = defaultdict(dict)
-    at_random = set()
+    strata: dict[str, str] = {}
     for review in reviews:
         said[review.key][review.by] = review.good
-        if review.chosen == RANDOM:
-            at_random.add(review.key)
-    wanted = {key: mean for key in sorted(at_random & scores.keys()) if (mean := _majority(said[key])) is not None}
+        strata[review.key] = review.chosen
+    majority = {key: good for key, people in sorted(said.items()) if (good := _majority(people)) is not None}
+    wanted = {key: good for key, good in majority.items() if strata[key] == RANDOM and key in scores}
+    by_stratum = sorted(set(strata.values()))
     names = sorted({name for key in wanted for name in scores[key]})
     scorers = {name: _of_scorer([scores[key].get(name) for key in wanted], list(wanted.values())) for name in names}
     if "judge" in scorers:
@@ -59,6 +60,9 @@ def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, fl
         "answers": len(said),
         "answers_of_several": sum(len(people) > 1 for people in said.values()),
         "alpha": krippendorff_alpha([list(people.values()) for people in said.values()]),
+        "strata": {
+            name: _of_stratum([majority[key] for key in majority if strata[key] == name]) for name in by_stratum
+        },
         "scorers": scorers,
     }
 
@@ -66,6 +70,10 @@ def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, fl
 def _majority(people: Mapping[str, bool]) -> float | None:
     share = sum(people.values()) / len(people)
     return None if share == 0.5 else float(share > 0.5)
+
+
+def _of_stratum(good: Sequence[float]) -> dict[str, Any]:
+    return {"answers": len(good), "bad": good.count(0.0)}
 
 
 def _of_scorer(scores: Sequence[float | None], wanted: Sequence[float]) -> dict[str, Any]:

@@ -295,7 +295,8 @@ def _log(spec: Spec, manifest: Manifest, feedback: str) -> None:
 def _agreement(manifest: Manifest) -> dict[str, float]:
     """How far reviewers agree, and scorers with them, as metrics."""
     agreement = manifest.facts.get("agreement", {})
-    named = {name: value for name, value in agreement.items() if name != "scorers"}
-    for scorer, measured in agreement.get("scorers", {}).items():
-        named |= {f"{scorer}/{name}": value for name, value in measured.items()}
+    named = {name: value for name, value in agreement.items() if not isinstance(value, dict)}
+    for kind in ("strata", "scorers"):
+        for one, measured in agreement.get(kind, {}).items():
+            named |= {f"{kind}/{one}/{name}": value for name, value in measured.items()}
     return {f"review/{name}": float(value) for name, value in named.items() if value is not None}
