@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from upath import UPath
 
-from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE, ROWS_AT_ONCE
+from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.review_sample import SAMPLE, SAMPLES
 from nightshift.erasure.plan import Change, Plan, unlisted
+from nightshift.erasure.rows import Hits, batches, numbered, numbers_of
 from nightshift.erasure.wanted import Wanted, letters, plain
-from nightshift.errors import BadInput
 from nightshift.inference.prompts import numbers_in_arm
 from nightshift.ledger.reviews import reviews_by_path
 from nightshift.storage.application_version import PARTS, VERSIONS
@@ -33,7 +32,6 @@ ROWS_OF = re.compile(
     r"(?:^|/)((?:examples|traffic|corrections|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|(?:arms|replays)/[^/]+/[^/]+)$"
 )
 SHOWN = 40  # letters and digits at the beginning of a prompt by which a page that shows it is known
-Hits = Callable[[pa.RecordBatch], pa.Array]
 
 
 @dataclass
@@ -89,7 +87,7 @@ class Finding:
         if any(file.name == QUARANTINE for file in manifest.files):
             rows[QUARANTINE] = self._quarantined(partition, manifest)
         if places:
-            self.rows[path] = _numbers(partition, manifest, places)
+            self.rows[path] = numbers_of(partition, manifest, places)
             self.digests |= self._noted(partition, manifest, EXAMPLES, places)
         if not path.startswith("shadow_prompts"):
             self._change(path, partition, manifest, rows)
@@ -166,7 +164,7 @@ class Finding:
             if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
                 shift, places = [], self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self._same_text)
             else:
-                places = self._places(partition, manifest, INTERACTIONS, ["row"], _numbered(shift)) if shift else []
+                places = self._places(partition, manifest, INTERACTIONS, ["row"], numbered(shift)) if shift else []
             if places:
                 asked[path] = self._values(partition, manifest, INTERACTIONS, "row", places)
                 shifts[path] = shift
@@ -176,7 +174,7 @@ class Finding:
             night = below(manifest.parents[0].uri)
             if night in asked:
                 rows = {
-                    name: self._places(partition, manifest, name, ["row"], _numbered(asked[night]))
+                    name: self._places(partition, manifest, name, ["row"], numbered(asked[night]))
                     for name in ("sample.parquet", "novel.parquet")
                 }
                 self._change(path, partition, manifest, rows, shifts[night])
@@ -275,7 +273,7 @@ class Finding:
         """The places of the rows of a file for which `hits` is true, of which some columns are read."""
         found: list[int] = []
         begin = 0
-        for batch in _batches(partition, manifest, name, columns):
+        for batch in batches(partition, manifest, name, columns):
             found += (np.flatnonzero(hits(batch)) + begin).tolist()
             begin += batch.num_rows
         return found
@@ -290,7 +288,7 @@ class Finding:
     def _values(self, partition: UPath, manifest: Manifest, name: str, column: str, places: list[int]) -> list[Any]:
         found: list[Any] = []
         begin, wanted = 0, np.array(places)
-        for batch in _batches(partition, manifest, name, [column]):
+        for batch in batches(partition, manifest, name, [column]):
             here = wanted[(wanted >= begin) & (wanted < begin + batch.num_rows)] - begin
             found += batch.column(0).take(pa.array(here)).to_pylist() if batch.num_columns else []
             begin += batch.num_rows
@@ -327,34 +325,3 @@ def below(uri: str) -> str:
 
 def _parents(manifest: Manifest) -> set[str]:
     return {below(parent.uri) for parent in manifest.parents}
-
-
-def _batches(partition: UPath, manifest: Manifest, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    path = partition / manifest.file(name).path
-    try:
-        with path.open("rb") as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
-            known = [column for column in columns if column in file.schema_arrow.names]
-            yield from file.iter_batches(ROWS_AT_ONCE, columns=known)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise BadInput(
-            f"{path} cannot be read, so nobody can tell whether it holds a row: {error}. Restore it from a backup, or "
-            f"delete {partition}"
-        ) from error
-
-
-def _numbers(partition: UPath, manifest: Manifest, places: list[int]) -> list[int]:
-    """The numbers of rows among the prompts of a partition: of examples, only those of the split `traffic` are any."""
-    if manifest.kind != "examples":
-        return places
-    numbers: list[int] = []
-    wanted, begin, before = np.array(places), 0, 0
-    for batch in _batches(partition, manifest, EXAMPLES, ["split"]):
-        asked = np.asarray(pc.equal(batch["split"], "traffic"))
-        here = wanted[(wanted >= begin) & (wanted < begin + len(asked))] - begin
-        numbers += (np.cumsum(asked)[here[asked[here]]] - 1 + before).tolist()
-        begin, before = begin + len(asked), before + int(asked.sum())
-    return numbers
-
-
-def _numbered(numbers: list[int]) -> Hits:
-    return lambda batch: pc.is_in(batch["row"], value_set=pa.array(numbers, pa.int64()))
