@@ -1,11 +1,13 @@
 """
 ### Search
 
-Tries prompts, few-shot examples and decoding settings around the champion's weights, as `search:` of the application's file lists
-them, on development rows, by which no gate ever judges. What is shown to be better than today becomes a candidate.
+Tries prompts, few-shot examples, decoding settings and ways to retrieve around the champion's weights, as `search:` of the
+application's file lists them, on development rows, by which no gate ever judges. What is shown to be better than today becomes a
+candidate.
 
 1. **today** finds the champion. An application that searches nothing ends here, skipped.
-2. **snapshot** gathers the rows of the newest days, **search_plan** makes a version of every trial and draws their rows.
+2. **snapshot** gathers the rows of the newest days, **search_plan** makes a version of every trial, with an index of
+   the documents where they are cut in another way, and draws their rows.
 3. **rung_1** to **rung_3** have the trials answer, a task each. After each rung **halve** keeps the best part, which answers more
    rows. The version in use answers the same ones.
 4. **search_result** compares the best one with today on rows that no rung used, and shows all trials in MLflow.
@@ -39,17 +41,17 @@ for app in applications_to_parse("search"):
     with application_dag(
         app,
         "search",
-        "Prompts, examples and decoding settings that are tried, to a candidate where one is better.",
+        "Prompts, examples, decoding settings and retrieval that are tried, to a candidate where one is better.",
         schedule=CronTriggerTimetable(schedule, timezone=app.timezone) if schedule else None,
         doc_md=__doc__,
     ):
         plan = job("search_plan", app, {**SNAPSHOT, **TODAY})
         today(app.name) >> job("snapshot", app, {}) >> plan
 
-        left = contenders.override(task_id="start")(plan.output, None)
+        left = contenders.override(task_id="start")(plan.output, [])
         rungs = [mapped_job("search_trial", app, left, task_id="rung_1")]
         for number in range(2, RUNGS + 1):
-            left = contenders.override(task_id=f"halve_{number}")(plan.output, rungs[-1].output)
+            left = contenders.override(task_id=f"halve_{number}")(plan.output, [rung.output for rung in rungs])
             rungs.append(mapped_job("search_trial", app, left, task_id=f"rung_{number}"))
         last = best(plan.output, [rung.output for rung in rungs])
         result = job(

@@ -5,7 +5,7 @@ from scipy.stats import binom
 from simulated_pairs import found
 
 from nightshift.evaluation.estimates import Estimate
-from nightshift.evaluation.halving import Trial, ranked, survivors
+from nightshift.evaluation.halving import Trial, pareto, ranked, survivors
 from nightshift.evaluation.search_scores import gain, mean, said_of
 
 SEARCHES, LEVEL = 2_000, 0.05
@@ -14,7 +14,13 @@ SEARCHES, LEVEL = 2_000, 0.05
 def test_the_best_part_goes_on_with_today_whatever_today_scores():
     assert survivors({0: 0.1, 1: 0.5, 2: 0.9, 3: 0.7, 4: 0.7, 5: 0.2, 6: 0.3}, 3) == [0, 2, 3]
     assert survivors({0: 0.9, 1: 0.5}, 3) == [0, 1]
+    assert survivors({0: 0.1, 1: 0.5, 2: 0.9, 3: 0.7}, 2, spent=True) == [0, 2]
     assert ranked({0: 1.0, 2: 0.5, 1: 0.5}) == [1, 2]
+
+
+def test_on_the_front_are_trials_than_which_none_gives_as_much_for_less():
+    points = {0: (0.5, 10.0), 1: (0.9, 30.0), 2: (0.9, 40.0), 3: (0.4, 10.0), 4: (0.5, 10.0), 5: (0.7, 20.0)}
+    assert pareto(points) == [0, 1, 4, 5]
 
 
 def test_a_trial_is_called_by_what_it_chooses():

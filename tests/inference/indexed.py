@@ -3,10 +3,11 @@
 from upath import UPath
 
 from nightshift.retrieval.documents import Document
-from nightshift.retrieval.embeddings import WordVectors, made_by
+from nightshift.retrieval.embeddings import WordVectors
 from nightshift.retrieval.index import build, stage
+from nightshift.retrieval.partition import inputs_of
 from nightshift.settings.pinned_index import PinnedIndex
-from nightshift.settings.retrieval import Chunk, Embedder
+from nightshift.settings.retrieval import Chunk, Retrieval
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
 
@@ -18,6 +19,6 @@ def pinned(documents, storage, *, application="app", search="hybrid", k=5):
     made.mkdir()
     counts = {"chunks": build(staged, Chunk(), WordVectors(), made, work).chunks}
     at = partition_of(storage, application, "indexes", staged.digest[:16])
-    inputs = {"documents": staged.digest, "embedder": made_by(Embedder())}
+    inputs = inputs_of(staged.digest, Retrieval(documents=[{"uri": "faq/*.md"}]))
     manifest = publish(at, made, kind="index", application=application, inputs=inputs, counts=counts)
     return PinnedIndex(uri=str(at), digest=manifest.digest, search=search, k=k)

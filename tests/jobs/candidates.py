@@ -34,7 +34,7 @@ def progress():
     os.close(kept)
 
 
-def example(prompt, answer="an answer", split="train", subject=None, rejected=None, row=1):  # noqa: PLR0917
+def example(prompt, answer="an answer", split="train", subject=None, rejected=None, metadata=(), row=1):  # noqa: PLR0917
     """One row of examples.parquet."""
     from nightshift.data.examples import digest_of_messages
 
@@ -53,7 +53,7 @@ def example(prompt, answer="an answer", split="train", subject=None, rejected=No
         "id": None,
         "subject": subject,
         "timestamp": None,
-        "metadata": [],
+        "metadata": list(metadata),
         "language": "en",
         "prompt_characters": len(prompt),
         "prompt_tokens": len(prompt.split()),
@@ -66,7 +66,7 @@ def example(prompt, answer="an answer", split="train", subject=None, rejected=No
 
 @pytest.fixture
 def publish_day(storage):
-    """A function that publishes rows (prompt, answer, split, subject, rejected) as a day, judged by `verdict` unless None."""
+    """A function that publishes rows, each as the arguments of `example`, as a day, judged by `verdict` unless None."""
     from nightshift.data.acceptance import record_acceptance
     from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, RowWriter
 

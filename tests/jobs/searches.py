@@ -3,7 +3,8 @@
 from upath import UPath
 
 from nightshift.evaluation.halving import read_plan
-from nightshift.jobs import search_plan, snapshot
+from nightshift.jobs import search_plan, search_result, search_trial, snapshot
+from nightshift.orchestration.search import best, contenders
 from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Ingest, Splits
 from nightshift.settings.search import Choices, Search
@@ -48,3 +49,33 @@ def planned(application, storage, model, progress):
 
 def plan_of(result):
     return read_plan(UPath(result.plan), require_manifest(UPath(result.plan), result.digest))
+
+
+class Run:
+    """A run of the search DAG, task by task."""
+
+    def __init__(self, application, storage, in_use, progress):
+        self.common, self.progress = {"application": application, "storage": storage}, progress
+        _, result = planned(application, storage, in_use, progress)
+        self.planned, self.plan = result, plan_of(result)
+
+    def specs(self, rungs):
+        arguments = contenders.function(self.planned.model_dump(), rungs)
+        return [search_trial.Spec(**self.common, **one) for one in arguments]
+
+    def rungs(self):
+        rungs = []
+        for _ in range(3):
+            rungs.append([search_trial.run(spec, self.progress).model_dump() for spec in self.specs(rungs)])
+        return rungs
+
+    def result(self, rungs):
+        spec = search_result.Spec(**self.common, **best.function(self.planned.model_dump(), rungs))
+        return search_result.run(spec, self.progress)
+
+    @property
+    def answers(self):
+        return sorted(
+            path.name
+            for path in (UPath(self.common["storage"]) / self.common["application"].name / "answers").iterdir()
+        )

@@ -14,8 +14,8 @@ from transformers import BertForSequenceClassification
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
-from nightshift.jobs import index as index_job
 from nightshift.jobs.index import Spec, run
+from nightshift.retrieval import partition as partitions
 from nightshift.retrieval.embeddings import WordVectors
 from nightshift.retrieval.index import DOCUMENTS
 from nightshift.retrieval.newest import newest_index
@@ -179,7 +179,7 @@ def test_a_job_that_ended_before_it_named_its_index_finds_it_again(indexed, stor
         patched.setattr("nightshift.retrieval.newest.name_newest", die)
         with pytest.raises(BadEnvironment):
             indexed(rows_of(TEXTS))
-    monkeypatch.setattr(index_job, "_make", die)
+    monkeypatch.setattr(partitions, "make", die)
     assert indexed(rows_of(TEXTS)).digest == newest_index(storage, "app").digest
 
 

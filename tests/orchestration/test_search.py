@@ -17,28 +17,39 @@ SEARCH = """\
 ingest: {splits: {train: 0.6, held_out: 0.2, development: 0.2}}
 search: {schedule: "@weekly", choices: {few_shot: [2]}}
 """
-PLAN = {"plan": "s3://plan", "digest": "d", "trials": 5, "eta": 3}
+PLAN = {"plan": "s3://plan", "digest": "d", "trials": 5, "eta": 3, "most_minutes": None}
 
 
 def rung(number, **scores):
     return [
-        {"name": "n", "trial": int(trial[1:]), "rung": number, "rows": 50, "score": score}
+        {"trial": int(trial[1:]), "rung": number, "rows": 50, "score": score, "metrics": {}, "seconds": 60.0 * number}
         for trial, score in scores.items()
     ]
 
 
-def following(results):
-    return [(one["trial"], one["rung"]) for one in search.contenders.function(PLAN, results)]
+def following(*rungs, **plan):
+    return [(one["trial"], one["rung"]) for one in search.contenders.function(PLAN | plan, rungs)]
 
 
 def test_all_trials_begin_and_the_best_of_them_answer_more_rows_beside_today():
-    assert following(None) == [(trial, 1) for trial in range(5)]
+    assert following() == [(trial, 1) for trial in range(5)]
     assert following(rung(1, t0=0.9, t1=0.1, t2=0.5, t3=0.4, t4=0.2)) == [(0, 2), (2, 2), (3, 2)]
-    assert search.contenders.function(PLAN, None)[0] == {"plan": "s3://plan", "digest": "d", "trial": 0, "rung": 1}
+    assert search.contenders.function(PLAN, [])[0] == {"plan": "s3://plan", "digest": "d", "trial": 0, "rung": 1}
 
 
 def test_a_trial_that_is_left_alone_answers_no_more_rows():
     assert following(rung(2, t0=0.9, t2=0.5, t3=0.4)) == [(0, 2), (2, 2)]
+
+
+def test_when_the_minutes_of_answering_are_spent_the_best_trial_alone_is_left():
+    first = rung(1, t0=0.9, t1=0.1, t2=0.5, t3=0.4, t4=0.2)  # a minute each
+    assert following(first, most_minutes=6) == [(0, 2), (2, 2), (3, 2)]
+    assert following(first, most_minutes=5) == [(0, 1), (2, 1)]
+    # Those that were left out count, and what a trial took for its first rows counts once.
+    second = rung(2, t0=0.9, t2=0.5, t3=0.4)
+    assert following(first, second, most_minutes=9) == [(0, 2), (2, 2)]
+    second = rung(2, t0=0.9, t1=0.1, t2=0.5, t3=0.4, t4=0.2)
+    assert following(first, second, most_minutes=11) == [(0, 3), (2, 3), (3, 3)]
 
 
 def test_the_best_of_the_last_rung_is_compared_with_the_scores_of_all():

@@ -44,6 +44,38 @@ def test_what_is_no_choice_is_in_no_trial(read):
     assert read("{decoding: [{}]}").search.choices.trials == [{"decoding": Decoding()}]
 
 
+RETRIEVAL = (
+    "sources: [{uri: rows.csv, columns: {prompt: question, answer: reply, metadata: [found_in]}}]\n"
+    "retrieval: {documents: [{uri: faq/*.md}], chunk: {words: 200}, k: 3, relevant: found_in}\n"
+)
+
+
+def test_a_choice_of_retrieval_stands_in_place_of_what_it_gives_and_all_else_is_as_the_file_says(read):
+    choices = "{retrieval: [{}, {search: bm25}, {k: 8, chunk: {words: 80, overlap: 10}}]}"
+    app = read(choices, "  metric: retrieval_ndcg\n", before=RETRIEVAL + DEVELOPMENT)
+    spec = Application.model_validate_json(app.model_dump_json())
+    as_file, by_words, smaller = (one["retrieval"].applied_to(spec.retrieval) for one in spec.search.choices.trials)
+    assert as_file == app.retrieval
+    assert by_words == app.retrieval.model_copy(update={"search": "bm25"})
+    assert (smaller.chunk.words, smaller.chunk.overlap, smaller.k, smaller.search) == (80, 10, 8, "hybrid")
+
+
+@pytest.mark.parametrize(
+    ("choices", "rest", "said"),
+    [
+        ("{retrieval: [{sarch: bm25}]}", "", "did you mean `search`?"),
+        ("{retrieval: [{search: bm52}]}", "", "did you mean 'bm25'?"),
+        ("{retrieval: [{documents: []}]}", "", "search.choices.retrieval[0].documents: unknown key"),
+        ("{retrieval: [{chunk: {words: 40}}]}", "", "overlap: 30 is more than half of the 40 words"),
+        ("{retrieval: [{k: 1}], few_shot: [1]}", "  metric: retrieval_mrr\n", "leave choices.few_shot out"),
+    ],
+)
+def test_a_way_to_retrieve_that_cannot_be_tried_is_said_with_its_place(read, choices, rest, said):
+    with pytest.raises(BadApplication) as caught:
+        read(choices, rest, before=RETRIEVAL + DEVELOPMENT)
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("choices", "rest", "said"),
     [
@@ -56,6 +88,8 @@ def test_what_is_no_choice_is_in_no_trial(read):
         ("{few_shot: [1, 2, 3]}", "  most_trials: 2\n", "the choices make 3 trials, and most_trials is 2"),
         ("{decoding: [{}, {regex: a+}]}", "inference: {engine: transformers}\n", "search.choices.decoding[1].regex"),
         ("{few_shot: [1]}", "  metric: judge\n", "the application has no `judge`"),
+        ("{few_shot: [1]}", "  metric: retrieval_mrr\n", "retrieval_mrr needs `retrieval.relevant`"),
+        ("{retrieval: [{k: 1}]}", "", "the application has no `retrieval`"),
         ("{few_shot: [1]}", "  schedule: often\n", "schedule"),
     ],
 )

@@ -47,11 +47,17 @@ METRICS = {
     "retrieval_recall": Metric("recall of documents"),
     "retrieval_mrr": Metric("MRR of documents"),
     "retrieval_ndcg": Metric("nDCG of documents"),
+    "context_precision": Metric("context precision"),
+    "groundedness": Metric("groundedness"),
+    "citing": Metric("share that cites"),
+    "citations_existing": Metric("citations that exist"),
+    "citations_relevant": Metric("citations that are relevant"),
     "valid": Metric("valid share"),
     "finished": Metric("finished share"),
     "tokens": Metric("tokens an answer", "amount", lower_is_better=True),
     "latency_ms": Metric("milliseconds an answer", "amount", lower_is_better=True),
     "cost": Metric("cost an answer", "amount", lower_is_better=True),
+    "context_words": Metric("words of passages a question", "amount", lower_is_better=True),
 }
 
 

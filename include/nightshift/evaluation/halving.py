@@ -42,24 +42,27 @@ class Plan(BaseModel):
     :param rungs: digests of the development rows that each rung adds.
     :param final: digests of those that the best trial and today are compared on, which are in no rung.
     :param fewest: rows with a score of both, without which nothing is compared.
+    :param relevant: the column of metadata that says what should be retrieved.
     """
 
     metric: str
     eta: int
     level: float
     fewest: int
+    relevant: str | None = None
     trials: list[Trial]
     rungs: list[list[str]]
     final: list[str]
 
 
 class Scored(BaseModel):
-    """The mean score of a trial over the rows that it has answered."""
+    """The mean score of a trial over the rows that it has answered, and the means of all metrics that are known of them."""
 
     trial: int
     rung: int
     rows: int
     score: float
+    metrics: dict[str, float] = {}
 
 
 class SearchFile(BaseModel):
@@ -91,12 +94,27 @@ def read_plan(partition: UPath, manifest: Manifest) -> Plan:
     return Plan.model_validate_json(read_file(partition, manifest, PLAN))
 
 
+def pareto(points: Mapping[int, tuple[float, float]]) -> list[int]:
+    """Return the trials than which no other is as good by both numbers and better by one.
+
+    :param points: of each trial, its score, of which more is better, and what it takes, of which less is.
+    """
+    return [
+        trial
+        for trial, (score, price) in points.items()
+        if not any(s >= score and p <= price and (s, p) != (score, price) for s, p in points.values())
+    ]
+
+
 def ranked(scores: Mapping[int, float]) -> list[int]:
     """Return the trials beside that of today, the best first; of equal ones that which was listed first."""
     return sorted((trial for trial in scores if trial != TODAY), key=lambda trial: (-scores[trial], trial))
 
 
-def survivors(scores: Mapping[int, float], eta: int) -> list[int]:
-    """Return the trials of the next rung: that of today, and the best of the others, one of `eta` and at least one."""
-    order = ranked(scores)
+def survivors(scores: Mapping[int, float], eta: int, spent: bool = False) -> list[int]:
+    """Return the trials of the next rung: that of today, and the best of the others, one of `eta` and at least one.
+
+    :param spent: the search has no more time, and the best one alone is left.
+    """
+    order = ranked(scores)[: 1 if spent else None]
     return [TODAY, *sorted(order[: math.ceil(len(order) / eta)])]

@@ -22,6 +22,26 @@ def relevant_in(value: str | None) -> frozenset[str]:
     return frozenset([text] if text else ())
 
 
+def is_relevant(passage: Mapping[str, Any], relevant: Set[str]) -> bool:
+    """Whether a passage, or its document, is one that should be found."""
+    return passage["id"] in relevant or passage["document"] in relevant
+
+
+def ranked_well(found: Sequence[Mapping[str, Any]], relevant: Set[str], k: int) -> dict[str, float]:
+    """Return recall, reciprocal rank and nDCG at `k` of passages, best first, by the names of their means.
+
+    :param relevant: ids of documents or passages, at least one.
+    """
+    # Several passages of a document are the document once.
+    ranking = list(dict.fromkeys(one["id"] if one["id"] in relevant else one["document"] for one in found))
+    values = {
+        "retrieval_recall": recall_at(k, ranking, relevant),
+        "retrieval_mrr": reciprocal_rank(ranking[:k], relevant),
+        "retrieval_ndcg": ndcg_at(k, ranking, relevant),
+    }
+    return {name: value or 0.0 for name, value in values.items()}
+
+
 def add_retrieval(
     comparison: Comparison,
     relevant: Sequence[Set[str]],
@@ -41,17 +61,7 @@ def add_retrieval(
     measured: dict[str, dict[str, list[float]]] = {}
     for role, found in retrieved.items():
         for place in known:
-            ids = relevant[place]
-            # Several passages of a document are the document once.
-            ranking = list(
-                dict.fromkeys(one["id"] if one["id"] in ids else one["document"] for one in found[place] or ())
-            )
-            values = {
-                "retrieval_recall": recall_at(k, ranking, ids),
-                "retrieval_mrr": reciprocal_rank(ranking[:k], ids),
-                "retrieval_ndcg": ndcg_at(k, ranking, ids),
-            }
-            for metric, value in values.items():
-                measured.setdefault(metric, {}).setdefault(role, []).append(value or 0.0)
+            for metric, value in ranked_well(found[place] or (), relevant[place], k).items():
+                measured.setdefault(metric, {}).setdefault(role, []).append(value)
     for metric, by_role in measured.items():
         add_measured(comparison, metric, by_role)

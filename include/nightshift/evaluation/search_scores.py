@@ -1,4 +1,4 @@
-"""How good the answers of a trial of a search are, row by row, and whether the best one is shown to be better than today.
+"""How good a trial of a search is, row by row, and whether the best one is shown to be better than today.
 
 The best of many looks better than it is on the rows by which it was chosen. So it is compared on rows that no rung used, where
 the choice is independent of what is compared, and one test at the level is right (Cox 1975, "A note on data-splitting for the
@@ -7,40 +7,106 @@ evaluation of significance levels"): no correction for the number of trials is l
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+from upath import UPath
+
+from nightshift.evaluation.citations import of_answer, of_passages
 from nightshift.evaluation.estimates import Estimate, metric_of
 from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.evaluation.paired import bounds
+from nightshift.evaluation.retrieved import relevant_in
+from nightshift.inference.retrieving import Retriever
+from nightshift.settings.gate import RETRIEVAL
 from nightshift.storage.application_version import ApplicationVersion
+from nightshift.storage.files import scratch
 
 Scores = list[float | None]
+OF_ANSWERS = {"tokens": "answer_tokens", "latency_ms": "latency_ms", "cost": "cost"}  # with their columns
 
 
-def scores_of(
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of a trial on some rows.
+
+    :param scores: of each row, by the search's metric, 0 to 1; None where there is none.
+    :param metrics: all that is known of each row, by metric.
+    :param seconds: that its answers took when they were made.
+    """
+
+    scores: Scores
+    metrics: list[dict[str, float]]
+    seconds: float = 0.0
+
+
+def measure(
     name: str,
     version: ApplicationVersion,
     rows: list[dict[str, Any]],
     metric: str,
+    relevant: str | None,
     *,
     storage: str,
     report: Callable[[int, int], None],
-) -> Scores:
-    """Return the score of a version's answer to each row, 0 to 1; None where the judge gave none.
+) -> Measured:
+    """Return how good a version is on each row. What was answered before is not asked again.
 
-    A row that the version cannot read has 0. What was answered before is not asked again.
+    A row that the version cannot read has 0. By a metric of retrieval nothing is answered, and a row of which it is not known
+    what should be found has no score.
 
+    :param relevant: the column of metadata with what should be found; None: it is not known.
     :raises BadEnvironment: the judge or the endpoint of the model does not answer.
     """
     if not rows:
-        return []
-    table = judge(UnderTest.of("trial", name, version), rows, storage, report).table
+        return Measured([], [])
+    ids = [relevant_in(dict(row["metadata"] or ()).get(relevant)) if relevant else frozenset[str]() for row in rows]
+    k = version.application.index.k if version.application.index else 1
+    if metric in RETRIEVAL:
+        work = scratch(UPath(storage))
+        try:
+            given = Retriever(version.application, work).given(rows)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        found = [
+            of_passages(row.get("retrieved") or (), row.get("context"), wanted, k)
+            for row, wanted in zip(given, ids, strict=True)
+        ]
+        return Measured([one.get(metric) for one in found], found)
+    judged = judge(UnderTest.of("trial", name, version), rows, storage, report)
+    answers = judged.table
+    metrics = [_of_row(row, wanted, k) for row, wanted in zip(answers.to_pylist(), ids, strict=True)]
+    return Measured(_scores(version, rows, answers, metric, storage), metrics, judged.manifest.facts["seconds"])
+
+
+def _of_row(row: dict[str, Any], relevant: frozenset[str], k: int) -> dict[str, float]:
+    found = {name: float(row[column]) for name, column in OF_ANSWERS.items() if row[column] is not None}
+    if row["retrieved"] is not None or relevant:
+        passages = row["retrieved"] or []
+        found |= of_passages(passages, row["context"], relevant, k)
+        if passages:
+            found |= of_answer(row["answer"], passages, row["context"], relevant)
+    return found
+
+
+def _scores(
+    version: ApplicationVersion, rows: list[dict[str, Any]], answers: pa.Table, metric: str, storage: str
+) -> Scores:
     if metric != "judge":
-        return list(table[metric].to_pylist())
+        return list(answers[metric].to_pylist())
     from nightshift.evaluation.opinions import judge_scores
 
-    return judge_scores(rows, table["answer"].to_pylist(), table["context"].to_pylist(), version.application, storage)
+    said, contexts = answers["answer"].to_pylist(), answers["context"].to_pylist()
+    return judge_scores(rows, said, contexts, version.application, storage)
+
+
+def means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric over the rows that have it."""
+    names = dict.fromkeys(name for row in metrics for name in row)
+    return {name: mean([row.get(name) for row in metrics]) for name in names}
 
 
 def mean(scores: Scores) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.evaluation.halving import Plan
-    from nightshift.settings.application import Application
+    from nightshift.settings.pinned_index import PinnedIndex
     from nightshift.settings.search import Search
     from nightshift.storage.application_version import ApplicationVersion, Parts
     from nightshift.storage.manifest import Manifest
@@ -42,6 +42,7 @@ class Result(JobResult):
     digest: str | None = None
     trials: int = 0
     eta: int = 0
+    most_minutes: int | None = None
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -50,6 +51,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged, or the file has no `search`, or one whose prompts cannot be made.
     """
     from nightshift.errors import BadInput
+    from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.storage.manifest import require_manifest
@@ -61,7 +63,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     today = open_version(spec.model, spec.model_digest, application)
     folder = scratch(UPath(spec.storage))
     try:
-        plan = _plan(spec, search, manifest, today, folder)
+        index = today.parts.retrieval or pinned_index(application, spec.storage)
+        if search.choices.retrieval and index is None:
+            return Result(
+                verdict=Verdict.INSUFFICIENT_DATA,
+                reason=f"there is no index of the documents yet; {application.name}_index makes it",
+            )
+        plan = _plan(spec, search, manifest, today, index=index, folder=folder)
         if lacking := _lacking(plan, search.rows):
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=lacking)
         partition, published = _publish(spec, plan, today)
@@ -76,10 +84,19 @@ def run(spec: Spec, progress: Progress) -> Result:
         digest=published.digest,
         trials=len(plan.trials),
         eta=plan.eta,
+        most_minutes=search.most_minutes,
     )
 
 
-def _plan(spec: Spec, search: Search, manifest: Manifest, today: ApplicationVersion, folder: Path) -> Plan:
+def _plan(
+    spec: Spec,
+    search: Search,
+    manifest: Manifest,
+    today: ApplicationVersion,
+    *,
+    index: PinnedIndex | None,
+    folder: Path,
+) -> Plan:
     from nightshift.data.search_rows import drawn_rows, few_shot_rows
     from nightshift.data.snapshot import DEVELOPMENT, TRAIN
     from nightshift.evaluation.halving import Plan, Trial
@@ -91,36 +108,42 @@ def _plan(spec: Spec, search: Search, manifest: Manifest, today: ApplicationVers
     trials = [Trial(choices={}, model=spec.model, model_digest=spec.model_digest)]
     seen = [today.parts.shown]
     for choices in search.choices.trials:
-        parts = _parts(spec.application, search, choices, today, examples)
+        parts = _parts(spec, search, choices, today, index=index, examples=examples)
         if parts.shown not in seen:
             seen.append(parts.shown)
             at, made = publish_version(spec.application, spec.storage, parts)
             trials.append(Trial(choices=_named(choices), model=str(at), model_digest=made.digest))
     rungs, final = drawn_rows(fetch(snapshot, manifest, DEVELOPMENT, folder), search.edges, search.final_rows)
-    gate = spec.application.gate
+    gate, retrieval = spec.application.gate, spec.application.retrieval
     return Plan(
         metric=search.metric or gate.metric, eta=search.eta, level=search.level, fewest=gate.min_examples,
-        trials=trials, rungs=rungs, final=final,
+        relevant=retrieval.relevant if retrieval else None, trials=trials, rungs=rungs, final=final,
     )  # fmt: skip
 
 
 def _named(choices: dict[str, Any]) -> dict[str, Any]:
-    return {name: one.model_dump(mode="json") if name == "decoding" else one for name, one in choices.items()}
+    return {
+        name: one.model_dump(mode="json") if name in {"decoding", "retrieval"} else one for name, one in choices.items()
+    }
 
 
 def _parts(
-    application: Application,
+    spec: Spec,
     search: Search,
     choices: dict[str, Any],
     today: ApplicationVersion,
+    *,
+    index: PinnedIndex | None,
     examples: list[dict[str, Any]],
 ) -> Parts:
     """The weights of today, with what is chosen; what is not, is as the application's file says."""
     from pydantic import ValidationError
 
     from nightshift.errors import BadInput
+    from nightshift.retrieval.partition import index_by
     from nightshift.storage.application_version import Parts
 
+    application, retrieval = spec.application, today.parts.retrieval
     prompt, decoding = application.prompt, choices.get("decoding", application.decoding)
     try:
         if name := choices.get("prompt"):
@@ -128,8 +151,10 @@ def _parts(
         prompt = prompt.with_examples(examples[: choices.get("few_shot", 0)])
     except ValidationError as error:
         raise BadInput(f"the prompt of the trial {_named(choices)} cannot be made: {error}") from error
-    # Trials answer from the index of today, so that what differs is what is searched.
-    return Parts.of(application, today.parts.weights, today.parts.retrieval).model_copy(
+    # Trials answer from the documents of today, so that what differs is what is searched.
+    if (chosen := choices.get("retrieval")) and application.retrieval and index:
+        retrieval = index_by(chosen.applied_to(application.retrieval), index, application.name, spec.storage)
+    return Parts.of(application, today.parts.weights, retrieval).model_copy(
         update={"prompt": prompt, "decoding": decoding}
     )
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.evaluation.halving import Plan, SearchFile
-    from nightshift.settings.prompt import Prompt
+    from nightshift.settings.pinned_index import PinnedIndex
     from nightshift.storage.manifest import Manifest
 
-PROMPT = "prompt.yaml"
+PROMPT, RETRIEVAL, PAGE = "prompt.yaml", "retrieval.yaml", "search.html"
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
 
@@ -98,7 +98,8 @@ def _compare(
     from nightshift.data.search_rows import rows_of, unit_of
     from nightshift.data.snapshot import DEVELOPMENT
     from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
-    from nightshift.evaluation.search_scores import gain, mean, said_of, scores_of
+    from nightshift.evaluation.search_report import render
+    from nightshift.evaluation.search_scores import gain, mean, measure, said_of
     from nightshift.storage.application_version import open_version
     from nightshift.storage.manifest import Parent, require_manifest
     from nightshift.storage.partition import fetch, publish
@@ -114,7 +115,10 @@ def _compare(
             progress.report(done, of, unit=f"answers {name}")
 
         versions.append(open_version(trial.model, trial.model_digest, spec.application))
-        scores.append(scores_of(trial.name, versions[-1], rows, plan.metric, storage=spec.storage, report=report))
+        measured = measure(
+            trial.name, versions[-1], rows, plan.metric, plan.relevant, storage=spec.storage, report=report
+        )
+        scores.append(measured.scores)
     found, count = gain(scores[0], scores[1], [unit_of(row) for row in rows], plan.level, plan.fewest)
     better, reason = said_of(plan.trials[spec.best].name, plan.metric, found, count, plan.level)
     result = SearchFile(
@@ -124,7 +128,12 @@ def _compare(
     output = folder / "output"
     output.mkdir()
     (output / SEARCH).write_text(result.model_dump_json(indent=1), encoding="utf-8")
-    (output / PROMPT).write_text(_as_file(versions[1].parts.prompt), encoding="utf-8")
+    (output / PAGE).write_text(render(spec.application.name, result), encoding="utf-8")
+    today, best = (version.parts for version in versions)
+    (output / PROMPT).write_text(_as_yaml(best.prompt.as_file.model_dump(mode="json")), encoding="utf-8")
+    if best.retrieval and best.retrieval != today.retrieval:
+        chosen = plan.trials[spec.best].choices.get("retrieval", {})
+        (output / RETRIEVAL).write_text(_as_yaml({"retrieval": _settings(best.retrieval) | chosen}), encoding="utf-8")
     return publish(
         partition,
         output,
@@ -137,12 +146,19 @@ def _compare(
     )
 
 
-def _as_file(prompt: Prompt) -> str:
-    """A prompt as the file of a project, for whoever takes it over."""
+def _settings(index: PinnedIndex) -> dict[str, Any]:
+    """What an application's file says whose documents are cut, and found, as in this index."""
+    from nightshift.storage.manifest import require_manifest
+
+    chunk = require_manifest(UPath(index.uri), index.digest).inputs["chunk"]
+    return {"chunk": chunk, "search": index.search, "k": index.k}
+
+
+def _as_yaml(settings: dict[str, Any]) -> str:
+    """Settings as a file of a project, for whoever takes them over."""
     import yaml
 
-    file = prompt.as_file
-    return yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: SearchFile, *, folder: Path) -> str:
@@ -178,7 +194,8 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
         )
         nested.params(trial.choices)
         for scored in (one for rung in found.rungs for one in rung if one.trial == number):
-            nested.metrics({found.metric: scored.score, "rung": scored.rung}, step=scored.rows, timestamp=moment)
+            known = {**scored.metrics, found.metric: scored.score, "rung": scored.rung}
+            nested.metrics(known, step=scored.rows, timestamp=moment)
         if number in {0, found.best}:
             nested.metrics({f"final/{found.metric}": found.final[number > 0]}, timestamp=moment)
         nested.finish()

@@ -24,13 +24,15 @@ class Spec(JobSpec):
 
 
 class Result(JobResult):
-    """The mean score over the rows of all rungs so far."""
+    """The mean score over the rows of all rungs so far, all that is known of them, and how long it took to answer them."""
 
     name: str
     trial: int
     rung: int
     rows: int
     score: float
+    metrics: dict[str, float]
+    seconds: float
 
 
 def run(spec: Spec, progress: Progress) -> Result:
@@ -42,7 +44,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.search_rows import rows_of
     from nightshift.data.snapshot import DEVELOPMENT
     from nightshift.evaluation.halving import read_plan
-    from nightshift.evaluation.search_scores import Scores, mean, scores_of
+    from nightshift.evaluation.search_scores import Measured, mean, means, measure
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.storage.manifest import require_manifest
@@ -53,7 +55,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     plan, snapshot = read_plan(partition, manifest), manifest.parents[0]
     trial = plan.trials[spec.trial]
     version = open_version(trial.model, trial.model_digest, spec.application)
-    scores: Scores = []
+    measured: list[Measured] = []
     folder = scratch(UPath(spec.storage))
     try:
         file = fetch(UPath(snapshot.uri), require_manifest(UPath(snapshot.uri), snapshot.digest), DEVELOPMENT, folder)
@@ -64,7 +66,14 @@ def run(spec: Spec, progress: Progress) -> Result:
             def report(done: int, of: int, number: int = number) -> None:
                 progress.report(done, of, unit=f"answers of rung {number}")
 
-            scores += scores_of(trial.name, version, rows, plan.metric, storage=spec.storage, report=report)
+            measured.append(
+                measure(trial.name, version, rows, plan.metric, plan.relevant, storage=spec.storage, report=report)
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Result(name=trial.name, trial=spec.trial, rung=spec.rung, rows=len(scores), score=mean(scores))
+    scores = [score for one in measured for score in one.scores]
+    return Result(
+        name=trial.name, trial=spec.trial, rung=spec.rung, rows=len(scores), score=mean(scores),
+        metrics=means([row for one in measured for row in one.metrics]),
+        seconds=round(sum(one.seconds for one in measured), 1),
+    )  # fmt: skip

@@ -33,18 +33,21 @@ def today(application: str, **context: Any) -> dict[str, Any]:
 
 
 @task(**OUTLASTING)
-def contenders(plan: Mapping[str, Any], results: Results | None) -> list[dict[str, Any]]:
+def contenders(plan: Mapping[str, Any], rungs: Sequence[Results]) -> list[dict[str, Any]]:
     """Return the arguments of each trial of the next rung.
 
-    One that is left alone beside today has nothing to be compared with, and answers no more rows.
+    One that is left alone beside today has nothing to be compared with, and answers no more rows. So does the best one when
+    the search's minutes are spent: those that its answers took when they were made, so that a task that runs again says the same.
 
-    :param results: of the rung before; None: this is the first one.
+    :param rungs: results of the rungs before.
     """
     trials, rung = [*range(plan["trials"])], 1
-    if results is not None:
-        told = results[:]
-        trials = survivors(_scores(told), plan["eta"])
-        rung = told[0]["rung"] + (len(trials) > 2)
+    if rungs:
+        told = [results[:] for results in rungs]
+        seconds = {one["trial"]: one["seconds"] for results in told for one in results}
+        spent = plan["most_minutes"] is not None and sum(seconds.values()) >= 60 * plan["most_minutes"]
+        trials = survivors(_scores(told[-1]), plan["eta"], spent)
+        rung = told[-1][0]["rung"] + (len(trials) > 2)
     return [{"plan": plan["plan"], "digest": plan["digest"], "trial": trial, "rung": rung} for trial in trials]
 
 
@@ -52,7 +55,8 @@ def contenders(plan: Mapping[str, Any], results: Results | None) -> list[dict[st
 def best(plan: Mapping[str, Any], rungs: Sequence[Results]) -> dict[str, Any]:
     """Return the arguments of the last comparison: the best trial of the last rung, and the scores of all."""
     told = [
-        [{name: one[name] for name in ("trial", "rung", "rows", "score")} for one in results[:]] for results in rungs
+        [{name: one[name] for name in ("trial", "rung", "rows", "score", "metrics")} for one in results[:]]
+        for results in rungs
     ]
     return {"plan": plan["plan"], "digest": plan["digest"], "best": ranked(_scores(told[-1]))[0], "rungs": told}
 

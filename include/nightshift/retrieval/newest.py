@@ -10,6 +10,7 @@ from upath import UPath
 from nightshift.settings.application import Application
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.storage.files import read_bytes, replace
+from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import partition_of
 
 INDEXES, FILE = "indexes", "newest.json"
@@ -41,6 +42,21 @@ def pinned_index(application: Application, storage: str) -> PinnedIndex | None:
     if settings is None or newest is None:
         return None
     return PinnedIndex(uri=newest.uri, digest=newest.digest, search=settings.search, k=settings.k)
+
+
+def last_read(storage: str, application: str, index: Manifest) -> tuple[datetime, bool]:
+    """Return when the documents of an index were last read and were the same (UTC), and whether they are the newest.
+
+    Those that newer ones have replaced were read when their index was made, or when that was which it was made from.
+
+    :raises BadInput: the newest index is gone.
+    """
+    newest = newest_index(storage, application)
+    if newest:
+        of_newest = require_manifest(UPath(newest.uri), newest.digest)
+        if of_newest.inputs["documents"] == index.inputs["documents"]:
+            return newest.read, True
+    return datetime.fromisoformat(index.facts["read"]) if "read" in index.facts else index.created, False
 
 
 def name_newest(storage: str, application: str, newest: Newest) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from upath import UPath
 
-from nightshift.retrieval.newest import newest_index
+from nightshift.retrieval.newest import last_read
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.storage.manifest import require_manifest
 
@@ -14,17 +14,12 @@ from nightshift.storage.manifest import require_manifest
 def why_stale(application: str, storage: str, index: PinnedIndex | None, most_days: int, now: datetime) -> str:
     """Return what is wrong with the age of the documents, in words; "": nothing.
 
-    Documents count from when they were last read and were the same; those of an index that a newer one has replaced, from
-    when it was made.
-
     :param index: of the version.
-    :raises BadInput: it is gone.
+    :raises BadInput: it, or the newest one, is gone.
     """
     if index is None:
         return "it answers without documents: its version was made before they were indexed"
-    newest = newest_index(storage, application)
-    current = newest is not None and newest.digest == index.digest
-    at = newest.read if newest and current else require_manifest(UPath(index.uri), index.digest).created
+    at, current = last_read(storage, application, require_manifest(UPath(index.uri), index.digest))
     days = (now - at).total_seconds() / 86_400
     if days <= most_days:
         return ""

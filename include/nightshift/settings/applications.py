@@ -16,8 +16,9 @@ from nightshift.settings.application import Application
 from nightshift.settings.compute import BACKENDS, Compute, KubernetesCompute
 from nightshift.settings.intake import Source
 from nightshift.settings.project import PACKAGE, project_folder
-from nightshift.settings.retrieval import Documents, Embedder, Reranker
+from nightshift.settings.retrieval import Documents, Embedder, Reranker, Retrieval
 from nightshift.settings.scorers import PROJECT
+from nightshift.settings.search import RetrievalChoice
 from nightshift.settings.yaml_file import BadYaml, line_of, nodes_of, problem, read_yaml
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
 Place = TypeVar("Place", Source, Documents)
+Retrieves = TypeVar("Retrieves", Retrieval, RetrievalChoice)
 
 
 class BadApplication(BadInput):
@@ -82,14 +84,11 @@ def read_application(path: Path) -> Application:
     model, traffic, ingest = application.base_model, application.traffic, application.ingest
     judged, retrieval, feedback = application.evaluation, application.retrieval, application.feedback
     if retrieval:
-        named: dict[str, Embedder | Reranker | None] = {"embedder": retrieval.embedder, "reranker": retrieval.reranker}
-        models = {
-            key: one.model_copy(update={"model": _from_file(one.model, path.parent)})
-            for key, one in named.items()
-            if one
-        }
         documents = _from_folder(retrieval.documents, path.parent)
-        retrieval = retrieval.model_copy(update={"documents": documents, **models})
+        retrieval = _with_models(retrieval.model_copy(update={"documents": documents}), path.parent)
+    if search := application.search:
+        tried = {"retrieval": [_with_models(one, path.parent) for one in search.choices.retrieval]}
+        search = search.model_copy(update={"choices": search.choices.model_copy(update=tried)})
     if names := ingest.names:
         of_languages = {language: _from_file(one, path.parent) for language, one in names.models.items()}
         ingest = ingest.model_copy(update={"names": names.model_copy(update={"models": of_languages})})
@@ -99,6 +98,7 @@ def read_application(path: Path) -> Application:
             "ingest": ingest,
             "sources": _from_folder(application.sources, path.parent),
             "retrieval": retrieval,
+            "search": search,
             "traffic": traffic.model_copy(update={"sources": _from_folder(traffic.sources, path.parent)}),
             "feedback": feedback
             and feedback.model_copy(update={"sources": _from_folder(feedback.sources, path.parent)}),
@@ -114,6 +114,12 @@ def _from_folder(sources: list[Place], folder: Path) -> list[Place]:
         else source
         for source in sources
     ]
+
+
+def _with_models(settings: Retrieves, folder: Path) -> Retrieves:
+    named: dict[str, Embedder | Reranker | None] = {"embedder": settings.embedder, "reranker": settings.reranker}
+    models = {key: one.model_copy(update={"model": _from_file(one.model, folder)}) for key, one in named.items() if one}
+    return settings.model_copy(update=models)
 
 
 def _from_file(model: str, folder: Path) -> str:

@@ -9,7 +9,9 @@ from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, fie
 
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.fields import Model
+from nightshift.settings.gate import RETRIEVAL
 from nightshift.settings.prompt_file import PromptFile, read_prompt
+from nightshift.settings.retrieval import Chunk, Embedder, Reranker, Retrieval, SearchBy
 from nightshift.settings.schedule import Schedule
 from nightshift.settings.scorers import PROJECT
 
@@ -18,6 +20,28 @@ if TYPE_CHECKING:
 
 RUNGS = 3  # of the halving, as many as the DAG has
 PROMPTS_SCHEMA = {"type": "array", "items": {"type": "string"}, "maxItems": 50}
+
+
+class RetrievalChoice(Model):
+    """What stands in place of settings of the application's `retrieval`; what is not given is as there."""
+
+    chunk: Chunk | None = Field(
+        None, exclude_if=lambda value: value is None, description="how documents are cut into passages"
+    )
+    embedder: Embedder | None = Field(
+        None, exclude_if=lambda value: value is None, description="what vectors are made with"
+    )
+    search: SearchBy | None = Field(None, exclude_if=lambda value: value is None, description="how passages are found")
+    reranker: Reranker | None = Field(
+        None, exclude_if=lambda value: value is None, description="what puts the best of what was found first"
+    )
+    k: int | None = Field(
+        None, ge=1, le=100, exclude_if=lambda value: value is None, description="passages that are found for a question"
+    )
+
+    def applied_to(self, retrieval: Retrieval) -> Retrieval:
+        """Return the settings with what is chosen."""
+        return retrieval.model_copy(update={name: value for name, value in self if value is not None})
 
 
 class Choices(Model):
@@ -32,6 +56,11 @@ class Choices(Model):
         description="how many rows of the training side stand in the prompt as examples, as [0, 4, 8]",
     )
     decoding: list[Decoding] = Field([], max_length=20, description="decoding settings, as [{}, {temperature: 0.3}]")
+    retrieval: list[RetrievalChoice] = Field(
+        [],
+        max_length=50,
+        description="what stands in place of settings of `retrieval`, as [{}, {search: bm25}, {chunk: {words: 80}}]",
+    )
 
     @field_validator("prompt", mode="before")
     @classmethod
@@ -45,20 +74,28 @@ class Choices(Model):
     @property
     def trials(self) -> list[dict[str, Any]]:
         """Every combination, each as choice -> value; prompts are named."""
-        named: dict[str, list[Any]] = {"prompt": [*self.prompt], "few_shot": self.few_shot, "decoding": self.decoding}
-        return [dict(trial) for trial in product(*([(name, one) for one in of] for name, of in named.items() if of))]
+        named: dict[str, list[Any]] = {name: [*values] for name, values in self if values}
+        return [dict(trial) for trial in product(*([(name, one) for one in of] for name, of in named.items()))]
 
 
 class Search(Model):
-    """A search over prompts, few-shot examples and decoding settings, on the development side, by successive halving."""
+    """A search over prompts, few-shot examples, decoding and retrieval, on the development side, by successive halving."""
 
     choices: Choices = Field(description="what is chosen between; every combination is a trial")
     schedule: Schedule | None = Field(
         None, description="when it searches: a cron expression or preset; null: by hand only"
     )
     most_trials: int = Field(16, ge=1, le=200, description="more combinations than this are an error")
-    metric: Literal["judge"] | None = Field(
-        None, description="`judge`: the score of the application's judge; null: the gate's metric"
+    most_minutes: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="minutes of answering, of all trials together, after which only the best one is left; null: any",
+    )
+    metric: Literal["judge", "retrieval_recall", "retrieval_mrr", "retrieval_ndcg"] | None = Field(
+        None,
+        description="`judge`: the score of the application's judge; `retrieval_…`: of the passages that are found, without "
+        "any answer; null: the gate's metric",
     )
     rows: int = Field(50, ge=5, le=10_000, description="development rows that each trial of the first rung answers")
     eta: int = Field(
@@ -86,7 +123,9 @@ class Search(Model):
     def _tries_no_more_than_it_may(self) -> Self:
         count = len(self.choices.trials)
         if self.choices == Choices():
-            raise ValueError("choices: there is nothing to choose; list values of prompt, few_shot or decoding")
+            raise ValueError(
+                "choices: there is nothing to choose; list values of prompt, few_shot, decoding or retrieval"
+            )
         if count > self.most_trials:
             raise ValueError(
                 f"the choices make {count} trials, and most_trials is {self.most_trials}; leave values out, or raise it"
@@ -97,8 +136,8 @@ class Search(Model):
         """Return what an application cannot search, with the rest of the setting's key before it; None: it can do so."""
         if not application.ingest.splits.development:
             return ": it needs rows that no gate judges by; give ingest.splits.development a share"
-        if self.metric == "judge" and application.judge is None:
-            return ".metric: `judge` is what a judge says; the application has no `judge`"
+        if wrong := self._unmeasured(application):
+            return wrong
         engine = "endpoint" if application.inference.hosted else application.inference.engine
         for place, decoding in enumerate(self.choices.decoding):
             if wrong := decoding.refused_by(engine, in_steps=bool(application.prompt.steps)):
@@ -112,4 +151,17 @@ class Search(Model):
                 wrong = file.not_as(decoding, application.inference.max_new_tokens)
                 if wrong := wrong or file.unfilled(application, application.prompt.before):
                     return f".choices.prompt: {name}: {wrong}"
+        return None
+
+    def _unmeasured(self, application: Application) -> str | None:
+        retrieval = application.retrieval
+        if self.metric == "judge" and application.judge is None:
+            return ".metric: `judge` is what a judge says; the application has no `judge`"
+        if self.choices.retrieval and retrieval is None:
+            return ".choices.retrieval: the application has no `retrieval`"
+        if self.metric in RETRIEVAL:
+            if not (retrieval and retrieval.relevant):
+                return f".metric: {self.metric} needs `retrieval.relevant`"
+            if others := [name for name, values in self.choices if values and name != "retrieval"]:
+                return f".metric: {self.metric} looks at no answer; leave choices.{others[0]} out"
         return None

@@ -1,0 +1,154 @@
+"""An index as a partition, addressed by its documents and by how they are cut; and the same documents, cut in another way."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.retrieval.documents import Document
+from nightshift.retrieval.embeddings import embedder_of, made_by
+from nightshift.retrieval.index import AT_ONCE, CHUNKS, DOCUMENTS, QUARANTINE, VECTORS, Staged, build, stage
+from nightshift.retrieval.newest import INDEXES, last_read, newest_index
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.settings.retrieval import Chunk, Retrieval
+from nightshift.storage.files import scratch
+from nightshift.storage.manifest import Manifest, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
+
+log = logging.getLogger(__name__)
+
+
+def inputs_of(documents: str, settings: Retrieval) -> dict[str, Any]:
+    """Return what determines an index of documents (a digest), and how it is searched but for `search` and `k`.
+
+    :raises BadInput: a model is not there, or cannot be used.
+    :raises BadEnvironment: a model cannot be fetched.
+    """
+    inputs: dict[str, Any] = {"documents": documents, "chunk": settings.chunk.model_dump(mode="json")}
+    inputs |= {"embedder": made_by(settings.embedder), "format": 2}
+    if settings.reranker:
+        from nightshift.retrieval.sentence_model import reranker_identity
+
+        inputs["reranker"] = reranker_identity(settings.reranker)
+    return inputs
+
+
+def place_of(application: str, storage: str, documents: str, settings: Retrieval) -> tuple[UPath, dict[str, Any]]:
+    """Return where the index of documents is, and what it is made from: :func:`inputs_of`."""
+    inputs = inputs_of(documents, settings)
+    return partition_of(storage, application, INDEXES, digest_of(inputs)[:16]), inputs
+
+
+def make(
+    application: str,
+    partition: UPath,
+    inputs: Mapping[str, Any],
+    staged: Staged,
+    work: Path,
+    *,
+    before: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Publish the index of documents.
+
+    :param work: an empty place for files that it needs meanwhile.
+    :param before: files of an index of the same settings, whose vectors of unchanged documents are taken over.
+    """
+    made = work / "index"
+    made.mkdir()
+    chunk, embedder = Chunk.model_validate(inputs["chunk"]), embedder_of(inputs["embedder"])
+    counts = build(staged, chunk, embedder, made, work, before=before)
+    return publish(
+        partition,
+        made,
+        kind="index",
+        application=application,
+        inputs=inputs,
+        rows={DOCUMENTS: staged.documents, CHUNKS: counts.chunks},
+        counts={
+            "documents": staged.documents, "chunks": counts.chunks, "near_duplicates": counts.near_duplicates,
+            "quarantined": sum(staged.refused.values()),
+        },
+        facts={"unchanged": counts.unchanged, "removed": counts.removed, **(facts or {})},
+    )  # fmt: skip
+
+
+def newest_files(application: str, storage: str, inputs: Mapping[str, Any], folder: Path) -> Path | None:
+    """Return the files of the newest index; None where there is none that was made with the same settings."""
+    newest = newest_index(storage, application)
+    if newest is None:
+        return None
+    partition = UPath(newest.uri)
+    try:
+        return _with_vectors_of(inputs, partition, require_manifest(partition, newest.digest), folder)
+    except BadInput as error:
+        log.warning("all documents are embedded again: %s", error)
+        return None
+
+
+def _with_vectors_of(inputs: Mapping[str, Any], partition: UPath, manifest: Manifest, folder: Path) -> Path | None:
+    # Vectors depend on neither which documents there are nor who reads them again.
+    other = dict.fromkeys(("documents", "reranker"))
+    if {**manifest.inputs, **other} != {**inputs, **other}:
+        return None
+    fetch(partition, manifest, VECTORS, folder)
+    return fetch(partition, manifest, DOCUMENTS, folder).parent
+
+
+def index_by(settings: Retrieval, index: PinnedIndex, application: str, storage: str) -> PinnedIndex:
+    """Return an index of the documents of another one by other settings: published here, or found.
+
+    It is the one that the job `index` makes of these documents by these settings. It is not named as the newest.
+
+    :raises BadInput: the other index is gone or damaged, or a model cannot be used.
+    :raises BadEnvironment: a model cannot be fetched.
+    """
+    source, before = UPath(index.uri), require_manifest(UPath(index.uri), index.digest)
+    pinned = index.model_copy(update={"search": settings.search, "k": settings.k})
+    partition, inputs = place_of(application, storage, before.inputs["documents"], settings)
+    manifest = before if before.inputs == inputs else find(partition, inputs)
+    if manifest is before:
+        return pinned
+    if manifest is None:
+        work = scratch(UPath(storage))
+        try:
+            staged = _staged_again(source, before, work)
+            read, _ = last_read(storage, application, before)
+            manifest = make(
+                application, partition, inputs, staged, work, facts={"read": read.isoformat()},
+                before=_with_vectors_of(inputs, source, before, work / "before"),
+            )  # fmt: skip
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return pinned.model_copy(update={"uri": str(partition), "digest": manifest.digest})
+
+
+def _staged_again(source: UPath, manifest: Manifest, work: Path) -> Staged:
+    """The documents of an index, and what was refused beside them."""
+    staged = stage(_documents(fetch(source, manifest, CHUNKS, work / "before")), work / "staged")
+    shutil.copy(fetch(source, manifest, QUARANTINE, work / "before"), staged.quarantine)
+    reasons = pq.read_table(staged.quarantine, columns=["reason"])["reason"].value_counts().to_pylist()
+    refused = Counter({one["values"]: one["counts"] for one in reasons})
+    return replace(staged, digest=manifest.inputs["documents"], refused=refused)
+
+
+def _documents(file: Path) -> Iterator[Document]:
+    """Documents from their passages, which leave nothing out and overlap."""
+    with pq.ParquetFile(file) as chunks:
+        rows = (row for batch in chunks.iter_batches(AT_ONCE) for row in batch.to_pylist())
+        for (name, title), passages in groupby(rows, lambda row: (row["document"], row["title"])):
+            parts, end = [], 0
+            for passage in passages:
+                parts.append(passage["text"][end - passage["begin_at"] :])
+                end = passage["end_at"]
+            yield Document(name, title, "".join(parts))
