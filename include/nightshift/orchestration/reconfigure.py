@@ -37,6 +37,8 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
             )
         before = open_version(champion.model, champion.digest, app)
         parts = Parts.of(app, before.parts.weights, pinned_index(app, storage_uri()))
+        if not context["dag_run"].triggering_user_name:
+            parts = _kept(server, app, before.parts, parts)
         changes = parts.changed_from(before.parts)
         if not changes:
             raise AirflowSkipException(f"version {champion.version}, the champion, is as the application's file asks")
@@ -49,6 +51,27 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
             "base_model": before.base_model,
             "changes": changes,
         }
+
+
+def _kept(server: Mlflow, app: Application, champion: Parts, asked: Parts) -> Parts:
+    """Return the parts that are asked for; those of the champion on newer documents, where it was chosen over the others.
+
+    It was, where these were judged on the champion's own documents: then a search found better ones, and nobody has written
+    them into the application's file yet.
+    """
+    own, newest = champion.retrieval, asked.retrieval
+    if own is None or newest is None or own.digest == newest.digest:
+        return asked
+    of_file = asked.model_copy(update={"retrieval": newest.model_copy(update={"uri": own.uri, "digest": own.digest})})
+    if not of_file.changed_from(champion):
+        return asked
+    _, manifest = publish_version(app, storage_uri(), of_file)
+    if server.with_digest(app.name, manifest.digest) is None:
+        return asked
+    log.info("the champion was chosen over what the application's file asks for; only its documents are newer")
+    return champion.model_copy(
+        update={"retrieval": own.model_copy(update={"uri": newest.uri, "digest": newest.digest})}
+    )
 
 
 def refuse_judged(server: Mlflow, app: Application, digest: str, context: Mapping[str, Any], changes: str = "") -> None:

@@ -114,7 +114,7 @@ class Application(Model):
     )
     search: Search | None = Field(
         None,
-        description="prompts, examples and decoding settings that are tried; null: none are",
+        description="prompts, examples, decoding settings and retrieval that are tried; null: none are",
         exclude_if=lambda value: value is None,
     )
     retrieval: Retrieval | None = Field(
