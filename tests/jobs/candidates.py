@@ -209,7 +209,7 @@ def judged(request, storage, progress, publish_day, publish_model, tiny_models, 
     return evaluated
 
 
-def as_version(spec, progress, index=None, **edited):
+def as_version(spec, progress, **edited):
     """The spec that registers a version of the same weights, with what the application's file says after an edit."""
     from upath import UPath
 
@@ -219,7 +219,7 @@ def as_version(spec, progress, index=None, **edited):
 
     app = spec.application.model_copy(update=edited)
     weights = open_version(spec.model, spec.model_digest, app).parts.weights
-    at, made = publish_version(app, spec.storage, Parts.of(app, weights, index))
+    at, made = publish_version(app, spec.storage, Parts.of(app, weights))
     before = require_manifest(UPath(spec.evaluation)).parents[0]
     model = {"application": app, "storage": spec.storage, "model": str(at), "model_digest": made.digest}
     judged = evaluate.run(

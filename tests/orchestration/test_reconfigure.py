@@ -32,12 +32,6 @@ def edit(app, **fields):
     app.require("never")
 
 
-def indexed(app, text):
-    index = pinned([("fees", "Fees", text)], app.storage, application=app.name)
-    name_newest(app.storage, app.name, Newest(uri=index.uri, digest=index.digest, read=datetime.now(UTC)))
-    return index
-
-
 @pytest.fixture
 def spec(judged):
     return judged(prompt=Prompt(system="Be brief."))
@@ -87,31 +81,10 @@ def test_a_newer_index_is_a_change_and_documents_that_are_only_read_again_are_no
     assert looked(app) == "version 1, the champion, is as the application's file asks"  # there is no index yet
     versions = []
     for days in (1, 1, 2):
-        index = indexed(app, f"A card costs {days} euros.")
+        index = pinned([("fees", "Fees", f"A card costs {days} euros.")], app.storage, application=app.name)
+        name_newest(app.storage, app.name, Newest(uri=index.uri, digest=index.digest, read=datetime.now(UTC)))
         made = looked(app)
         assert made["changes"] == ["retrieval"]
         assert open_version(made["model"], made["model_digest"], app.application).application.index == index
         versions.append(made["model_digest"])
     assert versions[0] == versions[1] != versions[2]
-
-
-def test_what_a_search_found_to_be_better_is_not_undone_by_newer_documents(app, spec, progress):
-    def release(index, reason):
-        register.run(as_version(spec, progress, index), progress)
-        app.run(reason=reason)
-
-    def asked(by=None):
-        made = looked(app, by)
-        return open_version(made["model"], made["model_digest"], app.application).application.index
-
-    edit(app, retrieval=Retrieval(documents=[{"uri": "faq/*.md"}]))
-    as_file = indexed(app, "A card costs 1 euro.")
-    release(as_file, "as the file says")
-    release(as_file.model_copy(update={"k": 1}), "found by a search")
-    assert app.champion == "3"
-    assert looked(app).startswith("version 2 is that version (retrieval changed)")
-    newer = indexed(app, "A card costs 2 euros.")
-    assert asked() == newer.model_copy(update={"k": 1})
-    assert asked(by="olga") == newer, "a person who asks is given what the file says"
-    edit(app, retrieval=Retrieval(documents=[{"uri": "faq/*.md"}], k=3))
-    assert asked() == newer.model_copy(update={"k": 3}), "and so is whoever edits it"
