@@ -11,7 +11,6 @@ from nightshift.data.interactions import RETRIEVED
 from nightshift.evaluation.night import answered
 from nightshift.inference.answering import (
     LATENCIES,
-    LATENCY_SCHEMA,
     RESPONSE_SCHEMA,
     RESPONSES,
     Answering,
@@ -45,15 +44,16 @@ def night(publish_day, storage, tmp_path):
             "reasoning_tokens": [0] * 3,
             "refusal": [""] * 3,
         }
-        columns |= found
+        columns |= {name: values for name, values in found.items() if name != "cost"}
         folder = scratch(UPath(storage))
         fields = [
             pa.field(name, values.type) if isinstance(values, pa.Array) else RESPONSE_SCHEMA.field(name)
             for name, values in columns.items()
         ]
         pq.write_table(pa.table(columns, schema=pa.schema(fields)), folder / RESPONSES)
-        latencies = {"row": [0, 1, 2], "latency_ms": [1.0, 1.0, 1.0]}
-        pq.write_table(pa.table(latencies, schema=LATENCY_SCHEMA), folder / LATENCIES)
+        costs = {name: values for name, values in found.items() if name == "cost"}
+        latencies = {"row": [0, 1, 2], "latency_ms": [1.0, 1.0, 1.0], **costs}
+        pq.write_table(pa.table(latencies), folder / LATENCIES)
         at = part_address(UPath(storage) / "app" / "responses" / "x", 0, 2)
         made = publish(at, folder, kind="responses", application="app", inputs={}, rows={RESPONSES: 3})
         return pa.concat_tables(answered(prompts, [(at, made)], tmp_path / "copies"))
@@ -68,10 +68,15 @@ def test_the_passages_are_the_context_and_the_best_relevance_is_measured(night):
     assert rows["retrieval_relevance"].to_pylist() == [0.5, 0.0, None]
 
 
-def test_responses_of_before_there_were_indexes_and_sequences_are_read_as_ever(night):
+def test_responses_of_before_there_were_indexes_sequences_and_costs_are_read_as_ever(night):
     rows = night()
-    for name in ("context", "retrieved", "retrieval_relevance", "steps"):
+    for name in ("context", "retrieved", "retrieval_relevance", "steps", "cost"):
         assert rows[name].to_pylist() == [None] * 3
+
+
+def test_each_answer_has_what_it_cost_and_the_tokens_that_were_generated_for_it(night):
+    rows = night(cost=[0.5, 0.0, 0.25], tokens=[40, 40, 7])
+    assert (rows["cost"].to_pylist(), rows["generated_tokens"].to_pylist()) == ([0.5, 0.0, 0.25], [40, 40, 7])
 
 
 def test_passages_of_before_they_had_a_relevance_are_kept_and_measure_nothing(night):

@@ -7,6 +7,7 @@ from simulated_releases import LEVEL, RELEASES, breaches, passed_promises, promi
 
 from nightshift.evaluation.estimates import Estimate
 from nightshift.evaluation.paired import kinds_of
+from nightshift.evaluation.rails import rail_values
 from nightshift.monitoring.promise import Promise, fell, level_of_look, measures_of, shares, verdict_of
 from nightshift.settings.watch import Watch
 from nightshift.verdict import Verdict
@@ -27,8 +28,8 @@ def interval(look, right, of=300, *, valid=1.0, judge=None, reference=True, subj
 
 def said(rows, promise=PROMISE, **settings):
     watch = Watch(**settings)
-    measures = measures_of(promise, rows, max(row["look"] for row in rows), watch, "exact_match")
-    return measures, *verdict_of(measures, watch)
+    measures = measures_of(promise, rows, max(row["look"] for row in rows), watch, rails=watch, metric="exact_match")
+    return measures, *verdict_of(measures, watch, watch)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,33 @@ def test_what_one_interval_does_not_show_several_do():
 def test_answers_that_become_invalid_are_a_breach_whatever_else_they_are():
     _, found, reasons = said(interval(1, 300, valid=0.8))
     assert (found, "valid share 80.0%" in reasons[0]) == (Verdict.FAIL, True)
+
+
+@pytest.mark.parametrize(
+    ("rail", "column", "good", "bad", "title"),
+    [
+        ({"latency_ms": 500}, "latency_ms", 300.0, 900.0, "share in time 0.0%"),
+        ({"cost_limit": 0.01}, "cost", 0.004, 0.007, "cost headroom 30.0%"),
+        ({"token_limit": 200}, "generated_tokens", 100, 500, "token headroom 0.0%"),
+        ({"guard_rails": ["polite"]}, "polite", 1.0, 0.5, "polite 50.0%"),
+    ],
+)
+def test_right_answers_that_break_a_guard_rail_are_a_breach_and_a_rail_without_data_is_no_pass(
+    rail, column, good, bad, title
+):
+    watch = Watch(**rail)
+    (name,) = set(watch.rails) - {"valid"}
+    promised = kinds_of(rail_values(name, [good] * 200, watch), range(200))
+    promise = Promise("shadow", {**PROMISE.scores, name: promised})
+
+    def answered(value):
+        return said([{**row, column: value} for row in interval(1, 240)], promise, **rail)
+
+    assert answered(good)[1] is Verdict.PASS
+    _, found, reasons = answered(bad)
+    assert (found, reasons[0].startswith(title)) == (Verdict.FAIL, True), reasons
+    _, found, reasons = answered(None)
+    assert (found, f"in {name.replace('_', ' ')} with" in reasons[0]) == (Verdict.INSUFFICIENT_DATA, True)
 
 
 def test_too_few_rows_are_no_pass():

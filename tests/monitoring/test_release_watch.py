@@ -15,6 +15,7 @@ from nightshift.evaluation.watch_file import newest_look
 from nightshift.ledger.records import Release
 from nightshift.monitoring import release_watch
 from nightshift.monitoring.release_watch import watch_release
+from nightshift.settings.split import Split
 from nightshift.settings.watch import Watch
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
@@ -58,6 +59,7 @@ class Watched:
         (folder / SHADOW).write_text(shadow.model_dump_json() if shadow else "planted")
         if shadow:
             scores = {"candidate_score": [float(n < 160) for n in range(200)], "candidate_valid": [1.0] * 200}
+            scores["candidate_latency_ms"] = [15.0] * 200
             pq.write_table(pa.table({"unit": [str(n) for n in range(200)], **scores}), folder / PAIRS)
         publish(at, folder, kind=kind, application="app", inputs={"planted": str(at)}, facts=facts)
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,6 +98,15 @@ def test_each_interval_adds_a_look_at_all_rows_that_nothing_was_trained_on(watch
         watched.interval(day, 82)
     last = watched.look()
     assert (last.intervals, last.measures[0].rows) == (list(DAYS[:3]), 300), "a fourth interval is not watched"
+
+
+def test_the_guard_rails_of_the_split_hold_after_the_release_too(watched):
+    watched.app = watched.app.model_copy(update={"split": Split(latency_ms=18)})
+    watched.interval(DAYS[0], 79)  # each of whose answers took 20 ms
+    found = watched.look()
+    in_time = found.measures[-1]
+    assert (in_time.metric, in_time.promised, in_time.measured, in_time.rows) == ("in_time", 1.0, 0.0, 100)
+    assert (found.verdict, found.reasons[0].split(" in ")[0]) == (Verdict.FAIL, "share")
 
 
 def test_a_breach_ends_the_watch_and_stands_although_later_intervals_are_good(watched):

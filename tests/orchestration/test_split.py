@@ -78,14 +78,17 @@ def test_one_that_is_worse_is_stopped_and_returns_only_for_a_reason(split_run, p
     [
         ("latency_ms: 500", "latency_ms", {OLD: 300.0, NEW: 900.0}),
         ("guard_rails: [polite]", "polite", {OLD: 1.0, NEW: 0.0}),
+        ("cost_limit: 0.01", "cost", {OLD: 0.002, NEW: 0.008}),
+        ("token_limit: 100", "generated_tokens", {OLD: 20.0, NEW: 80.0}),
     ],
 )
-def test_one_that_answers_late_or_falls_in_an_own_scorer_is_stopped_however_right_it_is(
+def test_one_that_answers_late_costs_more_or_falls_in_an_own_scorer_is_stopped_however_right_it_is(
     split_run, progress, rail, column, values
 ):
     (split_run.file.parents[1] / "tone.py").write_text("def polite(rows):\n    return [1.0 for _ in rows]\n")
     scorers = "scorers: {polite: {function: 'tone:polite', kind: share}}\n"
-    split_run.write(scorers + SPLIT.replace("level: 0.2", f"level: 0.2, {rail}"))
+    priced = "inference: {endpoint: {url: 'http://models/v1', model: m, price: {output: 2}}}\n"
+    split_run.write(scorers + priced + SPLIT.replace("level: 0.2", f"level: 0.2, {rail}"))
     split_run.planted = {column: values}
     split_run.promote()
     _, said = split_run.interval(progress)

@@ -78,6 +78,8 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("model_digest", pa.string(), nullable=False),
         pa.field("prompt_version", pa.string(), nullable=False),  # digest of the application's prompt, 12 hex digits
         pa.field("latency_ms", pa.float32()),  # from the start of its batch to its end; null: unknown
+        pa.field("cost", pa.float32()),  # by inference.endpoint.price; null: unknown
+        pa.field("generated_tokens", pa.int32()),  # as the engine counts them, reasoning included; null: unknown
         pa.field("finish_reason", pa.string()),  # stop, length or, by an endpoint, refused; null: unknown
         pa.field("prompt_characters", pa.int32(), nullable=False),
         pa.field("prompt_tokens", pa.int32(), nullable=False),

@@ -26,6 +26,7 @@ from upath import UPath
 from nightshift.assignment import group_of
 from nightshift.data.interactions import INTERACTIONS, SCORES
 from nightshift.evaluation.paired import DRAWS, Array, Kinds, levels_of_looks
+from nightshift.evaluation.rails import column_of, rail_values
 from nightshift.evaluation.unpaired import difference_of
 from nightshift.inference.prompts import Prompts, units_of
 from nightshift.ledger.records import Arms
@@ -75,7 +76,7 @@ class Evidence:
         prompts = Prompts(asked, require_manifest(asked, manifest.parents[0].digest), folder / "prompts", arm)
         first = 0
         with pq.ParquetFile(fetch(partition, manifest, INTERACTIONS, folder), pre_buffer=False) as file:
-            there = {"latency_ms", *self.measures}.intersection(file.schema_arrow.names)
+            there = {column_of(name) for name in self.measures}.intersection(file.schema_arrow.names)
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=sorted(there)):
                 rows = prompts.read(
                     first, first + batch.num_rows - 1, [arm.unit, "digest"] if arm.unit != "row" else ["digest"]
@@ -91,11 +92,10 @@ class Evidence:
 
     def _values(self, name: str, batch: pa.RecordBatch) -> Array:
         """A measure of each row; not a number where the row has none."""
-        column = "latency_ms" if name == "in_time" else name
+        column = column_of(name)
         if column not in batch.schema.names:
             return np.full(batch.num_rows, 0.0 if name == "rows" else np.nan)
-        values = batch[column].to_numpy(zero_copy_only=False).astype(np.float64)
-        return np.where(np.isnan(values), np.nan, values <= self.settings.latency_ms) if name == "in_time" else values
+        return rail_values(name, batch[column].to_numpy(zero_copy_only=False), self.settings)
 
     def write(self, file: Path) -> None:
         """Write all sums."""

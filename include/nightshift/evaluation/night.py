@@ -75,7 +75,15 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
                 row=said["row"],
                 response=said["response"],
                 finish_reason=said["finish_reason"],
-                latency_ms=latencies["latency_ms"].slice(start, ROWS_AT_ONCE),
+                generated_tokens=said["tokens"],
+                **{
+                    name: latencies[name].slice(start, ROWS_AT_ONCE)
+                    if name in latencies.column_names
+                    else pa.chunked_array(
+                        [pa.nulls(said.num_rows, pa.float32())]
+                    )  # what was answered before had no cost
+                    for name in ("latency_ms", "cost")
+                },
             )
 
 
@@ -96,7 +104,8 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
             retrieved=pa.chunked_array([pa.nulls(count, RETRIEVED)]),
             steps=pa.chunked_array([pa.nulls(count, STEPS.type)]),
             finish_reason=pa.chunked_array([pa.nulls(count, pa.string())]),
-            latency_ms=pa.chunked_array([pa.nulls(count, pa.float32())]),
+            **{name: pa.chunked_array([pa.nulls(count, pa.float32())]) for name in ("latency_ms", "cost")},
+            generated_tokens=pa.chunked_array([pa.nulls(count, pa.int32())]),
         )
 
 

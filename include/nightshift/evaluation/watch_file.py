@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 from upath import UPath
 
-from nightshift.evaluation.estimates import METRICS, Estimate
+from nightshift.evaluation.estimates import METRICS, Estimate, Metric
 from nightshift.storage.files import names_in
 from nightshift.storage.manifest import read_manifest
 from nightshift.storage.partition import partition_of, read_file
@@ -30,8 +30,13 @@ class Measure(BaseModel):
     difference: Estimate
     level: float
 
+    @property
+    def known(self) -> Metric:
+        """The metric, or an own scorer's share."""
+        return METRICS.get(self.metric) or Metric(self.metric.replace("_", " "))
+
     def __str__(self) -> str:
-        title, shown = METRICS[self.metric].title, METRICS[self.metric].shown
+        title, shown = self.known.title, self.known.shown
         value, low, high = (
             f"{shown(number, '+')}" for number in (self.difference.value, self.difference.low, self.difference.high)
         )
@@ -65,7 +70,7 @@ class WatchFile(BaseModel):
     def numbers(self) -> dict[str, float]:
         """What a decision keeps of it."""
         return {
-            f"{METRICS[measure.metric].title}, {what}": value
+            f"{measure.known.title}, {what}": value
             for measure in self.measures
             for what, value in (
                 ("promised", measure.promised),

@@ -43,7 +43,7 @@ RESPONSE_SCHEMA = pa.schema(
     ]
 )
 AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "refusal", "latency_ms", "steps")
-LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32())])
+LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32()), ("cost", pa.float32())])
 
 
 def part_address(responses: UPath, first: int, last: int) -> UPath:
@@ -100,10 +100,10 @@ class Answering:
             **{name: [getattr(response, name) for response in responses] for name in AS_ANSWERED},
             **{field.name: [row.get(field.name) for row in rows] for field in GIVEN},
         }
-        latencies = {name: table[name] for name in LATENCY_SCHEMA.names}
-        del table["latency_ms"]
         reasons = table["finish_reason"]
         cost = sum(response.cost for response in responses)
+        latencies = {"row": table["row"], "latency_ms": table.pop("latency_ms")}
+        latencies["cost"] = [response.cost if cost else None for response in responses]
         rare = {"refused": reasons.count("refused"), "reasoning_tokens": sum(table["reasoning_tokens"])}
         folder = scratch(UPath(self.storage))
         try:

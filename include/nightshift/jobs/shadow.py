@@ -152,7 +152,7 @@ def _answers(
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
-    from nightshift.monitoring.logged_prompts import COLUMNS
+    from nightshift.monitoring.logged_prompts import columns_of
     from nightshift.storage.manifest import require_manifest
     from nightshift.storage.partition import fetch
 
@@ -163,11 +163,12 @@ def _answers(
     scored = score.run(score.Spec(**asked, **by, shadow=True), progress)
     target = UPath(scored.interactions)
     file = fetch(target, require_manifest(target, scored.digest), INTERACTIONS, folder)
-    rows: list[Row] = pq.read_table(file, columns=COLUMNS).to_pylist()
+    columns = columns_of(spec.application, pq.read_schema(file))
+    rows: list[Row] = pq.read_table(file, columns=columns).to_pylist()
     if [row["digest"] for row in rows] != [row["digest"] for row in logged.rows[part]]:
         raise BadInput(f"{target} does not answer the prompts of {at}")
     cost = generated.cost / len(rows) if generated.cost else None
-    return [row | {"cost": cost} for row in rows]
+    return [{"cost": cost, **row} for row in rows]
 
 
 def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compared, file: ShadowFile) -> Manifest:
@@ -175,6 +176,7 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     import pyarrow.parquet as pq
 
     from nightshift.evaluation.shadow_file import PAIRS, REPORT, SHADOW
+    from nightshift.monitoring.logged_prompts import FURTHER
     from nightshift.monitoring.shadow_report import render
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
@@ -193,6 +195,9 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
         for name, metric in (("candidate_score", found.metric), ("candidate_valid", "valid")):
             scores = found.scores.get(metric or "", none)
             columns[name] = pa.array([score for _, score in scores], pa.float64())
+        own = spec.application.made_by_own_scorers.get("scorers", {})
+        for name in ("latency_ms", *FURTHER, *(name for name, made in own.items() if made["kind"] == "share")):
+            columns[f"candidate_{name}"] = pa.array([row.get(name) for row in found.answers], pa.float64())
         pq.write_table(pa.table(columns), folder / PAIRS)
         return publish(
             partition,
@@ -206,6 +211,7 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
                 "verdict": file.verdict.value,
                 "reasons": file.reasons,
                 "model_version": file.version,
+                **spec.application.made_by_own_scorers,
                 **({"cost": round(cost, 6)} if cost else {}),
             },
         )

@@ -35,6 +35,7 @@ DRAWN = 3  # rows for each that is wanted, as some resemble what was trained on
 JUDGED_BY = ("reference", "judge")  # columns, one of which says whether an answer is good; the first is the better one
 ANSWER = ["response", "valid", "judge", "latency_ms", "response_tokens", "response_characters"]
 COLUMNS = ["row", "digest", "prompt", "reference", *ANSWER]
+FURTHER = ("cost", "generated_tokens")  # which interactions of before lack
 
 Row = dict[str, Any]
 
@@ -43,7 +44,7 @@ Row = dict[str, Any]
 class LoggedPrompts:
     """Prompts with the champion's answers, in the order in which a candidate answers them.
 
-    :param rows: the columns `COLUMNS` of their interactions, `unit` (who asked) and `cost` of an answer; None: unknown.
+    :param rows: the columns of :func:`columns_of` of their interactions, and `unit` (who asked).
     :param examples: the same rows as examples, in `EXAMPLE_SCHEMA`.
     :param judged_by: the column that says whether the answers are good; None: too few rows have one.
     :param nights: that they are of.
@@ -127,7 +128,7 @@ def rows_of_night(
     manifest = require_manifest(night.partition, night.digest)
     folder = scratch(UPath(storage))
     try:
-        table = _sampled(fetch(night.partition, manifest, INTERACTIONS, folder), most, salt)
+        table = _sampled(fetch(night.partition, manifest, INTERACTIONS, folder), most, salt, application)
         if not table.num_rows:
             return
         seen = seen_in_training(table, storage, application.name)
@@ -136,14 +137,15 @@ def rows_of_night(
         arm = Arm.model_validate(manifest.inputs["arm"]) if "arm" in manifest.inputs else None
         prompts = Prompts(asked, require_manifest(asked, manifest.parents[0].digest), folder / "prompts", arm)
         examples = _read(prompts, table["row"].to_pylist())
-        facts = manifest.facts
-        cost = facts["cost"] / manifest.counts["rows"] if "cost" in facts else None
+        mean_cost = manifest.facts["cost"] / manifest.counts["rows"] if "cost" in manifest.facts else None
         # What another judge said, or was valid in another form, cannot be compared with what is measured now.
         measured = {"judge": application.judged_by, "valid": application.inference.response_format}
         asked_for = {"judge": manifest.inputs.get("judge"), "valid": manifest.inputs.get("response_format")}
-        stale = {column: None for column, setting in measured.items() if asked_for[column] != setting}
+        measured |= application.made_by_own_scorers.get("scorers", {})
+        asked_for |= manifest.inputs.get("scorers", {})
+        stale = {column: None for column, setting in measured.items() if asked_for.get(column) != setting}
         rows = [
-            row | stale | {"unit": examples[row["row"]]["subject"] or row["digest"], "cost": cost}
+            {"cost": mean_cost, **row, **stale, "unit": examples[row["row"]]["subject"] or row["digest"]}
             for row in table.to_pylist()
         ]
         for row in sorted(rows, key=lambda row: (_rank(row), _drawn(salt, row["digest"]))):
@@ -152,9 +154,16 @@ def rows_of_night(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sampled(file: Path, most: int, salt: str) -> pa.Table:
-    """At most so many rows of a local file of interactions, with the columns `COLUMNS`."""
+def columns_of(application: Application, schema: pa.Schema) -> list[str]:
+    """Return `COLUMNS`, and of what guard rails look at those columns that a file of interactions has."""
+    own = (name for name, scorer in application.scorers.items() if scorer.kind == "share")
+    return [*COLUMNS, *(name for name in (*FURTHER, *own) if name in schema.names)]
+
+
+def _sampled(file: Path, most: int, salt: str, application: Application) -> pa.Table:
+    """At most so many rows of a local file of interactions, with the columns of :func:`columns_of`."""
     with pq.ParquetFile(file, pre_buffer=False) as rows:
+        columns = columns_of(application, rows.schema_arrow)
 
         def keys() -> Iterator[tuple[int, bytes, int]]:
             for batch in rows.iter_batches(ROWS_AT_ONCE, columns=["row", "digest", *JUDGED_BY]):
@@ -162,9 +171,9 @@ def _sampled(file: Path, most: int, salt: str) -> pa.Table:
                     yield _rank(row), _drawn(salt, row["digest"]), row["row"]
 
         chosen = pa.array([row for _, _, row in heapq.nsmallest(most, keys())], pa.int64())
-        batches = rows.iter_batches(ROWS_AT_ONCE, columns=COLUMNS)
+        batches = rows.iter_batches(ROWS_AT_ONCE, columns=columns)
         kept = [batch.filter(pc.is_in(batch["row"], value_set=chosen)) for batch in batches]
-    return pa.Table.from_batches(kept, rows.schema_arrow.empty_table().select(COLUMNS).schema).select(COLUMNS)
+    return pa.Table.from_batches(kept, rows.schema_arrow.empty_table().select(columns).schema).select(columns)
 
 
 def _rank(row: Row) -> int:

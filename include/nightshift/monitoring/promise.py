@@ -1,7 +1,8 @@
 """What was promised of a version before its release, and whether what is measured after it keeps to that.
 
-The level is spent over the looks in equal parts, half of it on the quality of answers and half on the share of valid ones. Each
-look compares all rows of its intervals with the same promise, so what looks know grows with 1 / (1/rows + 1/promised rows).
+The level is spent over the looks in equal parts, and shared equally by the quality of answers and the guard rails, of which the
+share of valid ones is always one. Each look compares all rows of its intervals with the same promise, so what looks know grows
+with 1 / (1/rows + 1/promised rows).
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import pyarrow.parquet as pq
 
 from nightshift.evaluation.estimates import Estimate
 from nightshift.evaluation.paired import Difference, Kinds, kinds_of, levels_of_looks
+from nightshift.evaluation.rails import column_of, rail_values
 from nightshift.evaluation.score_file import read_scores
 from nightshift.evaluation.shadow_file import PAIRS, read_shadow, shadow_partition
 from nightshift.evaluation.unpaired import difference_of
 from nightshift.evaluation.watch_file import Measure
 from nightshift.ledger.records import Release
 from nightshift.settings.application import Application
+from nightshift.settings.guard_rails import VALID, GuardRails
+from nightshift.settings.metrics import label_of
 from nightshift.settings.watch import Watch
 from nightshift.storage.manifest import read_manifest
 from nightshift.storage.partition import fetch, partition_of
 from nightshift.verdict import Verdict
-
-VALID = "valid"
 
 Rows = list[dict[str, Any]]
 
@@ -51,10 +53,16 @@ def promise_of(
         metric = found.metric if manifest and (found := read_shadow(at, manifest)) else None
         if manifest and metric:
             pairs = pq.read_table(fetch(at, manifest, PAIRS, folder / "shadow"))
-            columns = {metric: "candidate_score", VALID: "candidate_valid"}
-            if set(columns.values()) <= set(pairs.column_names):  # a shadow of before has no scores
-                found_rows = pairs.to_pylist()
-                sides = {name: _kinds(found_rows, column) for name, column in columns.items()}
+            # What another version of an own scorer gave cannot be compared with what it gives now.
+            rails, now = application.watched_rails, application.made_by_own_scorers.get("scorers", {})
+            then = manifest.facts.get("scorers", {})
+            names = {
+                metric: "score",
+                **{name: column_of(name) for name in rails.rails if then.get(name) == now.get(name)},
+            }
+            if "candidate_score" in pairs.column_names:  # a shadow of before has no scores
+                rows = pairs.to_pylist()
+                sides = {name: _kinds(name, f"candidate_{column}", rows, rails) for name, column in names.items()}
                 return Promise("shadow", {name: kinds for name, kinds in sides.items() if kinds})
     at = partition_of(storage, application.name, "evaluations", (release.evaluation or "none").rpartition("/")[2])
     manifest = read_manifest(at)
@@ -75,27 +83,33 @@ def shares(mean: float, rows: int) -> Kinds:
     return Kinds(np.array([1.0, 0.0]), np.ones(2), rows * np.array([mean, 1 - mean]))
 
 
-def measures_of(promise: Promise, rows: Rows, look: int, settings: Watch, metric: str) -> list[Measure]:
-    """Return what was measured against what was promised: of quality what most is known of, and the share of valid answers.
+def measures_of(
+    promise: Promise, rows: Rows, look: int, settings: Watch, *, rails: GuardRails, metric: str
+) -> list[Measure]:
+    """Return what was measured against what was promised: of quality what most is known of, and the guard rails.
 
-    :param rows: of all looks until now, as in `SCHEMA`.
+    :param rows: of all looks until now, as in :func:`schema_of`.
     :param metric: of the gate, which `reference` is measured in.
     """
-    columns = {metric: "reference", "judge": "judge", VALID: VALID}
+    columns = {metric: "reference", "judge": "judge", **{name: column_of(name) for name in rails.rails}}
     found = [
         measure
         for name, column in columns.items()
         if name in promise.scores
-        and (measure := _measure(name, column, promise.scores[name], rows, look=look, settings=settings))
+        and (measure := _measure(name, column, promise.scores[name], rows, look=look, settings=settings, rails=rails))
     ]
-    quality = [measure for measure in found if measure.metric != VALID][:1]
-    return [*quality, *(measure for measure in found if measure.metric == VALID)]
+    quality = [measure for measure in found if measure.metric not in rails.rails][:1]
+    return [*quality, *(measure for measure in found if measure.metric in rails.rails)]
 
 
-def _measure(name: str, column: str, promised: Kinds, rows: Rows, *, look: int, settings: Watch) -> Measure | None:
-    """One score compared; None where too few rows have it by now."""
-    kinds = _kinds(rows, column)
-    counts = [sum(row[column] is not None for row in rows if row["look"] <= number) for number in range(1, look + 1)]
+def _measure(
+    name: str, column: str, promised: Kinds, rows: Rows, *, look: int, settings: Watch, rails: GuardRails
+) -> Measure | None:
+    """One measure compared; None where too few rows have it by now."""
+    kinds = _kinds(name, column, rows, rails)
+    counts = [
+        sum(row.get(column) is not None for row in rows if row["look"] <= number) for number in range(1, look + 1)
+    ]
     # A look without new rows tests nothing.
     tested = [
         number
@@ -106,7 +120,7 @@ def _measure(name: str, column: str, promised: Kinds, rows: Rows, *, look: int, 
         return None
     promised_rows = float(promised.counts @ promised.sizes)
     level = level_of_look(
-        settings.level / 2,
+        settings.level / (1 + len(rails.rails)),
         [counts[number - 1] for number in tested],
         promised_rows,
         [number / settings.intervals for number in tested],
@@ -139,23 +153,27 @@ def fell(difference: Difference | Estimate, margin: float) -> bool:
     return difference.high < 0 and difference.value < -margin
 
 
-def verdict_of(measures: Sequence[Measure], settings: Watch) -> tuple[Verdict, list[str]]:
+def verdict_of(measures: Sequence[Measure], settings: Watch, rails: GuardRails) -> tuple[Verdict, list[str]]:
     """Decide what the measures say by now.
 
     A fall that is shown, and is more than the margin: FAIL, a breach. One that is more than the margin and is not shown: WARN.
-    Too few rows whose quality can be compared: INSUFFICIENT_DATA.
+    Too few rows whose quality, or a guard rail that was asked for, can be compared: INSUFFICIENT_DATA.
     """
     said = [str(measure) for measure in measures]
     fallen = [str(measure) for measure in measures if fell(measure.difference, settings.margin)]
     if fallen:
         return Verdict.FAIL, [f"{one}, which is below -{100 * settings.margin:g}" for one in fallen]
-    if all(measure.metric == VALID for measure in measures):
-        few = f"fewer than {settings.min_rows:,} rows can be compared in quality with what was promised"
+    compared = {measure.metric for measure in measures}
+    missing = [label_of(name) for name in rails.rails if name not in {VALID, *compared}]
+    if missing or compared <= {*rails.rails}:
+        what = " and ".join([*(["quality"] if compared <= {*rails.rails} else []), *missing])
+        few = f"fewer than {settings.min_rows:,} rows can be compared in {what} with what was promised"
         return Verdict.INSUFFICIENT_DATA, [few, *said]
     doubtful = any(measure.difference.value < -settings.margin for measure in measures)
     return (Verdict.WARN if doubtful else Verdict.PASS), said
 
 
-def _kinds(rows: Rows, column: str) -> Kinds | None:
-    known = [row for row in rows if row[column] is not None]
-    return kinds_of([row[column] for row in known], [row["unit"] for row in known]) if known else None
+def _kinds(name: str, column: str, rows: Rows, rails: GuardRails) -> Kinds | None:
+    values = rail_values(name, [row.get(column) for row in rows], rails)
+    known = [(value, row["unit"]) for value, row in zip(values, rows, strict=True) if not np.isnan(value)]
+    return kinds_of([value for value, _ in known], [unit for _, unit in known]) if known else None

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.evaluation.rails import column_of
 from nightshift.evaluation.scores import per_example
 from nightshift.evaluation.watch_file import ROWS, WATCH, WatchFile, newest_look, watch_partition
 from nightshift.ledger.records import Release, of_challenger
 from nightshift.monitoring.due_nights import Answered
 from nightshift.monitoring.logged_prompts import rows_of_night
-from nightshift.monitoring.promise import VALID, Rows, measures_of, promise_of, verdict_of
+from nightshift.monitoring.promise import Rows, measures_of, promise_of, verdict_of
 from nightshift.monitoring.published_nights import of_champion, reports_of
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import DriftKind
@@ -25,9 +26,6 @@ from nightshift.storage.partition import fetch, publish, read_file
 from nightshift.verdict import Verdict
 
 MOST_ROWS = 1_000  # of an interval
-SCHEMA = pa.schema(
-    [("look", pa.int64()), ("unit", pa.string()), *((name, pa.float64()) for name in ("reference", "judge", VALID))]
-)
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +89,9 @@ def _look(
         if not drifted:
             rows += _rows_of(night, application, storage, release, look)
         promise = promise_of(application, storage, release, before[-1] if before else None, folder)
-        measures = measures_of(promise, rows, look, application.watch, application.gate.metric)
-        verdict, reasons = verdict_of(measures, application.watch)
+        rails = application.watched_rails
+        measures = measures_of(promise, rows, look, application.watch, rails=rails, metric=application.gate.metric)
+        verdict, reasons = verdict_of(measures, application.watch, rails)
         file = WatchFile(
             application=application.name,
             release=release.number,
@@ -109,7 +108,7 @@ def _look(
         made = folder / "made"
         made.mkdir()
         (made / WATCH).write_text(file.model_dump_json(indent=1), encoding="utf-8")
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), made / ROWS)
+        pq.write_table(pa.Table.from_pylist(rows, schema=_schema(application)), made / ROWS)
         at = watch_partition(storage, application.name, release.number, look)
         manifest = publish(
             at,
@@ -139,8 +138,17 @@ def _rows_of(night: Answered, application: Application, storage: str, release: R
             "look": look,
             "unit": row["unit"],
             "reference": right.get(row["row"]),
-            "judge": row["judge"],
-            VALID: row[VALID],
+            **{name: row.get(name) for name in _scored(application)},
         }
         for row in drawn
     ]
+
+
+def _scored(application: Application) -> list[str]:
+    """The columns of interactions that a look keeps."""
+    return ["judge", *map(column_of, application.watched_rails.rails)]
+
+
+def _schema(application: Application) -> pa.Schema:
+    scores = [(name, pa.float64()) for name in ("reference", *_scored(application))]
+    return pa.schema([("look", pa.int64()), ("unit", pa.string()), *scores])

@@ -18,6 +18,7 @@ from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
 from nightshift.settings.gate import MEASURED, RETRIEVAL, Gate
+from nightshift.settings.guard_rails import GuardRails
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.interval import Interval
 from nightshift.settings.job_names import JOBS
@@ -260,13 +261,25 @@ class Application(Model):
             raise ValueError(f"feedback: {wrong}")
         return self
 
+    @property
+    def watched_rails(self) -> GuardRails:
+        """The guard rails of the watch; where it has none of its own, those of the split."""
+        own = self.watch or GuardRails()
+        return self.split if self.split and len(own.rails) == 1 else own
+
     @model_validator(mode="after")
     def _asks_of_an_engine_what_it_can(self) -> Self:
         if self.split and self.traffic.served_elsewhere:
             raise ValueError("split: a serving system answers this traffic; leave `split` out")
-        for name in self.split.guard_rails if self.split else ():
-            if name not in self.scorers or self.scorers[name].kind != "share":
-                raise ValueError(f"split.guard_rails: there is no own scorer `{name}` of the kind share")
+        price = self.inference.endpoint.price if self.inference.endpoint else None
+        for place, rails in {"split": self.split, "watch": self.watch}.items():
+            for name in rails.guard_rails if rails else ():
+                if name not in self.scorers or self.scorers[name].kind != "share":
+                    raise ValueError(f"{place}.guard_rails: there is no own scorer `{name}` of the kind share")
+            if rails and rails.cost_limit and not (price and (price.input or price.output)):
+                raise ValueError(
+                    f"{place}.cost_limit: without inference.endpoint.price nothing has a cost; use token_limit"
+                )
         engine = "endpoint" if self.inference.hosted else self.inference.engine
         if self.inference.hosted and self.retrain:
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")

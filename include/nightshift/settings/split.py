@@ -6,12 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model
+from nightshift.settings.guard_rails import GuardRails
 
 Unit = Literal["subject", "split_group", "row"]
 
 
-class Split(Model):
+class Split(GuardRails):
     """A candidate answers a growing share of the traffic before it becomes the champion; worse by the margin, it is stopped."""
 
     unit: Unit = Field(
@@ -40,22 +41,6 @@ class Split(Model):
     intervals: int = Field(
         14, ge=1, le=366, description="intervals at one share without a result, after which people are told"
     )
-
-    guard_rails: list[Name] = Field(
-        [],
-        max_length=5,
-        description="own scorers of the kind `share` whose mean must not fall by the margin either",
-    )
-    latency_ms: float | None = Field(
-        None,
-        gt=0,
-        description="an answer in time takes no longer; the share of these must not fall by the margin either",
-    )
-
-    @property
-    def rails(self) -> list[str]:
-        """The measures that must not fall besides the decisive metric."""
-        return ["valid", *self.guard_rails, *(["in_time"] if self.latency_ms else [])]
 
     @model_validator(mode="after")
     def _only_grows(self) -> Self:

@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from nightshift.settings.fields import Model, Share
+from nightshift.settings.fields import Share
+from nightshift.settings.guard_rails import GuardRails
 
 
-class Watch(Model):
+class Watch(GuardRails):
     """A released version must keep what its shadow, or without one its evaluation, promised."""
 
     intervals: int = Field(3, ge=1, le=50, description="first intervals of a released version that are watched")
