@@ -1,5 +1,6 @@
 """A real stack (scheduler, API server, DAG processor, triggerer, MLflow) with its applications, for all e2e tests."""
 
+import csv
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
 import pytest
+from chat_server import ChatServer
 from tiny_model import tiny_model
 from upath import UPath
 
@@ -50,6 +52,26 @@ evaluation: {{max_examples: 20, max_new_tokens: 4}}
 gate: {{min_examples: 10, min_score: 0, min_gain_over_base: 0, max_loss_to_champion: 1}}
 approval: {{required: always, approvers: [approver], timeout_hours: {hours}, remind_hours: {reminded}}}
 """
+RAMPED = """\
+description: Its challengers take over share by share.
+start: 2026-11-02
+schedule: null
+base_model: {model}
+sources:
+  - uri: {home}/asked/{{start:%Y-%m-%d}}.csv
+    columns: {{prompt: text, answer: intent, id: message_id, subject: user}}
+prompt: {{file: prompts/plain.yaml}}
+ingest: {{splits: {{train: 0.05, held_out: 0.15, development: 0.3, traffic: 0.5}}}}
+evaluation: {{max_examples: 40}}
+inference:
+  max_new_tokens: 20
+  endpoint: {{url: "{url}", model: hosted-1, price: {{input: 1, output: 4}}}}
+gate: {{min_examples: 10, min_score: 0}}
+shadow: {{prompts: 60, min_prompts: 20}}
+search: {{choices: {{prompt: [prompts/plain.yaml, prompts/exact.yaml]}}, rows: 5, eta: 2, final_rows: 60}}
+split: {{shares: [0.3, 0.6], margin: 0.3, min_units: 20, intervals: 2, level: 0.2, cost_limit: 0.0005}}
+"""
+PROMPTS = {"plain": "Name the intent.", "exact": "Name the intent exactly."}
 WAITING_HOURS = {"asked": 1, "hasty": 0.01}
 
 
@@ -90,11 +112,29 @@ def receiver():
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory, receiver):
+def hosted():
+    """A model at an endpoint, which names the intent of a message; of every third one only where it is asked exactly."""
+    intents = {}
+    for file in (applications_folder().parent / "samples" / "banking77").glob("*.csv"):
+        with file.open(encoding="utf-8") as rows:
+            intents |= {row["text"]: row["intent"] for row in csv.DictReader(rows)}
+
+    def reply(body):
+        system, asked = body["messages"][0]["content"], body["messages"][-1]["content"]
+        return 200, intents.get(asked, "unknown") if "exactly" in system or len(asked) % 3 else "unknown"
+
+    server = ChatServer(reply)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory, receiver, hosted):
     """The environment of a stack of its own, which is ended afterwards; nothing is started yet.
 
-    Beside the sample there are `tiny`, `told` (the same, and it tells a webhook everything), and two that ask people about a
-    release: `asked` waits an hour for them, `hasty` not a minute.
+    Beside the sample there are `tiny`, `told` (the same, and it tells a webhook everything), two that ask people about a
+    release: `asked` waits an hour for them, `hasty` not a minute, and `ramped`, whose model is at an endpoint.
     """
     home = tmp_path_factory.mktemp("stack")
     apps = home / "apps"
@@ -108,6 +148,11 @@ def stack(tmp_path_factory, receiver):
     (apps / "told.yaml").write_text(tiny + TOLD)
     for name, hours in WAITING_HOURS.items():
         (apps / f"{name}.yaml").write_text(ASKED.format(model=model, hours=hours, reminded=hours / 2))
+    (home / "prompts").mkdir()
+    for name, said in PROMPTS.items():
+        template = f"<message role='system'>{said}</message>{{{{$prompt}}}}"
+        (home / "prompts" / f"{name}.yaml").write_text(json.dumps({"template": template}))
+    (apps / "ramped.yaml").write_text(RAMPED.format(model=model, home=home, url=hosted.url))
     environment = {
         **os.environ,
         "NIGHTSHIFT_HOME": str(home / "nightshift"),
