@@ -62,7 +62,12 @@ for app in applications_to_parse("search"):
             winner(app.name, result.output),
             job("evaluate", app, {**SNAPSHOT, **MODEL, "base_model": result_of("winner", "base_model")}),
             job("reference", app, {**SNAPSHOT, **MODEL, **EVALUATION}),
-            job("register", app, {**MODEL, **EVALUATION}, obey_verdict=False),
+            job(
+                "register",
+                app,
+                {**MODEL, **EVALUATION, "search": result_of("search_result", "search")},
+                obey_verdict=False,
+            ),
         ]
         for before, after in pairwise(steps):
             before >> after

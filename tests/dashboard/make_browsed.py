@@ -14,11 +14,13 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 from hostile import HOSTILE, REPORT, RUN
-from stored_application import LAST, StoredApplication, days
+from stored_application import LAST, MODELS, StoredApplication, days
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.message import compose
 from nightshift.alerts.outbox import MAILBOX, Outbox
+from nightshift.ledger.records import Split
+from nightshift.settings.split import Split as SplitSettings
 
 
 def main() -> None:
@@ -37,6 +39,14 @@ def main() -> None:
         app.interactions(day, exact_match=0.4 if failed else 0.9)
         app.bias(day, reason=HOSTILE)
         app.drift(day, "FAIL" if failed else "PASS", excess=0.6 if failed else 0.05, reason=HOSTILE, new=[HOSTILE])
+    app.ledger.create(
+        Split(
+            number=1, decision="d", after=1, settings=SplitSettings(), key="k", version="2", model_digest=MODELS["2"],
+            champion="1", champion_digest=MODELS["1"], started=datetime.now(UTC),
+        )
+    )  # fmt: skip
+    for back, share in ((7, 0.05), (6, 0.05), (5, 0.25), (4, 0.25)):
+        app.challenged(LAST - timedelta(days=back), share)
     report = next(Path(storage.removeprefix("file://"), "helper", "drift", str(LAST)).rglob("report.html"))
     report.write_text(REPORT)
     app.retraining(1, LAST, run_id=RUN)

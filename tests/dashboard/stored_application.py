@@ -30,13 +30,13 @@ class StoredApplication:
     def ledger(self):
         return Ledger(self.storage, self.name)
 
-    def partition(self, kind, folder, address, files, *, interval=None, facts=None, counts=None):
+    def partition(self, kind, folder, address, files, *, interval=None, facts=None, counts=None, **inputs):
         partition = partition_of(self.storage, self.name, folder, *address)
         work = scratch(partition)
         for name, content in files.items():
             (work / name).write_text(content, encoding="utf-8")
         manifest = publish(
-            partition, work, kind=kind, application=self.name, inputs={"address": address, "facts": facts},
+            partition, work, kind=kind, application=self.name, inputs={"address": address, "facts": facts, **inputs},
             interval=interval, facts=facts, counts=counts,
         )  # fmt: skip
         shutil.rmtree(work, ignore_errors=True)
@@ -48,6 +48,14 @@ class StoredApplication:
         return self.partition(
             "interactions", "interactions", [day.isoformat()], {"interactions.parquet": "rows"}, interval=of(day),
             facts=facts, counts={"rows": rows},
+        )  # fmt: skip
+
+    def challenged(self, day, share, exact_match=0.95, version="2"):
+        """What a challenger answered of a night in the first split."""
+        arm = {"split": 1, "challenger": True, "key": "k", "unit": "subject", "share": share}
+        self.partition(
+            "interactions", "arms", ["0001", day.isoformat()], {"interactions.parquet": "rows"}, interval=of(day), arm=arm,
+            facts={"means": {"exact_match": exact_match}, "model": version}, counts={"rows": round(480 * share)},
         )  # fmt: skip
 
     def drift(

@@ -269,6 +269,16 @@ def test_a_split_that_runs_shows_its_share_both_versions_numbers_and_what_was_de
     )
     assert re.search(r"exact match</th><td class=\"num\">0.8</td><td class=\"num\">0.82</td>", page)
     assert "split 1: next share" in page
+    for day, share in ((LAST - timedelta(days=1), 0.05), (LAST, 0.25)):
+        helper.challenged(day, share)
+    page = visit("/apps/helper").text
+    assert 'data-role="line">champion</th><th scope="col" data-role="challenger">challenger</th>' in page
+    assert re.search(
+        r'data-mark="25%"><th[^>]*>2026-11-27</th><td data-y="40.0">40.0 %</td><td data-y="95.0">95.0 %', page
+    )
+    assert re.search(
+        r'data-mark="5%"><th[^>]*>2026-11-26</th><td data-y="480.0">480</td><td data-y="24.0">24</td>', page
+    )
     helper.ledger.create(
         SplitEnd(number=1, result="stopped", explanation="olga stopped it", by="olga", run_id="r", ended=NOW)
     )

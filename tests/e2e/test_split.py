@@ -20,6 +20,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.monitoring.published_nights import arms_partition
 from nightshift.registry.versions import CHAMPION, RELEASE_TAG, SPLIT_TAG
 from nightshift.settings.applications import load_application
+from nightshift.settings.prompt_file import read_prompt
 from nightshift.settings.split import Arm
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.place import this_place
@@ -119,11 +120,21 @@ def states(api, dag, run):
     return {task["task_id"]: task["state"] for task in api.tasks(dag, run)}
 
 
-def test_a_search_finds_the_better_prompt_and_the_shadow_lets_it_begin_a_split(api, ledger, place):
+def test_a_search_finds_the_better_prompt_and_the_shadow_lets_it_begin_a_split(
+    api, ledger, place, nightshift, running_stack
+):
     api.trigger("ramped_search", "weekly", {})
     assert set(states(api, "ramped_search", "weekly").values()) == {"success"}
     result = api.result("ramped_search", "weekly", "search_result")
     assert result["reasons"][0].startswith("prompt prompts/exact.yaml: gain in exact match over today on 60 rows")
+    found = MlflowClient(place.mlflow_url).get_model_version("ramped", "2")
+    assert found.tags["nightshift.search"] == result["run_url"]
+    assert f"[prompt.yaml]({result['run_url']}/artifacts/prompt.yaml)" in found.description
+    assert "| as today |" in found.description
+    shown = nightshift("prompts show 2 --application ramped", running_stack)
+    (place.project / "prompts" / "taken.yaml").write_text(shown.stdout)
+    taken, listed = (read_prompt(f"prompts/{name}.yaml", place.project) for name in ("taken", "exact"))
+    assert taken == listed
     (split,) = wait_for(ledger.splits, PATIENCE, "the split", every=0.5)
     assert (split.champion, split.version) == ("1", "2")
     assert ledger.gate_records()[-1].verdict == "PASS"

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from answered_nights import interactions_of, score_spec
+from mlflow import MlflowClient
 from upath import UPath
 
 from nightshift.jobs import arms, generate
@@ -45,3 +46,11 @@ def test_each_row_is_answered_by_one_of_both_versions_and_compared(night, champi
     assert facts["arms"]["units"] == {"champion": len(asked), "challenger": len(answered)}
     means = facts["arms"]["means"]["exact_match"]
     assert means["champion"] > means["challenger"]
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(app.name).experiment_id
+    runs = client.search_runs([experiment], "tags.`nightshift.job` = 'arms'")
+    lines = {run.data.tags["nightshift.arm"]: client.get_metric_history(run.info.run_id, "exact_match") for run in runs}
+    assert {arm: [(one.step, one.value) for one in line] for arm, line in lines.items()} == {
+        arm: [(1, pytest.approx(mean))] for arm, mean in means.items()
+    }

@@ -1,8 +1,9 @@
-"""`nightshift prompts diff` between files, and where it is told too little."""
+"""`nightshift prompts diff` between files, and where it is told too little; `show` of what it compares."""
 
 import pytest
 
 from nightshift.cli import main
+from nightshift.settings.prompt_file import read_prompt
 
 APPLICATION = "sources: [{uri: rows.csv, columns: {prompt: text}}]\nprompt: {file: prompts/now.yaml}\n"
 BEFORE = "template: |\n  <message role='system'>Be brief.</message>\n  <message role='user'>{{$prompt}}</message>\n"
@@ -29,6 +30,17 @@ def test_the_messages_of_two_files_are_compared_line_by_line(project, capsys):
     ]
     assert main(["prompts", "diff", str(project / "prompts/now.yaml"), "working"]) == 0
     assert capsys.readouterr().out == "the prompts are the same\n"
+
+
+def test_a_prompt_is_shown_as_the_file_that_says_the_same(project, capsys):
+    (project / "apps/shop.yaml").write_text(APPLICATION.replace("text}", "text, metadata: [tone]}"))
+    text = BEFORE.replace("Be brief.", "Be kind: {{$tone}} &lt;3\n  Überall.")
+    (project / "prompts/now.yaml").write_text(text + "input_variables: [{name: tone, default: 'no'}]\n")
+    assert main(["prompts", "show", "working"]) == 0
+    (project / "prompts/taken.yaml").write_text(capsys.readouterr().out)
+    assert main(["prompts", "diff", "prompts/taken.yaml", "working"]) == 0
+    assert capsys.readouterr().out == "the prompts are the same\n"
+    assert read_prompt("prompts/taken.yaml", project) == read_prompt("prompts/now.yaml", project)
 
 
 def test_the_settings_of_a_prompt_are_compared_too(project, capsys):

@@ -49,6 +49,14 @@ def test_it_says_which_decoding_settings_a_server_must_set_by_itself():
     assert "answers that were judged" not in card(training=None)
 
 
+def test_the_search_that_found_it_comes_last_and_is_cut_first():
+    text = card(search="[The search in MLflow](http://m/1)\n\n| trial |\n" + "| x |\n" * 2_000)
+    assert (
+        text.index("Owner: bank-support") < text.index("## Search") < text.index("[The search in MLflow](http://m/1)")
+    )
+    assert len(text) == 5_000
+
+
 def test_an_unknown_licence_is_called_unknown():
     assert "(licence: unknown)" in card(base_model="someone/model")
     assert "license: other" in front_matter(APPLICATION, "someone/model")

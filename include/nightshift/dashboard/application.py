@@ -21,7 +21,6 @@ from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.evaluation.watch_file import WatchFile
-from nightshift.ledger.index import Index
 from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.records import AlertResponse, Monitor, Snooze, Split, SplitLook
 from nightshift.ledger.spending import Summary, summary_now
@@ -48,6 +47,7 @@ class Trend:
     judged: Mapping[Monitor, Sequence[JudgedNight]]
     effects: Mapping[JudgedNight, nights.Effect | None]
     answered: Sequence[nights.Answered]
+    challenged: Mapping[str, nights.Answered]  # what a challenger answered of an interval, by its key
     quality: str | None
     unreadable: Sequence[str]
 
@@ -125,7 +125,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
             return pool.submit(panel, read)
 
         training = later(lambda: Mlflow(airflow_state.mlflow_connection()).newest_training(app.name))
-        trend = later(lambda: _trend(store, records.index(), app))
+        trend = later(lambda: _trend(store, records, app))
         found = later(lambda: _models(store, records, app))
         decisions = later(lambda: _decisions(store, records, now))
         open_alerts = later(lambda: _open_alerts(storage, app, records, now))
@@ -187,7 +187,8 @@ def _models(store: Store, records: Ledger, app: Application) -> Models:
     return Models(current, other, models.shadow(store, app, current, other, records), models.watch(store, app, records))
 
 
-def _trend(store: Store, index: Index, app: Application) -> Trend:
+def _trend(store: Store, records: Ledger, app: Application) -> Trend:
+    index = records.index()
     judged, unreadable = nights.last_nights(index, TREND, store.zone)
     every = [night for own in judged.values() for night in own]
     found = read_each(store.place, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
@@ -195,7 +196,9 @@ def _trend(store: Store, index: Index, app: Application) -> Trend:
     answered = nights.answered_nights(store, index, TREND)
     effects = {night: one.shown for night, one in zip(every, found, strict=True)}
     own = [name for name, scorer in app.scorers.items() if (scorer.kind, scorer.group) == ("share", "quality")]
-    return Trend(judged, effects, answered, nights.quality_shown(answered, own), unreadable)
+    first = answered[0].interval if answered else ""
+    challenged = nights.challenged_nights(store, records.splits(), first)
+    return Trend(judged, effects, answered, challenged, nights.quality_shown(answered, own), unreadable)
 
 
 def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nightshift.dashboard.application import Trend
 from nightshift.dashboard.mlflow_rest import thinned
-from nightshift.dashboard.nights import Effect, JudgedNight, start_of
+from nightshift.dashboard.nights import Answered, Effect, JudgedNight, start_of
 from nightshift.ledger.records import Monitor
 from nightshift.monitoring.wording import number
 from nightshift.settings.metrics import Metric, label_of
@@ -54,22 +54,37 @@ def effects(trend: Trend, monitor: Monitor, own: Sequence[Metric] = ()) -> list[
 
 
 def means(trend: Trend) -> list[Row]:
-    """Return the mean quality of each night's responses."""
-    name = trend.quality or ""
-    found = []
-    for night in trend.answered:
-        mean = night.mean(name, trend.answered[-1])
-        words = f"{mean * 100:.1f} %" if mean is not None else "unknown"
-        found.append(Row(start_of(night.interval).timestamp(), night.name, [(mean and mean * 100, words)]))
-    return found
+    """Return the mean quality of each night's responses, and of a challenger's where one answered a share."""
+
+    def cell(night: Answered | None) -> Cell:
+        mean = night.mean(trend.quality or "", trend.answered[-1]) if night else None
+        return (None, "unknown" if night else "") if mean is None else (mean * 100, f"{mean * 100:.1f} %")
+
+    return _of_both(trend, cell)
 
 
 def counts(trend: Trend) -> list[Row]:
-    """Return the rows of each night."""
-    return [
-        Row(start_of(night.interval).timestamp(), night.name, [(float(night.rows), f"{night.rows:,}")])
-        for night in trend.answered
-    ]
+    """Return the rows of each night, and those that a challenger answered."""
+    return _of_both(trend, lambda night: (float(night.rows), f"{night.rows:,}") if night else (None, ""))
+
+
+def arms(trend: Trend, alone: str) -> list[tuple[str, str]]:
+    """Return the heads of a chart of what was answered, with their roles: `alone` without a challenger, else both versions."""
+    return [("champion", "line"), ("challenger", "challenger")] if trend.challenged else [(alone, "line")]
+
+
+def _of_both(trend: Trend, cell: Callable[[Answered | None], Cell]) -> list[Row]:
+    """A row for each night, with a mark where the share of a challenger becomes another one."""
+    rows: list[Row] = []
+    share = None
+    for night in trend.answered:
+        beside = trend.challenged.get(night.interval)
+        now = beside.share if beside else None
+        mark = f"{now:.0%}" if now not in {None, share} else ""
+        cells = [cell(night), *([cell(beside)] if trend.challenged else [])]
+        rows.append(Row(start_of(night.interval).timestamp(), night.name, cells, mark))
+        share = now
+    return rows
 
 
 def points(curve: Sequence[tuple[int, float]]) -> list[Row]:

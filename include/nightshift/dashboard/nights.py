@@ -12,7 +12,7 @@ from typing import Any
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.ledger.index import MONITORS, Index
-from nightshift.ledger.records import Monitor, Night
+from nightshift.ledger.records import Monitor, Night, Split
 from nightshift.settings.interval import Interval
 from nightshift.verdict import Verdict
 
@@ -70,6 +70,7 @@ class Answered:
     means: dict[str, float]
     made_by: dict[str, Any]  # digest and bounds of the function behind each own score
     model_version: str
+    share: float | None = None  # of the units, where a challenger answered them in a split
 
     def mean(self, name: str, newest: Answered) -> float | None:
         """Return the mean of a score; None where another version of its function made it than that of the newest night."""
@@ -117,19 +118,42 @@ def last_nights(index: Index, most: int, zone: tzinfo = UTC) -> tuple[dict[Monit
 
 def answered_nights(store: Store, index: Index, most: int) -> list[Answered]:
     """Return the newest nights of interactions that can be read, in order. A night may be written again."""
-    found = []
-    for interval in sorted(index.interactions)[-most:]:
-        try:
-            manifest = store.manifest("interactions", interval)
-        except BadInput:
-            continue
-        if manifest:
-            means = {str(name): float(value) for name, value in manifest.facts.get("means", {}).items()}
-            rows, model = manifest.counts.get("rows", 0), str(manifest.facts.get("model", ""))
-            found.append(
-                Answered(interval, named(interval, store.zone), rows, means, manifest.inputs.get("scorers", {}), model)
-            )
+    found = [_answered(store, "interactions", interval) for interval in sorted(index.interactions)[-most:]]
+    return [one for one in found if one]
+
+
+def challenged_nights(store: Store, splits: Sequence[Split], first: str) -> dict[str, Answered]:
+    """Return what challengers answered since the interval `first`, by interval.
+
+    :param splits: of the application, in order; only the newest are looked at.
+    """
+    found: dict[str, Answered] = {}
+    for split in reversed(splits):
+        folder = ("arms", f"{split.number:04d}")
+        names = store.names(*folder)
+        found |= {name: one for name in names if name >= first and (one := _answered(store, *folder, name))}
+        if names and names[0] < first:
+            break
     return found
+
+
+def _answered(store: Store, *address: str) -> Answered | None:
+    try:
+        manifest = store.manifest(*address)
+    except BadInput:
+        return None
+    if manifest is None:
+        return None
+    facts, arm = manifest.facts, manifest.inputs.get("arm") or {}
+    return Answered(
+        interval=address[-1],
+        name=named(address[-1], store.zone),
+        rows=manifest.counts.get("rows", 0),
+        means={str(name): float(value) for name, value in facts.get("means", {}).items()},
+        made_by=manifest.inputs.get("scorers", {}),
+        model_version=str(facts.get("model", "")),
+        share=float(arm["share"]) if arm.get("challenger") else None,
+    )
 
 
 def quality_shown(nights: Sequence[Answered], own: Sequence[str] = ()) -> str | None:

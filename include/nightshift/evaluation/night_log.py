@@ -16,7 +16,9 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
     """
     assert interactions.interval is not None  # noqa: S101  (every night has one)
     facts, counts = interactions.facts, interactions.counts
-    kind = "replay" if facts["replay"] else "interactions"
+    arm = interactions.inputs.get("arm")
+    who = ("challenger" if arm["challenger"] else "champion") if arm else ""
+    kind = "replay" if facts["replay"] else who or "interactions"
     run = TrackingRun(
         application.name,
         key=f"score-{interactions.digest[:16]}",
@@ -26,6 +28,7 @@ def log_night(application: Application, target: UPath, interactions: Manifest) -
             "nightshift.interactions": str(target),
             "nightshift.interactions_digest": interactions.digest,
             "nightshift.interval": interactions.interval.key,
+            **({"nightshift.arm": who} if who else {}),
             "nightshift.model_version": facts["model"],
             "nightshift.model_digest": facts["model_digest"],
         },

@@ -37,6 +37,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     """Publish the evidence up to now for the next look at the split, with the bounds of the differences.
 
     :raises BadInput: interactions, prompts or the evidence before are damaged.
+    :raises BadEnvironment: MLflow cannot be reached.
     """
     from nightshift.evaluation.arms import EVIDENCE, evidence_partition
     from nightshift.ledger.splits import running, step_of
@@ -88,12 +89,31 @@ def run(spec: Spec, progress: Progress) -> Result:
             )  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    _log(app.name, split, number, manifest)
     return Result(
         verdict=Verdict.PASS,
         reason=f"split {split.number}: {len(due)} intervals were added",
         evidence=str(target),
         intervals=len(due),
     )
+
+
+def _log(application: str, split: Split, look: int, manifest: Manifest) -> None:
+    """A run in MLflow for each version with what is known of it by each look: MLflow draws both as lines of one plot."""
+    from nightshift.registry.tracking import TrackingRun
+
+    moment = int(manifest.created.timestamp() * 1000)  # a number that is sent again is there once
+    for arm, version in {"champion": split.champion, "challenger": split.version}.items():
+        run = TrackingRun(
+            application,
+            key=f"split-{split.number}-{split.key}-{arm}",
+            name=f"split {split.number}, {arm}: version {version}",
+            tags={"nightshift.job": "arms", "nightshift.arm": arm, "nightshift.model_version": version},
+        )
+        known = {measure: means[arm] for measure, means in manifest.facts["arms"]["means"].items()}
+        units = float(manifest.facts["arms"]["units"][arm])
+        run.metrics({**known, "units": units}, step=look, timestamp=moment)
+        run.finish()
 
 
 def _before(spec: Spec, looks: list[SplitLook], split: Split, folder: Path) -> tuple[Evidence, list[float], list[str]]:

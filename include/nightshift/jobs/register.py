@@ -33,6 +33,7 @@ class Spec(JobSpec):
     evaluation: str
     evaluation_digest: str
     order: int | None = Field(None, description="retraining of the ledger that the model was trained for")
+    search: str | None = Field(None, description="result of the search that found it, by URI")
 
 
 class Result(JobResult):
@@ -71,12 +72,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     if scores.models.get("candidate") != spec.model_digest:
         raise BadInput(f"{evaluation} judged another candidate than {spec.model}")
     decision = gate(scores.comparison, spec.application.gate, scores.parts)
-    card = _card(spec, candidate, scores, decision)
-
     with reachable():
         client = MlflowClient()
         experiment = experiment_of(client, name)
         training = find_run(client, experiment, f"train-{candidate.name}")
+        search = find_run(client, experiment, f"search-{UPath(spec.search).name}") if spec.search else None
+    runs = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs"
+    search_url = f"{runs}/{search.info.run_id}" if search else ""
+    card = _card(spec, candidate, scores, decision, search_url)
     folder = scratch(UPath(spec.storage))
     try:
         progress.report(0, 2, unit="steps")
@@ -85,7 +88,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             model=spec.model,
             digest=spec.model_digest,
             weights=candidate.parts.weights.digest,
-            tags=_tags(spec, candidate, scores, decision),
+            tags=_tags(spec, candidate, scores, decision) | ({versions.SEARCH_TAG: search_url} if search else {}),
             description=card,
             package=lambda logged, whole: _package(candidate, card, logged, whole, folder),
             run_id=training.info.run_id if training else None,
@@ -98,7 +101,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     for step, asked in [(None, prompt), *prompt.alone.items()]:
         prompts.register_prompt(asked, digest_of(asked.model_dump(mode="json")), version, step)
     progress.report(2, 2, unit="steps")
-    run_url = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs/{training.info.run_id}" if training else ""
+    run_url = f"{runs}/{training.info.run_id}" if training else ""
     return Result(
         name=name,
         version=version.version,
@@ -132,10 +135,19 @@ def _package(
     return borrow(package_model(served, folder / "mlflow", logged, whole_card), f"models:/{whole.model_id}")
 
 
-def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> str:
+def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision, search_url: str) -> str:
+    from nightshift.evaluation.halving import SEARCH, SearchFile
+    from nightshift.jobs.search_result import PROMPT, note
     from nightshift.registry.model_card import model_card
-    from nightshift.storage.manifest import read_manifest
+    from nightshift.storage.manifest import read_manifest, require_manifest
+    from nightshift.storage.partition import read_file
 
+    search = ""
+    if spec.search:
+        at = UPath(spec.search)
+        found = SearchFile.model_validate_json(read_file(at, require_manifest(at), SEARCH))
+        links = f"[The search in MLflow]({search_url}) · [prompt.yaml]({search_url}/artifacts/{PROMPT})"
+        search = f"{links}\n\n{note(found)}"
     # A card without the counts of its snapshot is better than no version.
     snapshot = read_manifest(UPath(candidate.snapshot.uri)) if candidate.snapshot else None
     return model_card(
@@ -148,6 +160,7 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
         scores=scores.comparison.model_dump()["scores"],
         verdict=decision.verdict.value,
         reasons=decision.reasons,
+        search=search,
     )
 
 

@@ -95,6 +95,8 @@ def _compare(
     folder: Path,
     progress: Progress,
 ) -> Manifest:
+    import yaml
+
     from nightshift.data.search_rows import rows_of, unit_of
     from nightshift.data.snapshot import DEVELOPMENT
     from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
@@ -130,10 +132,11 @@ def _compare(
     (output / SEARCH).write_text(result.model_dump_json(indent=1), encoding="utf-8")
     (output / PAGE).write_text(render(spec.application.name, result), encoding="utf-8")
     today, best = (version.parts for version in versions)
-    (output / PROMPT).write_text(_as_yaml(best.prompt.as_file.model_dump(mode="json")), encoding="utf-8")
+    (output / PROMPT).write_text(best.prompt.as_file.as_yaml, encoding="utf-8")
     if best.retrieval and best.retrieval != today.retrieval:
         chosen = plan.trials[spec.best].choices.get("retrieval", {})
-        (output / RETRIEVAL).write_text(_as_yaml({"retrieval": _settings(best.retrieval) | chosen}), encoding="utf-8")
+        settings = {"retrieval": _settings(best.retrieval) | chosen}
+        (output / RETRIEVAL).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return publish(
         partition,
         output,
@@ -154,13 +157,6 @@ def _settings(index: PinnedIndex) -> dict[str, Any]:
     return {"chunk": chunk, "search": index.search, "k": index.k}
 
 
-def _as_yaml(settings: dict[str, Any]) -> str:
-    """Settings as a file of a project, for whoever takes them over."""
-    import yaml
-
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=10_000)
-
-
 def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: SearchFile, *, folder: Path) -> str:
     """One run for the search, and below it one for each trial with its score after each rung."""
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -177,7 +173,7 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
             "nightshift.job": "search",
             "nightshift.search": str(partition),
             "nightshift.better": str(found.better).lower(),
-            "mlflow.note.content": _note(found),
+            "mlflow.note.content": note(found),
         },
     )
     run.params({"metric": found.metric, "trials": len(found.trials), "eta": plan.eta, "level": plan.level})
@@ -205,8 +201,8 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
     return run.url
 
 
-def _note(found: SearchFile) -> str:
-    """The search as a table in Markdown; what the application's file says is text in it."""
+def note(found: SearchFile) -> str:
+    """Return a search as a table in Markdown; what the application's file says is text in it."""
     from nightshift.evaluation.estimates import metric_of
     from nightshift.shown import in_markdown, shown
 

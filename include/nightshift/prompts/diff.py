@@ -50,6 +50,14 @@ def compared(a: str, b: str, application: str | None, mlflow: str | None) -> lis
     return [*(changed or ["the prompts are the same"]), *_numbers(before, after, app.gate.metric)]
 
 
+def prompt_of(version: str, application: str | None, mlflow: str | None) -> Prompt:
+    """Return the prompt that a version answers with.
+
+    :param version: as in :func:`compared`, whose errors are raised.
+    """
+    return _side(version, _application(application), mlflow).prompt
+
+
 def _application(name: str | None) -> Application:
     if name:
         return load_application(name)

@@ -22,12 +22,14 @@ def model_card(
     scores: dict[str, dict[str, dict[str, float]]],
     verdict: str,
     reasons: list[str],
+    search: str = "",
 ) -> str:
     """Return the card as Markdown without front matter, at most 5,000 characters.
 
     :param days: interval keys of the snapshot; `counts` are its manifest's.
     :param training: the settings that the model was trained with; None: it is at an endpoint, which `base_model` names.
     :param scores: role -> metric -> {value, low, high}.
+    :param search: that found the version, as Markdown; it comes last, and is cut first.
     """
     licence = licence_of(base_model)
     names = application.ingest.names
@@ -58,6 +60,7 @@ def model_card(
         "data and on nothing else: other languages, other tasks, attacks and unfair treatment of groups were not "
         "measured. It answers with confidence whether or not it knows. The licence of the base model applies to it.",
         f"Owner: {application.owner}",
+        search and f"## Search\n\n{search}",
     ]
     return "\n\n".join(section for section in sections if section)[:LONGEST]
 

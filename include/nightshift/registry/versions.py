@@ -12,6 +12,7 @@ WHOLE_TAG = "nightshift.whole"  # of an uploaded model that holds weights: their
 DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest
 EVALUATION_TAG = "nightshift.evaluation"  # URI of the evaluation that it was registered with
 EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"
+SEARCH_TAG = "nightshift.search"  # page of the search that found it, in MLflow
 ORDER_TAG = "nightshift.order"  # number of the retraining that it was trained for
 STATE_TAG = "nightshift.release"  # "held", "asked", "split", "stopped" or "released"
 SPLIT_TAG = "nightshift.split"  # JSON of which units a challenger answers: key, unit and share (0: none)

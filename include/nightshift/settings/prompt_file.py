@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from nightshift.settings.decoding import Decoding, StopString
@@ -124,6 +125,11 @@ class PromptFile(Model):
     def turns(self) -> tuple[Turn, ...]:
         """The messages of the template."""
         return turns_of(self.template, self.template_format)
+
+    @property
+    def as_yaml(self) -> str:
+        """The file as a project has it: what is no part of its digest is left out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
 
     @property
     def variables(self) -> dict[str, str]:

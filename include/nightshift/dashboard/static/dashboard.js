@@ -18,7 +18,7 @@ function column(rows, index) {
 
 function seriesOf(head, index) {
   const role = head.dataset.role;
-  const shades = { line: "accent", second: "second", warn: "warn-line", fail: "fail-line" };
+  const shades = { line: "accent", second: "second", challenger: "second", warn: "warn-line", fail: "fail-line" };
   const floor = role === "warn" || role === "fail";
   return {
     index,
@@ -41,13 +41,14 @@ function day(seconds) {
   return new Date(seconds * 1000).toISOString().slice(0, 10);
 }
 
-// Where another model began to answer: a line and its name.
+// Where another model began to answer, or another share of the traffic: a line and its name.
 function marks(rows, xs) {
   return (plot) => {
     const context = plot.ctx;
     context.save();
     context.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     context.fillStyle = context.strokeStyle = colour("muted");
+    context.textAlign = "left";
     context.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
     rows.forEach((row, place) => {
       if (!row.dataset.mark) return;
