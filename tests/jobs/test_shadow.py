@@ -71,7 +71,7 @@ def test_a_candidate_as_good_as_the_champion_passes_on_prompts_that_nothing_was_
     assert TRAINED_ON not in pairs["prompt"].to_pylist()
     scores = pairs["candidate_score"].to_pylist()
     assert sum(scores) / len(scores) == found.means["exact_match"][1], "what its watch will hold it to"
-    assert pairs["candidate_valid"].null_count == 0
+    assert [pairs[f"candidate_{name}"].null_count for name in ("valid", "latency_ms", "generated_tokens")] == [0, 0, 0]
     assert version_of(contest.application.name, found.version).tags["nightshift.shadow"] == "PASS"
     assert shadow.run(spec, contest.progress) == result
 
