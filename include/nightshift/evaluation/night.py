@@ -57,6 +57,8 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
         copies = folder / address.name
         responses = pq.read_table(fetch(address, manifest, RESPONSES, copies))
         latencies = pq.read_table(fetch(address, manifest, LATENCIES, copies))
+        known = "cost" in latencies.column_names  # of what was answered before, nobody kept it
+        costs = latencies["cost"] if known else pa.chunked_array([pa.nulls(latencies.num_rows, pa.float32())])
         first = responses["row"][0].as_py()
         for start in range(0, responses.num_rows, ROWS_AT_ONCE):
             said = responses.slice(start, ROWS_AT_ONCE)
@@ -76,14 +78,8 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
                 response=said["response"],
                 finish_reason=said["finish_reason"],
                 generated_tokens=said["tokens"],
-                **{
-                    name: latencies[name].slice(start, ROWS_AT_ONCE)
-                    if name in latencies.column_names
-                    else pa.chunked_array(
-                        [pa.nulls(said.num_rows, pa.float32())]
-                    )  # what was answered before had no cost
-                    for name in ("latency_ms", "cost")
-                },
+                latency_ms=latencies["latency_ms"].slice(start, ROWS_AT_ONCE),
+                cost=costs.slice(start, ROWS_AT_ONCE),
             )
 
 

@@ -88,7 +88,7 @@ def measures_of(
 ) -> list[Measure]:
     """Return what was measured against what was promised: of quality what most is known of, and the guard rails.
 
-    :param rows: of all looks until now, as in :func:`schema_of`.
+    :param rows: of all looks until now: `look`, `unit`, `reference`, `judge`, and the columns that guard rails look at.
     :param metric: of the gate, which `reference` is measured in.
     """
     columns = {metric: "reference", "judge": "judge", **{name: column_of(name) for name in rails.rails}}
