@@ -163,7 +163,9 @@ class InteractionWriter:
     @property
     def means(self) -> dict[str, float]:
         """Mean of every measure and score over the rows that have one; what no row has is left out."""
-        return {name: round(total / self._counts[name], 6) for name, total in self._sums.items() if self._counts[name]}
+        digits = {"cost": 12}  # an answer may cost a hundred-thousandth
+        means = {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
+        return {name: round(mean, digits.get(name, 6)) for name, mean in means.items()}
 
     @property
     def unscored(self) -> dict[str, dict[str, int]]:
