@@ -168,5 +168,8 @@ def test_both_versions_answer_until_the_evidence_releases_the_new_one(api, ledge
     assert not new[1] & old[1]
     assert [release.version for release in ledger.releases()] == ["1", "2"]
     assert ledger.split_end(1).result == "passed"
-    tags = models.get_model_version("ramped", "2").tags
-    assert json.loads(tags[SPLIT_TAG])["share"] == 1.0
+
+    def share():  # is shown after the alias has moved
+        return json.loads(models.get_model_version("ramped", "2").tags[SPLIT_TAG])["share"]
+
+    wait_for(lambda: share() == 1.0, PATIENCE, "the share of who has become the champion", every=0.5)
