@@ -137,7 +137,7 @@ def _package(
 
 def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision, search_url: str) -> str:
     from nightshift.evaluation.halving import SEARCH, SearchFile
-    from nightshift.jobs.search_result import PROMPT, note
+    from nightshift.jobs.search_result import PAGE, PROMPT, RETRIEVAL, note
     from nightshift.registry.model_card import model_card
     from nightshift.storage.manifest import read_manifest, require_manifest
     from nightshift.storage.partition import read_file
@@ -145,9 +145,11 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
     search = ""
     if spec.search:
         at = UPath(spec.search)
-        found = SearchFile.model_validate_json(read_file(at, require_manifest(at), SEARCH))
-        links = f"[The search in MLflow]({search_url}) · [prompt.yaml]({search_url}/artifacts/{PROMPT})"
-        search = f"{links}\n\n{note(found)}"
+        published = require_manifest(at)
+        found = SearchFile.model_validate_json(read_file(at, published, SEARCH))
+        shown = [one.name for one in published.files if one.name in {PAGE, PROMPT, RETRIEVAL}]
+        links = [f"[The search in MLflow]({search_url})", *(f"[{name}]({search_url}/artifacts/{name})" for name in shown)]
+        search = f"{' · '.join(links)}\n\n{note(found)}"
     # A card without the counts of its snapshot is better than no version.
     snapshot = read_manifest(UPath(candidate.snapshot.uri)) if candidate.snapshot else None
     return model_card(
