@@ -3,9 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # auto: the CPU build of torch on a machine without an NVIDIA GPU, where it can be had; or cpu, or cuda.
 # It counts when torch is first installed; `make clean` lets you choose again.
 TORCH ?= auto
-# quick, or full: all layers of the base model and all rows, in a stack of its own (docs/sample.md).
+# quick; full: all layers of the base model and all rows (docs/sample.md); documents: questions answered from documents
+# (docs/documents-sample.md). The last two have stacks of their own.
 SAMPLE ?= quick
-FULL = $(if $(filter full,$(SAMPLE)),--full)
 BIN := .venv/bin
 BOOTSTRAP = @$(if $(PYTHON),,$(error Nightshift needs Python 3.11: apt-get install python3.11 python3.11-venv))$(PYTHON) scripts/bootstrap.py --torch $(TORCH)
 RUN_TESTS = $(BIN)/python scripts/run_tests.py
@@ -18,13 +18,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 run: environment ## start everything and run the sample application, from raw rows to a retraining that helped
-	@$(BIN)/nightshift run $(FULL)
+	@$(BIN)/nightshift run --sample $(SAMPLE)
 
 up: environment ## start MLflow and Airflow
-	@$(BIN)/nightshift up $(FULL)
+	@$(BIN)/nightshift up --sample $(SAMPLE)
 
 down: ## stop them; data, models and history stay in .nightshift/
-	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down $(FULL); else echo "nothing was installed, so nothing runs"; fi
+	@if [ -x $(BIN)/nightshift ]; then $(BIN)/nightshift down --sample $(SAMPLE); else echo "nothing was installed, so nothing runs"; fi
 
 environment:
 	$(BOOTSTRAP)
@@ -76,4 +76,5 @@ benchmark: environment-dev ## comparisons with what you would use instead; repor
 
 clean: down ## remove the environment, and .nightshift/ with all data, models and history
 	@$(MAKE) --no-print-directory down SAMPLE=full
+	@$(MAKE) --no-print-directory down SAMPLE=documents
 	rm -rf .venv .venv-vllm .venv-deploy .nightshift build .mypy_cache .ruff_cache .pytest_cache include/*.egg-info

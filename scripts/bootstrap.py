@@ -140,7 +140,9 @@ class Environment:
     def _stop_stack(self) -> None:
         """Stop what runs from this environment, before packages change below it; `nightshift up` starts it again."""
         command = self.folder / "bin" / "nightshift"
-        for arguments in (["down"], ["down", "--full"]) if command.exists() else ():
+        for arguments in (
+            (["down"], ["down", "--sample", "full"], ["down", "--sample", "documents"]) if command.exists() else ()
+        ):
             run = subprocess.run([str(command), *arguments], capture_output=True, text=True, check=False)
             if "stopped" in run.stdout:
                 self._say(f"the packages change: {run.stdout.strip()}")

@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from nightshift.settings.job_names import JOBS
+    from nightshift.stack.samples import SAMPLES
 
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
     parser.add_argument("--version", action="version", version=f"nightshift {__version__}")
@@ -116,7 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     }.items():
         stack = commands.add_parser(name, help=text)
         stack.add_argument(
-            "--full", action="store_true", help="with the full sample (docs/sample.md) instead of the quick one"
+            "--sample",
+            choices=SAMPLES,
+            default="quick",
+            help="quick and full: docs/sample.md; documents: docs/documents-sample.md",
+        )
+        stack.add_argument(
+            "--full", action="store_const", const="full", dest="sample", help="the same as --sample full"
         )
         stack.set_defaults(run=_stack, stack=name)
     return parser
@@ -338,9 +345,7 @@ def _test_alerts(options: argparse.Namespace) -> ExitCode:
 def _stack(options: argparse.Namespace) -> int:
     import importlib
 
-    if options.full:
-        from nightshift.stack.place import FULL_SAMPLE
+    from nightshift.stack.samples import variables_of
 
-        home = os.environ.get("NIGHTSHIFT_HOME", FULL_SAMPLE["NIGHTSHIFT_HOME"])
-        os.environ.update({**FULL_SAMPLE, "NIGHTSHIFT_HOME": home})
+    os.environ.update(variables_of(options.sample, os.environ))
     return int(importlib.import_module(f"nightshift.stack.{options.stack}").main())

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from nightshift.settings.project import PACKAGE
 from nightshift.stack.airflow_api import AirflowApi
-from nightshift.stack.place import FULL_SAMPLE, this_place
+from nightshift.stack.place import this_place
 
 TWO_HOURS = 7200
 pytestmark = [pytest.mark.e2e, pytest.mark.nightly, pytest.mark.timeout(TWO_HOURS)]
@@ -18,17 +19,17 @@ def full(tmp_path_factory, nightshift, unused_port):
     environment = {
         **os.environ,
         "NIGHTSHIFT_HOME": str(tmp_path_factory.mktemp("full")),
-        "NIGHTSHIFT_PROJECT": FULL_SAMPLE["NIGHTSHIFT_PROJECT"],
+        "NIGHTSHIFT_PROJECT": str(PACKAGE / "samples" / "full"),
         "NIGHTSHIFT_AIRFLOW_PORT": str(unused_port()),
         "NIGHTSHIFT_MLFLOW_PORT": str(unused_port()),
     }
     try:
-        run = nightshift("run --full", environment, timeout=TWO_HOURS)
+        run = nightshift("run --sample full", environment, timeout=TWO_HOURS)
         assert run.returncode == 0, run.stdout + run.stderr
         with AirflowApi(this_place(environment)) as api:
             yield api, run.stdout
     finally:
-        nightshift("down --full", environment)
+        nightshift("down --sample full", environment)
 
 
 def test_the_first_champion_of_the_full_sample_is_as_good_as_its_page_says(full):

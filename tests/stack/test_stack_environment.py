@@ -21,8 +21,9 @@ from nightshift.stack.environment import (
     mlflow_environment,
     scheduler_environment,
 )
-from nightshift.stack.place import CHECKOUT, FULL_SAMPLE, Place, this_place
+from nightshift.stack.place import CHECKOUT, Place, this_place
 from nightshift.stack.run import main as run
+from nightshift.stack.samples import variables_of
 from nightshift.stack.up import models_to_prepare, where
 
 
@@ -145,15 +146,19 @@ def test_everything_listens_on_this_machine_only(place: Place) -> None:
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:18099/execution/"
 
 
-def test_a_project_has_a_stack_of_its_own_in_its_folder(project: Path) -> None:
-    sample, full, own = this_place({}), this_place(FULL_SAMPLE), this_place({"NIGHTSHIFT_PROJECT": str(project)})
+def test_a_project_has_a_stack_of_its_own_in_its_folder(project: Path, tmp_path: Path) -> None:
+    full = this_place(variables_of("full", {}))
+    documents = this_place(variables_of("documents", {"NIGHTSHIFT_HOME": str(tmp_path / "home")}))
+    sample, own = this_place({}), this_place({"NIGHTSHIFT_PROJECT": str(project)})
 
     assert (sample.project, sample.home) == (PACKAGE, CHECKOUT / ".nightshift")
+    assert (full.home, documents.home) == (CHECKOUT / ".nightshift" / "full", tmp_path / "home")
     assert (own.project, own.home) == (project, project / ".nightshift")
     assert own.checkout == CHECKOUT
-    assert [re.search("stop it with `(.*)`", where(one))[1] for one in (sample, full, own)] == [
+    assert [re.search("stop it with `(.*)`", where(one))[1] for one in (sample, full, documents, own)] == [
         "make down",
         "make down SAMPLE=full",
+        "make down SAMPLE=documents",
         f"NIGHTSHIFT_PROJECT={project} nightshift down",
     ]
 
@@ -180,5 +185,5 @@ def test_only_base_models_that_are_prepared_here_are_fetched_before_a_job_needs_
 
 
 def test_the_story_of_the_sample_is_not_run_on_another_project(project: Path) -> None:
-    with pytest.raises(BadInput, match=r"has no banking_assistant: unset NIGHTSHIFT_PROJECT"):
+    with pytest.raises(BadInput, match=r"has no banking_assistant and no document_assistant: unset NIGHTSHIFT_PROJECT"):
         run()

@@ -1,4 +1,4 @@
-"""The story of the sample does not wait for what will not come."""
+"""The stories of the samples do not wait for what will not come."""
 
 from typing import Any, cast
 
@@ -6,7 +6,9 @@ import pytest
 
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.follow import Follower, RunFailed
-from nightshift.stack.story import RELEASE, _promoted
+from nightshift.stack.story_runs import StoryRuns
+
+RELEASE = "banking_assistant_release"
 
 HELD = {
     "release": {
@@ -40,17 +42,17 @@ class Releases:
         return f"http://airflow/dags/{dag}/runs/{run}"
 
 
-def follower(*runs: dict[str, dict[str, Any]]) -> Follower:
-    return Follower(cast(AirflowApi, Releases(*runs)), lambda _text: None)
+def story_runs(*runs: dict[str, dict[str, Any]]) -> StoryRuns:
+    return StoryRuns(Follower(cast(AirflowApi, Releases(*runs)), lambda _text: None), "banking_assistant")
 
 
 def test_a_candidate_that_the_gate_holds_back_ends_the_story_with_its_reasons_and_what_to_do() -> None:
     with pytest.raises(
         RunFailed, match=r"version 2 is not released, gate and shadow say WARN:\n    it lost 7.4 points"
     ) as held:
-        _promoted(follower(HELD), "2")
+        story_runs(HELD).promoted("2")
     assert f"trigger {RELEASE} with this version and a reason" in str(held.value)
 
 
 def test_a_candidate_that_somebody_released_after_all_is_the_champion() -> None:
-    _promoted(follower(RELEASED, HELD), "2")
+    story_runs(RELEASED, HELD).promoted("2")

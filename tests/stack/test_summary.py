@@ -1,11 +1,10 @@
 """The summary says what was measured, and a question mark where something was not."""
 
-from nightshift.stack.story import Story
+from nightshift.stack.banking_story import Story, links
 from nightshift.stack.summary import (
     finetune_summary,
     ingest_summary,
     nights_summary,
-    pages,
     replay_summary,
     shadow_summary,
 )
@@ -49,7 +48,7 @@ def test_missing_results_are_question_marks_and_no_crash() -> None:
     assert "?" in nights_summary({"2026-11-06": {}})
     assert replay_summary({}) == "  ?: "
     assert shadow_summary({}) == "  ?: "
-    assert pages(Story(days={}, nights={}, first={}, retraining={}, shadow={}, replay={}, bias={})) == ""
+    assert links(Story(days={}, nights={}, first={}, retraining={}, shadow={}, replay={}, bias={})) == ""
 
 
 def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
@@ -66,7 +65,7 @@ def test_a_shadow_says_how_the_candidate_answered_and_its_page_is_named() -> Non
     shadow = {"verdict": "PASS", "reasons": ["shadow: above -5.0%"], "run_url": "http://mlflow/shadow"}
     assert shadow_summary(shadow) == "  PASS: shadow: above -5.0%"
     story = Story(days={}, nights={}, first={}, retraining={}, shadow=shadow, replay={}, bias={})
-    assert pages(story).split() == ["shadow", "http://mlflow/shadow"]
+    assert links(story).split() == ["shadow", "http://mlflow/shadow"]
 
 
 def test_a_replay_says_what_became_better_on_what() -> None:

@@ -110,6 +110,7 @@ def report_of(compared: Compared) -> Report:
         "verdict": compared.verdict.model_dump(mode="json"),
         "new": novel,
         "gaps": gaps,
+        "gaps_heading": gaps_heading,
         "documents": documents,
         "evidently": numbers,
     }

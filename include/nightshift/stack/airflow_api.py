@@ -103,10 +103,13 @@ class AirflowApi:
         value = answer.get("value")
         return value if isinstance(value, dict) else {}
 
-    def log_lines(self, dag: str, run: str, task: str, attempt: int) -> list[str]:
-        """Return the log of one try of a task, as lines."""
+    def log_lines(self, dag: str, run: str, task: str, attempt: int, map_index: int = -1) -> list[str]:
+        """Return the log of one try of a task, as lines.
+
+        :param map_index: of a mapped task; -1: it is none.
+        """
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
-        answer = self._call("GET", path, params={"full_content": "true"}, accept={404})
+        answer = self._call("GET", path, params={"full_content": "true", "map_index": map_index}, accept={404})
         return [line for entry in answer.get("content") or [] for line in _as_lines(entry)]
 
     def page(self, dag: str, run: str, task: str | None = None) -> str:

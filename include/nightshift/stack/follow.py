@@ -27,7 +27,7 @@ class Follower:
 
     def __init__(self, api: AirflowApi, say: Say) -> None:
         self.api, self.say = api, say
-        self._seen: dict[tuple[str, str, str], tuple[str | None, int]] = {}
+        self._seen: dict[tuple[str, str, str, int], tuple[str | None, int]] = {}
         self._next_news = time.monotonic() + NEWS_SECONDS
         self._ended: set[tuple[str, str]] = set()
 
@@ -93,7 +93,8 @@ class Follower:
     def _tell(self, dag: str, run: str, name: str, tell_news: bool) -> list[dict[str, Any]]:
         tasks = self.api.tasks(dag, run)
         for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
-            key, now = (dag, run, task["task_id"]), (task["state"], task["try_number"])
+            key = (dag, run, task["task_id"], task["map_index"])
+            now = (task["state"], task["try_number"])
             if self._seen.get(key) != now and task["state"] not in QUIET:
                 self.say(f"{name} {task['task_id']:<10} {_in_words(task)}")
             elif tell_news and task["state"] == "running" and (news := _news(self.api, dag, run, task)):
@@ -118,7 +119,7 @@ def _in_words(task: Mapping[str, Any]) -> str:
 
 def _news(api: AirflowApi, dag: str, run: str, task: Mapping[str, Any]) -> str:
     """The last progress line of a job (`train: 40 of 117 steps · loss 0.82 · …`)."""
-    lines = api.log_lines(dag, run, task["task_id"], task["try_number"])
+    lines = api.log_lines(dag, run, task["task_id"], task["try_number"], task["map_index"])
     name = f"{task['task_id']}: "
     return next((line for line in reversed(lines) if line.startswith(name) and " of " in line), "")
 
@@ -133,7 +134,7 @@ def _require_success(api: AirflowApi, dag: str, run: str, tasks: list[dict[str, 
     if all(task["state"] == "success" for task in tasks):
         return
     task = min(culprits or tasks, key=lambda task: task["start_date"] or "9")
-    lines = api.log_lines(dag, run, task["task_id"], max(task["try_number"], 1))
+    lines = api.log_lines(dag, run, task["task_id"], max(task["try_number"], 1), task["map_index"])
     tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
     raise RunFailed(
         f"{dag}: the task {task['task_id']} of run {run} is {task['state'] or 'not started'}. The end of its log:\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
+from nightshift.settings.project import PACKAGE, project_folder
 from nightshift.storage.files import default_storage, uri_of
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -19,11 +19,6 @@ MLFLOW_PORT = "NIGHTSHIFT_MLFLOW_PORT"
 # An address of this machine that pods reach, where jobs run in a cluster; otherwise nothing listens beyond loopback.
 MLFLOW_HOST = "NIGHTSHIFT_MLFLOW_HOST"
 LOOPBACK = "127.0.0.1"
-# The full sample is a project of its own, whose one application has the name of the quick one.
-FULL_SAMPLE = {
-    "NIGHTSHIFT_HOME": str((Path.home() if INSTALLED.is_dir() else CHECKOUT) / ".nightshift" / "full"),
-    PROJECT_VARIABLE: str(PACKAGE / "samples" / "full"),
-}
 
 
 @dataclass(frozen=True)

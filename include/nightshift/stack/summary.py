@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nightshift.settings.metrics import label_of
-
-if TYPE_CHECKING:
-    from nightshift.stack.story import Story
 
 Results = Mapping[str, Mapping[str, Any]]
 ROLES = ("base", "champion", "candidate")
@@ -45,7 +42,7 @@ def finetune_summary(results: Results) -> str:
     scores = results.get("evaluate", {}).get("scores", {})
     judged = _count(results.get("evaluate", {}).get("examples"))
     for metric, words in METRICS.items():
-        parts = [f"{role} {_score(scores[role][metric])}" for role in ROLES if metric in scores.get(role, {})]
+        parts = [f"{role} {score(scores[role][metric])}" for role in ROLES if metric in scores.get(role, {})]
         if parts:
             lines.append(f"  {words:<12} {' · '.join(parts)}")
     lines.append(f"               on {judged} held-out examples, with 95 % intervals")
@@ -97,25 +94,16 @@ def replay_summary(replay: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"  {replay.get('verdict', '?')}: " + "; ".join(replay.get("reasons", []))])
 
 
-def pages(story: Story) -> str:
-    """Return the pages that show more than the summary says."""
-    last_day, last_night = (list(by_day.values())[-1] if by_day else {} for by_day in (story.days, story.nights))
-    found = {
-        "data checks": last_day.get("validate", {}).get("data_docs"),
-        "drift": last_night.get("drift", {}).get("run_url"),
-        "bias": story.bias.get("run_url"),
-        "retraining": story.retraining.get("register", {}).get("run_url"),
-        "shadow": story.shadow.get("run_url"),
-        "replay": story.replay.get("run_url"),
-        "the model": story.retraining.get("register", {}).get("model_url"),
-    }
+def pages(found: Mapping[str, str | None]) -> str:
+    """Return addresses of pages by what they show, without those that there are none of."""
     return "\n".join(f"  {name:<12} {where}" for name, where in found.items() if where)
 
 
-def _score(score: Mapping[str, float] | float) -> str:
-    if isinstance(score, Mapping):
-        return f"{score['value']:.1%} [{score['low']:.1%}, {score['high']:.1%}]"
-    return f"{score:.1%}"
+def score(measured: Mapping[str, float] | float) -> str:
+    """Return a share with its interval, where it has one."""
+    if isinstance(measured, Mapping):
+        return f"{measured['value']:.1%} [{measured['low']:.1%}, {measured['high']:.1%}]"
+    return f"{measured:.1%}"
 
 
 def _count(value: int | None) -> str:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import httpx
 
@@ -16,7 +15,7 @@ from nightshift.errors import BadEnvironment
 from nightshift.jobs.environment import NO_GPU, allowed
 from nightshift.jobs.forkserver import server_environment
 from nightshift.settings.applications import readable_applications
-from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE
+from nightshift.settings.project import PROJECT_VARIABLE
 from nightshift.stack.airflow_api import AirflowApi
 from nightshift.stack.credentials import HOUSEKEEPING
 from nightshift.stack.environment import (
@@ -26,10 +25,11 @@ from nightshift.stack.environment import (
     scheduler_environment,
 )
 from nightshift.stack.installed import migrate_mlflow, packages, packages_and_code
-from nightshift.stack.place import AIRFLOW_PORT, FULL_SAMPLE, INSTALLED, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
+from nightshift.stack.place import AIRFLOW_PORT, INSTALLED, MLFLOW_HOST, MLFLOW_PORT, Place, this_place
 from nightshift.stack.preflight import check_disk, check_port, check_storage, make_folders
 from nightshift.stack.prepare import is_prepared
 from nightshift.stack.processes import Component, start_lock, stop
+from nightshift.stack.samples import QUICK, sample_of
 from nightshift.stack.stuck import as_text, end_scheduler, still_stuck_tasks
 from nightshift.training.built_in import PREPARED
 
@@ -107,11 +107,11 @@ def restart_if_stuck(
 
 def where(place: Place) -> str:
     """Say where a person looks."""
-    quick, full = (
-        ("nightshift down", "nightshift down --full") if INSTALLED.is_dir() else ("make down", "make down SAMPLE=full")
-    )
-    ours = {PACKAGE: quick, Path(FULL_SAMPLE[PROJECT_VARIABLE]): full}
-    down = ours.get(place.project, f"{PROJECT_VARIABLE}={shlex.quote(str(place.project))} nightshift down")
+    if sample := sample_of(place):
+        down, option = ("nightshift down", "--sample ") if INSTALLED.is_dir() else ("make down", "SAMPLE=")
+        down += "" if sample == QUICK else f" {option}{sample}"
+    else:
+        down = f"{PROJECT_VARIABLE}={shlex.quote(str(place.project))} nightshift down"
     return (
         f"  dashboard    {place.airflow_url}/nightshift/   (Nightshift in Airflow's menu)\n"
         f"  Airflow      {place.airflow_url}   users admin, operator, approver, viewer\n"
