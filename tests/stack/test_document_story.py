@@ -7,7 +7,7 @@ from upath import UPath
 
 from nightshift.settings.applications import read_application
 from nightshift.settings.project import PROJECT_VARIABLE
-from nightshift.stack.document_story import APPLICATION, FIRST, THIRD, gaps_summary, judged_summary
+from nightshift.stack.document_story import APPLICATION, FIRST, THIRD, gaps_summary, judged_summary, search_summary
 from nightshift.stack.samples import DOCUMENTS, FOLDERS, copy, variables_of
 from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
@@ -65,3 +65,15 @@ def test_versions_are_shown_side_by_side_with_intervals() -> None:
     )
     assert "on 120 held-out questions" in said
     assert "version 2: PASS" in said
+
+
+def test_a_search_says_what_it_found_and_whether_the_winner_was_released() -> None:
+    nothing = {"search_result": {"better": False, "reasons": ["nothing better than today"]}, "register": {}}
+    assert search_summary(nothing, {}) == "  nothing better than today"
+    better = {"search_result": {"better": True, "reasons": ["6 points better"]}, "register": {"version": "3"}}
+    held = {"release": {"version": "3", "released": False, "verdict": "WARN", "reasons": ["its answers are no better"]}}
+    assert search_summary(better, held).splitlines() == [
+        "  6 points better",
+        "  version 3 is held back, gate and shadow say WARN:",
+        "    its answers are no better",
+    ]

@@ -3,7 +3,7 @@
 The first day's articles are indexed, and the first version answers from them. The next night asks about others as well: drift
 fails it, and its report lists the questions that no article answers. The others arrive, and some of the first ones whole. The
 new index becomes a candidate around the same weights, which the gate and the shadow compare with the champion. Then the third
-night is answered.
+night is answered, and a search tries other ways to cut and find passages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import read_file
 
 APPLICATION = "document_assistant"
-DAGS = ("index", "ingest", "finetune", "release", "batch_inference", "nightly_drift", "reconfigure")
+DAGS = ("index", "ingest", "finetune", "release", "batch_inference", "nightly_drift", "reconfigure", "search")
 FIRST, SECOND, THIRD = "2026-11-02", "2026-11-03", "2026-11-04"
 JUDGED = ("snapshot", "evaluate", "register")
 SHOWN_GAPS = 3
@@ -57,6 +57,9 @@ def tell(follower: Follower, project: Path) -> tuple[str, str]:
     days |= runs.done("ingest", [THIRD], ("ingest", "validate"))
     nights |= runs.done("batch_inference", [THIRD], ("score",))
     verdicts |= runs.judged([THIRD])
+    (search,) = runs.done("search", [THIRD], ("search_result", "register"), None, TRAINING_SECONDS).values()
+    winner = search["register"].get("version")
+    decided = runs.decided(winner) if winner else {}
     told = (
         f"\nIngested\n{ingest_summary(days)}\n"
         f"\nIndexed\n{_indexes(indexes)}\n"
@@ -64,6 +67,7 @@ def tell(follower: Follower, project: Path) -> tuple[str, str]:
         f"\nThe version with the new index\n{judged_summary(candidate)}\n"
         f"\nIn the shadow of the champion\n{shadow_summary(shadow)}\n"
         f"\nThe nights, and the questions that no document answers\n{gaps_summary(nights, verdicts)}\n"
+        f"\nThe search over other ways to find passages\n{search_summary(search, decided)}\n"
     )
     return told, pages(
         {
@@ -71,6 +75,7 @@ def tell(follower: Follower, project: Path) -> tuple[str, str]:
             "after": verdicts[THIRD].get("run_url"),
             "candidate": candidate["register"].get("run_url"),
             "shadow": shadow.get("run_url"),
+            "search": search["search_result"].get("run_url"),
             "the version": candidate["register"].get("model_url"),
         }
     )
@@ -118,3 +123,17 @@ def gaps_summary(nights: Mapping[str, Results], verdicts: Mapping[str, Mapping[s
 def _report(partition: UPath) -> dict[str, Any]:
     """What a report of drift says, of which the result of its job holds the verdict alone."""
     return dict(json.loads(read_file(partition, require_manifest(partition), "report.json")))
+
+
+def search_summary(search: Results, decided: Results) -> str:
+    """Return what the search found, and what became of it.
+
+    :param search: results by task (`search_result`, `register`).
+    :param decided: what the gate (`release`) said of the winner; empty: nothing was better than today.
+    """
+    lines = [f"  {reason}" for reason in search["search_result"].get("reasons", ["?"])]
+    if release := decided.get("release"):
+        became = "released" if release["released"] else "held back"
+        lines.append(f"  version {release['version']} is {became}, gate and shadow say {release['verdict']}:")
+        lines += [f"    {reason}" for reason in release["reasons"]]
+    return "\n".join(lines)
