@@ -148,7 +148,10 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
         published = require_manifest(at)
         found = SearchFile.model_validate_json(read_file(at, published, SEARCH))
         shown = [one.name for one in published.files if one.name in {PAGE, PROMPT, RETRIEVAL}]
-        links = [f"[The search in MLflow]({search_url})", *(f"[{name}]({search_url}/artifacts/{name})" for name in shown)]
+        links = [
+            f"[The search in MLflow]({search_url})",
+            *(f"[{name}]({search_url}/artifacts/{name})" for name in shown),
+        ]
         search = f"{' · '.join(links)}\n\n{note(found)}"
     # A card without the counts of its snapshot is better than no version.
     snapshot = read_manifest(UPath(candidate.snapshot.uri)) if candidate.snapshot else None
