@@ -89,12 +89,14 @@ def digest_of_messages(
     """
     content = "".join([f"{message['role']}\0{message['content']}\0" for message in messages])
     # A message that was read from a file has all fields.
-    called = max(map(len, messages), default=0) > 2 and [
-        [place, *fields] for place, message in enumerate(messages) if any(fields := _of_tools(message))
+    called = [
+        [place, *fields]
+        for place, message in enumerate(messages)
+        if len(message) > 2 and any(fields := _of_tools(message))
     ]
     if called or tools or rejected:
         other = rejected and [rejected["role"], rejected["content"], *_of_tools(rejected)]
-        content += "\1" + json.dumps([called or [], tools, other], ensure_ascii=False)
+        content += "\1" + json.dumps([called, tools, other], ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

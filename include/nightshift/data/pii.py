@@ -20,6 +20,7 @@ from nightshift.settings.intake import PiiKind
 # Patterns are searched in `PlainText.plain`: é, ж and 字 stand for letters outside of ASCII, and no digit or dash but
 # ASCII's occurs. Every repetition is bounded: hostile texts cannot make a search slow.
 MAY_HOLD = re.compile(r"[\d@\uff20]")
+MAY_HOLD_ASCII = b"0123456789@"
 LONG_NUMBER = re.compile(r"[0-9](?<![A-Za-z0-9_]\d)(?:[ .\-/()]{0,3}[0-9]){6}")
 LONG_NUMBERS: set[PiiKind] = {"card", "ssn", "phone"}  # the kinds that hold one
 AT = re.compile("@|%40")  # in URLs it is written %40
@@ -70,7 +71,7 @@ GLOBAL, UNIQUE_LOCAL, LINK_LOCAL, MAPPED = (
 
 def redact(text: str, kinds: Sequence[PiiKind], found: dict[str, int]) -> str:
     """Return `text` with what is of the given kinds replaced (`<email>`), and count it by kind in `found`."""
-    if MAY_HOLD.search(text) is None and "AKIA" not in text and "ASIA" not in text and "PRIVATE KEY" not in text:
+    if not _may_hold(text) and "AKIA" not in text and "ASIA" not in text and "PRIVATE KEY" not in text:
         return text  # but for some keys, everything holds a digit or an @
     read = PlainText.of(text)
     plain = read.plain
@@ -82,6 +83,12 @@ def redact(text: str, kinds: Sequence[PiiKind], found: dict[str, int]) -> str:
             replacements += [(start, end, f"<{kind}>") for start, end in spans]
             plain = blanked(plain, spans)
     return read.replaced(sorted(replacements)) if replacements else text
+
+
+def _may_hold(text: str) -> bool:
+    if text.isascii():  # three times as fast as a search
+        return len(text.encode().translate(None, MAY_HOLD_ASCII)) < len(text)
+    return MAY_HOLD.search(text) is not None
 
 
 def _emails(plain: str, letters: str) -> Iterator[tuple[int, int]]:

@@ -72,12 +72,14 @@ def question_of(messages: Sequence[dict[str, Any]]) -> str:
     the same was asked, whatever they found.
     """
     turns = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
-    return plain(" ".join(str(turn["content"]) for turn in turns if turn["role"] not in NOT_ASKED))
+    return plain(" ".join([str(turn["content"]) for turn in turns if turn["role"] not in NOT_ASKED]))
 
 
 def plain(text: str) -> str:
     """Return a text as questions are compared: lower case, white space collapsed; a space where nothing is left."""
-    return " ".join(text.casefold().split()) or " "
+    text = text.casefold()
+    # What can be printed has no white space but spaces.
+    return (text.strip() if text.isprintable() and "  " not in text else " ".join(text.split())) or " "
 
 
 def key_of(question: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -49,6 +50,12 @@ class Columns(Model):
     def keyed(self) -> bool:
         """Whether a column is mapped whose values may be hashed with the installation's key."""
         return bool(self.id or self.subject or self.split_group)
+
+    @cached_property
+    def single_turn(self) -> bool:
+        """Whether a row says nothing but a question and an answer, each in a column of the row itself."""
+        others = (self.messages, self.rejected, self.input, self.system)
+        return all(name is None for name in others) and "." not in f"{self.prompt}{self.answer}"
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Self:

@@ -1,0 +1,63 @@
+"""Times of raw rows: ISO 8601, or seconds or milliseconds since 1970."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from nightshift.data.quarantine import Reason, Unusable
+
+EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
+# Seconds and milliseconds since 1970 from 2001 to 2286, which are different numbers; others are not guessed at.
+SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
+
+
+def timestamp_of(value: Any) -> datetime | None:
+    """Return the time that a value says, in UTC, which one without a zone is in; None where it says nothing.
+
+    :raises Unusable: it is no time.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    value = _since_1970(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise Unusable(
+                Reason.BAD_TIMESTAMP,
+                f"{_quoted(value)} is neither a time as ISO 8601 writes it nor seconds or milliseconds since 1970",
+            ) from None
+    if not isinstance(value, datetime):
+        raise Unusable(
+            Reason.BAD_TIMESTAMP,
+            f"{_quoted(str(value))} is {type(value).__name__}, wanted is ISO 8601 text or seconds or milliseconds since 1970",
+        )
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise Unusable(Reason.BAD_TIMESTAMP, f"{value.isoformat()} lies outside of the calendar") from None
+
+
+def _since_1970(value: Any) -> Any:
+    """A number of seconds or milliseconds since 1970, or the text of one, as a time; other values as they are."""
+    if isinstance(value, str):
+        if not EPOCH.fullmatch(value.strip()):
+            return value
+        number = float(value)
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        number = float(value) if -1e15 < value < 1e15 else 0.0
+    else:
+        return value
+    if int(number) in SECONDS:
+        return datetime.fromtimestamp(number, UTC)
+    return datetime.fromtimestamp(number / 1000, UTC) if int(number) in MILLISECONDS else value
+
+
+def _quoted(text: str) -> str:
+    """A value as a person sees it in a reason: whole, because half of something personal is not recognised."""
+    return repr(text) if len(text) <= 60 else f"a text of {len(text):,} characters"
