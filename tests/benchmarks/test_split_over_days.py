@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from nightshift.data.dedup import KEPT
 from nightshift.data.questions import Questions
-from nightshift.data.similarity import connect, plain, shingles
+from nightshift.data.similarity import plain, shingles
 from nightshift.data.split_map import HELD_OUT, NAMES, TRAIN, SplitMap
 from nightshift.settings.gate import Gate
 from nightshift.settings.intake import Splits
@@ -89,10 +89,8 @@ def test_after_120_days_the_held_out_share_holds_and_nothing_leaked(tmp_path, fr
         framed = [plain(frame + text) for text in texts]
         questions.add([sha256(text.encode()).hexdigest() for text in framed], framed, [""] * len(texts))
         questions.close()
-        with connect(work) as database:
-            decided = questions.settle(
-                split_map, [f"day {day}"], np.full(len(texts), KEPT, dtype=np.uint8), 2.0, work=work, database=database
-            )
+        fates = np.full(len(texts), KEPT, dtype=np.uint8)
+        decided = questions.settle(split_map, [f"day {day}"], fates, 2.0, work=work)
         seconds = time.process_time() - began
         for text, side in zip(texts, decided.sides.tolist(), strict=True):
             assert sides.setdefault(text, side) == side

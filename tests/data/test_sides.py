@@ -13,9 +13,9 @@ from upath import UPath
 from nightshift.data.dedup import KEPT, NEAR_DUPLICATE
 from nightshift.data.examples import side_of
 from nightshift.data.questions import Questions
-from nightshift.data.similarity import connect, key_of, plain, question_of, shingles
+from nightshift.data.similarity import key_of, plain, question_of, shingles
 from nightshift.data.split_map import BETWEEN, HELD_OUT, NAMES, TRAIN, UNKNOWN, SplitMap
-from nightshift.errors import BadEnvironment, BadInput
+from nightshift.errors import BadInput
 from nightshift.settings.intake import Splits
 from nightshift.settings.project import PACKAGE
 from nightshift.storage.manifest import read_manifest
@@ -46,9 +46,8 @@ def settle(tmp_path_factory, split_map):
         questions = Questions(work / "questions.parquet", splits)
         questions.add([sha256(text.encode()).hexdigest() for text in texts], texts, [""] * len(texts), bonds)
         questions.close()
-        with connect(work) as database:
-            fates = np.full(len(texts), KEPT, dtype=np.uint8)
-            decided = questions.settle(split_map, [name], fates, 2.0, work=work, database=database)
+        fates = np.full(len(texts), KEPT, dtype=np.uint8)
+        decided = questions.settle(split_map, [name], fates, 2.0, work=work)
         assert NEAR_DUPLICATE not in fates
         if bonds:
             return decided.sides.tolist(), decided.largest_group
@@ -199,12 +198,6 @@ def test_of_a_damaged_merged_file_the_segments_are_read(settle, split_map, messa
     assert len(state.shared)
     keys = np.array([key_of(text) for text in drawn], dtype=np.uint64)
     assert state.sides(keys).tolist() == list(drawn.values())
-
-
-def test_where_memory_does_not_suffice_the_environment_is_named(settle, messages, monkeypatch):
-    monkeypatch.setattr("nightshift.data.similarity.MEMORY_LIMIT", "1MB")
-    with pytest.raises(BadEnvironment, match="were not found in 1MB of memory"):
-        settle("day 0", messages * 3)
 
 
 def test_a_missing_segment_is_named_with_what_to_do(settle, split_map, messages, tmp_path):

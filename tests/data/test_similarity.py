@@ -5,7 +5,7 @@ import pytest
 
 from nightshift.data import shared_text, similarity
 from nightshift.data.shared_text import SharedText, found_in
-from nightshift.data.similarity import BAND, VALUES, SimilarRows, connect, signatures
+from nightshift.data.similarity import BAND, VALUES, SimilarRows, signatures
 
 
 def test_of_an_index_what_shares_a_band_with_a_row_is_let_through_and_a_near_row_is_found(tmp_path):
@@ -20,8 +20,7 @@ def test_of_an_index_what_shares_a_band_with_a_row_is_let_through_and_a_near_row
     index[4_999] = of_rows[77]
     assert np.nonzero(rows.add_indexed(index))[0].tolist() == [*range(0, 5_000, 100), 4_999]
     rows.close()
-    with connect(tmp_path) as database:
-        found = [pair for pair in rows.pairs(database) if pair[0] < 0]
+    found = [pair for pair in rows.pairs() if pair[0] < 0]
     rows.release()
     assert (-51, 77, 1.0) in [pair[:3] for pair in found]
 
@@ -32,12 +31,12 @@ def test_many_rows_are_compared_in_parts_with_the_pairs_of_all_at_once(tmp_path,
     rows.add(questions, [str(number % 3) for number in range(len(questions))])
     rows.add_indexed(signatures(questions[:50]))
     rows.close()
-    with connect(tmp_path) as database:
-        at_once = list(rows.pairs(database))
-        assert len(at_once) > 300
-        monkeypatch.setattr(similarity, "KEYS_AT_ONCE", 130)
-        monkeypatch.setattr(similarity, "PAIRS_IN_ORDER", 100)
-        assert list(rows.pairs(database)) == at_once
+    at_once = list(rows.pairs())
+    assert len(at_once) > 300
+    monkeypatch.setattr(similarity, "KEYS_AT_ONCE", 130)
+    monkeypatch.setattr(similarity, "BANDS_READ_AT_ONCE", 40)
+    monkeypatch.setattr(similarity, "PAIRS_IN_ORDER", 100)
+    assert list(rows.pairs()) == at_once
     rows.release()
 
 
@@ -53,8 +52,7 @@ def test_rows_are_compared_alike_whether_they_are_read_one_by_one_or_with_what_l
     rows.add([*questions, *questions[:20]], [str(number % 3) for number in range(220)])
     rows.add_indexed(signatures(questions[:20]))
     rows.close()
-    with connect(tmp_path) as database:
-        found = {pair for pair in rows.pairs(database) if pair[2] == 1}
+    found = {pair for pair in rows.pairs() if pair[2] == 1}
     rows.release()
     within = {(number, number + 200, 1.0, number % 3 == (number + 200) % 3) for number in range(20)}
     of_index = {(-1 - number, row, 1.0, False) for number in range(20) for row in (number, number + 200)}

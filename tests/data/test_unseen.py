@@ -10,7 +10,6 @@ import pytest
 from nightshift.data.dedup import KEPT
 from nightshift.data.examples import EXAMPLE_SCHEMA, digest_of_messages
 from nightshift.data.questions import Questions
-from nightshift.data.similarity import connect
 from nightshift.data.snapshot import TRAIN as TRAINING_SET
 from nightshift.data.split_map import HELD_OUT, TRAIN, SplitMap
 from nightshift.data.unseen import seen_in_training
@@ -29,9 +28,8 @@ def test_rows_that_repeat_or_resemble_a_question_of_the_training_side_do_not_cou
     for text, side in zip(asked, (TRAIN, HELD_OUT), strict=True):
         questions.add([sha256(text.encode()).hexdigest()], [text], [""], wanted=side)
     questions.close()
-    with connect(tmp_path) as database:
-        kept = np.full(2, KEPT, dtype=np.uint8)
-        questions.settle(SplitMap(storage, "app"), ["x"], kept, 2.0, work=tmp_path, database=database, already=True)
+    kept = np.full(2, KEPT, dtype=np.uint8)
+    questions.settle(SplitMap(storage, "app"), ["x"], kept, 2.0, work=tmp_path, already=True)
     prompts = [asked[0].capitalize(), asked[0].replace("?", "!!"), asked[1], "where is the nearest branch of the bank?"]
     rows = pa.table({"digest": ["a", "b", "c", "d"], "prompt": prompts})
     assert seen_in_training(rows, storage, "app") == {"a", "b"}

@@ -145,16 +145,15 @@ class Ingestion:
                     self._keep(batch, writer)
             decided = None
             with connect(self._work) as database:
-                if self._questions and self._rows:
-                    fates = decide_fates(self._staged_file, database)
-                    self._questions.close()
-                    decided = self._questions.settle(
-                        self._split_map, [self._made_by], fates, self._ingest.near_duplicates, work=self._work,
-                        database=database, interval=self._interval,
-                    )  # fmt: skip
-                    self.ingested.largest_group = decided.largest_group
-                else:
-                    fates = decide_traffic_fates(self._staged_file, database)
+                decide = decide_fates if self._questions else decide_traffic_fates
+                fates = decide(self._staged_file, database)
+            if self._questions and self._rows:
+                self._questions.close()
+                decided = self._questions.settle(
+                    self._split_map, [self._made_by], fates, self._ingest.near_duplicates, work=self._work,
+                    interval=self._interval,
+                )  # fmt: skip
+                self.ingested.largest_group = decided.largest_group
             self._copy(fates, decided, target / EXAMPLES, quarantine)
         report(self.ingested.rows_in)
         return self.ingested

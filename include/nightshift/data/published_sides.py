@@ -17,7 +17,7 @@ from upath import UPath
 from nightshift.data.dedup import KEPT
 from nightshift.data.examples import EXAMPLES, ROWS_AT_ONCE, example_batches
 from nightshift.data.questions import Questions
-from nightshift.data.similarity import connect, question_of
+from nightshift.data.similarity import question_of
 from nightshift.data.snapshot import TRAIN as TRAINING_SET
 from nightshift.data.snapshot import Published, published_corrections, published_examples, published_snapshots
 from nightshift.data.split_map import DEVELOPMENT, HELD_OUT, NAMES, SEGMENTS, TRAFFIC, TRAIN, SplitMap, State
@@ -122,10 +122,9 @@ def _settle(split_map: SplitMap, sources: list[tuple[Published, str]], folder: P
                 count += len(asked)
     questions.close()
     made_by = [published.manifest.inputs_digest for published, _ in sources]
-    with connect(folder) as database:
-        fates = np.full(count, KEPT, dtype=np.uint8)
-        # No row is left out as a near-duplicate: nothing is that similar.
-        questions.settle(split_map, made_by, fates, 2.0, work=folder, database=database, already=True)
+    fates = np.full(count, KEPT, dtype=np.uint8)
+    # No row is left out as a near-duplicate: nothing is that similar.
+    questions.settle(split_map, made_by, fates, 2.0, work=folder, already=True)
 
 
 def _rows(published: Published, file: str, folder: Path) -> Iterator[tuple[int, pa.Table]]:

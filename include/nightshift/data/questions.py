@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -91,7 +90,6 @@ class Questions:
         near_duplicates: float,
         *,
         work: Path,
-        database: duckdb.DuckDBPyConnection,
         interval: Interval | None = None,
         already: bool = False,
     ) -> Decided:
@@ -122,9 +120,7 @@ class Questions:
             try:
                 self._sign(rows, fates == KEPT)
                 indexed = find_near(state, rows, bonds)
-                decided = decide_sides(
-                    rows, indexed, self._draws(kept), near_duplicates, database=database, wanted=wanted
-                )
+                decided = decide_sides(rows, indexed, self._draws(kept), near_duplicates, wanted=wanted)
                 new = shared.minus(state.shared)
                 added = own or split_map.add(state, made_by, decided.entries, new, interval)
             finally:

@@ -28,12 +28,11 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
 from nightshift.data.similar_pairs import sorted_once
-from nightshift.data.similarity import SIMILAR, VALUES, Keys, Signatures, SimilarRows, connect
+from nightshift.data.similarity import SIMILAR, VALUES, Keys, Signatures, SimilarRows
 from nightshift.data.split_map import (
     BETWEEN,
     DEVELOPMENT,
@@ -132,7 +131,6 @@ def decide_sides(
     draws: tuple[Codes, Keys],
     near_duplicates: float,
     *,
-    database: duckdb.DuckDBPyConnection,
     wanted: Codes | None = None,
 ) -> Decided:
     """Decide which rows are near-duplicates, and the side of each other one.
@@ -147,7 +145,7 @@ def decide_sides(
     settling = _Settling(rows, indexed, draws, wanted)
     left_out = np.zeros(rows.rows, dtype=bool)
     settled = 0
-    for later, pairs in groupby(rows.pairs(database), key=itemgetter(1)):
+    for later, pairs in groupby(rows.pairs(), key=itemgetter(1)):
         for row in range(settled, later):
             settling.settle(row, [])
         settled = later + 1
@@ -314,10 +312,9 @@ def resembling_trained(
         first = rows.indexed
         indexed = find_near(state, rows)
         found = indexed.own_sides[indexed.questions] == TRAIN
-        with connect(folder / "similar") as database:
-            for earlier, later, _, _ in rows.pairs(database):
-                if earlier < 0 and (-1 - earlier < first or indexed.sides[-1 - earlier - first] == TRAIN):
-                    found[later] = True
+        for earlier, later, _, _ in rows.pairs():
+            if earlier < 0 and (-1 - earlier < first or indexed.sides[-1 - earlier - first] == TRAIN):
+                found[later] = True
         return np.asarray(found)
     finally:
         rows.release()

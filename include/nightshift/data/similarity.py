@@ -18,21 +18,19 @@ import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise, product
+from functools import cached_property
+from itertools import chain, pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rensa import RMinHash
 
 from nightshift.data.processors import processors
 from nightshift.data.shared_text import SharedText, in_cache
 from nightshift.data.similar_pairs import LOWEST_ROW, ROW_BITS, compared, sorted_once
-from nightshift.errors import BadEnvironment
 
 SHINGLE = 5  # characters
 VALUES = 125  # bytes of a signature
@@ -57,12 +55,12 @@ FILTER_BITS = 29
 
 FILES = ("signatures", "index", "texts", "ends", "keys")  # of rows; nothing of them stays in memory
 NOT_ASKED = {"system", "tool"}
-BAND_SCHEMA = pa.schema([("row", pa.int64()), *((f"b{band}", pa.uint64()) for band in range(BANDS))])
-# One row for each band of an index that is let through: its key and that of the next band, as the finer order.
-INDEX_SCHEMA = pa.schema([("row", pa.int64()), ("key", pa.uint64()), ("finer", pa.uint64())])
-KEY_BITS = 8 * BAND  # below the number of the band
+# Of an index, what is let through of a band: its key and that of the next band, as the finer order.
+INDEX_BAND = np.dtype([("row", np.int64), ("key", np.uint64), ("finer", np.uint64)])
+BANDS_READ_AT_ONCE = 200_000
 Signatures = npt.NDArray[np.uint8]
 Keys = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
 
 
 def question_of(messages: Sequence[dict[str, Any]]) -> str:
@@ -134,13 +132,9 @@ class SimilarRows:
         self.rows = self.indexed = 0
         self._shared = shared
         self._characters = 0  # bytes of the compared texts
-        self._band_files = [folder / "bands.parquet", folder / "index_bands.parquet"]
-        self._bands = [
-            pq.ParquetWriter(path, schema, compression="none", use_dictionary=False)
-            for path, schema in zip(self._band_files, (BAND_SCHEMA, INDEX_SCHEMA), strict=True)
-        ]
         self._files = {name: (folder / name).open("w+b") for name in FILES}
-        self._filter = np.zeros(1 << FILTER_BITS - 3, dtype=np.uint8)  # a bit for each place
+        self._bands = [(folder / f"band_{band}").open("w+b") for band in range(BANDS)]
+        self._index_bands = [(folder / f"index_band_{band}").open("w+b") for band in range(BANDS)]
 
     def add(self, questions: list[str], answers: Iterable[str], keys: Keys | None = None) -> None:
         """Add one row for each question (as :func:`question_of` gives it), with its answer, and its key where that is known."""
@@ -158,11 +152,8 @@ class SimilarRows:
             ends.append(self._characters)
         self._files["ends"].write(ends.tobytes())
         self._files["keys"].write((keys if keys is not None else array("Q", map(key_of, questions))).tobytes())
-        bands = bands_of(values)
-        byte, bit = _places(bands)
-        np.bitwise_or.at(self._filter, byte.ravel(), bit.ravel())
-        rows = np.arange(self.rows, self.rows + len(texts))
-        self._bands[0].write_table(pa.table([rows, *np.ascontiguousarray(bands.T)], schema=BAND_SCHEMA))
+        for file, band in zip(self._bands, np.ascontiguousarray(bands_of(values).T), strict=True):
+            file.write(band)
         self.rows += len(texts)
 
     def add_indexed(self, values: Signatures) -> npt.NDArray[np.bool_]:
@@ -178,29 +169,46 @@ class SimilarRows:
         if len(kept):
             values, bands = values[near], bands[near]
             self._files["index"].write(np.hstack([values, np.zeros((len(values), 8), dtype=np.uint8)]).tobytes())
-            keys = [bands[kept, of_band], bands[kept, (of_band + 1) % BANDS]]
-            self._bands[1].write_table(pa.table([-1 - (self.indexed + kept), *keys], schema=INDEX_SCHEMA))
+            found = np.empty(len(kept), INDEX_BAND)
+            found["row"], found["key"] = -1 - (self.indexed + kept), bands[kept, of_band]
+            found["finer"] = bands[kept, (of_band + 1) % BANDS]
+            for band, file in enumerate(self._index_bands):
+                file.write(found[of_band == band])
             self.indexed += len(values)
         return np.asarray(near)
 
+    @cached_property
+    def _filter(self) -> npt.NDArray[np.uint8]:
+        """A bit for each place of :func:`_places`, which says whether a row has a band there."""
+        table = np.zeros(1 << FILTER_BITS - 3, dtype=np.uint8)
+        for band in range(BANDS):
+            for _, keys, _ in self._of_band(band):
+                byte, bit = _places(keys)
+                while len(byte):  # of several bits of one byte, one is set at a time; faster than `bitwise_or.at`
+                    table[byte] |= bit
+                    unset = (table[byte] & bit) == 0
+                    byte, bit = byte[unset], bit[unset]
+        return table
+
     def close(self) -> None:
         """Finish the files; no row can be added after that."""
-        for writer in self._bands:
-            writer.close()
-        for file in self._files.values():
+        for file in self._all_files():
             file.flush()
 
     def release(self) -> None:
         """Close the files for good."""
-        for file in self._files.values():
+        for file in self._all_files():
             file.close()
+
+    def _all_files(self) -> list[BinaryIO]:
+        return [*self._files.values(), *self._bands, *self._index_bands]
 
     def keys(self) -> Keys:
         """Return the key of each row's question in the split map."""
         self._files["keys"].flush()
         return np.fromfile(self._files["keys"].name, dtype=np.uint64)
 
-    def values_of(self, rows: npt.NDArray[np.int64]) -> Signatures:
+    def values_of(self, rows: Rows) -> Signatures:
         """Return the signatures of rows, shape (rows, VALUES)."""
         return self._read(rows)[:, :VALUES]
 
@@ -210,54 +218,51 @@ class SimilarRows:
         size = sum(end) - sum(begin)
         return size <= SHORT_PAIR or len(shingles(self._text(one)) ^ shingles(self._text(other))) <= DIFFERING
 
-    def pairs(self, database: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int, float, bool]]:
+    def pairs(self) -> Iterator[tuple[int, int, float, bool]]:
         """Yield (earlier row, later row, similarity, whether the answers are equal) of similar rows, by the later row.
 
         Pairs of two rows of the index are left out.
-
-        :raises BadEnvironment: memory or scratch disk do not suffice.
         """
         if self.rows + self.indexed < 2:
             return
-        try:
-            runs = self._find_pairs(database)
-        except duckdb.OutOfMemoryException as error:
-            raise BadEnvironment(
-                f"similar rows among {self.rows + self.indexed:,} were not found in {MEMORY_LIMIT} of memory and the free space "
-                f"of the scratch disk: {error}"
-            ) from error
-        for earlier, later in self._in_order(runs):
+        for earlier, later in self._in_order(self._find_pairs()):
             equal = self._read(earlier) == self._read(later)
             similarity = equal[:, :VALUES].view(np.uint8).sum(axis=1, dtype=np.uint8) / VALUES
             same = equal[:, VALUES:].all(axis=1)
             for index in np.nonzero(similarity >= SIMILAR)[0]:
                 yield int(earlier[index]), int(later[index]), float(similarity[index]), bool(same[index])
 
-    def _find_pairs(self, database: duckdb.DuckDBPyConnection) -> list[Path]:
+    def _find_pairs(self) -> list[Path]:
         """Write the pairs of some bands, or of a part of one, to a file, sorted, and return the files."""
         candidates, runs = self.rows + self.indexed, []
         at_once = max(1, min(BANDS, KEYS_AT_ONCE // candidates))
         slices = -(-candidates * at_once // KEYS_AT_ONCE)
         for start, part in product(range(0, BANDS, at_once), range(slices)):
             bands = range(start, min(start + at_once, BANDS))
-            keys, finer = (", ".join(f"b{(band + shift) % BANDS}" for band in bands) for shift in (0, 1))
-            found = database.execute(
-                f"""
-                WITH of_bands AS (
-                    SELECT row, unnest([{keys}]) AS key, unnest([{finer}]) AS finer FROM read_parquet($rows)
-                    UNION ALL FROM read_parquet($indexed)
-                    WHERE key BETWEEN {start << KEY_BITS} AND {(bands.stop << KEY_BITS) - 1}
-                ) FROM of_bands WHERE key % {slices} = {part}
-                """,  # noqa: S608
-                {"rows": str(self._band_files[0]), "indexed": str(self._band_files[1])},
-            ).fetchnumpy()
-            pairs = compared(found["row"], found["key"], found["finer"])
+            found = chain.from_iterable(self._of_band(band, slices, part) for band in bands)
+            pairs = compared(*(np.concatenate(column) for column in zip(*found, strict=True)))
             path = self._folder / f"pairs-{start}-{part}"
             pairs.tofile(path)
             runs.append(path)
         return runs
 
-    def _in_order(self, runs: list[Path]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    def _of_band(self, band: int, slices: int = 1, part: int = 0) -> Iterator[tuple[Rows, Keys, Keys]]:
+        """Yield the rows of a band with their keys there and in the next one, some at a time; of `slices` parts by key, one."""
+        self.close()
+        for begin in range(0, self.rows, BANDS_READ_AT_ONCE):
+            keys, finer = (
+                np.fromfile(self._bands[number % BANDS].name, np.uint64, BANDS_READ_AT_ONCE, offset=8 * begin)
+                for number in (band, band + 1)
+            )
+            chosen = keys % np.uint64(slices) == part
+            yield begin + np.flatnonzero(chosen), keys[chosen], finer[chosen]
+        file = self._index_bands[band]
+        for begin in range(0, file.tell(), BANDS_READ_AT_ONCE * INDEX_BAND.itemsize):
+            index = np.fromfile(file.name, INDEX_BAND, BANDS_READ_AT_ONCE, offset=begin)
+            index = index[index["key"] % np.uint64(slices) == part]
+            yield index["row"], index["key"], index["finer"]
+
+    def _in_order(self, runs: list[Path]) -> Iterator[tuple[Rows, Rows]]:
         """Yield earlier and later rows of the pairs, once each, by the later row, some at a time."""
         runs = [run for run in runs if run.stat().st_size]
         count = sum(run.stat().st_size for run in runs) // 8
@@ -275,7 +280,7 @@ class SimilarRows:
                 some = pairs[start : start + PAIRS_AT_ONCE]
                 yield (some & ((1 << ROW_BITS) - 1)) - LOWEST_ROW, some >> ROW_BITS
 
-    def _read(self, rows: npt.NDArray[np.int64]) -> Signatures:
+    def _read(self, rows: Rows) -> Signatures:
         """Signatures with what tells equal answers, read a few at a time: a mapped file would fill the memory."""
         wanted, places = np.unique(rows, return_inverse=True)
         own = np.searchsorted(wanted, 0)
@@ -298,7 +303,7 @@ class SimilarRows:
         return os.pread(self._files["texts"].fileno(), end - start, start).decode()
 
 
-def _records(file: int, numbers: npt.NDArray[np.int64]) -> Signatures:
+def _records(file: int, numbers: Rows) -> Signatures:
     """Records of a file, shape (numbers, RECORD), by their numbers, which are sorted: in one read where they lie close."""
     found = np.empty((len(numbers), RECORD), np.uint8)
     starts = np.flatnonzero(np.diff(numbers // RECORDS_AT_ONCE, prepend=-1)).tolist()
@@ -333,7 +338,7 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _places(bands: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+def _places(bands: Keys) -> tuple[Rows, npt.NDArray[np.uint8]]:
     """The byte of each band in the table, and its bit in there."""
     mixed = bands * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - FILTER_BITS)
     return (mixed >> np.uint64(3)).astype(np.int64), np.left_shift(

@@ -155,7 +155,7 @@ def build(
         for writer in writers:
             writer.close()
         similar.close()
-        near = write_near_duplicates(similar, database, scratch / "near_duplicates.parquet")
+        near = write_near_duplicates(similar, scratch / "near_duplicates.parquet")
         _write_documents(database, cut_documents, scratch / "near_duplicates.parquet", folder / DOCUMENTS)
         _write_postings(database, terms, count, lengths / max(count, 1), folder / POSTINGS)
         removed = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import groupby, islice
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,12 +15,9 @@ AT_ONCE = 10_000
 SCHEMA = pa.schema([("row", pa.int64()), ("near", pa.int64())])
 
 
-def write_near_duplicates(documents: SimilarRows, database: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """Write which rows are near-duplicates, each with the first row that it is similar to; return how many.
-
-    :raises BadEnvironment: memory or scratch disk do not suffice.
-    """
-    pairs = ((later, earlier) for earlier, later, similarity, _ in documents.pairs(database) if similarity >= NEAR)
+def write_near_duplicates(documents: SimilarRows, path: Path) -> int:
+    """Write which rows are near-duplicates, each with the first row that it is similar to; return how many."""
+    pairs = ((later, earlier) for earlier, later, similarity, _ in documents.pairs() if similarity >= NEAR)
     firsts = ((later, min(earlier for _, earlier in some)) for later, some in groupby(pairs, lambda pair: pair[0]))
     count = 0
     with pq.ParquetWriter(path, SCHEMA) as file:
