@@ -22,6 +22,7 @@ from nightshift.data.dedup import DUPLICATE, DUPLICATE_ID, KEPT, NEAR_DUPLICATE,
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, QUARANTINE, QUARANTINE_SCHEMA, RowWriter
 from nightshift.data.file_kinds import seems
 from nightshift.data.measures import TextMeasures
+from nightshift.data.processors import rare_collections
 from nightshift.data.quarantine import Quarantined, Reason, beginning
 from nightshift.data.questions import Questions
 from nightshift.data.sides import Codes, Decided
@@ -133,7 +134,7 @@ class Ingestion:
         :raises BadInput: a file as a whole cannot be used.
         :raises BadEnvironment: a file cannot be read.
         """
-        with RowWriter(target / QUARANTINE, QUARANTINE_SCHEMA) as quarantine:
+        with rare_collections(), RowWriter(target / QUARANTINE, QUARANTINE_SCHEMA) as quarantine:
             with (
                 StagingProcesses(self._staging) as processes,
                 # Read again soon, and most of its texts are different.

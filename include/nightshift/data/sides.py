@@ -48,6 +48,7 @@ from nightshift.data.split_map import (
 JUDGING = {HELD_OUT, DEVELOPMENT}
 # Where both sides are known, less is left as it is: a pair of 0.7 is found on one day and not on the other, and is no leak.
 TOO_NEAR = 0.75
+FEW = 10  # rows that are settled faster one by one
 Codes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 SEEN = (1 << 24) - 1  # mask of the table that rules out later words about questions that are not near
@@ -146,8 +147,7 @@ def decide_sides(
     left_out = np.zeros(rows.rows, dtype=bool)
     settled = 0
     for later, pairs in groupby(rows.pairs(), key=itemgetter(1)):
-        for row in range(settled, later):
-            settling.settle(row, [])
+        settling.settle_unlike(settled, later)
         settled = later + 1
         near = []
         for earlier, _, similarity, same in pairs:
@@ -160,8 +160,7 @@ def decide_sides(
                     break
         if not left_out[later]:
             settling.settle(later, near)
-    for row in range(settled, rows.rows):
-        settling.settle(row, [])
+    settling.settle_unlike(settled, rows.rows)
     return settling.decided(left_out)
 
 
@@ -177,6 +176,18 @@ class _Settling:
         self._near_changed: list[int] = []  # of the map's rows, those that stepped between sides
         places, known = places_in(indexed.own, indexed.keys)
         self._near_own = np.where(known, places, -1)
+
+    def settle_unlike(self, begin: int, end: int) -> None:
+        """Decide the sides of rows that resemble no earlier one."""
+        if end - begin < FEW or self._wanted is not None or self._indexed.bonds.size:
+            for row in range(begin, end):
+                self.settle(row, [])
+            return
+        questions, rows = np.unique(self._indexed.questions[begin:end], return_index=True)  # the first row of each
+        new = self._sides[questions] == UNKNOWN
+        questions, rows = questions[new], begin + rows[new]
+        self._first[questions] = rows
+        self._sides[questions], self._groups[questions] = self._drawn_sides[rows], self._drawn_groups[rows]
 
     def settle(self, row: int, near: list[tuple[int, float]]) -> None:
         """Decide the side of a row by those near it (row and similarity), which are settled."""

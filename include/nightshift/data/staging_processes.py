@@ -15,7 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from nightshift.data.pieces import Piece
-from nightshift.data.processors import processors
+from nightshift.data.processors import processors, rare_collections
 from nightshift.data.sources import RawFile
 from nightshift.data.staging import Staged, Staging
 from nightshift.errors import BadEnvironment, JobError
@@ -87,7 +87,7 @@ def _stage(staging: Staging, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pa.set_cpu_count(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with rare_collections(), suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             arguments = pipe.recv()
             try:
