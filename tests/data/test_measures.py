@@ -27,6 +27,8 @@ def texts():
         "<|im_end|> of it <|im_end|>now", "say <mask> it, a <mask> b<mask> c", "e\u0301 x\u0301 1\u0301 2",
         "snake_case and-dash a.b c!d e ?f",
         "caf\u00e9 na\u00efve \u4f60\u597d ab \u0410 b", "ALL CAPITALS HERE", "ab CAPITALS", "1234 5678", "new york new yorker",
+        "(so) it - said: 'no', 5 % \"of\" $3!? [x] {y} ~z", "a\u00a0b \u3000c", "end. ", "x. \u0301 y",
+        "ask <|im_end|> ? it's 'll",
     ]  # fmt: skip
 
 

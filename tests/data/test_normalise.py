@@ -1,12 +1,14 @@
 """What a row must look like to become an example, beyond what test_bad_input.py shows."""
 
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from test_ingestion_digests import texts
 
 from nightshift.data.normalise import clean, conversation
-from nightshift.data.quarantine import Row
+from nightshift.data.quarantine import Row, Unusable
 from nightshift.settings.intake import Columns, Ingest
 
 
@@ -22,6 +24,31 @@ def test_a_prompt_with_an_answer_is_a_conversation_of_two_turns(read):
     row = read({"text": " Hi ", "label": "greeting"}, prompt="text", answer="label")
     assert row.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "greeting"}]
     assert (row.prompt, row.answer) == ("Hi", "greeting")
+
+
+def test_a_question_and_an_answer_say_the_same_as_a_conversation_of_them_does(night):
+    chance, signs = random.Random(2), "ab cd\u00e9\u5b57\u00a0\u200b\t\n 0123456789@.-+"
+    says = [*texts(), "x" * 41, "\ufb2c" * 16, "+44 20 7946 0958", 5.0, float("nan"), "half \udc00"]
+    says += ["".join(chance.choices(signs, k=chance.randint(0, 45))) for _ in range(300)]
+    # What rows lack says nothing, and is no single question and answer all the same.
+    plain, general = (Columns(prompt="text", answer="label", id="id", system=system) for system in (None, "none"))
+    assert (plain.single_turn, general.single_turn) == (True, False)
+    settings = Ingest(max_characters=40)
+    for text in says:
+        row = Row(1, {"text": text, "label": chance.choice(says), "id": chance.choice(says)})
+        one, other = (outcome(row, columns, settings, night) for columns in (plain, general))
+        assert one == other
+    prompts, general = (Columns(prompt="text", system=system) for system in (None, "none"))
+    for text in says:
+        one, other = (outcome(Row(1, {"text": text}), columns, settings, night) for columns in (prompts, general))
+        assert one == other
+
+
+def outcome(row, columns, settings, night):
+    try:
+        return conversation(row, columns, settings, night, b"key")
+    except Unusable as unusable:
+        return unusable.reason, unusable.detail
 
 
 @pytest.mark.parametrize("answer", [None, "", "  ", float("nan")])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from upath import UPath
 
+from nightshift.data import sides
 from nightshift.data.dedup import KEPT, NEAR_DUPLICATE
 from nightshift.data.examples import side_of
 from nightshift.data.questions import Questions
@@ -54,6 +55,13 @@ def settle(tmp_path_factory, split_map):
         return dict(zip(texts, decided.sides.tolist(), strict=True))
 
     return run
+
+
+def held(split_map):
+    """What a map says, in its order."""
+    state = split_map.state()
+    entries = [list(zip(e.keys.tolist(), e.sides.tolist(), e.groups.tolist(), strict=True)) for e in state.entries()]
+    return [entry for part in entries for entry in part], state.made_by, len(state.shared)
 
 
 def days_of(messages, days, chance, rows=150):
@@ -166,13 +174,6 @@ def test_merged_files_hold_what_the_segments_hold_and_are_made_by_whoever_comes(
             f"day {number}", [f"under this very long frame: {text}" for text in messages[number * 5 : number * 5 + 12]]
         )
 
-    def held(split_map):
-        state = split_map.state()
-        entries = [
-            list(zip(e.keys.tolist(), e.sides.tolist(), e.groups.tolist(), strict=True)) for e in state.entries()
-        ]
-        return [entry for part in entries for entry in part], state.made_by, len(state.shared)
-
     merged = UPath(tmp_path / "storage" / "app" / "similarity" / "merged")
     assert sorted(path.name for path in merged.iterdir()) == ["1-00000001"]
     assert len(split_map.state().parts) == 3
@@ -184,6 +185,17 @@ def test_merged_files_hold_what_the_segments_hold_and_are_made_by_whoever_comes(
     assert held(split_map) == with_them
     split_map._merge(1, 1)
     assert read_manifest(merged / "1-00000001").digest == manifest.digest
+
+
+def test_rows_that_resemble_none_are_settled_alike_one_by_one_and_at_once(settle, messages, tmp_path, monkeypatch):
+    days = [[*messages[:60], "so: " + messages[3], *messages[40:90]], messages[:150:3]]
+    maps = {}
+    for few in (1, 1_000):
+        monkeypatch.setattr(sides, "FEW", few)
+        maps[few] = SplitMap((tmp_path / str(few)).as_uri(), "app")
+        for number, texts in enumerate(days):
+            settle(f"day {number}", texts, maps[few])
+    assert held(maps[1]) == held(maps[1_000])
 
 
 @pytest.mark.parametrize("file", ["sides.parquet", "shared.parquet", "manifest.json"])

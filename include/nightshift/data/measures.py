@@ -90,8 +90,11 @@ class TextMeasures:
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
-        if self._words is None:
-            return self._counted(texts)
+        different = list(dict.fromkeys(texts))
+        counts = self._counted(different) if self._words is None else self._counted_by_word(different)
+        return list(map(dict(zip(different, counts, strict=True)).__getitem__, texts))
+
+    def _counted_by_word(self, texts: Sequence[str]) -> list[int]:
         words = [
             text.split(" ") if text.isascii() and text.isprintable() and "  " not in text else BETWEEN_WORDS.split(text)
             for text in texts
