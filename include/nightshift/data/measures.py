@@ -91,16 +91,18 @@ class TextMeasures:
     def tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special tokens."""
         different = list(dict.fromkeys(texts))
-        counts = self._counted(different) if self._words is None else self._counted_by_word(different)
+        counts = self._counted_by_word(different, *self._words) if self._words else self._counted(different)
         return list(map(dict(zip(different, counts, strict=True)).__getitem__, texts))
 
-    def _counted_by_word(self, texts: Sequence[str]) -> list[int]:
+    def _counted_by_word(
+        self, texts: Sequence[str], first_words: dict[str, int], other_words: dict[str, int]
+    ) -> list[int]:
         words = [
             text.split(" ") if text.isascii() and text.isprintable() and "  " not in text else BETWEEN_WORDS.split(text)
             for text in texts
         ]
-        first = self._of_words(self._words[0], [each.pop(0) for each in words])
-        sums = [0, *accumulate(self._of_words(self._words[1], list(chain.from_iterable(words)), " "))]
+        first = self._of_words(first_words, [each.pop(0) for each in words])
+        sums = [0, *accumulate(self._of_words(other_words, list(chain.from_iterable(words)), " "))]
         ends = accumulate(map(len, words), initial=0)
         return [tokens + sums[end] - sums[begin] for tokens, (begin, end) in zip(first, pairwise(ends), strict=True)]
 

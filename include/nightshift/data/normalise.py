@@ -157,7 +157,7 @@ def legible(text: str) -> str:
 
 def _single_turn(row: Row, columns: Columns, ingest: Ingest, found: dict[str, int]) -> list[dict[str, str]] | None:
     """A question and its answer, redacted, in half of the time of a conversation; None where they are anything else."""
-    if not columns.single_turn:
+    if columns.prompt is None or not columns.single_turn:
         return None
     values, most = row.values, ingest.max_characters
     prompt, answer = values.get(columns.prompt), "" if columns.answer is None else values.get(columns.answer)
