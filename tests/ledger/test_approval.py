@@ -59,6 +59,7 @@ def test_where_only_the_documents_changed_and_the_gate_says_pass_nobody_need_be_
     policy = Approval(required="always", unasked=["retrieval"])
     assert next_step(verdict, policy, FormChoices(), changes=changes).action == way
     assert next_step(Verdict.PASS, policy, ASK, changes=["retrieval"]).action == "ask"
+    assert next_step(Verdict.PASS, policy, REASON, changes=["retrieval"], returns=True).action == "ask"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def interval(look, right, of=300, *, valid=1.0, judge=None, reference=True, subj
 def said(rows, promise=PROMISE, **settings):
     watch = Watch(**settings)
     measures = measures_of(promise, rows, max(row["look"] for row in rows), watch, rails=watch, metric="exact_match")
-    return measures, *verdict_of(measures, watch, watch)
+    return measures, *verdict_of(measures, promise.scores, watch, watch)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,13 @@ def test_right_answers_that_break_a_guard_rail_are_a_breach_and_a_rail_without_d
     _, found, reasons = answered(bad)
     assert (found, reasons[0].startswith(title)) == (Verdict.FAIL, True), reasons
     _, found, reasons = answered(None)
-    assert (found, f"in {name.replace('_', ' ')} with" in reasons[0]) == (Verdict.INSUFFICIENT_DATA, True)
+    what = title.rpartition(" ")[0]
+    assert (found, f"compared in {what} with" in reasons[0]) == (Verdict.INSUFFICIENT_DATA, True)
+    _, found, reasons = said(interval(1, 240), **rail)
+    assert (found, reasons[0]) == (
+        Verdict.INSUFFICIENT_DATA,
+        f"no shadow measured {what}, so nothing was promised of it",
+    )
 
 
 def test_too_few_rows_are_no_pass():

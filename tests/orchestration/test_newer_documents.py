@@ -42,23 +42,36 @@ def test_a_champion_that_was_chosen_over_the_files_settings_is_given_the_newer_d
     brief = {"prompt": Prompt(system="Be brief."), "retrieval": indexed(registry, 1, k=1)}
     found = Parts.of(APP, WEIGHTS).model_copy(update=brief)
     asked = Parts.of(APP, WEIGHTS, indexed(registry, 2))
-    kept = reconfigure._kept(registry, APP, found, asked)
+    assert reconfigure._is_chosen_over(registry, APP, found, asked, None)
+    kept = reconfigure._with_index_of(found, asked)
     assert kept.changed_from(found) == ["retrieval"]
     assert kept.retrieval == indexed(registry, 2, k=1)
+
+
+def test_it_stays_chosen_over_them_when_documents_change_again_or_not_at_all(registry):
+    registry.judge(Parts.of(APP, WEIGHTS, indexed(registry, 1)))
+    asked, over = Parts.of(APP, WEIGHTS, indexed(registry, 2)), Parts.of(APP, WEIGHTS, indexed(registry, 1))
+    kept = Parts.of(APP, WEIGHTS, indexed(registry, 2, k=1))
+    assert reconfigure._is_chosen_over(registry, APP, kept, asked, over.besides_documents)
+    assert not reconfigure._with_index_of(kept, asked).changed_from(kept)
+    third = Parts.of(APP, WEIGHTS, indexed(registry, 3))
+    assert reconfigure._is_chosen_over(registry, APP, kept, third, over.besides_documents)
+    edited = Parts.of(APP, WEIGHTS, indexed(registry, 3, k=3))
+    assert not reconfigure._is_chosen_over(registry, APP, kept, edited, over.besides_documents)
 
 
 def test_what_a_person_wrote_into_the_file_since_is_asked_for(registry):
     registry.judge(Parts.of(APP, WEIGHTS, indexed(registry, 1)))
     found = Parts.of(APP, WEIGHTS, indexed(registry, 1, k=1))
     edited = Parts.of(APP, WEIGHTS, indexed(registry, 2, k=3))
-    assert reconfigure._kept(registry, APP, found, edited) == edited
+    assert not reconfigure._is_chosen_over(registry, APP, found, edited, None)
     same = Parts.of(APP, WEIGHTS, indexed(registry, 1, k=3))
-    assert reconfigure._kept(registry, APP, found, same) == same
+    assert not reconfigure._is_chosen_over(registry, APP, found, same, None)
 
 
 def test_a_champion_that_is_as_the_file_says_is_asked_for_on_newer_documents(registry):
     champion = Parts.of(APP, WEIGHTS, indexed(registry, 1))
     registry.judge(champion)
     newer = Parts.of(APP, WEIGHTS, indexed(registry, 2))
-    assert reconfigure._kept(registry, APP, champion, newer) == newer
-    assert reconfigure._kept(registry, APP, Parts.of(APP, WEIGHTS), newer) == newer
+    assert not reconfigure._is_chosen_over(registry, APP, champion, newer, None)
+    assert not reconfigure._is_chosen_over(registry, APP, Parts.of(APP, WEIGHTS), newer, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ ASKED = [
 UNIT = ["subject", "split_group", "group"]  # the first that a row has says which rows are not independent of it
 
 
-def drawn_rows(file: Path, edges: Sequence[int], final: int) -> tuple[list[list[str]], list[str]]:
+def drawn_rows(
+    file: Path, edges: Sequence[int], final: int, usable: Callable[[Mapping[str, str]], bool] = lambda metadata: True
+) -> tuple[list[list[str]], list[str]]:
     """Return the digests of the rows that each rung adds, and of those of the last comparison; fewer where there are no more.
 
     Both are the first by digest. A hash of its unit says which of the two a row may be in, so that no search with these
@@ -34,13 +36,14 @@ def drawn_rows(file: Path, edges: Sequence[int], final: int) -> tuple[list[list[
 
     :param file: development rows of a snapshot.
     :param edges: rows that were answered after each rung, ascending.
+    :param usable: whether rows with some metadata can be drawn.
     """
     share = final / (final + edges[-1])
 
     def digests(of_final: bool) -> Iterator[str]:
-        for rows in example_batches(file, ["digest", *UNIT]):
+        for rows in example_batches(file, ["digest", "metadata", *UNIT]):
             for row in rows.to_pylist():
-                if (_point(unit_of(row)) < share) == of_final:
+                if (_point(unit_of(row)) < share) == of_final and usable(dict(row["metadata"] or ())):
                     yield row["digest"]
 
     chosen = heapq.nsmallest(edges[-1], digests(of_final=False))

@@ -169,7 +169,7 @@ def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence
 
 
 def _add_retrieval(comparison: Comparison, judged: list[Judged], kept: pa.Array) -> None:
-    """Measure what was retrieved for the examples of a mask; k is the candidate's."""
+    """Measure what was retrieved for the examples of a mask: all at the largest k, at which fewer passages find no more."""
     candidate = next(one for one in judged if one.under_test.role == "candidate")
     application = candidate.under_test.application
     column = application.retrieval.relevant if application.retrieval else None
@@ -178,7 +178,8 @@ def _add_retrieval(comparison: Comparison, judged: list[Judged], kept: pa.Array)
     digests = candidate.table["digest"].filter(kept).to_pylist()
     relevant = [relevant_in(dict(candidate.examples[digest]["metadata"] or ()).get(column)) for digest in digests]
     retrieved = {one.under_test.role: one.table["retrieved"].filter(kept).to_pylist() for one in judged}
-    add_retrieval(comparison, relevant, retrieved, application.index.k if application.index else 1)
+    k = max((one.under_test.application.index.k for one in judged if one.under_test.application.index), default=1)
+    add_retrieval(comparison, relevant, retrieved, k)
 
 
 def _win_rates(judged: list[Judged], application: Application, storage: str) -> list[float | None]:

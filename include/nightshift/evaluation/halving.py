@@ -42,7 +42,7 @@ class Plan(BaseModel):
     :param rungs: digests of the development rows that each rung adds.
     :param final: digests of those that the best trial and today are compared on, which are in no rung.
     :param fewest: rows with a score of both, without which nothing is compared.
-    :param relevant: the column of metadata that says what should be retrieved.
+    :param relevant: the column of metadata that says what should be retrieved; all trials are measured at the largest `k`.
     """
 
     metric: str
@@ -50,6 +50,7 @@ class Plan(BaseModel):
     level: float
     fewest: int
     relevant: str | None = None
+    k: int = 1
     trials: list[Trial]
     rungs: list[list[str]]
     final: list[str]

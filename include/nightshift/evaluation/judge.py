@@ -254,7 +254,7 @@ def _ask(
         drawn = _drawn(engine, given, application.evaluated_samples, report)
         answers = drawn[0]
         others: list[list[str] | None] = [[one.text for one in row] for row in zip(*drawn[1:], strict=True)]
-        cost = sum(answer.cost for sample in drawn for answer in sample)
+        cost = sum(answer.paid for sample in drawn for answer in sample)
         folder = work / "answers"
         folder.mkdir()
         refused = sum(answer.finish_reason == "refused" for answer in answers)

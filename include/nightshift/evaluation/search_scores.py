@@ -50,6 +50,7 @@ def measure(
     metric: str,
     relevant: str | None,
     *,
+    k: int,
     storage: str,
     report: Callable[[int, int], None],
 ) -> Measured:
@@ -59,12 +60,12 @@ def measure(
     what should be found has no score.
 
     :param relevant: the column of metadata with what should be found; None: it is not known.
+    :param k: at which what is found is measured.
     :raises BadEnvironment: the judge or the endpoint of the model does not answer.
     """
     if not rows:
         return Measured([], [])
     ids = [relevant_in(dict(row["metadata"] or ()).get(relevant)) if relevant else frozenset[str]() for row in rows]
-    k = version.application.index.k if version.application.index else 1
     if metric in RETRIEVAL:
         work = scratch(UPath(storage))
         try:

@@ -56,10 +56,12 @@ class SentenceEmbedder:
 
         # A thread of these computes alone. What one sets counts for all that begin later, too, so it is set back.
         before = torch.get_num_threads()
-        with ThreadPoolExecutor(processors(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
-            for _ in threads.map(embed, _batches(tokens)):
-                pass
-        torch.set_num_threads(before)
+        try:
+            with ThreadPoolExecutor(processors(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
+                for _ in threads.map(embed, _batches(tokens)):
+                    pass
+        finally:
+            torch.set_num_threads(before)
         return vectors
 
     @torch.inference_mode()

@@ -101,7 +101,7 @@ class Answering:
             **{field.name: [row.get(field.name) for row in rows] for field in GIVEN},
         }
         reasons = table["finish_reason"]
-        cost = sum(response.cost for response in responses)
+        cost = sum(response.paid for response in responses)
         latencies = {"row": table["row"], "latency_ms": table.pop("latency_ms")}
         latencies["cost"] = [response.cost if cost else None for response in responses]
         rare = {"refused": reasons.count("refused"), "reasoning_tokens": sum(table["reasoning_tokens"])}

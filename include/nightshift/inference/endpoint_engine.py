@@ -97,7 +97,7 @@ class EndpointEngine:
 
         def answered(same: Sequence[int], response: Response) -> None:
             for place in same:
-                found[place] = response if place == same[0] else replace(response, cost=0.0)
+                found[place] = response if place == same[0] else replace(response, saved=response.cost)
 
         places = self._different(rows)
         with self._client() as client:

@@ -97,6 +97,7 @@ class Response:
     :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
     :param wanted: of a conversation with an answer, where it was asked for.
     :param cost: what an endpoint takes for it, in the currency of its `price`.
+    :param saved: what of that was not paid, because the request of an equal conversation answered this one, too.
     :param steps: of a sequence of prompts, what each step said (`STEPS` of data/interactions.py); numbers are of all together.
     """
 
@@ -110,8 +111,14 @@ class Response:
     too_long: bool = False
     refusal: str = ""
     cost: float = 0.0
+    saved: float = 0.0
     wanted: Wanted | None = None
     steps: list[dict[str, Any]] | None = None
+
+    @property
+    def paid(self) -> float:
+        """What was paid for it."""
+        return self.cost - self.saved
 
 
 class Engine(Protocol):

@@ -92,6 +92,7 @@ class SequenceEngine:
             prompt_tokens=sum(one.prompt_tokens for one in every if not one.too_long),
             latency_ms=None if answer.latency_ms is None else sum(measured),
             cost=sum(one.cost for one in every),
+            saved=sum(one.saved for one in every),
             steps=[
                 {"name": name, "text": one.text, "tokens": one.tokens, "finish_reason": one.finish_reason}
                 for name, one in said.items()

@@ -13,6 +13,7 @@ from nightshift.jobs.progress import Progress
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from nightshift.evaluation.halving import Plan
@@ -100,24 +101,33 @@ def _plan(
     from nightshift.data.search_rows import drawn_rows, few_shot_rows
     from nightshift.data.snapshot import DEVELOPMENT, TRAIN
     from nightshift.evaluation.halving import Plan, Trial
+    from nightshift.evaluation.retrieved import relevant_in
+    from nightshift.settings.gate import RETRIEVAL
     from nightshift.storage.application_version import publish_version
     from nightshift.storage.partition import fetch
 
     snapshot = UPath(spec.snapshot)
     examples = few_shot_rows(fetch(snapshot, manifest, TRAIN, folder), max(search.choices.few_shot, default=0))
     trials = [Trial(choices={}, model=spec.model, model_digest=spec.model_digest)]
-    seen = [today.parts.shown]
+    seen, found = [today.parts.shown], [today.parts.retrieval]
     for choices in search.choices.trials:
         parts = _parts(spec, search, choices, today, index=index, examples=examples)
         if parts.shown not in seen:
             seen.append(parts.shown)
+            found.append(parts.retrieval)
             at, made = publish_version(spec.application, spec.storage, parts)
             trials.append(Trial(choices=_named(choices), model=str(at), model_digest=made.digest))
-    rungs, final = drawn_rows(fetch(snapshot, manifest, DEVELOPMENT, folder), search.edges, search.final_rows)
     gate, retrieval = spec.application.gate, spec.application.retrieval
+    metric, relevant = search.metric or gate.metric, retrieval.relevant if retrieval else None
+
+    def has_score(metadata: Mapping[str, str]) -> bool:
+        return metric not in RETRIEVAL or bool(relevant_in(metadata.get(relevant or "")))
+
+    rows = fetch(snapshot, manifest, DEVELOPMENT, folder)
+    rungs, final = drawn_rows(rows, search.edges, search.final_rows, has_score)
     return Plan(
-        metric=search.metric or gate.metric, eta=search.eta, level=search.level, fewest=gate.min_examples,
-        relevant=retrieval.relevant if retrieval else None, trials=trials, rungs=rungs, final=final,
+        metric=metric, eta=search.eta, level=search.level, fewest=gate.min_examples, relevant=relevant,
+        k=max((one.k for one in found if one), default=1), trials=trials, rungs=rungs, final=final,
     )  # fmt: skip
 
 
@@ -166,7 +176,7 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
     rows, final = sum(map(len, plan.rungs)), len(plan.final)
     if rows < first_rung or final < plan.fewest:
         return (
-            f"{rows:,} answered development rows for the rungs and {final:,} to compare on, at least {first_rung:,} "
+            f"{rows:,} development rows with a score for the rungs and {final:,} to compare on, at least {first_rung:,} "
             f"(search.rows) and {plan.fewest:,} (gate.min_examples) are asked for; a larger share of "
             "ingest.splits.development or a longer training.window_days brings more"
         )

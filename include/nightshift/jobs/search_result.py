@@ -118,7 +118,7 @@ def _compare(
 
         versions.append(open_version(trial.model, trial.model_digest, spec.application))
         measured = measure(
-            trial.name, versions[-1], rows, plan.metric, plan.relevant, storage=spec.storage, report=report
+            trial.name, versions[-1], rows, plan.metric, plan.relevant, k=plan.k, storage=spec.storage, report=report
         )
         scores.append(measured.scores)
     found, count = gain(scores[0], scores[1], [unit_of(row) for row in rows], plan.level, plan.fewest)

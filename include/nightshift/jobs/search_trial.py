@@ -67,7 +67,9 @@ def run(spec: Spec, progress: Progress) -> Result:
                 progress.report(done, of, unit=f"answers of rung {number}")
 
             measured.append(
-                measure(trial.name, version, rows, plan.metric, plan.relevant, storage=spec.storage, report=report)
+                measure(
+                    trial.name, version, rows, plan.metric, plan.relevant, k=plan.k, storage=spec.storage, report=report
+                )
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -167,8 +167,15 @@ def _answers(
     rows: list[Row] = pq.read_table(file, columns=columns).to_pylist()
     if [row["digest"] for row in rows] != [row["digest"] for row in logged.rows[part]]:
         raise BadInput(f"{target} does not answer the prompts of {at}")
-    cost = generated.cost / len(rows) if generated.cost else None
-    return [{"cost": cost, **row} for row in rows]
+    paid = generated.cost / len(rows) if generated.cost else None
+    endpoint = spec.application.inference.hosted
+    # The champion's nights were asked in batches, and the candidate's will be.
+    share = 1 - endpoint.batch.discount if endpoint and endpoint.batch else 1.0
+    costs = [row.get("cost", paid) for row in rows]
+    return [
+        {**row, "cost": None if cost is None else cost * share, "paid": paid or 0.0}
+        for row, cost in zip(rows, costs, strict=True)
+    ]
 
 
 def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compared, file: ShadowFile) -> Manifest:
@@ -181,7 +188,7 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
 
-    folder, cost = scratch(UPath(spec.storage)), sum(row["cost"] or 0.0 for row in found.answers)
+    folder, cost = scratch(UPath(spec.storage)), sum(row["paid"] for row in found.answers)
     try:
         (folder / SHADOW).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         (folder / REPORT).write_text(render(spec.application, file, found), encoding="utf-8")

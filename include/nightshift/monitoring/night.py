@@ -182,7 +182,10 @@ def _profile(context: DriftContext, night: Answered) -> tuple[Manifest, UPath]:
         write_profile(measured.profile, folder / PROFILE)
         pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
         pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
-        if context.application.retrieval:
+        # Answers to rows that bring a context rest on that.
+        if context.application.retrieval and not any(
+            one.columns.context for one in context.application.traffic.sources
+        ):
             pq.write_table(least_kept_to(file, work), folder / DOCUMENTS, compression="zstd")
         manifest = publish(
             partition,

@@ -7,14 +7,14 @@ with 1 / (1/rows + 1/promised rows).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from nightshift.evaluation.estimates import Estimate
+from nightshift.evaluation.estimates import Estimate, metric_of
 from nightshift.evaluation.paired import Difference, Kinds, kinds_of, levels_of_looks
 from nightshift.evaluation.rails import column_of, rail_values
 from nightshift.evaluation.score_file import read_scores
@@ -24,7 +24,6 @@ from nightshift.evaluation.watch_file import Measure
 from nightshift.ledger.records import Release
 from nightshift.settings.application import Application
 from nightshift.settings.guard_rails import VALID, GuardRails
-from nightshift.settings.metrics import label_of
 from nightshift.settings.watch import Watch
 from nightshift.storage.manifest import read_manifest
 from nightshift.storage.partition import fetch, partition_of
@@ -153,22 +152,34 @@ def fell(difference: Difference | Estimate, margin: float) -> bool:
     return difference.high < 0 and difference.value < -margin
 
 
-def verdict_of(measures: Sequence[Measure], settings: Watch, rails: GuardRails) -> tuple[Verdict, list[str]]:
+def verdict_of(
+    measures: Sequence[Measure], promised: Collection[str], settings: Watch, rails: GuardRails
+) -> tuple[Verdict, list[str]]:
     """Decide what the measures say by now.
 
     A fall that is shown, and is more than the margin: FAIL, a breach. One that is more than the margin and is not shown: WARN.
-    Too few rows whose quality, or a guard rail that was asked for, can be compared: INSUFFICIENT_DATA.
+    Too few rows whose quality, or a guard rail that was asked for, can be compared, or nothing promised of that:
+    INSUFFICIENT_DATA.
+
+    :param promised: metrics of which something was promised.
     """
     said = [str(measure) for measure in measures]
     fallen = [str(measure) for measure in measures if fell(measure.difference, settings.margin)]
     if fallen:
         return Verdict.FAIL, [f"{one}, which is below -{100 * settings.margin:g}" for one in fallen]
     compared = {measure.metric for measure in measures}
-    missing = [label_of(name) for name in rails.rails if name not in {VALID, *compared}]
-    if missing or compared <= {*rails.rails}:
-        what = " and ".join([*(["quality"] if compared <= {*rails.rails} else []), *missing])
-        few = f"fewer than {settings.min_rows:,} rows can be compared in {what} with what was promised"
-        return Verdict.INSUFFICIENT_DATA, [few, *said]
+    missing = [name for name in rails.rails if name not in {VALID, *compared}]
+    few = ["quality"] if compared <= {*rails.rails} else []
+    few += [metric_of(name).title for name in missing if name in promised]
+    reasons = (
+        [f"fewer than {settings.min_rows:,} rows can be compared in {' and '.join(few)} with what was promised"]
+        if few
+        else []
+    )
+    if unknown := [metric_of(name).title for name in missing if name not in promised]:
+        reasons.append(f"no shadow measured {' and '.join(unknown)}, so nothing was promised of it")
+    if reasons:
+        return Verdict.INSUFFICIENT_DATA, [*reasons, *said]
     doubtful = any(measure.difference.value < -settings.margin for measure in measures)
     return (Verdict.WARN if doubtful else Verdict.PASS), said
 

@@ -91,7 +91,7 @@ def _look(
         promise = promise_of(application, storage, release, before[-1] if before else None, folder)
         rails = application.watched_rails
         measures = measures_of(promise, rows, look, application.watch, rails=rails, metric=application.gate.metric)
-        verdict, reasons = verdict_of(measures, application.watch, rails)
+        verdict, reasons = verdict_of(measures, promise.scores, application.watch, rails)
         file = WatchFile(
             application=application.name,
             release=release.number,

@@ -14,10 +14,13 @@ from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
 from nightshift.registry.versions import CHAMPION
 from nightshift.retrieval.newest import pinned_index
 from nightshift.storage.application_version import Parts, open_version, publish_version
+from nightshift.storage.manifest import require_manifest
 
 if TYPE_CHECKING:
     from nightshift.registry.rest import Mlflow
     from nightshift.settings.application import Application
+
+CHOSEN_OVER = "chosen_over"  # fact of a version: the parts, whatever the documents, that it is kept over
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +40,16 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
             )
         before = open_version(champion.model, champion.digest, app)
         parts = Parts.of(app, before.parts.weights, pinned_index(app, storage_uri()))
+        facts: dict[str, Any] = {}
         if not context["dag_run"].triggering_user_name:
-            parts = _kept(server, app, before.parts, parts)
+            over = require_manifest(before.partition, before.digest).facts.get(CHOSEN_OVER)
+            if _is_chosen_over(server, app, before.parts, parts, over):
+                log.info("the champion was chosen over what the application's file asks for; it keeps its parts")
+                parts, facts = _with_index_of(before.parts, parts), {CHOSEN_OVER: parts.besides_documents}
         changes = parts.changed_from(before.parts)
         if not changes:
             raise AirflowSkipException(f"version {champion.version}, the champion, is as the application's file asks")
-        partition, manifest = publish_version(app, storage_uri(), parts)
+        partition, manifest = publish_version(app, storage_uri(), parts, **facts)
         refuse_judged(server, app, manifest.digest, context, f" ({', '.join(changes)} changed)")
         log.info("%s changed since version %s, the champion", ", ".join(changes), champion.version)
         return {
@@ -53,25 +60,32 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
         }
 
 
-def _kept(server: Mlflow, app: Application, champion: Parts, asked: Parts) -> Parts:
-    """Return the parts that are asked for; those of the champion on newer documents, where it was chosen over the others.
+def _is_chosen_over(server: Mlflow, app: Application, champion: Parts, asked: Parts, over: str | None) -> bool:
+    """Whether a search found the champion better than what the file asks for, and nobody has written it into the file yet.
 
-    It was, where these were judged on the champion's own documents: then a search found better ones, and nobody has written
-    them into the application's file yet.
+    It did, where these parts were judged on the champion's own documents, or on those of the version that it was before
+    documents were newer.
+
+    :param over: :attr:`Parts.besides_documents` of the parts that the champion was chosen over, as its manifest says.
     """
     own, newest = champion.retrieval, asked.retrieval
-    if own is None or newest is None or own.digest == newest.digest:
-        return asked
-    of_file = asked.model_copy(update={"retrieval": newest.model_copy(update={"uri": own.uri, "digest": own.digest})})
-    if not of_file.changed_from(champion):
-        return asked
+    if own is None or newest is None:
+        return False
+    if over is not None:
+        return over == asked.besides_documents
+    of_file = _with_index_of(asked, champion)
+    if own.digest == newest.digest or not of_file.changed_from(champion):
+        return False
     _, manifest = publish_version(app, storage_uri(), of_file)
-    if server.with_digest(app.name, manifest.digest) is None:
-        return asked
-    log.info("the champion was chosen over what the application's file asks for; only its documents are newer")
-    return champion.model_copy(
-        update={"retrieval": own.model_copy(update={"uri": newest.uri, "digest": newest.digest})}
-    )
+    return server.with_digest(app.name, manifest.digest) is not None
+
+
+def _with_index_of(parts: Parts, newer: Parts) -> Parts:
+    """Return parts that find their passages in the index of others."""
+    assert parts.retrieval  # noqa: S101  (both were seen before)
+    assert newer.retrieval  # noqa: S101
+    index = {"uri": newer.retrieval.uri, "digest": newer.retrieval.digest}
+    return parts.model_copy(update={"retrieval": parts.retrieval.model_copy(update=index)})
 
 
 def refuse_judged(server: Mlflow, app: Application, digest: str, context: Mapping[str, Any], changes: str = "") -> None:

@@ -18,7 +18,7 @@ from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
 from nightshift.settings.gate import MEASURED, RETRIEVAL, Gate
-from nightshift.settings.guard_rails import GuardRails
+from nightshift.settings.guard_rails import VALID, GuardRails
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.interval import Interval
 from nightshift.settings.job_names import JOBS
@@ -272,6 +272,7 @@ class Application(Model):
         if self.split and self.traffic.served_elsewhere:
             raise ValueError("split: a serving system answers this traffic; leave `split` out")
         price = self.inference.endpoint.price if self.inference.endpoint else None
+        batch = self.inference.hosted and self.inference.hosted.batch
         for place, rails in {"split": self.split, "watch": self.watch}.items():
             for name in rails.guard_rails if rails else ():
                 if name not in self.scorers or self.scorers[name].kind != "share":
@@ -280,6 +281,14 @@ class Application(Model):
                 raise ValueError(
                     f"{place}.cost_limit: without inference.endpoint.price nothing has a cost; use token_limit"
                 )
+            if rails and rails.latency_ms and batch:
+                raise ValueError(
+                    f"{place}.latency_ms: answers of inference.endpoint.batch have no latency; leave it out"
+                )
+        if self.traffic.served_elsewhere and self.watch and {*self.watch.rails} - {VALID, *self.watch.guard_rails}:
+            raise ValueError(
+                "watch: of traffic that a serving system answers no latency, cost or tokens are known; leave their limits out"
+            )
         engine = "endpoint" if self.inference.hosted else self.inference.engine
         if self.inference.hosted and self.retrain:
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")

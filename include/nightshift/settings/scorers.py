@@ -29,7 +29,9 @@ COLUMNS = frozenset(
 )  # fmt: skip
 # Under these the seconds of several scores together are kept, beside those of each own scorer.
 SHARED_SECONDS = frozenset({"tokens", "language", "heads"})
-TAKEN = COLUMNS | SHARED_SECONDS | frozenset(map(str, BUILT_IN))
+# Measures of shadows, splits and watches, and columns of their files.
+MEASURES = frozenset({"score", "unit", "look", "in_time", "cost_headroom", "token_headroom"})
+TAKEN = COLUMNS | SHARED_SECONDS | MEASURES | frozenset(map(str, BUILT_IN))
 
 
 class Scorer(Model):

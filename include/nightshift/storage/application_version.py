@@ -75,6 +75,13 @@ class Parts(BaseModel):
             name: digest_of(value)[:12] if name != "weights" else value[:12] for name, value in self.identity.items()
         }
 
+    @property
+    def besides_documents(self) -> str:
+        """The digest of all parts but for which documents its passages are of."""
+        identity = self.identity
+        of_index = {name: value for name, value in (identity.get("retrieval") or {}).items() if name != "digest"}
+        return digest_of({**identity, "retrieval": of_index})
+
     def changed_from(self, other: Parts) -> list[str]:
         """Return the names of the parts that differ from another version's."""
         mine, others = self.shown, other.shown
@@ -124,8 +131,11 @@ class ApplicationVersion:
         return fetch_folder(UPath(self.parts.weights.uri), self.weights, folder) / "model"
 
 
-def publish_version(application: Application, storage: str, parts: Parts) -> tuple[UPath, Manifest]:
-    """Publish a version, or find it: the same parts are the same version."""
+def publish_version(application: Application, storage: str, parts: Parts, **facts: Any) -> tuple[UPath, Manifest]:
+    """Publish a version, or find it: the same parts are the same version.
+
+    :param facts: more that its manifest keeps, if it is published by this call.
+    """
     inputs = parts.identity
     partition = partition_of(storage, application.name, VERSIONS, digest_of(inputs)[:16])
     manifest = find(partition, inputs)
@@ -139,7 +149,7 @@ def publish_version(application: Application, storage: str, parts: Parts) -> tup
                 kind="version",
                 application=application.name,
                 inputs=inputs,
-                facts={"parts": parts.shown},
+                facts={"parts": parts.shown, **facts},
                 parents=[
                     parts.weights,
                     *([Parent(uri=index.uri, digest=index.digest)] if (index := parts.retrieval) else []),

@@ -193,7 +193,7 @@ class AskedModel:
         asked_with = [_conversation(message, text) for message, _, text in everything]
         retriever = Retriever(self._application, self._folder / "index")
         responses = engine.answer(retriever.given(asked_with), report, wanted=True)
-        self._cost = sum(answer.cost for answer in responses)
+        self._cost = sum(answer.paid for answer in responses)
         unread = {one.message for (one, _, _), answer in zip(everything, responses, strict=True) if answer.too_long}
         if unread:
             log.warning("%d of %d messages are more than the model reads: not asked", len(unread), len(messages))
