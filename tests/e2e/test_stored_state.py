@@ -77,7 +77,9 @@ def ask(place):
 
     def asked(user, method, path, **body):
         login = {"username": user, "password": passwords(place)[user]}
-        token = httpx.post(f"{place.airflow_url}/auth/token", json=login, trust_env=False).json()["access_token"]
+        token = httpx.post(f"{place.airflow_url}/auth/token", json=login, trust_env=False, timeout=60).json()[
+            "access_token"
+        ]
         return httpx.request(
             method, f"{place.airflow_url}{path}", headers={"Authorization": f"Bearer {token}", "Accept": "text/html, */*"},
             json=body or None, trust_env=False, timeout=60,

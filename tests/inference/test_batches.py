@@ -45,7 +45,7 @@ def test_a_night_is_one_batch_whose_answers_come_in_order_at_its_price(serve):
     assert [len(lines) for lines in server.files.values()] == [20, 20]  # asked for once each, and answered
     assert len(server.requests) == 1  # to see what the endpoint refuses of a request
     # A token is a word: two that are read, four that are written, at half of the price.
-    assert sum(answer.cost for answer in answers) == pytest.approx(20 * (2 * 2 + 4 * 10) / 1e6 / 2)
+    assert sum(answer.paid for answer in answers) == pytest.approx(20 * (2 * 2 + 4 * 10) / 1e6 / 2)
     assert {answer.latency_ms for answer in answers} == {None}
     assert told[0] == (0, 30)
 

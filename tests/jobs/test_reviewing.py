@@ -1,5 +1,6 @@
 """The review: which answers people are shown, and what becomes of what they say."""
 
+import shutil
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ from upath import UPath
 
 from nightshift.data.examples import EXAMPLES
 from nightshift.data.feedback import FEEDBACK, WAITING
+from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.normalise import stored_id
 from nightshift.data.review_sample import SAMPLE, SAMPLES
 from nightshift.erasure.applying import apply
@@ -119,12 +121,13 @@ def test_a_review_of_an_answer_that_was_made_again_waits(branch):
     branch.said(NIGHT, [])
     result = branch.said("2026-11-04", [])
     assert (result.verdict, result.waiting) == (Verdict.WARN, 1)
-    assert len(branch.rows(UPath(result.feedback), WAITING)) == 1
+    (waits,) = branch.rows(UPath(result.feedback), WAITING)
+    assert waits["digest"] == row["digest"], "or nobody could erase it"
 
 
 def test_corrections_of_chosen_answers_are_a_suite_and_never_random_held_out_rows(desk):
     branch = desk(review={"rows": 8})
-    branch.answered(NIGHT, scores=[*SCORES[:7], {}])
+    branch.answered(NIGHT, scores=[{}, {}, *SCORES[:6]])
     branch.said(NIGHT, [])
     rows = branch.rows(partition_of(branch.storage, "branch", SAMPLES, NIGHT), SAMPLE)
     for row in rows:
@@ -174,6 +177,21 @@ def test_who_asked_and_who_judged_can_both_have_it_erased(branch, whose):
     assert ("lowest" in sampled(branch)) == (whose == "review")
     assert require_manifest(home / SAMPLES / NIGHT).counts["rows"] == len(sampled(branch))
     assert len(branch.rows(home / "feedback" / "2026-11-04", FEEDBACK)) == 1
+
+
+def test_it_is_erased_also_where_the_traffic_of_the_night_is_gone(branch):
+    row = sampled(branch)["lowest"]
+    review(branch, row, good=False, correction="No.")
+    branch.said("2026-11-04", [])
+    home = partition_of(branch.storage, "branch")
+    (wanted,) = [
+        one["id"] for one in branch.rows(home / "interactions" / NIGHT, INTERACTIONS) if one["row"] == row["row"]
+    ]
+    shutil.rmtree((home / "traffic" / NIGHT).path)
+    apply(home, Finding(home, Wanted(id=wanted, typed=wanted)).find(), 1, lambda *_: None)
+    assert "lowest" not in sampled(branch)
+    assert reviews_of(home, [NIGHT]) == []
+    assert branch.rows(home / "feedback" / "2026-11-04", FEEDBACK) == []
 
 
 def test_feedback_needs_a_source_or_a_review():

@@ -21,7 +21,7 @@ from nightshift.data.similarity import connect
 from nightshift.data.sources import RawFile
 from nightshift.data.staging import Staging
 from nightshift.errors import JobError
-from nightshift.settings.feedback import CHOSEN_BY, RANDOM, REVIEW, FeedbackColumns, FeedbackSource
+from nightshift.settings.feedback import CHOSEN_BY, RANDOM, REVIEW, REVIEWED, FeedbackColumns, FeedbackSource
 from nightshift.settings.intake import Columns
 from nightshift.storage.manifest import digest_of
 
@@ -282,7 +282,8 @@ def _write(database: duckdb.DuckDBPyConnection, staged: Path, target: Path) -> N
     """Write the rows that are no duplicates, in the order in which they came."""
     own = ", ".join(f's."{name}"' for name in SAID_SCHEMA.names)
     found = database.cursor().sql(
-        f"SELECT {own}, coalesce(f.digest, CASE WHEN s.\"column\" = 'digest' THEN s.key END) AS digest, f.night, f.row, f.model, "  # noqa: S608
+        f"SELECT {own}, coalesce(f.digest, CASE s.\"column\" WHEN 'digest' THEN s.key "  # noqa: S608
+        f"WHEN '{REVIEW}' THEN s.metadata['{REVIEWED}'] END) AS digest, f.night, f.row, f.model, "
         "f.model_digest FROM read_parquet($1) s JOIN pending USING (number) LEFT JOIN found f USING (number) ORDER BY number",
         params=[str(staged)],
     )

@@ -28,7 +28,7 @@ from nightshift.settings.scorers import Scorer
 SAMPLES, SAMPLE = "review_samples", "review.parquet"  # folder of the partitions, and their file
 VERSION = 1  # raised when the same interactions would give another sample
 QUALITY = ("valid", "groundedness", "judge", "exact_match", "rouge_l")  # 0 to 1, higher is better
-LOWEST, UNCERTAIN, NOVEL = "lowest", "uncertain", "novel"
+LOWEST, UNCERTAIN, NOVEL, REST = "lowest", "uncertain", "novel", "rest"
 TEXTS = ("digest", "prompt", "response", "context", "model", "model_digest", JUDGE_REASON)
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -77,9 +77,9 @@ def write_sample(rows: list[dict[str, Any]], target: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA), target, compression="zstd")
 
 
-def sample_rows(content: bytes) -> list[dict[str, Any]]:
-    """Return the rows of a sample from the bytes of its file."""
-    table = pq.read_table(pa.BufferReader(content), schema=SAMPLE_SCHEMA)
+def sample_rows(content: bytes, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a sample from the bytes of its file, with all columns unless some are named."""
+    table = pq.read_table(pa.BufferReader(content), columns=columns, schema=SAMPLE_SCHEMA)
     return list(table.to_pylist(maps_as_pydicts="strict"))
 
 
@@ -103,9 +103,11 @@ def _picked(best: dict[str, list[tuple[float, str, int]]], rows: int) -> dict[in
     """The stratum and key of each row of the sample, by its number. What is random is drawn first, from all rows."""
     picked: dict[int, tuple[str, str]] = {}
     others = [stratum for stratum in (LOWEST, UNCERTAIN, NOVEL) if stratum in best]
-    each = rows // 4
-    for stratum, count in [(RANDOM, rows - each * len(others)), *((other, each) for other in others), (RANDOM, rows)]:
-        left = [(row, key) for _, key, row in best.get(stratum, []) if row not in picked]
+    each = {other: min(rows // 4, len(best[other])) for other in others}
+    # What is drawn last is no chance draw: the worst are gone by then.
+    for stratum, count in [(RANDOM, rows - sum(each.values())), *each.items(), (REST, rows)]:
+        drawn = best.get(RANDOM if stratum == REST else stratum, [])
+        left = [(row, key) for _, key, row in drawn if row not in picked]
         picked |= {row: (stratum, key) for row, key in left[: min(count, rows - len(picked))]}
     return picked
 

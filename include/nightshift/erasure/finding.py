@@ -61,13 +61,13 @@ class Finding:
         for kind in ("examples", "traffic", "shadow_prompts"):
             for path, partition, manifest in self._partitions(kind):
                 self._examples(path, partition, manifest)
+        self._interactions()
         for path, partition, manifest in self._partitions("feedback"):
             self._feedback(path, partition, manifest)
         for path, partition, manifest in self._partitions(CORRECTIONS):
             self._corrections(path, partition, manifest)
         for path, partition, manifest in self._partitions("snapshots"):
             self._snapshot(path, partition, manifest)
-        self._interactions()
         self._reviews()
         self._made_of_snapshots()
         for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
@@ -163,6 +163,7 @@ class Finding:
                 shift = numbers_in_arm(self.home / place, manifest.inputs["arm"], {*shift})
             if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
                 shift, places = [], self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self._same_text)
+                self.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
             else:
                 places = self._places(partition, manifest, INTERACTIONS, ["row"], numbered(shift)) if shift else []
             if places:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nightshift.ledger.records import Review
     from nightshift.storage.manifest import Manifest
 
+# Of a sample's rows: what joins reviews to interactions, and what reviewers are compared with. Texts would fill the memory.
+ABOUT = ["key", "digest", "row", "model", "model_digest", "scores"]
+
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +124,7 @@ def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     rows: dict[str, dict[str, Any]] = {}
     for night in nights:
         if manifest := read_manifest(home / SAMPLES / night):
-            sample = sample_rows(read_file(home / SAMPLES / night, manifest, SAMPLE))
+            sample = sample_rows(read_file(home / SAMPLES / night, manifest, SAMPLE), ABOUT)
             rows |= {row["key"]: row | {"night": night} for row in sample}
     return Reviewed(reviews, rows)
 
@@ -132,7 +135,7 @@ def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple
     import pyarrow.parquet as pq
 
     from nightshift.data.feedback import REVIEWED_SCHEMA
-    from nightshift.settings.feedback import CHOSEN_BY
+    from nightshift.settings.feedback import CHOSEN_BY, REVIEWED
 
     folder.mkdir()
     source, rows = folder / "reviews.jsonl", folder / "reviewed.parquet"
@@ -141,7 +144,7 @@ def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple
             if review.at >= spec.interval.start:
                 said = review.model_dump(mode="json", include={"key", "by", "at"})
                 said |= {"thumb": "up" if review.good else "down", "correction": review.correction or None}
-                said |= {CHOSEN_BY: review.chosen, "review:reason": review.reason or None}
+                said |= {CHOSEN_BY: review.chosen, REVIEWED: review.digest, "review:reason": review.reason or None}
                 file.write(json.dumps(said) + "\n")
     pq.write_table(pa.Table.from_pylist(list(reviewed.rows.values()), schema=REVIEWED_SCHEMA), rows)
     return source, rows

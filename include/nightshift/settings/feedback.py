@@ -55,13 +55,14 @@ class FeedbackSource(Source):
 
 REVIEW = "review"  # name of the source
 CHOSEN_BY, RANDOM = "review:chosen", "random"  # key in the metadata of a review, and the stratum that chance chose
+REVIEWED = "review:digest"  # key in the metadata of a review: the digest of what it is about
 # What people say on the review page, as the job `feedback` reads it from a file that it makes; `key` is that of the sample.
 REVIEWS = FeedbackSource(
     name=REVIEW,
     uri="reviews.jsonl",
     columns=FeedbackColumns(
         id="key", subject="by", timestamp="at", thumb="thumb", answer="correction",
-        metadata=[CHOSEN_BY, "review:reason"],
+        metadata=[CHOSEN_BY, REVIEWED, "review:reason"],
     ),
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from nightshift.settings.scorers import PROJECT
 if TYPE_CHECKING:
     from nightshift.settings.application import Application
 
+MOST_CHARACTERS = 90_000  # of a sequence: MLflow's registry takes tags of 100,000
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
 TAKEN = frozenset(
     [
@@ -124,6 +125,8 @@ class Prompt(Model):
             raise ValueError(f"answer: there is no step `{self.answer}`; there are {', '.join(names) or 'none'}")
         if self.file and self.steps:
             raise ValueError("`file` and `steps` both say what the model is given; keep one of them")
+        if self.steps and len(self.model_dump_json()) > MOST_CHARACTERS:
+            raise ValueError(f"steps: their files have more than {MOST_CHARACTERS:,} characters together")
         for name in ("system", "user") if self.files else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"`{name}` stands in the prompt's file; take it out here")
@@ -195,7 +198,11 @@ class Prompt(Model):
 
     def taken_from(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return what the prompt takes of a row's metadata: with its digest, what decides what the model is given."""
-        return {name: text for file in self.files.values() for name, text in file.values(row.get("metadata")).items()}
+        return {
+            f"{key}:{name}" if self.steps else name: text
+            for key, file in self.files.items()
+            for name, text in file.values(row.get("metadata")).items()
+        }
 
     def asked(self, text: str, metadata: Metadata = None) -> list[dict[str, str]]:
         """Return what stands for a row's text: examples, where the prompt has some, and the user's message.

@@ -98,7 +98,7 @@ dagProcessor:
   enabled: true
   {{- include "nightshift.component" (list . "dagProcessor") | nindent 2 }}
 
-# Serves Nightshift's pages: it reads storage and writes none.
+# Serves Nightshift's pages: it reads storage, and writes reviews.
 apiServer:
   {{- include "nightshift.component" (list . "apiServer") | nindent 2 }}
   # Opens /nightshift/metrics; a Secret from before there was such a key goes on without: docs/metrics.md.
