@@ -75,6 +75,7 @@ RUN_BY = {
     "compute render": "tests/test_new_project.py",
     "erase": "tests/erasure/test_erase.py",
     "prompts diff": "tests/prompts/test_diff.py",
+    "prompts show": "tests/prompts/test_diff.py",
     "roles sync": "tests/access/test_command.py",
     "roles token": "tests/access/test_token.py",
     "train --spec": "tests/jobs/test_contract.py",
