@@ -122,9 +122,6 @@ def _parser() -> argparse.ArgumentParser:
             default="quick",
             help="quick and full: docs/sample.md; documents: docs/documents-sample.md",
         )
-        stack.add_argument(
-            "--full", action="store_const", const="full", dest="sample", help="the same as --sample full"
-        )
         stack.set_defaults(run=_stack, stack=name)
     return parser
 
