@@ -163,10 +163,11 @@ class Finding:
                 shift = numbers_in_arm(self.home / place, manifest.inputs["arm"], {*shift})
             if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
                 shift, places = [], self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self._same_text)
-                self.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
             else:
                 places = self._places(partition, manifest, INTERACTIONS, ["row"], numbered(shift)) if shift else []
             if places:
+                # Where what was asked is gone, only these know what it was.
+                self.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
                 asked[path] = self._values(partition, manifest, INTERACTIONS, "row", places)
                 shifts[path] = shift
                 self._change(path, partition, manifest, {INTERACTIONS: places}, shift)
