@@ -8,6 +8,7 @@ import sys
 from datetime import date
 
 import candidates
+import desk
 import pyarrow.parquet as pq
 import pytest
 from upath import UPath
@@ -49,14 +50,7 @@ def prompts(result, name, tmp_path):
     return [row["prompt"] for row in rows_of(result, name, tmp_path)]
 
 
-QUESTIONS = [
-    "Why was my card payment declined at the supermarket yesterday evening?",
-    "How do I change the address that my account is registered to?",
-    "The exchange rate that you used for my last transfer seems wrong.",
-    "Can I get a second card for my daughter who studies abroad?",
-    "A direct debit appeared in my statement that I never agreed to.",
-    "What documents do you need before my identity is verified?",
-]
+QUESTIONS = desk.QUESTIONS[:6]
 
 
 def test_a_model_that_was_trained_before_keeps_its_snapshot_when_newer_days_came(

@@ -63,8 +63,8 @@ def next_step(
     "no" cannot do without people. Where people are to be asked, a reason in the form is no answer: whoever starts a run
     may be one who may not approve.
 
-    :param changes: the parts in which the candidate differs from the champion; None: there is no champion, or something else
-        makes this release unusual.
+    :param changes: the parts in which the candidate differs from the champion; None: `unasked` is not for it,
+        because there is no champion, an earlier one returns, its split was stopped, or its shadow could not be made.
     :param earlier: the newest answer about the same.
     :param returns: an earlier champion comes back, for a reason in the form, whatever its verdict was.
     :param shadow: what the shadow says; PASS where there is none.
@@ -79,13 +79,13 @@ def next_step(
     if earlier and refused and not form.again:
         why = f"{sentence(earlier)}; to ask again, start this DAG with the number of the version"
         return NextStep(action="hold", why=why)
-    usual = (
+    unasked = (
         not returns
         and {verdict, shadow} == {Verdict.PASS}
         and bool(changes)
         and {*(changes or ())} <= {*policy.unasked}
     )
-    required = (policy.required == "always" and not usual) or (policy.required != "never" and doubtful)
+    required = (policy.required == "always" and not unasked) or (policy.required != "never" and doubtful)
     if form.ask or refused or required or (unknown and not form.reason):
         return NextStep(action="ask", why="people are asked")
     if not doubtful and not returns:

@@ -98,13 +98,13 @@ def _judge(
     from nightshift.ledger.records import GateRecord
 
     now, candidate, decision = datetime.now(UTC), contest.candidate, contest.gate
-    unusual = contest.returns or contest.stopped or (app.shadow and contest.champion and shadow is None)
+    asked_anyway = contest.returns or contest.stopped or (app.shadow and contest.champion and shadow is None)
     about = about_of(candidate, contest.champion)
     step = next_step(
         decision.verdict,
         app.approval,
         FormChoices(again=bool(form.version or form.ask), ask=form.ask, reason=bool(form.reason)),
-        changes=None if unusual else contest.scores.changes,
+        changes=None if asked_anyway else contest.scores.changes,
         earlier=earlier_answer(ledger, candidate.digest, contest.evaluation_digest, about["champion_digest"]),
         returns=contest.returns,
         shadow=shadow.verdict if shadow else Verdict.PASS,
