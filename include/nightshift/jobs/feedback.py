@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -67,7 +67,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     if app.feedback is None:
         raise BadInput(f"{app.name} has no `feedback` in its file")
     id_key = id_key_of(app, app.feedback.every_source)
-    since = interval.end - timedelta(days=app.feedback.lookback_days)
     partition = partition_of(spec.storage, app.name, "feedback", interval.key)
     work = scratch(UPath(spec.storage))
     try:
@@ -78,7 +77,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         files, missing, answers = _files(spec, work, reviewed)
         if not files:
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="; ".join(missing), to_review=to_review)
-        nights = interactions_between(spec.storage, app.name, since, interval.end)
+        nights = interactions_between(spec.storage, app.name, _since(spec), interval.end)
         inputs: dict[str, Any] = {
             "version": VERSION,
             "interval": interval.model_dump(mode="json"),
@@ -112,6 +111,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
 
 
+def _since(spec: Spec) -> datetime:
+    """When the interactions begin that the interval's feedback may be about."""
+    feedback = spec.application.feedback
+    return spec.interval.end - timedelta(days=feedback.lookback_days if feedback else 0)
+
+
 def _files(
     spec: Spec, work: Path, reviewed: Reviewed | None
 ) -> tuple[list[tuple[FeedbackSource, RawFile]], list[str], Path | None]:
@@ -125,9 +130,11 @@ def _files(
     from nightshift.settings.feedback import REVIEWS
 
     files, missing, answers = [], [], None
-    for source in spec.application.feedback.sources if spec.application.feedback else ():
+    feedback = spec.application.feedback
+    for source in feedback.sources if feedback else ():
         try:
-            found = raw_files(source, spec.interval, work / "sources" / source.name, spec.application.zone)
+            read = _with_assessments(source, source.experiment, spec, work) if source.experiment else source
+            found = raw_files(read, spec.interval, work / "sources" / source.name, spec.application.zone)
             files += [(source, file) for file in found]
         except NoData as nothing:
             missing.append(str(nothing))
@@ -139,6 +146,19 @@ def _files(
         else:
             missing.append("nobody reviewed an answer in the interval")
     return files, missing, answers
+
+
+def _with_assessments(source: FeedbackSource, experiment: str, spec: Spec, work: Path) -> FeedbackSource:
+    """The source with a local file of what people said of its experiment's traces in the interval."""
+    from nightshift.data.source_files import NoData
+    from nightshift.registry.assessments import write_assessments
+
+    (folder := work / "assessments").mkdir(exist_ok=True)
+    path = folder / f"{source.name}.jsonl"
+    write_assessments(experiment, source.assessments, _since(spec), spec.interval, path)
+    if not path.stat().st_size:
+        raise NoData(f"nobody assessed a trace of MLflow's experiment {experiment!r} in the interval")
+    return source.model_copy(update={"uri": str(path)})
 
 
 def _publish(  # noqa: PLR0917

@@ -10,6 +10,7 @@ from nightshift.settings.fields import Model
 from nightshift.settings.intake import Columns, Source
 
 NOT_OF_FEEDBACK = ("messages", "tools", "split_group", "response", "context")
+ASSESSMENTS = "assessments."  # columns of an experiment's traces that start so are assessments, by their names
 
 
 class FeedbackColumns(Columns):
@@ -43,8 +44,32 @@ class FeedbackColumns(Columns):
 class FeedbackSource(Source):
     """A source of feedback; a row is one judgement of one answer."""
 
+    experiment: str | None = Field(
+        None,
+        description="in place of `uri` or `query`: MLflow experiment whose traces people assessed",
+        exclude_if=lambda value: value is None,
+    )
     columns: FeedbackColumns = Field(description="column mapping")
     scale: tuple[float, float] = Field((1, 5), description="worst and best rating; kept as 0 to 1")
+
+    @property
+    def assessments(self) -> list[str]:
+        """The names of the assessments that are mapped, each once."""
+        mapped = (self.columns.thumb, self.columns.rating, self.columns.answer)
+        return list(
+            dict.fromkeys(name.removeprefix(ASSESSMENTS) for name in mapped if name and name.startswith(ASSESSMENTS))
+        )
+
+    def require_place(self) -> None:
+        if self.experiment is None:
+            return super().require_place()
+        if wrong := [name for name in ("uri", "query", "connection", "format", "layout") if getattr(self, name)]:
+            raise ValueError(f"`experiment` stands in place of files and queries; leave `{wrong[0]}` out")
+        if not self.assessments:
+            raise ValueError(f"map `thumb`, `rating` or `answer` to an assessment: `{ASSESSMENTS}<name>`")
+        if wrong := [name for name in self.assessments if "`" in name]:
+            raise ValueError(f"MLflow finds no assessment by a name with a backtick: {wrong[0]}")
+        return None
 
     @model_validator(mode="after")
     def _has_two_ends(self) -> Self:

@@ -138,11 +138,18 @@ class Source(Model):
 
     @model_validator(mode="after")
     def _files_or_query(self) -> Self:
+        self.require_place()
+        return self
+
+    def require_place(self) -> None:
+        """Check that it is said where the rows are, once.
+
+        :raises ValueError: it is not.
+        """
         if (self.uri is None) == (self.query is None):
             raise ValueError("give either `uri`, or `connection` and `query`")
         if (self.query is None) != (self.connection is None):
             raise ValueError("`connection` and `query` go together")
-        return self
 
     @field_validator("uri")
     @classmethod
