@@ -64,7 +64,7 @@ def components(place: Place) -> dict[str, Component]:
 
 
 def start(place: Place) -> bool:
-    """Start what does not run; wait for all of it and for the base model. Return whether there was anything to do.
+    """Start what does not run; wait for all of it and for the base model. Return whether something did not run.
 
     :raises BadEnvironment: something on this machine is in the way; the text says what to do.
     """
@@ -74,16 +74,16 @@ def start(place: Place) -> bool:
         parts = components(place)
         _stop_outdated(place, parts, say)
         down = [name for name, part in parts.items() if not part.leader()]
-        healthy = not down and is_prepared(place) and _mlflow_is_ready(place) and not _airflow_waits_for(place)
-        if not healthy:
+        changed = bool(down) or not is_prepared(place)
+        answers = not changed and _mlflow_is_ready(place) and not _airflow_waits_for(place)
+        if not answers:  # what runs on a busy machine may only be slow to answer
             _start_missing(place, parts, down, say)
-        restarted = _heal(place, say)
-        if restarted:
+        if _heal(place, say):
+            changed, answers = True, False
             _wait_until_ready(place, parts, say)
-        if not healthy or restarted:
+        if not answers:
             say("ready")
-            return True
-        return False
+        return changed
 
 
 def restart_if_stuck(
