@@ -123,6 +123,8 @@ def first(tmp_path_factory, wordless_model, mlflow_folder):
         environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/mlflow.db")
         environment.setenv("NIGHTSHIFT_ID_KEY", KEY)
         client = MlflowClient()
+        if of_others := client.get_experiment_by_name("bank"):  # tests of one process share the store
+            client.rename_experiment(of_others.experiment_id, f"bank before {folder.name}")
         client.create_experiment("bank", artifact_location=(folder / "mlruns").as_uri())
         made = Stored(folder, wordless_model, Progress("test"), client)
         _raw_rows(made.drop)
