@@ -10,19 +10,17 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 from upath import UPath
 
 from nightshift.data.similarity import connect
 from nightshift.data.words import words
 from nightshift.retrieval.embeddings import TextEmbedder, Vectors, embedder_of
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
+from nightshift.retrieval.postings import Postings, Ranking, highest
 from nightshift.settings.retrieval import SearchBy
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
@@ -33,10 +31,7 @@ if TYPE_CHECKING:
 RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # of each ranking, at least, that is fused
 QUESTIONS_AT_ONCE = 64
-SUMS_AT_ONCE = 1_000_000  # of a question and a passage; more would spill to disk
 VECTORS_AT_ONCE = 1 << 16  # 64 MB as float32
-
-Ranking = list[tuple[int, float]]  # numbers of passages with their scores, best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +58,7 @@ class Index:
     ) -> None:
         self._folder, self._passages = folder, passages
         self._embedder, self._reranker = embedder, reranker
+        self._postings = Postings(folder / POSTINGS, passages)
 
     @classmethod
     def open(cls, partition: UPath, manifest: Manifest, folder: Path) -> Index:
@@ -90,49 +86,17 @@ class Index:
             some = questions[start : start + QUESTIONS_AT_ONCE]
             vectors = self._embedder.embed(some, question=True)
             if search == "bm25":
-                rankings = self._by_words(some, k)
+                rankings = self._postings.best([set(words(question)) for question in some], k)
             elif search == "vectors":
                 rankings = self._by_vectors(vectors, k)
             else:
                 depth = max(DEPTH, k)
-                both = zip(self._by_words(some, depth), self._by_vectors(vectors, depth), strict=True)
-                rankings = [fused(pair)[:k] for pair in both]
+                by_words = self._postings.best([set(words(question)) for question in some], depth)
+                rankings = [fused(pair)[:k] for pair in zip(by_words, self._by_vectors(vectors, depth), strict=True)]
             found += self._passages_of(rankings, some, vectors)
         if self._reranker:
             found = [_reranked(self._reranker, *pair) for pair in zip(questions, found, strict=True)]
         return [passages[:wanted] for passages in found]
-
-    def _by_words(self, questions: Sequence[str], k: int) -> list[Ranking]:
-        asked = [(number, term) for number, question in enumerate(questions) for term in set(words(question))]
-        rankings: list[Ranking] = [[] for _ in questions]
-        if not asked:
-            return rankings
-        at_once = max(1, SUMS_AT_ONCE // max(self._passages, 1))
-        with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as database:
-            for start in range(0, len(questions), at_once):
-                some = [one for one in asked if start <= one[0] < start + at_once]
-                for question, chunk, score in self._best_by_words(database, some, k) if some else ():
-                    rankings[question].append((chunk, score))
-        return rankings
-
-    def _best_by_words(
-        self, database: duckdb.DuckDBPyConnection, asked: list[tuple[int, str]], k: int
-    ) -> list[tuple[int, int, float]]:
-        """Question, passage and score of the best of each question, best first."""
-        terms = sorted({term for _, term in asked})
-        database.register("asked", pa.table({"question": [one for one, _ in asked], "term": [one for _, one in asked]}))
-        # The list of terms lets DuckDB skip what the file's statistics rule out.
-        found: list[tuple[int, int, float]] = database.execute(
-            f"""
-            SELECT question, chunk, round(sum(score::DOUBLE), 6) AS total
-            FROM read_parquet(?) JOIN asked USING (term) WHERE term IN ({_marks(terms)})
-            GROUP BY question, chunk
-            QUALIFY row_number() OVER (PARTITION BY question ORDER BY total DESC, chunk) <= ?
-            ORDER BY question, total DESC, chunk
-            """,  # noqa: S608
-            [str(self._folder / POSTINGS), *terms, k],
-        ).fetchall()
-        return found
 
     def _by_vectors(self, wanted: Vectors, k: int) -> list[Ranking]:
         best = np.empty((len(wanted), 0), np.float32)
@@ -141,7 +105,7 @@ class Index:
             count = min(VECTORS_AT_ONCE, self._passages - start)
             best = np.hstack([best, wanted @ self._vectors(start, count).T])
             numbers = np.hstack([numbers, np.broadcast_to(np.arange(start, start + count), (len(wanted), count))])
-            order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+            order = np.array([highest(row, k) for row in best])
             best, numbers = np.take_along_axis(best, order, 1), np.take_along_axis(numbers, order, 1)
         pairs = zip(numbers.tolist(), best.tolist(), strict=True)
         return [list(zip(*pair, strict=True)) for pair in pairs]
@@ -161,7 +125,7 @@ class Index:
                 f"FROM read_parquet(?) WHERE chunk IN ({_marks(wanted)})",
                 [str(self._folder / CHUNKS), *wanted],
             ).fetchall()
-            weights = self._weights(database, sorted({word for one in asked for word in one}))
+        weights = self._postings.weights({word for one in asked for word in one})
         known = {row[0]: row[1:] for row in rows}
         held = {row[0]: frozenset(words(searched(row[4], row[3]))) for row in rows}
         of_passages = {chunk: self._vectors(chunk, 1)[0] for chunk in wanted}
@@ -175,13 +139,6 @@ class Index:
                 for chunk, score in ranking
             ])  # fmt: skip
         return found
-
-    def _weights(self, database: duckdb.DuckDBPyConnection, terms: list[str]) -> dict[str, float]:
-        """The inverse document frequency of each word, as BM25 has it; a word that no passage has weighs the most."""
-        query = f"SELECT term, count(*) FROM read_parquet(?) WHERE term IN ({_marks(terms)}) GROUP BY term"  # noqa: S608
-        parameters = [str(self._folder / POSTINGS), *terms]
-        counts = dict.fromkeys(terms, 0) | dict(database.execute(query, parameters).fetchall() if terms else ())
-        return {term: log(1 + (self._passages - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
 
 
 def relevance(asked: Mapping[str, float], held: Collection[str], cosine: float) -> float:
