@@ -233,9 +233,9 @@ def wordless_model(tmp_path_factory):
 @pytest.fixture
 def serve(monkeypatch):
     """A function that starts a server which answers OpenAI's chat protocol with what the given `reply` says."""
-    from nightshift.inference import chat_client
+    from nightshift import endpoint_client
 
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_client, "FIRST_PAUSE_SECONDS", 0.01)
     servers = []
 
     def start(reply):

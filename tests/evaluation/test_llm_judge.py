@@ -11,7 +11,7 @@ from nightshift.evaluation import llm_judge
 from nightshift.evaluation.judgements import KeptJudgements
 from nightshift.evaluation.llm_judge import LlmJudge, Question, judgement_in, question_of
 from nightshift.settings.judging import OPINION, Judge
-from nightshift.storage.judge_accounts import judge_accounts, read_judge_account
+from nightshift.storage.endpoint_accounts import endpoint_accounts, read_endpoint_account
 
 QUESTION = Question("Where is my card?", "card arrival", None, "card arrival")
 
@@ -155,7 +155,7 @@ def test_what_the_judge_took_is_accounted_for_as_it_is_asked_and_never_for_what_
     for asked in (questions[:2], questions, questions):
         settings = Judge(url=server.url, model="judge-1", price={"output": 50_000})
         LlmJudge(settings, KeptJudgements(home / "judgements", {"model": "judge-1"})).judge(asked)
-    accounts = [read_judge_account(path) for path in judge_accounts(home, datetime.now(UTC).date())]
+    accounts = [read_endpoint_account(path) for path in endpoint_accounts(home, datetime.now(UTC).date())]
     # The server counts a word of its answer as a token: two in each, so 0.1.
     assert sorted(account.cost for account in accounts) == pytest.approx([0.1, 0.2])
 

@@ -1,4 +1,4 @@
-"""A server of OpenAI's chat and batch protocols, whose answers a test decides."""
+"""A server of OpenAI's chat, batch and embedding protocols, whose answers a test decides."""
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +8,7 @@ class ChatServer(ThreadingHTTPServer):
     """Answers each request with what `reply(body)` returns: a status and the text of the completion, or of the error.
 
     In place of a text it may be a message with more than its content; headers may follow. A token is a word.
+    Asked to embed, `reply` returns the vectors of the texts of `input`; they are sent back last one first.
     Batches of requests are taken too: each looks as if it ended when somebody has looked at it `looks` times before.
     """
 
@@ -33,7 +34,8 @@ class _Completions(BaseHTTPRequestHandler):
             return self._send(200, self.server.batches[name])
         self.server.requests.append((self.path, dict(self.headers), body))
         status, text, *headers = self.server.reply(body)
-        return self._send(status, _completion(body, text) if status == 200 else text, dict(*headers))
+        answer = _embeddings if self.path == "/v1/embeddings" else _completion
+        return self._send(status, answer(body, text) if status == 200 else text, dict(*headers))
 
     def do_GET(self):
         _, _, kind, *rest = self.path.partition("?")[0].split("/")
@@ -87,3 +89,9 @@ def _completion(body, said):
             "completion_tokens_details": {"reasoning_tokens": thought},
         },
     }
+
+
+def _embeddings(body, vectors):
+    data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
+    tokens = sum(len(text.split()) for text in body["input"])
+    return {"model": body["model"], "data": data[::-1], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}

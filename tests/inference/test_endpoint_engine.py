@@ -182,9 +182,9 @@ def test_a_decoding_setting_that_is_refused_is_an_error_and_not_left_out(engine_
 
 
 def test_a_busy_endpoint_is_asked_again_as_late_as_it_wishes_and_not_for_ever(engine_at, monkeypatch):
-    from nightshift.inference import chat_client, endpoint_engine
+    from nightshift import endpoint_client
 
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE_SECONDS", 60)  # the endpoint's wish counts
+    monkeypatch.setattr(endpoint_client, "FIRST_PAUSE_SECONDS", 60)  # the endpoint's wish counts
 
     lock, left = threading.Lock(), [5]
 
@@ -196,8 +196,8 @@ def test_a_busy_endpoint_is_asked_again_as_late_as_it_wishes_and_not_for_ever(en
     engine, server = engine_at(reply, endpoint={"requests_at_once": 2})
     assert [one.text for one in engine.answer([row("a"), row("b"), row("c")], silent)] == ["fine"] * 3
     assert len(server.requests) == 8
-    monkeypatch.setattr(endpoint_engine, "TRIES", 2)
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_client, "TRIES", 2)
+    monkeypatch.setattr(endpoint_client, "FIRST_PAUSE_SECONDS", 0.01)
     down, server = engine_at(lambda body: (503, "overloaded"), endpoint={"requests_at_once": 2})
     with pytest.raises(BadEnvironment, match="status 503: overloaded"):
         down.answer([row(str(number)) for number in range(50)], silent)

@@ -21,8 +21,8 @@ from nightshift.ledger.spending import (
 from nightshift.ledger.store import Ledger
 from nightshift.settings.interval import Interval
 from nightshift.settings.people import Budget
+from nightshift.storage.endpoint_accounts import endpoint_accounts, keep_endpoint_account
 from nightshift.storage.files import scratch
-from nightshift.storage.judge_accounts import judge_accounts, keep_judge_account
 from nightshift.storage.partition import partition_of, publish
 
 
@@ -79,12 +79,12 @@ def test_what_was_asked_of_an_endpoint_between_the_nights_is_of_the_cost(storage
     assert later.asked.items() <= kept.asked.items()
 
 
-def test_what_a_judge_took_is_counted_once_and_forgotten_after_a_month(storage):
+def test_what_a_judge_and_an_embedder_took_is_counted_once_and_forgotten_after_a_month(storage):
     ledger = Ledger(storage, "bank")
     now = datetime.now(UTC)
-    for cost in (0.5, 0.25):
-        keep_judge_account(ledger.home, cost)
-    (account, _) = judge_accounts(ledger.home, now.date())
+    keep_endpoint_account(ledger.home, "judge", 0.5)
+    keep_endpoint_account(ledger.home, "embedder", 0.25)
+    (account, _) = endpoint_accounts(ledger.home, now.date())
     (account.parent / "torn.json").write_text("{")
     for _ in range(2):
         assert (

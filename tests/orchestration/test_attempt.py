@@ -13,6 +13,8 @@ from nightshift.registry.server import pages
 from nightshift.settings.applications import load_application, load_compute
 from nightshift.settings.judging import Judge
 from nightshift.settings.policies import Inference
+from nightshift.settings.retrieval import Retrieval
+from nightshift.settings.search import Search
 
 
 def context(run_id: str = "manual__2026-11-05", try_number: int = 1, conf: dict | None = None):
@@ -175,6 +177,33 @@ def test_only_the_jobs_that_ask_the_endpoint_see_its_key(monkeypatch, job, seen)
             job_environment(spec, job, load_compute("local"))
     monkeypatch.setenv("AIRFLOW_CONN_HOSTED", '{"conn_type": "http", "password": "key"}')
     assert job_environment(spec, job, load_compute("local")).get("NIGHTSHIFT_ENDPOINT_KEY") == seen
+
+
+@pytest.mark.parametrize(
+    ("job", "keys"), [("index", 2), ("search_plan", 2), ("generate", 2), ("evaluate", 2), ("score", 0), ("train", 0)]
+)
+def test_the_jobs_that_embed_see_the_key_of_each_endpoint_that_the_file_names(monkeypatch, job, keys):
+    def choice(connection):
+        endpoint = {"url": f"https://{connection}.example.com/v1", "connection": connection}
+        return {"embedder": {"model": "e", "dimensions": 384, "endpoint": endpoint}}
+
+    app = load_application("banking_assistant")
+    changed = {
+        "retrieval": Retrieval(documents=[{"uri": "faq/*.md"}], **choice("hosted")),
+        "search": Search(choices={"retrieval": [{}, choice("other")]}),
+    }
+    spec = JobSpec.model_construct(application=app.model_copy(update=changed), storage="file:///data")
+    monkeypatch.setenv("AIRFLOW_CONN_HOSTED", '{"conn_type": "http", "password": "key"}')
+    if keys:
+        with pytest.raises(
+            BadInput, match="no Airflow connection 'other'; the endpoint of a retrieval's embedder names it"
+        ):
+            job_environment(spec, job, load_compute("local"))
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", '{"conn_type": "http", "password": "other key"}')
+    environment = job_environment(spec, job, load_compute("local"))
+    found = {name: key for name, key in environment.items() if name.startswith("NIGHTSHIFT_EMBEDDER_KEY")}
+    wanted = {"NIGHTSHIFT_EMBEDDER_KEY_HOSTED": "key", "NIGHTSHIFT_EMBEDDER_KEY_OTHER": "other key"}
+    assert found == (wanted if keys else {})
 
 
 def test_a_judge_whose_connection_is_gone_costs_its_scores_and_not_the_night(monkeypatch):

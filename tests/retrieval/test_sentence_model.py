@@ -20,7 +20,7 @@ def say_pooling(folder, **settings):
 
 
 def embedder(folder, **settings):
-    return embedder_of(made_by(Embedder(model=str(folder), **settings)))
+    return embedder_of(made_by(Embedder(model=str(folder), **settings)), folder)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
@@ -61,7 +61,7 @@ def test_what_cannot_be_kept_to_is_refused(tmp_path):
         made_by(Embedder(model=str(folder)))
     (folder / "model.safetensors").write_bytes((save(tmp_path / "other", seed=1) / "model.safetensors").read_bytes())
     with pytest.raises(BadInput, match="is another model by now"):
-        embedder_of(identity)
+        embedder_of(identity, folder)
 
 
 def test_a_reranker_scores_question_and_passage_together(tmp_path):

@@ -49,6 +49,16 @@ def test_an_application_without_documents_is_stored_as_before(tmp_path):
         ("{documents: [{uri: a}], chunk: {words: 40, overlap: 30}}", "more than half"),
         ("{documents: [{uri: a}], search: magic}", "search"),
         ("{documents: [{uri: a}], embedder: {question: 'query: '}}", "wordllama wants none"),
+        ("{documents: [{uri: a}], embedder: {model: e5, dimensions: 384}}", "`endpoint` needs `dimensions`"),
+        (
+            "{documents: [{uri: a}], embedder: {model: e5, endpoint: {url: 'http://a/v1'}}}",
+            "`endpoint` needs `dimensions`",
+        ),
+        (
+            "{documents: [{uri: a}], embedder: {dimensions: 9, endpoint: {url: 'http://a/v1'}}}",
+            "name of a model at the endpoint",
+        ),
+        ("{documents: [{uri: a}], embedder: {model: e5, dimensions: 9, endpoint: {url: 'http://me:key@a/v1'}}}", "url"),
     ],
 )
 def test_what_cannot_be_read_is_told_by_its_key(read, retrieval, told):

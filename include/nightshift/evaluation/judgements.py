@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from upath import UPath
 
+from nightshift.storage.endpoint_accounts import keep_endpoint_account
 from nightshift.storage.files import create, names_in, read_bytes
-from nightshift.storage.judge_accounts import keep_judge_account
 from nightshift.storage.manifest import digest_of
 from nightshift.storage.partition import drop
 
@@ -56,7 +56,7 @@ class KeptJudgements:
 
     def account_for(self, cost: float) -> None:
         """Keep what the judge took for what it was asked."""
-        keep_judge_account(self._place.parent, cost)
+        keep_endpoint_account(self._place.parent, "judge", cost)
 
     def remove_old(self) -> None:
         """Remove what was neither kept nor found in this month and the one before."""

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from nightshift.endpoint_client import REFUSING_STATUS, TOO_LONG, EndpointClient
 from nightshift.evaluation.judgements import Judgement, KeptJudgements
-from nightshift.inference.chat_client import REFUSING_STATUS, TOO_LONG, ChatClient
 from nightshift.settings.judging import Judge
 from nightshift.shown import shown
 
@@ -153,7 +153,7 @@ class LlmJudge:
         at_once = settings.requests_at_once
         try:
             with (
-                ChatClient(
+                EndpointClient(
                     settings.url, self._key, timeout_seconds=settings.timeout_seconds, connections=at_once, tries=TRIES
                 ) as client,
                 ThreadPoolExecutor(at_once) as threads,
@@ -163,7 +163,7 @@ class LlmJudge:
             if self._kept and self.cost > before:
                 self._kept.account_for(self.cost - before)
 
-    def _judge(self, client: ChatClient, question: Question) -> Judgement | None:
+    def _judge(self, client: EndpointClient, question: Question) -> Judgement | None:
         if self._kept and (before := self._kept.find(question.key)):
             self._count("scored", "kept")
             return before
@@ -192,7 +192,7 @@ class LlmJudge:
         with self._lock:
             self.counts.update(outcomes)
 
-    def _ask(self, client: ChatClient, question: Question) -> str:
+    def _ask(self, client: EndpointClient, question: Question) -> str:
         """Return the text of the judge's answer; what the endpoint refuses of the request is left out from then on.
 
         :raises httpx.HTTPError: the endpoint does not answer, refuses, or speaks another protocol.

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import httpx
 
+from nightshift.endpoint_client import PASSING_STATUS, SAID_CHARACTERS
 from nightshift.errors import BadInput
-from nightshift.inference.chat_client import PASSING_STATUS, SAID_CHARACTERS
 from nightshift.shown import shown
 
 CHAT = "/v1/chat/completions"

@@ -21,9 +21,9 @@ from typing import Any
 
 import httpx
 
+from nightshift.endpoint_client import REFUSING_STATUS, TOO_LARGE_STATUS, TOO_LONG, EndpointClient
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.inference.batch_client import BatchClient
-from nightshift.inference.chat_client import REFUSING_STATUS, TOO_LONG, ChatClient
 from nightshift.inference.chat_messages import as_sent, calls_as_text, wanted_text, without_answer
 from nightshift.inference.engine import Report, Response, Wanted, seed_of
 from nightshift.inference.reasoning import apart
@@ -32,13 +32,10 @@ from nightshift.settings.endpoint import Endpoint
 from nightshift.training.chat_template import application_messages
 
 KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
-TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that is busy
-MOST_ANSWER_BYTES = 32_000_000
 # Rows that are refused before any was answered: it is the request, not what users wrote. Rows in a row that are not answered in
 # time: it is the endpoint, not what they ask for.
 REFUSED_BEFORE_GIVING_UP = 10
 SEEDS = 2**31
-TOO_LARGE_STATUS = 413
 
 log = logging.getLogger(__name__)
 
@@ -136,16 +133,10 @@ class EndpointEngine:
             with self._client() as client:
                 self._begun(client, rows, self._different(rows), 0)
 
-    def _client(self) -> ChatClient:
-        return ChatClient(
-            self._url,
-            self._key,
-            timeout_seconds=self._settings.timeout_seconds,
-            connections=self._settings.requests_at_once,
-            tries=TRIES,
-            timeouts=2,
-            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
-            most_bytes=MOST_ANSWER_BYTES,
+    def _client(self) -> EndpointClient:
+        settings = self._settings
+        return EndpointClient.patient(
+            self._url, self._key, timeout_seconds=settings.timeout_seconds, connections=settings.requests_at_once
         )
 
     def _different(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
@@ -157,7 +148,7 @@ class EndpointEngine:
         return list(places.values())
 
     def _begun(
-        self, client: ChatClient, rows: Sequence[Mapping[str, Any]], places: Sequence[Sequence[int]], sample: int
+        self, client: EndpointClient, rows: Sequence[Mapping[str, Any]], places: Sequence[Sequence[int]], sample: int
     ) -> str:
         """The batch of some rows, found or begun; their first places are its ids."""
         if not self._answers:
@@ -168,7 +159,7 @@ class EndpointEngine:
 
     def _in_batch(
         self,
-        client: ChatClient,
+        client: EndpointClient,
         rows: Sequence[Mapping[str, Any]],
         places: Sequence[Sequence[int]],
         report: Report,
@@ -188,7 +179,7 @@ class EndpointEngine:
             log.warning("%s answered all but %d of %d requests; these are asked one by one", batch, left, len(places))
 
     @contextmanager
-    def _told(self, client: ChatClient) -> Iterator[None]:
+    def _told(self, client: EndpointClient) -> Iterator[None]:
         """Say what happened to a batch as is said of a request."""
         try:
             yield
@@ -205,7 +196,7 @@ class EndpointEngine:
             if self._refusals >= REFUSED_BEFORE_GIVING_UP:
                 raise BadInput(f"{self._url} refuses every row: {response.refusal}")
 
-    def _ask(self, client: ChatClient, row: Mapping[str, Any], sample: int) -> Response:
+    def _ask(self, client: EndpointClient, row: Mapping[str, Any], sample: int) -> Response:
         refused = self._refused_names
         while True:
             body = self._body(row, sample, refused)
@@ -312,12 +303,10 @@ class EndpointEngine:
             cost=(read * price.input + written * price.output) / 1_000_000,
         )
 
-    def _failure(self, client: ChatClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:
-        said = f"the model {self._model} at {self._url} gave no answer: {client.what_happened(error)}"
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}:
-            batch = ", and does it take batches" if self._batch else ""
-            return BadInput(f"{said}. Are inference.endpoint and the password of its connection right{batch}?")
-        return BadEnvironment(said)
+    def _failure(self, client: EndpointClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:
+        batch = ", and does it take batches" if self._batch else ""
+        ask = f"Are inference.endpoint and the password of its connection right{batch}?"
+        return client.failure(f"the model {self._model} at {self._url} gave no answer", error, ask)
 
 
 def _names(name: str, said: str) -> bool:

@@ -64,7 +64,8 @@ def run(spec: Spec, progress: Progress) -> Result:
         manifest = find(partition, inputs)
         if manifest is None:
             before = newest_files(name, spec.storage, inputs, folder / "before")
-            manifest = make(name, partition, inputs, staged, folder, before=before)
+            endpoints = spec.application.embedding_endpoints
+            manifest = make(name, partition, inputs, staged, folder, before=before, endpoints=endpoints)
         name_newest(spec.storage, name, Newest(uri=str(partition), digest=manifest.digest, read=read))
         progress.report(staged.documents, staged.documents, unit="documents")
     finally:

@@ -163,7 +163,13 @@ def _parts(
         raise BadInput(f"the prompt of the trial {_named(choices)} cannot be made: {error}") from error
     # Trials answer from the documents of today, so that what differs is what is searched.
     if (chosen := choices.get("retrieval")) and application.retrieval and index:
-        retrieval = index_by(chosen.applied_to(application.retrieval), index, application.name, spec.storage)
+        retrieval = index_by(
+            chosen.applied_to(application.retrieval),
+            index,
+            application.name,
+            spec.storage,
+            application.embedding_endpoints,
+        )
     return Parts.of(application, today.parts.weights, retrieval).model_copy(
         update={"prompt": prompt, "decoding": decoding}
     )

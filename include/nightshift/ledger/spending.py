@@ -1,4 +1,4 @@
-"""What an application used in the last month, in one file: sums of its pods' and its judge's accounts, of answers to nights,
+"""What an application used in a month, in one file: sums of accounts of its pods, judge and embedder, of answers to nights,
 evaluations, bias probes, shadows and replays, and its storage.
 
     <storage>/<app>/usage/summary.json
@@ -21,8 +21,8 @@ from nightshift.ledger.budget import MONTH_DAYS, Bound, Spent, bounds, forecast
 from nightshift.ledger.pod_accounts import accounts_of, read_account
 from nightshift.ledger.store import Ledger
 from nightshift.settings.people import Budget
+from nightshift.storage.endpoint_accounts import endpoint_accounts, read_endpoint_account
 from nightshift.storage.files import names_in, read_bytes, read_each, replace
-from nightshift.storage.judge_accounts import judge_accounts, read_judge_account
 from nightshift.storage.manifest import Manifest, read_manifest
 
 LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
@@ -53,7 +53,7 @@ class Night(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Of questions to an endpoint, or to a judge: when the answers were published, or asked for, and what they took."""
+    """Of questions to an endpoint, a judge or an embedder: when the answers were published, or asked for, and what they took."""
 
     created: AwareDatetime
     cost: float
@@ -72,7 +72,7 @@ class Summary(BaseModel):
     and what a challenger answered of one by its path.
 
     :param asked: by folder and address, as long as the answers are there: a few for each candidate.
-    :param judged: by the day and name of the judge's account.
+    :param judged: by the day and name of the account of a judge or an embedder.
     """
 
     pods: dict[str, Pod] = {}
@@ -184,8 +184,8 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
         if pod:
             new.pods[name] = Pod(pod.ended, pod.hours, pod.hours * pod.gpus, pod.hours * pod.price_per_hour)
     new.judged = {name: one for name, one in known.judged.items() if one.created > since}
-    wanted = list(_new_accounts(home, days, judge_accounts, known.judged))
-    for (name, _), said in zip(wanted, read_each(home, lambda one: read_judge_account(one[1]), wanted), strict=True):
+    wanted = list(_new_accounts(home, days, endpoint_accounts, known.judged))
+    for (name, _), said in zip(wanted, read_each(home, lambda one: read_endpoint_account(one[1]), wanted), strict=True):
         if said:
             new.judged[name] = Asked(said.asked, said.cost)
     published = {key: at for key, at in ledger.index().interactions.items() if at > since}

@@ -35,6 +35,7 @@ JUDGING = {
     *SEARCHING,
 }  # the jobs that ask the application's judge
 ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay", *SEARCHING}  # those that ask the application's model
+EMBEDDING = {"index", "search_plan", *ANSWERING}  # those that have passages or questions embedded
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
 ID_KEY_CONNECTION = "nightshift_id_key"  # its password is the key with which ids that hold personal data are hashed
@@ -118,6 +119,9 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
     if connection := endpoint_connection(spec, job):
         key = _connection(connection, "inference.endpoint names it: add it, or correct the name").password
         environment["NIGHTSHIFT_ENDPOINT_KEY"] = key or ""
+    for variable, connection in embedder_connections(spec, job).items():
+        why = "the endpoint of a retrieval's embedder names it: add it, or correct the name"
+        environment[variable] = _connection(connection, why).password or ""
     if key := id_key_of(spec, job):
         environment[ID_KEY_VARIABLE] = key
     return environment | source_environment(sources)
@@ -127,6 +131,12 @@ def endpoint_connection(spec: JobSpec, job: str) -> str | None:
     """Return the connection with the key of the endpoint that a job asks; None where it asks none, or needs no key."""
     endpoint = spec.application.inference.endpoint
     return endpoint.connection if endpoint and job in ANSWERING else None
+
+
+def embedder_connections(spec: JobSpec, job: str) -> dict[str, str]:
+    """Return the connections with the keys of the endpoints that a job has texts embedded at, by variable."""
+    endpoints = spec.application.embedding_endpoints if job in EMBEDDING else ()
+    return {one.key_variable: one.connection for one in endpoints if one.connection and one.key_variable}
 
 
 def id_key_of(spec: JobSpec, job: str) -> str:

@@ -1,17 +1,22 @@
-"""Vectors of texts by which passages are found: word vectors from the package, or a sentence embedding model."""
+"""Vectors of texts by which passages are found: word vectors from the package, or an embedding model, here or at an endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import wordllama
+from upath import UPath
 from wordllama import WordLlama
 
+from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.retrieval import WORDLLAMA, Embedder
+
+if TYPE_CHECKING:
+    from nightshift.retrieval.kept_vectors import KeptVectors
 
 DIMENSIONS = 256  # of word vectors
 AT_ONCE = 256  # texts whose tokens are held
@@ -20,7 +25,7 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class TextEmbedder(Protocol):
-    """Embeds texts. The vector of a text does not depend on the others, to the last bit."""
+    """Embeds texts. The vector of a text does not depend on the others: to the last bit, but where an endpoint makes it."""
 
     dimensions: int
 
@@ -34,6 +39,10 @@ def made_by(settings: Embedder) -> str | dict[str, Any]:
     :raises BadInput: the model is not there, or is no sentence embedding model that can be kept to.
     :raises BadEnvironment: it cannot be fetched.
     """
+    if settings.endpoint:
+        from nightshift.retrieval.endpoint_embedder import endpoint_identity
+
+        return endpoint_identity(settings)
     if settings.model == WORDLLAMA:
         return f"{WORDLLAMA}-{DIMENSIONS}"
     from nightshift.retrieval.sentence_model import identity
@@ -41,14 +50,26 @@ def made_by(settings: Embedder) -> str | dict[str, Any]:
     return identity(settings)
 
 
-def embedder_of(identity: str | dict[str, Any]) -> TextEmbedder:
+def embedder_of(
+    identity: str | dict[str, Any],
+    home: UPath,
+    endpoints: Sequence[EmbeddingEndpoint] = (),
+    kept: KeptVectors | None = None,
+) -> TextEmbedder:
     """Return the embedder that :func:`made_by` names.
 
+    :param home: the application's folder.
+    :param endpoints: of the application's file.
+    :param kept: what an endpoint was paid for before.
     :raises BadInput: the model is gone, or is another one by now.
     :raises BadEnvironment: it cannot be fetched.
     """
     if isinstance(identity, str):
         return WordVectors()
+    if "url" in identity:
+        from nightshift.retrieval.endpoint_embedder import EndpointEmbedder
+
+        return EndpointEmbedder(identity, endpoints, home, kept)
     from nightshift.retrieval.sentence_model import SentenceModel
 
     return SentenceModel(identity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,9 @@ from nightshift.errors import BadInput
 from nightshift.retrieval.documents import Document
 from nightshift.retrieval.embeddings import embedder_of, made_by
 from nightshift.retrieval.index import AT_ONCE, CHUNKS, DOCUMENTS, QUARANTINE, VECTORS, Staged, build, stage
+from nightshift.retrieval.kept_vectors import KeptVectors
 from nightshift.retrieval.newest import INDEXES, last_read, newest_index
+from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.retrieval import Chunk, Retrieval
 from nightshift.storage.files import scratch
@@ -58,17 +60,21 @@ def make(
     *,
     before: Path | None = None,
     facts: Mapping[str, Any] | None = None,
+    endpoints: Sequence[EmbeddingEndpoint] = (),
 ) -> Manifest:
     """Publish the index of documents.
 
     :param work: an empty place for files that it needs meanwhile.
     :param before: files of an index of the same settings, whose vectors of unchanged documents are taken over.
+    :param endpoints: of the application's file.
     """
     made = work / "index"
     made.mkdir()
-    chunk, embedder = Chunk.model_validate(inputs["chunk"]), embedder_of(inputs["embedder"])
-    counts = build(staged, chunk, embedder, made, work, before=before)
-    return publish(
+    home, identity = partition.parent.parent, inputs["embedder"]
+    kept = KeptVectors(home, digest_of(_of_vectors(inputs))[:16], work) if "url" in identity else None
+    embedder = embedder_of(identity, home, endpoints, kept)
+    counts = build(staged, Chunk.model_validate(inputs["chunk"]), embedder, made, work, before=before)
+    manifest = publish(
         partition,
         made,
         kind="index",
@@ -81,6 +87,9 @@ def make(
         },
         facts={"unchanged": counts.unchanged, "removed": counts.removed, **(facts or {})},
     )  # fmt: skip
+    if kept:
+        kept.drop()
+    return manifest
 
 
 def newest_files(application: str, storage: str, inputs: Mapping[str, Any], folder: Path) -> Path | None:
@@ -97,19 +106,29 @@ def newest_files(application: str, storage: str, inputs: Mapping[str, Any], fold
 
 
 def _with_vectors_of(inputs: Mapping[str, Any], partition: UPath, manifest: Manifest, folder: Path) -> Path | None:
-    # Vectors depend on neither which documents there are nor who reads them again.
-    other = dict.fromkeys(("documents", "reranker"))
-    if {**manifest.inputs, **other} != {**inputs, **other}:
+    if _of_vectors(manifest.inputs) != _of_vectors(inputs):
         return None
     fetch(partition, manifest, VECTORS, folder)
     return fetch(partition, manifest, DOCUMENTS, folder).parent
 
 
-def index_by(settings: Retrieval, index: PinnedIndex, application: str, storage: str) -> PinnedIndex:
+def _of_vectors(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines the vector of a document: neither which others there are, nor who reads them again."""
+    return {**inputs, **dict.fromkeys(("documents", "reranker"))}
+
+
+def index_by(
+    settings: Retrieval,
+    index: PinnedIndex,
+    application: str,
+    storage: str,
+    endpoints: Sequence[EmbeddingEndpoint] = (),
+) -> PinnedIndex:
     """Return an index of the documents of another one by other settings: published here, or found.
 
     It is the one that the job `index` makes of these documents by these settings. It is not named as the newest.
 
+    :param endpoints: of the application's file.
     :raises BadInput: the other index is gone or damaged, or a model cannot be used.
     :raises BadEnvironment: a model cannot be fetched.
     """
@@ -125,7 +144,7 @@ def index_by(settings: Retrieval, index: PinnedIndex, application: str, storage:
             staged = _staged_again(source, before, work)
             read, _ = last_read(storage, application, before)
             manifest = make(
-                application, partition, inputs, staged, work, facts={"read": read.isoformat()},
+                application, partition, inputs, staged, work, facts={"read": read.isoformat()}, endpoints=endpoints,
                 before=_with_vectors_of(inputs, source, before, work / "before"),
             )  # fmt: skip
         finally:

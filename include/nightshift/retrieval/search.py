@@ -21,6 +21,7 @@ from nightshift.data.words import words
 from nightshift.retrieval.embeddings import TextEmbedder, Vectors, embedder_of
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
 from nightshift.retrieval.postings import Postings, Ranking, highest
+from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.retrieval import SearchBy
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # of each ranking, at least, that is fused
 QUESTIONS_AT_ONCE = 64
+EMBEDDED_AT_ONCE = 64 * QUESTIONS_AT_ONCE  # questions: an endpoint takes many requests together
 VECTORS_AT_ONCE = 1 << 16  # 64 MB as float32
 
 
@@ -61,14 +63,17 @@ class Index:
         self._postings = Postings(folder / POSTINGS, passages)
 
     @classmethod
-    def open(cls, partition: UPath, manifest: Manifest, folder: Path) -> Index:
+    def open(
+        cls, partition: UPath, manifest: Manifest, folder: Path, endpoints: Sequence[EmbeddingEndpoint] = ()
+    ) -> Index:
         """Return an index whose files are copied to `folder` where they are not local.
 
+        :param endpoints: of the application's file.
         :raises BadInput: a file of it is gone or damaged, or a model that it was made for is another one by now.
         :raises BadEnvironment: storage cannot be read, or a model not fetched.
         """
         paths = [fetch(partition, manifest, name, folder) for name in (CHUNKS, POSTINGS, VECTORS)]
-        embedder, reranker = embedder_of(manifest.inputs["embedder"]), None
+        embedder, reranker = embedder_of(manifest.inputs["embedder"], partition.parent.parent, endpoints), None
         if "reranker" in manifest.inputs:
             from nightshift.retrieval.sentence_model import PassageReranker
 
@@ -83,8 +88,10 @@ class Index:
         found: list[list[Passage]] = []
         wanted, k = k, max(k, self._reranker.candidates) if self._reranker else k
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            if start % EMBEDDED_AT_ONCE == 0:
+                embedded = self._embedder.embed(questions[start : start + EMBEDDED_AT_ONCE], question=True)
             some = questions[start : start + QUESTIONS_AT_ONCE]
-            vectors = self._embedder.embed(some, question=True)
+            vectors = embedded[start % EMBEDDED_AT_ONCE :][: len(some)]
             if search == "bm25":
                 rankings = self._postings.best([set(words(question)) for question in some], k)
             elif search == "vectors":

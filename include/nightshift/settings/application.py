@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
+from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
@@ -189,6 +190,13 @@ class Application(Model):
     def index(self) -> PinnedIndex | None:
         """The index that answers rest on, while a version answers that has one."""
         return self._index
+
+    @property
+    def embedding_endpoints(self) -> list[EmbeddingEndpoint]:
+        """The endpoints that embed for its indexes, and for those that a search tries."""
+        tried = self.search.choices.retrieval if self.search else []
+        embedders = [one.embedder for one in (self.retrieval, *tried) if one and one.embedder]
+        return [one.endpoint for one in embedders if one.endpoint]
 
     def answering_from(self, index: PinnedIndex | None) -> Application:
         """Return the application as it is while a version with this index answers."""

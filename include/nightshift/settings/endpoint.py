@@ -1,4 +1,4 @@
-"""A model that somebody else runs, at an endpoint that speaks OpenAI's chat protocol."""
+"""Models that somebody else runs, at an endpoint that speaks OpenAI's protocol: one that answers, one that embeds."""
 
 from __future__ import annotations
 
@@ -22,18 +22,34 @@ class Batch(Model):
     )
 
 
-class Endpoint(Model):
-    """Where the application's model answers. Nothing is trained there; url and model are what a version is made of."""
+class Service(Model):
+    """Where an endpoint is, and how it is asked."""
 
     url: str = Field(
         pattern=r"^https?://[^\s@?#]+$", description="base URL up to `/v1`, as in https://api.openai.com/v1"
     )
-    model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
     connection: Name | None = Field(
         None, description="Airflow connection whose password is the API key; null: none is sent"
     )
     requests_at_once: int = Field(8, ge=1, le=256, description="requests that are under way together")
     timeout_seconds: float = Field(120, gt=0, le=3600, description="longest wait for one answer")
+
+
+class EmbeddingEndpoint(Service):
+    """Where a model embeds texts that somebody else runs."""
+
+    price: float = Field(0.0, ge=0, le=100_000, description="of a million tokens, in the currency of your bill")
+
+    @property
+    def key_variable(self) -> str | None:
+        """The variable of a job's environment that holds the key of the connection; None: no key is sent."""
+        return f"NIGHTSHIFT_EMBEDDER_KEY_{self.connection.upper()}" if self.connection else None
+
+
+class Endpoint(Service):
+    """Where the application's model answers. Nothing is trained there; url and model are what a version is made of."""
+
+    model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
     price: Price = Field(
         Price(), description="of a million tokens; what a night costs is in its manifest and in MLflow"
     )

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.fields import Model, Name
 from nightshift.settings.intake import Columns, Source
 from nightshift.settings.schedule import Schedule
@@ -79,14 +80,26 @@ class Embedder(Model):
         WORDLLAMA,
         min_length=1,
         description="`wordllama`: the mean of word vectors, in the package, made for English; else the Hugging Face id, the URI "
-        "or the folder of a sentence embedding model with safetensors",
+        "or the folder of a sentence embedding model with safetensors; with `endpoint`, the model's name there",
+    )
+    endpoint: EmbeddingEndpoint | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="where a model embeds that somebody else runs; null: here",
+    )
+    dimensions: int | None = Field(
+        None, ge=1, le=16_384, exclude_if=lambda value: value is None, description="numbers of a vector of the endpoint"
     )
     question: str = Field("", max_length=500, description="what that model wants before a question, as `query: `")
     passage: str = Field("", max_length=500, description="what it wants before a passage, as `passage: `")
 
     @model_validator(mode="after")
-    def _puts_words_before_texts_of_a_model_alone(self) -> Self:
-        if self.model == WORDLLAMA and (self.question or self.passage):
+    def _has_what_its_model_takes(self) -> Self:
+        if (self.endpoint is None) != (self.dimensions is None):
+            raise ValueError("`endpoint` needs `dimensions`, how many numbers a vector of its model has; others do not")
+        if self.endpoint and self.model == WORDLLAMA:
+            raise ValueError("`model`: the name of a model at the endpoint")
+        if self.endpoint is None and self.model == WORDLLAMA and (self.question or self.passage):
             raise ValueError(f"`question` and `passage` are for a sentence embedding model; {WORDLLAMA} wants none")
         return self
 

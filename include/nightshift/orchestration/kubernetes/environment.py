@@ -11,6 +11,7 @@ from nightshift.orchestration.attempt import (
     ID_KEY_CONNECTION,
     JUDGING,
     MLFLOW_CONNECTION,
+    embedder_connections,
     endpoint_connection,
     id_key_of,
     mlflow_connection,
@@ -45,6 +46,7 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
         needed["NIGHTSHIFT_JUDGE_KEY"] = judge.connection
     if connection := endpoint_connection(spec, job):
         needed["NIGHTSHIFT_ENDPOINT_KEY"] = connection
+    needed |= embedder_connections(spec, job)
     if id_key_of(spec, job):
         needed[ID_KEY_VARIABLE] = ID_KEY_CONNECTION
     missing = {} if compute.secret_sets else {key: why for key, why in needed.items() if key not in compute.secrets}

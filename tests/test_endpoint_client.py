@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from nightshift.inference.chat_client import ChatClient
+from nightshift.endpoint_client import EndpointClient
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_the_next_try_waits_as_long_as_the_endpoint_asks_for(serve, wanted, leas
         asked.append(time.monotonic())
         return (429, "slow down", {"Retry-After": wanted}) if len(asked) == 1 else (200, "fine")
 
-    with ChatClient(serve(reply).url, None, timeout_seconds=5, connections=1, tries=3) as client:
+    with EndpointClient(serve(reply).url, None, timeout_seconds=5, connections=1, tries=3) as client:
         client.complete({"messages": []})
     first, second = asked
     assert least <= second - first <= most

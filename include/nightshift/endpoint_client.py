@@ -1,25 +1,31 @@
-"""Requests to an endpoint that speaks OpenAI's chat protocol, bounded in time, in size and in the number of tries."""
+"""Requests for answers and vectors to an endpoint that speaks OpenAI's protocol, bounded in time, in size and in tries."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.shown import shown
 
+Read = TypeVar("Read")
 FIRST_PAUSE_SECONDS = 1.0
+TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that is busy
+MOST_ANSWER_BYTES = 32_000_000
 SAID_CHARACTERS = 300  # of what an endpoint says to a request that failed
 PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 REFUSING_STATUS = frozenset({400, 422})
+TOO_LARGE_STATUS = 413
 TOO_LONG = re.compile("context (?:length|window)|too (?:large|long)|maximum context|context_length_exceeded")
 
 
-class ChatClient:
+class EndpointClient:
     """One endpoint with its connections; several threads may use it together.
 
     :param url: up to `/v1`.
@@ -44,7 +50,7 @@ class ChatClient:
         longest_pause_seconds: float = 30.0,
         most_bytes: int = 1_000_000,
     ) -> None:
-        self._address, self._key, self._timeout = f"{url.rstrip('/')}/chat/completions", key, timeout_seconds
+        self._url, self._key, self._timeout = url.rstrip("/"), key, timeout_seconds
         self._tries, self._timeouts = tries, timeouts
         self._longest_pause, self._most_bytes = longest_pause_seconds, most_bytes
         self._stopped = threading.Event()
@@ -52,6 +58,20 @@ class ChatClient:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout_seconds,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+    @classmethod
+    def patient(cls, url: str, key: str | None, *, timeout_seconds: float, connections: int) -> Self:
+        """Return a client for what a job cannot do without: it waits some minutes for an endpoint that is busy."""
+        return cls(
+            url,
+            key,
+            timeout_seconds=timeout_seconds,
+            connections=connections,
+            tries=TRIES,
+            timeouts=2,
+            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
+            most_bytes=MOST_ANSWER_BYTES,
         )
 
     def __enter__(self) -> Self:
@@ -71,10 +91,27 @@ class ChatClient:
         :raises httpx.HTTPStatusError: it refuses the request, or is busy for longer than all tries.
         :raises httpx.HTTPError: it does not answer in time, or speaks another protocol.
         """
+        return self._ask("chat/completions", body, _completion)
+
+    def embed(self, body: dict[str, Any]) -> tuple[list[list[float]], int]:
+        """Return the vectors of the texts of `input`, in their order, and the tokens that count: as :meth:`complete`."""
+        return self._ask("embeddings", body, lambda reply: _embeddings(reply, len(body["input"])))
+
+    def failure(self, said: str, error: httpx.HTTPError, ask: str) -> BadInput | BadEnvironment:
+        """Return what to raise where an endpoint gave no answer.
+
+        :param ask: what a person is to look at where the key, the model or the address is refused.
+        """
+        said = f"{said}: {self.what_happened(error)}"
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}:
+            return BadInput(f"{said}. {ask}")
+        return BadEnvironment(said)
+
+    def _ask(self, path: str, body: dict[str, Any], read: Callable[[httpx.Response], Read]) -> Read:
         pause, timeouts = FIRST_PAUSE_SECONDS, self._timeouts
         for left in reversed(range(self._tries)):
             try:
-                return _completion(self._reply(body).raise_for_status())
+                return read(self._reply(path, body).raise_for_status())
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in PASSING_STATUS or not left:
                     raise
@@ -95,14 +132,14 @@ class ChatClient:
             said = f"status {error.response.status_code}: {error.response.text}".removesuffix(": ")
         return shown(said.replace(self._key, "<key>") if self._key else said, SAID_CHARACTERS)
 
-    def _reply(self, body: dict[str, Any]) -> httpx.Response:
+    def _reply(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Return the answer to a request, whatever its status.
 
         :raises httpx.HTTPError: there is none, or it comes too slowly.
         """
         ends = time.monotonic() + self._timeout
         content = bytearray()
-        with self._client.stream("POST", self._address, json=body) as reply:
+        with self._client.stream("POST", f"{self._url}/{path}", json=body) as reply:
             for part in reply.iter_bytes():
                 content += part
                 if len(content) > self._most_bytes:  # cut, it is no JSON any more
@@ -133,3 +170,15 @@ def _completion(reply: httpx.Response) -> dict[str, Any]:
     if not said:
         raise httpx.DecodingError("the answer is not a chat completion", request=reply.request)
     return completion
+
+
+def _embeddings(reply: httpx.Response, texts: int) -> tuple[list[list[float]], int]:
+    try:
+        answer = reply.json()
+        vectors = [[*map(float, one["embedding"])] for one in sorted(answer["data"], key=lambda one: one["index"])]
+        tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        vectors, tokens = [], 0
+    if len(vectors) != texts:
+        raise httpx.DecodingError("the answer is not a vector for each text", request=reply.request)
+    return vectors, tokens

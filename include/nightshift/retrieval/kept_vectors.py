@@ -1,0 +1,97 @@
+"""Vectors that an endpoint was paid for, kept until their index is published: a killed job pays for no text twice.
+
+    <application>/embeddings/<month>/<settings>/<digest>.npz   of one request: the digests of its texts, and their vectors
+
+What a job finds is in a database on its disk, so memory does not grow with the documents. A month (UTC) goes, whole, once the
+next one is over.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from upath import UPath
+
+from nightshift.storage.files import create, names_in, read_bytes, read_each
+from nightshift.storage.partition import drop
+
+FOLDER = "embeddings"
+AT_ONCE = 500  # texts that are looked up together
+FILES_AT_ONCE = 64  # that are read together
+
+Vector = np.ndarray[Any, np.dtype[np.float16]]
+
+
+class KeptVectors:
+    """The vectors of the texts of one index that is being made, as 16-bit floats; several threads may keep some.
+
+    :param home: the application's folder.
+    :param settings: names what determines the vectors, and which texts are asked for.
+    :param work: a folder for the database.
+    """
+
+    def __init__(self, home: UPath, settings: str, work: Path) -> None:
+        self._place, self._settings = home / FOLDER, settings
+        self._lock = threading.Lock()
+        self._known = sqlite3.connect(work / "vectors.db", check_same_thread=False, isolation_level=None)
+        self._known.execute("PRAGMA synchronous = off")
+        self._known.execute("CREATE TABLE vectors (text TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+        files = [folder / name for folder in self._folders() for name in names_in(folder)]
+        for start in range(0, len(files), FILES_AT_ONCE):
+            for content in read_each(home, read_bytes, files[start : start + FILES_AT_ONCE]):
+                if content:
+                    file = np.load(io.BytesIO(content))
+                    self._remember(file["texts"].tolist(), file["vectors"])
+
+    def find(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """Return the vectors of those texts that were embedded before."""
+        found: dict[str, Vector] = {}
+        for start in range(0, len(texts), AT_ONCE):
+            digests = {_digest(text): text for text in texts[start : start + AT_ONCE]}
+            query = f"SELECT text, vector FROM vectors WHERE text IN ({', '.join('?' * len(digests))})"  # noqa: S608
+            for digest, vector in self._known.execute(query, list(digests)):
+                found[digests[digest]] = np.frombuffer(vector, np.float16)
+        return found
+
+    def keep(self, texts: Sequence[str], vectors: Vector) -> None:
+        """Keep the vectors that one request was paid for."""
+        digests, content = [_digest(text) for text in texts], io.BytesIO()
+        np.savez(content, texts=np.array(digests), vectors=vectors)
+        create(self._folders()[0] / f"{_digest(''.join(digests))}.npz", content.getvalue())
+        with self._lock:
+            self._remember(digests, vectors)
+
+    def drop(self) -> None:
+        """Remove them all, and what indexes that nobody went on with left in earlier months."""
+        self._known.close()
+        this, before = self._folders()
+        for folder in (this, before):
+            drop(folder)
+        for name in names_in(self._place):
+            if name < before.parent.name:
+                drop(self._place / name)
+
+    def _remember(self, digests: Iterable[str], vectors: Vector) -> None:
+        rows = [(digest, vector.tobytes()) for digest, vector in zip(digests, vectors, strict=True)]
+        self._known.execute("BEGIN")
+        self._known.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+        self._known.execute("COMMIT")
+
+    def _folders(self) -> tuple[UPath, UPath]:
+        """Those of the current month and of the one before."""
+        first = datetime.now(UTC).replace(day=1)
+        months = (first, first - timedelta(days=1))
+        this, before = (self._place / f"{month:%Y-%m}" / self._settings for month in months)
+        return this, before
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
