@@ -206,6 +206,18 @@ def test_the_jobs_that_embed_see_the_key_of_each_endpoint_that_the_file_names(mo
     assert found == (wanted if keys else {})
 
 
+@pytest.mark.parametrize(("job", "given"), [("index", True), ("generate", True), ("shadow", True), ("score", False)])
+def test_the_jobs_that_find_passages_are_given_the_database_of_their_vectors(monkeypatch, job, given):
+    retrieval = Retrieval(documents=[{"uri": "faq/*.md"}], database="vectors")
+    app = load_application("banking_assistant").model_copy(update={"retrieval": retrieval})
+    spec = JobSpec(application=app, storage="file:///data")
+    if given:
+        with pytest.raises(BadInput, match=r"no Airflow connection 'vectors'; retrieval\.database names it"):
+            job_environment(spec, job, load_compute("local"))
+    monkeypatch.setenv("AIRFLOW_CONN_VECTORS", "postgres://me:secret@db/shop")
+    assert ("AIRFLOW_CONN_VECTORS" in job_environment(spec, job, load_compute("local"))) is given
+
+
 def test_a_judge_whose_connection_is_gone_costs_its_scores_and_not_the_night(monkeypatch):
     app = load_application("banking_assistant")
     judge = Judge(url="https://llm.example.com/v1", model="m", connection="gone")

@@ -48,6 +48,7 @@ def test_an_application_without_documents_is_stored_as_before(tmp_path):
         ("{documents: [{uri: a}, {uri: b}]}", "the same name"),
         ("{documents: [{uri: a}], chunk: {words: 40, overlap: 30}}", "more than half"),
         ("{documents: [{uri: a}], search: magic}", "search"),
+        ("{documents: [{uri: a}], database: 'postgres://me:secret@db/x'}", "database"),
         ("{documents: [{uri: a}], embedder: {question: 'query: '}}", "wordllama wants none"),
         ("{documents: [{uri: a}], embedder: {model: e5, dimensions: 384}}", "`endpoint` needs `dimensions`"),
         (

@@ -33,6 +33,7 @@ class Retriever:
     def __init__(self, application: Application, folder: Path) -> None:
         self._pinned, prompt = application.index, application.prompt
         self._endpoints = application.embedding_endpoints
+        self._database = application.retrieval.database if application.retrieval else None
         self._by_variable = any(CONTEXT in file.variables for file in prompt.files.values())
         self._in_steps = bool(prompt.steps)  # which write around the last question of longer conversations, too
         self._index: Index | None = None
@@ -53,7 +54,7 @@ class Retriever:
 
             partition = UPath(self._pinned.uri)
             manifest = require_manifest(partition, self._pinned.digest)
-            self._index = Index.open(partition, manifest, self._folder, self._endpoints)
+            self._index = Index.open(partition, manifest, self._folder, self._endpoints, self._database)
         questions = [row["messages"][_last_question(row)]["content"] for row in rows]
         found = self._index.retrieve(questions, self._pinned.k, self._pinned.search)
         return [self._with(row, passages) for row, passages in zip(rows, found, strict=True)]

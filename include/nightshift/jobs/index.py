@@ -35,8 +35,8 @@ class Result(JobResult):
 def run(spec: Spec, progress: Progress) -> Result:
     """Publish the index of the documents as they are now, or find it.
 
-    :raises BadInput: a file of documents cannot be used.
-    :raises BadEnvironment: storage cannot be read.
+    :raises BadInput: a file of documents cannot be used, or the database of `retrieval.database`.
+    :raises BadEnvironment: storage cannot be read, or that database does not answer.
     """
     from nightshift.data.source_files import NoData
     from nightshift.retrieval.documents import read_documents
@@ -66,6 +66,10 @@ def run(spec: Spec, progress: Progress) -> Result:
             before = newest_files(name, spec.storage, inputs, folder / "before")
             endpoints = spec.application.embedding_endpoints
             manifest = make(name, partition, inputs, staged, folder, before=before, endpoints=endpoints)
+        if retrieval.database:
+            from nightshift.retrieval.vector_table import VectorTable
+
+            VectorTable(retrieval.database, manifest).fill(partition, folder / "table")
         name_newest(spec.storage, name, Newest(uri=str(partition), digest=manifest.digest, read=read))
         progress.report(staged.documents, staged.documents, unit="documents")
     finally:

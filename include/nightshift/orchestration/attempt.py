@@ -35,7 +35,8 @@ JUDGING = {
     *SEARCHING,
 }  # the jobs that ask the application's judge
 ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay", *SEARCHING}  # those that ask the application's model
-EMBEDDING = {"index", "search_plan", *ANSWERING}  # those that have passages or questions embedded
+RETRIEVING = {"index", *ANSWERING}
+EMBEDDING = {"search_plan", *RETRIEVING}  # those that have passages or questions embedded
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
 ID_KEY_CONNECTION = "nightshift_id_key"  # its password is the key with which ids that hold personal data are hashed
@@ -119,6 +120,9 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
     if connection := endpoint_connection(spec, job):
         key = _connection(connection, "inference.endpoint names it: add it, or correct the name").password
         environment["NIGHTSHIFT_ENDPOINT_KEY"] = key or ""
+    if connection := vector_database(spec, job):
+        found = _connection(connection, "retrieval.database names it: add it, or correct the name")
+        environment[f"AIRFLOW_CONN_{connection.upper()}"] = found.get_uri()
     for variable, connection in embedder_connections(spec, job).items():
         why = "the endpoint of a retrieval's embedder names it: add it, or correct the name"
         environment[variable] = _connection(connection, why).password or ""
@@ -137,6 +141,12 @@ def embedder_connections(spec: JobSpec, job: str) -> dict[str, str]:
     """Return the connections with the keys of the endpoints that a job has texts embedded at, by variable."""
     endpoints = spec.application.embedding_endpoints if job in EMBEDDING else ()
     return {one.key_variable: one.connection for one in endpoints if one.connection and one.key_variable}
+
+
+def vector_database(spec: JobSpec, job: str) -> str | None:
+    """Return the connection of the database that a job searches vectors in; None where it searches none."""
+    retrieval = spec.application.retrieval
+    return retrieval.database if retrieval and job in RETRIEVING else None
 
 
 def id_key_of(spec: JobSpec, job: str) -> str:

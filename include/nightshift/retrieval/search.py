@@ -28,6 +28,7 @@ from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
     from nightshift.retrieval.sentence_model import PassageReranker
+    from nightshift.retrieval.vector_table import VectorTable
 
 RANK_CONSTANT = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)
 DEPTH = 100  # of each ranking, at least, that is fused
@@ -56,29 +57,47 @@ class Index:
     """A published index, its files in a local folder."""
 
     def __init__(
-        self, folder: Path, passages: int, embedder: TextEmbedder, reranker: PassageReranker | None = None
+        self,
+        folder: Path,
+        passages: int,
+        embedder: TextEmbedder,
+        reranker: PassageReranker | None = None,
+        table: VectorTable | None = None,
     ) -> None:
-        self._folder, self._passages = folder, passages
+        self._folder, self._passages, self._table = folder, passages, table
         self._embedder, self._reranker = embedder, reranker
         self._postings = Postings(folder / POSTINGS, passages)
 
     @classmethod
     def open(
-        cls, partition: UPath, manifest: Manifest, folder: Path, endpoints: Sequence[EmbeddingEndpoint] = ()
+        cls,
+        partition: UPath,
+        manifest: Manifest,
+        folder: Path,
+        endpoints: Sequence[EmbeddingEndpoint] = (),
+        database: str | None = None,
     ) -> Index:
         """Return an index whose files are copied to `folder` where they are not local.
 
         :param endpoints: of the application's file.
+        :param database: the connection of that which vectors are searched in; None: in their file.
         :raises BadInput: a file of it is gone or damaged, or a model that it was made for is another one by now.
         :raises BadEnvironment: storage cannot be read, or a model not fetched.
         """
-        paths = [fetch(partition, manifest, name, folder) for name in (CHUNKS, POSTINGS, VECTORS)]
+        files = (CHUNKS, POSTINGS) if database else (CHUNKS, POSTINGS, VECTORS)
+        paths = [fetch(partition, manifest, name, folder) for name in files]
         embedder, reranker = embedder_of(manifest.inputs["embedder"], partition.parent.parent, endpoints), None
         if "reranker" in manifest.inputs:
             from nightshift.retrieval.sentence_model import PassageReranker
 
             reranker = PassageReranker(manifest.inputs["reranker"])
-        return cls(Path(paths[0]).parent, manifest.counts["chunks"], embedder, reranker)
+        table = None
+        if database:
+            from nightshift.retrieval.vector_table import VectorTable
+
+            table = VectorTable(database, manifest)
+            table.fill(partition, folder)
+        return cls(Path(paths[0]).parent, manifest.counts["chunks"], embedder, reranker, table)
 
     def retrieve(self, questions: Sequence[str], k: int, search: SearchBy = "hybrid") -> list[list[Passage]]:
         """Return the best `k` passages for each question, best first, each with the score of that search, or of the reranker.
@@ -106,6 +125,8 @@ class Index:
         return [passages[:wanted] for passages in found]
 
     def _by_vectors(self, wanted: Vectors, k: int) -> list[Ranking]:
+        if self._table:
+            return self._table.nearest(wanted, k)
         best = np.empty((len(wanted), 0), np.float32)
         numbers = np.empty((len(wanted), 0), np.int64)
         for start in range(0, self._passages, VECTORS_AT_ONCE):
@@ -135,7 +156,9 @@ class Index:
         weights = self._postings.weights({word for one in asked for word in one})
         known = {row[0]: row[1:] for row in rows}
         held = {row[0]: frozenset(words(searched(row[4], row[3]))) for row in rows}
-        of_passages = {chunk: self._vectors(chunk, 1)[0] for chunk in wanted}
+        of_passages = (
+            self._table.vectors(wanted) if self._table else {chunk: self._vectors(chunk, 1)[0] for chunk in wanted}
+        )
         found: list[list[Passage]] = []
         for ranking, some, vector in zip(rankings, asked, vectors, strict=True):
             weighted = {word: weights[word] for word in some}

@@ -88,7 +88,7 @@ class Embedder(Model):
         description="where a model embeds that somebody else runs; null: here",
     )
     dimensions: int | None = Field(
-        None, ge=1, le=16_384, exclude_if=lambda value: value is None, description="numbers of a vector of the endpoint"
+        None, ge=1, le=16_000, exclude_if=lambda value: value is None, description="numbers of a vector of the endpoint"
     )
     question: str = Field("", max_length=500, description="what that model wants before a question, as `query: `")
     passage: str = Field("", max_length=500, description="what it wants before a passage, as `passage: `")
@@ -117,6 +117,11 @@ class Retrieval(Model):
     documents: list[Documents] = Field(min_length=1, max_length=100, description="where documents come from")
     chunk: Chunk = Field(Chunk(), description="how documents are cut into passages")
     embedder: Embedder = Field(Embedder(), description="what vectors are made with")
+    database: Name | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Airflow connection of a PostgreSQL with pgvector that vectors are searched in; null: in their file",
+    )
     search: SearchBy = Field(
         "hybrid", description="`bm25`: by words; `vectors`: by vectors; `hybrid`: both, fused by rank"
     )

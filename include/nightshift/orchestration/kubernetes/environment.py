@@ -18,6 +18,7 @@ from nightshift.orchestration.attempt import (
     mlflow_pages,
     sources_of,
     tracking_uri,
+    vector_database,
 )
 from nightshift.settings.compute import KubernetesCompute
 from nightshift.settings.project import PACKAGE, PROJECT_VARIABLE, project_folder
@@ -47,6 +48,8 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
     if connection := endpoint_connection(spec, job):
         needed["NIGHTSHIFT_ENDPOINT_KEY"] = connection
     needed |= embedder_connections(spec, job)
+    if connection := vector_database(spec, job):
+        needed[f"AIRFLOW_CONN_{connection.upper()}"] = connection
     if id_key_of(spec, job):
         needed[ID_KEY_VARIABLE] = ID_KEY_CONNECTION
     missing = {} if compute.secret_sets else {key: why for key, why in needed.items() if key not in compute.secrets}
