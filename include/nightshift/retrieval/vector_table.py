@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from upath import UPath
 
@@ -48,7 +48,7 @@ class VectorTable:
         self._dimensions = size // np.dtype(np.float16).itemsize // manifest.counts["chunks"]
         named_by = {"application": self._application, "index": manifest.digest}
         self.name = f"nightshift_{self._application[:30]}_{digest_of(named_by)[:16]}"
-        self._engine = create_engine(url, pool_size=1, pool_pre_ping=True)
+        self._engine = create_engine(url, poolclass=NullPool)  # an index is open for hours
 
     def fill(self, partition: UPath, folder: Path) -> None:
         """Make the table from the files of the index where it is not there, and drop those that nobody searched for a month.
