@@ -6,7 +6,7 @@ words and by vectors.
 
 1. **index** reads all documents, embeds what is new or has changed, and publishes an index of what there is now. Rows and
    files that cannot be used are quarantined with their reason. Without any document, and without `retrieval`, it ends
-   skipped: the index that is there stays.
+   skipped: the index that is there stays. Where `retrieval.database` names a connection, vectors are put there, too.
 2. **announce** tells the asset of the application's indexes, with the URI and digest of the manifest.
 
 Runs by `retrieval.schedule`, or by hand. The same documents and settings give the same index, and no work.
