@@ -45,6 +45,11 @@ def test_a_first_line_that_is_a_list_does_not_end_the_lines_behind_it(tmp_path):
     assert read(tmp_path, b'[7]\n{"n": 2}\n[3]\n') == [(1, "not_object"), (3, {"n": 2}), (4, "not_object")]
 
 
+def test_files_with_a_mark_may_be_joined_to_one(tmp_path):
+    marked = b'\xef\xbb\xbf{"n": 1}\n'
+    assert read(tmp_path, marked * 2) == [(1, {"n": 1}), (2, {"n": 1})]
+
+
 def test_an_empty_array_holds_no_row(tmp_path):
     assert read(tmp_path, b" [ ]\n") == []
 

@@ -79,6 +79,13 @@ def test_personal_data_in_a_system_message_is_redacted(read):
     assert row.pii == {"email": 1}
 
 
+def test_bytes_that_are_a_text_are_one(read):
+    row = read({"text": "größe".encode(), "label": b"size"}, prompt="text", answer="label")
+    assert (row.prompt, row.answer) == ("größe", "size")
+    with pytest.raises(Unusable, match="not_utf8"):
+        read({"text": b"gr\xf6\xdfe"}, prompt="text")
+
+
 def test_an_instruction_is_followed_by_its_input(read):
     columns = {"prompt": "instruction", "input": "input", "answer": "output"}
     row = {"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}
@@ -144,6 +151,9 @@ def test_an_id_that_says_nothing_of_anybody_stays(read, plain):
             "1712012312345",
             datetime(2024, 4, 1, 22, 58, 32, 345_000, tzinfo=UTC),
         ),  # ISO 8601 could read 1712-01-23T23:45
+        ("2026-11-02T10:30:00z", datetime(2026, 11, 2, 10, 30, tzinfo=UTC)),
+        ("2026-11-02 10:30:00.5 UTC", datetime(2026, 11, 2, 10, 30, 0, 500_000, tzinfo=UTC)),
+        ("2026-11-02 10:30:00 +0530", datetime(2026, 11, 2, 5, tzinfo=UTC)),
         (Decimal("1793577600.5"), datetime(2026, 11, 2, 0, 0, 0, 500_000, tzinfo=UTC)),
     ],
 )

@@ -22,6 +22,14 @@ def test_parquet_values_that_python_cannot_hold_cost_their_row_only(ingest, sour
     assert [example["prompt"] for example in result.examples] == ["a a", "c c"]
 
 
+def test_the_last_year_of_the_calendar_is_no_year_of_the_past_in_old_files(ingest, source_of):
+    content = parquet(
+        {"text": ["a"], "at": pa.array([253402300799], pa.timestamp("s"))}, use_deprecated_int96_timestamps=True
+    )
+    result = ingest(source_of("a.parquet", content, columns=Columns(prompt="text", timestamp="at")))
+    assert [aside["reason"] for aside in result.quarantine] == ["future_timestamp"]
+
+
 def test_a_time_zone_that_nobody_knows_costs_no_row(ingest, source_of):
     times = pa.array([1793577600_000_000_000], pa.timestamp("ns", tz="Mars/Phobos"))
     zoned = pa.timestamp("s", tz="Mars/Phobos")

@@ -16,6 +16,7 @@ PERSONAL = {
     "'jo@x.org', -ann@y.org; ?email=bo@z.org&x": "'<email>', -<email>; ?email=<email>&x",
     "card 4111 1111 1111 1111 was charged": "card <card> was charged",
     "card 5500-0055-5555-5559.": "card <card>.",
+    "9792 0000 0000 0003, 8600 1234 5678 9012, 9860123456789015": "<card>, <card>, <card>",  # Turkey, Uzbekistan
     "4111 1111 1111 1111 12/26, code 123": "<card> 12/26, code 123",
     "2 payments of 50 4111111111111111": "2 payments of 50 <card>",
     "3782 822463 10005": "<card>",
@@ -115,6 +116,7 @@ SECRETS = {
     "AccountName=x;AccountKey=" + "a1B2" * 21 + "ab==;": "AccountName=x;AccountKey=<secret>;",
     "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.SflKxwRJSMeKKF2QT4fwpMeJf36POk6y.": "Bearer <secret>.",
     "OPENAI_API_KEY=sk-proj-" + "aB3" * 12: "OPENAI_API_KEY=<secret>",
+    "token hf_" + "aBcD" * 8 + "ab": "token <secret>",  # of letters alone
     "ghp_" + "aB3" * 12 + " and xoxb-123456789012-abcdefABCDEF": "<secret> and <secret>",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----\nbye": "<secret>\nbye",
     "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkq" * 4 + " cut": "<secret> cut",
@@ -141,7 +143,8 @@ HARMLESS = [
     "The router has firmware 10.2.14.3, is there a newer one?",
     "Section 3.1.2.4 of the guide says restart, shall I?",
     "upgrade from 10.2.14.3 to 10.2.15.0, or see § 3.1.2.4",
-    "pkg==1.2.3.4, libfoo-1.2.3.4.tar.gz, Chrome/120.0.6099.129.1",
+    "pkg==1.2.3.4, libfoo-1.2.3.4.tar.gz, Chrome/120.0.6099.129.1, Chrome/120.0.0.0 Safari/537.36",
+    "10.0.0.0/8, 172.16.0.0/12, fe80::/10, fc00::/7, EUI-64 12:34:56:78:90:ab:cd:ef",
     "第3.1.2.4節とバージョン10.2.14.3、버전 10.2.14.3, раздел 3.1.2.4",
     "xs[::2], xs[1::2], a[1000::2000], a::b::c, dead::beef, 1:1:1:1:1:1:1:1",
     "order #0123456789, ticket 2125550123, Bestellung 0171 1234567",

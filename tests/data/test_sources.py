@@ -96,6 +96,11 @@ def test_a_row_of_several_lines_is_numbered_by_its_first(ingest, source_of):
     assert [(row["source_row"], row["prompt"]) for row in result.examples] == [(2, "one\ntwo\nthree"), (6, "four")]
 
 
+def test_a_space_before_a_quote_is_no_part_of_the_field(ingest, source_of):
+    result = ingest(source_of("rows.csv", 'id, text, answer, at\n1, "one, two", "a ""b""",\n'))
+    assert [(row["prompt"], row["answer"]) for row in result.examples] == [("one, two", 'a "b"')]
+
+
 def test_the_interval_chooses_the_file(ingest, source_of, tmp_path):
     source_of("2026-11-01.jsonl", b"not read")
     source = source_of("2026-11-02.jsonl", JSONL)

@@ -63,6 +63,28 @@ def test_parts_of_text_are_one_text_and_a_refusal_is_what_was_said():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": [{"type": "refusal", "refusal": "No."}]},
+        {"content": [{"text": "No."}]},
+        {"content": [{"type": None, "text": "No.", "image": None}]},
+        {"content": None, "parts": [{"text": "No."}]},
+        {"text": "No."},
+    ],
+)
+@pytest.mark.parametrize("role", ["model", "bot", "bard", "bing"])
+def test_what_the_formats_of_other_providers_say_is_read(role, answer):
+    asked = {"role": "user", "parts": [{"text": "May I"}, {"text": "come in?"}]}
+    assert turns([asked, {"role": role} | answer]) == [("user", "May I\ncome in?"), ("assistant", "No.")]
+
+
+@pytest.mark.parametrize("part", [{"image": {"format": "png"}}, {"text": None, "image": {"format": "png"}}])
+def test_a_part_without_a_type_is_refused_by_the_name_of_its_field(part):
+    with pytest.raises(Unusable, match=r"not_text_part.*'image'"):
+        turns([{"role": "user", "content": [part]}])
+
+
 def test_only_a_system_message_is_no_conversation():
     with pytest.raises(Unusable, match="missing_prompt"):
         turns([{"role": "system", "content": "Be kind."}])

@@ -78,8 +78,9 @@ def _json(start: bytes, known_layout: str | None, file_format: str | None) -> st
     if not is_array and len(_objects(first)) > 1:
         return "several JSON objects on one line, or lines that end with a carriage return alone; wanted is one object a line"
     found = []
-    if is_array and first and file_format not in {None, "json", "jsonl"}:
-        found.append("a JSON array of objects; give the source `format: json`")
+    if first.startswith(b"{") and file_format not in {None, "json", "jsonl"}:
+        kind = ("a JSON array of objects", "json") if is_array else ("one JSON object a line", "jsonl")
+        found.append(f"{kind[0]}; give the source `format: {kind[1]}`")
     layout = _layout(first)
     if layout is not None and layout != known_layout:
         found.append(f"rows of `layout: {layout}`")

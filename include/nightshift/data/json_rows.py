@@ -80,7 +80,7 @@ def _loaded(text: str) -> Any:
         value, end = SCAN(text, 0)
     except (StopIteration, ValueError):
         end = -1  # `json.loads` says what is wrong
-    return value if end == len(text) else json.loads(text)
+    return value if end == len(text) else json.loads(text.removeprefix("\ufeff"))  # files with a mark, joined to one
 
 
 def json_or_text(text: str) -> Any:

@@ -250,6 +250,11 @@ _shown = cache(repr)  # names of columns are few
 
 
 def _text(value: Any, where: str, ingest: Ingest) -> str:
+    if isinstance(value, bytes):  # some programs write the texts of Parquet so
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise Unusable(Reason.NOT_UTF8, f"{where} holds bytes that are not UTF-8") from None
     if not isinstance(value, str):
         raise Unusable(Reason.NOT_TEXT, f"{where} is {type(value).__name__}, wanted is text")
     if len(value) > 2 * ingest.max_characters:

@@ -21,6 +21,7 @@ from nightshift.settings.intake import PiiKind
 # ASCII's occurs. Every repetition is bounded: hostile texts cannot make a search slow.
 MAY_HOLD = re.compile(r"[\d@\uff20]")
 MAY_HOLD_ASCII = b"0123456789@"
+WITHOUT_DIGITS = ("AKIA", "ASIA", "PRIVATE KEY", "hf_")  # but for some keys, everything holds a digit or an @
 LONG_NUMBER = re.compile(r"[0-9](?<![A-Za-z0-9_]\d)(?:[ .\-/()]{0,3}[0-9]){6}")
 LONG_NUMBERS: set[PiiKind] = {"card", "ssn", "phone"}  # the kinds that hold one
 AT = re.compile("@|%40")  # in URLs it is written %40
@@ -41,7 +42,7 @@ IBAN_DIGITS = re.compile(
     r"[0-9](?<=(?<![A-Za-z0-9é])[A-Za-z]{2}\d)(?=(\d(?:[ -]{0,2}[A-Za-z0-9]){11,30})(?![A-Za-z0-9é]))"
 )
 IBAN_CHARACTERS = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[A-Za-z0-9]"}  # by their names in the register
-CARD_BEGINS = re.compile(r"[1-68](?<![A-Za-z0-9_+]\d)(?<!\d\.\d)(?=(?:[ \t\n.-]{0,3}\d){11})")
+CARD_BEGINS = re.compile(r"[1-689](?<![A-Za-z0-9_+]\d)(?<!\d\.\d)(?=(?:[ \t\n.-]{0,3}\d){11})")
 LETTER = re.compile("[A-Za-z_]")
 CARD_CHARACTERS = 64
 SHORTEST_CARD, SHORT_CARD = 12, 13  # digits
@@ -53,7 +54,8 @@ CARD_IN_CELLS = re.compile(r"(?<!\d[\t\n])\d{4}(?:[ \t\n-]\d{4}){3}(?![\t\n]\d)"
 AFTER_COMMA = re.compile(r"\d,$")
 CARD_AFTER_COMMA = re.compile(r"\d{15,}|\d{4}(?:[ -]\d{4}){3}")  # decimals are rarely longer
 ISSUED = re.compile(
-    r"(?:[3-6]\d|81)\d{14}|2(?:2(?:0[0-4]|2[1-9]|[3-9]\d)|[3-6]\d\d|7[01]\d|720)\d{12}"  # most have 16 digits
+    r"(?:[3-6]\d|8[12])\d{14}|2(?:2(?:0[0-4]|2[1-9]|[3-9]\d)|[3-6]\d\d|7[01]\d|720)\d{12}"  # most have 16 digits
+    r"|(?:8600|9792|9860)\d{12}"  # Uzcard, Troy, Humo
     r"|4\d{12}|4\d{18}|(?:3[47]\d\d|2131|1800)\d{11}|3(?:0[0-5]|[689]\d)\d{11}|62\d{15,17}"  # Visa, Amex, JCB, Diners, UnionPay
     r"|(?:50\d\d|5[6-9]\d\d|6304|6390|67\d\d)\d{8,15}"  # Maestro
 )
@@ -71,8 +73,8 @@ GLOBAL, UNIQUE_LOCAL, LINK_LOCAL, MAPPED = (
 
 def redact(text: str, kinds: Sequence[PiiKind], found: dict[str, int]) -> str:
     """Return `text` with what is of the given kinds replaced (`<email>`), and count it by kind in `found`."""
-    if not _may_hold(text) and "AKIA" not in text and "ASIA" not in text and "PRIVATE KEY" not in text:
-        return text  # but for some keys, everything holds a digit or an @
+    if not _may_hold(text) and not any(sign in text for sign in WITHOUT_DIGITS):
+        return text
     read = PlainText.of(text)
     plain = read.plain
     without = set() if LONG_NUMBER.search(plain) else LONG_NUMBERS
@@ -218,12 +220,13 @@ def _is_of_a_machine(text: str) -> bool:
     except ValueError:
         return False
     if isinstance(address, ipaddress.IPv4Address):
-        return 0 < int(address) >> 24 < 224 and not address.is_loopback
+        # Networks and the versions of browsers end with .0.0.
+        return 0 < int(address) >> 24 < 224 and not address.is_loopback and bool(int(address) & 0xFFFF)
     if address in UNIQUE_LOCAL or address in LINK_LOCAL or address in MAPPED:
-        return True
+        return not text.endswith("::")
     # 2000::2 is more often a slice than an address: those have more groups.
     groups = sum(map(bool, text.split(":")))
-    return (groups == 8 and len(text) >= 20) or (address in GLOBAL and groups >= 3)
+    return (groups == 8 and len(text) >= 24) or (address in GLOBAL and groups >= 3)
 
 
 # In this order: what a checksum confirms is taken before what only looks like a number.

@@ -41,7 +41,10 @@ def read_csv(path: Path, label: str, wanted: list[str], delimiter: str = ",") ->
         problem = wrong
         if header is None:
             if problem is not None or fields is None:
-                raise BadInput(f"{label}: the header cannot be read: {problem.detail if problem else 'it is empty'}")
+                raise BadInput(
+                    f"{label}: the header cannot be read: {problem.detail if problem else 'it is empty'}"
+                    f"{_other_delimiter([raw], delimiter)}"
+                )
             header = [name.strip() for name in fields]
             require_columns(label, wanted, header, delimiter)
         elif problem is None and fields is not None and len(fields) != len(header):
@@ -90,7 +93,7 @@ def read_parquet(path: Path, label: str, wanted: list[str], optional: Iterable[s
     :raises BadInput: it is not Parquet, is damaged, or lacks one of the `wanted` columns.
     """
     try:
-        file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+        file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, coerce_int96_timestamp_unit="us")
         names = list(file.schema_arrow.names)
         require_columns(label, wanted, names)
         roots = {name if name in names else name.split(".")[0] for name in [*wanted, *optional]}
@@ -177,7 +180,7 @@ class _Records:
                 yield line[1].decode("utf-8", "surrogateescape")
 
         try:
-            fields = next(csv.reader(text(), strict=True, delimiter=self._delimiter))
+            fields = next(csv.reader(text(), strict=True, delimiter=self._delimiter, skipinitialspace=True))
         except csv.Error as error:
             # The lines after the first may be sound rows of their own: they are read again as such.
             self._ahead.extendleft(reversed(used))

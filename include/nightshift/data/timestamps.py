@@ -9,6 +9,8 @@ from typing import Any
 
 from nightshift.data.quarantine import Reason, Unusable
 
+# A zone as RFC 3339 allows it in small letters, as BigQuery writes it, and an offset behind a space.
+ZONE = re.compile(r"\s?(?:z|utc|gmt)$|\s(?=[+-]\d\d:?\d\d$)", re.IGNORECASE)
 EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
 # Seconds and milliseconds since 1970 from 2001 to 2286, which are different numbers; others are not guessed at.
 SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
@@ -26,7 +28,7 @@ def timestamp_of(value: Any) -> datetime | None:
         value = datetime.combine(value, time())
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value.strip())
+            value = datetime.fromisoformat(ZONE.sub(lambda zone: zone[0].strip() and "Z", value.strip()))
         except ValueError:
             raise Unusable(
                 Reason.BAD_TIMESTAMP,

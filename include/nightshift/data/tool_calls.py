@@ -15,6 +15,8 @@ NAME = re.compile(r"[\w.:/-]{1,128}")
 # Checks and cleans a text; the second argument says where it stands, for the reason.
 Text = Callable[[Any, str], str]
 Call = dict[str, Any]
+# The fields of what a message says: in OpenAI's form, ShareGPT's, OpenAssistant's and Gemini's.
+SAYS = ("content", "value", "text", "parts")
 
 
 class Calls:
@@ -98,9 +100,8 @@ def result_text(message: dict[str, Any]) -> Any:
 
 
 def content_of(message: dict[str, Any]) -> Any:
-    """Return what a message says, in either form; None: nothing."""
-    content = message.get("content")
-    return message.get("value") if content is None else content
+    """Return what a message says, in any form; None: nothing."""
+    return next((message[name] for name in SAYS if message.get(name) is not None), None)
 
 
 def _name(function: dict[str, Any], place: str) -> str:

@@ -7,18 +7,18 @@ from typing import Any, Literal, NamedTuple
 
 from nightshift.data.json_rows import parse_json
 from nightshift.data.quarantine import Reason, Unusable
-from nightshift.data.tool_calls import Call, Calls, Text, content_of, result_text
+from nightshift.data.tool_calls import SAYS, Call, Calls, Text, content_of, result_text
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 ROLES: dict[str, Role | Literal["call"]] = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "ai"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "ai", "bot", "bard", "bing"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "tool_response", "ipython"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "call"),  # an assistant's, with the calls in place of a text
 }
-TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 
 
 class Turn(NamedTuple):
@@ -73,7 +73,7 @@ def turns_of(value: Any, where: str, text: Text) -> list[Turn]:
 
 
 def _asked(message: dict[str, Any], place: str, text: Text) -> Turn:
-    if not {"content", "value"} & set(message):
+    if message.keys().isdisjoint(SAYS):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} is not {{role, content}}")
     if _given(message):
         raise Unusable(Reason.TOOL_CALLS, f"{place} is by the user and calls a tool")
@@ -153,9 +153,7 @@ def _role(message: dict[str, Any], place: str) -> Role | Literal["call"]:
 
 
 def _content(message: dict[str, Any], place: str, text: Text) -> str:
-    content = message.get("content")
-    if content is None:
-        content = message.get("value")
+    content = content_of(message)
     if content is None:
         if message.get("refusal"):
             return text(message["refusal"], place)
@@ -168,9 +166,11 @@ def _content(message: dict[str, Any], place: str, text: Text) -> str:
 def _part(part: Any, place: str) -> str:
     if isinstance(part, str):
         return part
-    kind = part.get("type") if isinstance(part, dict) else None
+    named = {} if not isinstance(part, dict) else {name: value for name, value in part.items() if value is not None}
+    kind = named.get("type", next(iter(named), None))  # parts of Gemini and Bedrock have a field that is called so
     if not isinstance(kind, str):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} has a part that is not {{type, text}}")
-    if kind not in TEXT_PARTS or not isinstance(part.get("text"), str):
+    text = named.get("refusal" if kind == "refusal" else "text")
+    if kind not in TEXT_PARTS or not isinstance(text, str):
         raise Unusable(Reason.NOT_TEXT_PART, f"{place} has a part of the type {kind[:60]!r}; only text is read")
-    return str(part["text"])
+    return text
