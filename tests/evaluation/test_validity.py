@@ -12,6 +12,8 @@ from nightshift.evaluation.validity import is_valid
         ("two\nlines", "stop", "text", True),
         (" \n\t", "stop", "text", False),
         ("", "stop", "text", False),
+        ("\u200b\u2060 \ufe0f", "stop", "text", False),
+        (" \u200b", "stop", "line", False),
         ("cut in the mid", "length", "text", False),
         ("served elsewhere", None, "text", True),
         ("card arrival\n", "stop", "line", True),

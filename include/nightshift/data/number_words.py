@@ -21,7 +21,9 @@ def _any_of(section: str) -> str:
 _LINK = rf"(?:[\s:#=(\"'*.-]|{_any_of('link')}){{0,6}}$"
 _SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f"
 
-PHONE_BEFORE = re.compile(rf"{_any_of('phone')}\.?[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
+# Also in names of fields, as `homePhone`, and before `No.`.
+_PHONE = rf"(?:{_any_of('phone')}|(?-i:(?<=[a-z]{{2}})(?:Phone|Mobile)(?![a-z])))(?:\.?\s?(?:no|nr)(?=\.))?"
+PHONE_BEFORE = re.compile(rf"{_PHONE}\.?[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 SSN_BEFORE = re.compile(rf"(?<![^\W_])(?:ssn|social security)[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 VERSION_BEFORE = re.compile(_any_of("version") + _LINK, re.IGNORECASE)
 IDENTIFIER_BEFORE = re.compile(_any_of("identifier") + _LINK, re.IGNORECASE)

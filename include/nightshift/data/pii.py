@@ -34,6 +34,7 @@ LOCAL_BACKWARDS = re.compile(
     r"|[0-9_.+%'-]+|字[字0-9_.]*"
 )
 DOMAIN = re.compile(
+    r"(?![1-4]x\.(?:png|jpe?g|webp|gif|svg)\b)"  # icon@2x.png
     r"(?:(?:[A-Za-z0-9éж_-]{1,63}|[字0-9-]{1,63})\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-zéж]{2,24})(?![A-Za-z0-9éж_])"
 )
 UNSPACED_DOMAIN = re.compile(r"(?:(?:[A-Za-z0-9éж_-]{1,63}|[字0-9-]{1,63})\.){1,8}(?=字)")
@@ -103,8 +104,8 @@ def _emails(plain: str, letters: str) -> Iterator[tuple[int, int]]:
         local = LOCAL_BACKWARDS.match(plain[max(after, at - LOCAL_CHARACTERS) : at][::-1]) if end else None
         if local:
             name = local[0][::-1].lstrip(".'%-")
-            # git@github.com:owner/name is where code lies.
-            if name and not (name == "git" and plain[end : end + 1] == ":"):
+            # git@github.com:owner/name and ssh://git@github.com/owner/name are where code lies.
+            if name and not (name == "git" and ":" in (plain[end : end + 1], plain[at - 6 : at - 5])):
                 yield at - len(name), end
                 after = end
 

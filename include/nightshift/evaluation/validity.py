@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from nightshift.data.words import composed
+
 Format = Literal["text", "line", "json"]
 
 
@@ -12,15 +14,15 @@ def is_valid(response: str, finish_reason: str | None, response_format: Format) 
     """Tell whether a response is complete and of the wanted form.
 
     A response that was cut at its longest length never is. Where the reason is unknown (served elsewhere), only the
-    form counts. `text`: not blank. `line`: one line that is not blank; white space around it is no part of it.
-    `json`: the whole response is one JSON object or array (RFC 8259: no NaN, no text or fence around it).
+    form counts. What nobody sees is blank. `text`: not blank. `line`: one line that is not blank; white space around it is
+    no part of it. `json`: the whole response is one JSON object or array (RFC 8259: no NaN, no text or fence around it).
     """
-    if finish_reason not in {None, "stop"}:
-        return False
     text = response.strip()
+    if finish_reason not in {None, "stop"} or not composed(text).strip():
+        return False
     match response_format:
         case "text":
-            return text != ""
+            return True
         case "line":
             return len(text.splitlines()) == 1
         case "json":
