@@ -40,6 +40,11 @@ PERSONAL = {
     "My cell: 4155552671.": "My cell: <phone>.",
     "my number is 536-90-4399": "my number is <ssn>",
     "SSN 536904399": "SSN <ssn>",
+    "CPF 390.533.447-05 ou 390.533.447-05": "CPF <ssn> ou <ssn>",
+    "meu cpf é 39053344705, NHS number 943 476 5870": "meu cpf é <ssn>, NHS number <ssn>",
+    "Aadhaar: 2341 2341 2346; BSN 111222333; SIN 123 456 782": "Aadhaar: <ssn>; BSN <ssn>; SIN <ssn>",
+    "PESEL 44051401359, T.C. Kimlik No: 10000000146": "PESEL <ssn>, T.C. Kimlik No: <ssn>",
+    "sécurité sociale 2 95 10 99 126 111 93": "sécurité sociale <ssn>",
     "login from 192.168.1.254 and 2001:db8::1": "login from <ip> and <ip>",
     "IP:10.0.0.5:8080, [2001:db8::1]:443, ::ffff:10.0.0.6": "IP:<ip>:8080, [<ip>]:443, <ip>",
     "firmware 10.2.14.3 at 192.168.1.1": "firmware 10.2.14.3 at <ip>",
@@ -98,6 +103,8 @@ NO_SPACES = {
     "请写lisi@例子.中国谢谢": "请写<email>谢谢",
     "이메일은test@example.com입니다": "이메일은<email>입니다",
     "โทร081-234-5678นะ": "โทร<phone>นะ",
+    "身份证号110101199003074610。": "身份证号<ssn>。",
+    "주민등록번호는 900101-1234568입니다": "주민등록번호는 <ssn>입니다",
     "密钥AKIAIOSFODNN7EXAMPLE谢谢": "密钥<secret>谢谢",
 }
 SCRIPTS = {
@@ -108,6 +115,7 @@ SCRIPTS = {
     "jo@xn--bcher-kva.example,": "<email>,",
     "\uff4c\uff49\uff20\uff45\uff58\uff0e\uff4a\uff50へ": "<email>へ",
     "اتصل على \u0660\u0665\u0660 \u0661\u0662\u0663 \u0664\u0665\u0666\u0667": "اتصل على <phone>",
+    "आधार संख्या २३४१ २३४१ २३४६": "आधार संख्या <ssn>",
     "फ़ोन \u096f\u096e\u096d\u096c\u096b\u096a\u0969\u0968\u0967\u0966": "फ़ोन <phone>",
     "\uff10\uff13\u2212\uff11\uff12\uff13\uff14\u2212\uff15\uff16\uff17\uff18まで": "<phone>まで",
     "03\u30fc1234\u30fc5678": "<phone>",
@@ -139,6 +147,8 @@ SECRETS = {
 HARMLESS = [
     "card 4111 1111 1111 1112 fails its checksum",
     "order 12345678901234567890",
+    "110101199003074611, 390.533.447-06, 971332-9019902 and Aadhaar 2341 2341 2347 fail their checksums",
+    "2341 2341 2346 and 39053344705 say nothing by themselves, nor does sin(123456782)",
     "GB82 WEST 1234 5698 7654 33 fails its checksum",
     "1,234.56 euros on 02.11.2026, not 1000000000",
     "at 12:30:45 on 2026-11-02T10:00:00Z",
@@ -225,7 +235,7 @@ def test_every_kind_of_the_configuration_is_known():
     "piece",
     ["1", "1 ", "a@", "a.@", ":1", "1.1.1.1.", "+1 ", "(0", "4111 ", "DE89 ", "://a:", "\u0661 ", "1\u200b", "字1", "字@字.",
      "-----BEGIN PRIVATE KEY-----", "eyJaaaaaaaaaa.", "-eyJ", "sk-a", "phone 1 ", "order 1234567890 ", "call 212 5",
-     "DE89 3704 ", "0171 ", "02.11.26 ", "07700 900123/", "7,07700900123,", "a%40a."],
+     "NHS 943 ", "DE89 3704 ", "0171 ", "02.11.26 ", "07700 900123/", "7,07700900123,", "a%40a."],
 )  # fmt: skip
 @pytest.mark.timeout(20)
 def test_a_hostile_text_is_searched_in_no_time(piece):

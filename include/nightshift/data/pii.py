@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 from stdnum import iban, luhn, numdb
-from stdnum.us import ssn
 
 from nightshift.data.internet_domains import UNSPACED_ENDINGS
-from nightshift.data.number_words import IDENTIFIER_BEFORE, MORE_OF_A_LIST, SSN_BEFORE, VERSION_BEFORE, says_before
+from nightshift.data.number_words import IDENTIFIER_BEFORE, MORE_OF_A_LIST, VERSION_BEFORE, says_before
+from nightshift.data.person_numbers import person_numbers
 from nightshift.data.phone_numbers import phone_numbers
 from nightshift.data.plain_text import PlainText, blanked
 from nightshift.data.secret_patterns import secrets
@@ -60,7 +60,6 @@ ISSUED = re.compile(
     r"|4\d{12}|4\d{18}|(?:3[47]\d\d|2131|1800)\d{11}|3(?:0[0-5]|[689]\d)\d{11}|62\d{15,17}"  # Visa, Amex, JCB, Diners, UnionPay
     r"|(?:50\d\d|5[6-9]\d\d|6304|6390|67\d\d)\d{8,15}"  # Maestro
 )
-SSN = re.compile(r"[0-9](?<![\d+-]\d)(?:\d{2}(?:(-)\d{2}-| \d{2} )\d{4}|\d{8})(?![\d-])")
 IPV4 = re.compile(
     r"[0-9](?<![A-Za-z0-9_.]\d)(?<![A-Za-z]-\d)(?<!==\d)\d{0,2}(?:\.\d{1,3}){3}(?![A-Za-z0-9_])(?!\.[A-Za-z]?\d)"
 )
@@ -190,12 +189,6 @@ def _is_written_as_a_card(plain: str, start: int, end: int) -> bool:
     return cells is not None and cells.end() == end
 
 
-def _ssns(plain: str, letters: str) -> Iterator[tuple[int, int]]:
-    for match in SSN.finditer(plain):
-        if (match[1] or says_before(SSN_BEFORE, letters, match.start())) and ssn.is_valid(match[0].replace(" ", "-")):
-            yield match.span()
-
-
 def _ips(plain: str, letters: str) -> Iterator[tuple[int, int]]:
     if "::" in plain or plain.count(":") >= 7:
         found = [match.span() for match in IPV6.finditer(plain) if _is_of_a_machine(match[0])]
@@ -236,7 +229,7 @@ FINDERS: dict[PiiKind, Callable[[str, str], Iterator[tuple[int, int]]]] = {
     "email": _emails,
     "iban": _ibans,
     "card": _cards,
-    "ssn": _ssns,
+    "ssn": person_numbers,
     "ip": _ips,
     "phone": phone_numbers,
 }

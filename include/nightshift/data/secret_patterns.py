@@ -25,7 +25,7 @@ _ISSUERS = {
     "xox": r"xox[abeoprs]-[A-Za-z0-9-]{10,255}",  # Slack
     "xapp-": r"xapp-\d-[A-Za-z0-9-]{10,255}",
     "hooks.slack.com": r"hooks\.slack\.com/services/(T\w{5,20}/B\w{5,20}/\w{15,40})",
-    "sk-": r"sk-(?=[\w-]{0,60}\d)(?:(?=[\w-]{0,60}[A-Z])[\w-]{20,255}|(?:or-v1-)?[a-z0-9]{32,64})",  # OpenAI, Anthropic and others
+    "sk-": r"sk-(?=[\w-]{0,60}\d)(?:(?=[\w-]{0,60}[A-Z])[\w-]{20,255}|(?:or-v1-)?[a-z0-9]{32,64})",  # OpenAI, Anthropic, others
     **dict.fromkeys(("k_live_", "k_test_"), r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,255}"),  # Stripe
     "whsec_": r"whsec_[A-Za-z0-9+/]{24,100}={0,2}",
     "hf_": r"hf_[A-Za-z0-9]{30,60}",  # Hugging Face
