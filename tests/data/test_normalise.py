@@ -184,6 +184,12 @@ def test_personal_data_in_records_that_become_metadata_is_redacted_behind_escape
     assert row.pii == {"phone": 1}
 
 
+def test_what_a_column_is_called_tells_that_its_numbers_are_of_a_phone(read):
+    values = {"text": "Hi", "phone": 447700900123, "homePhone": "4155552671", "call_id": 415555267, "n": 4155552671}
+    row = read(values, prompt="text", metadata=["phone", "homePhone", "call_id", "n"])
+    assert row.metadata == {"phone": "<phone>", "homePhone": "<phone>", "call_id": "415555267", "n": "4155552671"}
+
+
 def test_an_id_with_an_address_behind_its_first_characters_becomes_a_digest(read):
     row = read({"text": "Hi", "id": "x" * 490 + " john.smith@example.com"}, prompt="text", id="id")
     assert row.id.startswith("hmac-sha256:")

@@ -148,6 +148,7 @@ HARMLESS = [
     "card 4111 1111 1111 1112 fails its checksum",
     "order 12345678901234567890",
     "110101199003074611, 390.533.447-06, 971332-9019902 and Aadhaar 2341 2341 2347 fail their checksums",
+    "الذين يصرفون 1512345 ريال, போன்ற 12345678, ໂທດ 12345678, call_id 415555267",
     "2341 2341 2346 and 39053344705 say nothing by themselves, nor does sin(123456782)",
     "GB82 WEST 1234 5698 7654 33 fails its checksum",
     "1,234.56 euros on 02.11.2026, not 1000000000",

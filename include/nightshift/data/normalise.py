@@ -94,7 +94,7 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     )
     context = _optional(row, columns.context, ingest)
     context = context and redact(context, ingest.redact, found)
-    metadata = {name: _redacted_plain(value_of(row, name), ingest, found) for name in columns.metadata}
+    metadata = {name: _redacted_plain(value_of(row, name), name, ingest, found) for name in columns.metadata}
     last = messages[-1]
     answered = last["role"] == "assistant"
     asked = messages[-2] if answered else last
@@ -292,11 +292,12 @@ def _plain(value: Any) -> str:
     return clean(text_of(value))
 
 
-def _redacted_plain(value: Any, ingest: Ingest, found: dict[str, int]) -> str:
+def _redacted_plain(value: Any, name: str, ingest: Ingest, found: dict[str, int]) -> str:
     """The same without personal data. Records are searched text by text: the escapes of JSON would hide some."""
+    redacted = partial(redact, kinds=ingest.redact, found=found)
     if isinstance(value, dict | list):
-        value = redacted_record(value, partial(redact, kinds=ingest.redact, found=found))
-    return redact(_plain(value), ingest.redact, found)
+        return redacted(_plain(redacted_record(value, redacted, (name,))))
+    return str(redacted_record(_plain(value), redacted, (name,)))
 
 
 def _redacted_json(value: Any, ingest: Ingest, found: dict[str, int]) -> str:

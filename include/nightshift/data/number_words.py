@@ -13,6 +13,7 @@ AFTER_CHARACTERS = 12
 
 def _any_of(section: str) -> str:
     # Beyond Latin, Greek and Cyrillic words are found inside of others: many are not apart, or have prefixes and endings.
+    # Those that are a part of common other words are in brackets.
     inside = [word for word in WORDS[section] if word[0] >= "\u0590"]
     whole = [word for word in WORDS[section] if word not in inside]
     return rf"(?:(?<![^\W_])(?:{'|'.join(whole)})(?![^\W\d_])|{'|'.join(inside)})"
@@ -22,7 +23,7 @@ _LINK = rf"(?:[\s:#=(\"'*.-]|{_any_of('link')}){{0,6}}$"
 _SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f"
 
 # Also in names of fields, as `homePhone`, and before `No.`.
-_PHONE = rf"(?:{_any_of('phone')}|(?-i:(?<=[a-z]{{2}})(?:Phone|Mobile)(?![a-z])))(?:\.?\s?(?:no|nr)(?=\.))?"
+_PHONE = rf"(?:{_any_of('phone')}|(?-i:(?<=[a-z]{{2}})(?:Phone|Mobile)(?![a-z])))(?![\s_-]?id(?![a-z]))(?:\.?\s?(?:no|nr)(?=\.))?"
 PHONE_BEFORE = re.compile(rf"{_PHONE}\.?[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 SSN_BEFORE = re.compile(rf"(?<![^\W_])(?:ssn|social security)[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 VERSION_BEFORE = re.compile(_any_of("version") + _LINK, re.IGNORECASE)
