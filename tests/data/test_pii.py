@@ -26,6 +26,7 @@ PERSONAL = {
     "at20 transfers to DE89 3704 0044 0532 0130 00": "at20 transfers to <iban>",
     "call +44 20 7946 0958 now": "call <phone> now",
     "+44 (0)20 7946 0958 24/7": "<phone> 24/7",
+    "415 555-2671, 415.555.2671, 1.415.555.2671, 1-415-555-2671": "<phone>, <phone>, <phone>, <phone>",
     "call (212) 555-0123 or 212-555-0124": "call <phone> or <phone>",
     "+1 (212) 555-0123 ext. 45": "<phone>",
     "07700 900123": "<phone>",
@@ -147,6 +148,9 @@ SECRETS = {
 HARMLESS = [
     "card 4111 1111 1111 1112 fails its checksum",
     "order 12345678901234567890",
+    "1.319 590 9068 e-15, 938.272 0813 MeV, -2.002 319 304 3622, alpha = .5883738271406221",
+    "Boston, MA 02110-1301 or 02110-1301  USA",
+    '__version__ = "3.5.0.1"',
     "110101199003074611, 390.533.447-06, 971332-9019902 and Aadhaar 2341 2341 2347 fail their checksums",
     "الذين يصرفون 1512345 ريال, போன்ற 12345678, ໂທດ 12345678, call_id 415555267",
     "2341 2341 2346 and 39053344705 say nothing by themselves, nor does sin(123456782)",

@@ -19,7 +19,7 @@ def _any_of(section: str) -> str:
     return rf"(?:(?<![^\W_])(?:{'|'.join(whole)})(?![^\W\d_])|{'|'.join(inside)})"
 
 
-_LINK = rf"(?:[\s:#=(\"'*.-]|{_any_of('link')}){{0,6}}$"
+_LINK = rf"(?:[\s:#=(\"'*._-]|{_any_of('link')}){{0,8}}$"
 _SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f"
 
 # Also in names of fields, as `homePhone`, and before `No.`.

@@ -48,7 +48,8 @@ INTERNATIONAL = re.compile(
     r"(?:(?<![0-9+])(?:\(\+(?=\d{1,3}\))|\+)|(?<![A-Za-z0-9_+./=-])(?:00|011[ -]))[1-9](?:[ .\-/()]{0,3}\d){6,17}"
 )
 _SHAPES = (
-    r"(?:(?P<north_american>(?:1[ .-])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]?|[2-9]\d\d[ .-][2-9]\d\d[ .-])\d{4})"
+    r"(?:(?P<north_american>(?:1[ .-])?\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]?\d{4}|(?:1[ -])?[2-9]\d\d[ -][2-9]\d\d[ .-]\d{4}"
+    r"|(?:1\.)?[2-9]\d\d\.[2-9]\d\d\.\d{4})"
     r"|(?P<area>\((?!(?:19|20)\d\d\))0?[1-9][\d -]{0,5}\)[ -]?\d{2,5}(?:[ -]?\d{2,5}){1,3})"  # (11) 91234-5678
     r"|(?P<trunk>0[1-9]\d{0,4}(?:[ .\-/]{1,3}\d{2,8}){1,4})"  # 07700 900123, 06 12 34 56 78, 03-1234-5678
     r"|(?P<run>0[1-9]\d{8,9}|01[567]\d{9})"
@@ -77,11 +78,13 @@ DECIMAL_OR_THOUSANDS = re.compile(r"\+?\d+\.\d+|\+?\d{1,3}(?:\.\d{3})+")
 DIGITS = re.compile(r"\d+")
 INTEGER_BEFORE = re.compile(r"(?<![\d.,:/-])(?:0|[1-9]\d{0,2}),$")
 GROUPS_BEFORE = re.compile(r"(?<![\d.-])(?:0|[1-9]\d{0,2}(?P<chain>,\d{3}){0,3}),$")
+DECIMALS_BEFORE = re.compile(r"\d\.\d{3}(?: \d{3})* $")  # in groups of three, as in physics
 ROW_BEGINS = re.compile(r"(?<![^\n])\d{1,3},$")
 FIRST_GROUP_OF_THOUSANDS = re.compile(r"\d{1,3}[ .]")
 GROUPED = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
 LIST_AFTER = re.compile(r",\S")
 DECIMALS_AFTER = re.compile(r"\.\d|,\d{1,6}(?!,?\d)")
+ZIP_CODE = re.compile(r"(?:(?<=[A-Z]{2} )0\d{4}-\d{4}|0\d{4}-\d{4}(?=\s{1,3}USA))(?!\d)")  # of New England
 TRUNK_DIGITS = (10, 11, 9)  # of national numbers with their 0, the commonest first
 COUNTED = "012345678901"
 GERMAN_MOBILE = {"015", "016", "017"}  # they have up to 12
@@ -158,7 +161,7 @@ def _national(plain: str, letters: str) -> Iterator[tuple[int, int]]:
 def _is_somebodys(plain: str, letters: str, start: int, end: int, shape: str) -> bool:
     """Whether the digits of a national shape are a phone number."""
     text = plain[start:end]
-    if _is_a_number_of_something(plain, letters, start, end) or text in COUNTED:
+    if _is_a_number_of_something(plain, letters, start, end) or text in COUNTED or ZIP_CODE.match(plain, start):
         return False
     # Runs of digits are many things: these are phone numbers where such numbers are at home.
     if shape == "chinese_run" and UNSPACED not in plain:
@@ -220,6 +223,8 @@ def _is_a_number_of_something(plain: str, letters: str, start: int, end: int) ->
 
 def _is_part_of_a_decimal(plain: str, start: int, end: int) -> bool:
     """Whether it is the part of 12,3456 or 1,234 before or after the comma, and no item of a list as in 12,07700900123,x."""
+    if DECIMALS_BEFORE.search(plain, max(0, start - 24), start):
+        return True
     text = plain[start:end]
     listed = plain[start - 1 : start] == ","
     goes_on = LIST_AFTER.match(plain, end) is not None

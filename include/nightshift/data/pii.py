@@ -43,7 +43,7 @@ IBAN_DIGITS = re.compile(
     r"[0-9](?<=(?<![A-Za-z0-9é])[A-Za-z]{2}\d)(?=(\d(?:[ -]{0,2}[A-Za-z0-9]){11,30})(?![A-Za-z0-9é]))"
 )
 IBAN_CHARACTERS = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[A-Za-z0-9]"}  # by their names in the register
-CARD_BEGINS = re.compile(r"[1-689](?<![A-Za-z0-9_+]\d)(?<!\d\.\d)(?=(?:[ \t\n.-]{0,3}\d){11})")
+CARD_BEGINS = re.compile(r"[1-689](?<![A-Za-z0-9_+]\d)(?<![\d\s=(\[,:*/+-]\.\d)(?=(?:[ \t\n.-]{0,3}\d){11})")
 LETTER = re.compile("[A-Za-z_]")
 CARD_CHARACTERS = 64
 SHORTEST_CARD, SHORT_CARD = 12, 13  # digits
