@@ -27,6 +27,7 @@ PERSONAL = {
     "call +44 20 7946 0958 now": "call <phone> now",
     "+44 (0)20 7946 0958 24/7": "<phone> 24/7",
     "415 555-2671, 415.555.2671, 1.415.555.2671, 1-415-555-2671": "<phone>, <phone>, <phone>, <phone>",
+    "(415) - 555-2671, (415).555.2671, (415)/555-2671": "<phone>, <phone>, <phone>",
     "call (212) 555-0123 or 212-555-0124": "call <phone> or <phone>",
     "+1 (212) 555-0123 ext. 45": "<phone>",
     "07700 900123": "<phone>",
@@ -149,6 +150,7 @@ HARMLESS = [
     "card 4111 1111 1111 1112 fails its checksum",
     "order 12345678901234567890",
     "1.319 590 9068 e-15, 938.272 0813 MeV, -2.002 319 304 3622, alpha = .5883738271406221",
+    "1・2・3・4年生, 2·3·5·7 = 210, 2026・11・02, 第1・2・3・4回",
     "Boston, MA 02110-1301 or 02110-1301  USA",
     '__version__ = "3.5.0.1"',
     "110101199003074611, 390.533.447-06, 971332-9019902 and Aadhaar 2341 2341 2347 fail their checksums",
@@ -212,7 +214,9 @@ def test_exactly_the_number_or_address_goes_in_scripts_without_spaces_and_with_d
     assert redact(text, KINDS, Counter()) == redacted
 
 
-@pytest.mark.parametrize("separator", ["\u00a0", "\u202f", "\u2009", "\u2011", "\u2013", "\u200b"])
+@pytest.mark.parametrize(
+    "separator", ["\u00a0", "\u202f", "\u2009", "\u2011", "\u2013", "\u200b", *"·•・⁄─➖", "\u2800", "\u3164"]
+)
 @pytest.mark.parametrize(("kind", "number"), SEPARATED.items())
 def test_separators_that_look_like_spaces_and_dashes_or_like_nothing_are_read_as_such(kind, number, separator):
     assert redact(f"take {number.replace(' ', separator)} now", KINDS, Counter()) == f"take <{kind}> now"

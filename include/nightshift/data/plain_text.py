@@ -17,7 +17,11 @@ WITHOUT_SPACES = re.compile(
 # Joiners, marks of direction, soft hyphens, variation selectors and key caps: they show nothing, or only a frame.
 INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20e3\ufe00-\ufe0f\ufeff]")
 FULL_WIDTH = re.compile("[\uff01-\uff5e\ufe50-\ufe6b]")
-LONG_VOWEL = re.compile(r"(?<=\d)\u30fc(?=\d)")  # Japanese numbers are also written with it, for a dash
+# What stands for a dash between digits alone: middle dots, bullets, fraction slashes, drawn lines, a Japanese long vowel.
+LIKE_A_DASH = re.compile(
+    r"[\u00b7\u2022\u2024\u2027\u2043\u2044\u2215\u2219\u22c5\u2500\u2501\u2796\u30fb\u30fc\uff65](?<=\d.)(?=\d)"
+)
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs that show nothing, but take room
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class PlainText:
         if INVISIBLE.search(text):
             left_out = [match.start() - number for number, match in enumerate(INVISIBLE.finditer(text))]
             letters = INVISIBLE.sub("", text)
-        return cls(text, letters, LONG_VOWEL.sub("-", letters).translate(_PLAIN), left_out)
+        return cls(text, letters, LIKE_A_DASH.sub("-", letters).translate(_PLAIN), left_out)
 
     def replaced(self, spans: list[tuple[int, int, str]]) -> str:
         """Return the original with each span (start, end, what to write there) replaced; spans are apart, in order."""
@@ -83,8 +87,10 @@ def _plain(character: str) -> str:
         pass
     elif category == "Nd":
         plain = str(unicodedata.decimal(character))
-    elif category == "Zs":
+    elif category == "Zs" or character in BLANK:
         plain = " "
+    elif category in ("Zl", "Zp"):
+        plain = "\n"
     elif category == "Pd" or character == "\u2212":  # the minus sign is a sign of mathematics
         plain = "-"
     elif FULL_WIDTH.match(character):
