@@ -31,6 +31,7 @@ PERSONAL = {
     "call (212) 555-0123 or 212-555-0124": "call <phone> or <phone>",
     "+1 (212) 555-0123 ext. 45": "<phone>",
     "07700 900123": "<phone>",
+    "0812-3456-7890": "<phone>",
     "Tel.:0171/1234567, +49 (0)30 123456": "Tel.:<phone>, <phone>",
     "06.12.34.56.78 ou 06 12 34 56 78": "<phone> ou <phone>",
     "(11) 91234-5678": "<phone>",
@@ -138,6 +139,7 @@ SECRETS = {
     "OPENAI_API_KEY=sk-proj-" + "aB3" * 12: "OPENAI_API_KEY=<secret>",
     "sk-or-v1-" + "ab12" * 16 + " gsk_" + "aB3d" * 13: "<secret> <secret>",
     "curl -H 'Authorization: Basic dXNlcjpwYXNzd29yZA=='": "curl -H 'Authorization: Basic <secret>'",
+    '"Authorization": "Bearer 9f2c8e.aB-41d7_c0de",': '"Authorization": "Bearer <secret>",',
     "token hf_" + "aBcD" * 8 + "ab": "token <secret>",  # of letters alone
     "ghp_" + "aB3" * 12 + " and xoxb-123456789012-abcdefABCDEF": "<secret> and <secret>",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----\nbye": "<secret>\nbye",
@@ -151,6 +153,7 @@ HARMLESS = [
     "order 12345678901234567890",
     "1.319 590 9068 e-15, 938.272 0813 MeV, -2.002 319 304 3622, alpha = .5883738271406221",
     "1・2・3・4年生, 2·3·5·7 = 210, 2026・11・02, 第1・2・3・4回",
+    "Authorization: Bearer $TOKEN, Authorization: Bearer YOUR_ACCESS_TOKEN_HERE",
     "Boston, MA 02110-1301 or 02110-1301  USA",
     '__version__ = "3.5.0.1"',
     "110101199003074611, 390.533.447-06, 971332-9019902 and Aadhaar 2341 2341 2347 fail their checksums",

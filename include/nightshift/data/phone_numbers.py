@@ -87,7 +87,8 @@ DECIMALS_AFTER = re.compile(r"\.\d|,\d{1,6}(?!,?\d)")
 ZIP_CODE = re.compile(r"(?:(?<=[A-Z]{2} )0\d{4}-\d{4}|0\d{4}-\d{4}(?=\s{1,3}USA))(?!\d)")  # of New England
 TRUNK_DIGITS = (10, 11, 9)  # of national numbers with their 0, the commonest first
 COUNTED = "012345678901"
-GERMAN_MOBILE = {"015", "016", "017"}  # they have up to 12
+# Mobile numbers of Germany and Indonesia have up to 12.
+LONG_MOBILE = {"015", "016", "017", "081", "082", "083", "085", "087", "088", "089"}
 
 
 def phone_numbers(plain: str, letters: str) -> Iterator[tuple[int, int]]:
@@ -181,7 +182,7 @@ def _first_group(text: str) -> int:
 def _trunk_characters(text: str) -> int:
     """How many characters of a number with a trunk prefix or an area code are the number; 0: it is none."""
     ends = {count: end for end, count in _ends(text)}
-    lengths = [*TRUNK_DIGITS, *([12] if text[:3] in GERMAN_MOBILE else [])]
+    lengths = [*TRUNK_DIGITS, *([12] if text[:3] in LONG_MOBILE else [])]
     return next((ends[count] for count in lengths if count in ends), 0)
 
 

@@ -33,7 +33,8 @@ _ISSUERS = {
         ("gsk_", "xai-", "pplx-", "dop_v1_"), r"(?:gsk_|xai-|pplx-|dop_v1_)[A-Za-z0-9]{40,100}"
     ),  # Groq, xAI, …
     "dapi": r"dapi[0-9a-f]{32}",  # Databricks
-    "Basic ": r"(?<=uthorization: )Basic ([A-Za-z0-9+/]{8,1000}={0,2})",
+    "uthorization": r"uthorization[\"']?\s?[:=]\s?[\"']?"
+    r"(?:Basic ([A-Za-z0-9+/]{8,1000}={0,2})|(?:Bearer|Token) (?=\D{0,60}\d)([\w.~+/-]{16,4000}={0,2}))",
     "npm_": r"npm_[A-Za-z0-9]{36}",
     "pypi-": r"pypi-AgE[\w-]{50,500}",
     "SG.": r"SG\.[\w-]{22}\.[\w-]{43}",  # SendGrid
