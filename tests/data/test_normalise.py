@@ -79,6 +79,15 @@ def test_personal_data_in_a_system_message_is_redacted(read):
     assert row.pii == {"email": 1}
 
 
+@pytest.mark.parametrize("completion", ["Hello", [{"role": "assistant", "content": "Hello"}]])
+def test_prompt_and_completion_may_be_messages(read, completion):
+    prompt = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    row = read({"prompt": prompt, "completion": completion}, prompt="prompt", answer="completion")
+    assert [message["role"] for message in row.messages] == ["system", "user", "assistant"]
+    assert (row.prompt, row.answer) == ("Hi", "Hello")
+    assert read({"prompt": prompt, "completion": None}, prompt="prompt", answer="completion").answer is None
+
+
 def test_bytes_that_are_a_text_are_one(read):
     row = read({"text": "größe".encode(), "label": b"size"}, prompt="text", answer="label")
     assert (row.prompt, row.answer) == ("größe", "size")

@@ -223,6 +223,11 @@ def _pair(row: Row, columns: Columns, ingest: Ingest) -> list[Turn]:
     prompt = value_of(row, columns.prompt)
     if prompt is None:
         raise Unusable(Reason.MISSING_PROMPT, f"no value in {columns.prompt!r}")
+    if isinstance(prompt, list) and columns.input is None and prompt and isinstance(prompt[0], dict):
+        # As TRL keeps them: the messages in front of the answer, and those of the answer.
+        said = value_of(row, columns.answer)
+        said = said if isinstance(said, list) else [{"role": "assistant", "content": said}]
+        return turns_of([*prompt, *said], _shown(columns.prompt), partial(_text, ingest=ingest))
     text = _text(prompt, columns.prompt or "", ingest)
     if not text:
         raise Unusable(Reason.EMPTY_PROMPT, f"nothing but white space or control characters in {columns.prompt!r}")
