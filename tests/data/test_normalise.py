@@ -163,6 +163,8 @@ def test_an_id_that_says_nothing_of_anybody_stays(read, plain):
         ("2026-11-02T10:30:00z", datetime(2026, 11, 2, 10, 30, tzinfo=UTC)),
         ("2026-11-02 10:30:00.5 UTC", datetime(2026, 11, 2, 10, 30, 0, 500_000, tzinfo=UTC)),
         ("2026-11-02 10:30:00 +0530", datetime(2026, 11, 2, 5, tzinfo=UTC)),
+        (1793577600250000, datetime(2026, 11, 2, 0, 0, 0, 250_000, tzinfo=UTC)),
+        ("1793577600250000999", datetime(2026, 11, 2, 0, 0, 0, 250_001, tzinfo=UTC)),
         (Decimal("1793577600.5"), datetime(2026, 11, 2, 0, 0, 0, 500_000, tzinfo=UTC)),
     ],
 )

@@ -1,4 +1,4 @@
-"""Times of raw rows: ISO 8601, or seconds or milliseconds since 1970."""
+"""Times of raw rows: ISO 8601, or seconds, milli-, micro- or nanoseconds since 1970."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from nightshift.data.quarantine import Reason, Unusable
 # A zone as RFC 3339 allows it in small letters, as BigQuery writes it, and an offset behind a space.
 ZONE = re.compile(r"\s?(?:z|utc|gmt)$|\s(?=[+-]\d\d:?\d\d$)", re.IGNORECASE)
 EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
-# Seconds and milliseconds since 1970 from 2001 to 2286, which are different numbers; others are not guessed at.
-SECONDS, MILLISECONDS = range(10**9, 10**10), range(10**12, 10**13)
+# How many are a second, by the digits of a number since 1970, which differ from 2001 to 2286. Others are not guessed at.
+A_SECOND = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
+WANTED = "a time as ISO 8601 writes it or seconds, milli-, micro- or nanoseconds since 1970"
 
 
 def timestamp_of(value: Any) -> datetime | None:
@@ -32,12 +33,12 @@ def timestamp_of(value: Any) -> datetime | None:
         except ValueError:
             raise Unusable(
                 Reason.BAD_TIMESTAMP,
-                f"{_quoted(value)} is neither a time as ISO 8601 writes it nor seconds or milliseconds since 1970",
+                f"{_quoted(value)} is not {WANTED}",
             ) from None
     if not isinstance(value, datetime):
         raise Unusable(
             Reason.BAD_TIMESTAMP,
-            f"{_quoted(str(value))} is {type(value).__name__}, wanted is ISO 8601 text or seconds or milliseconds since 1970",
+            f"{_quoted(str(value))} is {type(value).__name__}, wanted is {WANTED}",
         )
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -46,18 +47,17 @@ def timestamp_of(value: Any) -> datetime | None:
 
 
 def _since_1970(value: Any) -> Any:
-    """A number of seconds or milliseconds since 1970, or the text of one, as a time; other values as they are."""
+    """A number of seconds or parts of them since 1970, or the text of one, as a time; other values as they are."""
     if isinstance(value, str):
         if not EPOCH.fullmatch(value.strip()):
             return value
         number = float(value)
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        number = float(value) if -1e15 < value < 1e15 else 0.0
+        number = float(value) if 0 < value < 1e19 else 0.0
     else:
         return value
-    if int(number) in SECONDS:
-        return datetime.fromtimestamp(number, UTC)
-    return datetime.fromtimestamp(number / 1000, UTC) if int(number) in MILLISECONDS else value
+    a_second = A_SECOND.get(len(str(int(number))))
+    return value if a_second is None else datetime.fromtimestamp(number / a_second, UTC)
 
 
 def _quoted(text: str) -> str:

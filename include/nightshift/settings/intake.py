@@ -34,7 +34,8 @@ class Columns(Model):
         None, description="column that identifies a row; a second row with one is a duplicate, or quarantined"
     )
     timestamp: str | None = Field(
-        None, description="column with the time of the row: ISO 8601, or seconds or milliseconds since 1970"
+        None,
+        description="column with the time of the row: ISO 8601, or seconds, milli-, micro- or nanoseconds since 1970",
     )
     subject: str | None = Field(
         None, description="column with the user or customer, kept as a keyed hash; what one asks is on one side"
