@@ -174,7 +174,7 @@ def content_of(path):
         (
             "examples",
             {"rows_in": 2874, "kept": 1876, "duplicates": 447, "near_duplicates": 12, "quarantined": 539},
-            ["441a0b83cd6a3732", "31b2117e4c09ded9", "e1e91dea6cb084d1"],
+            ["441a0b83cd6a3732", "c2a6d1af241ac735", "e1e91dea6cb084d1"],
         ),
         (
             "traffic",

@@ -5,7 +5,21 @@ import pytest
 
 from nightshift.data import shared_text, similarity
 from nightshift.data.shared_text import SharedText, found_in
-from nightshift.data.similarity import BAND, VALUES, SimilarRows, signatures
+from nightshift.data.similarity import BAND, VALUES, SimilarRows, plain, signatures
+
+
+@pytest.mark.parametrize(
+    ("written", "compared"),
+    [
+        ("Ｗｈｅｒｅ\u3000ｉｓ　ＣＡＲＤ １２?", "where is card 12?"),
+        ("ｶｰﾄﾞは いつ", "カードは いつ"),
+        ("can\u00adcel \u200bmy\ufeff \u200fcard", "cancel my card"),
+        ("كتـــاب", "كتاب"),
+        ("می\u200cخواهم 👩\u200d👧 ？", "می\u200cخواهم 👩\u200d👧 ？"),
+    ],
+)
+def test_a_question_is_the_same_in_other_widths_and_with_what_shows_nothing(written, compared):
+    assert plain(written) == compared
 
 
 def test_of_an_index_what_shares_a_band_with_a_row_is_let_through_and_a_near_row_is_found(tmp_path):

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -55,6 +57,11 @@ FILTER_BITS = 29
 
 FILES = ("signatures", "index", "texts", "ends", "keys")  # of rows; nothing of them stays in memory
 NOT_ASKED = {"system", "tool"}
+# Letters and digits of another width, and what shows nothing: soft hyphens, zero-width spaces, marks of direction, tatweel.
+# Joiners stay, which make other words in Persian and other signs of emoji.
+SAME = re.compile(
+    "[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f]+|[\u00ad\u0640\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
 # Of an index, what is let through of a band: its key and that of the next band, as the finer order.
 INDEX_BAND = np.dtype([("row", np.int64), ("key", np.uint64), ("finer", np.uint64)])
 BANDS_READ_AT_ONCE = 200_000
@@ -74,7 +81,9 @@ def question_of(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as questions are compared: lower case, white space collapsed; a space where nothing is left."""
+    """Return a text as questions are compared: lower case, one width, white space collapsed; a space where nothing is left."""
+    if not text.isascii():
+        text = SAME.sub(lambda found: unicodedata.normalize("NFKC", found[0]) if found[0] >= "\uff10" else "", text)
     text = text.casefold()
     # What can be printed has no white space but spaces.
     return (text.strip() if text.isprintable() and "  " not in text else " ".join(text.split())) or " "
