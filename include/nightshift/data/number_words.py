@@ -22,8 +22,9 @@ def _any_of(section: str) -> str:
 _LINK = rf"(?:[\s:#=(\"'*._-]|{_any_of('link')}){{0,8}}$"
 _SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f"
 
-# Also in names of fields, as `homePhone`, and before `No.`.
-_PHONE = rf"(?:{_any_of('phone')}|(?-i:(?<=[a-z]{{2}})(?:Phone|Mobile)(?![a-z])))(?![\s_-]?id(?![a-z]))(?:\.?\s?(?:no|nr)(?=\.))?"
+# Also in names of fields, as `homePhone` and `phone_number`, but not in `call_id` or `call_duration`; and before `No.`.
+_FIELD = r"(?![\s-]?id(?![a-z])|_(?!n|home|work|\d))(?:_?[1-9](?=\W))?"
+_PHONE = rf"(?:{_any_of('phone')}|(?-i:(?<=[a-z]{{2}})(?:Phone|Mobile)(?![a-z]))){_FIELD}(?:\.?\s?(?:no|nr)(?=\.))?"
 PHONE_BEFORE = re.compile(rf"{_PHONE}\.?[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 SSN_BEFORE = re.compile(rf"(?<![^\W_])(?:ssn|social security)[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 VERSION_BEFORE = re.compile(_any_of("version") + _LINK, re.IGNORECASE)
