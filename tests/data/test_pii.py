@@ -157,6 +157,7 @@ HARMLESS = [
     "1・2・3・4年生, 2·3·5·7 = 210, 2026・11・02, 第1・2・3・4回",
     "Authorization: Bearer $TOKEN, Authorization: Bearer YOUR_ACCESS_TOKEN_HERE",
     "Boston, MA 02110-1301 or 02110-1301  USA",
+    "x>=1.2.3.4, y~=1.2.3.4, ^1.2.3.4, 1.2.3.4-beta, 1.2.3.4.dev0, 1.2.3.4-SNAPSHOT, bump to 1.2.3.4",
     '__version__ = "3.5.0.1"',
     "110101199003074611, 390.533.447-06, 971332-9019902 and Aadhaar 2341 2341 2347 fail their checksums",
     "الذين يصرفون 1512345 ريال, போன்ற 12345678, ໂທດ 12345678, call_id 415555267, call_duration: 1234567",
