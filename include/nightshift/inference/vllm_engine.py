@@ -164,6 +164,9 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
     if not on_gpu:  # where it would otherwise bind to cores that other jobs use too, or use one thread
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // parallel)))
+        # The image for processors has no compiler, which vLLM would need for the log-probabilities of a prompt.
+        torch.compiler.set_stance("force_eager")
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the same in processes of vLLM's own
 
     from vllm import EngineArgs, LLMEngine
     from vllm.config import StructuredOutputsConfig
@@ -176,7 +179,6 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
     memory = (
         {"gpu_memory_utilization": given.memory_share}
         if on_gpu
-        # A compiler, which an image of a job has not, would be needed for more than eager.
         else {"kv_cache_memory_bytes": settings.batch_tokens * bytes_per_token // parallel, "enforce_eager": True}
     )
     arguments = {
