@@ -1,48 +1,16 @@
-"""How fast vLLM's build for processors answers a night, against our engine: same model, machine and prompts, in fp32.
-
-Run as a program, this file is one of the measurements, with the Python of whoever is measured:
-`python test_vllm_speed.py transformers|vllm PROMPTS RESULT`.
-"""
+"""How fast vLLM's build for processors answers a night, against our engine: same model, machine and prompts, in fp32."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from answer_night import NEW_TOKENS
 
 ROOT = Path(__file__).parents[2]
 REPORT = Path(os.environ.get("NIGHTSHIFT_BENCHMARKS") or ROOT / "build" / "benchmarks")
-NEW_TOKENS = 48
-
-
-def measure(who, source, target):
-    """Answer the prompts in this process and write answers and times to the file `target`."""
-    began = time.perf_counter()
-    import torch
-
-    from nightshift.inference import model, vllm_engine
-    from nightshift.inference.transformers_engine import TransformersEngine
-    from nightshift.settings.decoding import Decoding
-    from nightshift.settings.policies import Inference
-
-    given = json.loads(Path(source).read_text())
-    model.fast_dtype = vllm_engine.fast_dtype = lambda: torch.float32
-    folder, settings, decoding = Path(given["model"]), Inference(), Decoding()
-    if who == "vllm":
-        engine = vllm_engine.VllmEngine(folder, max_new_tokens=NEW_TOKENS, decoding=decoding, settings=settings)
-    else:
-        loaded = model.load(folder)
-        engine = TransformersEngine(loaded, max_new_tokens=NEW_TOKENS, batch_tokens=settings.batch_tokens)
-    started = time.perf_counter() - began
-    engine.generate(given["prompts"][:8])  # the first pass of a process allocates
-    cpu, wall = time.process_time(), time.perf_counter()
-    answers = [answer.tokens for answer in engine.generate(given["prompts"])]
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    numbers = {"cpu_seconds": cpu, "wall_seconds": wall, "start_seconds": started, "answers": answers}
-    Path(target).write_text(json.dumps({**numbers, "threads": torch.get_num_threads()}))
 
 
 @pytest.mark.nightly
@@ -61,7 +29,8 @@ def test_vllm_answers_word_by_word_the_same_and_faster(tmp_path, vllm_python):
     for who, python in {"transformers": sys.executable, "vllm": vllm_python}.items():
         # Both get the same allocator and thread settings.
         paths = {"PYTHONPATH": str(ROOT / "include"), "HF_HUB_OFFLINE": "1"}
-        command = [python, __file__, who, tmp_path / "prompts.json", tmp_path / f"{who}.json"]
+        program = Path(__file__).with_name("answer_night.py")
+        command = [python, program, who, tmp_path / "prompts.json", tmp_path / f"{who}.json"]
         environment = {**os.environ, **ENVIRONMENT, **paths}
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
@@ -90,7 +59,3 @@ def test_vllm_answers_word_by_word_the_same_and_faster(tmp_path, vllm_python):
     print("\n".join(lines))
     assert answers["vllm"] == answers["transformers"]
     assert ratio >= 1
-
-
-if __name__ == "__main__":
-    measure(*sys.argv[1:])
