@@ -1,13 +1,14 @@
 """What a job says when the tracking server does not take its results."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mlflow import MlflowClient
 
 from nightshift.errors import BadEnvironment
-from nightshift.registry.tracking import TrackingRun, reachable
+from nightshift.registry.tracking import TrackingRun, reachable, system_metrics
 
 
 @pytest.fixture
@@ -74,3 +75,13 @@ def test_a_number_sent_twice_is_there_once_with_its_timestamp_and_without_one_th
     assert [one.value for one in mlflow_store.get_metric_history(run.run_id, "rows")] == [20, 20]
     run.metrics({"rows": 10})
     assert mlflow_store.get_run(run.run_id).data.metrics == {"loss": 0.5, "rows": 10}
+
+
+def test_what_the_machine_is_at_goes_on_where_an_attempt_before_ended_it(mlflow_store):
+    run = TrackingRun("shop", key="training-1", name="training")
+    for points in (1, 2):
+        with system_metrics(run, seconds=0.01):
+            time.sleep(0.5)
+        found = mlflow_store.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
+        assert len({one.step for one in found}) == len(found) >= points
+        assert all(0 < one.value <= 100 for one in found)

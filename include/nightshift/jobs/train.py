@@ -255,7 +255,7 @@ def _fit(
     task: Task, checkpoint: Checkpoint | None, tracking: TrackingRun | None, progress: Progress, group: Group | None
 ) -> Fitted:
     """Train from a checkpoint on, with the numbers of each step on disk, in MLflow and in the progress."""
-    from nightshift.registry.tracking import LiveMetrics
+    from nightshift.registry.tracking import LiveMetrics, system_metrics
     from nightshift.training.checkpoints import history
     from nightshift.training.elastic import for_processes
 
@@ -278,7 +278,7 @@ def _fit(
         progress.report(done, of, "rows read before the first step")
 
     try:
-        with progress.stop_cooperatively():
+        with progress.stop_cooperatively(), system_metrics(tracking):
             if task.layout.world == 1:
                 from nightshift.training.fit import fit
 

@@ -24,6 +24,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from nightshift.code_version import code_version
 from nightshift.errors import BadEnvironment
@@ -166,6 +167,23 @@ class LiveMetrics:
             except (BadEnvironment, MlflowException) as error:
                 log.warning("MLflow does not answer; the metrics stay on disk and are sent at the end (%s)", error)
                 self._run = None
+
+
+@contextmanager
+def system_metrics(run: TrackingRun | None, seconds: float = 30) -> Iterator[None]:
+    """Log what this machine's processors, memory, disk, network and NVIDIA GPUs are at, every so often, as MLflow's `system/…`.
+
+    It ends where MLflow does not answer; what runs meanwhile goes on.
+    """
+    if run is None:
+        yield
+        return
+    monitor = SystemMetricsMonitor(run.run_id, sampling_interval=seconds, resume_logging=True)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 def replay(path: Path, run: TrackingRun) -> int:
