@@ -193,10 +193,14 @@ def _told(record: BaseModel) -> dict[str, Any] | None:  # noqa: PLR0912  (a case
             }  # fmt: skip
         case Review():
             did = "judged an answer as good" if record.good else "judged an answer as bad"
+            details: dict[str, object] = {"chosen as": record.chosen, "corrected": bool(record.correction)}
+            if record.better:
+                did = "chose between two answers"
+                details = {"candidate": record.candidate, "better": record.better}
             told = {
                 "at": record.at, "who": record.by, "did": did,
-                "to": {"review": f"{record.interval}/{record.key}", "version": record.version},
-                "details": {"reason": record.reason, "chosen as": record.chosen, "corrected": bool(record.correction)},
+                "to": {"review": f"{record.shadow or record.interval}/{record.key}", "version": record.version},
+                "details": {"reason": record.reason, **details},
             }  # fmt: skip
         case Release():
             told = {

@@ -19,10 +19,12 @@ from nightshift.dashboard.state import Facts, State, state_of, without_approvals
 from nightshift.dashboard.stored import Store
 from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
+from nightshift.evaluation.choices import Preference, preference_of
 from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.evaluation.watch_file import WatchFile
 from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.records import AlertResponse, Monitor, Snooze, Split, SplitLook
+from nightshift.ledger.reviews import reviews_of
 from nightshift.ledger.spending import Summary, summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -32,11 +34,15 @@ from nightshift.verdict import Verdict
 
 @dataclass(frozen=True)
 class Models:
-    """Champion, candidate, the shadow of whichever came last with its address, and the champion's watch; None: there is none."""
+    """Champion, candidate, the shadow of whichever came last with its address, what people prefer there, the champion's watch.
+
+    None: there is none.
+    """
 
     champion: models.Model | None
     candidate: models.Model | None
     shadow: tuple[str, ShadowFile] | None
+    preferred: Preference | None
     watch: WatchFile | None
 
 
@@ -184,7 +190,10 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
 def _models(store: Store, records: Ledger, app: Application) -> Models:
     current = models.champion(store, records)
     other = models.candidate(store, current, records.gate_records())
-    return Models(current, other, models.shadow(store, app, current, other, records), models.watch(store, app, records))
+    shadow = models.shadow(store, app, current, other, records)
+    asked = shadow and app.feedback and app.feedback.review
+    preferred = preference_of(reviews_of(store.place, [shadow[0]])) if shadow and asked else None
+    return Models(current, other, shadow, preferred, models.watch(store, app, records))
 
 
 def _trend(store: Store, records: Ledger, app: Application) -> Trend:

@@ -1,4 +1,4 @@
-"""The review page: answers of an interval that people judge, and how far they agree. What they say is kept, and never changed."""
+"""The review page: answers that people judge, or choose between, and how far they agree. What they say is kept, never changed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field
 
 from nightshift.dashboard.access import Asking
 from nightshift.dashboard.airflow_state import storage_uri
+from nightshift.dashboard.choices import Chosen, Two, keep_choice, open_pairs, shown_pairs
 from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import render
-from nightshift.dashboard.panels import panel
+from nightshift.dashboard.panels import Panel, panel
 from nightshift.dashboard.stored import Store
 from nightshift.data.pii import redact
 from nightshift.data.review_sample import SAMPLE, SAMPLES, sample_rows
@@ -51,18 +52,23 @@ class Shown:
 
 @dataclass(frozen=True)
 class Page:
-    """The answers of one interval, "" where there is none, the intervals that may be judged, and the newest agreement."""
+    """What may be judged, intervals and pairs of shadows; answers or pairs of the `chosen` one, "" where there is none.
 
-    interval: str
+    :param agreement: the newest.
+    """
+
+    chosen: str
     intervals: Sequence[str]
+    shadows: Sequence[str]
     answers: Sequence[Shown]
+    pairs: Sequence[Two]
     agreement: Mapping[str, Any] | None
 
 
 @router.api_route("/review/{application}", methods=["GET", "HEAD"])
 @in_own_threads
 def review(request: Request, application: str, asking: Asking, interval: str = "") -> HTMLResponse:
-    """Show the answers of an interval, the newest unless one is named."""
+    """Show the answers of an interval, the newest unless one or the pairs of a shadow are named."""
     app, feedback = _reviewed(application, asking)
     page = panel(lambda: _page(app, feedback, interval, asking.user.get_name()))
     return render(request, "review.html.jinja", page=page, app=app, may_review=asking.may_review(application))
@@ -72,13 +78,23 @@ def review(request: Request, application: str, asking: Asking, interval: str = "
 @in_own_threads
 def judge(application: str, said: Said, asking: Asking) -> JSONResponse:
     """Keep what somebody says of an answer. Only JSON is read: no page of somebody else's can send it with a user's cookie."""
-    asking.application(application)  # or it is not there for this user
-    if not asking.may_review(application):
-        raise HTTPException(403, f"Only who may approve a release of {application} may judge its answers.")
-    app, feedback = _reviewed(application, asking)
+    app, feedback = _judged_by(application, asking)
     if said.thumb == "down" and not (said.reason.strip() or said.correction.strip()):
         raise HTTPException(422, "Say why the answer is bad, or what it should have been.")
-    kept = panel(lambda: _keep(app, feedback, said, asking.user.get_name()))
+    return _told(panel(lambda: _keep(app, feedback, said, asking.user.get_name())))
+
+
+@router.post("/review/{application}/choices")
+@in_own_threads
+def choose(application: str, said: Chosen, asking: Asking) -> JSONResponse:
+    """Keep which of two answers somebody finds better, in the same way."""
+    app, feedback = _judged_by(application, asking)
+    if said.better == "neither" and not said.reason.strip():
+        raise HTTPException(422, "Say why neither answer is good enough.")
+    return _told(panel(lambda: keep_choice(_store(app), app, _since(feedback), said, asking.user.get_name())))
+
+
+def _told(kept: Panel[bool | None]) -> JSONResponse:
     if kept.trouble:
         raise HTTPException(503, kept.trouble)
     if kept.shown is None:
@@ -86,6 +102,17 @@ def judge(application: str, said: Said, asking: Asking) -> JSONResponse:
     if not kept.shown:
         raise HTTPException(409, "You have judged this answer before, and that counts.")
     return JSONResponse({"detail": "Kept."}, 201)
+
+
+def _judged_by(application: str, asking: Asking) -> tuple[Application, Feedback]:
+    """The same as :func:`_reviewed`.
+
+    :raises HTTPException: 403: the user may not judge its answers.
+    """
+    asking.application(application)  # or it is not there for this user
+    if not asking.may_review(application):
+        raise HTTPException(403, f"Only who may approve a release of {application} may judge its answers.")
+    return _reviewed(application, asking)
 
 
 def _reviewed(application: str, asking: Asking) -> tuple[Application, Feedback]:
@@ -99,11 +126,19 @@ def _reviewed(application: str, asking: Asking) -> tuple[Application, Feedback]:
     return settings, settings.feedback
 
 
+def _store(app: Application) -> Store:
+    return Store(storage_uri(), app.name, app.zone)
+
+
+def _since(feedback: Feedback) -> datetime:
+    """The end of the first interval that feedback of today may be about."""
+    return datetime.now(UTC) - timedelta(days=feedback.lookback_days)
+
+
 def _open_intervals(store: Store, feedback: Feedback) -> list[str]:
-    """The intervals whose answers may be judged, the newest first: those that feedback of today may be about."""
-    since = datetime.now(UTC) - timedelta(days=feedback.lookback_days)
+    """The intervals whose answers may be judged, the newest first."""
     known = ((name, Interval.of_key(name)) for name in store.names(SAMPLES))
-    return [name for name, of in known if of and of.end > since][::-1]
+    return [name for name, of in known if of and of.end > _since(feedback)][::-1]
 
 
 def _rows(store: Store, interval: str) -> list[dict[str, Any]]:
@@ -112,9 +147,11 @@ def _rows(store: Store, interval: str) -> list[dict[str, Any]]:
 
 
 def _page(app: Application, feedback: Feedback, wanted: str, person: str) -> Page:
-    store = Store(storage_uri(), app.name, app.zone)
-    intervals = _open_intervals(store, feedback)
-    interval = wanted if wanted in intervals else next(iter(intervals), "")
+    store = _store(app)
+    intervals, shadows = _open_intervals(store, feedback), open_pairs(store, _since(feedback))
+    chosen = wanted if wanted in {*intervals, *shadows} else next(iter([*intervals, *shadows]), "")
+    pairs = shown_pairs(store, chosen, person) if chosen in shadows else []
+    interval = "" if pairs else chosen
     said: dict[str, list[Review]] = {}
     for one in reviews_of(store.place, [interval] if interval else []):
         said.setdefault(one.key, []).append(one)
@@ -124,12 +161,13 @@ def _page(app: Application, feedback: Feedback, wanted: str, person: str) -> Pag
         answers.append(Shown(row, mine, [one for one in said.get(row["key"], []) if mine and one.by != person]))
     nights = store.names("feedback")
     measured = store.manifest("feedback", nights[-1]) if nights else None
-    return Page(interval, intervals, answers, measured.facts.get("agreement") if measured else None)
+    agreement = measured.facts.get("agreement") if measured else None
+    return Page(chosen, intervals, shadows, answers, pairs, agreement)
 
 
 def _keep(app: Application, feedback: Feedback, said: Said, person: str) -> bool | None:
     """Whether what was said is kept now; None: it is about nothing that may be judged."""
-    store = Store(storage_uri(), app.name, app.zone)
+    store = _store(app)
     if said.interval not in _open_intervals(store, feedback):
         return None
     row = next((row for row in _rows(store, said.interval) if row["key"] == said.key), None)

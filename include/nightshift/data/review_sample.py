@@ -54,7 +54,7 @@ def chosen(
     :param id_key: with which the digests are keyed.
     :param own: the application's own scorers; shares of the group quality count as quality scores.
     """
-    quality = [*QUALITY, *(name for name, one in own.items() if (one.kind, one.group) == ("share", "quality"))]
+    quality = quality_of(own)
     scores = [*SCORES, Metric.RETRIEVAL_RELEVANCE, *(name for name, one in own.items() if one.kind != "category")]
     best: dict[str, list[tuple[float, str, int]]] = {}
     with pq.ParquetFile(interactions, pre_buffer=False) as file:
@@ -72,14 +72,21 @@ def chosen(
     return sorted(_rows(interactions, picked, scores, known), key=lambda row: row["key"])
 
 
-def write_sample(rows: list[dict[str, Any]], target: Path) -> None:
-    """Write rows of the sample as a file of `SAMPLE_SCHEMA`."""
-    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA), target, compression="zstd")
+def quality_of(own: Mapping[str, Scorer]) -> list[str]:
+    """Return the scores that say how good an answer is, 0 to 1, those of own scorers among them."""
+    return [*QUALITY, *(name for name, one in own.items() if (one.kind, one.group) == ("share", "quality"))]
 
 
-def sample_rows(content: bytes, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def write_sample(rows: list[dict[str, Any]], target: Path, schema: pa.Schema = SAMPLE_SCHEMA) -> None:
+    """Write rows of the sample as a file."""
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), target, compression="zstd")
+
+
+def sample_rows(
+    content: bytes, columns: Sequence[str] | None = None, schema: pa.Schema = SAMPLE_SCHEMA
+) -> list[dict[str, Any]]:
     """Return the rows of a sample from the bytes of its file, with all columns unless some are named."""
-    table = pq.read_table(pa.BufferReader(content), columns=columns, schema=SAMPLE_SCHEMA)
+    table = pq.read_table(pa.BufferReader(content), columns=columns, schema=schema)
     return list(table.to_pylist(maps_as_pydicts="strict"))
 
 

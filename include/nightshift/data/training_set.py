@@ -31,7 +31,7 @@ from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, REGRESSION, TRAIN, S
 from nightshift.data.split_map import DEVELOPMENT as DEVELOPMENT_SIDE
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
 from nightshift.data.split_map import UNKNOWN, State, places_in
-from nightshift.settings.feedback import CHOSEN_BY, RANDOM
+from nightshift.settings.feedback import CHOSEN_BY, PAIR, RANDOM
 from nightshift.storage.partition import fetch
 
 Report = Callable[[int, int], None]
@@ -148,9 +148,9 @@ def _prompts(rows: pa.Table) -> Keys:
 
 
 def _chosen_for_review(rows: pa.Table) -> npt.NDArray[np.bool_]:
-    """Which rows are corrections of answers that people were shown for another reason than chance."""
+    """Which rows are corrections of answers that people were shown for another reason than chance; pairs are none."""
     chosen = pc.map_lookup(rows["metadata"], CHOSEN_BY, "first")
-    return np.asarray(pc.fill_null(pc.not_equal(chosen, RANDOM), False), dtype=bool)
+    return np.asarray(pc.invert(pc.is_in(chosen, value_set=pa.array([None, RANDOM, PAIR], pa.string()))), dtype=bool)
 
 
 def _is_no_sample(candidates: Path, replaced: Keys) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from upath import UPath
 from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
+from nightshift.data.review_pairs import PAIRS
 from nightshift.data.review_sample import SAMPLE, SAMPLES
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.erasure.rows import Hits, batches, numbered, numbers_of
@@ -189,6 +190,10 @@ class Finding:
         for path, partition, manifest in self._partitions(SAMPLES):
             places = self._places(partition, manifest, SAMPLE, ["digest"], self._same_text)
             self._change(path, partition, manifest, {SAMPLE: places})
+        for path, partition, manifest in self._partitions(PAIRS):
+            places = self._places(partition, manifest, SAMPLE, ["digest", "unit"], self._unit)
+            if self._change(path, partition, manifest, {SAMPLE: places}):
+                self.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
         goes = {*self.digests, *self.trained, self.wanted.digest}
         for path, review in reviews_by_path(self.home):
             if review.digest in goes or (self.wanted.subject and review.by == self.wanted.typed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from nightshift.evaluation.agreement import MIN_ROWS, agreement
@@ -31,6 +32,13 @@ def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
     total = values.total()
     by_chance = sum(count * (total - count) for count in values.values())
     return 1 - (total - 1) * differing / by_chance if by_chance else None
+
+
+def share_of(count: int, of: int) -> tuple[float, float, float]:
+    """Return a share with the bounds of Wilson's 95 % interval (Wilson 1927)."""
+    share, square = count / of, NormalDist().inv_cdf(0.975) ** 2 / of
+    middle, half = share + square / 2, (square * (share * (1 - share) + square / 4)) ** 0.5
+    return share, (middle - half) / (1 + square), (middle + half) / (1 + square)
 
 
 def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -82,10 +90,7 @@ def _of_scorer(scores: Sequence[float | None], wanted: Sequence[float]) -> dict[
 
 
 def _calibration(pairs: Iterable[tuple[float | None, float]]) -> dict[str, float]:
-    from scipy.stats import binomtest
-
     same = [(score >= 0.5) == bool(good) for score, good in pairs if score is not None]
     if len(same) < MIN_ROWS:
         return {}
-    interval = binomtest(sum(same), len(same)).proportion_ci(method="wilson")
-    return {"agrees": sum(same) / len(same), "low": float(interval.low), "high": float(interval.high)}
+    return dict(zip(("agrees", "low", "high"), share_of(sum(same), len(same)), strict=True))

@@ -127,7 +127,7 @@ def _files(
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
     from nightshift.jobs.reviewing import write_reviews
-    from nightshift.settings.feedback import REVIEWS
+    from nightshift.settings.feedback import CHOICES, REVIEWS
 
     files, missing, answers = [], [], None
     feedback = spec.application.feedback
@@ -139,11 +139,12 @@ def _files(
         except NoData as nothing:
             missing.append(str(nothing))
     if reviewed:
-        written, answers = write_reviews(reviewed, spec, work / "reviews")
-        if written.stat().st_size:
-            source = REVIEWS.model_copy(update={"uri": str(written)})
-            files += [(source, file) for file in raw_files(source, spec.interval, work / "sources" / source.name)]
-        else:
+        *written, answers = write_reviews(reviewed, spec, work / "reviews")
+        for source, said in zip((REVIEWS, CHOICES), written, strict=True):
+            if said.stat().st_size:
+                local = source.model_copy(update={"uri": str(said)})
+                files += [(local, file) for file in raw_files(local, spec.interval, work / "sources" / said.stem)]
+        if not any(said.stat().st_size for said in written):
             missing.append("nobody reviewed an answer in the interval")
     return files, missing, answers
 
@@ -176,6 +177,7 @@ def _publish(  # noqa: PLR0917
     from nightshift.data.feedback import FEEDBACK, WAITING, gather
     from nightshift.data.measures import TextMeasures, tokenizer_file
     from nightshift.data.staging import Staging
+    from nightshift.evaluation.choices import agreement_of_choices
     from nightshift.evaluation.reviewers import agreement_of
     from nightshift.storage.erasures import erased_of
     from nightshift.storage.manifest import Parent
@@ -190,7 +192,12 @@ def _publish(  # noqa: PLR0917
     staging = Staging(app.ingest, spec.interval, measures, "traffic", id_key or app.name.encode(), erased)
     gathered = gather(files, staging, _fetched(nights, work / "night"), work, target, answers)
     counts = gathered.counts
-    scores = {key: row["scores"] for key, row in reviewed.rows.items()} if reviewed else {}
+    agreement = {}
+    if reviewed:
+        scores = {key: row["scores"] for key, row in reviewed.rows.items() if "scores" in row}
+        agreement = agreement_of((review for review in reviewed.reviews if not review.better), scores)
+        if reviewed.choices:
+            agreement["choices"] = agreement_of_choices(reviewed.choices, reviewed.rows)
     return publish(
         partition,
         target,
@@ -205,7 +212,7 @@ def _publish(  # noqa: PLR0917
             "nights": dict(sorted(gathered.nights.items())),
             "quarantine": dict(sorted(gathered.reasons.items())),
             "late": gathered.late,
-            **({"agreement": agreement_of(reviewed.reviews, scores)} if reviewed else {}),
+            **({"agreement": agreement} if reviewed else {}),
         },
         parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
     )
@@ -314,9 +321,12 @@ def _log(spec: Spec, manifest: Manifest, feedback: str) -> None:
 
 def _agreement(manifest: Manifest) -> dict[str, float]:
     """How far reviewers agree, and scorers with them, as metrics."""
-    agreement = manifest.facts.get("agreement", {})
-    named = {name: value for name, value in agreement.items() if not isinstance(value, dict)}
-    for kind in ("strata", "scorers"):
-        for one, measured in agreement.get(kind, {}).items():
-            named |= {f"{kind}/{one}/{name}": value for name, value in measured.items()}
-    return {f"review/{name}": float(value) for name, value in named.items() if value is not None}
+    return dict(_named("review", manifest.facts.get("agreement", {})))
+
+
+def _named(path: str, measured: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in measured.items():
+        if isinstance(value, dict):
+            yield from _named(f"{path}/{name}", value)
+        elif value is not None:
+            yield f"{path}/{name}", float(value)

@@ -1,10 +1,11 @@
-"""What the job `feedback` does for the review page: choose an interval's sample, and read what people said of samples."""
+"""What jobs do for the review page: choose an interval's sample or a shadow's pairs, and read what people said of these."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.jobs.contract import IntervalSpec
+from nightshift.jobs.contract import IntervalSpec, JobSpec
 
 if TYPE_CHECKING:
     from nightshift.ledger.records import Review
+    from nightshift.monitoring.logged_prompts import LoggedPrompts
+    from nightshift.monitoring.shadow import Compared
+    from nightshift.registry.versions import Registered
     from nightshift.storage.manifest import Manifest
 
 # Of a sample's rows: what joins reviews to interactions, and what reviewers are compared with. Texts would fill the memory.
@@ -29,11 +33,17 @@ log = logging.getLogger(__name__)
 class Reviewed:
     """What was said, before the end of an interval, of the samples whose answers its feedback may be about.
 
-    :param rows: the rows of these samples by their keys, each with the `night` that it is of.
+    :param rows: the rows of these samples by their keys, each with the `night` that it is of; of pairs, those that somebody
+        chose between, with both answers.
     """
 
     reviews: list[Review]
     rows: dict[str, dict[str, Any]]
+
+    @property
+    def choices(self) -> list[Review]:
+        """Those of two answers."""
+        return [review for review in self.reviews if review.better]
 
     @property
     def digest(self) -> str:
@@ -104,11 +114,65 @@ def _with_turns(rows: list[dict[str, Any]], answered: Manifest, folder: Path) ->
         row["messages"] = turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
 
+def publish_pairs(
+    spec: JobSpec,
+    shadow: str,
+    inputs: dict[str, Any],
+    *,
+    logged: LoggedPrompts,
+    found: Compared,
+    models: tuple[Registered, Registered],
+) -> None:
+    """Publish between which answers of a shadow people choose, unless that is there, nobody is asked, or none differ.
+
+    :param shadow: its name.
+    :param inputs: what it is made of.
+    :param models: champion and candidate.
+    """
+    from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, SIDES, VERSION, drawn_pairs
+    from nightshift.data.review_sample import SAMPLE, quality_of, write_sample
+    from nightshift.storage.files import scratch
+    from nightshift.storage.partition import find, partition_of, publish
+
+    app = spec.application
+    if app.feedback is None or app.feedback.review is None or not found.answers:
+        return
+    night = max((night.interval for night in logged.nights), key=lambda interval: interval.end)
+    partition = partition_of(spec.storage, app.name, PAIRS, f"{night.key}-{shadow}")
+    inputs = {**inputs, "version": VERSION, "rows": app.feedback.review.rows}
+    if find(partition, inputs):
+        return
+    pairs: list[dict[str, Any]] = []
+    for place, answers in enumerate(zip(found.rows, found.answers, strict=True)):
+        turns = logged.examples[place]["messages"]
+        pair = {name: answers[0][name] for name in ("night", "row", "digest", "unit")}
+        pair["messages"] = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+        for which, (side, model, answer) in enumerate(zip(SIDES, models, answers, strict=True)):
+            scores = answer | {name: scores[place][which] for name, scores in found.scores.items() if scores}
+            known = {name: scores[name] for name in quality_of(app.scorers) if scores.get(name) is not None}
+            pair |= {side: answer["response"], f"{side}_scores": known}
+            pair |= {f"{side}_model": model.version, f"{side}_model_digest": model.digest}
+        pairs.append(pair)
+    rows = drawn_pairs(pairs, app.feedback.review.rows)
+    if not rows:
+        return
+    work = scratch(UPath(spec.storage))
+    try:
+        write_sample(rows, work / SAMPLE, PAIR_SCHEMA)
+        publish(
+            partition, work, kind="review_sample", application=app.name, interval=night, inputs=inputs,
+            rows={SAMPLE: len(rows)}, counts={"rows": len(rows)},
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     """Return what people said before the interval's end, of answers of the `lookback_days` before it began or since.
 
     :raises BadInput: a record or a sample cannot be read.
     """
+    from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, interval_of
     from nightshift.data.review_sample import SAMPLE, SAMPLES, sample_rows
     from nightshift.ledger.reviews import REVIEWS, reviews_of
     from nightshift.settings.interval import Interval
@@ -119,32 +183,54 @@ def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     home, interval = partition_of(spec.storage, spec.application.name), spec.interval
     since = interval.start - timedelta(days=lookback_days)
     known = [(name, Interval.of_key(name)) for name in names_in(home / REVIEWS)]
+    shadows = [(name, *interval_of(name)) for name in names_in(home / PAIRS)]
     nights = [name for name, of in known if of and since < of.end and of.start < interval.end]
-    reviews = [review for review in reviews_of(home, nights) if review.at < interval.end]
+    pairs = {name: shadow for name, of, shadow in shadows if of and since < of.end and of.start < interval.end}
+    folders = [*nights, *sorted({*pairs.values()})]
+    reviews = [review for review in reviews_of(home, folders) if review.at < interval.end]
     rows: dict[str, dict[str, Any]] = {}
     for night in nights:
         if manifest := read_manifest(home / SAMPLES / night):
             sample = sample_rows(read_file(home / SAMPLES / night, manifest, SAMPLE), ABOUT)
             rows |= {row["key"]: row | {"night": night} for row in sample}
+    chosen = {review.key for review in reviews if review.better}
+    for name in pairs:
+        if manifest := read_manifest(home / PAIRS / name):
+            for row in sample_rows(read_file(home / PAIRS / name, manifest, SAMPLE), schema=PAIR_SCHEMA):
+                if row["key"] in chosen:
+                    answered_by = {"model": row["champion_model"], "model_digest": row["champion_model_digest"]}
+                    rows[row["key"]] = {**row, **answered_by, "messages": None}
     return Reviewed(reviews, rows)
 
 
-def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple[Path, Path]:
-    """Write what was said within the interval as a source of feedback, and the interactions that it is about by their keys."""
+def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple[Path, Path, Path]:
+    """Write what was said within the interval as two sources of feedback, of answers and of pairs, and what it is about by key.
+
+    That neither of two is good is said of the champion's answer, which is an interaction; that both are alike says nothing of it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from nightshift.data.feedback import REVIEWED_SCHEMA
-    from nightshift.settings.feedback import CHOSEN_BY, REVIEWED
+    from nightshift.data.review_pairs import SIDES
+    from nightshift.settings.feedback import CHOICES, CHOSEN_BY, REVIEWED, REVIEWS
 
     folder.mkdir()
-    source, rows = folder / "reviews.jsonl", folder / "reviewed.parquet"
-    with source.open("w", encoding="utf-8") as file:
+    answers, pairs, rows = folder / REVIEWS.uri, folder / CHOICES.uri, folder / "reviewed.parquet"
+    with answers.open("w", encoding="utf-8") as of_answers, pairs.open("w", encoding="utf-8") as of_pairs:
         for review in reviewed.reviews:
-            if review.at >= spec.interval.start:
-                said = review.model_dump(mode="json", include={"key", "by", "at"})
+            if review.at < spec.interval.start or review.better == "same":
+                continue
+            said = review.model_dump(mode="json", include={"key", "by", "at"})
+            said |= {CHOSEN_BY: review.chosen, REVIEWED: review.digest, "review:reason": review.reason or None}
+            if review.better in SIDES:
+                pair = reviewed.rows.get(review.key, {})  # without one, which was made again, the row is quarantined
+                best_first = SIDES if review.better == SIDES[0] else SIDES[::-1]
+                for name, side in zip(("preferred", "rejected"), best_first, strict=True):
+                    said |= {name: pair.get(side), f"review:{name}": pair.get(f"{side}_model")}
+                of_pairs.write(json.dumps(said) + "\n")
+            else:
                 said |= {"thumb": "up" if review.good else "down", "correction": review.correction or None}
-                said |= {CHOSEN_BY: review.chosen, REVIEWED: review.digest, "review:reason": review.reason or None}
-                file.write(json.dumps(said) + "\n")
+                of_answers.write(json.dumps(said) + "\n")
     pq.write_table(pa.Table.from_pylist(list(reviewed.rows.values()), schema=REVIEWED_SCHEMA), rows)
-    return source, rows
+    return answers, pairs, rows

@@ -89,6 +89,7 @@ def _compare(
     """Have the candidate answer part by part until a look says enough, and publish what was found."""
     from nightshift.evaluation.paired import levels_of_looks
     from nightshift.evaluation.shadow_file import ShadowFile
+    from nightshift.jobs.reviewing import publish_pairs
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.logged_prompts import logged_prompts
     from nightshift.monitoring.published_nights import answered_by
@@ -140,6 +141,7 @@ def _compare(
         looks=len(parts),
         means=comparison.means,
     )
+    publish_pairs(spec, partition.name, inputs, logged=logged, found=comparison, models=(champion, candidate))
     return _publish(spec, partition, inputs, comparison, file)
 
 

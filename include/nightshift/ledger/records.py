@@ -147,12 +147,14 @@ class AlertResponse(Record):
 
 
 class Review(Record):
-    """What one person said of one answer on the review page. It is never changed, and there is one of each person and answer.
+    """What one person said of one answer, or of two, on the review page, once. It is never changed.
 
-    :param key: of the answer in the sample of its interval.
+    :param key: of the answer in the sample of its interval, or of the pair.
     :param digest: of the prompt's conversation, by which an erasure finds it.
     :param chosen: the stratum that the answer was chosen from.
+    :param good: of two answers: whether one of them is.
     :param correction: what the answer should have been; "": nothing.
+    :param shadow: name of the one that has both answers; "", as what follows it: there was one answer.
     """
 
     interval: str  # key of the interval that was answered
@@ -163,6 +165,10 @@ class Review(Record):
     good: bool
     correction: str = ""
     reason: str = ""
+    shadow: str = ""
+    candidate: str = ""  # its version
+    better: Literal["", "champion", "candidate", "same", "neither"] = ""
+    first: Literal["", "champion", "candidate"] = ""  # as they were shown
     by: str
     at: AwareDatetime
 

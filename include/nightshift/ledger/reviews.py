@@ -1,6 +1,6 @@
 """What people said on the review page: one record of each person and answer, created once.
 
-    <application>/reviews/<interval>/<key of the answer>-<hash of the name>.json
+    <application>/reviews/<interval or name of the shadow>/<key of the answer or pair>-<hash of the name>.json
 
 They lie beside the ledger, since the API server writes them and may write nothing else. Each is announced before it is written
 (:mod:`nightshift.storage.arrivals`), so that the audit log finds what is new without listing them all.
@@ -27,24 +27,24 @@ def keep(home: UPath, review: Review) -> bool:
     :param home: the application's folder.
     """
     person = hashlib.sha256(review.by.encode()).hexdigest()[:12]
-    path = f"{REVIEWS}/{review.interval}/{review.key}-{person}.json"
+    path = f"{REVIEWS}/{review.shadow or review.interval}/{review.key}-{person}.json"
     if read_bytes(home / path) is not None:
         return False
     announce(home, path)
     return create(home / path, review.model_dump_json(indent=1).encode())
 
 
-def reviews_of(home: UPath, intervals: Iterable[str]) -> list[Review]:
-    """Return what was said of the answers of some intervals, in order of their names: a listing each, and a read for each record.
+def reviews_of(home: UPath, folders: Iterable[str]) -> list[Review]:
+    """Return what was said in folders of intervals or shadows, in their order: a listing each, and a read for each record.
 
     :raises BadInput: a record cannot be read.
     """
-    return [review for _, review in reviews_by_path(home, intervals)]
+    return [review for _, review in reviews_by_path(home, folders)]
 
 
-def reviews_by_path(home: UPath, intervals: Iterable[str] | None = None) -> Iterator[tuple[str, Review]]:
-    """Yield the same, of all intervals where none are given, each with its path below the application's folder."""
-    folders = sorted(names_in(home / REVIEWS) if intervals is None else intervals)
+def reviews_by_path(home: UPath, folders: Iterable[str] | None = None) -> Iterator[tuple[str, Review]]:
+    """Yield the same, of all where none are given, each with its path below the application's folder."""
+    folders = sorted(names_in(home / REVIEWS) if folders is None else folders)
     listed = read_each(home, lambda folder: names_in(home / REVIEWS / folder), folders)
     paths = [f"{REVIEWS}/{folder}/{name}" for folder, names in zip(folders, listed, strict=True) for name in names]
     for path, content in zip(paths, read_each(home, lambda path: read_bytes(home / path), paths), strict=True):

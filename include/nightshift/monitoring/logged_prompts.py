@@ -44,7 +44,8 @@ Row = dict[str, Any]
 class LoggedPrompts:
     """Prompts with the champion's answers, in the order in which a candidate answers them.
 
-    :param rows: the columns of :func:`columns_of` of their interactions, and `unit` (who asked).
+    :param rows: the columns of :func:`columns_of` of their interactions, `night` (key of its interval) and
+        `unit` (who asked).
     :param examples: the same rows as examples, in `EXAMPLE_SCHEMA`.
     :param judged_by: the column that says whether the answers are good; None: too few rows have one.
     :param nights: that they are of.
@@ -145,7 +146,13 @@ def rows_of_night(
         asked_for |= manifest.inputs.get("scorers", {})
         stale = {column: None for column, setting in measured.items() if asked_for.get(column) != setting}
         rows = [
-            {"cost": mean_cost, **row, **stale, "unit": examples[row["row"]]["subject"] or row["digest"]}
+            {
+                "cost": mean_cost,
+                **row,
+                **stale,
+                "night": night.key,
+                "unit": examples[row["row"]]["subject"] or row["digest"],
+            }
             for row in table.to_pylist()
         ]
         for row in sorted(rows, key=lambda row: (_rank(row), _drawn(salt, row["digest"]))):

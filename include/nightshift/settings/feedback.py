@@ -80,6 +80,7 @@ class FeedbackSource(Source):
 
 REVIEW = "review"  # name of the source
 CHOSEN_BY, RANDOM = "review:chosen", "random"  # key in the metadata of a review, and the stratum that chance chose
+PAIR = "pair"  # in place of a stratum: chance chose it, among answers of two versions that differ
 REVIEWED = "review:digest"  # key in the metadata of a review: the digest of what it is about
 # What people say on the review page, as the job `feedback` reads it from a file that it makes; `key` is that of the sample.
 REVIEWS = FeedbackSource(
@@ -90,12 +91,23 @@ REVIEWS = FeedbackSource(
         metadata=[CHOSEN_BY, REVIEWED, "review:reason"],
     ),
 )  # fmt: skip
+# Of two answers the one that somebody preferred, with the versions that gave them.
+CHOICES = FeedbackSource(
+    name=REVIEW,
+    uri="choices.jsonl",
+    columns=FeedbackColumns(
+        id="key", subject="by", timestamp="at", answer="preferred", rejected="rejected",
+        metadata=[CHOSEN_BY, REVIEWED, "review:reason", "review:preferred", "review:rejected"],
+    ),
+)  # fmt: skip
 
 
 class Review(Model):
     """Which answers people are shown to judge."""
 
-    rows: int = Field(20, ge=4, le=200, description="answers of each interval that are put to people")
+    rows: int = Field(
+        20, ge=4, le=200, description="answers of each interval, and pairs of each shadow, that are put to people"
+    )
 
 
 class Feedback(Model):
@@ -119,7 +131,7 @@ class Feedback(Model):
     @property
     def every_source(self) -> list[FeedbackSource]:
         """All sources that the job `feedback` reads, that of the review page among them."""
-        return [*self.sources, *([REVIEWS] if self.review else [])]
+        return [*self.sources, *([REVIEWS, CHOICES] if self.review else [])]
 
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:
