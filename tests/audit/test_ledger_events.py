@@ -104,6 +104,19 @@ def test_who_judged_an_answer_is_told_with_the_reason_and_without_the_texts(stor
     assert first["details"] == {"reason": "It is rude.", "chosen as": "lowest", "corrected": True}
 
 
+def test_who_chose_between_two_answers_is_told_with_the_versions(storage):
+    ledger, chain = Ledger(storage, "app"), Chain(storage)
+    said = Review(
+        interval="2026-11-03", key="k-1", digest="d", chosen="pair", version="3", good=True, reason="Clearer.", shadow="s1",
+        candidate="4", better="candidate", first="champion", by="ann", at=NOW,
+    )  # fmt: skip
+    keep(ledger.home, said)
+    collect(storage, chain)
+    entry = next(entry for entry in chain.entries() if entry["who"] == "ann")
+    assert (entry["did"], entry["to"]) == ("chose between two answers", {"review": "s1/k-1", "version": "3"})
+    assert entry["details"] == {"reason": "Clearer.", "candidate": "4", "better": "candidate"}
+
+
 def test_a_release_that_its_watch_takes_back_is_its_deed_and_no_persons(storage):
     record(Ledger(storage, "app"), gate("watch", True))
     (event,) = events_of_ledger(storage, "app", None)

@@ -11,7 +11,8 @@ from stored_application import LAST, MODELS
 from nightshift.dashboard import own_threads
 from nightshift.dashboard.known import known_application
 from nightshift.evaluation.shadow_file import shadow_partition
-from nightshift.ledger.records import Arms, Split, SplitEnd
+from nightshift.ledger.records import Arms, Review, Split, SplitEnd
+from nightshift.ledger.reviews import keep
 from nightshift.ledger.splits import next_look
 from nightshift.settings.split import Split as SplitSettings
 
@@ -153,7 +154,7 @@ def test_a_verdict_of_another_form_costs_its_part_of_the_page(visit, helper, tmp
     assert "87.0 % [83.0, 91.0]" in page
 
 
-def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page(visit, helper):
+def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page(visit, helper, applications):
     helper.champion(score=0.9, version="2", released=datetime.now(UTC))
     said = {
         "application": "helper", "version": "2", "champion": "1", "verdict": "PASS", "reasons": ["shadow: <b>no worse</b>"],
@@ -167,6 +168,20 @@ def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page
     assert re.search(r"exact match</th><td class=.num.>40.0</td><td class=.num.>90.0", page)
     assert f"/apps/helper/reports/shadows/{address}/report.html" in page
     assert visit(f"/apps/helper/raw/shadows/{address}/report.html").text == "R"
+    assert "What people prefer" not in page, "nobody is asked"
+    with (applications.folder / "helper.yaml").open("a") as file:
+        file.write("feedback: {review: {rows: 4}}\n")
+    assert "What people prefer: no data" in visit("/apps/helper").text
+    for number in range(8):
+        choice = Review(
+            interval="2026-11-26", key=f"k{number}", digest="d", chosen="pair", version="1", good=True, shadow=address,
+            candidate="2", better="candidate" if number else "champion", first="champion", by="ann", at=datetime.now(UTC),
+        )  # fmt: skip
+        keep(helper.ledger.home, choice)
+    assert (
+        "version 2 in 87.5 % of 8 pairs with a preferred one (95 % interval 52.9 % to 97.8 %)"
+        in visit("/apps/helper").text
+    )
 
 
 def test_the_watch_of_a_release_says_what_was_promised_and_what_is_measured(visit, helper):

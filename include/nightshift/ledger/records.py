@@ -151,7 +151,6 @@ class Review(Record):
 
     :param key: of the answer in the sample of its interval, or of the pair.
     :param digest: of the prompt's conversation, by which an erasure finds it.
-    :param chosen: the stratum that the answer was chosen from.
     :param good: of two answers: whether one of them is.
     :param correction: what the answer should have been; "": nothing.
     :param shadow: name of the one that has both answers; "", as what follows it: there was one answer.
@@ -160,7 +159,7 @@ class Review(Record):
     interval: str  # key of the interval that was answered
     key: str
     digest: str
-    chosen: str
+    chosen: str  # the stratum
     version: str  # of the model that answered
     good: bool
     correction: str = ""
