@@ -47,6 +47,7 @@ BODIES = {
         "chosen_options": ["Reject"]
     },
     "POST /nightshift/review/{app}": {"interval": "2026-11-05", "key": "k", "thumb": "up"},
+    "POST /nightshift/review/{app}/choices": {"pairs": "2026-11-05-0", "key": "k", "better": "same"},
     "POST /api/v2/assets/events": {"asset_id": 1, "extra": {}},
     "POST /api/v2/pools": {"name": "pool-{n}", "slots": 1},
     "POST /api/v2/variables": {"key": "key-{n}", "value": "value"},
@@ -62,6 +63,7 @@ ALLOWED_TOO = {
     # Neither application has a review in its file.
     "GET /nightshift/review/{app}": {404},
     "POST /nightshift/review/{app}": {404},
+    "POST /nightshift/review/{app}/choices": {404},
 }
 DASHBOARD = "/nightshift/"
 

@@ -63,6 +63,10 @@ class Finding:
             for path, partition, manifest in self._partitions(kind):
                 self._examples(path, partition, manifest)
         self._interactions()
+        for _, partition, manifest in self._partitions(PAIRS) if self.wanted.subject else ():
+            # Where traffic and interactions are gone, only these know what somebody asked.
+            places = self._places(partition, manifest, SAMPLE, ["unit"], self._unit)
+            self.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
         for path, partition, manifest in self._partitions("feedback"):
             self._feedback(path, partition, manifest)
         for path, partition, manifest in self._partitions(CORRECTIONS):
@@ -187,13 +191,9 @@ class Finding:
 
     def _reviews(self) -> None:
         """Answers that people were shown, what they said of these, and what somebody said of others."""
-        for path, partition, manifest in self._partitions(SAMPLES):
+        for path, partition, manifest in chain(self._partitions(SAMPLES), self._partitions(PAIRS)):
             places = self._places(partition, manifest, SAMPLE, ["digest"], self._same_text)
             self._change(path, partition, manifest, {SAMPLE: places})
-        for path, partition, manifest in self._partitions(PAIRS):
-            places = self._places(partition, manifest, SAMPLE, ["digest", "unit"], self._unit)
-            if self._change(path, partition, manifest, {SAMPLE: places}):
-                self.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
         goes = {*self.digests, *self.trained, self.wanted.digest}
         for path, review in reviews_by_path(self.home):
             if review.digest in goes or (self.wanted.subject and review.by == self.wanted.typed):
