@@ -10,6 +10,7 @@ from upath import UPath
 from nightshift.evaluation.shadow_file import PAIRS, read_shadow, shadow_partition
 from nightshift.jobs import generate, score, shadow
 from nightshift.registry.models import version_of
+from nightshift.settings.feedback import Feedback
 from nightshift.settings.shadow import Shadow
 from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import fetch
@@ -76,7 +77,9 @@ def test_a_candidate_as_good_as_the_champion_passes_on_prompts_that_nothing_was_
     assert shadow.run(spec, contest.progress) == result
 
 
-def test_a_candidate_that_is_worse_fails_and_its_page_shows_what_users_typed_as_text(contest):
+def test_a_candidate_that_is_worse_fails_and_people_read_and_compare_what_users_typed(contest):
+    reviewed = Feedback(review={"rows": 4})
+    contest.application = contest.application.model_copy(update={"feedback": reviewed})
     spec = contest.candidate("random")
     result = shadow.run(spec, contest.progress)
     assert result.verdict is Verdict.FAIL
@@ -84,6 +87,10 @@ def test_a_candidate_that_is_worse_fails_and_its_page_shows_what_users_typed_as_
     page = UPath(result.report).read_text()
     assert "<script" not in page
     assert "Worse than the champion" in page
+    pairs = (
+        UPath(contest.storage) / contest.application.name / "review_pairs" / f"2026-11-02-{UPath(result.shadow).name}"
+    )
+    assert require_manifest(pairs).counts == {"rows": 4}
 
 
 def test_too_few_prompts_are_no_pass_and_are_compared_again_once_there_are_more(contest, publish_day, tiny_models):

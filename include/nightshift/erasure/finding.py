@@ -294,7 +294,7 @@ class Finding:
 
     def _values(self, partition: UPath, manifest: Manifest, name: str, column: str, places: list[int]) -> list[Any]:
         found: list[Any] = []
-        begin, wanted = 0, np.array(places)
+        begin, wanted = 0, np.array(places, int)
         for batch in batches(partition, manifest, name, [column]):
             here = wanted[(wanted >= begin) & (wanted < begin + batch.num_rows)] - begin
             found += batch.column(0).take(pa.array(here)).to_pylist() if batch.num_columns else []
