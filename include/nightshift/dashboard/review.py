@@ -151,7 +151,7 @@ def _page(app: Application, feedback: Feedback, wanted: str, person: str) -> Pag
     intervals, shadows = _open_intervals(store, feedback), open_pairs(store, _since(feedback))
     chosen = wanted if wanted in {*intervals, *shadows} else next(iter([*intervals, *shadows]), "")
     pairs = shown_pairs(store, chosen, person) if chosen in shadows else []
-    interval = "" if pairs else chosen
+    interval = "" if chosen in shadows else chosen
     said: dict[str, list[Review]] = {}
     for one in reviews_of(store.place, [interval] if interval else []):
         said.setdefault(one.key, []).append(one)
