@@ -213,10 +213,10 @@ def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple
 
     from nightshift.data.feedback import REVIEWED_SCHEMA
     from nightshift.data.review_pairs import SIDES
-    from nightshift.settings.feedback import CHOICES, CHOSEN_BY, REVIEWED, REVIEWS
+    from nightshift.settings.feedback import CHOSEN_BY, REVIEWED
 
     folder.mkdir()
-    answers, pairs, rows = folder / REVIEWS.uri, folder / CHOICES.uri, folder / "reviewed.parquet"
+    answers, pairs, rows = folder / "reviews.jsonl", folder / "choices.jsonl", folder / "reviewed.parquet"
     with answers.open("w", encoding="utf-8") as of_answers, pairs.open("w", encoding="utf-8") as of_pairs:
         for review in reviewed.reviews:
             if review.at < spec.interval.start or review.better == "same":
