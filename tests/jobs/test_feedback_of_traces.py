@@ -22,14 +22,14 @@ from nightshift.verdict import Verdict
 KIM, JO = (AssessmentSource("HUMAN", name) for name in ("kim@example.org", "jo@example.org"))
 JUDGE = AssessmentSource("LLM_JUDGE", "judge")
 COLUMNS = {
-    "id": "client_request_id", "subject": "by", "timestamp": "at", "thumb": "assessments.helpful",
-    "answer": "assessments.expected_response", "metadata": ["rationale", "tags.channel"],
+    "id": "client_request_id", "subject": "by", "timestamp": "at", "thumb": "assessments.quality.helpful",
+    "answer": "assessments.expected_response", "metadata": ["rationale", "tags.app.channel"],
 }  # fmt: skip
 
 
 def trace(experiment, request):
     with mlflow.start_span("chat", trace_destination=experiment) as span:
-        mlflow.update_current_trace(client_request_id=request, tags={"channel": "web"})
+        mlflow.update_current_trace(client_request_id=request, tags={"app.channel": "web"})
     return span.trace_id
 
 
@@ -66,12 +66,12 @@ def test_a_person_says_several_things_of_a_trace_in_one_row_and_judges_of_machin
     spec, experiment, progress, tmp_path
 ):
     asked = {name: trace(experiment[1], name) for name in ("a", "b", "c", "d")}
-    mlflow.log_feedback(trace_id=asked["a"], name="helpful", value=False, source=KIM, rationale="wrong card")
+    mlflow.log_feedback(trace_id=asked["a"], name="quality.helpful", value=False, source=KIM, rationale="wrong card")
     mlflow.log_expectation(trace_id=asked["a"], name="expected_response", value="The blue one.", source=KIM)
-    mlflow.log_feedback(trace_id=asked["a"], name="helpful", value=True, source=JO)
-    mlflow.log_feedback(trace_id=asked["b"], name="helpful", value=True, source=JUDGE)
+    mlflow.log_feedback(trace_id=asked["a"], name="quality.helpful", value=True, source=JO)
+    mlflow.log_feedback(trace_id=asked["b"], name="quality.helpful", value=True, source=JUDGE)
     mlflow.log_feedback(trace_id=asked["c"], name="polite", value=True, source=KIM)
-    before = mlflow.log_feedback(trace_id=asked["d"], name="helpful", value=True, source=KIM)
+    before = mlflow.log_feedback(trace_id=asked["d"], name="quality.helpful", value=True, source=KIM)
     mlflow.override_feedback(
         trace_id=asked["d"], assessment_id=before.assessment_id, value=False, source=KIM, rationale="read it again"
     )
@@ -82,7 +82,7 @@ def test_a_person_says_several_things_of_a_trace_in_one_row_and_judges_of_machin
     said = {(row["id"], row["up"]): row for row in rows_of(result, tmp_path)}
     assert said.keys() == {("a", False), ("a", True), ("d", False)}
     assert said["a", False]["answer"] == "The blue one."
-    assert dict(said["a", False]["metadata"]) == {"rationale": "wrong card", "tags.channel": "web"}
+    assert dict(said["a", False]["metadata"]) == {"rationale": "wrong card", "tags.app.channel": "web"}
     assert all("example.org" not in row["subject"] for row in said.values())
     assert rows_of(result, tmp_path, FEEDBACK) == []
     assert run(spec, progress).digest == result.digest, "what is read again is the same"
@@ -107,7 +107,7 @@ def test_an_experiment_that_nobody_assessed_is_no_data_and_one_that_is_not_there
     ("source", "error"),
     [
         ({"experiment": "chats", "uri": "x.jsonl", "columns": COLUMNS}, "leave `uri` out"),
-        ({"experiment": "chats", "columns": {"id": "trace_id", "thumb": "helpful"}}, "assessments.<name>"),
+        ({"experiment": "chats", "columns": {"id": "trace_id", "thumb": "quality.helpful"}}, "assessments.<name>"),
     ],
 )
 def test_a_source_of_traces_that_could_read_nothing_is_refused(source, error):

@@ -14,6 +14,7 @@ from mlflow.tracing.constant import TraceMetadataKey
 
 from nightshift.errors import BadInput
 from nightshift.registry.tracking import reachable
+from nightshift.settings.feedback import ASSESSMENTS
 from nightshift.settings.interval import Interval
 
 TRACES_AT_ONCE = 500  # what MLflow's server allows
@@ -24,8 +25,8 @@ def write_assessments(
 ) -> None:
     """Write a JSON line for each person and trace that was assessed in the interval, streaming.
 
-    A line has `trace_id`, `client_request_id`, `session`, `user`, `tags`, `by` and `at` (of the last assessment),
-    `rationale`, and in `assessments` the newest value of each name. What judges and code said is left out.
+    A line has `trace_id`, `client_request_id`, `session`, `user`, `tags.<name>`, `by` and `at` (of the last assessment),
+    `rationale`, and as `assessments.<name>` the newest value of each. What judges and code said is left out.
 
     :param names: the assessments that count; traces with none of them are not asked for.
     :param traced_since: traces that began before it are left out.
@@ -79,11 +80,11 @@ def _lines(trace: TraceInfo, names: set[str], interval: Interval) -> Iterator[di
             "client_request_id": trace.client_request_id,
             "session": trace.trace_metadata.get(TraceMetadataKey.TRACE_SESSION),
             "user": trace.trace_metadata.get(TraceMetadataKey.TRACE_USER),
-            "tags": trace.tags,
+            **{f"tags.{name}": value for name, value in trace.tags.items()},
             "by": person,
             "at": _moment(assessments[-1]).isoformat(),
             "rationale": "\n".join(one.rationale for one in assessments if one.rationale),
-            "assessments": {one.name: (one.feedback or one.expectation).value for one in assessments},
+            **{f"{ASSESSMENTS}{one.name}": (one.feedback or one.expectation).value for one in assessments},
         }
 
 

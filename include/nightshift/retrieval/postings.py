@@ -31,7 +31,8 @@ class Postings:
         self._file, self._passages = pq.ParquetFile(path, read_dictionary=["term"]), passages
         self._found: dict[str, int] = {}  # passages that have a word, of words that were read
         groups = (self._file.metadata.row_group(number).column(0) for number in range(self._file.num_row_groups))
-        self._ends = [(one.statistics.min, one.statistics.max) if one.is_stats_set else None for one in groups]
+        known = (one.statistics if one.is_stats_set and one.statistics.has_min_max else None for one in groups)
+        self._ends = [(one.min, one.max) if one else None for one in known]  # none where a word is very long
 
     def best(self, questions: Sequence[Collection[str]], k: int) -> list[Ranking]:
         """Return the `k` passages with the highest sums for each question, which is a set of words; equal ones in order.
