@@ -83,3 +83,24 @@ def test_a_hint_that_is_ahead_leaves_no_gap(tmp_path):
     (tmp_path / "app" / "arrivals" / "newest").write_text("5")
     announce(home, "d")
     assert (paths(home), newest_arrival(home)) == (["a", "b", "c", "d"], 4)
+
+
+@pytest.mark.parametrize("storage", ["memory"], indirect=True)
+def test_who_may_create_and_not_replace_announces_as_well_as_others(storage, monkeypatch):
+    home = UPath(storage) / "app"
+    announce(home, "first")
+    filesystem, tried = type(home.fs), []
+
+    def refuse(self, path, content, *, mode="overwrite", real=filesystem.pipe_file, **_):
+        tried.append(path)
+        if self.exists(path):
+            raise OSError(f"Forbidden: {path}")
+        real(self, path, content, mode=mode)
+
+    monkeypatch.setattr(filesystem, "pipe_file", refuse)
+    for name in ("second", "third"):
+        announce(home, name)
+    assert [path for path in tried if not path.endswith("newest")] == [
+        f"{home.path}/arrivals/{number:08d}.json" for number in (2, 3)
+    ]
+    assert paths(home) == ["first", "second", "third"]

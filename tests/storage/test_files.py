@@ -165,3 +165,16 @@ def test_many_folders_one_after_the_other_hold_no_descriptors(tmp_path):
         return len(list(Path("/proc/self/fd").iterdir()))
 
     assert work() == [work() for _ in range(20)][-1]
+
+
+def test_a_cloud_that_asks_for_the_right_to_replace_first_still_says_that_a_file_is_there(monkeypatch):
+    place = UPath("memory://refusing/record")
+    assert create(place, b"first")
+
+    def refuse(*_, **__):
+        raise OSError(f"Forbidden: {place}")
+
+    monkeypatch.setattr(type(place.fs), "pipe_file", refuse)
+    assert not create(place, b"second")
+    with pytest.raises(OSError, match="Forbidden"):
+        create(UPath("memory://refusing/other"), b"x")

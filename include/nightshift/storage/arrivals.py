@@ -42,7 +42,8 @@ def announce(home: UPath, path: str, content: bytes | None = None) -> None:
     :param content: that it will hold, of a file that may be written again.
     """
     arrival = Arrival(path=path, sha256=hashlib.sha256(content).hexdigest() if content else None, at=datetime.now(UTC))
-    number = _hint(home) + 1
+    # Not from the hint alone: whoever may not replace files cannot write it, nor try a number that is taken.
+    number = newest_arrival(home) + 1
     while not create(_path(home, number), arrival.model_dump_json().encode()):
         number = _last_from(home, number) + 1
     try:
