@@ -4,6 +4,9 @@ from nightshift.registry.model_card import front_matter, model_card
 from nightshift.settings.application import Application
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.intake import Source
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.settings.prompt import Prompt
+from nightshift.settings.prompt_file import PromptFile
 
 APPLICATION = Application(
     name="app",
@@ -55,6 +58,20 @@ def test_the_search_that_found_it_comes_last_and_is_cut_first():
         text.index("Owner: bank-support") < text.index("## Search") < text.index("[The search in MLflow](http://m/1)")
     )
     assert len(text) == 5_000
+
+
+def test_a_version_that_answers_from_an_index_says_that_its_copy_retrieves_nothing_and_what_to_give_it():
+    index = PinnedIndex(uri="memory://index", digest="fedcba9876543210", search="hybrid", k=3)
+    indexed = APPLICATION.answering_from(index)
+    text = model_card(indexed, **FIELDS)
+    assert "This copy retrieves nothing." in text
+    assert "up to 3 passages of the index `fedcba987654`" in text
+    assert "before the last question" in text
+    assert "retrieves nothing" not in card()
+    variables = [{"name": name} for name in ("prompt", "context")]
+    file = PromptFile(template="<message role='user'>{{$context}} {{$prompt}}</message>", input_variables=variables)
+    by_variable = APPLICATION.model_copy(update={"prompt": Prompt(file=file)}).answering_from(index)
+    assert "as `chat_template_kwargs: {context: ...}`" in model_card(by_variable, **FIELDS)
 
 
 def test_an_unknown_licence_is_called_unknown():

@@ -118,7 +118,7 @@ def _package(
 ) -> Path:
     from nightshift.inference.standalone import standalone_copy
     from nightshift.registry.borrowed_weights import borrow, without_weights
-    from nightshift.registry.model_card import front_matter
+    from nightshift.registry.model_card import front_matter, without_passages
     from nightshift.registry.packaging import package_model
 
     trained = candidate.fetch(folder / "fetched")
@@ -129,10 +129,10 @@ def _package(
         (described / "README.md").write_text(whole_card, encoding="utf-8")
         return described
     served = standalone_copy(trained, folder / "served", candidate.application)
-    if whole is None:
-        return package_model(served, folder / "mlflow", logged, whole_card)
-    without_weights(served)
-    return borrow(package_model(served, folder / "mlflow", logged, whole_card), f"models:/{whole.model_id}")
+    if whole:
+        without_weights(served)
+    packaged = package_model(served, folder / "mlflow", logged, whole_card, without_passages(candidate.application))
+    return borrow(packaged, f"models:/{whole.model_id}") if whole else packaged
 
 
 def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision, search_url: str) -> str:

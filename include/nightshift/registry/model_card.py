@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nightshift.settings.application import Application
+from nightshift.settings.pinned_index import CONTEXT
 from nightshift.training.built_in import PREPARED
 
 LONGEST = 5_000  # characters that MLflow keeps as a version's description
@@ -55,6 +56,7 @@ def model_card(
         "## Training",
         made,
         "" if training is None else _serving(application),
+        without_passages(application),
         "## Use and limits",
         f"Made for one task: {application.description or application.name} It was judged on text like its training "
         "data and on nothing else: other languages, other tasks, attacks and unfair treatment of groups were not "
@@ -77,6 +79,24 @@ def front_matter(application: Application, base_model: str) -> str:
 def licence_of(base_model: str) -> str:
     """Return the licence of a base model by its SPDX-like name, or `unknown`: then ask whoever published it."""
     return LICENCES.get(base_model, "unknown")
+
+
+def without_passages(application: Application) -> str:
+    """Return what a copy of a version that answers from an index lacks, and how it is given that; "" for any other version."""
+    index, prompt = application.index, application.prompt
+    if index is None:
+        return ""
+    where = (
+        "before the last question, behind the sentence that docs/retrieval.md of Nightshift quotes"
+        if all(CONTEXT not in file.variables for file in prompt.files.values())
+        else f"as `chat_template_kwargs: {{{CONTEXT}: ...}}`, in a server that takes these (vLLM does, MLflow's own does not)"
+    )
+    return (
+        f"This copy retrieves nothing. The answers that were judged rest on up to {index.k} passages of the index "
+        f"`{index.digest[:12]}` for each question, found by `{index.search}`; without them it answers from its weights "
+        f"alone, which nobody judged. Whoever serves it finds the passages and gives them {where}, each as `[1] title`, with its "
+        "text below."
+    )
 
 
 def _serving(application: Application) -> str:

@@ -18,11 +18,12 @@ REQUIREMENTS = ("mlflow", "torch", "transformers", "accelerate", "safetensors", 
 UNSAFE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
-def package_model(folder: Path, target: Path, logged: Any, card: str) -> Path:
+def package_model(folder: Path, target: Path, logged: Any, card: str, lacks: str = "") -> Path:
     """Write the MLflow form of the model in `folder` to `target`, which must not exist, and return it.
 
     :param logged: the `LoggedModel` that this will be uploaded to.
     :param card: the model card, Markdown with front matter.
+    :param lacks: what the version has and this form of it has not, for the metadata of the MLmodel file.
     :raises BadInput: the folder holds a file that may run code when it is loaded.
     """
     import mlflow.transformers
@@ -42,6 +43,7 @@ def package_model(folder: Path, target: Path, logged: Any, card: str) -> Path:
         str(target),
         task=TASK,
         model_card=ModelCard(card),
+        metadata={"lacks": lacks} if lacks else None,
         # Given, so that MLflow does not load the model in a process of its own to find them out.
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
         mlflow_model=Model(
