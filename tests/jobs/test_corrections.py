@@ -12,6 +12,7 @@ from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.wanted import Wanted
 from nightshift.evaluation.suites import corrected_examples
+from nightshift.jobs import feedback
 from nightshift.settings.application import Application
 from nightshift.storage import partition as partitions
 from nightshift.storage.files import scratch
@@ -62,6 +63,21 @@ def test_a_correction_is_trained_on_or_judged_by_in_place_of_the_older_answer(de
     assert counts.pop("rows") == sum(counts.values()) == 12
     suite = corrected_examples(taken, require_manifest(taken), 3, scratch(UPath(branch.storage)))
     assert [row["digest"] for row in suite] == [row["digest"] for row in held_out][:3]
+
+
+def test_a_correction_that_waited_for_its_answer_becomes_an_example_also_where_the_run_that_joined_it_was_killed(
+    desk, monkeypatch
+):
+    branch = desk()
+    assert branch.said("2026-11-03", [correction(2)]).waiting == 1
+    branch.answered("2026-11-03")
+    with monkeypatch.context() as killed:
+        killed.setattr(feedback, "_corrections", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            branch.said("2026-11-04", [])
+    branch.said("2026-11-04", [])
+    (made,) = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
+    assert (made["prompt"], made["answer"]) == (QUESTIONS[2], "Right answer 2.")
 
 
 def test_a_newer_correction_takes_the_place_of_an_older_one_and_an_answer_that_came_since_stays(desk):

@@ -12,6 +12,7 @@ from upath import UPath
 from nightshift.data.examples import digest_of_messages
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
+from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.wanted import Wanted
 from nightshift.jobs.feedback import Spec, run
@@ -176,6 +177,88 @@ def test_what_waited_is_joined_once_its_night_is_there(said, answered, progress,
     assert run(spec, progress).joined == 1
 
 
+LATER = [
+    {"message": "a", "vote": "down", "user": "jo", "better": "Soon."},
+    {"message": "a", "vote": "down", "user": "jo", "better": "Soon."},
+    {"message": "late", "vote": "up", "user": "kim"},
+    {"asked": "Who?", "vote": "up"},
+]
+
+
+def on_day(spec, day):
+    return spec.model_copy(update={"interval": interval(day)})
+
+
+def of_day_3(storage, tmp_path, name=FEEDBACK):
+    partition = partition_of(storage, "bank", "feedback", interval(3).key)
+    manifest = require_manifest(partition)
+    return manifest, pq.read_table(fetch(partition, manifest, name, tmp_path / "got")).to_pylist()
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_the_run_of_a_later_interval_joins_what_waited_once_and_says_how_many_wait_and_for_how_long(
+    said, answered, progress, tmp_path, storage
+):
+    answered(3, ["a"], "older")
+    for row in LATER:
+        row.setdefault("asked", ASKED)
+    spec = said(LATER)
+    first = run(spec, progress)
+    assert (first.joined, first.waiting, first.duplicates) == (1, 2, 1)
+    source = (tmp_path / "said.jsonl").rename(tmp_path / "away.jsonl")
+    assert (run(on_day(spec, 4), progress).joined_late, of_day_3(storage, tmp_path)[0].digest) == (0, first.digest)
+
+    answered(2, ["late"], "m")
+    again = run(on_day(spec, 5), progress)
+    assert (again.joined_late, again.waiting_before, again.given_up) == (1, 1, 0)
+    assert "1 rows of earlier intervals wait, the oldest of 2026-11-03 for 2 days" in again.reason
+    manifest, rows = of_day_3(storage, tmp_path)
+    assert [(row["id"], row["night"], row["up"]) for row in rows] == [
+        ("a", "2026-11-03", False), ("late", "2026-11-02", True),
+    ]  # fmt: skip
+    assert (manifest.counts["joined"], manifest.counts["waiting"], manifest.counts["rows_in"]) == (2, 1, 4)
+    assert manifest.facts["nights"] == {"2026-11-02": 1, "2026-11-03": 1}
+    assert {model: (said["judged"], said["bad"]) for model, said in manifest.facts["models"].items()} == {
+        "m": (1, 0), "older": (1, 1),
+    }  # fmt: skip
+    for day in (5, 6):
+        assert run(on_day(spec, day), progress).joined_late == 0
+    source.rename(tmp_path / "said.jsonl")
+    assert (run(spec, progress).digest, of_day_3(storage, tmp_path)[1]) == (manifest.digest, rows)
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_what_still_waits_after_the_days_of_looking_back_is_quarantined_with_its_reason(
+    said, answered, progress, tmp_path, storage
+):
+    answered(3, ["a"])
+    spec = said([{"message": "a", "asked": ASKED, "vote": "up"}, {"message": "x", "asked": ASKED, "better": "Soon."}])
+    run(spec, progress)
+    (tmp_path / "said.jsonl").unlink()
+    assert run(on_day(spec, 9), progress).waiting_before == 1
+    late = run(on_day(spec, 10), progress)
+    assert (late.given_up, late.waiting_before) == (1, 0)
+    manifest, (row,) = of_day_3(storage, tmp_path, "quarantine.parquet")
+    assert (row["reason"], json.loads(row["raw"])) == ("no_interaction", {"id": "x", "answer": "Soon."})
+    assert manifest.facts["quarantine"] == {"no_interaction": 1}
+    assert manifest.counts == {"rows_in": 2, "joined": 1, "waiting": 0, "duplicates": 0, "quarantined": 1}
+    answered(2, ["x"])
+    assert run(on_day(spec, 11), progress).joined_late == 0
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_run_that_was_killed_while_it_joined_what_waited_goes_on(said, answered, progress, tmp_path, monkeypatch):
+    spec = said([{"message": "a", "asked": ASKED, "vote": "up"}])
+    run(spec, progress)
+    (tmp_path / "said.jsonl").unlink()
+    answered(3, ["a"])
+    with monkeypatch.context() as killed:
+        killed.setattr(partitions, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(on_day(spec, 4), progress)
+    assert run(on_day(spec, 4), progress).joined_late == 1
+
+
 def test_an_interval_without_feedback_is_no_pass(said, answered, progress, mlflow_store, tmp_path):
     answered(3, ["a"])
     spec = said([])
@@ -192,6 +275,24 @@ def test_who_has_their_rows_erased_leaves_no_feedback(said, answered, progress, 
     plan = Finding(partition_of(storage, "bank"), Wanted(subject=row["subject"])).find()
     (change,) = [change for change in plan.changes if change.path.startswith("feedback/")]
     assert change.rows == {FEEDBACK: [0]}
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_what_waited_is_joined_after_an_erasure_too_and_who_was_erased_does_not_come_back(
+    said, answered, progress, tmp_path, storage
+):
+    answered(3, ["a"])
+    rows = [{"message": "a", "vote": "up", "user": "jo"}, {"message": "late", "vote": "up", "user": "kim"}]
+    spec = said([row | {"asked": ASKED} for row in rows])
+    (row,) = rows_of(run(spec, progress), tmp_path)
+    home = partition_of(storage, "bank")
+    apply(home, Finding(home, Wanted(subject=row["subject"])).find(), 1, lambda *_: None)
+    (tmp_path / "said.jsonl").unlink()
+    answered(2, ["late"])
+    assert run(on_day(spec, 4), progress).joined_late == 1
+    manifest, (kept,) = of_day_3(storage, tmp_path)
+    assert kept["id"] == "late"
+    assert manifest.counts == {"rows_in": 2, "joined": 1, "waiting": 0, "duplicates": 0, "quarantined": 0, "erased": 1}
 
 
 @pytest.mark.parametrize(

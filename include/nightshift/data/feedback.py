@@ -72,14 +72,17 @@ STAGED_SCHEMA = pa.schema(
     ]
 )
 
+FOUND_TABLE = (
+    "CREATE TABLE found (number BIGINT, digest VARCHAR, night VARCHAR, row BIGINT, model VARCHAR, model_digest VARCHAR)"
+)
+
 # A correction alone says that the answer was bad. Sums of numbers depend on their order in the last digits. What was chosen for
 # review because it seemed bad says nothing about the night.
 SAID_OF_MODELS = f"""
     WITH said AS (
-        SELECT f.model_digest, s.rating, CASE WHEN s.up IS NOT NULL THEN NOT s.up WHEN s.rating IS NOT NULL
-            THEN s.rating < {WORSE_HALF} WHEN s.rejected IS NULL THEN true END AS bad
-        FROM found f JOIN read_parquet(?) s USING (number)
-        WHERE s."column" != '{REVIEW}' OR s.metadata['{CHOSEN_BY}'] = '{RANDOM}'
+        SELECT model_digest, rating, CASE WHEN up IS NOT NULL THEN NOT up WHEN rating IS NOT NULL
+            THEN rating < {WORSE_HALF} WHEN rejected IS NULL THEN true END AS bad
+        FROM read_parquet(?) WHERE coalesce(metadata['{CHOSEN_BY}'], '{RANDOM}') = '{RANDOM}'
     )
     SELECT model_digest, count(bad), count_if(bad), count(rating), round(coalesce(sum(rating), 0), 6),
         round(coalesce(sum(rating * rating), 0), 6) FROM said GROUP BY model_digest ORDER BY model_digest
@@ -141,9 +144,7 @@ def gather(  # noqa: PLR0917
             "FROM read_parquet(?) GROUP BY said",
             [str(staged)],
         )
-        database.execute(
-            "CREATE TABLE found (number BIGINT, digest VARCHAR, night VARCHAR, row BIGINT, model VARCHAR, model_digest VARCHAR)"
-        )
+        database.execute(FOUND_TABLE)
         kept = _count(database, "pending")
         if reviewed:
             database.execute(
@@ -151,16 +152,24 @@ def gather(  # noqa: PLR0917
                 'JOIN read_parquet(?) r ON p.key = r.key WHERE p."column" = ?',
                 [str(reviewed), REVIEW],
             )
-        _join(database, nights)
+        join(database, nights)
         _write(database, staged, target)
         gathered.duplicates = writer.rows - kept
         gathered.joined = _count(database, "found")
         gathered.waiting = kept - gathered.joined
-        gathered.nights.update(dict(database.execute("SELECT night, count(*) FROM found GROUP BY night").fetchall()))
-        names = ("judged", "bad", "rated", "rating_sum", "rating_squares")
-        for model, *said in database.execute(SAID_OF_MODELS, [str(staged)]).fetchall():
-            gathered.models[model] = dict(zip(names, said, strict=True))
+    gathered.models, gathered.nights = said_in(target / FEEDBACK, work)
     return gathered
+
+
+def said_in(feedback: Path, work: Path) -> tuple[dict[str, dict[str, float]], Counter[str]]:
+    """Return what is said in a `feedback.parquet` of each model, by its digest, and of how many rows of each interval."""
+    names = ("judged", "bad", "rated", "rating_sum", "rating_squares")
+    with connect(work) as database:
+        said = database.execute(SAID_OF_MODELS, [str(feedback)]).fetchall()
+        nights = database.execute(
+            "SELECT night, count(*) FROM read_parquet(?) GROUP BY night", [str(feedback)]
+        ).fetchall()
+    return {model: dict(zip(names, numbers, strict=True)) for model, *numbers in said}, Counter(dict(nights))
 
 
 def _staged(  # noqa: PLR0917
@@ -263,7 +272,7 @@ def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(count)
 
 
-def _join(database: duckdb.DuckDBPyConnection, nights: Iterable[tuple[str, Path]]) -> None:
+def join(database: duckdb.DuckDBPyConnection, nights: Iterable[tuple[str, Path]]) -> None:
     """Fill `found`: of several interactions with one key, the last one of the newest night."""
     waiting = _count(database, "pending")
     for night, file in nights if _count(database, "found") < waiting else ():

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     FUTURE_TIMESTAMP = "future_timestamp"
     DUPLICATE_ID = "duplicate_id"
     BAD_FEEDBACK = "bad_feedback"
+    NO_INTERACTION = "no_interaction"
 
 
 class Unusable(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,9 @@ class Result(JobResult):
     quarantined: int = 0
     erased: int = 0
     corrections: int = 0  # answers of these rows that are examples now
+    joined_late: int = 0  # rows of earlier intervals that were joined now
+    given_up: int = 0  # rows of earlier intervals that waited for too long, and are quarantined now
+    waiting_before: int = 0  # rows of earlier intervals that still wait
     to_review: int = 0  # answers of the interval that people are shown on the review page
 
 
@@ -52,13 +55,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     """Publish the feedback of an interval, unless it is there: made from the same rows, and joined to the same interactions.
 
     With `feedback.review` what people said on the review page is read, too, and the sample of the interval is chosen. Then, with
-    `feedback.corrections`, the feedback's answers become examples.
+    `feedback.corrections`, the feedback's answers become examples. Rows of earlier intervals that wait are looked at again.
 
     :raises BadInput: the application has no `feedback`, or a file as a whole cannot be used.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
     """
     from nightshift.jobs.ingest import id_key_of
     from nightshift.jobs.reviewing import publish_sample, read_reviews
+    from nightshift.jobs.waiting_feedback import look_again
     from nightshift.monitoring.published_nights import interactions_between
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import find, partition_of
@@ -75,38 +79,47 @@ def run(spec: Spec, progress: Progress) -> Result:
         to_review = sample.counts["rows"] if sample else 0
         reviewed = read_reviews(spec, app.feedback.lookback_days) if review else None
         files, missing, answers = _files(spec, work, reviewed)
-        if not files:
-            return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="; ".join(missing), to_review=to_review)
-        nights = interactions_between(spec.storage, app.name, _since(spec), interval.end)
-        inputs: dict[str, Any] = {
-            "version": VERSION,
-            "interval": interval.model_dump(mode="json"),
-            "files": [file.inputs for _, file in files],
-            "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.every_source],
-            "ingest": app.ingest.model_dump(mode="json", exclude={"near_duplicates", "splits"}),
-            "interactions": [night.digest for night in nights],
-            **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
-            **({"reviews": reviewed.digest} if reviewed else {}),
-        }
-        manifest = find(partition, inputs) or _publish(
-            spec, partition, inputs, files, nights, id_key, work, reviewed, answers
-        )
-        learned = _corrections(spec, partition, manifest, work) if app.feedback.corrections else None
+        manifest = learned = None
+        if files:
+            nights = interactions_between(spec.storage, app.name, _since(spec), interval.end)
+            inputs: dict[str, Any] = {
+                "version": VERSION,
+                "interval": interval.model_dump(mode="json"),
+                "files": [file.inputs for _, file in files],
+                "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.every_source],
+                "ingest": app.ingest.model_dump(mode="json", exclude={"near_duplicates", "splits"}),
+                "interactions": [night.digest for night in nights],
+                **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
+                **({"reviews": reviewed.digest} if reviewed else {}),
+            }
+            manifest = find(partition, inputs) or _publish(
+                spec, partition, inputs, files, nights, id_key, work, reviewed, answers
+            )
+            learned = _corrections(spec, partition, manifest, work) if app.feedback.corrections else None
+        waited = look_again(spec, app.feedback.lookback_days, work / "earlier")
+        for earlier, place, anew in waited.late:
+            of_earlier = spec.model_copy(update={"interval": earlier})
+            if app.feedback.corrections:
+                _corrections(of_earlier, place, anew, work / "late" / earlier.key)
+            _log(of_earlier, anew, str(place))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if not manifest.counts["rows_in"]:
-        reason = "there is not one row of feedback"
-        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason, to_review=to_review)
-    _log(spec, manifest, str(partition))
+    before = {"joined_late": waited.joined, "given_up": waited.given_up, "waiting_before": waited.waiting}
+    said = [*missing, *waited.sentences(interval)]
+    if manifest is None or not manifest.counts["rows_in"]:
+        reason = "; ".join(["there is not one row of feedback", *said] if manifest else said)
+        return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason, to_review=to_review, **before)
+    _log(spec, manifest, str(partition), {**before, "waiting_days": waited.days(interval)})
     counts = manifest.counts
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("joined", "waiting", "duplicates", "quarantined"))
     return Result(
         verdict=Verdict.PASS if counts["joined"] else Verdict.WARN,
-        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *_sentence(learned), *missing]),
+        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *_sentence(learned), *said]),
         feedback=str(partition),
         digest=manifest.digest,
         corrections=learned.counts["kept"] if learned else 0,
         to_review=to_review,
+        **before,
         **counts,
     )
 
@@ -179,6 +192,7 @@ def _publish(  # noqa: PLR0917
     from nightshift.data.staging import Staging
     from nightshift.evaluation.choices import agreement_of_choices
     from nightshift.evaluation.reviewers import agreement_of
+    from nightshift.jobs.waiting_feedback import fetched
     from nightshift.storage.erasures import erased_of
     from nightshift.storage.manifest import Parent
     from nightshift.storage.partition import partition_of, publish
@@ -190,7 +204,7 @@ def _publish(  # noqa: PLR0917
     measures = TextMeasures(tokenizer_file(resolve_tokenizer(app.base_model)))
     erased = erased_of(partition_of(spec.storage, app.name))
     staging = Staging(app.ingest, spec.interval, measures, "traffic", id_key or app.name.encode(), erased)
-    gathered = gather(files, staging, _fetched(nights, work / "night"), work, target, answers)
+    gathered = gather(files, staging, fetched(nights, work / "night"), work, target, answers)
     counts = gathered.counts
     agreement = {}
     if reviewed:
@@ -291,17 +305,7 @@ def _sentence(learned: Manifest | None) -> Iterator[str]:
         yield f"{learned.counts['kept']:,} of {learned.counts['rows_in']:,} answers are examples{sides}"
 
 
-def _fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
-    from nightshift.data.interactions import INTERACTIONS
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
-
-    for night in nights:
-        yield night.key, fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _log(spec: Spec, manifest: Manifest, feedback: str) -> None:
+def _log(spec: Spec, manifest: Manifest, feedback: str, more: Mapping[str, float] | None = None) -> None:
     from nightshift.registry.tracking import TrackingRun
 
     run = TrackingRun(
@@ -315,7 +319,9 @@ def _log(spec: Spec, manifest: Manifest, feedback: str) -> None:
         },
     )
     quarantine = {f"quarantine/{reason}": rows for reason, rows in manifest.facts["quarantine"].items()}
-    run.metrics({**manifest.counts, **quarantine, "late": manifest.facts["late"], **_agreement(manifest)})
+    run.metrics(
+        {**manifest.counts, **quarantine, "late": manifest.facts["late"], **_agreement(manifest), **(more or {})}
+    )
     run.finish()
 
 

@@ -1,0 +1,165 @@
+"""What the job `feedback` does for rows of earlier intervals that wait: it looks for interactions that came since, for a while.
+
+Each row stays in the partition of its own interval, which is made anew from its own files: so it is joined once, whichever
+run finds its interaction, and the sources are not read again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.jobs.contract import IntervalSpec
+from nightshift.settings.interval import Interval
+
+if TYPE_CHECKING:
+    from nightshift.monitoring.due_nights import Answered
+    from nightshift.storage.manifest import Manifest
+
+
+@dataclass
+class Waited:
+    """What became of the rows of earlier intervals that waited.
+
+    :param waiting: how many still wait; `oldest` is the first interval with some of them.
+    :param late: the partitions with rows that were joined late, by this run or an earlier one: interval, address and manifest.
+    :param unreadable: what is wrong with a partition that cannot be read.
+    """
+
+    joined: int = 0
+    given_up: int = 0
+    waiting: int = 0
+    oldest: Interval | None = None
+    late: list[tuple[Interval, UPath, Manifest]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    def days(self, until: Interval) -> float:
+        """Return for how many days before the end of an interval the oldest of those that still wait has waited."""
+        return (until.end - self.oldest.end) / timedelta(days=1) if self.oldest else 0.0
+
+    def sentences(self, until: Interval) -> Iterator[str]:
+        """Say what became of them, where there were any."""
+        if self.joined or self.given_up:
+            yield f"of earlier intervals {self.joined:,} rows were joined now and {self.given_up:,} quarantined"
+        if self.oldest:
+            since = f"the oldest of {self.oldest.key} for {self.days(until):.3g} days"
+            yield f"{self.waiting:,} rows of earlier intervals wait, {since}"
+        yield from self.unreadable
+
+
+def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
+    """Join what waited in the intervals before to interactions that came since; after `lookback_days` it is quarantined.
+
+    Intervals of twice these days are looked at, so that some runs may be left out.
+
+    :raises BadEnvironment: storage cannot be read, or rows are being erased.
+    """
+    from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.storage.files import names_in, read_each
+    from nightshift.storage.manifest import read_manifest
+    from nightshift.storage.partition import partition_of
+
+    name, end, window = spec.application.name, spec.interval.end, timedelta(days=lookback_days)
+    folder, waited = partition_of(spec.storage, name, "feedback"), Waited()
+    known = [(key, of) for key in names_in(folder) if (of := Interval.of_key(key))]
+    earlier = sorted((of.end, key, of) for key, of in known if end - 2 * window < of.end < end)
+
+    def read(key: str) -> Manifest | None:
+        try:
+            return read_manifest(folder / key)
+        except BadInput as error:
+            waited.unreadable.append(str(error))
+            return None
+
+    read_earlier = read_each(folder, read, [key for _, key, _ in earlier])
+    there = [(of, manifest) for (_, _, of), manifest in zip(earlier, read_earlier, strict=True) if manifest]
+    nights: list[Answered] = []
+    if waits := [of for of, manifest in there if manifest.counts["waiting"]]:
+        nights = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
+    for of, manifest in there:
+        made, partition = manifest, folder / of.key
+        if manifest.counts["waiting"]:
+            about = [
+                night for night in nights if night.interval.start < of.end and of.end - window < night.interval.end
+            ]
+            given_up = f"no interaction that it is about was published in {lookback_days} days"
+            try:
+                made = _anew(partition, manifest, about, work / of.key, given_up if of.end <= end - window else "")
+            except BadInput as error:
+                waited.unreadable.append(str(error))
+            waited.joined += made.counts["joined"] - manifest.counts["joined"]
+            waited.given_up += made.counts["quarantined"] - manifest.counts["quarantined"]
+            waited.waiting += made.counts["waiting"]
+            waited.oldest = waited.oldest or (of if made.counts["waiting"] else None)
+        if "joined_late" in made.facts:
+            waited.late.append((of, partition, made))
+    return waited
+
+
+def _anew(partition: UPath, before: Manifest, nights: Sequence[Answered], work: Path, given_up: str) -> Manifest:
+    """Publish a partition anew where something that waited is found, or given up; else its manifest stays."""
+    from nightshift.data.examples import QUARANTINE
+    from nightshift.data.feedback import FEEDBACK, WAITING, said_in
+    from nightshift.data.quarantine import Reason
+    from nightshift.data.waiting_feedback import join_waiting
+    from nightshift.storage.erasures import came_since
+    from nightshift.storage.manifest import Parent, read_manifest
+    from nightshift.storage.partition import fetch, publish
+
+    new = [night for night in nights if night.digest not in before.inputs["interactions"]]
+    if not (new or given_up):
+        return before
+    target = work / "partition"
+    target.mkdir(parents=True)
+    try:
+        own = {name: fetch(partition, before, name, work / "before") for name in (FEEDBACK, WAITING, QUARANTINE)}
+        joined, left = join_waiting(own, fetched(new, work / "night"), work, target, given_up)
+        if not joined and not given_up:
+            return before
+        aside, counts, facts = left if given_up else 0, before.counts, before.facts
+        counts = counts | {"joined": counts["joined"] + joined, "waiting": left - aside}
+        counts["quarantined"] += aside
+        models, found = said_in(target / FEEDBACK, work)
+        facts = facts | {"models": models, "nights": dict(sorted(found.items()))}
+        if joined:
+            facts["joined_late"] = before.facts.get("joined_late", 0) + joined
+        if aside:
+            facts["quarantine"] = facts["quarantine"] | {Reason.NO_INTERACTION.value: aside}
+        if (now := read_manifest(partition)) != before:
+            return now or before  # its own task made it anew meanwhile, with more interactions than there were
+        if came_since(partition):  # :func:`publish` would drop it, and its sources may be gone
+            raise BadEnvironment(f"{partition}: rows are being erased; the next try begins with what is left")
+        return publish(
+            partition,
+            target,
+            kind="feedback",
+            application=before.application,
+            interval=before.interval,
+            inputs={
+                **before.inputs, "interactions": [night.digest for night in nights], **({"given_up": True} if aside else {}),
+            },
+            rows={FEEDBACK: counts["joined"], WAITING: counts["waiting"], QUARANTINE: counts["quarantined"]},
+            counts=counts,
+            facts=facts,
+            parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the keys of nights with local files of their interactions, each there until the next is asked for."""
+    from nightshift.data.interactions import INTERACTIONS
+    from nightshift.storage.manifest import require_manifest
+    from nightshift.storage.partition import fetch
+
+    for night in nights:
+        yield night.key, fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)
+        shutil.rmtree(folder, ignore_errors=True)
