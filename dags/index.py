@@ -8,6 +8,8 @@ words and by vectors.
    files that cannot be used are quarantined with their reason. Without any document, and without `retrieval`, it ends
    skipped: the index that is there stays. Where `retrieval.database` names a connection, vectors are put there, too.
 2. **announce** tells the asset of the application's indexes, with the URI and digest of the manifest.
+3. **remove_old** removes the indexes that no version which may answer has, once nothing has answered from them for
+   `retrieval.keep_days` days.
 
 Runs by `retrieval.schedule`, or by hand. The same documents and settings give the same index, and no work.
 """
@@ -21,6 +23,7 @@ from airflow.sdk import CronTriggerTimetable, task
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import indexes_asset
 from nightshift.orchestration.job import job
+from nightshift.orchestration.old_indexes import remove_old
 
 
 @task
@@ -41,4 +44,5 @@ for app in applications_to_parse("index"):
         schedule=CronTriggerTimetable(schedule, timezone=app.timezone) if schedule else None,
         doc_md=__doc__,
     ):
-        announce.override(outlets=[indexes_asset(app)])(job("index", app, {}).output)
+        announced = announce.override(outlets=[indexes_asset(app)])(job("index", app, {}).output)
+        announced >> remove_old(app.name)

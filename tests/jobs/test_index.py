@@ -13,7 +13,7 @@ from sentence_models import save
 from transformers import BertForSequenceClassification
 from upath import UPath
 
-from nightshift.errors import BadEnvironment
+from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.index import Spec, run
 from nightshift.retrieval import partition as partitions
 from nightshift.retrieval.embeddings import WordVectors
@@ -63,9 +63,9 @@ def write_pdf(path, text):
         figure.savefig(path, metadata={"Title": "Lost cards"})
 
 
-def opened(result, folder):
+def opened(result, folder, models=None):
     partition = UPath(result.index)
-    return Index.open(partition, require_manifest(partition, result.digest), folder)
+    return Index.open(partition, require_manifest(partition, result.digest), folder, models=models)
 
 
 @pytest.mark.parametrize("search", ["bm25", "vectors", "hybrid"])
@@ -125,8 +125,22 @@ def test_an_index_of_a_model_takes_over_its_vectors_also_where_a_reranker_is_add
     question, folder = "when does my card arrive", tmp_path
     found = [passage.document for passage in opened(plain, folder / "a").retrieve([question], 1, "vectors")[0]]
     (first, second), scorer = opened(reranked, folder / "b").retrieve([question], 2)[0], PassageReranker
-    scores = sorted(scorer(reranker_identity(Reranker(model=model))).scores(question, [row["text"] for row in rows]))
+    scores = sorted(
+        scorer(reranker_identity(Reranker(model=model)), [model]).scores(question, [row["text"] for row in rows])
+    )
     assert (len(found), [first.score, second.score]) == (1, scores[:0:-1])
+
+
+def test_a_model_whose_folder_was_moved_makes_no_other_index_and_goes_on_answering(indexed, tmp_path):
+    rows = [{"id": name, "text": name} for name in ("a new card arrives by post", "cash is free")]
+    place = save(tmp_path / "embedder")
+    made = indexed(rows, embedder={"model": str(place)})
+    moved = str(place.rename(tmp_path / "moved"))
+    assert indexed(rows, embedder={"model": moved}).index == made.index
+    found = opened(made, tmp_path, {"embedder": moved}).retrieve(["is cash free"], 1, "vectors")
+    assert found[0][0].document == "documents/cash is free"
+    with pytest.raises(BadInput, match="embedder': there is no such folder"):
+        opened(made, tmp_path)
 
 
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)

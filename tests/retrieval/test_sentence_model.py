@@ -20,7 +20,7 @@ def say_pooling(folder, **settings):
 
 
 def embedder(folder, **settings):
-    return embedder_of(made_by(Embedder(model=str(folder), **settings)), folder)
+    return embedder_of(made_by(Embedder(model=str(folder), **settings)), folder, places=[str(folder)])
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
@@ -61,16 +61,16 @@ def test_what_cannot_be_kept_to_is_refused(tmp_path):
         made_by(Embedder(model=str(folder)))
     (folder / "model.safetensors").write_bytes((save(tmp_path / "other", seed=1) / "model.safetensors").read_bytes())
     with pytest.raises(BadInput, match="is another model by now"):
-        embedder_of(identity, folder)
+        embedder_of(identity, folder, places=[str(folder)])
 
 
 def test_a_reranker_scores_question_and_passage_together(tmp_path):
     folder = save(tmp_path / "one", BertForSequenceClassification, num_labels=1)
-    reranker = PassageReranker(reranker_identity(Reranker(model=str(folder))))
+    reranker = PassageReranker(reranker_identity(Reranker(model=str(folder))), [str(folder)])
     passages = ["a new card arrives by post", "cash is free"]
     scores = reranker.scores("when does my card arrive", passages)
     assert scores == [reranker.scores("when does my card arrive", [one])[0] for one in passages]
     assert scores != reranker.scores("is cash free", passages)
     two = save(tmp_path / "two", BertForSequenceClassification, num_labels=2)
     with pytest.raises(BadInput, match="has 2 scores"):
-        PassageReranker(reranker_identity(Reranker(model=str(two))))
+        PassageReranker(reranker_identity(Reranker(model=str(two))), [str(two)])

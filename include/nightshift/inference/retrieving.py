@@ -32,8 +32,9 @@ class Retriever:
 
     def __init__(self, application: Application, folder: Path) -> None:
         self._pinned, prompt = application.index, application.prompt
-        self._endpoints = application.embedding_endpoints
-        self._database = application.retrieval.database if application.retrieval else None
+        self._endpoints, settings = application.embedding_endpoints, application.retrieval
+        self._database = settings.database if settings else None
+        self._models = settings.models if settings else {}
         self._by_variable = any(CONTEXT in file.variables for file in prompt.files.values())
         self._in_steps = bool(prompt.steps)  # which write around the last question of longer conversations, too
         self._index: Index | None = None
@@ -54,7 +55,9 @@ class Retriever:
 
             partition = UPath(self._pinned.uri)
             manifest = require_manifest(partition, self._pinned.digest)
-            self._index = Index.open(partition, manifest, self._folder, self._endpoints, self._database)
+            self._index = Index.open(
+                partition, manifest, self._folder, self._endpoints, self._database, models=self._models
+            )
         questions = [row["messages"][_last_question(row)]["content"] for row in rows]
         found = self._index.retrieve(questions, self._pinned.k, self._pinned.search)
         return [self._with(row, passages) for row, passages in zip(rows, found, strict=True)]

@@ -65,7 +65,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         if manifest is None:
             before = newest_files(name, spec.storage, inputs, folder / "before")
             endpoints = spec.application.embedding_endpoints
-            manifest = make(name, partition, inputs, staged, folder, before=before, endpoints=endpoints)
+            manifest = make(name, partition, inputs, staged, retrieval, work=folder, before=before, endpoints=endpoints)
         if retrieval.database:
             from nightshift.retrieval.vector_table import VectorTable
 

@@ -11,6 +11,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.old_indexes import require_index
 from nightshift.registry import versions
 from nightshift.settings.application import Application
 from nightshift.shown import storable
@@ -153,6 +154,7 @@ def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> 
         )
         back = "bring it back" if returns else "begin another split"
         return nothing(f"version {candidate.version} was {was}; to {back}, give its number and a reason in the form")
+    require_index(candidate)
     evaluation = UPath(candidate.tags.get(versions.EVALUATION_TAG, ""))
     digest = candidate.tags.get(versions.EVALUATION_DIGEST_TAG, "")
     scores = read_scores(evaluation, require_manifest(evaluation, digest))

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @task(**OUTLASTING)
 def challenge(application: str, **context: Any) -> dict[str, Any]:
-    """Say which models the shadow compares. Nothing is decided here, and nothing is written.
+    """Say which models the shadow compares. Nothing is decided here, and nothing written but that an index is in use.
 
     :return: `version`, `model_digest` of the candidate, and `champion_digest`.
     :raises AirflowSkipException: there is nothing to compare, or the shadow has ended before.

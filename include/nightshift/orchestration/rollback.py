@@ -12,6 +12,7 @@ from airflow.sdk import task
 from nightshift.errors import BadInput
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.orchestration.old_indexes import require_index
 from nightshift.registry.versions import CHAMPION, EVALUATION_DIGEST_TAG, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.shown import storable
 from nightshift.storage.manifest import digest_of
@@ -185,4 +186,5 @@ def earlier_champion(
             f"version {wanted} is no earlier champion of {name} (these are: {known}); a version that never was is released by "
             f"{name}_release"
         )
+    require_index(version)
     return version

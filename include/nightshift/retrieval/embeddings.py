@@ -55,12 +55,14 @@ def embedder_of(
     home: UPath,
     endpoints: Sequence[EmbeddingEndpoint] = (),
     kept: KeptVectors | None = None,
+    places: Sequence[str] = (),
 ) -> TextEmbedder:
     """Return the embedder that :func:`made_by` names.
 
     :param home: the application's folder.
     :param endpoints: of the application's file.
     :param kept: what an endpoint was paid for before.
+    :param places: ids, URIs or folders that may have a model that embeds here.
     :raises BadInput: the model is gone, or is another one by now.
     :raises BadEnvironment: it cannot be fetched.
     """
@@ -72,7 +74,7 @@ def embedder_of(
         return EndpointEmbedder(identity, endpoints, home, kept)
     from nightshift.retrieval.sentence_model import SentenceModel
 
-    return SentenceModel(identity)
+    return SentenceModel(identity, places)
 
 
 class WordVectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ValidationError
 from upath import UPath
@@ -60,6 +60,13 @@ def last_read(storage: str, application: str, index: Manifest) -> tuple[datetime
 
 
 def name_newest(storage: str, application: str, newest: Newest) -> None:
-    """Name an index that is published as the newest."""
-    folder: UPath = partition_of(storage, application, INDEXES)
+    """Name an index that is published as the newest. The one before may still be answered from by what began with it."""
+    folder, before = partition_of(storage, application, INDEXES), newest_index(storage, application)
+    if before and before.uri != newest.uri:
+        mark_used(folder / UPath(before.uri).name)
     replace(folder / FILE, newest.model_dump_json(indent=1).encode())
+
+
+def mark_used(index: UPath) -> None:
+    """Write down that somebody may begin to answer from an index: from now on it is kept for another `retrieval.keep_days`."""
+    replace(index / "used", datetime.now(UTC).isoformat().encode())

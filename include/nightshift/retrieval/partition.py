@@ -19,10 +19,10 @@ from nightshift.retrieval.documents import Document
 from nightshift.retrieval.embeddings import embedder_of, made_by
 from nightshift.retrieval.index import AT_ONCE, CHUNKS, DOCUMENTS, QUARANTINE, VECTORS, Staged, build, stage
 from nightshift.retrieval.kept_vectors import KeptVectors
-from nightshift.retrieval.newest import INDEXES, last_read, newest_index
+from nightshift.retrieval.newest import INDEXES, last_read, mark_used, newest_index
 from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.pinned_index import PinnedIndex
-from nightshift.settings.retrieval import Chunk, Retrieval
+from nightshift.settings.retrieval import Retrieval
 from nightshift.storage.files import scratch
 from nightshift.storage.manifest import Manifest, digest_of, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
@@ -56,13 +56,14 @@ def make(
     partition: UPath,
     inputs: Mapping[str, Any],
     staged: Staged,
-    work: Path,
+    settings: Retrieval,
     *,
+    work: Path,
     before: Path | None = None,
     facts: Mapping[str, Any] | None = None,
     endpoints: Sequence[EmbeddingEndpoint] = (),
 ) -> Manifest:
-    """Publish the index of documents.
+    """Publish the index of documents, which names where its models are: where they lie is no part of its address.
 
     :param work: an empty place for files that it needs meanwhile.
     :param before: files of an index of the same settings, whose vectors of unchanged documents are taken over.
@@ -72,8 +73,8 @@ def make(
     made.mkdir()
     home, identity = partition.parent.parent, inputs["embedder"]
     kept = KeptVectors(home, digest_of(_of_vectors(inputs))[:16], work) if "url" in identity else None
-    embedder = embedder_of(identity, home, endpoints, kept)
-    counts = build(staged, Chunk.model_validate(inputs["chunk"]), embedder, made, work, before=before)
+    embedder = embedder_of(identity, home, endpoints, kept, [settings.embedder.model])
+    counts = build(staged, settings.chunk, embedder, made, work, before=before)
     manifest = publish(
         partition,
         made,
@@ -85,7 +86,9 @@ def make(
             "documents": staged.documents, "chunks": counts.chunks, "near_duplicates": counts.near_duplicates,
             "quarantined": sum(staged.refused.values()),
         },
-        facts={"unchanged": counts.unchanged, "removed": counts.removed, **(facts or {})},
+        facts={
+            "unchanged": counts.unchanged, "removed": counts.removed, "models": settings.models, **(facts or {}),
+        },
     )  # fmt: skip
     if kept:
         kept.drop()
@@ -144,11 +147,13 @@ def index_by(
             staged = _staged_again(source, before, work)
             read, _ = last_read(storage, application, before)
             manifest = make(
-                application, partition, inputs, staged, work, facts={"read": read.isoformat()}, endpoints=endpoints,
+                application, partition, inputs, staged, settings, work=work, facts={"read": read.isoformat()},
+                endpoints=endpoints,
                 before=_with_vectors_of(inputs, source, before, work / "before"),
             )  # fmt: skip
         finally:
             shutil.rmtree(work, ignore_errors=True)
+    mark_used(partition)
     return pinned.model_copy(update={"uri": str(partition), "digest": manifest.digest})
 
 

@@ -76,21 +76,26 @@ class Index:
         folder: Path,
         endpoints: Sequence[EmbeddingEndpoint] = (),
         database: str | None = None,
+        *,
+        models: Mapping[str, str] | None = None,
     ) -> Index:
         """Return an index whose files are copied to `folder` where they are not local.
 
         :param endpoints: of the application's file.
         :param database: the connection of that which vectors are searched in; None: in their file.
+        :param models: where its models may lie by now, as `Retrieval.models` has it, if not where they lay.
         :raises BadInput: a file of it is gone or damaged, or a model that it was made for is another one by now.
         :raises BadEnvironment: storage cannot be read, or a model not fetched.
         """
         files = (CHUNKS, POSTINGS) if database else (CHUNKS, POSTINGS, VECTORS)
         paths = [fetch(partition, manifest, name, folder) for name in files]
-        embedder, reranker = embedder_of(manifest.inputs["embedder"], partition.parent.parent, endpoints), None
+        named, home, reranker = (manifest.facts.get("models", {}), models or {}), partition.parent.parent, None
+        places = {name: [of[name] for of in named if name in of] for name in ("embedder", "reranker")}
+        embedder = embedder_of(manifest.inputs["embedder"], home, endpoints, places=places["embedder"])
         if "reranker" in manifest.inputs:
             from nightshift.retrieval.sentence_model import PassageReranker
 
-            reranker = PassageReranker(manifest.inputs["reranker"])
+            reranker = PassageReranker(manifest.inputs["reranker"], places["reranker"])
         table = None
         if database:
             from nightshift.retrieval.vector_table import VectorTable

@@ -34,7 +34,7 @@ def identity(settings: Embedder) -> dict[str, Any]:
     """
     folder = resolve_base_model(settings.model)
     about = {"digest": base_model_digest(folder), "pooling": _pooling(folder), "most_tokens": _most_tokens(folder)}
-    return settings.model_dump(mode="json") | about
+    return settings.model_dump(mode="json", exclude={"model"}) | about
 
 
 def reranker_identity(settings: Reranker) -> dict[str, Any]:
@@ -43,19 +43,21 @@ def reranker_identity(settings: Reranker) -> dict[str, Any]:
     :raises BadInput: the model is not there.
     :raises BadEnvironment: it cannot be fetched.
     """
-    return settings.model_dump(mode="json") | {"digest": base_model_digest(resolve_base_model(settings.model))}
+    digest = base_model_digest(resolve_base_model(settings.model))
+    return settings.model_dump(mode="json", exclude={"model"}) | {"digest": digest}
 
 
 class SentenceModel:
     """Embeds texts with a model whose last layer is pooled, as its folder says.
 
     :param identity: of :func:`identity`.
+    :param places: ids, URIs or folders that may have the model.
     :raises BadInput: the model is gone, or is another one by now.
     :raises BadEnvironment: it cannot be fetched.
     """
 
-    def __init__(self, identity: dict[str, Any]) -> None:
-        folder = _unchanged(identity)
+    def __init__(self, identity: dict[str, Any], places: Sequence[str]) -> None:
+        folder = _unchanged(identity, places)
         self._identity = identity
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self._model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).to(_device()).eval()
@@ -78,17 +80,18 @@ class PassageReranker:
     """Scores passages against a question, both read together (a cross-encoder of one score).
 
     :param identity: of :func:`reranker_identity`.
+    :param places: ids, URIs or folders that may have the model.
     :raises BadInput: the model is gone, is another one by now, or has more than one score.
     :raises BadEnvironment: it cannot be fetched.
     """
 
-    def __init__(self, identity: dict[str, Any]) -> None:
-        folder = _unchanged(identity)
+    def __init__(self, identity: dict[str, Any], places: Sequence[str]) -> None:
+        folder = _unchanged(identity, places)
         self.candidates: int = identity["candidates"]
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         if model.config.num_labels != 1:
-            raise BadInput(f"reranker {identity['model']!r} has {model.config.num_labels} scores; a reranker has one")
+            raise BadInput(f"reranker {str(folder)!r} has {model.config.num_labels} scores; a reranker has one")
         self._model, self._most = model.to(_device()).eval(), _most_tokens(folder)
 
     @torch.inference_mode()
@@ -110,14 +113,20 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _unchanged(identity: dict[str, Any]) -> Path:
+def _unchanged(identity: dict[str, Any], places: Sequence[str]) -> Path:
+    """The folder of the first place that has the model; what is fetched is fetched only where those before do not have it."""
     disable_progress_bar()
-    folder = resolve_base_model(identity["model"])
-    if base_model_digest(folder) != identity["digest"]:
-        raise BadInput(
-            f"{identity['model']!r} is another model by now than the index was made for; run the DAG of the index"
-        )
-    return folder
+    wrong = []
+    for place in dict.fromkeys(places):
+        try:
+            folder = resolve_base_model(place)
+        except BadInput as error:
+            wrong.append(str(error))
+            continue
+        if base_model_digest(folder) == identity["digest"]:
+            return folder
+        wrong.append(f"{place!r} is another model by now than the index was made for")
+    raise BadInput(f"{'; '.join(wrong)}; run the DAG of the index, or put the model back")
 
 
 def _pooling(folder: Path) -> str:

@@ -133,12 +133,22 @@ class Retrieval(Model):
     stale_after: int | None = Field(
         None, ge=1, le=3650, description="days after which an index that was not renewed is too old; null: never"
     )
-
+    keep_days: int | None = Field(
+        90,
+        ge=7,
+        le=3650,
+        description="days for which an index is kept that nothing answers from any more; null: for good",
+    )
     relevant: str | None = Field(
         None,
         description="one of `columns.metadata` of the examples: the id, or a list of ids, of the documents or passages that "
         "should be found for a row; null: not known",
     )
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Ids, URIs or folders of its models, by what they are for."""
+        return {"embedder": self.embedder.model, **({"reranker": self.reranker.model} if self.reranker else {})}
 
     def wrong_for(self, sources: Sequence[Source]) -> str | None:
         """Return what sources of examples lack, with the rest of the setting's key before it; None: nothing."""

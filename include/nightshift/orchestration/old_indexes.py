@@ -1,0 +1,90 @@
+"""The task `remove_old`, which removes indexes that nothing can answer from, and the check that a version still has its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowSkipException
+from upath import UPath
+
+from nightshift.errors import BadInput
+from nightshift.orchestration.attempt import storage_uri
+from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.registry.versions import CANDIDATE, CHAMPION
+from nightshift.retrieval.newest import mark_used
+from nightshift.storage.files import read_each
+from nightshift.storage.manifest import Parent, read_manifest
+
+if TYPE_CHECKING:
+    from nightshift.ledger.store import Ledger
+    from nightshift.registry.rest import Mlflow
+    from nightshift.registry.versions import Registered
+
+log = logging.getLogger(__name__)
+
+
+@task(**OUTLASTING)
+def remove_old(application: str, **context: Any) -> dict[str, Any]:
+    """Remove the indexes that no version which may answer has pinned, and nothing began with for `retrieval.keep_days`.
+
+    :return: `removed`, the names of their partitions.
+    :raises AirflowSkipException: all are kept.
+    """
+    from nightshift.retrieval.unused import remove_unused
+
+    with deciding(application, context) as (app, ledger), mlflow() as server:
+        days = app.retrieval.keep_days if app.retrieval else None
+        if days is None:
+            raise AirflowSkipException("`retrieval.keep_days` is null: all indexes are kept")
+        since = datetime.now(UTC) - timedelta(days=days)
+        versions = sorted({*_may_answer(app.name, ledger, server, since)} - {""})
+        indexes = read_each(UPath(storage_uri()), indexes_of, versions)
+        pinned = {UPath(index.uri).name for found in indexes for index in found}
+        removed = remove_unused(storage_uri(), app.name, since, pinned)
+        log.info(
+            "%d indexes are removed; %d versions may answer, from %d indexes", len(removed), len(versions), len(pinned)
+        )
+        return {"removed": removed}
+
+
+def _may_answer(name: str, ledger: Ledger, server: Mlflow, since: datetime) -> Iterator[str]:
+    """URIs of the versions that answer, that did so since a moment or before today's champion, or that may be released."""
+    from nightshift.ledger.splits import running
+
+    releases, split = ledger.releases(), running(ledger)
+    champion = server.with_alias(name, CHAMPION)
+    for registered in (champion, server.with_alias(name, CANDIDATE)):
+        yield registered.model if registered else ""
+    # A run answers with the version that was the champion when it began.
+    yield from (release.model for release, next_one in pairwise(releases) if next_one.released >= since)
+    others = (one for one in reversed(releases) if champion and one.model_digest != champion.digest)
+    yield from (one.model for one in (*releases[-1:], *[next(others, None)]) if one)
+    asked = {one.version for one in ledger.requests().values() if one.until >= datetime.now(UTC)}
+    for version in sorted(asked | ({split.version, split.champion} if split else set())):
+        found = server.version_of(name, version)
+        yield found.model if found else ""
+
+
+def indexes_of(version: str) -> list[Parent]:
+    """Return the index that a version answers from, by the URI of the version; none, or one."""
+    manifest = read_manifest(UPath(version))
+    return manifest.parents[1:] if manifest and manifest.kind == "version" else []
+
+
+def require_index(version: Registered) -> None:
+    """Make sure that the index of a version is there, and stays until the version answers.
+
+    :raises BadInput: it was removed.
+    """
+    for index in indexes_of(version.model) if version.model else ():
+        mark_used(UPath(index.uri))  # first: whoever removes indexes then finds it used, or has removed it already
+        if read_manifest(UPath(index.uri)) is None:
+            raise BadInput(
+                f"version {version.version} answers from an index of documents that was removed, as nothing had answered from it "
+                f"for `retrieval.keep_days`; start {version.name}_reconfigure for a version with today's documents"
+            )
