@@ -32,8 +32,11 @@ class Trained:
         return load_file(self.output / "model" / "model.safetensors")
 
 
-def write_rows(folder, rejected=None):
-    """Write 37 training rows and 5 held-out ones; with a rejected answer they are preference pairs."""
+def write_rows(folder, rejected=None, judged=False):
+    """Write 37 training rows and 5 held-out ones; with a rejected answer they are preference pairs.
+
+    With `judged` every other row says the rejected answer, and is a bad one; the answer of the next row stands beside each.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -49,10 +52,16 @@ def write_rows(folder, rejected=None):
             }
             for number in range(count)
         ]
+        if judged:
+            for number, row in enumerate(table):
+                if not (good := number % 2 == 0):
+                    row["messages"][-1]["content"] = rejected
+                following = INTENTS[(number + 1) % 3] if not good or number + 1 == count else rejected
+                row |= {"desirable": good, "rejected": {"role": "assistant", "content": following}}
         pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
 
 
-def trainer(folder, rows, forks, base, *, pairs=False):
+def trainer(folder, rows, forks, base, *, recipe="sft"):
     """Return a function that trains with so many processes, from the newest checkpoint of this name on.
 
     :param base: a function that returns the folder of a family's base model.
@@ -74,7 +83,7 @@ def trainer(folder, rows, forks, base, *, pairs=False):
         rows / "held_out.parquet",
         base("llama"),
         Prompt(),
-        pairs=pairs,
+        recipe=recipe,
     )
     tokens = tokenized(shards, Layout(), lambda done, of: None, folder)
     runs = []

@@ -95,7 +95,7 @@ def test_loss_and_gradients_of_pairs_are_those_of_trl(llama, tokenizer, tmp_path
 def train_pairs(tmp_path, tmp_path_factory, base, forks):
     rows = tmp_path_factory.mktemp("pairs")
     write_rows(rows, rejected="I cannot tell")
-    return trainer(tmp_path, rows, forks, base, pairs=True)
+    return trainer(tmp_path, rows, forks, base, recipe="dpo")
 
 
 PAIRS = {"recipe": "dpo", "learning_rate": 3e-3, "sequence_length": 256, "evaluate_steps": 5}

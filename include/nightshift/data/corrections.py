@@ -1,4 +1,4 @@
-"""Corrections and preferred answers of a `feedback` partition as examples, each on the side of its question."""
+"""Corrections, preferred and judged answers of a `feedback` partition as examples, each on the side of its question."""
 
 from __future__ import annotations
 
@@ -13,39 +13,56 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, ROWS_AT_ONCE, RowWriter, digest_of_messages, example_batches
+from nightshift.data.feedback import WORSE_HALF
 from nightshift.data.normalise import Conversation
 from nightshift.data.quarantine import Quarantined, Reason
 from nightshift.data.similarity import connect
 from nightshift.data.staging import Staged, Staging
 
-# Names in an example's metadata: what it was (`correction` or `pair`), which interaction it is about ("<interval>/<row>"), the
-# version that had answered, and the keyed hash of who judged.
+# Names in an example's metadata: what it was (`correction`, `pair`, or a judged answer: `desirable`, `undesirable`), which
+# interaction it is about ("<interval>/<row>"), the version that had answered, and the keyed hash of who judged.
 KIND, ABOUT, MODEL, JUDGED_BY = "feedback:kind", "feedback:interaction", "feedback:model", "feedback:subject"
-CORRECTION = "correction"
-VERSION = 1  # raised when the same feedback would become other examples
+CORRECTION, DESIRABLE, UNDESIRABLE = "correction", "desirable", "undesirable"
+VERSION = 2  # raised when the same feedback would become other examples
 ASKED_SCHEMA = pa.schema(
     [EXAMPLE_SCHEMA.field(name) for name in ("digest", "messages", "tools", "subject", "split_group")]
 )
+# A rating in the middle says nothing; a correction alone says that the answer was bad.
+GOOD = f"""CASE WHEN f.up IS NOT NULL THEN f.up WHEN f.rating != {WORSE_HALF} THEN f.rating > {WORSE_HALF}
+    WHEN f.answer IS NOT NULL AND f.rejected IS NULL THEN false END"""
+# Answers that came to their end. The rows of two versions that answered an interval have numbers of their own.
+FIND_ANSWERS = """
+    INSERT INTO said SELECT f.file_row_number, i.response FROM read_parquet(?, file_row_number = true) f
+    JOIN read_parquet(?) i USING (row, digest, model_digest)
+    WHERE f.night = ? AND i.response != '' AND coalesce(i.finish_reason, 'stop') = 'stop'
+"""
 
 
 def staged_corrections(
-    feedback: Path, nights: Iterable[Path], staging: Staging, work: Path
+    feedback: Path, nights: Iterable[Path], answered: Iterable[tuple[str, Path]], staging: Staging, work: Path
 ) -> Iterator[tuple[str, Staged]]:
-    """Yield the rows that have an answer, in order, each with the `source` and `source_row` of its feedback.
+    """Yield what people said the answer should have been, and the answers that they judged, in order.
+
+    Each has the `source` and `source_row` of its feedback. A judged answer is the `response` of its row, which has no `answer`.
 
     They were cleaned and redacted before. What was asked is the row's own prompt, else that of its interaction; who asked it
     and the split group, which bind a row to a side, are the interaction's.
 
     :param feedback: a local `feedback.parquet`.
     :param nights: local files of the traffic of the intervals that the feedback is about; read until all of it is found.
+    :param answered: keys of these intervals with local files of their interactions.
     """
     asked = work / "asked.parquet"
     _find_asked(feedback, nights, asked)
     with connect(work) as database:
+        database.execute("CREATE TABLE said (file_row_number BIGINT, response VARCHAR)")
+        for night, file in answered:
+            database.execute(FIND_ANSWERS, [str(feedback), str(file), night])
         rows = database.sql(
-            "SELECT f.*, a.messages AS asked, a.tools, a.subject AS asker, a.split_group "
+            f"SELECT f.*, a.messages AS asked, a.tools, a.subject AS asker, a.split_group, s.response, {GOOD} AS good "  # noqa: S608
             "FROM read_parquet($1, file_row_number = true) f LEFT JOIN read_parquet($2) a USING (digest) "
-            "WHERE f.answer IS NOT NULL ORDER BY f.file_row_number",
+            "LEFT JOIN said s USING (file_row_number) "
+            "WHERE f.answer IS NOT NULL OR (s.response IS NOT NULL AND good IS NOT NULL) ORDER BY file_row_number",
             params=[str(feedback), str(asked)],
         )
         for batch in rows.to_arrow_reader(ROWS_AT_ONCE):
@@ -55,8 +72,7 @@ def staged_corrections(
 
 def _find_asked(feedback: Path, nights: Iterable[Path], target: Path) -> None:
     """Write what was asked, once for each digest (`ASKED_SCHEMA`)."""
-    answered = pq.read_table(feedback, columns=["digest"], filters=pc.field("answer").is_valid())
-    lacking = set(answered["digest"].to_pylist())
+    lacking = set(pq.read_table(feedback, columns=["digest"])["digest"].to_pylist())
     with RowWriter(target, ASKED_SCHEMA) as writer:
         for night in nights if lacking else ():
             wanted = pa.array(sorted(lacking), pa.string())
@@ -77,29 +93,50 @@ def _staged(rows: list[dict[str, Any]], source: str, staging: Staging) -> Staged
         for row in rows
         if not (row["messages"] or row["asked"])
     ]
-    table = staging.table([_example(row) for row in known], [row["source_row"] for row in known], source)
+    made = [(example, row["source_row"]) for row in known for example in _examples(row)]
+    table = staging.table([example for example, _ in made], [number for _, number in made], source)
     return Staged(table, [staging.set_aside(row, source) for row in gone])
 
 
-def _example(row: dict[str, Any]) -> Conversation:
+def _examples(row: dict[str, Any]) -> Iterator[Conversation]:
+    """What should have been answered, where the row says it, and what was, where it says whether that was good."""
     asked = row["messages"] or row["asked"]
-    if asked[-1]["role"] == "assistant":
-        asked = asked[:-1]
-    messages = [*map(_said, asked), {"role": "assistant", "content": row["answer"]}]
+    asked = list(map(_said, asked[:-1] if asked[-1]["role"] == "assistant" else asked))
     rejected = row["rejected"] and _said(row["rejected"])
-    about = {KIND: "pair" if rejected else CORRECTION, ABOUT: f"{row['night']}/{row['row']}", MODEL: row["model"]}
+    if row["answer"] is not None:
+        messages = [*asked, {"role": "assistant", "content": row["answer"]}]
+        digest = digest_of_messages(messages, row["tools"], rejected)
+        kind = "pair" if rejected else CORRECTION
+        yield _example(row, kind, digest, messages, answer=row["answer"], rejected=rejected)
+    if row["response"] is not None and row["good"] is not None:
+        kind = DESIRABLE if row["good"] else UNDESIRABLE
+        # Told apart from the same answer that is learned as an example, or judged otherwise.
+        digest = digest_of_messages([*asked, {"role": kind, "content": row["response"]}], row["tools"])
+        yield _example(row, kind, digest, asked, response=row["response"])
+
+
+def _example(  # noqa: PLR0917
+    row: dict[str, Any],
+    kind: str,
+    digest: str,
+    messages: list[dict[str, str]],
+    answer: str | None = None,
+    rejected: dict[str, str] | None = None,
+    response: str | None = None,
+) -> Conversation:
+    about = {KIND: kind, ABOUT: f"{row['night']}/{row['row']}", MODEL: row["model"]}
     return Conversation(
-        digest=digest_of_messages(messages, row["tools"], rejected),
+        digest=digest,
         messages=messages,
         tools=row["tools"],
         prompt=next(message["content"] for message in reversed(messages) if message["role"] == "user"),
-        answer=row["answer"],
+        answer=answer,
         rejected=rejected,
         id=None,  # several people may correct one answer
         subject=row["asker"],
         split_group=row["split_group"],
         timestamp=row["timestamp"],
-        response=None,
+        response=response,
         context=None,
         metadata={**row["metadata"], **about, **({JUDGED_BY: row["subject"]} if row["subject"] else {})},
         pii={},

@@ -51,11 +51,12 @@ def answered_rows(
         counts["unanswered"] += usable.num_rows - answered.num_rows
         counts.update(split for split in rows["split"].to_pylist() if split not in splits)
         if answered.num_rows:
-            yield answered, _signatures(answered, shared)
+            yield answered, signatures_to_train_on(answered, shared)
     shutil.rmtree(copy)
 
 
-def _signatures(rows: pa.Table, shared: SharedText) -> Signatures:
+def signatures_to_train_on(rows: pa.Table, shared: SharedText) -> Signatures:
+    """Return the signatures of the questions of those rows that are to train on; none where no text is shared."""
     trained = rows.filter(pc.field("split") == "train") if len(shared) else rows.slice(0, 0)
     questions = [question_of(turns) for turns in trained["messages"].to_pylist()]
     return signatures(shared.left_out(questions)[0]) if questions else np.empty((0, VALUES), np.uint8)

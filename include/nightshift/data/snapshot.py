@@ -22,6 +22,8 @@ HELD_OUT = "held_out.parquet"
 # Held-out corrections of answers that people were shown because these seemed bad: no sample of what users ask, so a file of
 # their own. A snapshot without any has none.
 REGRESSION = "regression.parquet"
+# Of both sides: answers that people judged by themselves (`response`, good or bad by the metadata); none where nobody did.
+JUDGED = "judged.parquet"
 DEVELOPMENT = "development.parquet"  # of an application that has such a side
 # What is left out of the held-out rows; another rule makes other snapshots.
 RULE = "held out in the split map, version 2"

@@ -206,6 +206,8 @@ def _length(texts: pa.Array) -> npt.NDArray[np.int64]:
 def _answered(row: Conversation) -> str:
     """What near-duplicates have in common to the letter: the answers, and the system message, the tools, their calls and
     their results, behind which they were given."""
+    if row.response is not None:
+        return row.digest  # an answer that people judged resembles no other
     first = row.messages[0]
     system = first["content"] if first["role"] == "system" else ""
     # No cleaned text holds a zero byte.

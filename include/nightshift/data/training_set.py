@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,11 @@ from nightshift.data.examples import (
     digest_of_messages,
     example_batches,
 )
-from nightshift.data.gathering import SIGNATURES, SharedGathering, answered_rows, splits_of
+from nightshift.data.gathering import SIGNATURES, SharedGathering, answered_rows, signatures_to_train_on, splits_of
 from nightshift.data.questions import bond_keys
 from nightshift.data.sides import resembling_trained
 from nightshift.data.similarity import VALUES, Keys, Signatures, key_of, question_of
-from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, REGRESSION, TRAIN, Selection
+from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN, Selection
 from nightshift.data.split_map import DEVELOPMENT as DEVELOPMENT_SIDE
 from nightshift.data.split_map import HELD_OUT as HELD_OUT_SIDE
 from nightshift.data.split_map import UNKNOWN, State, places_in
@@ -53,7 +54,8 @@ def write_training_set(
 
     All have the columns of `examples.parquet`. Of the counts, `rows` is the sum of all others; `corrected` rows are left out
     because a later correction answers the same prompt. Held-out corrections of answers that were chosen for review other than at
-    random are in `regression.parquet`, unless they take the place of a held-out row.
+    random are in `regression.parquet`, unless they take the place of a held-out row. Answers that people judged, to train on and
+    held out, are in `judged.parquet` alone.
 
     Rows stream: in memory are 10,000 at a time, 8 bytes for each usable row, and about 100 for each one that is not to train on.
 
@@ -99,6 +101,7 @@ def write_training_set(
                             writer.write_table(answered.filter(pa.array(new)))
                         if split == "train" and len(values):
                             signed.write(values[new].tobytes())
+            judged = _judged(selection, state, work, signed, counts)
         for split, file in candidates.items():
             side, name = UNTRAINED[split]
             unseen = _unseen(file, side, state, work)
@@ -111,9 +114,46 @@ def write_training_set(
                 unseen &= ~apart
             counts[split] = int(unseen.sum())
             _write_by_digest(file, unseen, folder / name, work)
+        _keep_judged(judged, state, folder, work, counts)
     finally:
         shutil.rmtree(work)
     return dict(counts)
+
+
+def _judged(selection: Selection, state: State, work: Path, signed: BinaryIO, counts: Counter[str]) -> Path:
+    """Write the answers that people judged into a file of their own, each once, and the signatures of those to train on.
+
+    In the counts they are `judged` and `duplicates` instead of `unanswered`.
+    """
+    target, before = work / JUDGED, _Taken()
+    with pq.ParquetWriter(target, EXAMPLE_SCHEMA, compression="lz4") as writer:
+        for published in (each for each in selection.window if each.corrects):
+            file = fetch(published.partition, published.manifest, EXAMPLES, work / "copy")
+            for all_rows in example_batches(file):
+                used = pc.field("split").isin(["train", "held_out"]) & pc.field("response").is_valid()
+                rows = all_rows.filter(used)
+                new = before.new(_digests(rows))
+                counts["unanswered"] -= rows.num_rows
+                counts["duplicates"] += int((~new).sum())
+                if new.any():
+                    counts["judged"] += int(new.sum())
+                    writer.write_table(rows.filter(pa.array(new)))
+                    signed.write(signatures_to_train_on(rows.filter(pa.array(new)), state.shared).tobytes())
+            shutil.rmtree(work / "copy")
+    return target
+
+
+def _keep_judged(candidates: Path, state: State, folder: Path, work: Path, counts: Counter[str]) -> None:
+    """Write `judged.parquet`, where there is any, without what is held out and resembles what is trained on."""
+    if not counts["judged"]:
+        return
+    trained = pq.read_table(candidates, columns=["split"])["split"].to_numpy() == "train"
+    stays = trained | _unseen(candidates, HELD_OUT_SIDE, state, work)
+    counts["seen_in_training"] += int((~stays).sum())
+    counts["judged"] = int(stays.sum())
+    with pq.ParquetWriter(folder / JUDGED, EXAMPLE_SCHEMA, compression="zstd") as writer:
+        for rows in _chosen(candidates, stays):
+            writer.write_table(rows)
 
 
 def _corrected(selection: Selection, folder: Path) -> tuple[Keys, npt.NDArray[np.int64]]:
@@ -123,8 +163,9 @@ def _corrected(selection: Selection, folder: Path) -> tuple[Keys, npt.NDArray[np
         if published.corrects:
             copy = folder / "copy"
             file = fetch(published.partition, published.manifest, EXAMPLES, copy)
-            for rows in example_batches(file, ["messages", "rejected", "split"]):
-                used = pc.field("split").isin(splits_of(selection)) & pc.field("rejected").is_null()
+            for rows in example_batches(file, ["messages", "answer", "rejected", "split"]):
+                corrects = pc.field("answer").is_valid() & pc.field("rejected").is_null()
+                used = pc.field("split").isin(splits_of(selection)) & corrects
                 keys.append(_prompts(rows.filter(used)))
                 places.append(np.full(len(keys[-1]), place))
             shutil.rmtree(copy, ignore_errors=True)

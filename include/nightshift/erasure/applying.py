@@ -19,7 +19,7 @@ from nightshift.data.examples import EXAMPLES, QUARANTINE, ROWS_AT_ONCE
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.review_sample import SAMPLE
-from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, REGRESSION, TRAIN
+from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.storage.files import replace, scratch
 from nightshift.storage.manifest import Manifest, read_manifest
@@ -28,7 +28,7 @@ from nightshift.storage.partition import drop, fetch, rewrite, upload
 # Which count of a manifest has the rows of a file; what its facts, and the counts of interactions, count by value.
 COUNTED = {
     EXAMPLES: "kept", QUARANTINE: "quarantined", TRAIN: "train", HELD_OUT: "held_out", DEVELOPMENT: "development",
-    INTERACTIONS: "rows", FEEDBACK: "joined", WAITING: "waiting", REGRESSION: "regression", SAMPLE: "rows",
+    INTERACTIONS: "rows", FEEDBACK: "joined", WAITING: "waiting", REGRESSION: "regression", SAMPLE: "rows", JUDGED: "judged",
 }  # fmt: skip
 BY_VALUE = {"split": "splits", "language": "languages", "reason": "quarantine"}
 FINISH = "finish_reason"

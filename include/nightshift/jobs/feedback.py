@@ -233,7 +233,7 @@ def _publish(  # noqa: PLR0917
 
 
 def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -> Manifest:
-    """Publish the answers of an interval's feedback as examples, unless they are there."""
+    """Publish the answers of an interval's feedback, and those that it judges, as examples, unless they are there."""
     from nightshift.data.corrections import VERSION as CORRECTIONS_VERSION
     from nightshift.data.corrections import staged_corrections
     from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
@@ -243,6 +243,8 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     from nightshift.data.published_sides import catch_up, is_behind
     from nightshift.data.split_map import SplitMap
     from nightshift.data.staging import Staging
+    from nightshift.jobs.waiting_feedback import fetched
+    from nightshift.monitoring.published_nights import interactions_between
     from nightshift.storage.files import sha256_of
     from nightshift.storage.manifest import Parent, digest_of
     from nightshift.storage.partition import fetch, find, partition_of, publish
@@ -266,8 +268,11 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     folder, target = work / "corrections", work / "corrections" / "partition"
     target.mkdir(parents=True)
     measures = TextMeasures(tokenizer)
+    about = feedback.facts["nights"]
+    nights = interactions_between(storage, app.name, _since(spec), interval.end)
     rows = staged_corrections(
-        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(feedback.facts["nights"]), folder / "night"),
+        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "night"),
+        fetched([night for night in nights if night.key in about], folder / "answered"),
         Staging(app.ingest, interval, measures, "examples"), folder,
     )  # fmt: skip
     ingestion = Ingestion(app.ingest, interval, measures, folder, split_map=split_map, made_by=digest_of(inputs))

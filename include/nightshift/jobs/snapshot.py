@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from upath import UPath
@@ -13,6 +13,7 @@ from upath import UPath
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
+from nightshift.settings.training import LEARNED_FROM, Recipe
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Spec(JobSpec):
     until: date | None = Field(None, description="last day of examples, included; empty: the newest accepted")
     window_days: int | None = Field(None, ge=1, le=3650, description="days up to `until`; empty: the application's")
     min_examples: int | None = Field(None, ge=1, description="training examples asked for; empty: the application's")
-    recipe: Literal["sft", "dpo"] | None = Field(
-        None, description="what is trained on: examples, or the preference pairs among them; empty: the application's"
+    recipe: Recipe | None = Field(
+        None, description="what is trained on: sft examples, dpo pairs, kto judged answers; empty: the application's"
     )
     of_model: str | None = Field(
         None, description="URI of a model that is trained already: its own snapshot, whatever days came since"
@@ -87,16 +88,18 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     manifest = _published(spec, partition, selection, state, node, progress)
     if manifest is None or not node.leads:
         return None
-    what = "preference pairs" if (spec.recipe or training.recipe) == "dpo" else "examples"
+    recipe = spec.recipe or training.recipe
+    what, lacks = LEARNED_FROM[recipe], None
     train, held_out = manifest.counts["train"], manifest.counts["held_out"]
-    if what != "examples":
-        train, held_out = _pairs(spec.storage, partition, manifest)
+    if recipe != "sft":
+        train, held_out, lacks = _counted(spec.storage, partition, manifest, recipe)
     asked = spec.min_examples or training.min_examples
-    enough = train >= asked and held_out > 0
+    enough = train >= asked and held_out > 0 and not lacks
     reason = (
         f"{train:,} training and {held_out:,} held-out {what} of {len(selection.window)} partitions ({days[0]} to {days[-1]})"
         f"{'' if train >= asked else f'; at least {asked:,} training {what} are asked for'}"
-        f"{'' if held_out else f'; without held-out {what} no model made from it could be judged'}{left_out}"
+        f"{'' if held_out else f'; without held-out {what} no model made from it could be judged'}"
+        f"{f'; it {lacks}' if lacks else ''}{left_out}"
     )
     return Result(
         verdict=Verdict.PASS if enough else Verdict.INSUFFICIENT_DATA,
@@ -109,19 +112,23 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     )
 
 
-def _pairs(storage: str, partition: UPath, manifest: Manifest) -> tuple[int, int]:
-    """Return how many preference pairs there are to train on, and how many are held out."""
+def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe) -> tuple[int, int, str | None]:
+    """Return how many pairs or judged answers there are to train on, how many are held out, and what these lack."""
     from nightshift.data.examples import count_pairs
+    from nightshift.data.judged_answers import judged_files, one_sided
     from nightshift.data.snapshot import HELD_OUT, TRAIN
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import fetch
 
     folder = scratch(UPath(storage))
     try:
+        if recipe == "kto":
+            _, counts = judged_files(partition, manifest, folder, ["digest"])
+            return sum(counts[0]), sum(counts[1]), one_sided(*counts)
         train, held_out = (count_pairs(fetch(partition, manifest, name, folder)) for name in (TRAIN, HELD_OUT))
+        return train, held_out, None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return train, held_out
 
 
 def _snapshot_of(model: str) -> Result | None:
@@ -189,7 +196,7 @@ def _make(  # noqa: PLR0917
     progress: Progress,
     gathered: SharedGathering | None = None,
 ) -> Manifest:
-    from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, REGRESSION, TRAIN
+    from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN
     from nightshift.data.training_set import write_training_set
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import publish
@@ -210,6 +217,7 @@ def _make(  # noqa: PLR0917
                 HELD_OUT: counts["held_out"],
                 DEVELOPMENT: counts["development"],
                 REGRESSION: counts.get("regression", 0),
+                JUDGED: counts.get("judged", 0),
             },
             counts=counts,
             facts={

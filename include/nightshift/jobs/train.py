@@ -153,7 +153,9 @@ def run(spec: Spec, progress: Progress) -> Result | None:
 def _with_effect(training: TrainingSettings) -> dict[str, Any]:
     """The settings as inputs of a model. The engine for short rows was there first, and is no part of an address."""
     # Where early stopping judges the held-out loss, it matters when that is measured.
-    without = WITHOUT_EFFECT - {"evaluate_steps"} if training.early_stopping else WITHOUT_EFFECT
+    matters = {"evaluate_steps"} if training.early_stopping else set()
+    # KTO compares an answer with the unrelated ones of its batch.
+    without = WITHOUT_EFFECT - matters - ({"rows_per_batch"} if training.recipe == "kto" else set())
     return training.model_dump(
         mode="json", exclude=without | ({"engine"} if training.engine == "short_rows" else set())
     )
@@ -218,7 +220,7 @@ def _train(
                     "base_model": spec.base_model,
                     "method": spec.training.method,
                     "training": spec.training.model_dump(mode="json"),
-                    **({"started_from": started and started.model_dump()} if spec.training.recipe == "dpo" else {}),
+                    **({"started_from": started and started.model_dump()} if spec.training.recipe != "sft" else {}),
                 },
                 parents=[Parent(uri=spec.snapshot, digest=spec.digest), *([started] if started else [])],
                 logs={"metrics.jsonl"},

@@ -111,7 +111,7 @@ def started_from(spec: Spec) -> Parent | None:
     :raises BadEnvironment: MLflow, which knows the champion, is down.
     :raises BadInput: the champion is gone or damaged.
     """
-    if spec.training.recipe != "dpo":
+    if spec.training.recipe == "sft":
         return None
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
@@ -124,7 +124,7 @@ def started_from(spec: Spec) -> Parent | None:
     version = open_version(champion.model, champion.digest, spec.application)
     if version.at_endpoint:
         return None
-    if version.weights.inputs.get("training", {}).get("recipe") == "dpo":
+    if version.weights.inputs.get("training", {}).get("recipe", "sft") != "sft":
         started = version.weights.facts["started_from"]
         return Parent.model_validate(started) if started else None
     return version.parts.weights
@@ -150,6 +150,7 @@ def shards_of(spec: Spec, base: Path, folder: Path) -> TokenShards:
     :raises BadInput: the snapshot is not there, or another one.
     """
     from nightshift.data.examples import write_pairs
+    from nightshift.data.judged_answers import judged_files, one_sided
     from nightshift.data.snapshot import HELD_OUT, TRAIN
     from nightshift.storage.manifest import require_manifest
     from nightshift.storage.partition import fetch
@@ -157,20 +158,23 @@ def shards_of(spec: Spec, base: Path, folder: Path) -> TokenShards:
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
     train, held_out = (fetch(snapshot, manifest, name, folder) for name in (TRAIN, HELD_OUT))
-    pairs = spec.training.recipe == "dpo"
-    if pairs:
-        columns = spec.application.prompt.columns
+    columns = spec.application.prompt.columns
+    if spec.training.recipe == "dpo":
         train, held_out = (write_pairs(file, folder / f"pairs_{file.name}", columns) for file in (train, held_out))
+    elif spec.training.recipe == "kto":
+        (train, held_out), counts = judged_files(snapshot, manifest, folder, columns)
+        if lacks := one_sided(*counts):
+            raise BadInput(f"the snapshot {lacks}")
     return TokenShards(
         storage=spec.storage,
         application=spec.application.name,
         snapshot=(spec.snapshot, spec.digest),
         train=train,
         held_out=held_out,
-        pairs=pairs,
         tokenizer=base,
         prompt=spec.application.prompt,
         loss_on=spec.training.loss_on,
+        recipe=spec.training.recipe,
     )
 
 
@@ -188,7 +192,7 @@ def decide_for(
     :param scratch: a folder on the disk that the job may fill.
     :param resumed: the settings of the training whose checkpoint it goes on from.
     """
-    data = Data.of(tokens, together=2 if spec.training.recipe == "dpo" else 1)
+    data = Data.of(tokens, spec.training.together)
     return decide(
         spec.training.model_copy(update={"processes": layout.processes}),
         PaperModel(base, data.learned, data.prefix, int(data.lengths.sum(dtype=int))),

@@ -24,6 +24,10 @@ RowsPerStep = Annotated[int, Field(ge=1, le=4096)]
 RowsPerBatch = Annotated[int, Field(ge=1, le=1024)]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
 
+Recipe = Literal["sft", "dpo", "kto"]
+# What each recipe learns from.
+LEARNED_FROM: dict[Recipe, str] = {"sft": "examples", "dpo": "preference pairs", "kto": "judged answers"}
+
 # Keys of DeepSpeed's configuration that follow from fields here, with the field to set instead.
 DEEPSPEED_KEYS = {
     "train_batch_size": "rows_per_step",
@@ -50,11 +54,13 @@ class TrainingSettings(Model):
     What is left empty or `auto` is decided when the model, the data and the machine are known (`training/decide.py`).
     """
 
-    recipe: Literal["sft", "dpo"] = _added(
-        "sft", description="sft: learn answers; dpo: learn from preference pairs, starting from the champion"
+    recipe: Recipe = _added(
+        "sft",
+        description="sft: learn answers; dpo: learn from preference pairs; kto: from single answers that were judged good or "
+        "bad; both start from the champion",
     )
     beta: float = _added(
-        0.1, gt=0, le=100, description="how closely a model stays to the one that it starts from (DPO only)"
+        0.1, gt=0, le=100, description="how closely a model stays to the one that it starts from (DPO and KTO only)"
     )
     engine: Literal["auto", "short_rows", "stock"] = _added(
         "auto",
@@ -135,6 +141,11 @@ class TrainingSettings(Model):
     min_examples: int = Field(100, ge=1, description="fewer training examples than this are refused")
 
     @property
+    def together(self) -> int:
+        """How many examples stand in one row as one: both answers of a pair, or a judged answer and an unrelated one."""
+        return 1 if self.recipe == "sft" else 2
+
+    @property
     def only_stock(self) -> str | None:
         """The first field with a value that only the stock engine knows."""
         given = {
@@ -160,16 +171,16 @@ class TrainingSettings(Model):
 
     @model_validator(mode="after")
     def _can_learn_preferences(self) -> Self:
-        if self.recipe != "dpo":
+        if self.recipe == "sft":
             return self
         if self.zero_stage == 3:
             raise ValueError(
-                "recipe: dpo measures its reference before weights are shared; it needs zero_stage 2 or below"
+                f"recipe: {self.recipe} measures its reference before weights are shared; it needs zero_stage 2 or below"
             )
         if self.too_long == "cut":
-            raise ValueError("recipe: dpo compares whole answers to the same prompt; it needs too_long: leave_out")
+            raise ValueError(f"recipe: {self.recipe} compares whole answers; it needs too_long: leave_out")
         if self.loss_on == "all_answers":
-            raise ValueError("recipe: dpo compares last answers; it needs loss_on: last_answer")
+            raise ValueError(f"recipe: {self.recipe} compares last answers; it needs loss_on: last_answer")
         return self
 
     @model_validator(mode="after")

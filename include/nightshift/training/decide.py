@@ -33,9 +33,9 @@ LEARNING_RATES = ((1e9, 2e-4), (4e9, 5e-5), (14e9, 2e-5), (math.inf, 1e-5))
 # Adapters learn best at about ten times that (Schulman et al., "LoRA Without Regret", Thinking Machines, 2025), which is the
 # 2e-4 for 7B and 13B, and 1e-4 above, of Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.
 LORA_TIMES = 10
-# DPO takes much less: 5e-7 for 7B (Tunstall et al., "Zephyr", 2023, arXiv:2310.16944; Tülu 2), 5e-6 with an adapter (their
-# alignment-handbook).
-DPO_SHARE = 1 / 40
+# DPO and KTO take much less: 5e-7 for 7B (Tunstall et al., "Zephyr", 2023, arXiv:2310.16944; Tülu 2), 5e-6 with an adapter (their
+# alignment-handbook); 5e-7 to 5e-6 for KTO (Ethayarajh et al., 2024, arXiv:2402.01306).
+PREFERENCE_SHARE = 1 / 40
 
 # Examples that a row should hold.
 FITTING_SHARE = 0.995
@@ -59,7 +59,7 @@ class Data:
     :param lengths: tokens of each training example, without the prefix.
     :param answers: tokens of each that are learned.
     :param prefix: tokens that all begin with.
-    :param together: examples that stand in one row as one: two of a preference pair.
+    :param together: examples that stand in one row as one: :attr:`TrainingSettings.together`.
     """
 
     lengths: npt.NDArray[np.uint32]
@@ -271,7 +271,7 @@ def _stages(settings: TrainingSettings, place: _Place) -> list[int]:
     lowest = {"none": 0, "optimizer": 1, "all": 3}[settings.offload]
     if place.world == 1:
         return [lowest]
-    most = 2 if settings.recipe == "dpo" else 3
+    most = 3 if settings.recipe == "sft" else 2
     return [stage for stage in ((2, 3) if place.gpu else (0, 2, 3)) if lowest <= stage <= most]
 
 
@@ -284,9 +284,8 @@ def _completed(settings: TrainingSettings, place: _Place) -> tuple[Training, dic
         parameters = place.paper.parameters
         update["learning_rate"] = learning_rate(parameters, settings.method, settings.recipe)
         what = "an adapter" if settings.method == "lora" else "all weights"
-        reasons["learning_rate"] = (
-            f"for {what} of {shown(parameters)} parameters{' by DPO' * (settings.recipe == 'dpo')}"
-        )
+        by = "" if settings.recipe == "sft" else f" by {settings.recipe.upper()}"
+        reasons["learning_rate"] = f"for {what} of {shown(parameters)} parameters{by}"
     if settings.rows_per_step is None:
         update["rows_per_step"], reasons["rows_per_step"] = _rows_per_step(settings, place)
     if settings.rows_per_batch is None:
@@ -299,7 +298,7 @@ def _completed(settings: TrainingSettings, place: _Place) -> tuple[Training, dic
 def learning_rate(parameters: int, method: str, recipe: str = "sft") -> float:
     """Return the peak learning rate for a model of so many parameters."""
     full = next(rate for size, rate in LEARNING_RATES if parameters <= size)
-    full = full * DPO_SHARE if recipe == "dpo" else full
+    full = full if recipe == "sft" else full * PREFERENCE_SHARE
     return LORA_TIMES * full if method == "lora" else full
 
 

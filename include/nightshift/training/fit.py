@@ -9,17 +9,21 @@ from transformers import AutoTokenizer, set_seed
 from upath import UPath
 
 from nightshift.errors import Preempted
+from nightshift.settings.training import Recipe
 from nightshift.training.best import BestWeights
 from nightshift.training.checkpoints import Checkpoints
 from nightshift.training.communication import connect
 from nightshift.training.deepspeed_config import avoid_compiler, run_as_one_process
 from nightshift.training.elastic import is_universal
 from nightshift.training.engine import row_model, with_engine
+from nightshift.training.kto import KtoTrainer
 from nightshift.training.load import load_model
 from nightshift.training.preference import PreferenceTrainer
 from nightshift.training.task import Fitted, OnMetrics, OnRows, Task, read_rows
 from nightshift.training.trainer import PackedTrainer, training_arguments
 from nightshift.training.weights import export
+
+TRAINERS: dict[Recipe, type[PackedTrainer]] = {"sft": PackedTrainer, "dpo": PreferenceTrainer, "kto": KtoTrainer}
 
 
 def fit(
@@ -46,8 +50,7 @@ def fit(
     rows = read_rows(task)
     set_seed(training.seed)
     model = load_model(task.base_model, training, rows.train.longest)
-    pairs = training.recipe == "dpo"
-    trainer = (PreferenceTrainer if pairs else PackedTrainer)(
+    trainer = TRAINERS[training.recipe](
         row_model(model, training, rows.train.longest),
         arguments,
         training,
@@ -72,7 +75,7 @@ def fit(
         (task.output / "deepspeed.json").write_text(json.dumps(trainer.accelerator.deepspeed_config, indent=1))
     return Fitted(
         steps=trainer.state.global_step,
-        train_examples=len(rows.train.packing.examples) // (2 if pairs else 1),
+        train_examples=len(rows.train.packing.examples) // training.together,
         too_long=rows.train.packing.too_long,
         train_tokens=int(trainer.tokens_of_step.sum()),
         seconds=trainer.frozen_seconds

@@ -106,12 +106,13 @@ class Packed:
     def of(cls, examples: Examples, prefix: list[int], training: Training, *, shared: bool = True) -> Packed:
         """Pack examples as a training asks for: one that is too long is left out, or cut when it is read.
 
-        The last answer is never cut, and at least one token of what is given stays before it. The examples of preference
-        pairs (2n is chosen, 2n+1 rejected) share a row, one behind the other.
+        The last answer is never cut, and at least one token of what is given stays before it. Examples 2n and
+        2n+1 of preference pairs (chosen and rejected) and judged answers (that, and an unrelated one) share a row, one behind the
+        other.
         """
         outside, inside = (len(prefix), 0) if shared else (0, len(prefix))
         sizes, length = examples.lengths - np.uint32(outside), training.sequence_length
-        if training.recipe == "dpo":
+        if training.together == 2:
             packed = pack(sizes.reshape(-1, 2).sum(axis=1), length)
             both = (2 * packed.examples[:, None] + np.arange(2)).ravel()
             return cls(examples, Packing(both, 2 * packed.starts, packed.too_long), prefix, length, shared)

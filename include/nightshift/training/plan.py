@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from nightshift.settings.training import LEARNED_FROM
 from nightshift.training.attention import attention_for
 from nightshift.training.checkpoints import KEPT
 from nightshift.training.decide import Decided, gb
@@ -62,7 +63,7 @@ def _steps(decided: Decided, tokens: TokenFiles) -> Iterator[str]:
     packed = Packed.of(examples, tokens.prefix, training, shared=training.engine != "stock")
     rows = max(1, round(len(packed) * training.epochs)) if len(packed) else 0
     read = int(packed.tokens.sum()) if rows else 0
-    count, what = (len(examples) // 2, "pairs") if training.recipe == "dpo" else (len(examples), "examples")
+    count, what = len(examples) // training.together, LEARNED_FROM[training.recipe]
     too_long = packed.packing.too_long / count
     yield f"{what:<22} {count:,}; {too_long:.1%} of them do not fit into a row"
     once = f", each begins with the {decided.prefix} tokens that all examples share" if decided.prefix else ""

@@ -45,13 +45,15 @@ class PreferenceTrainer(PackedTrainer):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._margins: list[torch.Tensor] = []
+        self._step: list[
+            torch.Tensor
+        ] = []  # of each batch since the last log: whether each pair is right, and its margin
         self._reference: dict[int, torch.Tensor] = {}  # by the identity of rows, which live as long as the training
         for packed in (self.rows.train, self.rows.held_out):
             self._reference[id(packed)] = self._measure_reference(packed, keywords["on_rows"])
 
     def _measure_reference(self, packed: Packed, on_rows: OnRows) -> torch.Tensor:
-        """Return the nats of both answers of each pair to the model as it is now, before a checkpoint is loaded."""
+        """Return the nats of both examples of each pair to the model as it is now, before a checkpoint is loaded."""
         nats = torch.zeros(len(packed.examples) // 2, 2, dtype=torch.float64)
         at_once, stride = self.training.rows_per_batch, self.world * self.training.rows_per_batch
         self.row_model.to(self.args.device).eval()
@@ -75,7 +77,7 @@ class PreferenceTrainer(PackedTrainer):
         return {**super().batch(packed, rows), "labels": torch.from_numpy(pairs)}
 
     def _nats(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Return the nats of both answers of each pair of a batch (N x 2), of what a forward pass over it gave."""
+        """Return the nats of both examples of each pair of a batch (N x 2), of what a forward pass over it gave."""
         answers = [
             packed.examples[number][-int(packed.examples.answers[number]) :] & ~LEARNED
             for pair in pairs.tolist()
@@ -90,26 +92,31 @@ class PreferenceTrainer(PackedTrainer):
     def _rewards(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return rewards(self._nats(packed, pairs, output), self._reference[id(packed)][pairs], self.training.beta)
 
+    def measure(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return of each pair of a batch its loss, whether its chosen answer has the higher reward (1 or 0), and its margin."""
+        rewarded = self._rewards(packed, pairs, output)
+        margin = margins(rewarded)
+        return pair_losses(rewarded), (margin > 0).float(), margin
+
     def _loss(self, output: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
         """Mean over the pairs of the whole step: the Trainer counts labels, one for each pair, over batches and processes."""
-        rewarded = self._rewards(self.rows.train, labels, output)
-        self._margins.append(margins(rewarded).detach())
-        return pair_losses(rewarded).sum() / num_items_in_batch
+        losses, *measured = self.measure(self.rows.train, labels, output)
+        self._step.append(torch.stack(measured).detach())
+        return losses.sum() / num_items_in_batch
 
     def sums(self, output: torch.Tensor, labels: torch.Tensor) -> list[float]:
         """Return the number of held-out pairs of a batch, and the sums of what is measured of them."""
-        rewarded = self._rewards(self.rows.held_out, labels, output)
-        right = (margins(rewarded) > 0).sum().item()
-        return [len(labels), pair_losses(rewarded).sum().item(), right, margins(rewarded).sum().item()]
+        measured = self.measure(self.rows.held_out, labels, output)
+        return [len(labels), *(each.sum().item() for each in measured)]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Pass on the numbers of a step, with those of its pairs."""
-        if "loss" in logs and self._margins:
-            of_step = torch.cat(self._margins)
-            self._margins.clear()
-            if len(of_step):
-                right = (of_step > 0).float().mean().item()
-                logs = {**logs, "reward_margin": of_step.mean().item(), "reward_accuracy": right}
+        if "loss" in logs and self._step:
+            of_step = torch.cat(self._step, dim=1)
+            self._step.clear()
+            if of_step.shape[1]:
+                right, margin = of_step.mean(dim=1).tolist()
+                logs = {**logs, "reward_margin": margin, "reward_accuracy": right}
         super().log(logs, start_time)
 
     @property

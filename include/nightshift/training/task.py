@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nightshift.errors import BadInput
 from nightshift.settings.fields import Model
-from nightshift.settings.training import Training
+from nightshift.settings.training import LEARNED_FROM, Training
 from nightshift.training.layout import Layout
 from nightshift.training.packing import Packed
 from nightshift.training.token_files import Examples, TokenFiles
@@ -23,7 +23,7 @@ from nightshift.training.token_files import Examples, TokenFiles
 # Called on the first process with step, steps in all, and the numbers of the step.
 OnMetrics = Callable[[int, int, Mapping[str, float]], None]
 # Called before the first step with how many of how many rows were read: through layers that are not trained, or for the
-# reference of preference pairs.
+# reference of preference pairs or judged answers.
 OnRows = Callable[[int, int], None]
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Task(Model):
 class Fitted(Model):
     """What a training did.
 
-    :param train_examples: preference pairs, where it learned from these.
+    :param train_examples: preference pairs or judged answers, where it learned from these.
     :param train_tokens: tokens of the examples trained on, prompts and repetitions included, padding not.
     :param seconds: time spent in frozen layers and in optimiser steps, of all attempts.
     :param processes: on all nodes, of the last attempt.
@@ -96,7 +96,7 @@ def read_rows(task: Task) -> Rows:
     train, held_out = (
         Packed.of(Examples(each), prefix, training, shared=shared) for each in (task.tokens.train, task.tokens.held_out)
     )
-    together, what = (2, "pairs") if training.recipe == "dpo" else (1, "examples")
+    together, what = training.together, LEARNED_FROM[training.recipe]
     given, too_long = len(train.examples) // together, train.packing.too_long
     longest = train.examples.lengths.reshape(-1, together).sum(axis=1).max() - (together * len(prefix) if shared else 0)
     fit = given - too_long

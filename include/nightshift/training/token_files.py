@@ -2,12 +2,13 @@
 
 A part is a folder of two arrays. `tokens.npy` has the ids of all its examples, one after the other, four bytes each; the
 highest bit of a token says that it is learned. `lengths.npy` has a row for each example: its tokens, and how many of them are
-the last answer.
+the last answer. Of judged answers, which have two examples each, `desirable.npy` says of each whether it was a good one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +20,7 @@ from nightshift.training.tokens import TokenizedExample
 
 Tokens = npt.NDArray[np.uint32]
 
-TOKENS, LENGTHS = "tokens.npy", "lengths.npy"
+TOKENS, LENGTHS, DESIRABLE = "tokens.npy", "lengths.npy", "desirable.npy"
 LEARNED = np.uint32(1 << 31)  # no vocabulary has two thousand million tokens
 
 
@@ -95,11 +96,17 @@ class Examples:
     """
 
     def __init__(self, parts: Sequence[Path]) -> None:
+        self._parts = parts
         self._tokens = [np.load(part / TOKENS, mmap_mode="r", allow_pickle=False) for part in parts]
         lengths = [np.load(part / LENGTHS, allow_pickle=False) for part in parts]
         self.lengths, self.answers = np.concatenate(lengths).T.copy()
         self._ends = np.concatenate([part[:, 0].cumsum(dtype=np.int64) for part in lengths])
         self._firsts = np.cumsum([0, *map(len, lengths[:-1])])
+
+    @cached_property
+    def desirable(self) -> npt.NDArray[np.bool_]:
+        """Which judged answers were good ones."""
+        return np.concatenate([np.load(part / DESIRABLE, allow_pickle=False) for part in self._parts])
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -32,13 +32,14 @@ from upath import UPath
 from nightshift.data.examples import both_answers
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.prompt import Prompt
+from nightshift.settings.training import LEARNED_FROM, Recipe
 from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import drop, fetch_folder, find, partition_of, publish
 from nightshift.storage.sharing import Rows, await_parts, parts_of
 from nightshift.training.base_model import tokenizer_digest
 from nightshift.training.chat_template import ChatTemplate
-from nightshift.training.token_files import TokenFiles, Tokens, as_tokens, common_prefix, write_part
+from nightshift.training.token_files import DESIRABLE, TokenFiles, Tokens, as_tokens, common_prefix, write_part
 from nightshift.training.tokens import tokenize
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class TokenShards:
     :param train: local Parquet file with the rows to train on (`digest`, `messages`, and `metadata` where the prompt takes some).
     :param held_out: the same of the held-out rows, in order of digest.
     :param tokenizer: folder with a tokenizer and its chat template.
-    :param pairs: each row is a preference pair and gives two examples: with the chosen answer, then with `rejected`.
+    :param recipe: `dpo`, `kto`: each row gives two examples: with its answer, then with `rejected`. Those of `kto` have a column
+        `desirable` (:mod:`nightshift.data.judged_answers`).
     """
 
     storage: str
@@ -78,7 +80,7 @@ class TokenShards:
     tokenizer: Path
     prompt: Prompt
     loss_on: Literal["last_answer", "all_answers"] = "last_answer"
-    pairs: bool = False
+    recipe: Recipe = "sft"
 
     @cached_property
     def parts(self) -> list[Rows]:
@@ -88,7 +90,7 @@ class TokenShards:
         """
         train, held_out = (pq.read_metadata(file).num_rows for file in (self.train, self.held_out))
         if not train or not held_out:
-            what = "preference pairs" if self.pairs else "examples"
+            what = LEARNED_FROM[self.recipe]
             raise BadInput(f"the snapshot has {train} training and {held_out} held-out {what}; both are needed")
         return [*parts_of(train, ROWS_A_PART), (train, train + min(held_out, HELD_OUT_EXAMPLES) - 1)]
 
@@ -102,7 +104,7 @@ class TokenShards:
             "loss_on": self.loss_on,
             "rows_a_part": ROWS_A_PART,
             "version": VERSION,
-            **({"pairs": True} if self.pairs else {}),
+            **{"sft": {}, "dpo": {"pairs": True}, "kto": {"judged": True}}[self.recipe],
         }
 
     @cached_property
@@ -124,6 +126,10 @@ class TokenShards:
         try:
             prefix = write_part(folder, self._examples(part, report))
             rows = part[1] + 1 - part[0]
+            if self.recipe == "kto":
+                file, first = self._rows_of(part)
+                desirable = pq.read_table(file, columns=["desirable"])["desirable"]
+                np.save(folder / DESIRABLE, desirable.slice(first, rows).to_numpy())
             return publish(
                 self.address(part),
                 folder,
@@ -164,16 +170,17 @@ class TokenShards:
     def _inputs(self, part: Rows) -> dict[str, Any]:
         return {**self.inputs, "rows": list(part)}
 
+    def _rows_of(self, part: Rows) -> tuple[Path, int]:
+        """The file that a part is made of, and the number of its first row there."""
+        return (self.held_out, 0) if part == self.parts[-1] else (self.train, part[0])
+
     def _examples(self, part: Rows, report: Callable[[int], None]) -> Iterator[Tokens]:
         template, done = _loaded(self.tokenizer, self.prompt), 0
-        held_out = part == self.parts[-1]
-        first = 0 if held_out else part[0]
-        file, columns = (
-            self.held_out if held_out else self.train,
-            [*self.prompt.columns, *(["rejected"] if self.pairs else [])],
-        )
+        file, first = self._rows_of(part)
+        paired = self.recipe != "sft"
+        columns = [*self.prompt.columns, *(["rejected"] if paired else [])]
         for rows in _read(file, columns, first, first + part[1] - part[0]):
-            given = [each for row in rows for each in both_answers(row)] if self.pairs else rows
+            given = [each for row in rows for each in both_answers(row)] if paired else rows
             for example in tokenize(given, template, self.loss_on):
                 yield as_tokens(example)
             done += len(rows)
