@@ -87,9 +87,12 @@ class Desk:
     def corrections(self, day):
         return partition_of(self.storage, "branch", "corrections", day)
 
+    def taken(self, **asked):
+        spec = snapshot.Spec(application=self.application, storage=self.storage, **asked)
+        return snapshot.run(spec, self._progress)
+
     def snapshot(self):
-        spec = snapshot.Spec(application=self.application, storage=self.storage)
-        return UPath(snapshot.run(spec, self._progress).snapshot)
+        return UPath(self.taken().snapshot)
 
     def rows(self, partition, name):
         manifest = require_manifest(partition)

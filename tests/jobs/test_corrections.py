@@ -1,7 +1,7 @@
 """What people corrected: an example on its question's side, in place of an older answer, and gone with who asked or said it."""
 
 import pytest
-from desk import KEY, QUESTIONS, desk
+from desk import COLUMNS, KEY, QUESTIONS, desk
 from pydantic import ValidationError
 from upath import UPath
 
@@ -147,7 +147,56 @@ def test_an_answer_whose_question_is_gone_is_set_aside_and_counted(desk):
     assert (counts["rows_in"], counts["quarantined"]) == (1, 1)
 
 
-def test_thumbs_alone_are_no_examples_and_without_the_setting_nothing_is(desk):
+def test_judged_answers_are_learned_from_by_kto_alone(desk):
+    columns = COLUMNS | {"rating": "stars"}
+    branch = desk(source={"columns": columns})
+    branch.ingested("2026-11-02", [{"text": f"Is {text}", "answer": "A."} for text in QUESTIONS])
+    answers = [{"response": f"Said {n}.", "finish_reason": "length" if n == 7 else "stop"} for n in range(8)]
+    branch.answered("2026-11-03", scores=answers)
+    said = [
+        correction(0, better=None, vote="up"),
+        correction(0, better=None, vote="up", user="somebody else"),
+        correction(1, better=None, vote="down"),
+        correction(2),
+        correction(3, better=None, stars=5),
+        correction(4, better=None, stars=1),
+        correction(5, better=None, stars=3),
+        correction(6, vote="up"),
+        correction(7, better=None, vote="up"),
+    ]
+    assert branch.said("2026-11-03", said).corrections == 8
+    made = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
+    kinds = {(row["metadata"][KIND], row["response"]) for row in made if row["answer"] is None}
+    assert kinds == {
+        *(("desirable", f"Said {n}.") for n in (0, 3, 6)),
+        *(("undesirable", f"Said {n}.") for n in (1, 2, 4)),
+    }
+
+    taken = branch.snapshot()
+    learned = [row["answer"] for name in ("train.parquet", "held_out.parquet") for row in branch.rows(taken, name)]
+    assert sorted(learned) == ["A."] * 8 + ["Right answer 2.", "Right answer 6."]
+    judged = branch.rows(taken, "judged.parquet")
+    sides = {row["prompt"]: row["split"] for row in made}
+    assert {row["response"]: row["split"] for row in judged} == {
+        f"Said {n}.": sides[QUESTIONS[n]] for n in (0, 1, 2, 3, 4, 6)
+    }
+    counts = require_manifest(taken).counts
+    assert (counts["judged"], counts["unanswered"], counts.pop("rows")) == (6, 0, sum(counts.values()))
+    result = branch.taken(recipe="kto")
+    assert (result.train_examples + result.held_out_examples, result.verdict.value) in {
+        (8, "PASS"), (8, "INSUFFICIENT_DATA")
+    }  # fmt: skip
+
+    plan = Finding(
+        partition_of(branch.storage, "branch"), Wanted(subject=stored_id("user3", KEY.encode(), subject=True))
+    )
+    apply(partition_of(branch.storage, "branch"), plan.find(), 1, lambda *_: None)
+    left = {row["response"] for row in branch.rows(taken, "judged.parquet")}
+    assert left == {row["response"] for row in judged} - {"Said 3."}
+    assert require_manifest(taken).counts["judged"] == 5
+
+
+def test_an_answer_that_nobody_gave_is_not_judged_and_without_the_setting_nothing_is(desk):
     branch = desk()
     branch.answered("2026-11-03")
     assert branch.said("2026-11-03", [correction(0, better=None, vote="down")]).corrections == 0

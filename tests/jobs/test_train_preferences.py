@@ -8,6 +8,7 @@ import pytest
 from training_runs import APPLICATION, finish, metrics_of, model_of, start
 from upath import UPath
 
+from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.errors import BadInput
 from nightshift.jobs.train import Spec
 from nightshift.jobs.train_plan import shards_of, start_folder, started_from
@@ -81,8 +82,9 @@ def test_a_snapshot_without_pairs_is_refused_by_the_training_itself(spec, tiny_m
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_the_command_learns_from_pairs_and_goes_on_where_it_was_killed(
-    storage, trainings, snapshot, mlflow_server, tmp_path
+@pytest.mark.parametrize(("recipe", "learned"), [("dpo", 40), ("kto", 80)])
+def test_the_command_learns_from_pairs_and_goes_on_where_it_was_killed(  # noqa: PLR0917
+    storage, trainings, snapshot, mlflow_server, tmp_path, recipe, learned
 ):
     planted, manifest = snapshot
     folder = tmp_path / "pairs"
@@ -90,12 +92,12 @@ def test_the_command_learns_from_pairs_and_goes_on_where_it_was_killed(
     for name in ("train", "held_out"):
         rows = pq.read_table((planted / manifest.file(f"{name}.parquet").path).path).to_pylist()
         rejected = {"role": "assistant", "content": "I cannot tell"}
-        pq.write_table(
-            pa.Table.from_pylist([{**row, "rejected": rejected} for row in rows]), folder / f"{name}.parquet"
-        )
+        pairs = [{**row, "rejected": rejected, "split": name, "metadata": []} for row in rows]
+        schema = pa.schema([EXAMPLE_SCHEMA.field(column) for column in pairs[0]])
+        pq.write_table(pa.Table.from_pylist(pairs, schema), folder / f"{name}.parquet")
     pairs = partition_of(storage, "app", "snapshots", "pairs")
     made = publish(pairs, folder, kind="snapshot", application="app", inputs={"planted": 2})
-    spec = trainings(recipe="dpo", epochs=4, checkpoint_steps=5, evaluate_steps=5, learning_rate=3e-3)
+    spec = trainings(recipe=recipe, epochs=4, checkpoint_steps=5, evaluate_steps=5, learning_rate=3e-3)
     spec = spec.model_copy(update={"snapshot": str(pairs), "digest": made.digest})
 
     attempt = tmp_path / "attempt"
@@ -104,8 +106,8 @@ def test_the_command_learns_from_pairs_and_goes_on_where_it_was_killed(
     finish(start(spec, attempt, mlflow=mlflow_server), attempt, 0)
     assert "going on from the checkpoint of step" in (attempt / "log").read_text()
     partition, manifest, _ = model_of(spec)
-    assert manifest.counts["train_examples"] == 40
+    assert manifest.counts["train_examples"] == learned
     assert manifest.facts["started_from"] is None
-    assert manifest.facts["fitted"]["held_out_accuracy"] == 1.0
+    assert manifest.facts["fitted"]["held_out_accuracy"] == pytest.approx(1)
     steps = [line["metrics"] for line in metrics_of(partition, manifest, tmp_path) if "loss" in line["metrics"]]
     assert steps[-1]["reward_margin"] > steps[0]["reward_margin"] == pytest.approx(0, abs=0.05)

@@ -55,14 +55,14 @@ def staged_corrections(
     asked = work / "asked.parquet"
     _find_asked(feedback, nights, asked)
     with connect(work) as database:
-        database.execute("CREATE TABLE said (file_row_number BIGINT, response VARCHAR)")
+        database.execute("CREATE TABLE said (number BIGINT, response VARCHAR)")
         for night, file in answered:
             database.execute(FIND_ANSWERS, [str(feedback), str(file), night])
         rows = database.sql(
             f"SELECT f.*, a.messages AS asked, a.tools, a.subject AS asker, a.split_group, s.response, {GOOD} AS good "  # noqa: S608
             "FROM read_parquet($1, file_row_number = true) f LEFT JOIN read_parquet($2) a USING (digest) "
-            "LEFT JOIN said s USING (file_row_number) "
-            "WHERE f.answer IS NOT NULL OR (s.response IS NOT NULL AND good IS NOT NULL) ORDER BY file_row_number",
+            "LEFT JOIN said s ON s.number = f.file_row_number "
+            "WHERE f.answer IS NOT NULL OR (s.response IS NOT NULL AND good IS NOT NULL) ORDER BY f.file_row_number",
             params=[str(feedback), str(asked)],
         )
         for batch in rows.to_arrow_reader(ROWS_AT_ONCE):
