@@ -108,6 +108,6 @@ def test_the_command_learns_from_pairs_and_goes_on_where_it_was_killed(  # noqa:
     partition, manifest, _ = model_of(spec)
     assert manifest.counts["train_examples"] == learned
     assert manifest.facts["started_from"] is None
-    assert manifest.facts["fitted"]["held_out_accuracy"] == pytest.approx(1)
+    assert manifest.facts["fitted"]["held_out_accuracy"] > 0.9
     steps = [line["metrics"] for line in metrics_of(partition, manifest, tmp_path) if "loss" in line["metrics"]]
     assert steps[-1]["reward_margin"] > steps[0]["reward_margin"] == pytest.approx(0, abs=0.05)
