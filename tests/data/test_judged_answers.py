@@ -56,7 +56,8 @@ def test_pairs_corrections_and_thumbs_are_good_and_bad_answers_and_the_rest_is_n
     others = [one["rejected"]["content"] for one in found]
     assert sorted(others) == sorted(said), "each answer stands beside one other row"
     assert all(other != one["messages"][-1]["content"] for one, other in zip(found, others, strict=True))
-    assert list(said) != sorted(said)
+    kinds = [one["desirable"] for one in found]
+    assert [sum(kinds[place : place + 2]) for place in (0, 2, 4, 6)] == [1] * 4, "both kinds are among the first rows"
 
 
 def test_a_side_has_its_own_answers_alone_and_a_snapshot_may_have_none(sides, tmp_path):

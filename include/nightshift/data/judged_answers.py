@@ -13,11 +13,11 @@ from nightshift.data.corrections import CORRECTION, DESIRABLE, KIND
 from nightshift.data.examples import ROWS_AT_ONCE, Split, example_batches
 from nightshift.data.partition_rows import quoted
 from nightshift.data.similarity import connect
-from nightshift.data.snapshot import HELD_OUT, JUDGED, TRAIN
+from nightshift.data.snapshot import JUDGED
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
 
-SIDES: dict[Split, str] = {"train": TRAIN, "held_out": HELD_OUT}
+SIDES: tuple[Split, ...] = ("train", "held_out")
 TAKEN = ["digest", "messages", "tools", "metadata", "rejected", "response", "split"]
 # What is asked, and an answer (`said`) that is good or bad.
 OF_EXAMPLES = f"""
@@ -30,8 +30,12 @@ OF_JUDGED = f"""
         {{'role': 'assistant', 'content': response, 'tool_calls': NULL, 'tool_call_id': NULL}}::message,
         metadata['{KIND}'] = '{DESIRABLE}' FROM given
 """  # noqa: S608
-# Rows whose prompts are the same are seldom neighbours then, whatever order they came in.
-MIXED = "md5(digest || desirable)"
+# Good and bad answers by turns, as long as there are both: the first rows are what is measured of those held out. Otherwise by
+# chance, so that rows with the same prompt are seldom neighbours.
+MIXED = """
+    SELECT *, row_number() OVER (PARTITION BY desirable ORDER BY chance) AS place
+    FROM (SELECT *, md5(digest || desirable) AS chance FROM answers)
+"""
 
 
 def write_judged(
@@ -58,8 +62,8 @@ def write_judged(
         names = ", ".join(map(quoted, columns))
         mixed = database.sql(
             f"SELECT {names}, rejected, desirable FROM (SELECT *, list_append(asked, said) AS messages, "  # noqa: S608
-            f"coalesce(lead(said) OVER mixed, first_value(said) OVER mixed) AS rejected, {MIXED} AS place FROM answers "
-            f"WINDOW mixed AS (ORDER BY {MIXED})) ORDER BY place"
+            f"coalesce(lead(said) OVER mixed, first_value(said) OVER mixed) AS rejected FROM ({MIXED}) "
+            "WINDOW mixed AS (ORDER BY place, chance)) ORDER BY place, chance"
         ).to_arrow_reader(ROWS_AT_ONCE)
         with pq.ParquetWriter(target, mixed.schema, compression="zstd") as writer:
             for batch in mixed:
@@ -71,19 +75,18 @@ def write_judged(
 
 
 def judged_files(
-    snapshot: UPath, manifest: Manifest, folder: Path, columns: Sequence[str]
+    snapshot: UPath, manifest: Manifest, examples: Sequence[Path], folder: Path, columns: Sequence[str]
 ) -> tuple[list[Path], list[tuple[int, int]]]:
     """Return local files of the judged answers to train on and of those held out, and of each how many are good and bad.
 
-    :param folder: for these, and for local copies.
+    :param examples: local copies of the snapshot's files of both sides.
+    :param folder: for what is made.
     :raises BadInput: the snapshot is damaged.
     """
     judged = fetch(snapshot, manifest, JUDGED, folder) if manifest.counts.get("judged") else None
-    files, counts = [], []
-    for split, name in SIDES.items():
-        files.append(folder / f"judged_{name}")
-        counts.append(write_judged(fetch(snapshot, manifest, name, folder), judged, split, files[-1], columns))
-    return files, counts
+    files = [folder / f"judged_{split}.parquet" for split in SIDES]
+    of_sides = zip(examples, SIDES, files, strict=True)
+    return files, [write_judged(file, judged, split, target, columns) for file, split, target in of_sides]
 
 
 def one_sided(train: tuple[int, int], held_out: tuple[int, int]) -> str | None:

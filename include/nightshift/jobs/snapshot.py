@@ -122,11 +122,11 @@ def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe)
 
     folder = scratch(UPath(storage))
     try:
+        files = [fetch(partition, manifest, name, folder) for name in (TRAIN, HELD_OUT)]
         if recipe == "kto":
-            _, counts = judged_files(partition, manifest, folder, ["digest"])
+            _, counts = judged_files(partition, manifest, files, folder, ["digest"])
             return sum(counts[0]), sum(counts[1]), one_sided(*counts)
-        train, held_out = (count_pairs(fetch(partition, manifest, name, folder)) for name in (TRAIN, HELD_OUT))
-        return train, held_out, None
+        return count_pairs(files[0]), count_pairs(files[1]), None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -162,7 +162,7 @@ def shards_of(spec: Spec, base: Path, folder: Path) -> TokenShards:
     if spec.training.recipe == "dpo":
         train, held_out = (write_pairs(file, folder / f"pairs_{file.name}", columns) for file in (train, held_out))
     elif spec.training.recipe == "kto":
-        (train, held_out), counts = judged_files(snapshot, manifest, folder, columns)
+        (train, held_out), counts = judged_files(snapshot, manifest, (train, held_out), folder, columns)
         if lacks := one_sided(*counts):
             raise BadInput(f"the snapshot {lacks}")
     return TokenShards(

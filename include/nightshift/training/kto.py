@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from nightshift.errors import BadInput
 from nightshift.training.packing import Packed
 from nightshift.training.preference import PreferenceTrainer
 
@@ -56,13 +57,19 @@ class KtoTrainer(PreferenceTrainer):
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        """Begin as :class:`PreferenceTrainer` does.
+
+        :raises BadInput: what fits into a row is all good, or all bad.
+        """
         super().__init__(*arguments, **keywords)
         self._desirable, self._weights = {}, {}  # as the reference
         for packed in (self.rows.train, self.rows.held_out):
             desirable = torch.from_numpy(packed.examples.desirable)
-            fitting = torch.from_numpy(packed.packing.examples[::2] // 2)
+            fitting = desirable[torch.from_numpy(packed.packing.examples[::2] // 2)]
+            if fitting.all() or not fitting.any():
+                raise BadInput("all judged answers that fit into a row are of one kind; raise training.sequence_length")
             self._desirable[id(packed)] = desirable.to(self.args.device)
-            self._weights[id(packed)] = class_weights(desirable[fitting]).to(self.args.device)
+            self._weights[id(packed)] = class_weights(fitting).to(self.args.device)
 
     def measure(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return of each answer of a batch its loss, whether it is on the right side (1 or 0), and its part of the margin."""
