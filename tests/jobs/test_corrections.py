@@ -18,6 +18,7 @@ from nightshift.storage import partition as partitions
 from nightshift.storage.files import scratch
 from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import fetch, partition_of
+from nightshift.verdict import Verdict
 
 __all__ = ["desk"]
 
@@ -183,9 +184,9 @@ def test_judged_answers_are_learned_from_by_kto_alone(desk):
     counts = require_manifest(taken).counts
     assert (counts["judged"], counts["unanswered"], counts.pop("rows")) == (6, 0, sum(counts.values()))
     result = branch.taken(recipe="kto")
-    assert (result.train_examples + result.held_out_examples, result.verdict.value) in {
-        (8, "PASS"), (8, "INSUFFICIENT_DATA")
-    }  # fmt: skip
+    assert (result.train_examples, result.held_out_examples) == (1, 7)
+    assert result.verdict is Verdict.INSUFFICIENT_DATA
+    assert "it has 1 good and 0 bad training answers, and 4 good and 3 bad held-out ones" in result.reason
 
     plan = Finding(
         partition_of(branch.storage, "branch"), Wanted(subject=stored_id("user3", KEY.encode(), subject=True))
