@@ -100,16 +100,14 @@ def _staged(rows: list[dict[str, Any]], source: str, staging: Staging) -> Staged
 
 def _examples(row: dict[str, Any]) -> Iterator[Conversation]:
     """What should have been answered, where the row says it, and what was, where it says whether that was good."""
-    asked = row["messages"] or row["asked"]
-    asked = list(map(_said, asked[:-1] if asked[-1]["role"] == "assistant" else asked))
-    rejected = row["rejected"] and _said(row["rejected"])
     if row["answer"] is not None:
-        messages = [*asked, {"role": "assistant", "content": row["answer"]}]
+        messages = [*_turns(row["messages"] or row["asked"]), {"role": "assistant", "content": row["answer"]}]
+        rejected = row["rejected"] and _said(row["rejected"])
         digest = digest_of_messages(messages, row["tools"], rejected)
         kind = "pair" if rejected else CORRECTION
         yield _example(row, kind, digest, messages, answer=row["answer"], rejected=rejected)
     if row["response"] is not None and row["good"] is not None:
-        kind = DESIRABLE if row["good"] else UNDESIRABLE
+        kind, asked = DESIRABLE if row["good"] else UNDESIRABLE, _turns(row["asked"] or row["messages"])
         # Told apart from the same answer that is learned as an example, or judged otherwise.
         digest = digest_of_messages([*asked, {"role": kind, "content": row["response"]}], row["tools"])
         yield _example(row, kind, digest, asked, response=row["response"])
@@ -142,6 +140,11 @@ def _example(  # noqa: PLR0917
         pii={},
         late=False,
     )
+
+
+def _turns(messages: list[dict[str, str | None]]) -> list[dict[str, str]]:
+    """What stands in front of the answer."""
+    return list(map(_said, messages[:-1] if messages[-1]["role"] == "assistant" else messages))
 
 
 def _said(message: dict[str, str | None]) -> dict[str, str]:

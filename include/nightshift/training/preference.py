@@ -45,9 +45,8 @@ class PreferenceTrainer(PackedTrainer):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._step: list[
-            torch.Tensor
-        ] = []  # of each batch since the last log: whether each pair is right, and its margin
+        # Of each batch since the last log: whether each pair is right, and its margin.
+        self._step: list[torch.Tensor] = []
         self._reference: dict[int, torch.Tensor] = {}  # by the identity of rows, which live as long as the training
         for packed in (self.rows.train, self.rows.held_out):
             self._reference[id(packed)] = self._measure_reference(packed, keywords["on_rows"])
