@@ -7,9 +7,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from nightshift.errors import BadInput
+from nightshift.inference.engine import Continuation
 from nightshift.inference.key_value_cache import KeyValueCache
 from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention
 from nightshift.inference.transformers_engine import TransformersEngine, common_prefix
+from nightshift.settings.decoding import Decoding
 
 pytestmark = pytest.mark.slow
 VOCABULARY, END = 97, 1
@@ -70,6 +72,18 @@ def test_every_row_is_what_generate_says_to_it_alone(family):
     assert [(one.tokens, one.finish_reason) for one in generated] == [alone(model, prompt, 20) for prompt in prompts]
     assert {one.finish_reason for one in generated} == {"stop", "length"}
     assert all(one.latency_ms > 0 for one in generated)
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(temperature=0.8, repetition_penalty=1.3)])
+def test_how_likely_an_answer_is_counts_its_end_and_no_decoding_setting(decoding):
+    prompts = prompts_of(20)
+    engine = TransformersEngine(loaded(), max_new_tokens=9, batch_tokens=600, decoding=decoding, logprobs=True)
+    generated = engine.generate(prompts, seeds=range(20))
+    assert {one.finish_reason for one in generated} == {"stop", "length"}
+    said = [[*one.tokens, *([END] if one.finish_reason == "stop" else [])] for one in generated]
+    asked = [Continuation([*prompt, *tokens], len(prompt)) for prompt, tokens in zip(prompts, said, strict=True)]
+    means = [found / len(tokens) for found, tokens in zip(engine.likelihoods(asked), said, strict=True)]
+    assert [one.logprob for one in generated] == pytest.approx(means, abs=1e-3)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 100, 10_000])

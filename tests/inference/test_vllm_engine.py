@@ -135,7 +135,7 @@ def ours(loaded, prompts, most, **how):
 
 
 def spoken(rows):
-    return [(tokens, reason) for tokens, reason, _, _ in rows]
+    return [(tokens, reason) for tokens, reason, *_ in rows]
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_greedy_answers_are_those_of_transformers(answers, small):
     found = answers["greedy"]
     assert spoken(found["rows"]) == [*expected, expected[0]]
     assert {reason for _, reason in expected} == {"stop", "length"}
-    assert all(latency > 0 for _, _, latency, _ in found["rows"])
+    assert all(latency > 0 for _, _, latency, *_ in found["rows"])
     assert found["told"][-1] == [65, 65]
     assert len(found["told"]) > 30
     assert (found["device"], found["precision"], found["longest"]) == ("cpu", "float32", 8191)
@@ -170,7 +170,7 @@ def test_an_answer_is_as_likely_as_transformers_finds_it(answers, small):
     loaded, _, prompts = small
     wanted = [[*prompt[-5:], loaded.tokenizer.eos_token_id] for prompt in prompts[:6]]
     expected = [one.wanted_loss for one in ours(loaded, prompts[:6], 4, wanted=wanted)]
-    assert [loss for *_, loss in answers["wanted"]["rows"]] == pytest.approx(expected, rel=1e-3)
+    assert [loss for *_, loss, _ in answers["wanted"]["rows"]] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow
@@ -188,8 +188,11 @@ def test_a_text_is_as_likely_as_transformers_finds_it(answers, small):
 @pytest.mark.nightly
 def test_penalties_change_answers_as_they_do_with_transformers(answers, small):
     loaded, _, prompts = small
-    expected = ours(loaded, prompts[:6], 24, decoding=Decoding(**PENALTIES))
+    expected = ours(loaded, prompts[:6], 24, decoding=Decoding(**PENALTIES), logprobs=True)
     assert spoken(answers["penalties"]["rows"]) == [(one.tokens, one.finish_reason) for one in expected]
+    assert [one[-1] for one in answers["penalties"]["rows"]] == pytest.approx(
+        [one.logprob for one in expected], rel=1e-2
+    )
     assert answers["penalties"]["rows"] != answers["greedy"]["rows"][:6]
 
 

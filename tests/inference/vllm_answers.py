@@ -28,13 +28,14 @@ def main(questions, answers):
                 max_new_tokens=question["most"],
                 decoding=Decoding.model_validate(question.get("decoding", {})),
                 settings=Inference.model_validate(question.get("settings", {})),
+                logprobs=True,
             )
             said = engine.generate(question["prompts"], lambda done, of, told=told: told.append((done, of)), **ways)
             likelihoods = engine.likelihoods([Continuation(*one) for one in question.get("continuations", [])])
         except BadInput as error:
             found.append({"refused": str(error)})
         else:
-            rows = [[one.tokens, one.finish_reason, one.latency_ms, one.wanted_loss] for one in said]
+            rows = [[one.tokens, one.finish_reason, one.latency_ms, one.wanted_loss, one.logprob] for one in said]
             facts = {"longest": engine.longest, "device": engine.device, "precision": engine.precision}
             facts["likelihoods"] = likelihoods
             found.append({"rows": rows, "told": told, **facts})

@@ -70,7 +70,7 @@ def test_the_passages_are_the_context_and_the_best_relevance_is_measured(night):
 
 def test_responses_of_before_there_were_indexes_sequences_and_costs_are_read_as_ever(night):
     rows = night()
-    for name in ("context", "retrieved", "retrieval_relevance", "steps", "cost"):
+    for name in ("context", "retrieved", "retrieval_relevance", "steps", "cost", "logprob"):
         assert rows[name].to_pylist() == [None] * 3
 
 

@@ -10,6 +10,7 @@ from nightshift.data.interactions import INTERACTION_SCHEMA
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs import generate, score
 from nightshift.jobs.contract import read_result
+from nightshift.settings.feedback import Feedback
 from nightshift.storage.manifest import require_manifest
 from nightshift.verdict import Verdict
 
@@ -78,6 +79,13 @@ def test_what_it_cost_and_scored_is_in_mlflow(night, champion, progress):
     assert run.data.metrics["mean/exact_match"] == pytest.approx(scored.means["exact_match"])
     assert run.data.metrics["cpu_seconds/sentiment"] >= 0
     assert run.data.metrics["tokens_per_second"] > 0
+
+
+def test_where_answers_are_reviewed_each_tells_how_likely_the_model_found_it(night, champion, progress):
+    champion()
+    asked = night | {"application": night["application"].model_copy(update={"feedback": Feedback(review={})})}
+    scored = score.run(score_spec(asked, generate.run(generate.Spec(**asked), progress)), progress)
+    assert -5 < scored.means["logprob"] < 0
 
 
 def test_without_a_champion_nobody_answers(night, progress, mlflow_server):

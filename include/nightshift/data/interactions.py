@@ -16,6 +16,7 @@ SCORES = ("valid", "refusal", "toxicity", "sentiment", "pii", "groundedness", "j
 # Of these, a row lacks one only where its scorer failed or does not know the row's language.
 OF_SOME_LANGUAGES = ("refusal", "toxicity", "sentiment")
 JUDGE_REASON = "judge_reason"  # the judge's words for its score
+LOGPROB = "logprob"  # mean log-probability (nats) of the generated tokens, the end token included
 UNSCORED = "unscored"  # the column with the reasons
 
 
@@ -79,6 +80,7 @@ INTERACTION_SCHEMA = pa.schema(
         pa.field("prompt_version", pa.string(), nullable=False),  # digest of the application's prompt, 12 hex digits
         pa.field("latency_ms", pa.float32()),  # from the start of its batch to its end; null: unknown
         pa.field("cost", pa.float32()),  # by inference.endpoint.price; null: unknown
+        pa.field(LOGPROB, pa.float32()),  # null: unknown; partitions of before it lack this column
         pa.field("generated_tokens", pa.int32()),  # as the engine counts them, reasoning included; null: unknown
         pa.field("finish_reason", pa.string()),  # stop, length or, by an endpoint, refused; null: unknown
         pa.field("prompt_characters", pa.int32(), nullable=False),

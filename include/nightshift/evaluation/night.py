@@ -43,6 +43,7 @@ REPETITIVE = [
     *(f"{UNSCORED}.{score}" for score in SCORES),
 ]
 ASKED = ["digest", "id", "timestamp", "metadata", "messages", "prompt", "answer", "context"]
+FURTHER = ("cost", "logprob")  # which latencies of before lack
 MEASURED = [field.name for field in INTERACTION_SCHEMA if field.name.endswith(("_characters", "_tokens"))] + [
     field.name for field in INTERACTION_SCHEMA if pa.types.is_float32(field.type) and field.name != "latency_ms"
 ]
@@ -57,8 +58,9 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
         copies = folder / address.name
         responses = pq.read_table(fetch(address, manifest, RESPONSES, copies))
         latencies = pq.read_table(fetch(address, manifest, LATENCIES, copies))
-        known = "cost" in latencies.column_names  # of what was answered before, nobody kept it
-        costs = latencies["cost"] if known else pa.chunked_array([pa.nulls(latencies.num_rows, pa.float32())])
+        none = pa.chunked_array([pa.nulls(latencies.num_rows, pa.float32())])
+        known = latencies.column_names  # of what was answered before they were kept, nobody knows them
+        further = {name: latencies[name] if name in known else none for name in FURTHER}
         first = responses["row"][0].as_py()
         for start in range(0, responses.num_rows, ROWS_AT_ONCE):
             said = responses.slice(start, ROWS_AT_ONCE)
@@ -79,7 +81,7 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
                 finish_reason=said["finish_reason"],
                 generated_tokens=said["tokens"],
                 latency_ms=latencies["latency_ms"].slice(start, ROWS_AT_ONCE),
-                cost=costs.slice(start, ROWS_AT_ONCE),
+                **{name: values.slice(start, ROWS_AT_ONCE) for name, values in further.items()},
             )
 
 
@@ -100,7 +102,7 @@ def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
             retrieved=pa.chunked_array([pa.nulls(count, RETRIEVED)]),
             steps=pa.chunked_array([pa.nulls(count, STEPS.type)]),
             finish_reason=pa.chunked_array([pa.nulls(count, pa.string())]),
-            **{name: pa.chunked_array([pa.nulls(count, pa.float32())]) for name in ("latency_ms", "cost")},
+            **{name: pa.chunked_array([pa.nulls(count, pa.float32())]) for name in ("latency_ms", *FURTHER)},
             generated_tokens=pa.chunked_array([pa.nulls(count, pa.int32())]),
         )
 

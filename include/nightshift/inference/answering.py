@@ -43,7 +43,7 @@ RESPONSE_SCHEMA = pa.schema(
     ]
 )
 AS_ANSWERED = ("tokens", "finish_reason", "reasoning", "reasoning_tokens", "refusal", "latency_ms", "steps")
-LATENCY_SCHEMA = pa.schema([("row", pa.int64()), ("latency_ms", pa.float32()), ("cost", pa.float32())])
+LATENCY_SCHEMA = pa.schema([("row", pa.int64()), *((name, pa.float32()) for name in ("latency_ms", "cost", "logprob"))])
 
 
 def part_address(responses: UPath, first: int, last: int) -> UPath:
@@ -103,6 +103,7 @@ class Answering:
         reasons = table["finish_reason"]
         cost = sum(response.paid for response in responses)
         latencies = {"row": table["row"], "latency_ms": table.pop("latency_ms")}
+        latencies["logprob"] = [response.logprob for response in responses]
         latencies["cost"] = [response.cost if cost else None for response in responses]
         rare = {"refused": reasons.count("refused"), "reasoning_tokens": sum(table["reasoning_tokens"])}
         folder = scratch(UPath(self.storage))

@@ -85,6 +85,7 @@ class ChatEngine:
             self._reasoning_tokens(generated.tokens) if reasoning else 0,
             len(prompt),
             generated.latency_ms,
+            generated.logprob,
             wanted=wanted,
         )
 

@@ -23,12 +23,15 @@ class Generated:
     :param finish_reason: `stop` where the model or a stop string ended it, `length` where the limit did.
     :param latency_ms: from the start of the row's batch to the row's end.
     :param wanted_loss: summed negative log-likelihood (nats) of a wanted answer's tokens, where one was given.
+    :param logprob: mean log-probability (nats) of the tokens, the end token included, before temperature and penalties; None
+        where the engine was made without.
     """
 
     tokens: list[int]
     finish_reason: Literal["stop", "length"]
     latency_ms: float
     wanted_loss: float | None = None
+    logprob: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Response:
     :param tokens: as they were generated, reasoning included, without the end token; `reasoning_tokens` of them are its.
     :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is what that said.
     :param latency_ms: None where nobody measured it.
+    :param logprob: mean log-probability (nats) of the tokens; None where the engine does not tell.
     :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
     :param wanted: of a conversation with an answer, where it was asked for.
     :param cost: what an endpoint takes for it, in the currency of its `price`.
@@ -108,6 +112,7 @@ class Response:
     reasoning_tokens: int = 0
     prompt_tokens: int = 0
     latency_ms: float | None = None
+    logprob: float | None = None
     too_long: bool = False
     refusal: str = ""
     cost: float = 0.0

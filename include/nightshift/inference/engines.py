@@ -86,8 +86,11 @@ def open_token_engine(
     from nightshift.inference.vllm_engine import VllmEngine, missing
 
     settings, decoding = application.inference, application.decoding
+    reviewed = bool(application.feedback and application.feedback.review)
     if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
-        return VllmEngine(folder, max_new_tokens=max_new_tokens, decoding=decoding, settings=settings)
+        return VllmEngine(
+            folder, max_new_tokens=max_new_tokens, decoding=decoding, settings=settings, logprobs=reviewed
+        )
     from nightshift.inference.model import load
     from nightshift.inference.transformers_engine import TransformersEngine
 
@@ -97,4 +100,5 @@ def open_token_engine(
         batch_tokens=settings.batch_tokens,
         batch_rows=batch_rows,
         decoding=decoding,
+        logprobs=reviewed,
     )

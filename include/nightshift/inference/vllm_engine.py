@@ -44,13 +44,16 @@ class VllmEngine:
     """Answers with vLLM's synchronous engine: in this process on a processor, in processes of its own on GPUs.
 
     :param settings: `vllm` says how the machine is used; `batch_tokens` bounds the keys and values on a processor.
+    :param logprobs: whether answers tell how likely the model found them.
     :raises BadEnvironment: the package, or what it runs on, is missing.
     :raises BadInput: it cannot run the model with these settings.
     """
 
     name = "vllm"
 
-    def __init__(self, folder: Path, *, max_new_tokens: int, decoding: Decoding, settings: Inference) -> None:
+    def __init__(
+        self, folder: Path, *, max_new_tokens: int, decoding: Decoding, settings: Inference, logprobs: bool = False
+    ) -> None:
         if lacks := missing():
             raise BadEnvironment(
                 f"inference.engine is vllm, but {lacks}; run the job where it is, or set inference.engine: auto"
@@ -63,7 +66,7 @@ class VllmEngine:
         self._engine: Any = _start(folder, AutoConfig.from_pretrained(folder).get_text_config(), settings)
         # An answer that is measured stands in the prompt, and vLLM always generates a token behind one.
         self.longest = int(self._engine.model_config.max_model_len) - 1
-        self._parameters = _parameters(decoding, max_new_tokens, sorted(self._ends))
+        self._parameters = _parameters(decoding, max_new_tokens, sorted(self._ends), logprobs)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.precision = str(self._engine.model_config.dtype).removeprefix("torch.")
 
@@ -92,9 +95,11 @@ class VllmEngine:
             answer, times = output.outputs[0], output.metrics
             reason: Literal["stop", "length"] = "length" if answer.finish_reason == "length" else "stop"
             tokens = [token for token in answer.token_ids if token not in self._ends]
+            total = answer.cumulative_logprob
+            mean = None if total is None else total / max(1, len(answer.token_ids))
             milliseconds = (times.last_token_ts - times.scheduled_ts) * 1000
             for place in where[number]:
-                results[place] = Generated(tokens, reason, milliseconds, losses.get(place))
+                results[place] = Generated(tokens, reason, milliseconds, losses.get(place), mean)
             done += len(where[number])
             report(done, len(prompts))
         return [results[place] for place in range(len(prompts))]
@@ -203,13 +208,14 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
         raise BadInput(f"vLLM cannot run the model with inference.vllm as it is: {error}") from error
 
 
-def _parameters(decoding: Decoding, max_new_tokens: int, ends: list[int]) -> Any:
+def _parameters(decoding: Decoding, max_new_tokens: int, ends: list[int], logprobs: bool) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     form = {"json": decoding.json_schema} if decoding.json_schema is not None else {"regex": decoding.regex}
     return SamplingParams(
         max_tokens=max_new_tokens,
+        logprobs=0 if logprobs else None,  # none but the token's own
         stop_token_ids=ends,
         detokenize=bool(decoding.stop),
         stop=decoding.stop,

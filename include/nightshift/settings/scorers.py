@@ -23,8 +23,8 @@ PROJECT = "project"  # key of the validation context, where a file is read: the 
 COLUMNS = frozenset(
     {
         "row", "digest", "id", "timestamp", "metadata", "prompt", "response", "reference", "context", "model",
-        "model_digest", "prompt_version", "latency_ms", "cost", "generated_tokens", "judge_reason", "unscored", "retrieved",
-        "steps",
+        "model_digest", "prompt_version", "latency_ms", "cost", "logprob", "generated_tokens", "judge_reason", "unscored",
+        "retrieved", "steps",
     }
 )  # fmt: skip
 # Under these the seconds of several scores together are kept, beside those of each own scorer.
