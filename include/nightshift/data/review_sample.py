@@ -1,15 +1,17 @@
 """Which answers of an interval people are shown to judge: some at random, and those from which most is learned.
 
-Strata, in this order: `random`, of all rows; `lowest`, the lowest mean of the quality scores that a row has; `uncertain`, where
-the judge's score is nearest to one half; `novel`, where the best passage that was found is the least relevant. A quarter of the
-rows each; `random` has what a stratum without values leaves.
+Strata, in this order: `random`, of all rows; `lowest`, the lowest mean of the quality scores that a row has, below 1;
+`uncertain`, the answer that the model finds the least likely or, where nobody knows that, the judge's score nearest to one half;
+`novel`, where the best passage that was found is the least relevant. A quarter of the rows is random, the strata with values
+share the others. They leave out what is nearly the same question as a chosen one while they have another: the second of two
+such teaches little.
 """
 
 from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from pathlib import Path
 from statistics import fmean
@@ -20,14 +22,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.data.examples import MESSAGE, ROWS_AT_ONCE
-from nightshift.data.interactions import JUDGE_REASON, SCORES
+from nightshift.data.interactions import JUDGE_REASON, LOGPROB, SCORES
 from nightshift.settings.feedback import RANDOM
 from nightshift.settings.metrics import Metric
 from nightshift.settings.scorers import Scorer
 
 SAMPLES, SAMPLE = "review_samples", "review.parquet"  # folder of the partitions, and their file
-VERSION = 1  # raised when the same interactions would give another sample
+VERSION = 2  # raised when the same interactions would give another sample
 QUALITY = ("valid", "groundedness", "judge", "exact_match", "rouge_l")  # 0 to 1, higher is better
+ALIKE = 0.8  # cosine from which on two questions are nearly the same
+CANDIDATES = 4  # that a stratum chooses from, for each row of the sample
 LOWEST, UNCERTAIN, NOVEL, REST = "lowest", "uncertain", "novel", "rest"
 TEXTS = ("digest", "prompt", "response", "context", "model", "model_digest", JUDGE_REASON)
 SAMPLE_SCHEMA = pa.schema(
@@ -41,21 +45,25 @@ SAMPLE_SCHEMA = pa.schema(
     ]
 )
 
+Embed = Callable[[Sequence[str]], Any]
 
-def chosen(
-    interactions: Path, digest: str, rows: int, id_key: bytes, own: Mapping[str, Scorer]
+
+def chosen(  # noqa: PLR0917
+    interactions: Path, digest: str, rows: int, id_key: bytes, own: Mapping[str, Scorer], embed: Embed
 ) -> list[dict[str, Any]]:
     """Return the rows of the sample, without `messages`, in order of their keys. The same interactions give the same rows.
 
-    In memory are four times `rows` row numbers, and 5,000 rows of scores at a time.
+    In memory are the vectors of `CANDIDATES` times `rows` prompts for each stratum, and 5,000 rows of scores at a time.
 
     :param interactions: a local `interactions.parquet`.
     :param digest: of its partition.
     :param id_key: with which the digests are keyed.
     :param own: the application's own scorers; shares of the group quality count as quality scores.
+    :param embed: gives prompts unit vectors, shape (prompts, dimensions).
     """
     quality = quality_of(own)
-    scores = [*SCORES, Metric.RETRIEVAL_RELEVANCE, *(name for name, one in own.items() if one.kind != "category")]
+    numbers = (name for name, one in own.items() if one.kind != "category")
+    scores = [*SCORES, LOGPROB, Metric.RETRIEVAL_RELEVANCE, *numbers]
     best: dict[str, list[tuple[float, str, int]]] = {}
     with pq.ParquetFile(interactions, pre_buffer=False) as file:
         known = {*file.schema_arrow.names}
@@ -67,8 +75,9 @@ def chosen(
                 for stratum, value in _values(values, quality).items():
                     found.setdefault(stratum, []).append((value, key, values["row"]))
             for stratum, ranked in found.items():
-                best[stratum] = nsmallest(rows, best.get(stratum, []) + ranked)
-    picked = _picked(best, rows)
+                best[stratum] = nsmallest(CANDIDATES * rows, best.get(stratum, []) + ranked)
+    candidates = {row for ranked in best.values() for *_, row in ranked}
+    picked = _picked(best, rows, _vectors(interactions, candidates, embed))
     return sorted(_rows(interactions, picked, scores, known), key=lambda row: row["key"])
 
 
@@ -97,38 +106,76 @@ def _key(id_key: bytes, digest: str, row: int) -> str:
 def _values(row: dict[str, Any], quality: Sequence[str]) -> dict[str, float]:
     """By what each stratum ranks a row, the first ones lowest; it ranks none without a value."""
     ranks = {RANDOM: 0.0}
-    if scores := [row[name] for name in quality if row.get(name) is not None]:
-        ranks[LOWEST] = fmean(scores)
-    if row.get(Metric.JUDGE) is not None:
+    scores = [row[name] for name in quality if row.get(name) is not None]
+    if scores and (mean := fmean(scores)) < 1:
+        ranks[LOWEST] = mean
+    if row.get(LOGPROB) is not None:
+        ranks[UNCERTAIN] = row[LOGPROB]
+    elif row.get(Metric.JUDGE) is not None:
         ranks[UNCERTAIN] = abs(row[Metric.JUDGE] - 0.5)
     if row.get(Metric.RETRIEVAL_RELEVANCE) is not None:
         ranks[NOVEL] = row[Metric.RETRIEVAL_RELEVANCE]
     return ranks
 
 
-def _picked(best: dict[str, list[tuple[float, str, int]]], rows: int) -> dict[int, tuple[str, str]]:
+def _vectors(interactions: Path, rows: set[int], embed: Embed) -> dict[int, Any]:
+    return {
+        row: vector
+        for batch in _batches(interactions, ["row", "prompt"], rows)
+        for row, vector in zip(batch["row"].to_pylist(), embed(batch["prompt"].to_pylist()), strict=True)
+    }
+
+
+def _batches(interactions: Path, columns: list[str], rows: Iterable[int]) -> Iterator[pa.RecordBatch]:
+    wanted = pa.array(sorted(rows), pa.int64())
+    with pq.ParquetFile(interactions, pre_buffer=False) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
+            if (found := batch.filter(pc.is_in(batch["row"], value_set=wanted))).num_rows:
+                yield found
+
+
+def _picked(
+    best: dict[str, list[tuple[float, str, int]]], rows: int, vectors: Mapping[int, Any]
+) -> dict[int, tuple[str, str]]:
     """The stratum and key of each row of the sample, by its number. What is random is drawn first, from all rows."""
     picked: dict[int, tuple[str, str]] = {}
     others = [stratum for stratum in (LOWEST, UNCERTAIN, NOVEL) if stratum in best]
-    each = {other: min(rows // 4, len(best[other])) for other in others}
+    share = (rows - rows // 4) // max(1, len(others))
+    each = {other: min(share, len(best[other])) for other in others}
     # What is drawn last is no chance draw: the worst are gone by then.
-    for stratum, count in [(RANDOM, rows - sum(each.values())), *each.items(), (REST, rows)]:
+    for stratum, most in [(RANDOM, rows - sum(each.values())), *each.items(), (REST, rows)]:
+        count = min(most, rows - len(picked))
         drawn = best.get(RANDOM if stratum == REST else stratum, [])
         left = [(row, key) for _, key, row in drawn if row not in picked]
-        picked |= {row: (stratum, key) for row, key in left[: min(count, rows - len(picked))]}
+        if stratum in others:
+            left = _unlike_first(left, count, [*picked], vectors)
+        picked |= {row: (stratum, key) for row, key in left[:count]}
     return picked
+
+
+def _unlike_first(
+    left: list[tuple[int, str]], count: int, before: list[int], vectors: Mapping[int, Any]
+) -> list[tuple[int, str]]:
+    """Rows in their order, but first up to `count` whose prompts are unlike those of all rows taken before."""
+    unlike: list[tuple[int, str]] = []
+    for row, key in left:
+        if len(unlike) == count:
+            break
+        if all(vectors[row] @ vectors[other] < ALIKE for other in before):
+            unlike.append((row, key))
+            before.append(row)
+    return [*unlike, *(one for one in left if one not in unlike)]
 
 
 def _rows(
     interactions: Path, picked: dict[int, tuple[str, str]], scores: Sequence[str], known: set[str]
 ) -> list[dict[str, Any]]:
-    wanted, found = pa.array(sorted(picked), pa.int64()), []
+    found = []
     columns = [name for name in ("row", *TEXTS, *scores) if name in known]
-    with pq.ParquetFile(interactions, pre_buffer=False) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
-            for row in batch.filter(pc.is_in(batch["row"], value_set=wanted)).to_pylist():
-                stratum, key = picked[row["row"]]
-                values = {name: row[name] for name in scores if row.get(name) is not None}
-                texts = {name: row.get(name) for name in TEXTS}
-                found.append({"key": key, "chosen": stratum, "row": row["row"], **texts, "scores": values})
+    for batch in _batches(interactions, columns, picked):
+        for row in batch.to_pylist():
+            stratum, key = picked[row["row"]]
+            values = {name: row[name] for name in scores if row.get(name) is not None}
+            texts = {name: row.get(name) for name in TEXTS}
+            found.append({"key": key, "chosen": stratum, "row": row["row"], **texts, "scores": values})
     return found

@@ -60,6 +60,7 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
     """
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.data.review_sample import SAMPLE, SAMPLES, VERSION, chosen, write_sample
+    from nightshift.monitoring.topics import Embedder
     from nightshift.storage.manifest import Parent, read_manifest
     from nightshift.storage.partition import fetch, find, partition_of, publish
 
@@ -78,7 +79,8 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
     }
     if there := find(partition, inputs):
         return there
-    found = chosen(fetch(night, answered, INTERACTIONS, work / "answered"), answered.digest, rows, key, app.scorers)
+    file = fetch(night, answered, INTERACTIONS, work / "answered")
+    found = chosen(file, answered.digest, rows, key, app.scorers, Embedder())
     _with_turns(found, answered, work / "asked")
     target = work / "sample"
     target.mkdir()
