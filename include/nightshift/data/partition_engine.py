@@ -176,12 +176,11 @@ class PartitionEngine(PandasExecutionEngine):
     def _query(self, conditions: dict[Any, MapCondition], aggregates: dict[Any, Aggregate]) -> dict[Any, Judged]:
         tests, asked = [], []
         for number, condition in enumerate(conditions.values()):
-            tests.append(f"{condition.unexpected} AS unexpected_{number}, {condition.domain} AS domain_{number}")
+            tests.append(f"{condition.unexpected} AS unexpected_{number}")
             where = f"FILTER (WHERE unexpected_{number})"
-            asked.append(
-                f"count(*) {where} AS count_{number}, min({ROW}, {SHOWN_ROWS}) {where} AS first_{number},"
-                f" count(*) FILTER (WHERE domain_{number}) AS rows_{number}"
-            )
+            asked.append(f"count(*) {where} AS count_{number}, min({ROW}, {SHOWN_ROWS}) {where} AS first_{number}")
+        domains = list(dict.fromkeys(condition.domain for condition in conditions.values()))
+        asked += [f"count(*) FILTER (WHERE {domain}) AS rows_{number}" for number, domain in enumerate(domains)]
         asked += [f"{aggregate.sql} AS value_{number}" for number, aggregate in enumerate(aggregates.values())]
         if not asked:
             return {}
@@ -193,9 +192,9 @@ class PartitionEngine(PandasExecutionEngine):
             key: Judged(
                 int(found[f"count_{number}"].iloc[0]),
                 _numbers(found[f"first_{number}"].iloc[0]),
-                int(found[f"rows_{number}"].iloc[0]),
+                int(found[f"rows_{domains.index(condition.domain)}"].iloc[0]),
             )
-            for number, key in enumerate(conditions)
+            for number, (key, condition) in enumerate(conditions.items())
         }
 
     def _repeated(self, condition: MapCondition) -> Judged:
