@@ -22,7 +22,10 @@ SAID_CHARACTERS = 300  # of what an endpoint says to a request that failed
 PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 REFUSING_STATUS = frozenset({400, 422})
 TOO_LARGE_STATUS = 413
-TOO_LONG = re.compile("context (?:length|window)|too (?:large|long)|maximum context|context_length_exceeded")
+TOO_LONG = re.compile(
+    r"context (?:length|window)|too (?:large|long)|maximum (?:context|input length)|context_length_exceeded|"
+    r"less than \d+ tokens"
+)
 
 
 class EndpointClient:

@@ -124,6 +124,45 @@ def test_a_table_that_nobody_searched_for_a_month_is_dropped_and_made_again_by_w
     assert tables(database)[old] == 80
 
 
+@pytest.mark.parametrize("reader", ["a view", "a transaction"])
+def test_a_table_that_cannot_be_dropped_keeps_no_job_from_its_work(opened, database, monkeypatch, caplog, reader):
+    monkeypatch.setattr(vector_table, "DROP_TIMEOUT", "100ms")
+    opened()
+    (old,) = tables(database)
+    execute(database, "UPDATE nightshift_indexes SET used = current_date - 32")
+    if reader == "a view":
+        execute(database, f"CREATE VIEW theirs AS SELECT chunk FROM {old}")  # noqa: S608
+    with database.begin() as theirs:
+        if reader == "a transaction":
+            theirs.execute(text(f"SELECT count(*) FROM {old}"))  # noqa: S608
+        assert opened(DOCUMENTS[1:]).retrieve(["number 7"], 1, "vectors")[0]
+    assert f"{old} was not searched for 31 days, and cannot be dropped" in caplog.text
+    execute(database, "DROP VIEW IF EXISTS theirs")
+    opened(DOCUMENTS[1:])
+    assert old not in tables(database)
+
+
+def test_a_table_that_somebody_dropped_by_hand_is_made_again(opened, database):
+    opened()
+    (name,) = tables(database)
+    execute(database, f"DROP TABLE {name}")
+    opened(DOCUMENTS[1:])
+    opened()
+    assert tables(database)[name] == 80
+
+
+def test_vectors_of_other_dimensions_are_never_copied_and_go_when_nobody_searches_them(opened, database):
+    opened()
+    (first,) = tables(database)
+    old = "nightshift_bank_of_an_older_model"
+    execute(database, f"CREATE TABLE {old} AS SELECT chunk, passage, digest, '[1]'::halfvec AS embedding FROM {first}")  # noqa: S608
+    execute(database, f"INSERT INTO nightshift_indexes VALUES ('{old}', 'bank', 1, current_date + 1)")  # noqa: S608
+    assert opened(DOCUMENTS[1:]).retrieve(["number 7"], 1, "vectors")[0]
+    execute(database, f"UPDATE nightshift_indexes SET used = current_date - 32 WHERE name = '{old}'")  # noqa: S608
+    opened()
+    assert old not in tables(database)
+
+
 @pytest.mark.parametrize(
     ("connection", "error", "told"),
     [

@@ -27,6 +27,7 @@ from nightshift.storage.partition import fetch
 TABLES = "nightshift_indexes"  # every table of vectors, with the day on which it was last searched
 UNUSED_DAYS = 31
 AT_ONCE = 1_000  # passages of a statement
+DROP_TIMEOUT = "5s"  # that a table which somebody reads is waited for
 
 log = logging.getLogger(__name__)
 
@@ -62,27 +63,29 @@ class VectorTable:
             database.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
             columns = "name text PRIMARY KEY, application text, dimensions integer, used date"
             database.execute(text(f"CREATE TABLE IF NOT EXISTS {TABLES} ({columns})"))
-        of_mine = {"application": self._application, "dimensions": self._dimensions, "days": UNUSED_DAYS}
+        of_mine = {"application": self._application, "days": UNUSED_DAYS}
         with self._alone(self.name) as database:
+            # Somebody may have dropped a table, or restored the list alone.
             query = (
-                f"SELECT name, used < current_date - :days FROM {TABLES} "  # noqa: S608
-                "WHERE application = :application AND dimensions = :dimensions ORDER BY used DESC"
+                f"SELECT name, dimensions, used < current_date - :days FROM {TABLES} "  # noqa: S608
+                "WHERE application = :application AND to_regclass(quote_ident(name)) IS NOT NULL ORDER BY used DESC"
             )
             listed = database.execute(text(query), of_mine).all()
-            if self.name not in [name for name, _ in listed]:
+            if self.name not in [name for name, _, _ in listed]:
                 columns = "chunk bigint PRIMARY KEY, passage text NOT NULL, digest uuid NOT NULL"
                 vector = f"embedding halfvec({self._dimensions}) NOT NULL"
                 database.execute(text(f"CREATE TABLE {self.name} ({columns}, {vector})"))
                 database.execute(text(f"CREATE INDEX ON {self.name} (digest)"))
-                before = next((name for name, unused in listed if not unused), None)
+                alike = (name for name, numbers, unused in listed if numbers == self._dimensions and not unused)
+                before = next(alike, None)
                 for rows in self._rows(partition, folder):
                     self._add(database, rows, before)
             query = (
                 f"INSERT INTO {TABLES} VALUES (:name, :application, :dimensions, current_date) "  # noqa: S608
                 "ON CONFLICT (name) DO UPDATE SET used = current_date"
             )
-            database.execute(text(query), {"name": self.name, **of_mine})
-        for name, unused in listed:
+            database.execute(text(query), {"name": self.name, "dimensions": self._dimensions, **of_mine})
+        for name, _, unused in listed:
             if unused and name != self.name:
                 self._drop(name)
 
@@ -147,17 +150,24 @@ class VectorTable:
             database.execute(text(query), sent | {"vectors": _texts(vectors[new])})
 
     def _drop(self, name: str) -> None:
-        """Drop a table, unless somebody searches it by now."""
+        """Drop a table, unless somebody searches it by now, reads it, or the database refuses: the next job tries again."""
         query = f"DELETE FROM {TABLES} WHERE name = :name AND used < current_date - :days RETURNING name"  # noqa: S608
-        with self._alone(name) as database:
-            if database.execute(text(query), {"name": name, "days": UNUSED_DAYS}).all():
-                database.execute(text(f"DROP TABLE {name}"))
-                log.info("%s was not searched for %d days: it is dropped from %s", name, UNUSED_DAYS, self._connection)
+        try:
+            with self._alone(name, DROP_TIMEOUT) as database:
+                if database.execute(text(query), {"name": name, "days": UNUSED_DAYS}).all():
+                    database.execute(text(f"DROP TABLE {name}"))
+                    log.info(
+                        "%s was not searched for %d days: it is dropped from %s", name, UNUSED_DAYS, self._connection
+                    )
+        except (BadInput, BadEnvironment) as error:
+            log.warning("%s was not searched for %d days, and cannot be dropped: %s", name, UNUSED_DAYS, error)
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[Connection]:
+    def _alone(self, name: str, lock_timeout: str | None = None) -> Iterator[Connection]:
         """A transaction that no other job with the same name is in."""
         with self._transaction() as database:
+            if lock_timeout:
+                database.execute(text(f"SET LOCAL lock_timeout = '{lock_timeout}'"))
             database.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
             yield database
 
