@@ -236,6 +236,9 @@ def _of_the_night(made, asked, page):
     kept = made.folder / "storage/bank/judgements/aa/aabb.json"
     kept.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"score": 1, "reason": f"it greets {MARK}"}))
+    of_questions = made.folder / "storage/bank/embeddings/2026-11/s/aabb.npz"
+    of_questions.parent.mkdir(parents=True)
+    of_questions.write_text(f"the vector of {MARK}")
     return interactions
 
 

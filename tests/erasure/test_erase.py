@@ -23,7 +23,7 @@ WHY = {"reason": "ticket 4711", "by": "dpo"}
 # What is made again where it is needed, and so is deleted with all that it holds.
 MADE_AGAIN = (
     "responses/", "tokens/", "checkpoints/", "answers/", "staged/", "gathered/", "scores/", "shadow_prompts/", "shadow_answers/",
-    "probes/p1", "judgements/", "searches/", "search_results/", "versions/",
+    "probes/p1", "judgements/", "embeddings/", "searches/", "search_results/", "versions/",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def partitions(stored):
 def test_nothing_of_a_person_is_left_anywhere_and_every_other_file_is_the_same_to_the_byte(stored):
     before, held = stored.files(), set(stored.holding(MARK, HASHED))
     kinds = {name.split("/")[1] for name in held if name.startswith("bank/")}
-    assert len(kinds) == 27, sorted(kinds)
+    assert len(kinds) == 28, sorted(kinds)
     assert sorted(stored.artifacts_holding(MARK)) == [
         "answers.parquet", "report.html", "report.html", "report.json", "scores.json",
     ]  # fmt: skip

@@ -22,7 +22,7 @@ def embedder_at(serve, tmp_path):
         server = serve(reply)
         endpoint = {"url": server.url, "requests_at_once": 2, "price": 1.0, **settings.pop("endpoint", {})}
         embedder = Embedder(**{"model": "embed-1", "dimensions": DIMENSIONS, "endpoint": endpoint, **settings})
-        return embedder_of(made_by(embedder), UPath(tmp_path / "app"), [embedder.endpoint], kept), server
+        return embedder_of(made_by(embedder), UPath(tmp_path / "app"), [embedder], kept), server
 
     return make
 
@@ -57,7 +57,7 @@ def test_the_key_of_the_connection_goes_to_the_address_in_the_file_alone(embedde
     identity = made_by(other) | {"url": server.url}
     assert "secret-key" not in str(identity)
     with pytest.raises(BadInput, match="gives vectors of 512 numbers, and `dimensions` of the embedder is 2"):
-        embedder_of(identity, UPath(tmp_path), [other.endpoint]).embed(["a"])
+        embedder_of(identity, UPath(tmp_path), [other]).embed(["a"])
     assert "Authorization" not in server.requests[-1][1]
 
 
@@ -66,7 +66,7 @@ def test_a_text_that_is_refused_has_no_vector_and_costs_no_other_and_a_long_one_
         if any("bad" in text for text in body["input"]):
             return 400, "flagged by our policy"
         if any(len(text) > 60 for text in body["input"]):
-            return 400, "maximum context length is 10 tokens"
+            return 400, "Invalid 'input[0]': maximum input length is 10 tokens."
         return by_words(body)
 
     embedder, _ = embedder_at(reply)
@@ -76,13 +76,24 @@ def test_a_text_that_is_refused_has_no_vector_and_costs_no_other_and_a_long_one_
     assert (bad.any(), last.any()) == (False, True)
 
 
-def test_an_endpoint_that_refuses_everything_makes_no_index_of_nothing(embedder_at):
+def test_an_endpoint_that_refuses_everything_is_told_from_one_that_refuses_what_it_is_given_now(embedder_at):
     embedder, server = embedder_at(lambda body: (400, "unknown model"))
-    with pytest.raises(BadInput, match="refuses every passage"):
-        embedder.embed(["a", "b"])
-    with pytest.raises(BadInput, match="refuses every text: status 400: unknown model"):
-        embedder.embed([str(number) for number in range(500)], question=True)
+    for question in (False, True):
+        with pytest.raises(BadInput, match="refuses every text: status 400: unknown model"):
+            embedder.embed([f"text {number}" for number in range(500)], question=question)
     assert len(server.requests) < 60
+    embedder, server = embedder_at(lambda body: by_words(body) if body["input"] == ["a"] else (400, "flagged"))
+    assert not embedder.embed([f"text {number}" for number in range(20)]).any()
+
+
+def test_models_at_one_address_are_asked_and_paid_by_their_own_settings(serve, tmp_path):
+    server = serve(by_words)
+    first, second = (
+        Embedder(model=model, dimensions=DIMENSIONS, endpoint={"url": server.url, "price": price})
+        for model, price in (("small", 1.0), ("large", 10.0))
+    )
+    embedder_of(made_by(second), UPath(tmp_path), [first, second]).embed(["card"])
+    assert paid(tmp_path) == pytest.approx(10)
 
 
 def test_an_endpoint_that_takes_no_dimensions_is_asked_without(embedder_at):
@@ -109,10 +120,11 @@ def test_what_is_no_vector_is_told(embedder_at, status, said, error, told):
         embedder.embed(["a"])
 
 
-def test_what_was_paid_for_is_found_after_a_kill_whatever_the_texts_stand_beside_then(embedder_at, tmp_path):
+@pytest.mark.parametrize("storage", ["file", "s3"], indirect=True)
+def test_what_was_paid_for_is_found_after_a_kill_whatever_the_texts_stand_beside_then(embedder_at, storage, tmp_path):
     def kept(name):
         (tmp_path / name).mkdir()
-        return KeptVectors(UPath(tmp_path / "app"), "settings", tmp_path / name)
+        return KeptVectors(UPath(storage) / "app", "settings", tmp_path / name)
 
     embedder, server = embedder_at(kept=kept("first"))
     texts = [f"text {number}" for number in range(100)]
@@ -120,6 +132,20 @@ def test_what_was_paid_for_is_found_after_a_kill_whatever_the_texts_stand_beside
     again, other = embedder_at(kept=kept("second"))
     found = again.embed(["new", *texts[::-1]])
     assert (len(server.requests), [body["input"] for _, _, body in other.requests]) == (4, [["new"]])
-    assert np.array_equal(found[1:].astype(np.float16), first[::-1].astype(np.float16))
-    kept("third").drop()
-    assert not kept("fourth").find(texts)
+    assert np.array_equal(found[1:], first[::-1])
+
+
+@pytest.mark.parametrize("storage", ["file", "s3"], indirect=True)
+def test_a_job_that_ends_leaves_what_another_one_of_the_same_settings_has_paid_for(embedder_at, storage, tmp_path):
+    def kept(name):
+        (tmp_path / name).mkdir()
+        return KeptVectors(UPath(storage) / "app", "settings", tmp_path / name)
+
+    embedder_at(kept=kept("killed"))[0].embed(["of before"])
+    one, other = kept("one"), kept("other")
+    embedder_at(kept=one)[0].embed(["mine"])
+    embedder_at(kept=other)[0].embed(["theirs"])
+    one.drop()
+    assert set(kept("last").find(["of before", "mine", "theirs"])) == {"theirs"}
+    other.drop()
+    assert not kept("at last").find(["of before", "mine", "theirs"])

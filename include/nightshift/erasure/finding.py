@@ -81,8 +81,8 @@ class Finding:
                 self._change(path, partition, manifest, {file: places})
         # Rows that no reader needs any more once what they were for is there; what is under way is made again.
         self.plan.deleted += [kind for kind in ("staged", "gathered", "scores") if names_in(self.home / kind)]
-        if self.plan.changes and names_in(self.home / "judgements"):
-            self.plan.deleted.append("judgements")
+        if self.plan.changes:
+            self.plan.deleted += [kind for kind in ("judgements", "embeddings") if names_in(self.home / kind)]
         return self.plan
 
     def _examples(self, path: str, partition: UPath, manifest: Manifest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from nightshift.inference.prompts import Prompts
 from nightshift.inference.retrieving import Retriever
 from nightshift.settings.application import Application
 from nightshift.storage.files import scratch
-from nightshift.storage.manifest import Manifest, Parent
+from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import find as find_partition
 from nightshift.storage.partition import publish
 
@@ -138,8 +138,11 @@ class Answering:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def announce(self, parts: Iterable[tuple[int, int]]) -> None:
+    def announce(self, parts: Sequence[tuple[int, int]]) -> None:
         """Begin with the batches of all parts that are not answered yet, where an endpoint is asked in batches.
+
+        A batch is found again by what it asks. An endpoint does not repeat the vectors of questions to the last bit, and so not
+        the passages either: they are kept until :meth:`finish`.
 
         :raises BadInput: the endpoint refuses.
         :raises BadEnvironment: it cannot be reached.
@@ -149,9 +152,14 @@ class Answering:
             return
         from nightshift.inference.endpoint_engine import EndpointEngine
 
+        self._retriever.keep_questions(digest_of([self.inputs, parts])[:16])
         for first, last in parts:
             if self.find(first, last) is None and isinstance(engine := self._opened(), EndpointEngine):
                 engine.announce(self._rows(first, last))
+
+    def finish(self) -> None:
+        """Remove what was kept for the parts that were announced: all are answered."""
+        self._retriever.forget_questions()
 
     def _opened(self) -> Engine:
         if self._engine is None:

@@ -18,6 +18,7 @@ from nightshift.settings.pinned_index import CONTEXT
 from nightshift.storage.manifest import require_manifest
 
 if TYPE_CHECKING:
+    from nightshift.retrieval.kept_vectors import KeptVectors
     from nightshift.retrieval.search import Index, Passage
 
 # Whoever changes this raises VERSION in jobs/generate.py and evaluation/judge.py: the same index then gives other prompts.
@@ -39,6 +40,17 @@ class Retriever:
         self._in_steps = bool(prompt.steps)  # which write around the last question of longer conversations, too
         self._index: Index | None = None
         self._folder = folder
+        self._keep_as: str | None = None
+        self._kept: KeptVectors | None = None
+
+    def keep_questions(self, name: str) -> None:
+        """Keep what an endpoint says to questions: who is given the same rows under this name finds the same passages."""
+        self._keep_as = name
+
+    def forget_questions(self) -> None:
+        """Remove what was kept, once no row is asked again."""
+        if self._kept:
+            self._kept.drop()
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows with their passages, in `messages` or `metadata`, and in `retrieved` and `context` as interactions.
@@ -55,8 +67,13 @@ class Retriever:
 
             partition = UPath(self._pinned.uri)
             manifest = require_manifest(partition, self._pinned.digest)
+            if self._keep_as and "url" in manifest.inputs["embedder"]:
+                from nightshift.retrieval.kept_vectors import KeptVectors
+
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._kept = KeptVectors(partition.parent.parent, self._keep_as, self._folder)
             self._index = Index.open(
-                partition, manifest, self._folder, self._endpoints, self._database, models=self._models
+                partition, manifest, self._folder, self._endpoints, self._database, models=self._models, kept=self._kept
             )
         questions = [row["messages"][_last_question(row)]["content"] for row in rows]
         found = self._index.retrieve(questions, self._pinned.k, self._pinned.search)

@@ -194,6 +194,7 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
         done += last + 1 - first
         progress.report(done, total, "prompts", **speed)
         manifests.append(found)
+    answering.finish()
     if made < total:
         log.info("%d of %d prompts were answered by an earlier attempt", total - made, total)
     return manifests

@@ -139,7 +139,7 @@ def endpoint_connection(spec: JobSpec, job: str) -> str | None:
 
 def embedder_connections(spec: JobSpec, job: str) -> dict[str, str]:
     """Return the connections with the keys of the endpoints that a job has texts embedded at, by variable."""
-    endpoints = spec.application.embedding_endpoints if job in EMBEDDING else ()
+    endpoints = [one.endpoint for one in spec.application.embedding_endpoints if one.endpoint and job in EMBEDDING]
     return {one.key_variable: one.connection for one in endpoints if one.connection and one.key_variable}
 
 

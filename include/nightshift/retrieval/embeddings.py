@@ -12,7 +12,6 @@ import wordllama
 from upath import UPath
 from wordllama import WordLlama
 
-from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.retrieval import WORDLLAMA, Embedder
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def made_by(settings: Embedder) -> str | dict[str, Any]:
 def embedder_of(
     identity: str | dict[str, Any],
     home: UPath,
-    endpoints: Sequence[EmbeddingEndpoint] = (),
+    endpoints: Sequence[Embedder] = (),
     kept: KeptVectors | None = None,
     places: Sequence[str] = (),
 ) -> TextEmbedder:

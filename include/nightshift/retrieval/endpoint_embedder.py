@@ -22,7 +22,7 @@ from nightshift.settings.retrieval import Embedder
 from nightshift.storage.endpoint_accounts import keep_endpoint_account
 
 AT_ONCE = 32  # texts of a request, which every server takes that we know
-REFUSED_BEFORE_GIVING_UP = 10  # questions, before anything was embedded: it is the request, not what users wrote
+PLAIN = "a"  # a text that is refused where every text is
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +41,25 @@ class EndpointEmbedder:
     :param identity: of :func:`endpoint_identity`.
     :param endpoints: of the application's file, :attr:`Application.embedding_endpoints`.
     :param home: the application's folder, where what it takes is accounted for.
-    :param kept: of the passages that were embedded before; None: they are not kept.
+    :param kept: of the texts that were embedded before; None: they are not kept. What is kept is of 16 bits, and so is what
+        is returned, the first time too.
     """
 
     def __init__(
         self,
         identity: dict[str, Any],
-        endpoints: Sequence[EmbeddingEndpoint],
+        endpoints: Sequence[Embedder],
         home: UPath,
         kept: KeptVectors | None = None,
     ) -> None:
         self._identity, self._home, self._kept = identity, home, kept
         self._url, self._model = identity["url"], identity["model"]
         self.dimensions: int = identity["dimensions"]
-        self._named = next((one for one in endpoints if one.url.rstrip("/") == self._url), None)
-        self._settings = self._named or EmbeddingEndpoint(url=self._url)
+        at_url = [one for one in endpoints if one.endpoint and one.endpoint.url.rstrip("/") == self._url]
+        self._named = min(at_url, key=lambda one: one.model != self._model, default=None)
+        self._settings = (self._named and self._named.endpoint) or EmbeddingEndpoint(url=self._url)
         self._key = os.environ.get(self._settings.key_variable) if self._settings.key_variable else None
-        self._takes_dimensions, self._answers, self._refused, self._tokens = True, False, 0, 0
+        self._takes_dimensions, self._answers, self._tokens = True, False, 0
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
@@ -65,20 +67,18 @@ class EndpointEmbedder:
 
         Equal texts are asked for once.
 
-        :raises BadInput: the endpoint refuses the key or the model, or its vectors are others than the settings say.
+        :raises BadInput: the endpoint refuses the key, the model or every text, or its vectors are others than the settings say.
         :raises BadEnvironment: it cannot be reached, or is busy for too long.
         """
         before = self._identity["question" if question else "passage"]
         asked = list(dict.fromkeys(before + text for text in texts if text.strip()))
-        found: dict[str, Any] = dict(self._kept.find(asked)) if self._kept and not question else {}
+        found: dict[str, Any] = dict(self._kept.find(asked)) if self._kept else {}
         if left := [text for text in asked if text not in found]:
-            found |= self._paid(left, keep=not question)
-        if self._refused and not self._answers and not question:
-            raise BadInput(f"{self._url} refuses every passage; the log says why")
+            found |= self._paid(left)
         unknown = np.zeros(self.dimensions, np.float32)
         return np.array([found.get(before + text, unknown) for text in texts], np.float32).reshape(-1, self.dimensions)
 
-    def _paid(self, texts: list[str], *, keep: bool) -> dict[str, Any]:
+    def _paid(self, texts: list[str]) -> dict[str, Any]:
         """The vectors of texts that the endpoint is asked for, which is accounted for."""
         found: dict[str, Any] = {}
         parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
@@ -88,7 +88,7 @@ class EndpointEmbedder:
         ) as client:
             threads = ThreadPoolExecutor(settings.requests_at_once)
             try:
-                for some in threads.map(lambda part: self._embedded(client, part, keep=keep), parts):
+                for some in threads.map(lambda part: self._embedded(client, part), parts):
                     found |= some
             finally:
                 client.stop()
@@ -97,14 +97,16 @@ class EndpointEmbedder:
                     keep_endpoint_account(self._home, "embedder", cost)
         return found
 
-    def _embedded(self, client: EndpointClient, texts: list[str], *, keep: bool) -> dict[str, Any]:
+    def _embedded(self, client: EndpointClient, texts: list[str]) -> dict[str, Any]:
         """The vectors of texts, those that are refused left out."""
-        vectors = self._asked(client, texts)
-        known = [row for row, vector in enumerate(vectors) if vector.any()]
+        asked = self._asked(client, texts)
+        known = [row for row, vector in enumerate(asked) if vector.any()]
         found = [texts[row] for row in known]
-        if self._kept and keep and found:
-            self._kept.keep(found, vectors[known].astype(np.float16))
-        return dict(zip(found, vectors[known], strict=True))
+        vectors: np.ndarray[Any, Any] = asked[known]
+        if self._kept and found:
+            vectors = vectors.astype(np.float16)
+            self._kept.keep(found, vectors)
+        return dict(zip(found, vectors, strict=True))
 
     def _asked(self, client: EndpointClient, texts: list[str]) -> Vectors:
         sends_dimensions = self._takes_dimensions
@@ -124,24 +126,18 @@ class EndpointEmbedder:
                 return np.vstack([self._asked(client, texts[:half]), self._asked(client, texts[half:])])
             if len(texts[0]) > 1 and (status == TOO_LARGE_STATUS or TOO_LONG.search(said)):
                 return self._asked(client, [texts[0][: len(texts[0]) // 2]])
-            return self._without(client.what_happened(error))
+            if not self._answers:
+                if texts == [PLAIN]:
+                    raise BadInput(f"{self._url} refuses every text: {client.what_happened(error)}") from error
+                self._asked(client, [PLAIN])
+            said = client.what_happened(error)
+            log.warning("%s refuses a text, which is found by its words alone: %s", self._url, said)
+            return np.zeros((1, self.dimensions), np.float32)
         except httpx.HTTPError as error:
             raise self._failure(client, error) from error
         with self._lock:
             self._answers, self._tokens = True, self._tokens + tokens
         return self._checked(found)
-
-    def _without(self, said: str) -> Vectors:
-        """The vector of a text that is refused.
-
-        :raises BadInput: nothing but refusals.
-        """
-        with self._lock:
-            self._refused += 1
-            if not self._answers and self._refused >= REFUSED_BEFORE_GIVING_UP:
-                raise BadInput(f"{self._url} refuses every text: {said}")
-        log.warning("%s refuses a text, which is found by its words alone: %s", self._url, said)
-        return np.zeros((1, self.dimensions), np.float32)
 
     def _checked(self, found: list[list[float]]) -> Vectors:
         if wrong := next((len(one) for one in found if len(one) != self.dimensions), None):

@@ -37,7 +37,7 @@ from nightshift.settings.retrieval import Chunk
 DOCUMENTS, CHUNKS, POSTINGS, VECTORS = "documents.parquet", "chunks.parquet", "postings.parquet", "vectors.float16"
 QUARANTINE = "quarantine.parquet"
 K1, B = 1.2, 0.75
-AT_ONCE = 500  # documents that are cut and embedded together
+AT_ONCE = 500  # documents that are read together
 POSTINGS_AT_ONCE = 1 << 15  # of a row group: what a question's words read
 TEXT = pa.string()
 STAGED_SCHEMA = pa.schema([("position", pa.int64()), ("id", TEXT), ("title", TEXT), ("text", TEXT), ("digest", TEXT)])
@@ -73,9 +73,13 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an index holds, and what became of the documents of the one before."""
+    """What an index holds, and what became of the documents of the one before.
+
+    :param embedded: any of its passages has a vector.
+    """
 
     chunks: int
+    embedded: bool
     near_duplicates: int
     unchanged: int
     removed: int
@@ -127,8 +131,8 @@ def build(
 
     :param before: folder with an index of the same settings, whose vectors of unchanged documents are taken over.
     """
-    count = unchanged = 0
-    lengths = 0
+    count = unchanged = lengths = 0
+    embedded = False
     terms, cut_documents = scratch / "terms.parquet", scratch / "documents.parquet"
     with ExitStack() as open_files:
         database = open_files.enter_context(connect(scratch))
@@ -143,14 +147,17 @@ def build(
         vectors = open_files.enter_context((folder / VECTORS).open("wb"))
         similar = SimilarRows(scratch / "similar", SharedText())
         open_files.callback(similar.release)
-        for batch in _in_order(database, staged, before):
-            similar.add([plain(text) for text in batch["text"].to_pylist()], [""] * batch.num_rows)
-            cut = _Batch(count)
-            for row in batch.to_pylist():
+        documents = (row for batch in _in_order(database, staged, before) for row in batch.to_pylist())
+        for piece in in_pieces(documents, lambda row: len(row["text"])):
+            similar.add([plain(row["text"]) for row in piece], [""] * len(piece))
+            cut = _Piece(count)
+            for row in piece:
                 cut.add(row, settings)
             for writer, rows in zip(writers, (cut.documents, cut.chunks, cut.terms), strict=True):
                 writer.write_table(_table(rows, writer.schema))
-            vectors.write(cut.vectors(embedder, before).tobytes())
+            found = cut.vectors(embedder, before)
+            vectors.write(found.tobytes())
+            embedded |= bool(found.any())
             count, unchanged, lengths = count + len(cut.chunks), unchanged + cut.unchanged, lengths + cut.words
         for writer in writers:
             writer.close()
@@ -164,7 +171,7 @@ def build(
             found = database.execute(query, [str(before / DOCUMENTS), str(folder / DOCUMENTS)]).fetchone()
             removed = found[0] if found else 0
     staged.quarantine.rename(folder / QUARANTINE)
-    return Counts(count, near, unchanged, removed)
+    return Counts(count, embedded, near, unchanged, removed)
 
 
 def read_vectors(path: Path, dimensions: int, first: int, count: int) -> npt.NDArray[np.float16]:
@@ -173,7 +180,7 @@ def read_vectors(path: Path, dimensions: int, first: int, count: int) -> npt.NDA
     return np.fromfile(path, np.float16, count * dimensions, offset=first * size).reshape(count, dimensions)
 
 
-class _Batch:
+class _Piece:
     """Some documents cut into passages, whose numbers go on from `first`."""
 
     def __init__(self, first: int) -> None:
@@ -182,7 +189,7 @@ class _Batch:
         self.chunks: list[tuple[Any, ...]] = []
         self.terms: list[tuple[Any, ...]] = []
         self.unchanged = self.words = 0
-        self._known: list[tuple[int, int, int]] = []  # place in the batch, place in the index before, how many
+        self._known: list[tuple[int, int, int]] = []  # place in the piece, place in the index before, how many
 
     def add(self, row: dict[str, Any], settings: Chunk) -> None:
         place = len(self.chunks)

@@ -1,4 +1,4 @@
-"""Vectors that an endpoint was paid for, kept until their index is published: a killed job pays for no text twice.
+"""Vectors that an endpoint was paid for, kept until what needs them is published: a killed job pays for no text twice.
 
     <application>/embeddings/<month>/<settings>/<digest>.npz   of one request: the digests of its texts, and their vectors
 
@@ -12,6 +12,7 @@ import io
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -31,7 +32,7 @@ Vector = np.ndarray[Any, np.dtype[np.float16]]
 
 
 class KeptVectors:
-    """The vectors of the texts of one index that is being made, as 16-bit floats; several threads may keep some.
+    """The vectors of the passages of one index, or of the questions of one job, as 16-bit floats; several threads may keep some.
 
     :param home: the application's folder.
     :param settings: names what determines the vectors, and which texts are asked for.
@@ -39,12 +40,16 @@ class KeptVectors:
     """
 
     def __init__(self, home: UPath, settings: str, work: Path) -> None:
-        self._place, self._settings = home / FOLDER, settings
+        self._place = home / FOLDER
+        first = datetime.now(UTC).replace(day=1)
+        months = (first, first - timedelta(days=1))
+        self._folders = [self._place / f"{month:%Y-%m}" / settings for month in months]
         self._lock = threading.Lock()
         self._known = sqlite3.connect(work / "vectors.db", check_same_thread=False, isolation_level=None)
         self._known.execute("PRAGMA synchronous = off")
         self._known.execute("CREATE TABLE vectors (text TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID")
-        files = [folder / name for folder in self._folders() for name in names_in(folder)]
+        files = [folder / name for folder in self._folders for name in names_in(folder)]
+        self._names = {file.name for file in files}
         for start in range(0, len(files), FILES_AT_ONCE):
             for content in read_each(home, read_bytes, files[start : start + FILES_AT_ONCE]):
                 if content:
@@ -65,18 +70,21 @@ class KeptVectors:
         """Keep the vectors that one request was paid for."""
         digests, content = [_digest(text) for text in texts], io.BytesIO()
         np.savez(content, texts=np.array(digests), vectors=vectors)
-        create(self._folders()[0] / f"{_digest(''.join(digests))}.npz", content.getvalue())
+        name = f"{_digest(''.join(digests))}.npz"
+        create(self._folders[0] / name, content.getvalue())
         with self._lock:
+            self._names.add(name)
             self._remember(digests, vectors)
 
     def drop(self) -> None:
-        """Remove them all, and what indexes that nobody went on with left in earlier months."""
+        """Remove those that were found or kept, not what another job keeps meanwhile; and whole months that are over."""
         self._known.close()
-        this, before = self._folders()
-        for folder in (this, before):
-            drop(folder)
+        for folder in self._folders:
+            if mine := [(folder / name).path for name in names_in(folder) if name in self._names]:
+                with suppress(FileNotFoundError):  # another job that found them removes them at the same time
+                    folder.fs.rm(mine)
         for name in names_in(self._place):
-            if name < before.parent.name:
+            if name < self._folders[1].parent.name:
                 drop(self._place / name)
 
     def _remember(self, digests: Iterable[str], vectors: Vector) -> None:
@@ -84,13 +92,6 @@ class KeptVectors:
         self._known.execute("BEGIN")
         self._known.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
         self._known.execute("COMMIT")
-
-    def _folders(self) -> tuple[UPath, UPath]:
-        """Those of the current month and of the one before."""
-        first = datetime.now(UTC).replace(day=1)
-        months = (first, first - timedelta(days=1))
-        this, before = (self._place / f"{month:%Y-%m}" / self._settings for month in months)
-        return this, before
 
 
 def _digest(text: str) -> str:

@@ -20,9 +20,8 @@ from nightshift.retrieval.embeddings import embedder_of, made_by
 from nightshift.retrieval.index import AT_ONCE, CHUNKS, DOCUMENTS, QUARANTINE, VECTORS, Staged, build, stage
 from nightshift.retrieval.kept_vectors import KeptVectors
 from nightshift.retrieval.newest import INDEXES, last_read, mark_used, newest_index
-from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.pinned_index import PinnedIndex
-from nightshift.settings.retrieval import Retrieval
+from nightshift.settings.retrieval import Embedder, Retrieval
 from nightshift.storage.files import scratch
 from nightshift.storage.manifest import Manifest, digest_of, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
@@ -61,13 +60,14 @@ def make(
     work: Path,
     before: Path | None = None,
     facts: Mapping[str, Any] | None = None,
-    endpoints: Sequence[EmbeddingEndpoint] = (),
+    endpoints: Sequence[Embedder] = (),
 ) -> Manifest:
     """Publish the index of documents, which names where its models are: where they lie is no part of its address.
 
     :param work: an empty place for files that it needs meanwhile.
     :param before: files of an index of the same settings, whose vectors of unchanged documents are taken over.
     :param endpoints: of the application's file.
+    :raises BadInput: an endpoint embeds no passage at all.
     """
     made = work / "index"
     made.mkdir()
@@ -75,6 +75,8 @@ def make(
     kept = KeptVectors(home, digest_of(_of_vectors(inputs))[:16], work) if "url" in identity else None
     embedder = embedder_of(identity, home, endpoints, kept, [settings.embedder.model])
     counts = build(staged, settings.chunk, embedder, made, work, before=before)
+    if kept and not counts.embedded:
+        raise BadInput(f"{identity['url']} refuses every passage; the log says why")
     manifest = publish(
         partition,
         made,
@@ -125,7 +127,7 @@ def index_by(
     index: PinnedIndex,
     application: str,
     storage: str,
-    endpoints: Sequence[EmbeddingEndpoint] = (),
+    endpoints: Sequence[Embedder] = (),
 ) -> PinnedIndex:
     """Return an index of the documents of another one by other settings: published here, or found.
 

@@ -21,12 +21,12 @@ from nightshift.data.words import words
 from nightshift.retrieval.embeddings import TextEmbedder, Vectors, embedder_of
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
 from nightshift.retrieval.postings import Postings, Ranking, highest
-from nightshift.settings.endpoint import EmbeddingEndpoint
-from nightshift.settings.retrieval import SearchBy
+from nightshift.settings.retrieval import Embedder, SearchBy
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
+    from nightshift.retrieval.kept_vectors import KeptVectors
     from nightshift.retrieval.sentence_model import PassageReranker
     from nightshift.retrieval.vector_table import VectorTable
 
@@ -74,16 +74,18 @@ class Index:
         partition: UPath,
         manifest: Manifest,
         folder: Path,
-        endpoints: Sequence[EmbeddingEndpoint] = (),
+        endpoints: Sequence[Embedder] = (),
         database: str | None = None,
         *,
         models: Mapping[str, str] | None = None,
+        kept: KeptVectors | None = None,
     ) -> Index:
         """Return an index whose files are copied to `folder` where they are not local.
 
         :param endpoints: of the application's file.
         :param database: the connection of that which vectors are searched in; None: in their file.
         :param models: where its models may lie by now, as `Retrieval.models` has it, if not where they lay.
+        :param kept: of questions that an endpoint was paid for before.
         :raises BadInput: a file of it is gone or damaged, or a model that it was made for is another one by now.
         :raises BadEnvironment: storage cannot be read, or a model not fetched.
         """
@@ -91,7 +93,7 @@ class Index:
         paths = [fetch(partition, manifest, name, folder) for name in files]
         named, home, reranker = (manifest.facts.get("models", {}), models or {}), partition.parent.parent, None
         places = {name: [of[name] for of in named if name in of] for name in ("embedder", "reranker")}
-        embedder = embedder_of(manifest.inputs["embedder"], home, endpoints, places=places["embedder"])
+        embedder = embedder_of(manifest.inputs["embedder"], home, endpoints, kept, places["embedder"])
         if "reranker" in manifest.inputs:
             from nightshift.retrieval.sentence_model import PassageReranker
 

@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
-from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
@@ -30,7 +29,7 @@ from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.policies import Bias, Drift, Inference, Retraining, Scoring
 from nightshift.settings.pools import Pools
 from nightshift.settings.prompt import Prompt
-from nightshift.settings.retrieval import Retrieval
+from nightshift.settings.retrieval import Embedder, Retrieval
 from nightshift.settings.schedule import Schedule, interval_meant, next_end, shown_twice
 from nightshift.settings.scorers import Scorers, wrong_names
 from nightshift.settings.search import Search
@@ -192,11 +191,11 @@ class Application(Model):
         return self._index
 
     @property
-    def embedding_endpoints(self) -> list[EmbeddingEndpoint]:
-        """The endpoints that embed for its indexes, and for those that a search tries."""
+    def embedding_endpoints(self) -> list[Embedder]:
+        """The embedders at endpoints, of its indexes and of those that a search tries."""
         tried = self.search.choices.retrieval if self.search else []
         embedders = [one.embedder for one in (self.retrieval, *tried) if one and one.embedder]
-        return [one.endpoint for one in embedders if one.endpoint]
+        return [one for one in embedders if one.endpoint]
 
     def answering_from(self, index: PinnedIndex | None) -> Application:
         """Return the application as it is while a version with this index answers."""
