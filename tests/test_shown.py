@@ -1,6 +1,6 @@
 """What users write is text on every page, in every log and in every note."""
 
-from nightshift.shown import in_markdown, shown, storable
+from nightshift.shown import in_markdown, shown, shown_lines, storable
 
 
 def test_a_long_text_is_cut():
@@ -12,6 +12,11 @@ def test_what_cannot_be_seen_is_named():
     assert shown("a\x1b[31mred\x07", 99) == "a⟨U+001B⟩[31mred⟨U+0007⟩"
     assert shown("pay\u202eexe.txt\u2066", 99) == "pay⟨U+202E⟩exe.txt⟨U+2066⟩"
     assert shown("one\ntwo\r\n\tthree\u2028four", 99) == "one two three⟨U+2028⟩four"
+
+
+def test_lines_keep_their_spaces_and_tabs_and_a_cut_text_says_so():
+    assert shown_lines("if x:\r\n\treturn  1 \n    pass\x1b") == "if x:\n\treturn  1\n    pass⟨U+001B⟩"
+    assert shown_lines("x" * 10, 5) == "xxxx…"
 
 
 def test_writing_that_needs_its_joiners_keeps_them():

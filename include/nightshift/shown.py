@@ -17,14 +17,13 @@ def shown(text: str, most: int) -> str:
 
     So no escape sequence reaches a terminal and no mark turns the text around it. It is not escaped for HTML.
     """
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    one_line = " ".join(re.split(r"[ \t\r\n]+", cut))
-    return "".join(
-        character
-        if unicodedata.category(character) not in _UNSEEN or character in _JOINERS
-        else f"⟨U+{ord(character):04X}⟩"
-        for character in one_line
-    )
+    return _named(" ".join(re.split(r"[ \t\r\n]+", _cut(text, most))), _UNSEEN)
+
+
+def shown_lines(text: str, most: int = 20_000) -> str:
+    """Return the same on the lines that it has, with the spaces and tabs in these but at their ends."""
+    lines = _cut(text, most).splitlines()
+    return "\n".join("\t".join(_named(part, _UNSEEN) for part in line.rstrip().split("\t")) for line in lines)
 
 
 def storable(text: str) -> str:
@@ -32,14 +31,20 @@ def storable(text: str) -> str:
 
     So are halves of surrogate pairs, which a form can hold and UTF-8 cannot.
     """
-    return "".join(
-        f"⟨U+{ord(character):04X}⟩"
-        if unicodedata.category(character) in _UNKEPT and character not in "\t\n\r"
-        else character
-        for character in text
-    )
+    return "".join(one if one in "\t\r\n" else _named(one, _UNKEPT) for one in text)
 
 
 def in_markdown(text: str) -> str:
     """Return a text in which Markdown and the HTML in it are only characters."""
     return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _named(text: str, unseen: set[str]) -> str:
+    """The text with the code in place of each character of these categories."""
+    return "".join(
+        f"⟨U+{ord(one):04X}⟩" if unicodedata.category(one) in unseen and one not in _JOINERS else one for one in text
+    )

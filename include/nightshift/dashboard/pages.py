@@ -20,7 +20,7 @@ from nightshift.dashboard import charts
 from nightshift.dashboard.models import Score
 from nightshift.monitoring.wording import number
 from nightshift.settings.metrics import label_of
-from nightshift.shown import shown
+from nightshift.shown import shown, shown_lines
 
 TEXT_CHARACTERS = 600
 NOTHING = "\N{EN DASH}"
@@ -53,7 +53,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "text": lambda value, most=TEXT_CHARACTERS: shown(str(value), most),
-        "lines": lines,
+        "lines": lambda value: shown_lines(str(value)),
         "moment": moment,
         "age": age,
         "number": lambda value: number(float(value)),
@@ -75,11 +75,6 @@ def _version() -> str:
     """What the static files are: browsers keep them for as long as it stands in their addresses."""
     files = sorted((Path(__file__).parent / "static").iterdir())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-
-
-def lines(value: Any, most: int = 20_000) -> str:
-    """Return a text as `text` does, on the lines that it has."""
-    return "\n".join(shown(line, most) for line in str(value)[:most].splitlines())
 
 
 def moment(value: datetime | None) -> str:
