@@ -217,7 +217,10 @@ class _Judged:
             )
             more = {THUMB: THUMBS.get(str(thumb).strip().lower(), thumb), RATING: rating}
             if self.columns.prompt is None:
-                more[PROMPT] = answer if isinstance(answer, str) and answer.strip() else "-"
+                is_message = isinstance(answer, dict) and isinstance(answer.get("content"), str)
+                text = answer["content"] if is_message else answer
+                asked = text if isinstance(text, str) and text.strip() else "-"
+                more[PROMPT] = {"role": "user", "content": asked} if is_message else asked
             yield Row(row.number, row.values | more)
 
 

@@ -34,10 +34,18 @@ class Preference:
 
 def preference_of(choices: Iterable[Review]) -> Preference:
     """Return what people prefer. A pair counts once, however many chose, since what they say of one is not independent."""
-    counts = Counter(_outcomes(choices).values())
+    counts = Counter(outcomes(choices).values())
     wins, losses = counts["candidate"], counts["champion"]
     share = share_of(wins, wins + losses) if wins + losses else None
     return Preference(wins, losses, counts["same"], counts["neither"], share)
+
+
+def outcomes(choices: Iterable[Review]) -> dict[str, str]:
+    """Return what most people said of each pair, by key: the side that more of them chose, else `neither` or `same`."""
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for choice in choices:
+        said[choice.key][choice.better] += 1
+    return {key: _outcome(counts) for key, counts in said.items()}
 
 
 def agreement_of_choices(choices: Sequence[Review], pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def agreement_of_choices(choices: Sequence[Review], pairs: Mapping[str, Mapping[
         values[choice.key].append(choice.better)
     preferred = [choice for choice in choices if choice.better in {"champion", "candidate"}]
     wanted = {
-        key: side for key, side in _outcomes(choices).items() if side in {"champion", "candidate"} and key in pairs
+        key: side for key, side in outcomes(choices).items() if side in {"champion", "candidate"} and key in pairs
     }
     scores = [
         (side, dict(pairs[key]["champion_scores"]), dict(pairs[key]["candidate_scores"]))
@@ -69,14 +77,6 @@ def agreement_of_choices(choices: Sequence[Review], pairs: Mapping[str, Mapping[
         "first": sum(choice.better == choice.first for choice in preferred) / len(preferred) if preferred else None,
         "scorers": {name: _of_scorer(name, scores) for name in names},
     }
-
-
-def _outcomes(choices: Iterable[Review]) -> dict[str, str]:
-    """What most people said of each pair, by key."""
-    said: dict[str, Counter[str]] = defaultdict(Counter)
-    for choice in choices:
-        said[choice.key][choice.better] += 1
-    return {key: _outcome(counts) for key, counts in said.items()}
 
 
 def _outcome(counts: Counter[str]) -> str:

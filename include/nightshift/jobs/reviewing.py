@@ -144,6 +144,8 @@ def publish_pairs(
     inputs = {**inputs, "version": VERSION, "rows": app.feedback.review.rows}
     if find(partition, inputs):
         return
+    # That of the interactions, which is another than the registry's where the application is served elsewhere.
+    digests = {night.key: night.model_digest for night in logged.nights}
     pairs: list[dict[str, Any]] = []
     for place, answers in enumerate(zip(found.rows, found.answers, strict=True)):
         turns = logged.examples[place]["messages"]
@@ -154,7 +156,7 @@ def publish_pairs(
             known = {name: scores[name] for name in quality_of(app.scorers) if scores.get(name) is not None}
             pair |= {side: answer["response"], f"{side}_scores": known}
             pair |= {f"{side}_model": model.version, f"{side}_model_digest": model.digest}
-        pairs.append(pair)
+        pairs.append(pair | {"champion_model_digest": digests[pair["night"]]})
     rows = drawn_pairs(pairs, app.feedback.review.rows)
     if not rows:
         return
@@ -172,9 +174,11 @@ def publish_pairs(
 def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     """Return what people said before the interval's end, of answers of the `lookback_days` before it began or since.
 
+    Of pairs the days count from when the shadow published them.
+
     :raises BadInput: a record or a sample cannot be read.
     """
-    from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, interval_of
+    from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, interval_of, newest_pairs
     from nightshift.data.review_sample import SAMPLE, SAMPLES, sample_rows
     from nightshift.ledger.reviews import REVIEWS, reviews_of
     from nightshift.settings.interval import Interval
@@ -185,10 +189,12 @@ def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     home, interval = partition_of(spec.storage, spec.application.name), spec.interval
     since = interval.start - timedelta(days=lookback_days)
     known = [(name, Interval.of_key(name)) for name in names_in(home / REVIEWS)]
-    shadows = [(name, *interval_of(name)) for name in names_in(home / PAIRS)]
     nights = [name for name, of in known if of and since < of.end and of.start < interval.end]
-    pairs = {name: shadow for name, of, shadow in shadows if of and since < of.end and of.start < interval.end}
-    folders = [*nights, *sorted({*pairs.values()})]
+    published = {
+        name: read_manifest(home / PAIRS / name) for name in newest_pairs(names_in(home / PAIRS), interval.end)
+    }
+    pairs = {name: manifest for name, manifest in published.items() if manifest and since < manifest.created}
+    folders = [*nights, *sorted({interval_of(name)[1] for name in pairs})]
     reviews = [review for review in reviews_of(home, folders) if review.at < interval.end]
     rows: dict[str, dict[str, Any]] = {}
     for night in nights:
@@ -196,40 +202,49 @@ def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
             sample = sample_rows(read_file(home / SAMPLES / night, manifest, SAMPLE), ABOUT)
             rows |= {row["key"]: row | {"night": night} for row in sample}
     chosen = {review.key for review in reviews if review.better}
-    for name in pairs:
-        if manifest := read_manifest(home / PAIRS / name):
-            for row in sample_rows(read_file(home / PAIRS / name, manifest, SAMPLE), schema=PAIR_SCHEMA):
-                if row["key"] in chosen:
-                    answered_by = {"model": row["champion_model"], "model_digest": row["champion_model_digest"]}
-                    rows[row["key"]] = {**row, **answered_by, "messages": None}
+    for name, manifest in pairs.items():
+        for row in sample_rows(read_file(home / PAIRS / name, manifest, SAMPLE), schema=PAIR_SCHEMA):
+            if row["key"] in chosen:
+                answered_by = {"model": row["champion_model"], "model_digest": row["champion_model_digest"]}
+                rows[row["key"]] = {**row, **answered_by, "messages": None}
     return Reviewed(reviews, rows)
 
 
 def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple[Path, Path, Path]:
     """Write what was said within the interval as two sources of feedback, of answers and of pairs, and what it is about by key.
 
-    That neither of two is good is said of the champion's answer, which is an interaction; that both are alike says nothing of it.
+    A pair is written once, as most people found who chose by the end of the first interval in which anybody found a difference.
+    Where they are divided it is not written. That neither is good is said of the champion's answer, which is an interaction.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from nightshift.data.feedback import REVIEWED_SCHEMA
     from nightshift.data.review_pairs import SIDES
+    from nightshift.evaluation.choices import outcomes
     from nightshift.settings.feedback import CHOSEN_BY, REVIEWED
 
+    found, start = outcomes(reviewed.choices), spec.interval.start
+    written = {choice.key for choice in reviewed.choices if choice.at < start and choice.better != "same"}
     folder.mkdir()
     answers, pairs, rows = folder / "reviews.jsonl", folder / "choices.jsonl", folder / "reviewed.parquet"
     with answers.open("w", encoding="utf-8") as of_answers, pairs.open("w", encoding="utf-8") as of_pairs:
         for review in reviewed.reviews:
-            if review.at < spec.interval.start or review.better == "same":
+            if review.at < start:
                 continue
+            if review.better:
+                if review.key in written or review.better == "same" or review.better != found[review.key]:
+                    continue
+                written.add(review.key)
             said = review.model_dump(mode="json", include={"key", "by", "at"})
             said |= {CHOSEN_BY: review.chosen, REVIEWED: review.digest, "review:reason": review.reason or None}
             if review.better in SIDES:
                 pair = reviewed.rows.get(review.key, {})  # without one, which was made again, the row is quarantined
                 best_first = SIDES if review.better == SIDES[0] else SIDES[::-1]
                 for name, side in zip(("preferred", "rejected"), best_first, strict=True):
-                    said |= {name: pair.get(side), f"review:{name}": pair.get(f"{side}_model")}
+                    text = pair.get(side)  # as a message, so that nothing in it is taken for a conversation
+                    said[name] = None if text is None else {"role": "assistant", "content": text}
+                    said[f"review:{name}"] = pair.get(f"{side}_model")
                 of_pairs.write(json.dumps(said) + "\n")
             else:
                 said |= {"thumb": "up" if review.good else "down", "correction": review.correction or None}
