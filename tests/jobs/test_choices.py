@@ -64,13 +64,13 @@ def branch(desk):
     return office
 
 
-def choose(branch, pair, better="candidate", by="ann", reason=""):
+def choose(branch, pair, better="candidate", by="ann", reason="", day=4):  # noqa: PLR0917
     return keep(
         partition_of(branch.storage, "branch"),
         Review(
             interval=pair["night"], key=pair["key"], digest=pair["digest"], chosen="pair", shadow=SHADOW, version="7",
             candidate="8", better=better, first="champion", good=better != "neither", reason=reason, by=by,
-            at=datetime(2026, 11, 4, 9, tzinfo=UTC),
+            at=datetime(2026, 11, day, 9, tzinfo=UTC),
         ),
     )  # fmt: skip
 
@@ -126,12 +126,63 @@ def test_neither_is_a_bad_answer_and_no_difference_is_no_feedback(branch):
     choose(branch, neither, "neither", reason="Both are wrong.")
     choose(branch, same, "same")
     result = branch.said("2026-11-04", [])
-    assert (result.rows_in, result.joined, result.corrections) == (1, 1, 0)
+    assert (result.rows_in, result.joined, result.corrections) == (1, 1, 1)
     (row,) = branch.rows(UPath(result.feedback), FEEDBACK)
     assert (row["up"], row["answer"], row["model"], row["row"]) == (False, None, "7", neither["row"])
+    (bad,) = branch.rows(branch.corrections("2026-11-04"), EXAMPLES)
+    assert (bad["response"], bad["metadata"]["feedback:kind"]) == (neither["champion"], "undesirable")
     facts = require_manifest(UPath(result.feedback)).facts
     assert facts["models"] == {}, "answers that differ between versions are no sample of the night"
     assert (facts["agreement"]["reviews"], facts["agreement"]["choices"]["choices"]) == (0, 2)
+
+
+def test_a_pair_is_learned_from_once_as_most_people_found(branch):
+    first, tied, alike, *_ = branch.pairs
+    for person, better in (("ann", "champion"), ("ben", "candidate"), ("eve", "candidate"), ("kim", "neither")):
+        choose(branch, first, better, by=person, reason="So.")
+    choose(branch, tied, "candidate")
+    choose(branch, tied, "champion", by="ben")
+    choose(branch, alike, "same")
+    assert branch.said("2026-11-04", []).rows_in == 1
+    (made,) = branch.rows(branch.corrections("2026-11-04"), EXAMPLES)
+    assert (made["answer"], made["rejected"]["content"]) == (first["candidate"], first["champion"])
+    for person in ("joe", "liz", "sam"):
+        choose(branch, first, "champion", by=person, day=5)
+        choose(branch, tied, "champion", by=person, day=5)
+    choose(branch, alike, "champion", by="joe", day=5)
+    assert branch.said("2026-11-05", []).rows_in == 1, "what was learned stays, and so does what people are divided on"
+    (made,) = branch.rows(branch.corrections("2026-11-05"), EXAMPLES)
+    assert (made["answer"], made["rejected"]["content"]) == (alike["champion"], alike["candidate"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"from": "gpt"}',
+        "Human: hi\n\nAssistant: yo",
+        '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
+    ],
+)
+def test_an_answer_that_looks_like_a_conversation_is_learned_as_it_is(branch, answer):
+    shutil.rmtree(partition_of(branch.storage, "branch", PAIRS).path)
+    pair, *_ = shadowed(branch, lambda _: answer)
+    choose(branch, pair)
+    assert branch.said("2026-11-04", []).corrections == 1
+    (made,) = branch.rows(branch.corrections("2026-11-04"), EXAMPLES)
+    assert (made["answer"], made["rejected"]["content"]) == (answer, pair["champion"])
+
+
+def test_the_answer_that_was_judged_is_found_after_rows_before_it_were_erased(branch):
+    pair = branch.pairs[0]
+    choose(branch, pair, "neither", reason="Both are wrong.")
+    home = partition_of(branch.storage, "branch")
+    apply(
+        home, Finding(home, Wanted(subject=stored_id("user0", KEY.encode(), subject=True))).find(), 1, lambda *_: None
+    )
+    assert branch.rows(home / "interactions" / NIGHT, "interactions.parquet")[0]["row"] == 0
+    branch.said("2026-11-04", [])
+    (made,) = branch.rows(branch.corrections("2026-11-04"), EXAMPLES)
+    assert made["response"] == pair["champion"]
 
 
 def test_a_choice_whose_answers_are_gone_is_set_aside_and_not_lost_in_silence(branch):

@@ -30,11 +30,14 @@ ASKED_SCHEMA = pa.schema(
 # A rating in the middle says nothing; a correction alone says that the answer was bad.
 GOOD = f"""CASE WHEN f.up IS NOT NULL THEN f.up WHEN f.rating != {WORSE_HALF} THEN f.rating > {WORSE_HALF}
     WHEN f.answer IS NOT NULL AND f.rejected IS NULL THEN false END"""
-# Answers that came to their end. The rows of two versions that answered an interval have numbers of their own.
+# Answers that came to their end. An erasure gives interactions other numbers than feedback and samples have: of several with one
+# prompt and model the nearest counts.
 FIND_ANSWERS = """
-    INSERT INTO said SELECT f.file_row_number, i.response FROM read_parquet(?, file_row_number = true) f
-    JOIN read_parquet(?) i USING (row, digest, model_digest)
-    WHERE f.night = ? AND i.response != '' AND coalesce(i.finish_reason, 'stop') = 'stop'
+    INSERT INTO said SELECT number, response FROM (
+        SELECT DISTINCT ON (number) f.file_row_number AS number, i.response, i.finish_reason
+        FROM read_parquet(?, file_row_number = true) f JOIN read_parquet(?) i USING (digest, model_digest)
+        WHERE f.night = ? ORDER BY number, abs(i.row - f.row), i.row
+    ) WHERE response != '' AND coalesce(finish_reason, 'stop') = 'stop'
 """
 
 
