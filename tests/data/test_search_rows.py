@@ -19,13 +19,13 @@ def write(tmp_path):
     return write_rows
 
 
-def row(prompt, answer="a", subject=None, tools=None, before=()):
+def row(prompt, answer="a", subject=None, tools=None, before=(), *, metadata=()):
     turns = [*before, {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     digest = digest_of_messages(turns)
     nothing = dict.fromkeys(EXAMPLE_SCHEMA.names)
     return nothing | {
         "digest": digest, "messages": turns, "tools": tools, "prompt": prompt, "answer": answer, "source": "s",
-        "source_row": 1, "subject": subject, "metadata": [], "language": "en", "prompt_characters": 1, "pii": [],
+        "source_row": 1, "subject": subject, "metadata": list(metadata), "language": "en", "prompt_characters": 1, "pii": [],
         "prompt_tokens": 1, "answer_tokens": 1, "group": digest[:16], "split": "development",
     }  # fmt: skip
 
@@ -48,6 +48,12 @@ def test_a_row_is_chosen_by_or_compared_on_whatever_rows_come(write):
     after = drawn_rows(write(few + [{"prompt": f"question {n}"} for n in range(100, 300)]), [10, 30, 90], 60)
     assert not {one for rung in before[0] for one in rung} & set(after[1])
     assert not {one for rung in after[0] for one in rung} & set(before[1])
+
+
+def test_an_answer_that_people_chose_of_two_versions_is_no_reference_to_search_by(write):
+    chosen = [("review:chosen", "pair")]
+    rungs, final = drawn_rows(write([{"prompt": f"question {n}", "metadata": chosen} for n in range(40)]), [10, 30], 60)
+    assert not any([*rungs, final])
 
 
 def test_where_there_are_few_rows_later_rungs_add_fewer(write):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.data.examples import example_batches, examples_in
+from nightshift.data.review_pairs import is_chosen_of_two
 
 LONGEST_EXAMPLE = 1_000  # characters of a few-shot example, question and answer together
 ASKED = [
@@ -43,7 +44,8 @@ def drawn_rows(
     def digests(of_final: bool) -> Iterator[str]:
         for rows in example_batches(file, ["digest", "metadata", *UNIT]):
             for row in rows.to_pylist():
-                if (_point(unit_of(row)) < share) == of_final and usable(dict(row["metadata"] or ())):
+                is_here = (_point(unit_of(row)) < share) == of_final and not is_chosen_of_two(row)
+                if is_here and usable(dict(row["metadata"] or ())):
                     yield row["digest"]
 
     chosen = heapq.nsmallest(edges[-1], digests(of_final=False))

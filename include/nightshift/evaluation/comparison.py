@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from nightshift.data.review_pairs import is_chosen_of_two
 from nightshift.evaluation.agreement import agreement
 from nightshift.evaluation.answer_file import ANSWERS
 from nightshift.evaluation.estimates import Comparison
@@ -155,13 +156,15 @@ def _changes(judged: list[Judged]) -> list[str] | None:
 def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence[bool] | None = None) -> Comparison:
     """The comparison on all examples or those of a mask, with the candidate's win rate where the judge told all of it."""
     everything = [True] * judged[0].table.num_rows if mask is None else mask
-    comparison = compare({one.under_test.role: one.answers_where(everything) for one in judged})
+    rows = (judged[0].examples[digest] for digest in judged[0].table["digest"].to_pylist())
+    rated = [one and not is_chosen_of_two(row) for one, row in zip(everything, rows, strict=True)]
+    comparison = compare({one.under_test.role: one.answers_where(rated) for one in judged})
     kept = pa.array(everything, pa.bool_())
     add_preferences(
         comparison, {one.under_test.role: one.table["preferred"].filter(kept).to_pylist() for one in judged}
     )
     _add_retrieval(comparison, judged, kept)
-    rates = [rate for rate, kept in zip(wins, everything, strict=False) if kept]
+    rates = [rate for rate, kept in zip(wins, rated, strict=False) if kept]
     known = [rate for rate in rates if rate is not None]
     if known and len(known) == len(rates):
         comparison.scores["candidate"]["win_rate"] = estimate_of(known)

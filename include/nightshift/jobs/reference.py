@@ -237,13 +237,12 @@ def _examples(file: Path) -> Iterator[list[dict[str, Any]]]:
 def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]:
     """One example in the columns of interactions; what a missing answer leaves unknown is null."""
     from nightshift.data.interactions import retrieval_relevance
+    from nightshift.data.review_pairs import is_chosen_of_two
 
     row = {
         "row": number,
-        **{
-            key: example[key]
-            for key in ("digest", "id", "timestamp", "metadata", "prompt", "prompt_characters", "reference")
-        },
+        **{key: example[key] for key in ("digest", "id", "timestamp", "metadata", "prompt", "prompt_characters")},
+        "reference": None if is_chosen_of_two(example) else example["reference"],
         "messages": example["messages"],
         "prompt_tokens": example["prompt_tokens"],
         "prompt_language": example["language"],
