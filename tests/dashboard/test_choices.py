@@ -13,9 +13,10 @@ from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, shown_order
 from nightshift.data.review_sample import SAMPLE, write_sample
 from nightshift.ledger.reviews import reviews_of
 from nightshift.storage.files import scratch
+from nightshift.storage.manifest import MANIFEST
 from nightshift.storage.partition import partition_of, publish
 
-LATELY, LONG_AGO = (datetime.now(UTC).date() - timedelta(days=back) for back in (1, 30))
+LATELY, LONG_AGO = (datetime.now(UTC).date() - timedelta(days=back) for back in (15, 30))
 KEYS = [f"0123abcd-0000-4000-8000-{number:012}" for number in range(8)]
 SHADOW = "0123456789abcdef"
 TEXTS = {"champion": HOSTILE, "candidate": "It comes on Friday."}
@@ -33,7 +34,7 @@ def pair(key):
 
 @pytest.fixture
 def office(applications):
-    """An application with the pairs of two shadows, one of them of long ago."""
+    """An application with the pairs of two shadows of old prompts, one of them published long ago."""
     app = applications("seen", more="feedback: {review: {rows: 8}}\n")
     app.home = partition_of(app.storage, "seen")
     for day in (LATELY, LONG_AGO):
@@ -44,6 +45,9 @@ def office(applications):
             inputs={"day": day.isoformat()}, counts={"rows": len(KEYS)},
         )  # fmt: skip
         shutil.rmtree(work, ignore_errors=True)
+    at = app.home / PAIRS / f"{LONG_AGO}-{SHADOW}" / MANIFEST
+    created = datetime.now(UTC) - timedelta(days=30)
+    at.write_text(json.dumps(json.loads(at.read_text()) | {"created": created.isoformat()}))
     return app
 
 

@@ -182,6 +182,10 @@ def test_the_shadow_of_the_newest_version_is_shown_with_its_numbers_and_its_page
         "version 2 in 87.5 % of 8 pairs with a preferred one (95 % interval 52.9 % to 97.8 %)"
         in visit("/apps/helper").text
     )
+    (helper.ledger.home / "reviews" / address / "damaged.json").write_text("{")
+    page = visit("/apps/helper").text
+    assert "damaged.json cannot be read" in page
+    assert "shadow: &lt;b&gt;no worse" in page, "the rest of the panel stays"
 
 
 def test_the_watch_of_a_release_says_what_was_promised_and_what_is_measured(visit, helper):

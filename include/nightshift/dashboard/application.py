@@ -11,6 +11,7 @@ from typing import Any
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox, Waiting
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
+from nightshift.dashboard.choices import choices_of
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.nights import TREND, JudgedNight
@@ -24,7 +25,6 @@ from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.evaluation.watch_file import WatchFile
 from nightshift.ledger.pod_accounts import PodUsage
 from nightshift.ledger.records import AlertResponse, Monitor, Snooze, Split, SplitLook
-from nightshift.ledger.reviews import reviews_of
 from nightshift.ledger.spending import Summary, summary_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -42,7 +42,7 @@ class Models:
     champion: models.Model | None
     candidate: models.Model | None
     shadow: tuple[str, ShadowFile] | None
-    preferred: Preference | None
+    preferred: Panel[Preference] | None
     watch: WatchFile | None
 
 
@@ -192,7 +192,7 @@ def _models(store: Store, records: Ledger, app: Application) -> Models:
     other = models.candidate(store, current, records.gate_records())
     shadow = models.shadow(store, app, current, other, records)
     asked = shadow and app.feedback and app.feedback.review
-    preferred = preference_of(reviews_of(store.place, [shadow[0]])) if shadow and asked else None
+    preferred = panel(lambda: preference_of(choices_of(store, shadow[0]))) if shadow and asked else None
     return Models(current, other, shadow, preferred, models.watch(store, app, records))
 
 

@@ -11,14 +11,18 @@ from pydantic import BaseModel, Field
 
 from nightshift.dashboard.stored import Store
 from nightshift.data.pii import redact
-from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, interval_of, shown_order
+from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, interval_of, newest_pairs, shown_order
 from nightshift.data.review_sample import SAMPLE, sample_rows
 from nightshift.ledger.records import Review
-from nightshift.ledger.reviews import keep, reviews_of
+from nightshift.ledger.reviews import REVIEWS, keep
 from nightshift.settings.application import Application
 from nightshift.settings.feedback import PAIR
 from nightshift.shown import storable
+from nightshift.storage.files import read_each
 from nightshift.storage.partition import read_file
+
+# Of each application, those of the shadow that was looked at last, by path.
+_read: dict[Store, dict[tuple[str, str, str], Review]] = {}
 
 
 class Chosen(BaseModel):
@@ -44,9 +48,23 @@ class Two:
 
 
 def open_pairs(store: Store, since: datetime) -> list[str]:
-    """Return the partitions of pairs of which the newest interval ended later, the newest first."""
-    known = ((name, interval_of(name)[0]) for name in store.names(PAIRS))
-    return [name for name, of in known if of and of.end > since][::-1]
+    """Return the partitions of pairs that were published later, by their newest interval, the newest first."""
+    names = newest_pairs(store.names(PAIRS), datetime.now(UTC))
+    manifests = read_each(store.place, lambda name: store.manifest(PAIRS, name), names)
+    return [name for name, found in zip(names, manifests, strict=True) if found and found.created > since]
+
+
+def choices_of(store: Store, shadow: str) -> list[Review]:
+    """Return what people chose between the answers of a shadow. A record never changes, so it is read once.
+
+    :raises BadInput: one cannot be read.
+    """
+    before = _read.get(store, {})
+    paths = [(REVIEWS, shadow, name) for name in store.names(REVIEWS, shadow)]
+    found = read_each(store.place, lambda path: before.get(path) or store.model(Review, *path), paths)
+    now = {path: one for path, one in zip(paths, found, strict=True) if one}
+    _read[store] = now
+    return list(now.values())
 
 
 def shown_pairs(store: Store, name: str, person: str) -> list[Two]:
@@ -55,7 +73,7 @@ def shown_pairs(store: Store, name: str, person: str) -> list[Two]:
     :raises BadInput: they cannot be read.
     """
     said: dict[str, list[Review]] = {}
-    for one in reviews_of(store.place, [interval_of(name)[1]]):
+    for one in choices_of(store, interval_of(name)[1]):
         said.setdefault(one.key, []).append(one)
     shown = []
     for pair in _pairs(store, name):
