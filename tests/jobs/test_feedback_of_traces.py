@@ -23,7 +23,7 @@ KIM, JO = (AssessmentSource("HUMAN", name) for name in ("kim@example.org", "jo@e
 JUDGE = AssessmentSource("LLM_JUDGE", "judge")
 COLUMNS = {
     "id": "client_request_id", "subject": "by", "timestamp": "at", "thumb": "assessments.quality.helpful",
-    "answer": "assessments.expected_response", "metadata": ["rationale", "tags.app.channel"],
+    "answer": "assessments.expected_response", "metadata": ["rationale", "tags.app.channel", "assessments.polite"],
 }  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def test_a_person_says_several_things_of_a_trace_in_one_row_and_judges_of_machin
     mlflow.log_expectation(trace_id=asked["a"], name="expected_response", value="The blue one.", source=KIM)
     mlflow.log_feedback(trace_id=asked["a"], name="quality.helpful", value=True, source=JO)
     mlflow.log_feedback(trace_id=asked["b"], name="quality.helpful", value=True, source=JUDGE)
-    mlflow.log_feedback(trace_id=asked["c"], name="polite", value=True, source=KIM)
+    mlflow.log_feedback(trace_id=asked["a"], name="polite", value="very", source=KIM)
+    mlflow.log_feedback(trace_id=asked["c"], name="polite", value="very", source=KIM)
     before = mlflow.log_feedback(trace_id=asked["d"], name="quality.helpful", value=True, source=KIM)
     mlflow.override_feedback(
         trace_id=asked["d"], assessment_id=before.assessment_id, value=False, source=KIM, rationale="read it again"
@@ -78,11 +79,12 @@ def test_a_person_says_several_things_of_a_trace_in_one_row_and_judges_of_machin
 
     result = run(spec, progress)
 
-    assert (result.rows_in, result.waiting, result.quarantined) == (3, 3, 0)
+    assert (result.rows_in, result.waiting, result.quarantined) == (4, 3, 1)
     said = {(row["id"], row["up"]): row for row in rows_of(result, tmp_path)}
     assert said.keys() == {("a", False), ("a", True), ("d", False)}
     assert said["a", False]["answer"] == "The blue one."
-    assert dict(said["a", False]["metadata"]) == {"rationale": "wrong card", "tags.app.channel": "web"}
+    metadata = {"rationale": "wrong card", "tags.app.channel": "web", "assessments.polite": "very"}
+    assert dict(said["a", False]["metadata"]) == metadata
     assert all("example.org" not in row["subject"] for row in said.values())
     assert rows_of(result, tmp_path, FEEDBACK) == []
     assert run(spec, progress).digest == result.digest, "what is read again is the same"
@@ -108,6 +110,10 @@ def test_an_experiment_that_nobody_assessed_is_no_data_and_one_that_is_not_there
     [
         ({"experiment": "chats", "uri": "x.jsonl", "columns": COLUMNS}, "leave `uri` out"),
         ({"experiment": "chats", "columns": {"id": "trace_id", "thumb": "quality.helpful"}}, "assessments.<name>"),
+        (
+            {"experiment": "chats", "columns": COLUMNS | {"rejected": "assessments.worse"}},
+            "`rejected` is no assessment",
+        ),
     ],
 )
 def test_a_source_of_traces_that_could_read_nothing_is_refused(source, error):

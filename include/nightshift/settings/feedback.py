@@ -55,7 +55,8 @@ class FeedbackSource(Source):
     @property
     def assessments(self) -> list[str]:
         """The names of the assessments that are mapped, each once."""
-        mapped = (self.columns.thumb, self.columns.rating, self.columns.answer)
+        columns = self.columns
+        mapped = (columns.thumb, columns.rating, columns.answer, *columns.metadata)
         return list(
             dict.fromkeys(name.removeprefix(ASSESSMENTS) for name in mapped if name and name.startswith(ASSESSMENTS))
         )
@@ -65,8 +66,11 @@ class FeedbackSource(Source):
             return super().require_place()
         if wrong := [name for name in ("uri", "query", "connection", "format", "layout") if getattr(self, name)]:
             raise ValueError(f"`experiment` stands in place of files and queries; leave `{wrong[0]}` out")
-        if not self.assessments:
+        says = (self.columns.thumb, self.columns.rating, self.columns.answer)
+        if not any(name and name.startswith(ASSESSMENTS) for name in says):
             raise ValueError(f"map `thumb`, `rating` or `answer` to an assessment: `{ASSESSMENTS}<name>`")
+        if (self.columns.rejected or "").startswith(ASSESSMENTS):
+            raise ValueError("`rejected` is no assessment: nobody assesses a trace by an answer that is worse")
         if wrong := [name for name in self.assessments if "`" in name]:
             raise ValueError(f"MLflow finds no assessment by a name with a backtick: {wrong[0]}")
         return None
