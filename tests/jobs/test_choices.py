@@ -172,16 +172,16 @@ def test_an_answer_that_looks_like_a_conversation_is_learned_as_it_is(branch, an
     assert (made["answer"], made["rejected"]["content"]) == (answer, pair["champion"])
 
 
-def test_the_answer_that_was_judged_is_found_after_rows_before_it_were_erased(branch):
+def test_the_answer_that_was_judged_is_found_after_days_and_after_rows_before_it_were_erased(branch):
     pair = branch.pairs[0]
-    choose(branch, pair, "neither", reason="Both are wrong.")
+    choose(branch, pair, "neither", reason="Both are wrong.", day=13)
     home = partition_of(branch.storage, "branch")
     apply(
         home, Finding(home, Wanted(subject=stored_id("user0", KEY.encode(), subject=True))).find(), 1, lambda *_: None
     )
     assert branch.rows(home / "interactions" / NIGHT, "interactions.parquet")[0]["row"] == 0
-    branch.said("2026-11-04", [])
-    (made,) = branch.rows(branch.corrections("2026-11-04"), EXAMPLES)
+    branch.said("2026-11-13", [])
+    (made,) = branch.rows(branch.corrections("2026-11-13"), EXAMPLES)
     assert made["response"] == pair["champion"]
 
 

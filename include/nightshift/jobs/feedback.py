@@ -245,6 +245,7 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     from nightshift.data.staging import Staging
     from nightshift.jobs.waiting_feedback import fetched
     from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.settings.interval import Interval
     from nightshift.storage.files import sha256_of
     from nightshift.storage.manifest import Parent, digest_of
     from nightshift.storage.partition import fetch, find, partition_of, publish
@@ -269,7 +270,9 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     target.mkdir(parents=True)
     measures = TextMeasures(tokenizer)
     about = feedback.facts["nights"]
-    nights = interactions_between(storage, app.name, _since(spec), interval.end)
+    # Those of pairs may be older than what other feedback is about.
+    since = min((of.start for key in about if (of := Interval.of_key(key))), default=_since(spec))
+    nights = interactions_between(storage, app.name, since, interval.end)
     rows = staged_corrections(
         fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "night"),
         fetched([night for night in nights if night.key in about], folder / "answered"),
