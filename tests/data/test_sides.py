@@ -57,6 +57,13 @@ def settle(tmp_path_factory, split_map):
     return run
 
 
+def test_a_question_has_the_key_that_maps_of_before_have_and_is_on_one_side_in_all_widths(settle):
+    wide, narrow = plain("ＡＴＭの手数料は１１０円ですか\u200b"), plain("ATMの手数料は110円ですか")
+    assert key_of(wide) == 0x7A5E5786F712534E
+    assert settle("monday", [wide], splits=Splits(train=0.001, held_out=0.999)) == {wide: HELD_OUT}
+    assert settle("tuesday", [narrow], splits=Splits(train=0.999, held_out=0.001)) == {narrow: HELD_OUT}
+
+
 def held(split_map):
     """What a map says, in its order."""
     state = split_map.state()

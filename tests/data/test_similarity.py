@@ -6,6 +6,7 @@ import pytest
 from nightshift.data import shared_text, similarity
 from nightshift.data.shared_text import SharedText, found_in
 from nightshift.data.similarity import BAND, VALUES, SimilarRows, plain, signatures
+from nightshift.data.words import folded
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,15 @@ from nightshift.data.similarity import BAND, VALUES, SimilarRows, plain, signatu
     ],
 )
 def test_a_question_is_the_same_in_other_widths_and_with_what_shows_nothing(written, compared):
-    assert plain(written) == compared
+    assert folded(plain(written)) == compared
+
+
+def test_of_two_widths_of_one_text_each_is_near_the_other(tmp_path):
+    rows = SimilarRows(tmp_path / "similar", SharedText())
+    rows.add([plain("ＡＴＭの手数料は１１０円ですか？"), plain("ATMの手数料は110円ですか？")], ["", ""])
+    rows.close()
+    assert list(rows.pairs()) == [(0, 1, 1.0, True)]
+    rows.release()
 
 
 def test_of_an_index_what_shares_a_band_with_a_row_is_let_through_and_a_near_row_is_found(tmp_path):

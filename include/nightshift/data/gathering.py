@@ -21,6 +21,7 @@ from nightshift.data.shared_text import SharedText
 from nightshift.data.similarity import VALUES, Signatures, question_of, signatures
 from nightshift.data.snapshot import Published, Selection
 from nightshift.data.split_map import State
+from nightshift.data.words import folded
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.storage.files import scratch
 from nightshift.storage.manifest import Manifest, digest_of
@@ -58,8 +59,8 @@ def answered_rows(
 def signatures_to_train_on(rows: pa.Table, shared: SharedText) -> Signatures:
     """Return the signatures of the questions of those rows that are to train on; none where no text is shared."""
     trained = rows.filter(pc.field("split") == "train") if len(shared) else rows.slice(0, 0)
-    questions = [question_of(turns) for turns in trained["messages"].to_pylist()]
-    return signatures(shared.left_out(questions)[0]) if questions else np.empty((0, VALUES), np.uint8)
+    texts, _ = shared.left_out([question_of(turns) for turns in trained["messages"].to_pylist()])
+    return signatures(list(map(folded, texts)))
 
 
 @dataclass(frozen=True)

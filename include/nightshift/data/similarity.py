@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
-import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -33,6 +31,7 @@ from rensa import RMinHash
 from nightshift.data.processors import processors
 from nightshift.data.shared_text import SharedText, in_cache
 from nightshift.data.similar_pairs import LOWEST_ROW, ROW_BITS, compared, sorted_once
+from nightshift.data.words import folded
 
 SHINGLE = 5  # characters
 VALUES = 125  # bytes of a signature
@@ -57,11 +56,6 @@ FILTER_BITS = 29
 
 FILES = ("signatures", "index", "texts", "ends", "keys")  # of rows; nothing of them stays in memory
 NOT_ASKED = {"system", "tool"}
-# Letters and digits of another width, and what shows nothing: soft hyphens, zero-width spaces, marks of direction, tatweel.
-# Joiners stay, which make other words in Persian and other signs of emoji.
-SAME = re.compile(
-    "[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f]+|[\u00ad\u0640\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-)
 # Of an index, what is let through of a band: its key and that of the next band, as the finer order.
 INDEX_BAND = np.dtype([("row", np.int64), ("key", np.uint64), ("finer", np.uint64)])
 BANDS_READ_AT_ONCE = 200_000
@@ -81,21 +75,19 @@ def question_of(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as questions are compared: lower case, one width, white space collapsed; a space where nothing is left."""
-    if not text.isascii():
-        text = SAME.sub(lambda found: unicodedata.normalize("NFKC", found[0]) if found[0] >= "\uff10" else "", text)
+    """Return a text as questions are compared: lower case, white space collapsed; a space where nothing is left."""
     text = text.casefold()
     # What can be printed has no white space but spaces.
     return (text.strip() if text.isprintable() and "  " not in text else " ".join(text.split())) or " "
 
 
 def key_of(question: str) -> int:
-    """Return the key of a question in the split map: 64 bits of its digest."""
+    """Return the key of a question in the split map, in the width that it is written in: 64 bits of its digest."""
     return int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big")
 
 
 def signatures(texts: list[str]) -> Signatures:
-    """Return the signatures of texts as :func:`plain` leaves them, shape (texts, VALUES)."""
+    """Return the signatures of texts as :func:`folded` leaves them, shape (texts, VALUES)."""
     return np.concatenate([np.empty((0, VALUES), np.uint8), *map(_signed, in_cache(texts))])
 
 
@@ -148,6 +140,7 @@ class SimilarRows:
     def add(self, questions: list[str], answers: Iterable[str], keys: Keys | None = None) -> None:
         """Add one row for each question (as :func:`question_of` gives it), with its answer, and its key where that is known."""
         texts, taken = self._shared.left_out(questions)
+        texts = list(map(folded, texts))
         values = signatures(texts)
         # Near-duplicates have the same answer, and the same text was left out of them.
         same = [

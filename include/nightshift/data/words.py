@@ -23,10 +23,24 @@ TYPOGRAPHIC = str.maketrans("\u2018\u2019\u2010\u2013\u2212\u066b\u066c", "''---
 UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")  # soft hyphens, zero-width spaces and joiners, selectors
 DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.VERSION1)  # of a script other than ASCII
 
+# Letters and digits of another width, and what shows nothing: soft hyphens, zero-width spaces, marks of direction, tatweel.
+# Joiners stay, which make other words in Persian and other signs of emoji.
+SAME = regex.compile(
+    "[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f]+|[\u00ad\u0640\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
+
 
 def composed(text: str) -> str:
     """Return a text without what nobody sees, letters and their marks in one form (NFC), for what compares characters."""
     return unicodedata.normalize("NFC", UNSEEN.sub("", text))
+
+
+def folded(text: str) -> str:
+    """Return a text in one width, without what shows nothing, white space collapsed; a space where nothing is left."""
+    if text.isascii():
+        return text
+    text = SAME.sub(lambda found: unicodedata.normalize("NFKC", found[0]) if found[0] >= "\uff10" else "", text)
+    return " ".join(text.split()) or " "
 
 
 def spaced(text: str) -> str:
