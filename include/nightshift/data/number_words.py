@@ -22,10 +22,12 @@ def _any_of(section: str) -> str:
 _LINK = rf"(?:[\s:#=(\"'*._-]|{_any_of('link')}){{0,8}}$"
 _SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f"
 
-# Also in names of fields, as `homePhone` and `phone_number`, but not in `call_id` or `call_duration`; and before `No.`.
-_FIELD = r"(?![\s-]?id(?![a-z])|_(?!n|home|work|\d))(?:_?[1-9](?=\W))?"
+# Also in names of fields, as `homePhone` and `phone_primary`, but not in `call_id` or `call_duration`; and before `No.`.
+_NO_NUMBER = "id|duration|verified|created|updated|country|model|os|serial|order|type|count|status|price|ts|at(?!_)"
+_FIELD = rf"(?![\s-]?id(?![a-z])|_(?:{_NO_NUMBER})(?![a-z]))(?:_?[1-9](?=\W))?"
 _PHONE = rf"(?:{_any_of('phone')}|(?-i:(?<=[a-z]{{2}})(?:Phone|Mobile)(?![a-z]))){_FIELD}(?:\.?\s?(?:no|nr)(?=\.))?"
 PHONE_BEFORE = re.compile(rf"{_PHONE}\.?[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
+PRICE_BEFORE = re.compile(rf"{_any_of('price')}[^\d{_SENTENCE_ENDS}]{{0,24}}$", re.IGNORECASE)
 SSN_BEFORE = re.compile(rf"(?<![^\W_])(?:ssn|social security)[^\d{_SENTENCE_ENDS}]{{0,16}}$", re.IGNORECASE)
 VERSION_BEFORE = re.compile(_any_of("version") + _LINK, re.IGNORECASE)
 IDENTIFIER_BEFORE = re.compile(_any_of("identifier") + _LINK, re.IGNORECASE)

@@ -10,6 +10,7 @@ from nightshift.data.number_words import (
     IDENTIFIER_BEFORE,
     MORE_OF_A_LIST,
     PHONE_BEFORE,
+    PRICE_BEFORE,
     is_amount,
     says_before,
 )
@@ -48,8 +49,8 @@ INTERNATIONAL = re.compile(
     r"(?:(?<![0-9+])(?:\(\+(?=\d{1,3}\))|\+)|(?<![A-Za-z0-9_+./=-])(?:00|011[ -]))[1-9](?:[ .\-/()]{0,3}\d){6,17}"
 )
 _SHAPES = (
-    r"(?:(?P<north_american>(?:1[ .-])?\([2-9]\d\d\)[ .\-/]{0,3}[2-9]\d\d[ .-]?\d{4}|(?:1[ -])?[2-9]\d\d[ -][2-9]\d\d[ .-]\d{4}"
-    r"|(?:1\.)?[2-9]\d\d\.[2-9]\d\d\.\d{4})"
+    r"(?:(?P<north_american>(?:1[ .-])?\([2-9]\d\d\)[ .\-/]{0,3}[2-9]\d\d[ .-]?\d{4}"
+    r"|(?:1[ .-])?[2-9]\d\d(?:[ -][2-9]\d\d[ .-]|\.[2-9]\d\d[.-])\d{4}(?! (?:e-?\d|\u00d7)))"
     r"|(?P<area>\((?!(?:19|20)\d\d\))0?[1-9][\d -]{0,5}\)[ -]?\d{2,5}(?:[ -]?\d{2,5}){1,3})"  # (11) 91234-5678
     r"|(?P<trunk>0[1-9]\d{0,4}(?:[ .\-/]{1,3}\d{2,8}){1,4})"  # 07700 900123, 06 12 34 56 78, 03-1234-5678
     r"|(?P<run>0[1-9]\d{8,9}|01[567]\d{9})"
@@ -79,14 +80,17 @@ DIGITS = re.compile(r"\d+")
 INTEGER_BEFORE = re.compile(r"(?<![\d.,:/-])(?:0|[1-9]\d{0,2}),$")
 GROUPS_BEFORE = re.compile(r"(?<![\d.-])(?:0|[1-9]\d{0,2}(?P<chain>,\d{3}){0,3}),$")
 DECIMALS_BEFORE = re.compile(r"\d\.\d{3}(?: \d{3})* $")  # in groups of three, as in physics
+MORE_DECIMALS = re.compile(r"\d{3}(?: \d{1,4})*")
 ROW_BEGINS = re.compile(r"(?<![^\n])\d{1,3},$")
 FIRST_GROUP_OF_THOUSANDS = re.compile(r"\d{1,3}[ .]")
 GROUPED = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
 LIST_AFTER = re.compile(r",\S")
 DECIMALS_AFTER = re.compile(r"\.\d|,\d{1,6}(?!,?\d)")
-ZIP_CODE = re.compile(r"(?:(?<=[A-Z]{2} )0\d{4}-\d{4}|0\d{4}-\d{4}(?=\s{1,3}USA))(?!\d)")  # of New England
+# Of states whose ZIP codes begin with 0.
+ZIP_CODE = re.compile(r"(?:(?<=\b(?:AE|CT|MA|ME|NH|NJ|NY|PR|RI|VI|VT) )0\d{4}-\d{4}|0\d{4}-\d{4}(?=\s{1,3}USA))(?!\d)")
 TRUNK_DIGITS = (10, 11, 9)  # of national numbers with their 0, the commonest first
 COUNTED = "012345678901"
+LONGEST_PRICE = 8  # digits
 # Mobile numbers of Germany and Indonesia have up to 12.
 LONG_MOBILE = {"015", "016", "017", "081", "082", "083", "085", "087", "088", "089"}
 
@@ -198,7 +202,9 @@ def _after_a_word(plain: str, letters: str) -> Iterator[tuple[int, int]]:
         # "Call 612345678 or 698765432": the word says it of the next number of a list as well, where that is as long.
         listed = digits == last_digits and MORE_OF_A_LIST.fullmatch(letters, last_end, start)
         said = listed or says_before(PHONE_BEFORE, letters, start)
-        if said and not _is_a_number_of_something(plain, letters, start, end):
+        if not said or (digits <= LONGEST_PRICE and says_before(PRICE_BEFORE, letters, start)):
+            continue
+        if not _is_a_number_of_something(plain, letters, start, end):
             yield start, end
             last_end, last_digits = end, digits
 
@@ -224,9 +230,9 @@ def _is_a_number_of_something(plain: str, letters: str, start: int, end: int) ->
 
 def _is_part_of_a_decimal(plain: str, start: int, end: int) -> bool:
     """Whether it is the part of 12,3456 or 1,234 before or after the comma, and no item of a list as in 12,07700900123,x."""
-    if DECIMALS_BEFORE.search(plain, max(0, start - 24), start):
-        return True
     text = plain[start:end]
+    if MORE_DECIMALS.fullmatch(text) and DECIMALS_BEFORE.search(plain, max(0, start - 24), start):
+        return True
     listed = plain[start - 1 : start] == ","
     goes_on = LIST_AFTER.match(plain, end) is not None
     if listed and text.isdigit():

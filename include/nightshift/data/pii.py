@@ -61,7 +61,7 @@ ISSUED = re.compile(
 )
 IPV4 = re.compile(
     r"[0-9](?<![A-Za-z0-9_.]\d)(?<![A-Za-z]-\d)(?<![=~<>!]=\d)(?<![~^]\d)\d{0,2}(?:\.\d{1,3}){3}(?![A-Za-z0-9_])(?!\.[A-Za-z]?\d)"
-    r"(?![.-](?:alpha|beta|rc|dev|post|SNAPSHOT|final))"
+    r"(?![.-](?:alpha|beta|rc|dev|post|SNAPSHOT|final)(?![A-Za-z]))"
 )
 IPV6 = re.compile(
     r"(?<![A-Za-z0-9_.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![A-Za-z0-9_:])"
@@ -74,7 +74,14 @@ GLOBAL, UNIQUE_LOCAL, LINK_LOCAL, MAPPED = (
 def redact(text: str, kinds: Sequence[PiiKind], found: dict[str, int]) -> str:
     """Return `text` with what is of the given kinds replaced (`<email>`), and count it by kind in `found`."""
     # But for some keys, everything holds a digit or an @.
-    if not (_may_hold(text) or "AKIA" in text or "ASIA" in text or "hf_" in text or "PRIVATE KEY" in text):
+    if not (
+        _may_hold(text)
+        or "AKIA" in text
+        or "ASIA" in text
+        or "hf_" in text
+        or "PRIVATE KEY" in text
+        or "uthorization" in text
+    ):
         return text
     read = PlainText.of(text)
     plain = read.plain
@@ -105,7 +112,7 @@ def _emails(plain: str, letters: str) -> Iterator[tuple[int, int]]:
         if local:
             name = local[0][::-1].lstrip(".'%-")
             # git@github.com:owner/name and ssh://git@github.com/owner/name are where code lies.
-            if name and not (name == "git" and ":" in (plain[end : end + 1], plain[at - 6 : at - 5])):
+            if name and not (name == "git" and ":" in (plain[end : end + 1], plain[max(0, at - 6) : max(0, at - 5)])):
                 yield at - len(name), end
                 after = end
 

@@ -34,7 +34,8 @@ _ISSUERS = {
     ),  # Groq, xAI, …
     "dapi": r"dapi[0-9a-f]{32}",  # Databricks
     "uthorization": r"uthorization[\"']?\s?[:=]\s?[\"']?"
-    r"(?:Basic ([A-Za-z0-9+/]{8,1000}={0,2})|(?:Bearer|Token) (?=\D{0,60}\d)([\w.~+/-]{16,4000}={0,2}))",
+    r"(?:(?i:basic) (?=[A-Za-z0-9+/]{1,60}[A-Z0-9+/=])([A-Za-z0-9+/]{8,1000}={0,2})"
+    r"|(?i:bearer|token) (?=[\w.~+/-]{0,60}\d)([\w.~+/-]{16,4000}={0,2}))",
     "npm_": r"npm_[A-Za-z0-9]{36}",
     "pypi-": r"pypi-AgE[\w-]{50,500}",
     "SG.": r"SG\.[\w-]{22}\.[\w-]{43}",  # SendGrid
