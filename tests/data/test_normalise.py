@@ -206,6 +206,17 @@ def test_an_id_with_an_address_behind_its_first_characters_becomes_a_digest(read
     assert row.id.startswith("hmac-sha256:")
 
 
+def test_what_is_personal_alone_is_redacted_whatever_its_column_is_called(read):
+    values = {
+        "user_id": "07700900123",
+        "order": "(415) 555-2671",
+        "release": "84.17.45.3",
+        "phone_primary": 447700900123,
+    }
+    row = read({"t": "Hi"} | values, prompt="t", metadata=list(values))
+    assert list(row.metadata.values()) == ["<phone>", "<phone>", "<ip>", "<phone>"]
+
+
 def test_bytes_that_become_metadata_or_an_id_are_text_without_personal_data(read):
     values = {
         "text": "Hi",

@@ -54,8 +54,8 @@ def _without_nulls(value: Any) -> Any:
 def redacted_record(value: Any, redacted: Callable[[str], str], names: tuple[str, ...] = ()) -> Any:
     """Return a record in which every text, name and number is as `redacted` leaves it.
 
-    What a value is called tells what a number means (`"phone": 447700900123`), so it is redacted behind its name, and behind
-    those of the records that it stands in, until something is found.
+    What a value is called tells what a number means (`"phone": 447700900123`): where nothing is found in it alone, it is
+    redacted behind its name, and behind those of the records that it stands in, until something is found.
     """
     if isinstance(value, dict):
         safe: dict[str, Any] = {}
@@ -69,11 +69,12 @@ def redacted_record(value: Any, redacted: Callable[[str], str], names: tuple[str
         return [redacted_record(inner, redacted, names) for inner in value]
     if value is None or isinstance(value, bool):
         return value
-    text = shown = text_of(value)
-    for name in names or ("",):
-        before = f"{name}: " if name else ""
-        shown = redacted(before + text)
-        shown = shown[len(before) :] if shown.startswith(before) else redacted(text)
+    text = text_of(value)
+    shown = redacted(text)
+    for name in names:
         if shown != text:
             break
+        before = f"{name}: "
+        shown = redacted(before + text)
+        shown = shown[len(before) :] if shown.startswith(before) else text
     return shown if isinstance(value, str | bytes) or shown != text else value
