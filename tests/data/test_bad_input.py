@@ -55,6 +55,7 @@ BAD_JSONL_ROWS = {
     "a word for a time": (changed(at="yesterday"), "bad_timestamp"),
     "a day that no month has": (changed(at="2026-02-30T00:00:00Z"), "bad_timestamp"),
     "a tenth of milliseconds since 1970": (changed(at=17935776000000), "bad_timestamp"),
+    "a day with an offset": (changed(at="2026-11-02 -0500"), "bad_timestamp"),
     "days since 1970": (changed(at=20759), "bad_timestamp"),
     "true for a time": (changed(at=True), "bad_timestamp"),
     "next year in milliseconds": (changed(at=1825113600000), "future_timestamp"),
@@ -204,4 +205,4 @@ def test_every_reason_is_documented_and_happens_here():
     # The others are in test_parquet_rows.py, test_bad_conversations.py, of traffic in test_traffic.py, and of feedback in
     # jobs/test_feedback.py.
     elsewhere = {"bad_value", "bad_messages", "not_text_part", "tool_calls", "bad_pair", "missing_response"}
-    assert set(Reason) - cases == elsewhere | {"bad_feedback"}
+    assert set(Reason) - cases == elsewhere | {"bad_feedback", "no_interaction"}

@@ -101,6 +101,17 @@ def test_a_space_before_a_quote_is_no_part_of_the_field(ingest, source_of):
     assert [(row["prompt"], row["answer"]) for row in result.examples] == [("one, two", 'a "b"')]
 
 
+@pytest.mark.parametrize(
+    ("separator", "row", "prompt"),
+    [(",", '1, "Hello" she said,x,', '"Hello" she said'), ("\t", '1\t "Wow\tx\t', '"Wow')],
+)
+def test_quotes_that_are_a_part_of_the_text_stay_behind_a_space(ingest, source_of, separator, row, prompt):
+    header, last = (separator.join(fields) for fields in (("id", "text", "answer", "at"), ("2", '"four"', "x", "")))
+    name = "rows.tsv" if separator == "\t" else "rows.csv"
+    result = ingest(source_of(name, f"{header}\n{row}\n{last}\n"))
+    assert [row["prompt"] for row in result.examples] == [prompt, "four"]
+
+
 def test_the_interval_chooses_the_file(ingest, source_of, tmp_path):
     source_of("2026-11-01.jsonl", b"not read")
     source = source_of("2026-11-02.jsonl", JSONL)

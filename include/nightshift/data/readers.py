@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ class _Records:
                 yield line[1].decode("utf-8", "surrogateescape")
 
         try:
-            fields = next(csv.reader(text(), strict=True, delimiter=self._delimiter, skipinitialspace=True))
+            fields = self._spaced(first) or next(csv.reader(text(), strict=True, delimiter=self._delimiter))
         except csv.Error as error:
             # The lines after the first may be sound rows of their own: they are read again as such.
             self._ahead.extendleft(reversed(used))
@@ -194,6 +195,14 @@ class _Records:
                 raw = first + b"".join(line for _, line in used if isinstance(line, bytes))
                 return number, None, Unusable(Reason.NOT_UTF8, "not valid UTF-8"), beginning(raw)
         return number, fields, None, beginning(first)
+
+    def _spaced(self, line: bytes) -> list[str] | None:
+        """The fields of a line with spaces before quotes; None: it has none, or cannot be read so. Behind a tab they are text."""
+        if b' "' in line and self._delimiter != "\t":
+            text = line.decode("utf-8", "surrogateescape")
+            with suppress(csv.Error):
+                return next(csv.reader([text], strict=True, delimiter=self._delimiter, skipinitialspace=True))
+        return None
 
 
 def _python_values(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | Unusable]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from nightshift.data.quarantine import Reason, Unusable
 
-# A zone as RFC 3339 allows it in small letters, as BigQuery writes it, and an offset behind a space.
-ZONE = re.compile(r"\s?(?:z|utc|gmt)$|\s(?=[+-]\d\d:?\d\d$)", re.IGNORECASE)
+# A zone as RFC 3339 allows it in small letters, as BigQuery writes it, and an offset behind a time and a space.
+ZONE = re.compile(r"\s?(?:z|utc|gmt)$|(?<!^.{8})(?<!^.{10})\s(?=[+-]\d\d:?\d\d$)", re.IGNORECASE)
 EPOCH = re.compile(r"\d{9,20}(?:\.\d{0,9})?")
 # How many are a second, by the digits of a number since 1970, which differ from 2001 to 2286. Others are not guessed at.
 A_SECOND = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
