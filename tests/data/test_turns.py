@@ -70,6 +70,7 @@ def test_parts_of_text_are_one_text_and_a_refusal_is_what_was_said():
         {"content": [{"text": "No."}]},
         {"content": [{"type": None, "text": "No.", "image": None}]},
         {"content": None, "parts": [{"text": "No."}]},
+        {"parts": [{"text": "I should refuse", "thought": True}, {"text": "No.", "thoughtSignature": "x"}]},
         {"text": "No."},
     ],
 )
@@ -79,7 +80,8 @@ def test_what_the_formats_of_other_providers_say_is_read(role, answer):
     assert turns([asked, {"role": role} | answer]) == [("user", "May I\ncome in?"), ("assistant", "No.")]
 
 
-@pytest.mark.parametrize("part", [{"image": {"format": "png"}}, {"text": None, "image": {"format": "png"}}])
+@pytest.mark.parametrize("part", [{"image": {"format": "png"}}, {"text": None, "image": {"format": "png"}},
+                                  {"text": "look", "image": {"format": "png"}}])  # fmt: skip
 def test_a_part_without_a_type_is_refused_by_the_name_of_its_field(part):
     with pytest.raises(Unusable, match=r"not_text_part.*'image'"):
         turns([{"role": "user", "content": [part]}])

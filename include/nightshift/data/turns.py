@@ -19,6 +19,8 @@ ROLES: dict[str, Role | Literal["call"]] = {
     **dict.fromkeys(("function_call", "tool_call"), "call"),  # an assistant's, with the calls in place of a text
 }
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+# What Gemini writes beside a text.
+BESIDE_TEXT = frozenset({"text", "thought", "thoughtSignature", "thought_signature"})
 
 
 class Turn(NamedTuple):
@@ -159,15 +161,21 @@ def _content(message: dict[str, Any], place: str, text: Text) -> str:
             return text(message["refusal"], place)
         return ""
     if isinstance(content, list):
-        content = "\n".join(_part(part, place) for part in content)
+        content = "\n".join(_part(part, place) for part in content if not _is_thought(part))
     return text(content, place)
+
+
+def _is_thought(part: Any) -> bool:
+    """Whether a part is what Gemini's models think before they answer."""
+    return isinstance(part, dict) and part.get("thought") is True
 
 
 def _part(part: Any, place: str) -> str:
     if isinstance(part, str):
         return part
     named = {} if not isinstance(part, dict) else {name: value for name, value in part.items() if value is not None}
-    kind = named.get("type", next(iter(named), None))  # parts of Gemini and Bedrock have a field that is called so
+    # Parts of Gemini and Bedrock have a field that is called so.
+    kind = named.get("type") or next((name for name in named if name not in BESIDE_TEXT), "text" if named else None)
     if not isinstance(kind, str):
         raise Unusable(Reason.BAD_MESSAGES, f"{place} has a part that is not {{type, text}}")
     text = named.get("refusal" if kind == "refusal" else "text")
