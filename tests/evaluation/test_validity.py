@@ -14,6 +14,7 @@ from nightshift.evaluation.validity import is_valid
         ("", "stop", "text", False),
         ("\u200b\u2060 \ufe0f", "stop", "text", False),
         (" \u200b", "stop", "line", False),
+        ("\u2800\u2800", "stop", "text", False),
         ("cut in the mid", "length", "text", False),
         ("served elsewhere", None, "text", True),
         ("card arrival\n", "stop", "line", True),

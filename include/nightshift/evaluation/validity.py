@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from nightshift.data.words import composed
+from nightshift.data.normalise import INVISIBLE
 
 Format = Literal["text", "line", "json"]
 
@@ -18,7 +18,7 @@ def is_valid(response: str, finish_reason: str | None, response_format: Format) 
     no part of it. `json`: the whole response is one JSON object or array (RFC 8259: no NaN, no text or fence around it).
     """
     text = response.strip()
-    if finish_reason not in {None, "stop"} or not composed(text).strip():
+    if finish_reason not in {None, "stop"} or INVISIBLE.fullmatch(text):
         return False
     match response_format:
         case "text":

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nightshift.storage.erasures import ErasedHashes
     from nightshift.storage.manifest import Manifest
 
-VERSION = 4  # raised when the same raw rows would become other examples, so that they are made again
+VERSION = 5  # raised when the same raw rows would become other examples, so that they are made again
 # With the key in it, subjects, and ids that hold personal data, are hashed; orchestration fills it from a connection.
 ID_KEY_VARIABLE = "NIGHTSHIFT_ID_KEY"
 ID_KEY_CHARACTERS = 16
