@@ -79,9 +79,46 @@ def test_a_number_sent_twice_is_there_once_with_its_timestamp_and_without_one_th
 
 def test_what_the_machine_is_at_goes_on_where_an_attempt_before_ended_it(mlflow_store):
     run = TrackingRun("shop", key="training-1", name="training")
-    for points in (1, 2):
+    known = 0
+    for _ in range(2):
+        run.reopen()
         with system_metrics(run, seconds=0.01):
             time.sleep(0.5)
+        run.finish("FAILED")
         found = mlflow_store.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
-        assert len({one.step for one in found}) == len(found) >= points
+        assert len({one.step for one in found}) == len(found) > known
         assert all(0 < one.value <= 100 for one in found)
+        known = len(found)
+
+
+def test_what_runs_ends_soon_where_mlflow_stops_answering_about_the_machine(mlflow_store, monkeypatch):
+    run, asked, over = TrackingRun("shop", key="training-1", name="training"), [], threading.Event()
+
+    class SilentAfterTheFirst(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if len(asked) > 1:
+                over.wait(30)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), SilentAfterTheFirst) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with system_metrics(run, seconds=0.01):
+            while len(asked) < 2:
+                time.sleep(0.01)
+            ended = time.monotonic()
+        assert time.monotonic() - ended < 5
+        over.set()
+        server.shutdown()
+
+
+def test_a_monitor_of_the_machine_that_cannot_start_stops_nothing(mlflow_store, monkeypatch, caplog):
+    run = TrackingRun("shop", key="training-1", name="training")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://mlflow")
+    with system_metrics(run):
+        pass
+    assert "goes on without numbers of this machine" in caplog.text

@@ -301,10 +301,12 @@ def _fit(
 
 def _open_run(spec: Spec, partition: UPath) -> TrackingRun | None:
     try:
-        return _described_run(spec, partition)
+        tracking = _described_run(spec, partition)
+        tracking.reopen()
     except BadEnvironment as error:
         log.warning("training goes on without MLflow; its numbers are kept and sent at the end (%s)", error)
         return None
+    return tracking
 
 
 def _described_run(spec: Spec, partition: UPath) -> TrackingRun:

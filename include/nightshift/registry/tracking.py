@@ -126,6 +126,11 @@ class TrackingRun:
             else:
                 self.client.log_artifact(self.run_id, str(path), folder)
 
+    def reopen(self) -> None:
+        """Mark the run as running, whatever an attempt before left it as."""
+        with reachable():
+            self.client.update_run(self.run_id, status="RUNNING")
+
     def finish(self, status: str = "FINISHED") -> None:
         """Mark the run as ended: `FINISHED` or `FAILED`."""
         with reachable():
@@ -173,17 +178,22 @@ class LiveMetrics:
 def system_metrics(run: TrackingRun | None, seconds: float = 30) -> Iterator[None]:
     """Log what this machine's processors, memory, disk, network and NVIDIA GPUs are at, every so often, as MLflow's `system/…`.
 
-    It ends where MLflow does not answer; what runs meanwhile goes on.
+    It ends where MLflow does not answer; what runs meanwhile goes on, and at the end waits for it for two seconds at most.
     """
-    if run is None:
-        yield
-        return
-    monitor = SystemMetricsMonitor(run.run_id, sampling_interval=seconds, resume_logging=True)
-    monitor.start()
+    monitor = None
+    if run is not None:
+        try:
+            monitor = SystemMetricsMonitor(run.run_id, sampling_interval=seconds, resume_logging=True)
+            monitor.start()
+        except Exception as error:  # of drivers and servers, whatever they raise
+            log.warning("training goes on without numbers of this machine (%s)", error)
     try:
         yield
     finally:
-        monitor.finish()
+        if monitor:
+            ending = threading.Thread(target=monitor.finish, daemon=True)
+            ending.start()
+            ending.join(2)
 
 
 def replay(path: Path, run: TrackingRun) -> int:
