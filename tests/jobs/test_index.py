@@ -143,6 +143,16 @@ def test_a_model_whose_folder_was_moved_makes_no_other_index_and_goes_on_answeri
         opened(made, tmp_path)
 
 
+def test_an_index_from_when_models_were_named_among_its_inputs_goes_on_answering(indexed, tmp_path):
+    models = {"embedder": str(save(tmp_path / "embedder"))}
+    models["reranker"] = str(save(tmp_path / "reranker", BertForSequenceClassification, seed=1, num_labels=1))
+    made = indexed(rows_of({"a": "a new card"}), **{name: {"model": model} for name, model in models.items()})
+    manifest = require_manifest(UPath(made.index))
+    inputs = manifest.inputs | {name: manifest.inputs[name] | {"model": model} for name, model in models.items()}
+    before = manifest.model_copy(update={"inputs": inputs, "facts": {"unchanged": 0, "removed": 0}})
+    assert Index.open(UPath(made.index), before, tmp_path).retrieve(["my card"], 1)[0][0].document == "documents/a"
+
+
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)
 def test_an_index_in_a_bucket_takes_over_vectors_and_is_searched_from_a_copy(indexed, tmp_path):
     indexed(rows_of(TEXTS))

@@ -8,7 +8,8 @@ import torch
 from sentence_models import WORDS, save
 from transformers import BertForSequenceClassification, BertModel
 
-from nightshift.errors import BadInput
+from nightshift.errors import BadEnvironment, BadInput
+from nightshift.retrieval import sentence_model
 from nightshift.retrieval.embeddings import embedder_of, made_by
 from nightshift.retrieval.sentence_model import PassageReranker, reranker_identity
 from nightshift.settings.retrieval import Embedder, Reranker
@@ -62,6 +63,21 @@ def test_what_cannot_be_kept_to_is_refused(tmp_path):
     (folder / "model.safetensors").write_bytes((save(tmp_path / "other", seed=1) / "model.safetensors").read_bytes())
     with pytest.raises(BadInput, match="is another model by now"):
         embedder_of(identity, folder, places=[str(folder)])
+
+
+def test_a_model_that_cannot_be_fetched_from_one_place_is_taken_from_another(tmp_path, monkeypatch):
+    folder, gone = save(tmp_path / "model"), "s3://bucket/model"
+    identity = made_by(Embedder(model=str(folder)))
+
+    def resolve(place, real=sentence_model.resolve_base_model):
+        if place == gone:
+            raise BadEnvironment("the bucket does not answer")
+        return real(place)
+
+    monkeypatch.setattr(sentence_model, "resolve_base_model", resolve)
+    assert embedder_of(identity, folder, places=[gone, str(folder)]).dimensions
+    with pytest.raises(BadEnvironment, match=r"does not answer; .*other' is another model by now"):
+        embedder_of(identity, folder, places=[gone, str(save(tmp_path / "other", seed=1))])
 
 
 def test_a_reranker_scores_question_and_passage_together(tmp_path):

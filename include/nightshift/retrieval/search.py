@@ -91,7 +91,10 @@ class Index:
         """
         files = (CHUNKS, POSTINGS) if database else (CHUNKS, POSTINGS, VECTORS)
         paths = [fetch(partition, manifest, name, folder) for name in files]
-        named, home, reranker = (manifest.facts.get("models", {}), models or {}), partition.parent.parent, None
+        home, reranker = partition.parent.parent, None
+        # Older indexes have their models' places among their inputs.
+        inputs = {name: of["model"] for name, of in manifest.inputs.items() if isinstance(of, dict) and "model" in of}
+        named = (inputs, manifest.facts.get("models", {}), models or {})
         places = {name: [of[name] for of in named if name in of] for name in ("embedder", "reranker")}
         embedder = embedder_of(manifest.inputs["embedder"], home, endpoints, kept, places["embedder"])
         if "reranker" in manifest.inputs:

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from nightshift.errors import BadInput
+from nightshift.errors import BadEnvironment, BadInput, JobError
 from nightshift.retrieval.embeddings import Vectors
 from nightshift.settings.retrieval import Embedder, Reranker
 from nightshift.training.base_model import POOLING, base_model_digest, resolve_base_model
@@ -116,17 +116,18 @@ def _device() -> str:
 def _unchanged(identity: dict[str, Any], places: Sequence[str]) -> Path:
     """The folder of the first place that has the model; what is fetched is fetched only where those before do not have it."""
     disable_progress_bar()
-    wrong = []
+    wrong: list[JobError] = []
     for place in dict.fromkeys(places):
         try:
             folder = resolve_base_model(place)
-        except BadInput as error:
-            wrong.append(str(error))
+        except (BadInput, BadEnvironment) as error:
+            wrong.append(error)
             continue
         if base_model_digest(folder) == identity["digest"]:
             return folder
-        wrong.append(f"{place!r} is another model by now than the index was made for")
-    raise BadInput(f"{'; '.join(wrong)}; run the DAG of the index, or put the model back")
+        wrong.append(BadInput(f"{place!r} is another model by now than the index was made for"))
+    kind = BadEnvironment if any(isinstance(error, BadEnvironment) for error in wrong) else BadInput
+    raise kind(f"{'; '.join(map(str, wrong))}; run the DAG of the index, or put the model back")
 
 
 def _pooling(folder: Path) -> str:
