@@ -67,7 +67,8 @@ def test_a_version_that_answers_from_an_index_says_that_its_copy_retrieves_nothi
     assert "This copy retrieves nothing." in text
     assert "up to 3 passages of the index `fedcba987654`" in text
     assert "before the last question" in text
-    assert "retrieves nothing" not in card()
+    assert "a server that applies both and is given passages gives the answers that were judged." in text
+    assert "retrieves nothing" not in card() + model_card(indexed, **(FIELDS | {"training": None}))
     variables = [{"name": name} for name in ("prompt", "context")]
     file = PromptFile(template="<message role='user'>{{$context}} {{$prompt}}</message>", input_variables=variables)
     by_variable = APPLICATION.model_copy(update={"prompt": Prompt(file=file)}).answering_from(index)

@@ -56,7 +56,6 @@ def model_card(
         "## Training",
         made,
         "" if training is None else _serving(application),
-        without_passages(application),
         "## Use and limits",
         f"Made for one task: {application.description or application.name} It was judged on text like its training "
         "data and on nothing else: other languages, other tasks, attacks and unfair treatment of groups were not "
@@ -104,12 +103,14 @@ def _serving(application: Application) -> str:
     if steps := application.prompt.steps:
         names = ", ".join(f"`{step.name}`" for step in steps)
         return f"It answers in the steps {names}. No chat template does that: a server of this copy refuses to answer."
+    passages = without_passages(application)
     carried = (
         "The chat template writes the application's prompt around what it is given, and the generation config has its decoding "
-        "settings: a server that applies both gives the answers that were judged."
+        f"settings: a server that applies both{' and is given passages' if passages else ''} gives the answers that were judged."
     )
-    left = ", ".join(f"`{name}`" for name in application.decoding.left_to_servers)
-    return f"{carried} It must set by itself: {left}." if left else carried
+    if left := ", ".join(f"`{name}`" for name in application.decoding.left_to_servers):
+        carried += f" It must set by itself: {left}."
+    return f"{carried}\n\n{passages}".rstrip()
 
 
 def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
