@@ -5,22 +5,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
+from fsspec.implementations.local import LocalFileSystem
 from retraining_tasks import context
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.ledger.records import Release, Request, Split
+from nightshift.ledger.records import Release, Request, Split, SplitEnd
 from nightshift.orchestration import old_indexes, rollback
 from nightshift.registry.versions import Registered
 from nightshift.retrieval.index import CHUNKS
-from nightshift.retrieval.newest import INDEXES, Newest, name_newest
+from nightshift.retrieval.newest import INDEXES, Newest, mark_used, name_newest
 from nightshift.settings.application import Application
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.split import Split as SplitSettings
 from nightshift.storage.application_version import Parts, publish_version
 from nightshift.storage.files import names_in, scratch
-from nightshift.storage.manifest import Parent
-from nightshift.storage.partition import partition_of, publish
+from nightshift.storage.manifest import Parent, read_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.verdict import Verdict
 
 APP = Application(name="app", sources=[{"uri": "rows.csv", "columns": {"prompt": "text", "answer": "answer"}}])
@@ -79,6 +80,19 @@ def release(registry, ledger, *days):
         ledger.create(Release(**about, version=of.version, released=released))
 
 
+def name_a_newest(registry):
+    index = registry.index("newest", 0)
+    name_newest(registry.storage, "app", Newest(uri=index.uri, digest=index.digest, read=NOW))
+
+
+def split(registry, number, version, champion, after):
+    challenger = registry.versions[version]
+    return Split(
+        number=number, decision=f"d{number}", after=after, settings=SplitSettings(), key="k", version=version,
+        model_digest=challenger.digest, champion=champion, champion_digest=registry.versions[champion].digest, started=NOW,
+    )  # fmt: skip
+
+
 def remove():
     return old_indexes.remove_old.function("app", **context("run"))["removed"]
 
@@ -90,13 +104,8 @@ def test_only_indexes_that_nothing_can_answer_from_are_removed(registry, ledger)
     registry.register("7")
     registry.index("loose", 91)
     registry.index("tried", 10)
-    challenger, champion = registry.versions["6"], registry.versions["4"]
-    ledger.create(
-        Split(
-            number=1, decision="d", after=4, settings=SplitSettings(), key="k", version="6", model_digest=challenger.digest,
-            champion="4", champion_digest=champion.digest, started=NOW,
-        )
-    )  # fmt: skip
+    champion = registry.versions["4"]
+    ledger.create(split(registry, 1, "6", "4", 4))
     ledger.create(
         Request(
             id="20261101-7", version="7", model_digest="m", evaluation_digest="e", champion_digest=champion.digest,
@@ -113,8 +122,7 @@ def test_only_indexes_that_nothing_can_answer_from_are_removed(registry, ledger)
 
 def test_the_champion_before_stays_however_long_ago_it_was_and_earlier_ones_cannot_come_back(registry, ledger):
     release(registry, ledger, 900, 800, 700)
-    index = registry.index("newest", 0)
-    name_newest(registry.storage, "app", Newest(uri=index.uri, digest=index.digest, read=NOW))
+    name_a_newest(registry)
     assert remove() == [registry.indexes["1"]]
     champion = registry.with_alias("app", "champion")
     assert rollback.earlier_champion("app", ledger, registry, champion).version == "2"
@@ -124,8 +132,7 @@ def test_the_champion_before_stays_however_long_ago_it_was_and_earlier_ones_cann
 
 def test_a_version_that_is_about_to_be_released_keeps_its_index(registry, ledger):
     release(registry, ledger, 900, 800, 700)
-    index = registry.index("newest", 0)
-    name_newest(registry.storage, "app", Newest(uri=index.uri, digest=index.digest, read=NOW))
+    name_a_newest(registry)
     rollback.earlier_champion("app", ledger, registry, registry.with_alias("app", "champion"), 1)
     assert remove() == []
 
@@ -137,3 +144,65 @@ def test_nothing_is_removed_where_the_newest_is_not_known_or_all_are_kept(regist
     file.write_text(file.read_text().replace("[{uri: faq/*.md}]", "[{uri: faq/*.md}], keep_days: null"))
     with pytest.raises(AirflowSkipException, match="all indexes are kept"):
         remove()
+
+
+def test_versions_of_a_split_that_ended_lately_keep_their_indexes_for_intervals_that_are_run_again(registry, ledger):
+    release(registry, ledger, 900, 800, 700)
+    for number, (version, days) in enumerate({"4": 91, "5": 89}.items(), 1):
+        registry.register(version)
+        ledger.create(split(registry, number, version, "3", 3))
+        ended = NOW - timedelta(days=days)
+        ledger.create(SplitEnd(number=number, result="stopped", explanation="worse", ended=ended))
+    name_a_newest(registry)
+    assert sorted(remove()) == sorted(registry.indexes[name] for name in ("1", "4"))
+
+
+def test_a_release_that_names_no_version_is_not_the_one_before_todays(registry, ledger):
+    release(registry, ledger, 900, 800)
+    about = {"ahead": True, "model_digest": "unnamed", "model": "memory://gone"}
+    ledger.create(Release(number=3, **about, released=NOW - timedelta(days=750)))
+    champion = registry.with_alias("app", "champion")
+    about = {"ahead": True, "model_digest": champion.digest, "model": champion.model}
+    ledger.create(Release(number=4, **about, version="2", released=NOW - timedelta(days=700)))
+    name_a_newest(registry)
+    assert remove() == []
+    assert rollback.earlier_champion("app", ledger, registry, champion).version == "1"
+
+
+def test_an_index_that_is_used_while_it_is_removed_stays(registry, ledger, monkeypatch):
+    release(registry, ledger, 900, 800, 700)
+    name_a_newest(registry)
+    at = partition_of(registry.storage, "app", INDEXES, registry.indexes["1"])
+    before = read_manifest(at)
+
+    def use_it(self, path, recursive=False, real=LocalFileSystem.rm):
+        real(self, path, recursive=recursive)
+        mark_used(at)
+
+    monkeypatch.setattr(LocalFileSystem, "rm", use_it)
+    assert remove() == []
+    assert read_manifest(at) == before
+    assert fetch(at, before, CHUNKS, UPath(registry.storage)).read_text() == "1"
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_next_one(registry, ledger, monkeypatch):
+    release(registry, ledger, 900, 800, 700)
+    name_a_newest(registry)
+    at = partition_of(registry.storage, "app", INDEXES, registry.indexes["1"])
+    manifest = read_manifest(at).model_copy(update={"created": NOW - timedelta(days=120)})
+    (at / "manifest.json").write_text(manifest.model_dump_json())
+    (at / "used").unlink()
+
+    def killed(self, path, recursive=False, real=LocalFileSystem.rm):
+        if recursive:
+            raise KeyboardInterrupt
+        real(self, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFileSystem, "rm", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove()
+    assert "1" in registry.there
+    assert read_manifest(at) is None
+    assert remove() == [registry.indexes["1"]]
+    assert "1" not in registry.there

@@ -41,7 +41,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.source_files import NoData
     from nightshift.retrieval.documents import read_documents
     from nightshift.retrieval.index import stage
-    from nightshift.retrieval.newest import Newest, name_newest
+    from nightshift.retrieval.newest import Newest, mark_used, name_newest
     from nightshift.retrieval.partition import make, newest_files, place_of
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import find
@@ -61,6 +61,7 @@ def run(spec: Spec, progress: Progress) -> Result:
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason, quarantined=refused)
         progress.report(0, staged.documents, unit="documents")
         partition, inputs = place_of(name, spec.storage, staged.digest, retrieval)
+        mark_used(partition)
         manifest = find(partition, inputs)
         if manifest is None:
             before = newest_files(name, spec.storage, inputs, folder / "before")

@@ -56,16 +56,18 @@ def _may_answer(name: str, ledger: Ledger, server: Mlflow, since: datetime) -> I
     """URIs of the versions that answer, that did so since a moment or before today's champion, or that may be released."""
     from nightshift.ledger.splits import running
 
-    releases, split = ledger.releases(), running(ledger)
+    releases, splits = ledger.releases(), [split] if (split := running(ledger)) else []
     champion = server.with_alias(name, CHAMPION)
     for registered in (champion, server.with_alias(name, CANDIDATE)):
         yield registered.model if registered else ""
     # A run answers with the version that was the champion when it began.
     yield from (release.model for release, next_one in pairwise(releases) if next_one.released >= since)
-    others = (one for one in reversed(releases) if champion and one.model_digest != champion.digest)
+    others = (one for one in reversed(releases) if champion and one.version and one.model_digest != champion.digest)
     yield from (one.model for one in (*releases[-1:], *[next(others, None)]) if one)
+    # Intervals are fixed to both versions of a split, and may be run again once it has ended.
+    splits += [one for one in ledger.splits() if (end := ledger.split_end(one.number)) and end.ended >= since]
     asked = {one.version for one in ledger.requests().values() if one.until >= datetime.now(UTC)}
-    for version in sorted(asked | ({split.version, split.champion} if split else set())):
+    for version in sorted(asked.union(*((one.version, one.champion) for one in splits))):
         found = server.version_of(name, version)
         yield found.model if found else ""
 

@@ -13,7 +13,7 @@ from nightshift.storage.files import read_bytes, replace
 from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import partition_of
 
-INDEXES, FILE = "indexes", "newest.json"
+INDEXES, FILE, USED = "indexes", "newest.json", "used"
 
 
 class Newest(BaseModel):
@@ -68,5 +68,8 @@ def name_newest(storage: str, application: str, newest: Newest) -> None:
 
 
 def mark_used(index: UPath) -> None:
-    """Write down that somebody may begin to answer from an index: from now on it is kept for another `retrieval.keep_days`."""
-    replace(index / "used", datetime.now(UTC).isoformat().encode())
+    """Write down that somebody may begin to answer from an index: from now on it is kept for another `retrieval.keep_days`.
+
+    Whoever finds its manifest afterwards has it: whoever removes it takes the manifest first, and then looks here once more.
+    """
+    replace(index / USED, datetime.now(UTC).isoformat().encode())

@@ -140,10 +140,10 @@ def index_by(
     source, before = UPath(index.uri), require_manifest(UPath(index.uri), index.digest)
     pinned = index.model_copy(update={"search": settings.search, "k": settings.k})
     partition, inputs = place_of(application, storage, before.inputs["documents"], settings)
-    manifest = before if before.inputs == inputs else find(partition, inputs)
-    if manifest is before:
+    if before.inputs == inputs:
         return pinned
-    if manifest is None:
+    mark_used(partition)
+    if (manifest := find(partition, inputs)) is None:
         work = scratch(UPath(storage))
         try:
             staged = _staged_again(source, before, work)
@@ -155,7 +155,6 @@ def index_by(
             )  # fmt: skip
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    mark_used(partition)
     return pinned.model_copy(update={"uri": str(partition), "digest": manifest.digest})
 
 

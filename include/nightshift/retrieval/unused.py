@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from upath import UPath
 
-from nightshift.retrieval.newest import INDEXES, newest_index
-from nightshift.storage.files import names_in, read_bytes, read_each
-from nightshift.storage.manifest import read_manifest
-from nightshift.storage.partition import drop, partition_of
+from nightshift.retrieval.newest import INDEXES, USED, newest_index
+from nightshift.storage.files import create, is_local, names_in, read_bytes, read_each
+from nightshift.storage.manifest import MANIFEST, read_manifest
+from nightshift.storage.partition import partition_of
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +38,36 @@ def remove_unused(storage: str, application: str, since: datetime, pinned: Conta
     old = [name for name, used in zip(names, last, strict=True) if used and used < since]
     if newest is None or newest != newest_index(storage, application):
         return []  # it is not known which is the newest, or one of these has just become that
-    for name in old:
-        log.info("%s: no version that may answer has this index, it is removed", folder / name)
-        drop(folder / name)
-    return old
+    return [name for name in old if _removed(folder / name, since)]
+
+
+def _removed(index: UPath, since: datetime) -> bool:
+    """Remove an index that nobody began to use meanwhile; where that is interrupted, the next call goes on.
+
+    Files that come after the manifest is gone are of somebody who makes the index anew.
+    """
+    used, content, names = _last_used(index), read_bytes(index / MANIFEST), names_in(index)
+    if used is None or used >= since:
+        return False
+    create(index / USED, used.isoformat().encode())
+    with suppress(FileNotFoundError):  # another process removes it at the same time
+        if content:
+            (index / MANIFEST).unlink()
+        if (_last_used(index) or used) >= since:
+            if content:
+                create(index / MANIFEST, content)
+            return False
+        log.info("%s: no version that may answer has this index, it is removed", index)
+        for name in sorted({*names, USED} - {MANIFEST}, key=lambda name: name == USED):
+            index.fs.rm((index / name).path, recursive=True)
+    if is_local(index):
+        with suppress(OSError):
+            Path(index.path).rmdir()
+    return True
 
 
 def _last_used(index: UPath) -> datetime | None:
-    if used := read_bytes(index / "used"):
+    if used := read_bytes(index / USED):
         return datetime.fromisoformat(used.decode())
     manifest = read_manifest(index)
     return manifest.created.astimezone(UTC) if manifest else None
