@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from nightshift.errors import BadInput
-from nightshift.monitoring.due_nights import Answered, inputs_of
+from nightshift.monitoring.due_nights import Answered, due, inputs_of
 from nightshift.monitoring.feedback import feedback_of, feedback_verdicts, with_feedback
 from nightshift.monitoring.profiles import profile_of
 from nightshift.monitoring.verdicts import judge_night
@@ -104,7 +104,20 @@ def test_a_night_is_judged_by_what_was_said_of_its_own_model_and_again_when_more
     (known,) = with_feedback(storage, app, [night])
     (bad,) = feedback_of(storage, app, known, "new")
     assert (bad.verdict, bad.rows) == (Verdict.PASS, 200)
-    assert inputs_of("digest", "reference", app, known.feedback) != inputs_of("digest", "reference", app)
+    judged = inputs_of("digest", "reference", app, known.feedback)
+    assert judged != inputs_of("digest", "reference", app)
+
+    publish(at, scratch(at), kind="feedback", application="bank", inputs={"given_up": True}, interval=DAY,
+            facts={"models": {"old": said(200, 200), "new": said(200, 2)}})  # fmt: skip
+    (given_up,) = with_feedback(storage, app, [night])
+    of_before = inputs_of("digest", "reference", app, given_up.feedback_partition)
+    for verdict in (judged, of_before):  # also one of an earlier version, which named the partition
+        assert due([given_up], {DAY.key: [verdict]}, "new", {"new": "reference"}, app) == []
+    publish(at, scratch(at), kind="feedback", application="bank", inputs={"late": True}, interval=DAY,
+            facts={"models": {"new": said(200, 3)}})  # fmt: skip
+    assert due(with_feedback(storage, app, [night]), {DAY.key: [judged]}, "new", {"new": "reference"}, app)
+    with pytest.raises(BadInput, match="people said more"):
+        feedback_of(storage, app, given_up, "new")
 
     (at / "manifest.json").write_text("{")
     (unreadable,) = with_feedback(storage, app, [night])

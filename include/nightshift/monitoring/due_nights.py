@@ -27,7 +27,8 @@ VERSION = 2  # of how nights are judged; another one judges them all again
 class Answered:
     """A night's interactions; `model_digest` says which model answered, "" one that is served elsewhere.
 
-    :param feedback: digest of what people said in its interval; "": there is none, or nobody looked.
+    :param feedback: digest of what people said of models in its interval; "": there is none, or nobody looked.
+    :param feedback_partition: digest of that partition, which verdicts of earlier versions name instead.
     :param arm: its rows, where two versions answered the interval.
     """
 
@@ -36,6 +37,7 @@ class Answered:
     interval: Interval
     model_digest: str
     feedback: str = ""
+    feedback_partition: str = ""
     arm: Arm | None = None
 
     @property
@@ -116,8 +118,8 @@ def due(
         beside = champion_beside(night, answered)
         wanted = inputs_of(night.digest, references[model], application, night.feedback, beside)
         kept = wanted if night.model_digest == champion else wanted.keys() & {"interactions", "champion"}
-        same = {key: wanted[key] for key in kept}
-        if not any(all(inputs.get(key) == value for key, value in same.items()) for inputs in known):
+        same = {key: [wanted[key], *([night.feedback_partition] if key == "feedback" else [])] for key in kept}
+        if not any(all(inputs.get(key) in values for key, values in same.items()) for inputs in known):
             found.append(Due(night, model, wanted))
     return found
 

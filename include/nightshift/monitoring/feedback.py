@@ -20,7 +20,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.metrics import Metric
 from nightshift.settings.policies import Drift
 from nightshift.storage.files import read_each
-from nightshift.storage.manifest import read_manifest, require_manifest
+from nightshift.storage.manifest import digest_of, read_manifest, require_manifest
 from nightshift.storage.partition import partition_of
 from nightshift.verdict import Verdict
 
@@ -29,20 +29,23 @@ UNREADABLE = "unreadable"
 
 
 def with_feedback(storage: str, application: Application, nights: Sequence[Answered]) -> list[Answered]:
-    """Return nights with the digests of the feedback that came in their intervals, where the application has any."""
+    """Return nights with the digests of what was said of models in their intervals, where the application has feedback."""
     if application.feedback is None or not nights:
         return list(nights)
     partitions = [partition_of(storage, application.name, "feedback", night.key) for night in nights]
-    digests = read_each(partitions[0], _digest, partitions)
-    return [replace(night, feedback=digest) for night, digest in zip(nights, digests, strict=True)]
+    digests = read_each(partitions[0], _digests, partitions)
+    return [
+        replace(night, feedback=said, feedback_partition=partition)
+        for night, (said, partition) in zip(nights, digests, strict=True)
+    ]
 
 
-def _digest(partition: UPath) -> str:
+def _digests(partition: UPath) -> tuple[str, str]:
     try:
         manifest = read_manifest(partition)
     except BadInput:
-        return UNREADABLE  # the night's own verdict says so
-    return manifest.digest if manifest else ""
+        return UNREADABLE, ""  # the night's own verdict says so
+    return (digest_of(manifest.facts["models"]), manifest.digest) if manifest else ("", "")
 
 
 def feedback_of(storage: str, application: Application, night: Answered, model_digest: str) -> list[MetricVerdict]:
@@ -56,7 +59,10 @@ def feedback_of(storage: str, application: Application, night: Answered, model_d
     said: Mapping[str, float] = {}
     if night.feedback:
         partition = partition_of(storage, application.name, "feedback", night.key)
-        said = require_manifest(partition, night.feedback).facts["models"].get(model_digest, {})
+        models = require_manifest(partition).facts["models"]
+        if digest_of(models) != night.feedback:
+            raise BadInput(f"{partition}: people said more since the night was found due; the next run judges it")
+        said = models.get(model_digest, {})
     rated = any(source.columns.rating for source in application.feedback.sources)
     return feedback_verdicts(said, application.drift, rated=rated)
 
