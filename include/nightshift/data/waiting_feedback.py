@@ -64,7 +64,7 @@ def join_waiting(
 
 
 def _given_up(row: dict[str, Any], detail: str) -> dict[str, Any]:
-    said = {name: row[name] for name in ("id", "up", "rating", "answer", "rejected") if row[name] is not None}
+    said = {name: row[name] for name in ("id", "digest", "up", "rating", "answer", "rejected") if row[name] is not None}
     raw = json.dumps(said, ensure_ascii=False)[:RAW_CHARACTERS]
     about = {"reason": Reason.NO_INTERACTION.value, "detail": detail, "raw": raw}
     return {**{name: row[name] for name in ("source", "source_row", "subject")}, **about}

@@ -44,10 +44,10 @@ class Wanted:
         return pc.or_(pc.or_(goes, self.rows(batch)), pc.fill_null(by, False))
 
     def quarantined(self, batch: pa.RecordBatch) -> pa.Array:
-        """The same of quarantined rows, whose texts are looked through, too."""
+        """The same of quarantined rows, whose texts are looked through, too: those of feedback have id and digest in them."""
         hits = self.rows(batch)
-        if self.typed:
-            pattern = rf"(^|[^\pL\pN]){re.escape(self.typed)}([^\pL\pN]|$)"
+        for text in {self.typed, self.id, self.digest} - {None, ""}:
+            pattern = rf"(^|[^\pL\pN]){re.escape(str(text))}([^\pL\pN]|$)"
             for name in ("detail", "raw"):
                 hits = pc.or_(hits, pc.match_substring_regex(batch[name], pattern))
         return hits
