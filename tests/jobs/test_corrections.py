@@ -81,6 +81,21 @@ def test_a_correction_that_waited_for_its_answer_becomes_an_example_also_where_t
     assert (made["prompt"], made["answer"]) == (QUESTIONS[2], "Right answer 2.")
 
 
+def test_corrections_of_an_earlier_interval_that_cannot_be_made_do_not_fail_tonights_job(desk):
+    branch = desk()
+    branch.said("2026-11-03", [correction(2)])
+    branch.answered("2026-11-03")
+    traffic = partition_of(branch.storage, "branch", "traffic", "2026-11-03") / "manifest.json"
+    content = traffic.read_text()
+    traffic.write_text("{")
+    result = branch.said("2026-11-04", [])
+    assert result.joined_late == 1
+    assert "corrections of 2026-11-03: " in result.reason
+    traffic.write_text(content)
+    assert "corrections of" not in branch.said("2026-11-05", []).reason
+    assert len(branch.rows(branch.corrections("2026-11-03"), EXAMPLES)) == 1
+
+
 def test_a_newer_correction_takes_the_place_of_an_older_one_and_an_answer_that_came_since_stays(desk):
     branch = desk()
     branch.answered("2026-11-03", QUESTIONS[:1])

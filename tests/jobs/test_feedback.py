@@ -247,6 +247,68 @@ def test_what_still_waits_after_the_days_of_looking_back_is_quarantined_with_its
 
 
 @pytest.mark.usefixtures("mlflow_store")
+def test_nothing_is_given_up_while_a_night_that_may_have_it_cannot_be_read(said, answered, progress, storage, tmp_path):
+    spec = said([{"message": "x", "asked": ASKED, "vote": "up"}])
+    run(spec, progress)
+    answered(2, ["x"])
+    night = partition_of(storage, "bank", "interactions", interval(2).key) / "manifest.json"
+    content = night.read_text()
+    night.write_text("{")
+    (tmp_path / "said.jsonl").write_text("")
+    result = run(on_day(spec, 10), progress)
+    assert (result.joined_late, result.given_up, result.waiting_before) == (0, 0, 1)
+    assert "nothing is looked for and nothing given up" in result.reason
+    night.write_text(content)
+    assert run(on_day(spec, 11), progress).joined_late == 1
+
+
+def test_a_night_is_read_once_for_all_that_waits_and_what_was_joined_late_is_logged_once(
+    said, answered, progress, mlflow_store, monkeypatch
+):
+    read = []
+
+    def counted(partition, manifest, name, folder):
+        read.append((partition.name, name))
+        return fetch(partition, manifest, name, folder)
+
+    monkeypatch.setattr(partitions, "fetch", counted)
+    spec = said([{"message": "y", "asked": ASKED, "vote": "up"}])
+    for day in (3, 4):
+        run(on_day(spec, day), progress)
+    UPath(spec.application.feedback.sources[0].uri).unlink()
+    answered(2, ["a"])
+    night = (interval(2).key, INTERACTIONS)
+    assert run(on_day(spec, 5), progress).waiting_before == 2
+    assert read.count(night) == 1
+    run(on_day(spec, 6), progress)
+    assert read.count(night) == 1
+    answered(3, ["y"])
+    assert run(on_day(spec, 6), progress).joined_late == 2
+    assert read.count(night) == 1
+    run(on_day(spec, 7), progress)
+    logged = mlflow_store.search_runs(["1"], f"tags.`nightshift.feedback` LIKE '{spec.storage}/%'")
+    points = [len(mlflow_store.get_metric_history(one.info.run_id, "joined")) for one in logged]
+    assert sorted((one.data.tags["mlflow.runName"], one.data.metrics["joined"]) for one in logged) == [
+        (f"feedback {interval(day).key}", joined) for day in (3, 4) for joined in (0, 1)
+    ]  # fmt: skip
+    assert points == [1] * 4
+
+
+@pytest.mark.usefixtures("mlflow_store")
+@pytest.mark.parametrize(
+    ("wanted", "row"),
+    [(Wanted(id="x", typed="y"), 0), (Wanted(digest=digest_of_messages([{"role": "user", "content": ASKED}])), 1)],
+)
+def test_who_erases_a_row_that_nobody_waits_for_any_longer_finds_it(said, progress, tmp_path, wanted, row):
+    spec = said([{"message": "x", "asked": "Who?", "better": "Soon."}, {"asked": ASKED, "vote": "up"}])
+    run(spec, progress)
+    (tmp_path / "said.jsonl").unlink()
+    assert run(on_day(spec, 10), progress).given_up == 2
+    (change,) = Finding(partition_of(spec.storage, "bank"), wanted).find().changes
+    assert change.rows == {"quarantine.parquet": [row]}
+
+
+@pytest.mark.usefixtures("mlflow_store")
 def test_a_run_that_was_killed_while_it_joined_what_waited_goes_on(said, answered, progress, tmp_path, monkeypatch):
     spec = said([{"message": "a", "asked": ASKED, "vote": "up"}])
     run(spec, progress)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nightshift.storage.manifest import Manifest
 
 VERSION = 1  # raised when the same raw rows would become other feedback, so that they are read again
+RUN_KEY = "feedback-{:.16}"  # of the run in MLflow that has the numbers of a partition, by the digest of its inputs
 
 
 class Spec(IntervalSpec):
@@ -64,6 +65,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.reviewing import publish_sample, read_reviews
     from nightshift.jobs.waiting_feedback import look_again
     from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.registry.tracking import finished_keys
     from nightshift.storage.files import scratch
     from nightshift.storage.partition import find, partition_of
 
@@ -97,11 +99,16 @@ def run(spec: Spec, progress: Progress) -> Result:
             )
             learned = _corrections(spec, partition, manifest, work) if app.feedback.corrections else None
         waited = look_again(spec, app.feedback.lookback_days, work / "earlier")
+        logged = finished_keys(app.name, "feedback") if waited.late else set()
         for earlier, place, anew in waited.late:
             of_earlier = spec.model_copy(update={"interval": earlier})
-            if app.feedback.corrections:
-                _corrections(of_earlier, place, anew, work / "late" / earlier.key)
-            _log(of_earlier, anew, str(place))
+            try:
+                if app.feedback.corrections:
+                    _corrections(of_earlier, place, anew, work / "late" / earlier.key)
+            except BadInput as error:
+                waited.unreadable.append(f"corrections of {earlier.key}: {error}")
+            if RUN_KEY.format(anew.inputs_digest) not in logged:
+                _log(of_earlier, anew, str(place))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     before = {"joined_late": waited.joined, "given_up": waited.given_up, "waiting_before": waited.waiting}
@@ -318,7 +325,7 @@ def _log(spec: Spec, manifest: Manifest, feedback: str, more: Mapping[str, float
 
     run = TrackingRun(
         spec.application.name,
-        key=f"feedback-{manifest.inputs_digest[:16]}",
+        key=RUN_KEY.format(manifest.inputs_digest),
         name=f"feedback {spec.interval.key}",
         tags={
             "nightshift.job": "feedback",

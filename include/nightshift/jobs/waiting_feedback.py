@@ -6,10 +6,12 @@ run finds its interaction, and the sources are not read again.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ from nightshift.settings.interval import Interval
 if TYPE_CHECKING:
     from nightshift.monitoring.due_nights import Answered
     from nightshift.storage.manifest import Manifest
+
+LOOKED = "looked.json"  # beside a partition: its digest, and those of the nights that held nothing of what waits in it
 
 
 @dataclass
@@ -80,18 +84,25 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 
     read_earlier = read_each(folder, read, [key for _, key, _ in earlier])
     there = [(of, manifest) for (_, _, of), manifest in zip(earlier, read_earlier, strict=True) if manifest]
-    nights: list[Answered] = []
+    nights: list[Answered] | None = None
     if waits := [of for of, manifest in there if manifest.counts["waiting"]]:
-        nights = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
+        try:
+            nights = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
+        except BadInput as error:
+            waited.unreadable.append(f"nothing is looked for and nothing given up: {error}")
+    local = cache(lambda night: _fetched(night, work / "nights" / night.digest))
     for of, manifest in there:
         made, partition = manifest, folder / of.key
         if manifest.counts["waiting"]:
             about = [
-                night for night in nights if night.interval.start < of.end and of.end - window < night.interval.end
+                night
+                for night in nights or ()
+                if night.interval.start < of.end and of.end - window < night.interval.end
             ]
             given_up = f"no interaction that it is about was published in {lookback_days} days"
+            given_up = given_up if nights is not None and of.end <= end - window else ""
             try:
-                made = _anew(partition, manifest, about, work / of.key, given_up if of.end <= end - window else "")
+                made = _anew(partition, manifest, about, local, work / of.key, given_up)
             except BadInput as error:
                 waited.unreadable.append(str(error))
             waited.joined += made.counts["joined"] - manifest.counts["joined"]
@@ -103,25 +114,40 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
     return waited
 
 
-def _anew(partition: UPath, before: Manifest, nights: Sequence[Answered], work: Path, given_up: str) -> Manifest:
-    """Publish a partition anew where something that waited is found, or given up; else its manifest stays."""
+def _anew(  # noqa: PLR0917
+    partition: UPath,
+    before: Manifest,
+    nights: Sequence[Answered],
+    local: Callable[[Answered], Path],
+    work: Path,
+    given_up: str,
+) -> Manifest:
+    """Publish a partition anew where something that waited is found, or given up; else its manifest stays.
+
+    Which nights were looked in and held nothing is written beside it.
+    """
     from nightshift.data.examples import QUARANTINE
     from nightshift.data.feedback import FEEDBACK, WAITING, said_in
     from nightshift.data.quarantine import Reason
     from nightshift.data.waiting_feedback import join_waiting
     from nightshift.storage.erasures import came_since
+    from nightshift.storage.files import read_bytes, replace
     from nightshift.storage.manifest import Parent, read_manifest
     from nightshift.storage.partition import fetch, publish
 
     new = [night for night in nights if night.digest not in before.inputs["interactions"]]
+    looked = json.loads(read_bytes(partition / LOOKED) or b"[]") if new else []
+    if looked[:1] == [before.digest]:
+        new = [night for night in new if night.digest not in looked]
     if not (new or given_up):
         return before
     target = work / "partition"
     target.mkdir(parents=True)
     try:
         own = {name: fetch(partition, before, name, work / "before") for name in (FEEDBACK, WAITING, QUARANTINE)}
-        joined, left = join_waiting(own, fetched(new, work / "night"), work, target, given_up)
+        joined, left = join_waiting(own, ((night.key, local(night)) for night in new), work, target, given_up)
         if not joined and not given_up:
+            replace(partition / LOOKED, json.dumps([before.digest, *(night.digest for night in nights)]).encode())
             return before
         aside, counts, facts = left if given_up else 0, before.counts, before.facts
         counts = counts | {"joined": counts["joined"] + joined, "waiting": left - aside}
@@ -156,10 +182,14 @@ def _anew(partition: UPath, before: Manifest, nights: Sequence[Answered], work: 
 
 def fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the keys of nights with local files of their interactions, each there until the next is asked for."""
+    for night in nights:
+        yield night.key, _fetched(night, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fetched(night: Answered, folder: Path) -> Path:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.storage.manifest import require_manifest
     from nightshift.storage.partition import fetch
 
-    for night in nights:
-        yield night.key, fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    return fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)

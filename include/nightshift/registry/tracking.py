@@ -227,6 +227,25 @@ def replace_artifacts(application: str, key: str, files: list[Path], folder: str
                 client.log_artifact(run.info.run_id, str(file), folder)
 
 
+def finished_keys(application: str, job: str) -> set[str]:
+    """Return the keys of the newest 1,000 runs of a job that are finished.
+
+    :raises BadEnvironment: MLflow cannot be reached.
+    """
+    client = MlflowClient()
+    with reachable():
+        experiment = client.get_experiment_by_name(application)
+        if experiment is None:
+            return set()
+        found = client.search_runs(
+            [str(experiment.experiment_id)],
+            f"attributes.status = 'FINISHED' AND tags.`nightshift.job` = '{job}'",
+            max_results=1000,
+            order_by=["start_time DESC"],
+        )
+    return {run.data.tags[KEY_TAG] for run in found}
+
+
 def find_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
     """Return the run that was made for `key`, or None where there is none."""
     found = client.search_runs(
