@@ -17,7 +17,7 @@ from nightshift.settings.decoding import Decoding
 from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
 from nightshift.settings.fields import Model, Name
-from nightshift.settings.gate import MEASURED, RETRIEVAL, Gate
+from nightshift.settings.gate import MEASURED, Gate
 from nightshift.settings.guard_rails import VALID, GuardRails
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
 from nightshift.settings.interval import Interval
@@ -331,20 +331,10 @@ class Application(Model):
         names = {suite.name for suite in self.evaluation.suites}
         names |= {"corrections"} if self.feedback and self.feedback.corrections else set()
         metrics = [*MEASURED, *(name for name, scorer in self.scorers.items() if scorer.kind != "category")]
+        relevant = bool(self.retrieval and self.retrieval.relevant)
         for condition in self.gate.conditions:
-            if condition.metric not in metrics:
-                raise ValueError(
-                    f"gate.conditions: there is no metric {condition.metric!r} that is a number ({', '.join(metrics)})"
-                )
-            if condition.metric in {"judge", "win_rate"} and self.judge is None:
-                raise ValueError(f"gate.conditions: {condition.metric} is what a judge says; there is no `judge` here")
-            if condition.metric in RETRIEVAL and not (self.retrieval and self.retrieval.relevant):
-                raise ValueError(f"gate.conditions: {condition.metric} needs `retrieval.relevant`")
-            if condition.suite and condition.suite not in names:
-                known = ", ".join(sorted(names)) or "none"
-                raise ValueError(
-                    f"gate.conditions: there is no suite {condition.suite!r} in evaluation.suites ({known})"
-                )
+            if wrong := condition.wrong_for(metrics, names, judged=self.judge is not None, relevant=relevant):
+                raise ValueError(f"gate.conditions: {wrong}")
         return self
 
     @model_validator(mode="after")

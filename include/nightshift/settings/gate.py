@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -57,6 +58,23 @@ class Condition(Model):
         if self.metric == "win_rate" and self.against:
             raise ValueError("a win rate is against the champion, or without one the base model; leave `against` out")
         return self
+
+    def wrong_for(self, metrics: Sequence[str], suites: Collection[str], *, judged: bool, relevant: bool) -> str | None:
+        """Return why an application cannot measure it; None where it can.
+
+        :param judged: whether it has a judge.
+        :param relevant: whether it knows the documents that answer its rows.
+        """
+        if self.metric not in metrics:
+            return f"there is no metric {self.metric!r} that is a number ({', '.join(metrics)})"
+        if self.metric in {"judge", "win_rate"} and not judged:
+            return f"{self.metric} is what a judge says; there is no `judge` here"
+        if self.metric in RETRIEVAL and not relevant:
+            return f"{self.metric} needs `retrieval.relevant`"
+        if self.suite and self.suite not in suites:
+            known = ", ".join(sorted(suites)) or "none"
+            return f"there is no suite {self.suite!r} in evaluation.suites ({known})"
+        return None
 
 
 class Gate(Model):
