@@ -63,7 +63,7 @@ def curve(story, arm, seed, *, messages, choose, file):
     for number, interval in enumerate(np.array_split(stream, INTERVALS)):
         shares = model.predict_proba(vectors[interval])
         said, logprobs = model.classes_[shares.argmax(1)], np.log(shares.max(1))
-        rows = {"row": range(len(interval)), "prompt": texts[interval], "response": said}
+        rows = {"row": range(len(interval)), "digest": texts[interval], "prompt": texts[interval], "response": said}
         pq.write_table(pa.table(rows | ({} if arm == "random" else {"logprob": logprobs})), file)
         reviewed = [row["row"] for row in choose(file, f"{seed}/{number}", ROWS, b"key", {})]
         corrected = [interval[row] for row in reviewed if said[row] != intents[interval[row]]]

@@ -28,7 +28,7 @@ def office(applications):
             "key": KEY, "chosen": "lowest", "row": 3, "digest": "d" * 64, "prompt": "Where is it?", "response": HOSTILE,
             "context": "Cards take a week.\nOr two.", "model": "7", "model_digest": "m",
             "messages": [{"role": "user", "content": "Hi\nthere"}, {"role": "user", "content": "Where is it?"}],
-            "scores": {"judge": 0.25},
+            "scores": {"judge": 0.25, "logprob": -1.5},
         }  # fmt: skip
         work = scratch(app.home)
         write_sample([row], work / SAMPLE)
@@ -63,6 +63,7 @@ def test_an_answer_is_shown_with_all_that_it_rests_on_and_every_text_is_text(vis
     assert "⟨U+202E⟩" in page
     assert "Hi\nthere" in page
     assert "Cards take a week.\nOr two." in page
+    assert "<dt>log-probability (nats)</dt>" in page
     assert "0 of 1 answers judged by you" in page
     assert 'data-review="/nightshift/review/seen"' in page
     assert "lowest scored" not in page, "why it was chosen would sway who judges it"

@@ -23,7 +23,7 @@ def shown(tmp_path):
     """A function that returns the strata of the chosen rows by prompt, of prompts with their values."""
 
     def show(rows, many):
-        table = [{"row": number, "response": "?", **row} for number, row in enumerate(rows)]
+        table = [{"row": number, "digest": row["prompt"], "response": "?", **row} for number, row in enumerate(rows)]
         pq.write_table(pa.Table.from_pylist(table), tmp_path / "interactions.parquet")
         found = chosen(tmp_path / "interactions.parquet", "d", many, b"key", {}, Embedder())
         assert len(found) == min(many, len(rows))
@@ -32,24 +32,24 @@ def shown(tmp_path):
     return show
 
 
-def test_without_a_judge_or_passages_three_quarters_are_what_the_model_was_least_sure_of(shown):
+def test_half_are_of_all_and_without_a_judge_or_passages_the_others_what_the_model_was_least_sure_of(shown):
     rows = [
         {"prompt": f"{word} {QUESTIONS[n % 4]}", "logprob": SURE, "valid": 1.0} for n, word in enumerate("abcdefgh" * 5)
     ]
     for number in (3, 8, 21, 34, 6, 17):
         rows[number]["logprob"] = UNSURE
     strata = shown(rows, 8)
-    assert Counter(strata.values()) == {"random": 2, "uncertain": 6}
-    assert {3, 8, 21, 34, 6, 17} <= set(strata)
+    assert Counter(strata.values()) == {"random": 4, "uncertain": 4}
+    assert {row for row, stratum in strata.items() if stratum == "uncertain"} <= {3, 8, 21, 34, 6, 17}
 
 
 def test_a_question_that_many_ask_is_shown_once_while_there_are_others_of_which_the_model_is_unsure(shown):
     asked = [
         {"prompt": "Where is my new card?!" if n % 2 else "where is my new card", "logprob": 2 * UNSURE}
-        for n in range(12)
+        for n in range(100)
     ]
     asked += [{"prompt": question, "logprob": UNSURE} for question in QUESTIONS]
-    uncertain = [row for row, stratum in shown(asked, 5).items() if stratum == "uncertain"]
+    uncertain = [row for row, stratum in shown(asked, 8).items() if stratum == "uncertain"]
     assert len(uncertain) == 4
-    assert sum(row < 12 for row in uncertain) <= 1
+    assert sum(row < 100 for row in uncertain) <= 1
     assert shown(asked[:12], 5), "where all ask the same, it is shown all the same"

@@ -1,6 +1,7 @@
 """The jobs `generate` and `score`: each prompt is answered once, whoever is killed, and the night is whole."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from answered_nights import HOSTILE, interactions_of, parts_of, score_spec, start
@@ -8,6 +9,7 @@ from upath import UPath
 
 from nightshift.data.interactions import INTERACTION_SCHEMA
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.engines import open_engine
 from nightshift.jobs import generate, score
 from nightshift.jobs.contract import read_result
 from nightshift.settings.feedback import Feedback
@@ -86,6 +88,13 @@ def test_where_answers_are_reviewed_each_tells_how_likely_the_model_found_it(nig
     asked = night | {"application": night["application"].model_copy(update={"feedback": Feedback(review={})})}
     scored = score.run(score_spec(asked, generate.run(generate.Spec(**asked), progress)), progress)
     assert -5 < scored.means["logprob"] < 0
+
+
+def test_answers_that_nobody_reviews_are_not_measured(tiny_models, night):
+    reviewed = night["application"].model_copy(update={"feedback": Feedback(review={})})
+    row = {"digest": "d" * 64, "messages": [{"role": "user", "content": "where is my card"}]}
+    (answer,) = open_engine(Path(tiny_models.random), reviewed).answer([row], lambda _done, _of: None)
+    assert answer.logprob is None
 
 
 def test_without_a_champion_nobody_answers(night, progress, mlflow_server):

@@ -83,6 +83,13 @@ def test_a_job_that_is_killed_before_the_manifest_of_the_sample_chooses_the_same
     assert require_manifest(partition_of(branch.storage, "branch", SAMPLES, NIGHT)) == first
 
 
+def test_a_night_that_was_chosen_in_an_earlier_way_keeps_the_answers_that_people_were_shown(branch, monkeypatch):
+    before = require_manifest(partition_of(branch.storage, "branch", SAMPLES, NIGHT))
+    monkeypatch.setattr("nightshift.data.review_sample.VERSION", before.inputs["version"] + 1)
+    branch.said(NIGHT, [])
+    assert require_manifest(partition_of(branch.storage, "branch", SAMPLES, NIGHT)) == before
+
+
 def test_where_nothing_is_scored_all_are_chosen_by_chance_and_a_short_night_is_shown_whole(desk):
     branch = desk(review={"rows": 20})
     branch.answered(NIGHT)
@@ -127,7 +134,7 @@ def test_a_review_of_an_answer_that_was_made_again_waits(branch):
 
 def test_corrections_of_chosen_answers_are_a_suite_and_never_random_held_out_rows(desk):
     branch = desk(review={"rows": 8})
-    branch.answered(NIGHT, scores=[{}, {}, *SCORES[:6]])
+    branch.answered(NIGHT, scores=[*SCORES[4:], *SCORES[:4]])
     branch.said(NIGHT, [])
     rows = branch.rows(partition_of(branch.storage, "branch", SAMPLES, NIGHT), SAMPLE)
     for row in rows:

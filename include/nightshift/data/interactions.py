@@ -16,7 +16,7 @@ SCORES = ("valid", "refusal", "toxicity", "sentiment", "pii", "groundedness", "j
 # Of these, a row lacks one only where its scorer failed or does not know the row's language.
 OF_SOME_LANGUAGES = ("refusal", "toxicity", "sentiment")
 JUDGE_REASON = "judge_reason"  # the judge's words for its score
-LOGPROB = "logprob"  # mean log-probability (nats) of the generated tokens, the end token included
+LOGPROB = "logprob"  # mean log-probability (nats) of the generated tokens, thoughts and the end token included
 UNSCORED = "unscored"  # the column with the reasons
 
 

@@ -2,9 +2,9 @@
 
 Strata, in this order: `random`, of all rows; `lowest`, the lowest mean of the quality scores that a row has, below 1;
 `uncertain`, the answer that the model finds the least likely or, where nobody knows that, the judge's score nearest to one half;
-`novel`, where the best passage that was found is the least relevant. A quarter of the rows is random, the strata with values
-share the others. They leave out what is nearly the same question as a chosen one while they have another: the second of two
-such teaches little.
+`novel`, where the best passage that was found is the least relevant. Half of the rows are random, the strata with values
+share the others. They leave out what is the same question as a chosen one, or nearly the same while they have another: the second
+of two such teaches little.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from heapq import nsmallest
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,10 +27,10 @@ from nightshift.settings.metrics import Metric
 from nightshift.settings.scorers import Scorer
 
 SAMPLES, SAMPLE = "review_samples", "review.parquet"  # folder of the partitions, and their file
-VERSION = 2  # raised when the same interactions would give another sample
+VERSION = 3  # raised when the same interactions would give another sample; those of before stay
 QUALITY = ("valid", "groundedness", "judge", "exact_match", "rouge_l")  # 0 to 1, higher is better
-ALIKE = 0.8  # cosine from which on two questions are nearly the same
-CANDIDATES = 4  # that a stratum chooses from, for each row of the sample
+ALIKE = 0.9  # cosine from which on two questions are nearly the same
+CANDIDATES = 4  # different questions that a stratum chooses from, for each row of the sample
 LOWEST, UNCERTAIN, NOVEL, REST = "lowest", "uncertain", "novel", "rest"
 TEXTS = ("digest", "prompt", "response", "context", "model", "model_digest", JUDGE_REASON)
 SAMPLE_SCHEMA = pa.schema(
@@ -46,6 +45,7 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 Embed = Callable[[Sequence[str]], Any]
+Ranked = tuple[float, str, int, str]  # value, key and number of a row, and the question, of which a stratum has one row
 
 
 def chosen(  # noqa: PLR0917
@@ -64,19 +64,23 @@ def chosen(  # noqa: PLR0917
     quality = quality_of(own)
     numbers = (name for name, one in own.items() if one.kind != "category")
     scores = [*SCORES, LOGPROB, Metric.RETRIEVAL_RELEVANCE, *numbers]
-    best: dict[str, list[tuple[float, str, int]]] = {}
+    best: dict[str, list[Ranked]] = {}
     with pq.ParquetFile(interactions, pre_buffer=False) as file:
         known = {*file.schema_arrow.names}
-        read = [name for name in ("row", *scores) if name in known]
+        read = [name for name in ("row", "digest", *scores) if name in known]
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=read):
-            found: dict[str, list[tuple[float, str, int]]] = {}
+            found: dict[str, list[Ranked]] = {}
             for values in batch.to_pylist():
                 key = _key(id_key, digest, values["row"])
                 for stratum, value in _values(values, quality).items():
-                    found.setdefault(stratum, []).append((value, key, values["row"]))
+                    question = key if stratum == RANDOM else values["digest"]  # by chance also what is asked often
+                    found.setdefault(stratum, []).append((value, key, values["row"], question))
             for stratum, ranked in found.items():
-                best[stratum] = nsmallest(CANDIDATES * rows, best.get(stratum, []) + ranked)
-    candidates = {row for ranked in best.values() for *_, row in ranked}
+                first: dict[str, Ranked] = {}
+                for one in sorted(best.get(stratum, []) + ranked):
+                    first.setdefault(one[-1], one)
+                best[stratum] = [*first.values()][: CANDIDATES * rows]
+    candidates = {row for ranked in best.values() for _, _, row, _ in ranked}
     picked = _picked(best, rows, _vectors(interactions, candidates, embed))
     return sorted(_rows(interactions, picked, scores, known), key=lambda row: row["key"])
 
@@ -134,19 +138,17 @@ def _batches(interactions: Path, columns: list[str], rows: Iterable[int]) -> Ite
                 yield found
 
 
-def _picked(
-    best: dict[str, list[tuple[float, str, int]]], rows: int, vectors: Mapping[int, Any]
-) -> dict[int, tuple[str, str]]:
+def _picked(best: dict[str, list[Ranked]], rows: int, vectors: Mapping[int, Any]) -> dict[int, tuple[str, str]]:
     """The stratum and key of each row of the sample, by its number. What is random is drawn first, from all rows."""
     picked: dict[int, tuple[str, str]] = {}
     others = [stratum for stratum in (LOWEST, UNCERTAIN, NOVEL) if stratum in best]
-    share = (rows - rows // 4) // max(1, len(others))
+    share = max(1, rows // 2 // max(1, len(others)))
     each = {other: min(share, len(best[other])) for other in others}
     # What is drawn last is no chance draw: the worst are gone by then.
     for stratum, most in [(RANDOM, rows - sum(each.values())), *each.items(), (REST, rows)]:
         count = min(most, rows - len(picked))
         drawn = best.get(RANDOM if stratum == REST else stratum, [])
-        left = [(row, key) for _, key, row in drawn if row not in picked]
+        left = [(row, key) for _, key, row, _ in drawn if row not in picked]
         if stratum in others:
             left = _unlike_first(left, count, [*picked], vectors)
         picked |= {row: (stratum, key) for row, key in left[:count]}

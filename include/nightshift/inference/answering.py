@@ -165,7 +165,9 @@ class Answering:
         if self._engine is None:
             from nightshift.inference.engines import open_engine
 
-            self._engine = open_engine(self.model_folder(), self.application, in_batches=self.in_batches)
+            app = self.application
+            reviewed = bool(app.feedback and app.feedback.review)
+            self._engine = open_engine(self.model_folder(), app, in_batches=self.in_batches, logprobs=reviewed)
         return self._engine
 
     def _rows(self, first: int, last: int) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ def open_engine(
     max_new_tokens: int | None = None,
     batch_rows: int = 1_000_000,
     in_batches: bool = False,
+    logprobs: bool = False,
 ) -> Engine:
     """Return an engine with the model of a folder, which answers as the application asks it to.
 
@@ -34,6 +35,7 @@ def open_engine(
         it are not asked.
     :param batch_rows: prompts that are generated at once, at most.
     :param in_batches: the answers may take a day, where the application's endpoint is asked in batches.
+    :param logprobs: whether answers tell how likely the model found them, which an endpoint does not.
     :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
     :raises BadEnvironment: the engine that is asked for is not there.
     """
@@ -53,7 +55,7 @@ def open_engine(
             return EndpointEngine(identity, asked, max_new_tokens=most, in_batches=batches)
 
         return in_steps(application.prompt, at_endpoint)
-    engine = open_token_engine(folder, application, max_new_tokens=most, batch_rows=batch_rows)
+    engine = open_token_engine(folder, application, max_new_tokens=most, batch_rows=batch_rows, logprobs=logprobs)
     if max_new_tokens is None and engine.longest <= most:
         raise BadInput(
             f"inference.max_new_tokens is {most}, but the model reads and writes at most "
@@ -76,7 +78,7 @@ def chat_engine(engine: TokenEngine, application: Application, *, max_new_tokens
 
 
 def open_token_engine(
-    folder: Path, application: Application, *, max_new_tokens: int, batch_rows: int = 1_000_000
+    folder: Path, application: Application, *, max_new_tokens: int, batch_rows: int = 1_000_000, logprobs: bool = False
 ) -> TokenEngine:
     """Return what an engine with the model of a folder runs on, for who asks in token ids. An endpoint has none.
 
@@ -86,10 +88,9 @@ def open_token_engine(
     from nightshift.inference.vllm_engine import VllmEngine, missing
 
     settings, decoding = application.inference, application.decoding
-    reviewed = bool(application.feedback and application.feedback.review)
     if settings.engine == "vllm" or (settings.engine == "auto" and missing() is None):
         return VllmEngine(
-            folder, max_new_tokens=max_new_tokens, decoding=decoding, settings=settings, logprobs=reviewed
+            folder, max_new_tokens=max_new_tokens, decoding=decoding, settings=settings, logprobs=logprobs
         )
     from nightshift.inference.model import load
     from nightshift.inference.transformers_engine import TransformersEngine
@@ -100,5 +101,5 @@ def open_token_engine(
         batch_tokens=settings.batch_tokens,
         batch_rows=batch_rows,
         decoding=decoding,
-        logprobs=reviewed,
+        logprobs=logprobs,
     )

@@ -62,7 +62,7 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
     from nightshift.data.review_sample import SAMPLE, SAMPLES, VERSION, chosen, write_sample
     from nightshift.monitoring.topics import Embedder
     from nightshift.storage.manifest import Parent, read_manifest
-    from nightshift.storage.partition import fetch, find, partition_of, publish
+    from nightshift.storage.partition import fetch, partition_of, publish
 
     app, interval = spec.application, spec.interval
     night = partition_of(spec.storage, app.name, "interactions", interval.key)
@@ -77,7 +77,9 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
         "rows": rows,
         "id_key": hashlib.sha256(key).hexdigest()[:8],
     }
-    if there := find(partition, inputs):
+    there = read_manifest(partition)
+    # What people said is of the rows that they were shown, however these were chosen then.
+    if there and {**there.inputs, "version": VERSION} == inputs:
         return there
     file = fetch(night, answered, INTERACTIONS, work / "answered")
     found = chosen(file, answered.digest, rows, key, app.scorers, Embedder())

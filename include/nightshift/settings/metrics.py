@@ -126,9 +126,11 @@ class DriftKind(StrEnum):
 
 
 FEEDBACK = (Metric.BAD_FEEDBACK, Metric.MEAN_RATING)  # no reference has them: they are held against their floors
+LABELS = {"logprob": "log-probability (nats)"}  # of columns that are no metric of the night
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
 
 
 def label_of(name: str, own: Iterable[Metric] = ()) -> str:
     """Return what people call a metric, one of an own scorer as its application says; of a bias measure its name in words."""
-    return next((metric.label for metric in (*BUILT_IN, *own) if metric == name), name.replace("_", " "))
+    known = (metric.label for metric in (*BUILT_IN, *own) if metric == name)
+    return next(known, LABELS.get(name, name.replace("_", " ")))
