@@ -94,7 +94,7 @@ def compared(random, other):
 @pytest.mark.nightly
 @pytest.mark.benchmark
 @pytest.mark.timeout(1800)
-def test_chosen_reviews_teach_as_much_as_a_quarter_more_random_ones(messages, tmp_path, monkeypatch):
+def test_chosen_reviews_teach_as_much_as_a_tenth_more_random_ones(messages, tmp_path, monkeypatch):
     from threadpoolctl import threadpool_limits
 
     from nightshift.monitoring.topics import Embedder
@@ -128,4 +128,4 @@ def test_chosen_reviews_teach_as_much_as_a_quarter_more_random_ones(messages, tm
     print("\n".join(lines))
     for story in STORIES:
         _, _, high = saved[story, "chosen"]
-        assert high <= 0.8 * INTERVALS * ROWS, story
+        assert 1.1 * high <= INTERVALS * ROWS, story
