@@ -133,7 +133,7 @@ def one_process(task, rank, world, port, stop_after, reports):  # noqa: PLR0917
     stopping = threading.Event()
 
     def on_metrics(step, _steps, metrics):
-        for name in {"loss", "held_out_loss", "held_out_accuracy"} & metrics.keys():
+        for name in {"loss", "reward_accuracy", "held_out_loss", "held_out_accuracy"} & metrics.keys():
             reports.send((name, step, metrics[name]))
         if step + 1 == stop_after:
             stopping.set()

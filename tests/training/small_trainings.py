@@ -18,12 +18,13 @@ SECONDS = 540
 
 @dataclass(frozen=True)
 class Trained:
-    """Losses by step, all held-out losses in order, and the model that came out; of pairs also the held-out accuracies."""
+    """Losses by step, all held-out losses in order, and the model that came out; of pairs also the accuracies."""
 
     losses: dict
     held_out: list
     output: Path
     accuracies: list
+    of_steps: list
 
     @property
     def weights(self):
@@ -113,7 +114,8 @@ def trainer(folder, rows, forks, base, *, recipe="sft"):
         ]
         for process in processes:
             process.start()
-        losses, held_out, accuracies = {}, [], []
+        losses = {}
+        others = {"held_out_loss": [], "held_out_accuracy": [], "reward_accuracy": []}
         until = time.monotonic() + SECONDS
         for process in processes:
             process.join(until - time.monotonic())
@@ -123,7 +125,7 @@ def trainer(folder, rows, forks, base, *, recipe="sft"):
             if name == "loss":
                 losses[step] = value
             else:
-                (held_out if name == "held_out_loss" else accuracies).append(value)
-        return Trained(losses, held_out, output, accuracies)
+                others[name].append(value)
+        return Trained(losses, others["held_out_loss"], output, others["held_out_accuracy"], others["reward_accuracy"])
 
     return run

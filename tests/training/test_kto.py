@@ -1,13 +1,17 @@
 """Learning from judged answers: the loss is that of KTO, held-out ones are told apart, and a stop changes nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from examples_in_memory import example, packed_rows
 from pydantic import ValidationError
 from small_trainings import trainer, write_rows
 
+from nightshift.errors import BadInput
 from nightshift.settings.training import TrainingSettings
-from nightshift.training.kto import answer_losses, class_weights, reference_point
+from nightshift.training.kto import KtoTrainer, answer_losses, class_weights, reference_point
 from nightshift.training.preference import rewards
 
 
@@ -25,6 +29,13 @@ def test_what_answers_are_held_against_is_never_below_the_reference():
     assert reference_point(torch.tensor([[9.0, -2.0], [9.0, 1.0]])) == 0
     assert reference_point(torch.tensor([[9.0, 2.0], [9.0, 1.0]])) == 1.5
     assert reference_point(torch.zeros(0, 2)) == 0
+
+
+def test_answers_of_one_kind_are_refused_before_the_reference_is_measured():
+    packed = packed_rows([example([1, 2], [n]) for n in range(8)], 20, recipe="kto")
+    packed.examples.desirable = np.ones(4, dtype=bool)
+    with pytest.raises(BadInput, match="all judged answers that fit into a row are of one kind"):
+        KtoTrainer(None, None, None, SimpleNamespace(train=packed, held_out=packed))
 
 
 def test_loss_and_gradients_of_judged_answers_are_those_of_trl(llama, tokenizer, tmp_path):
@@ -94,6 +105,7 @@ def test_held_out_answers_are_told_apart_and_a_stop_changes_no_bit(train_judged)
     straight = train_judged(1, "straight", **JUDGED)
     assert straight.accuracies[-1] == pytest.approx(1)
     assert straight.held_out[-1] < straight.held_out[0] < 0.5
+    assert max(straight.of_steps) == pytest.approx(1), "no share of a step is above 1"
     first = train_judged(1, "stopped", stop_after=4, **JUDGED)
     second = train_judged(1, "stopped", **JUDGED)
     assert {**first.losses, **second.losses} == straight.losses

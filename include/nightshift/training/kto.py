@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from transformers import TrainingArguments
 
 from nightshift.errors import BadInput
+from nightshift.settings.training import Training
 from nightshift.training.packing import Packed
 from nightshift.training.preference import PreferenceTrainer
+from nightshift.training.row_model import RowModel
+from nightshift.training.task import Rows
 
 
 def answer_losses(rewarded: torch.Tensor, desirable: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
@@ -56,25 +60,31 @@ class KtoTrainer(PreferenceTrainer):
     `reward_margin` and `held_out_margin` how much higher the mean reward of good answers is than that of bad ones.
     """
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(
+        self, model: RowModel, arguments: TrainingArguments, training: Training, rows: Rows, **keywords: Any
+    ) -> None:
         """Begin as :class:`PreferenceTrainer` does.
 
         :raises BadInput: what fits into a row is all good, or all bad.
         """
-        super().__init__(*arguments, **keywords)
         self._desirable, self._weights = {}, {}  # as the reference
-        for packed in (self.rows.train, self.rows.held_out):
+        for packed in (rows.train, rows.held_out):
             desirable = torch.from_numpy(packed.examples.desirable)
             fitting = desirable[torch.from_numpy(packed.packing.examples[::2] // 2)]
             if fitting.all() or not fitting.any():
                 raise BadInput("all judged answers that fit into a row are of one kind; raise training.sequence_length")
-            self._desirable[id(packed)] = desirable.to(self.args.device)
-            self._weights[id(packed)] = class_weights(fitting).to(self.args.device)
+            self._desirable[id(packed)] = desirable.to(arguments.device)
+            self._weights[id(packed)] = class_weights(fitting).to(arguments.device)
+        super().__init__(model, arguments, training, rows, **keywords)
+
+    def weights(self, packed: Packed, pairs: torch.Tensor) -> torch.Tensor:
+        """Return the weights of judged answers."""
+        return self._weights[id(packed)][self._desirable[id(packed)][pairs].long()]
 
     def measure(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return of each answer of a batch its loss, whether it is on the right side (1 or 0), and its part of the margin."""
         rewarded, desirable = self._rewards(packed, pairs, output), self._desirable[id(packed)][pairs]
-        weights = self._weights[id(packed)][desirable.long()]
+        weights = self.weights(packed, pairs)
         losses = answer_losses(rewarded, desirable, reference_point(rewarded, self.world))
         margin = 2 * signed(rewarded[:, 0], desirable)
         return weights * losses, weights * (losses < 0.5).float(), weights * margin

@@ -45,7 +45,7 @@ class PreferenceTrainer(PackedTrainer):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        # Of each batch since the last log: whether each pair is right, and its margin.
+        # Of each batch since the last log: the weight of each pair, whether it is right, and its margin.
         self._step: list[torch.Tensor] = []
         self._reference: dict[int, torch.Tensor] = {}  # by the identity of rows, which live as long as the training
         for packed in (self.rows.train, self.rows.held_out):
@@ -91,6 +91,10 @@ class PreferenceTrainer(PackedTrainer):
     def _rewards(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return rewards(self._nats(packed, pairs, output), self._reference[id(packed)][pairs], self.training.beta)
 
+    def weights(self, packed: Packed, pairs: torch.Tensor) -> torch.Tensor:
+        """Return by how much each pair of a batch counts, 1 on average over all of them."""
+        return torch.ones(len(pairs), device=pairs.device)
+
     def measure(self, packed: Packed, pairs: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return of each pair of a batch its loss, whether its chosen answer has the higher reward (1 or 0), and its margin."""
         rewarded = self._rewards(packed, pairs, output)
@@ -100,7 +104,7 @@ class PreferenceTrainer(PackedTrainer):
     def _loss(self, output: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
         """Mean over the pairs of the whole step: the Trainer counts labels, one for each pair, over batches and processes."""
         losses, *measured = self.measure(self.rows.train, labels, output)
-        self._step.append(torch.stack(measured).detach())
+        self._step.append(torch.stack([self.weights(self.rows.train, labels), *measured]).detach())
         return losses.sum() / num_items_in_batch
 
     def sums(self, output: torch.Tensor, labels: torch.Tensor) -> list[float]:
@@ -114,8 +118,8 @@ class PreferenceTrainer(PackedTrainer):
             of_step = torch.cat(self._step, dim=1)
             self._step.clear()
             if of_step.shape[1]:
-                right, margin = of_step.mean(dim=1).tolist()
-                logs = {**logs, "reward_margin": margin, "reward_accuracy": right}
+                weight, right, margin = of_step.sum(dim=1).tolist()
+                logs = {**logs, "reward_margin": margin / weight, "reward_accuracy": right / weight}
         super().log(logs, start_time)
 
     @property
