@@ -97,6 +97,18 @@ def test_names_are_replaced_exactly_in_every_text_of_a_row_and_counted(rows_of, 
 
 @needs_presidio
 @pytest.mark.slow
+def test_names_in_an_answer_are_replaced_in_the_language_of_what_was_asked(english, german):
+    finder = NameFinder(Names(models={"en": english, "de": german}))
+    said = ["Ada lives in Berlin.", "Ada lives in Köln.", "Ada"]
+    assert finder.redacted_texts(said, ["en", "de", "fr"]) == [
+        "<person> lives in <location>.",
+        "Ada lives in <location>.",
+        "Ada",
+    ]
+
+
+@needs_presidio
+@pytest.mark.slow
 def test_names_in_what_a_tool_is_called_with_and_answers_are_replaced_and_the_json_stays_json(
     ingest, source_of, english
 ):

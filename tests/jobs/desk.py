@@ -36,10 +36,10 @@ class Desk:
 
     def __init__(self, folder, storage, model, progress, **changes):
         self.folder, self.storage, self._progress = folder, storage, progress
-        asked = {"prompt": "text", "id": "message", "subject": "user"}
+        asked = {"prompt": "text", "id": "message", "subject": "user", **changes.pop("asked", {})}
         given = {"uri": str(folder / "said.jsonl"), "columns": COLUMNS} | changes.pop("source", {})
         self.application = Application(
-            name="branch", base_model=str(model), training={"min_examples": 1},
+            name="branch", base_model=str(model), training={"min_examples": 1, "recipe": changes.pop("recipe", "sft")},
             sources=[{"uri": str(folder / "{start:%Y-%m-%d}.jsonl"), "columns": {"prompt": "text", "answer": "answer"}}],
             traffic={"sources": [{"name": "log", "uri": str(folder / "log.jsonl"), "columns": asked}]},
             ingest={"splits": {"train": 0.5, "held_out": 0.5}},
@@ -55,9 +55,11 @@ class Desk:
             record_acceptance(UPath(result.examples), result.digest, Verdict.PASS, [])
         return result
 
-    def answered(self, day, questions=QUESTIONS, scores=()):
+    def answered(self, day, questions=QUESTIONS, scores=(), metadata=None):
         """A night whose traffic is these questions, of a user each, in messages m0, m1, …; scores are by row."""
-        rows = [{"text": text, "message": f"m{n}", "user": f"user{n}"} for n, text in enumerate(questions)]
+        rows = [
+            {"text": text, "message": f"m{n}", "user": f"user{n}", "tier": "gold"} for n, text in enumerate(questions)
+        ]
         traffic = self.ingested(day, rows, "traffic")
         empty = {one.name: 0 if pa.types.is_integer(one.type) else "" for one in INTERACTION_SCHEMA if not one.nullable}
         night = [
@@ -91,8 +93,8 @@ class Desk:
         spec = snapshot.Spec(application=self.application, storage=self.storage, **asked)
         return snapshot.run(spec, self._progress)
 
-    def snapshot(self):
-        return UPath(self.taken().snapshot)
+    def snapshot(self, **asked):
+        return UPath(self.taken(**asked).snapshot)
 
     def rows(self, partition, name):
         manifest = require_manifest(partition)

@@ -54,7 +54,7 @@ def shadowed(branch, candidate):
 @pytest.fixture
 def branch(desk):
     """An application whose eight questions were answered by version 7, and seven of them in other words by version 8."""
-    office = desk(review={"rows": 8})
+    office = desk(review={"rows": 8}, recipe="kto")
     said = [{"response": f"Answer {n}.", "judge": 0.2} for n in range(8)]
     office.ingested(
         "2026-11-02", [{"text": "What is the weather like?", "answer": "Unknown."}]

@@ -14,6 +14,7 @@ from nightshift.erasure.wanted import Wanted
 from nightshift.evaluation.suites import corrected_examples
 from nightshift.jobs import feedback
 from nightshift.settings.application import Application
+from nightshift.settings.feedback import CHOSEN_BY, RANDOM
 from nightshift.storage import partition as partitions
 from nightshift.storage.files import scratch
 from nightshift.storage.manifest import require_manifest
@@ -165,7 +166,7 @@ def test_an_answer_whose_question_is_gone_is_set_aside_and_counted(desk):
 
 def test_judged_answers_are_learned_from_by_kto_alone(desk):
     columns = COLUMNS | {"rating": "stars"}
-    branch = desk(source={"columns": columns})
+    branch = desk(source={"columns": columns}, recipe="kto")
     branch.ingested("2026-11-02", [{"text": f"Is {text}", "answer": "A."} for text in QUESTIONS])
     answers = [{"response": f"Said {n}.", "finish_reason": "length" if n == 7 else "stop"} for n in range(8)]
     branch.answered("2026-11-03", scores=answers)
@@ -188,7 +189,7 @@ def test_judged_answers_are_learned_from_by_kto_alone(desk):
         *(("undesirable", f"Said {n}.") for n in (1, 2, 4)),
     }
 
-    taken = branch.snapshot()
+    taken = branch.snapshot(recipe="sft")
     learned = [row["answer"] for name in ("train.parquet", "held_out.parquet") for row in branch.rows(taken, name)]
     assert sorted(learned) == ["A."] * 8 + ["Right answer 2.", "Right answer 6."]
     judged = branch.rows(taken, "judged.parquet")
@@ -198,7 +199,7 @@ def test_judged_answers_are_learned_from_by_kto_alone(desk):
     }
     counts = require_manifest(taken).counts
     assert (counts["judged"], counts["unanswered"], counts.pop("rows")) == (6, 0, sum(counts.values()))
-    result = branch.taken(recipe="kto")
+    result = branch.taken()
     assert (result.train_examples, result.held_out_examples) == (1, 7)
     assert result.verdict is Verdict.INSUFFICIENT_DATA
     assert "it has 1 good and 0 bad training answers, and 4 good and 3 bad held-out ones" in result.reason
@@ -213,12 +214,73 @@ def test_judged_answers_are_learned_from_by_kto_alone(desk):
 
 
 def test_an_answer_that_nobody_gave_is_not_judged_and_without_the_setting_nothing_is(desk):
-    branch = desk()
+    branch = desk(recipe="kto")
     branch.answered("2026-11-03")
-    assert branch.said("2026-11-03", [correction(0, better=None, vote="down")]).corrections == 0
+    said = branch.said("2026-11-03", [correction(0, better=None, vote="down")])
+    assert said.corrections == 0
+    assert "1 judgements without an answer to learn, and 0 contradicted ones, are left out" in said.reason
     off = desk(corrections=False)
     assert off.said("2026-11-04", [correction(0)]).corrections == 0
     assert not off.corrections("2026-11-04").exists()
+
+
+def test_answers_are_judged_for_kto_alone(desk):
+    branch = desk()
+    branch.answered("2026-11-03", scores=[{"response": "Said."}])
+    said = [correction(0, better=None, vote="up"), correction(1)]
+    assert branch.said("2026-11-03", said).corrections == 1
+    assert desk(recipe="kto").said("2026-11-03", said).corrections == 2
+
+
+def test_a_judged_answer_is_found_that_is_older_than_the_days_of_today(desk):
+    branch = desk()
+    branch.said("2026-11-04", [correction(0, better=None, vote="up")])
+    branch.answered("2026-11-03", scores=[{"response": "Said."}])
+    assert branch.said("2026-11-05", []).joined_late == 1
+    desk(recipe="kto", lookback_days=1).said("2026-11-05", [])
+    (judged,) = branch.rows(branch.corrections("2026-11-04"), EXAMPLES)
+    assert judged["response"] == "Said."
+
+
+def test_no_answers_that_were_shown_because_they_seemed_bad_are_held_out_among_the_judged(desk):
+    branch = desk(recipe="kto", source={"columns": COLUMNS | {"metadata": [CHOSEN_BY]}})
+    branch.ingested("2026-11-02", [{"text": f"Is {text}", "answer": "A."} for text in QUESTIONS])
+    branch.answered("2026-11-03", scores=[{"response": f"Said {n}."} for n in range(8)])
+    shown = {n: ("lowest", RANDOM)[n % 2] for n in range(8)}
+    branch.said("2026-11-03", [correction(n, better=None, vote="down", **{CHOSEN_BY: by}) for n, by in shown.items()])
+    judged = branch.rows(branch.snapshot(recipe="sft"), "judged.parquet")
+    assert {(row["split"], row["metadata"][CHOSEN_BY]) for row in judged} == {("train", "lowest"), ("held_out", RANDOM)}
+
+
+def test_what_most_people_say_of_an_answer_is_learned_and_what_the_last_day_says_replaces_it(desk):
+    branch = desk(recipe="kto")
+    branch.ingested("2026-11-02", [{"text": f"Is {text}", "answer": "A."} for text in QUESTIONS])
+    branch.answered("2026-11-03", scores=[{"response": f"Said {n}."} for n in range(8)])
+
+    def votes(number, **of):
+        return [correction(number, better=None, vote=vote, user=f"{vote}{n}") for vote in of for n in range(of[vote])]
+
+    said = branch.said(
+        "2026-11-03", [*votes(0, up=3, down=1), *votes(1, up=1, down=1), correction(2, better="Said 2. ")]
+    )
+    assert "0 judgements without an answer to learn, and 3 contradicted ones, are left out" in said.reason
+    made = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
+    assert {(row["metadata"][KIND], row["response"]) for row in made} == {
+        ("desirable", "Said 0."),
+        ("correction", None),
+    }
+    branch.said("2026-11-04", votes(0, down=1))
+    (judged,) = branch.rows(branch.snapshot(recipe="sft"), "judged.parquet")
+    assert (judged["metadata"][KIND], judged["response"]) == ("undesirable", "Said 0.")
+
+
+def test_what_is_learned_of_an_answer_has_what_its_question_came_with_and_no_personal_data(desk):
+    branch = desk(recipe="kto", asked={"metadata": ["tier"]})
+    branch.answered("2026-11-03", scores=[{"response": "Write to anna@example.org."}])
+    branch.said("2026-11-03", [correction(0)])
+    corrected, judged = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
+    assert judged["response"] == "Write to <email>."
+    assert corrected["metadata"]["tier"] == judged["metadata"]["tier"] == "gold"
 
 
 @pytest.mark.parametrize(("user", "left"), [("user2", 7), ("agent", 0)])

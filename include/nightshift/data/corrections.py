@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nightshift.data.examples import EXAMPLE_SCHEMA, ROWS_AT_ONCE, RowWriter, digest_of_messages, example_batches
 from nightshift.data.feedback import WORSE_HALF
@@ -23,59 +22,82 @@ from nightshift.data.staging import Staged, Staging
 # interaction it is about ("<interval>/<row>"), the version that had answered, and the keyed hash of who judged.
 KIND, ABOUT, MODEL, JUDGED_BY = "feedback:kind", "feedback:interaction", "feedback:model", "feedback:subject"
 CORRECTION, DESIRABLE, UNDESIRABLE = "correction", "desirable", "undesirable"
-VERSION = 2  # raised when the same feedback would become other examples
+VERSION = 3  # raised when the same feedback would become other examples
 ASKED_SCHEMA = pa.schema(
-    [EXAMPLE_SCHEMA.field(name) for name in ("digest", "messages", "tools", "subject", "split_group")]
+    [EXAMPLE_SCHEMA.field(name) for name in ("digest", "messages", "tools", "subject", "split_group", "metadata")]
 )
-# A rating in the middle says nothing; a correction alone says that the answer was bad.
-GOOD = f"""CASE WHEN f.up IS NOT NULL THEN f.up WHEN f.rating != {WORSE_HALF} THEN f.rating > {WORSE_HALF}
-    WHEN f.answer IS NOT NULL AND f.rejected IS NULL THEN false END"""
+ANSWER_SCHEMA = pa.schema([pa.field("file_row_number", pa.int64()), pa.field("response", pa.string())])
 # Answers that came to their end. An erasure gives interactions other numbers than feedback and samples have: of several with one
 # prompt and model the nearest counts.
 FIND_ANSWERS = """
-    INSERT INTO said SELECT number, response FROM (
-        SELECT DISTINCT ON (number) f.file_row_number AS number, i.response, i.finish_reason
+    SELECT number, response, prompt_language FROM (
+        SELECT DISTINCT ON (number) f.file_row_number AS number, i.response, i.prompt_language, i.finish_reason
         FROM read_parquet(?, file_row_number = true) f JOIN read_parquet(?) i USING (digest, model_digest)
         WHERE f.night = ? ORDER BY number, abs(i.row - f.row), i.row
     ) WHERE response != '' AND coalesce(finish_reason, 'stop') = 'stop'
 """
+# A correction that repeats the answer is learned as such; a rating in the middle says nothing; a correction alone says that the
+# answer was bad. Of the same answer to the same prompt what most say counts.
+JUDGE = f"""
+    CREATE TABLE said AS
+    SELECT *, (good::INT - 0.5) * sum(good::INT - 0.5) OVER (PARTITION BY digest, response) > 0 AS agreed FROM (
+        SELECT f.*, s.response, CASE
+            WHEN f.rejected IS NULL AND trim(f.answer) = trim(s.response) THEN NULL
+            WHEN f.up IS NOT NULL THEN f.up WHEN f.rating != {WORSE_HALF} THEN f.rating > {WORSE_HALF}
+            WHEN f.answer IS NOT NULL AND f.rejected IS NULL THEN false END AS good
+        FROM read_parquet(?, file_row_number = true) f LEFT JOIN read_parquet(?) s USING (file_row_number))
+"""  # noqa: S608
+LEARNED = "answer IS NOT NULL OR (response IS NOT NULL AND agreed)"
 
 
-def staged_corrections(
-    feedback: Path, nights: Iterable[Path], answered: Iterable[tuple[str, Path]], staging: Staging, work: Path
+def staged_corrections(  # noqa: PLR0917
+    feedback: Path,
+    nights: Iterable[Path],
+    answered: Iterable[tuple[str, Path]],
+    staging: Staging,
+    work: Path,
+    left_out: dict[str, int],
 ) -> Iterator[tuple[str, Staged]]:
     """Yield what people said the answer should have been, and the answers that they judged, in order.
 
     Each has the `source` and `source_row` of its feedback. A judged answer is the `response` of its row, which has no `answer`.
 
-    They were cleaned and redacted before. What was asked is the row's own prompt, else that of its interaction; who asked it
-    and the split group, which bind a row to a side, are the interaction's.
+    All but the responses was cleaned and redacted before. What was asked is the row's own prompt, else that of its interaction;
+    who asked it and the split group, which bind a row to a side, and its metadata are the interaction's.
 
     :param feedback: a local `feedback.parquet`.
     :param nights: local files of the traffic of the intervals that the feedback is about; read until all of it is found.
-    :param answered: keys of these intervals with local files of their interactions.
+    :param answered: keys of these intervals with local files of their interactions; none: no judged answers are made.
+    :param left_out: gets how many judgements are left out: `without_answer` (not found, empty or cut off), and `contradicted`
+        (at least as many people say the opposite).
     """
-    asked = work / "asked.parquet"
-    _find_asked(feedback, nights, asked)
+    answers, asked = work / "answers.parquet", work / "asked.parquet"
     with connect(work) as database:
-        database.execute("CREATE TABLE said (number BIGINT, response VARCHAR)")
-        for night, file in answered:
-            database.execute(FIND_ANSWERS, [str(feedback), str(file), night])
+        with RowWriter(answers, ANSWER_SCHEMA) as writer:
+            for night, file in answered:
+                found = database.sql(FIND_ANSWERS, params=[str(feedback), str(file), night])
+                for batch in found.to_arrow_reader(ROWS_AT_ONCE):
+                    numbers, *texts = (column.to_pylist() for column in batch.columns)
+                    redacted = zip(numbers, staging.redacted_answers(*texts), strict=True)
+                    writer.write([dict(zip(ANSWER_SCHEMA.names, row, strict=True)) for row in redacted])
+        database.execute(JUDGE, [str(feedback), str(answers)])
+        ((left_out["without_answer"], left_out["contradicted"]),) = database.execute(
+            "SELECT count(good) FILTER (response IS NULL), count(*) FILTER (response IS NOT NULL AND NOT agreed) FROM said"
+        ).fetchall()
+        digests = database.execute(f"SELECT DISTINCT digest FROM said WHERE {LEARNED}").fetchall()  # noqa: S608
+        _find_asked({digest for (digest,) in digests}, nights, asked)
         rows = database.sql(
-            f"SELECT f.*, a.messages AS asked, a.tools, a.subject AS asker, a.split_group, s.response, {GOOD} AS good "  # noqa: S608
-            "FROM read_parquet($1, file_row_number = true) f LEFT JOIN read_parquet($2) a USING (digest) "
-            "LEFT JOIN said s ON s.number = f.file_row_number "
-            "WHERE f.answer IS NOT NULL OR (s.response IS NOT NULL AND good IS NOT NULL) ORDER BY f.file_row_number",
-            params=[str(feedback), str(asked)],
+            "SELECT s.*, a.messages AS asked, a.tools, a.subject AS asker, a.split_group, a.metadata AS asked_with "  # noqa: S608
+            f"FROM said s LEFT JOIN read_parquet($1) a USING (digest) WHERE {LEARNED} ORDER BY s.file_row_number",
+            params=[str(asked)],
         )
         for batch in rows.to_arrow_reader(ROWS_AT_ONCE):
             for source, of_source in groupby(batch.to_pylist(maps_as_pydicts="strict"), itemgetter("source")):
                 yield source, _staged(list(of_source), source, staging)
 
 
-def _find_asked(feedback: Path, nights: Iterable[Path], target: Path) -> None:
+def _find_asked(lacking: set[str], nights: Iterable[Path], target: Path) -> None:
     """Write what was asked, once for each digest (`ASKED_SCHEMA`)."""
-    lacking = set(pq.read_table(feedback, columns=["digest"])["digest"].to_pylist())
     with RowWriter(target, ASKED_SCHEMA) as writer:
         for night in nights if lacking else ():
             wanted = pa.array(sorted(lacking), pa.string())
@@ -109,10 +131,10 @@ def _examples(row: dict[str, Any]) -> Iterator[Conversation]:
         digest = digest_of_messages(messages, row["tools"], rejected)
         kind = "pair" if rejected else CORRECTION
         yield _example(row, kind, digest, messages, answer=row["answer"], rejected=rejected)
-    if row["response"] is not None and row["good"] is not None:
+    if row["response"] is not None and row["agreed"]:
         kind, asked = DESIRABLE if row["good"] else UNDESIRABLE, _turns(row["asked"] or row["messages"])
-        # Told apart from the same answer that is learned as an example, or judged otherwise.
-        digest = digest_of_messages([*asked, {"role": kind, "content": row["response"]}], row["tools"])
+        # Told apart from the same answer that is learned as an example, but not from the same one judged otherwise.
+        digest = digest_of_messages([*asked, {"role": "judged", "content": row["response"]}], row["tools"])
         yield _example(row, kind, digest, asked, response=row["response"])
 
 
@@ -139,7 +161,12 @@ def _example(  # noqa: PLR0917
         timestamp=row["timestamp"],
         response=response,
         context=None,
-        metadata={**row["metadata"], **about, **({JUDGED_BY: row["subject"]} if row["subject"] else {})},
+        metadata={
+            **(row["asked_with"] or {}),
+            **row["metadata"],
+            **about,
+            **({JUDGED_BY: row["subject"]} if row["subject"] else {}),
+        },
         pii={},
         late=False,
     )

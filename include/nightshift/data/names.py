@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,6 +142,18 @@ class NameFinder:
 
         :param languages: of each row (ISO 639 code, or `und`).
         """
+        found = self._found(list(map(_texts, rows)), languages)
+        return [_replaced(row, its) for row, its in zip(rows, found, strict=True)]
+
+    def redacted_texts(self, texts: Sequence[str], languages: Sequence[str]) -> list[str]:
+        """Return single texts in the same way."""
+        found = self._found([(text,) for text in texts], languages)
+        return [its[text][0] if text in its else text for text, its in zip(texts, found, strict=True)]
+
+    def _found(
+        self, rows: Sequence[Iterable[str]], languages: Sequence[str]
+    ) -> list[dict[str, tuple[str, Counter[str]]]]:
+        """What :meth:`_search` finds in the language of each row, given its texts."""
         models = [self._names.model_for(language) for language in languages]
         found = {
             model: self._search(
@@ -149,13 +161,13 @@ class NameFinder:
                 # Equal texts once: what a system message says is the same in every row.
                 list(
                     dict.fromkeys(
-                        text for row, its in zip(rows, models, strict=True) if its == model for text in _texts(row)
+                        text for texts, its in zip(rows, models, strict=True) if its == model for text in texts
                     )
                 ),
             )
             for model in self._pipelines
         }
-        return [_replaced(row, found[model]) if model else row for row, model in zip(rows, models, strict=True)]
+        return [found[model] if model else {} for model in models]
 
     def _search(self, model: str, texts: list[str]) -> dict[str, tuple[str, Counter[str]]]:
         """The texts in which something was found: each without it, and how much of each kind it was."""

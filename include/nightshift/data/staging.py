@@ -104,9 +104,8 @@ class Staging:
                 aside.append(self.set_aside(self._unread(unusable), file, subject))
         languages = self._measures.languages([row.prompt for row in rows])
         late = sum(row.late for row in rows)
-        if self._ingest.names and rows:
-            self._names = self._names or NameFinder(self._ingest.names)
-            rows = self._names.redacted(rows, languages)
+        if rows and (finder := self._finder()):
+            rows = finder.redacted(rows, languages)
             # The two answers of a pair may have differed in a name alone.
             alike = [row.rejected is not None and row.rejected == row.messages[-1] for row in rows]
             for number in compress(numbers, alike):
@@ -138,6 +137,16 @@ class Staging:
     def redacted(self, text: str) -> str:
         """Return a text without what the application has redacted."""
         return redact(text, self._ingest.redact, Counter())
+
+    def redacted_answers(self, answers: list[str], languages: list[str]) -> list[str]:
+        """Return answers without what the application has redacted, names among it, by the languages of their prompts."""
+        texts, finder = list(map(self.redacted, answers)), self._finder()
+        return finder.redacted_texts(texts, languages) if finder and texts else texts
+
+    def _finder(self) -> NameFinder | None:
+        if self._ingest.names:
+            self._names = self._names or NameFinder(self._ingest.names)
+        return self._names
 
     def _table(
         self, rows: list[Conversation], numbers: list[int], languages: list[str], source: str, file: str

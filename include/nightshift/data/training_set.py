@@ -121,17 +121,20 @@ def write_training_set(
 
 
 def _judged(selection: Selection, state: State, work: Path, signed: BinaryIO, counts: Counter[str]) -> Path:
-    """Write the answers that people judged into a file of their own, each once, and the signatures of those to train on.
+    """Write the answers that people judged into a file of their own, each as it was judged last, and the signatures of those to
+    train on. What is held out is a sample: no answers that were chosen for review other than at random.
 
     In the counts they are `judged` and `duplicates` instead of `unanswered`.
     """
     target, before = work / JUDGED, _Taken()
     with pq.ParquetWriter(target, EXAMPLE_SCHEMA, compression="lz4") as writer:
-        for published in (each for each in selection.window if each.corrects):
+        for published in (each for each in reversed(selection.window) if each.corrects):
             file = fetch(published.partition, published.manifest, EXAMPLES, work / "copy")
             for all_rows in example_batches(file):
                 used = pc.field("split").isin(["train", "held_out"]) & pc.field("response").is_valid()
                 rows = all_rows.filter(used)
+                trained = np.asarray(pc.equal(rows["split"], "train"))
+                rows = rows.filter(pa.array(trained | ~_chosen_for_review(rows)))
                 new = before.new(_digests(rows))
                 counts["unanswered"] -= rows.num_rows
                 counts["duplicates"] += int((~new).sum())

@@ -240,7 +240,7 @@ def _publish(  # noqa: PLR0917
 
 
 def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -> Manifest:
-    """Publish the answers of an interval's feedback, and those that it judges, as examples, unless they are there."""
+    """Publish the answers of an interval's feedback as examples, and for KTO those that it judges, unless they are there."""
     from nightshift.data.corrections import VERSION as CORRECTIONS_VERSION
     from nightshift.data.corrections import staged_corrections
     from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
@@ -251,8 +251,7 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     from nightshift.data.split_map import SplitMap
     from nightshift.data.staging import Staging
     from nightshift.jobs.waiting_feedback import fetched
-    from nightshift.monitoring.published_nights import interactions_between
-    from nightshift.settings.interval import Interval
+    from nightshift.monitoring.published_nights import interactions_of
     from nightshift.storage.files import sha256_of
     from nightshift.storage.manifest import Parent, digest_of
     from nightshift.storage.partition import fetch, find, partition_of, publish
@@ -260,13 +259,14 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
 
     app, interval, storage = spec.application, spec.interval, spec.storage
     address = partition_of(storage, app.name, CORRECTIONS, interval.key)
-    tokenizer = tokenizer_file(resolve_tokenizer(app.base_model))
+    tokenizer, judged = tokenizer_file(resolve_tokenizer(app.base_model)), app.training.recipe == "kto"
     inputs = {
         "version": CORRECTIONS_VERSION,
         "interval": interval.model_dump(mode="json"),
         "feedback": feedback.digest,
         "ingest": app.ingest.model_dump(mode="json", include={"near_duplicates", "splits"}),
         "tokenizer": sha256_of(tokenizer),
+        **({"judged": True} if judged else {}),
     }
     if there := find(address, inputs):
         return there
@@ -276,14 +276,11 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
     folder, target = work / "corrections", work / "corrections" / "partition"
     target.mkdir(parents=True)
     measures = TextMeasures(tokenizer)
-    about = feedback.facts["nights"]
-    # Those of pairs may be older than what other feedback is about.
-    since = min((of.start for key in about if (of := Interval.of_key(key))), default=_since(spec))
-    nights = interactions_between(storage, app.name, since, interval.end)
+    about, left_out = feedback.facts["nights"], dict[str, int]()
     rows = staged_corrections(
         fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "night"),
-        fetched([night for night in nights if night.key in about], folder / "answered"),
-        Staging(app.ingest, interval, measures, "examples"), folder,
+        fetched(interactions_of(storage, app.name, about) if judged else [], folder / "answered"),
+        Staging(app.ingest, interval, measures, "examples"), folder, left_out,
     )  # fmt: skip
     ingestion = Ingestion(app.ingest, interval, measures, folder, split_map=split_map, made_by=digest_of(inputs))
     made = ingestion.run([], target, lambda _rows: None, rows)
@@ -296,7 +293,11 @@ def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -
         inputs=inputs,
         rows={EXAMPLES: made.kept, QUARANTINE: made.quarantined},
         counts=made.counts,
-        facts={"splits": dict(sorted(made.splits.items())), "between_sides": made.between_sides},
+        facts={
+            "splits": dict(sorted(made.splits.items())),
+            "between_sides": made.between_sides,
+            **({"left_out": left_out} if judged else {}),
+        },
         parents=[Parent(uri=str(partition), digest=feedback.digest)],
     )
 
@@ -318,6 +319,9 @@ def _sentence(learned: Manifest | None) -> Iterator[str]:
     if learned and learned.counts["rows_in"]:
         sides = "".join(f", {rows:,} {side}" for side, rows in learned.facts["splits"].items())
         yield f"{learned.counts['kept']:,} of {learned.counts['rows_in']:,} answers are examples{sides}"
+    if learned and any((left_out := learned.facts.get("left_out", {})).values()):
+        without, contradicted = left_out["without_answer"], left_out["contradicted"]
+        yield f"{without:,} judgements without an answer to learn, and {contradicted:,} contradicted ones, are left out"
 
 
 def _log(spec: Spec, manifest: Manifest, feedback: str, more: Mapping[str, float] | None = None) -> None:

@@ -57,8 +57,14 @@ def interactions_between(storage: str, application: str, start: datetime, end: d
     """
     folder = partition_of(storage, application, "interactions")
     intervals = ((name, Interval.of_key(name)) for name in names_in(folder))
-    wanted = {name for name, of in intervals if of and of.start < end and start < of.end}
-    at = [folder / name for name in wanted]
+    return interactions_of(
+        storage, application, {name for name, of in intervals if of and of.start < end and start < of.end}
+    )
+
+
+def interactions_of(storage: str, application: str, wanted: Collection[str]) -> list[Answered]:
+    """Return the nights of interactions of these intervals, by their keys, as :func:`interactions_between` does."""
+    at = [partition_of(storage, application, "interactions", name) for name in wanted]
     at += [partition for _, partition in _of_challengers(storage, application, wanted)]
     found = [answered_night(partition, manifest) for partition in at if (manifest := read_manifest(partition))]
     return sorted(found, key=lambda night: (night.interval.start, str(night.partition)), reverse=True)
