@@ -12,7 +12,6 @@ from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.wanted import Wanted
 from nightshift.evaluation.suites import corrected_examples
-from nightshift.jobs import feedback
 from nightshift.settings.application import Application
 from nightshift.settings.feedback import CHOSEN_BY, RANDOM
 from nightshift.storage import partition as partitions
@@ -74,7 +73,9 @@ def test_a_correction_that_waited_for_its_answer_becomes_an_example_also_where_t
     assert branch.said("2026-11-03", [correction(2)]).waiting == 1
     branch.answered("2026-11-03")
     with monkeypatch.context() as killed:
-        killed.setattr(feedback, "_corrections", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(
+            "nightshift.jobs.corrections.publish_corrections", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             branch.said("2026-11-04", [])
     branch.said("2026-11-04", [])

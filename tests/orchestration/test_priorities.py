@@ -50,6 +50,7 @@ def test_no_task_of_a_second_waits_for_a_job(dags):
     deciding = {
         "due",
         "close",
+        "remove_old",
         "step_in",
         "retraining",
         "changed",

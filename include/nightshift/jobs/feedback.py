@@ -61,6 +61,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: the application has no `feedback`, or a file as a whole cannot be used.
     :raises BadEnvironment: a source, the storage or MLflow cannot be reached.
     """
+    from nightshift.jobs.corrections import publish_corrections, what_was_learned
     from nightshift.jobs.ingest import id_key_of
     from nightshift.jobs.reviewing import publish_sample, read_reviews
     from nightshift.jobs.waiting_feedback import look_again
@@ -97,14 +98,14 @@ def run(spec: Spec, progress: Progress) -> Result:
             manifest = find(partition, inputs) or _publish(
                 spec, partition, inputs, files, nights, id_key, work, reviewed, answers
             )
-            learned = _corrections(spec, partition, manifest, work) if app.feedback.corrections else None
+            learned = publish_corrections(spec, partition, manifest, work) if app.feedback.corrections else None
         waited = look_again(spec, app.feedback.lookback_days, work / "earlier")
         logged = finished_keys(app.name, "feedback") if waited.late else set()
         for earlier, place, anew in waited.late:
             of_earlier = spec.model_copy(update={"interval": earlier})
             try:
                 if app.feedback.corrections:
-                    _corrections(of_earlier, place, anew, work / "late" / earlier.key)
+                    publish_corrections(of_earlier, place, anew, work / "late" / earlier.key)
             except BadInput as error:
                 waited.unreadable.append(f"corrections of {earlier.key}: {error}")
             if RUN_KEY.format(anew.inputs_digest) not in logged:
@@ -121,7 +122,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     left = ", ".join(f"{counts[name]:,} {name}" for name in ("joined", "waiting", "duplicates", "quarantined"))
     return Result(
         verdict=Verdict.PASS if counts["joined"] else Verdict.WARN,
-        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *_sentence(learned), *said]),
+        reason="; ".join([f"{counts['rows_in']:,} rows of feedback: {left}", *what_was_learned(learned), *said]),
         feedback=str(partition),
         digest=manifest.digest,
         corrections=learned.counts["kept"] if learned else 0,
@@ -237,91 +238,6 @@ def _publish(  # noqa: PLR0917
         },
         parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
     )
-
-
-def _corrections(spec: Spec, partition: UPath, feedback: Manifest, work: Path) -> Manifest:
-    """Publish the answers of an interval's feedback as examples, and for KTO those that it judges, unless they are there."""
-    from nightshift.data.corrections import VERSION as CORRECTIONS_VERSION
-    from nightshift.data.corrections import staged_corrections
-    from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
-    from nightshift.data.feedback import FEEDBACK
-    from nightshift.data.ingestion import Ingestion
-    from nightshift.data.measures import TextMeasures, tokenizer_file
-    from nightshift.data.published_sides import catch_up, is_behind
-    from nightshift.data.split_map import SplitMap
-    from nightshift.data.staging import Staging
-    from nightshift.jobs.waiting_feedback import fetched
-    from nightshift.monitoring.published_nights import interactions_of
-    from nightshift.storage.files import sha256_of
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import fetch, find, partition_of, publish
-    from nightshift.training.base_model import resolve_tokenizer
-
-    app, interval, storage = spec.application, spec.interval, spec.storage
-    address = partition_of(storage, app.name, CORRECTIONS, interval.key)
-    tokenizer, judged = tokenizer_file(resolve_tokenizer(app.base_model)), app.training.recipe == "kto"
-    inputs = {
-        "version": CORRECTIONS_VERSION,
-        "interval": interval.model_dump(mode="json"),
-        "feedback": feedback.digest,
-        "ingest": app.ingest.model_dump(mode="json", include={"near_duplicates", "splits"}),
-        "tokenizer": sha256_of(tokenizer),
-        **({"judged": True} if judged else {}),
-    }
-    if there := find(address, inputs):
-        return there
-    split_map = SplitMap(storage, app.name)
-    if is_behind(split_map, storage, app.name):
-        catch_up(split_map, storage, app.name)
-    folder, target = work / "corrections", work / "corrections" / "partition"
-    target.mkdir(parents=True)
-    measures = TextMeasures(tokenizer)
-    about, left_out = feedback.facts["nights"], dict[str, int]()
-    rows = staged_corrections(
-        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "night"),
-        fetched(interactions_of(storage, app.name, about) if judged else [], folder / "answered"),
-        Staging(app.ingest, interval, measures, "examples"), folder, left_out,
-    )  # fmt: skip
-    ingestion = Ingestion(app.ingest, interval, measures, folder, split_map=split_map, made_by=digest_of(inputs))
-    made = ingestion.run([], target, lambda _rows: None, rows)
-    return publish(
-        address,
-        target,
-        kind=CORRECTIONS,
-        application=app.name,
-        interval=interval,
-        inputs=inputs,
-        rows={EXAMPLES: made.kept, QUARANTINE: made.quarantined},
-        counts=made.counts,
-        facts={
-            "splits": dict(sorted(made.splits.items())),
-            "between_sides": made.between_sides,
-            **({"left_out": left_out} if judged else {}),
-        },
-        parents=[Parent(uri=str(partition), digest=feedback.digest)],
-    )
-
-
-def _traffic(spec: Spec, nights: list[str], folder: Path) -> Iterator[Path]:
-    """Local files of what was asked in these intervals, the newest first, of those whose traffic is still there."""
-    from nightshift.data.examples import EXAMPLES
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import fetch, partition_of
-
-    for night in reversed(nights):
-        partition = partition_of(spec.storage, spec.application.name, "traffic", night)
-        if manifest := read_manifest(partition):
-            yield fetch(partition, manifest, EXAMPLES, folder)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sentence(learned: Manifest | None) -> Iterator[str]:
-    if learned and learned.counts["rows_in"]:
-        sides = "".join(f", {rows:,} {side}" for side, rows in learned.facts["splits"].items())
-        yield f"{learned.counts['kept']:,} of {learned.counts['rows_in']:,} answers are examples{sides}"
-    if learned and any((left_out := learned.facts.get("left_out", {})).values()):
-        without, contradicted = left_out["without_answer"], left_out["contradicted"]
-        yield f"{without:,} judgements without an answer to learn, and {contradicted:,} contradicted ones, are left out"
 
 
 def _log(spec: Spec, manifest: Manifest, feedback: str, more: Mapping[str, float] | None = None) -> None:
