@@ -217,6 +217,12 @@ def test_what_is_personal_alone_is_redacted_whatever_its_column_is_called(read):
     assert list(row.metadata.values()) == ["<phone>", "<phone>", "<ip>", "<phone>"]
 
 
+def test_what_is_personal_beside_what_only_the_name_of_its_column_shows_is_redacted_too(read):
+    values = {"phone": "447700900123, a@b.com", "ssn": "123456789 (jo@example.com)"}
+    row = read({"t": "Hi"} | values, prompt="t", metadata=list(values))
+    assert list(row.metadata.values()) == ["<phone>, <email>", "<ssn> (<email>)"]
+
+
 def test_bytes_that_become_metadata_or_an_id_are_text_without_personal_data(read):
     values = {
         "text": "Hi",

@@ -76,6 +76,14 @@ def test_the_database_finds_what_the_files_find(opened, database, search):
         assert [one.relevance for one in theirs] == pytest.approx([one.relevance for one in mine], abs=2e-6)
 
 
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("connection", [None, "vectors"])
+def test_a_question_without_a_vector_finds_nothing_by_vectors(opened, connection):
+    index = opened(connection=connection)
+    assert index.retrieve([""], 7, "vectors") == index.retrieve([""], 7, "hybrid") == [[]]
+    assert len(index.retrieve(["fees"], 7, "vectors")[0]) == 7
+
+
 def killed_at_row_60(path, dimensions, first, count):
     if first == 60:
         raise KeyboardInterrupt

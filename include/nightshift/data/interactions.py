@@ -11,7 +11,7 @@ import pyarrow as pa
 from nightshift.settings.metrics import Metric
 
 INTERACTIONS = "interactions.parquet"
-SCORES_VERSION = 5  # raised when the same responses would be scored in another way, so that they are scored again
+SCORES_VERSION = 4  # raised when the same responses would be scored in another way, so that they are scored again
 SCORES = ("valid", "refusal", "toxicity", "sentiment", "pii", "groundedness", "judge", "exact_match", "rouge_l")
 # Of these, a row lacks one only where its scorer failed or does not know the row's language.
 OF_SOME_LANGUAGES = ("refusal", "toxicity", "sentiment")

@@ -54,8 +54,8 @@ def _without_nulls(value: Any) -> Any:
 def redacted_record(value: Any, redacted: Callable[[str], str], names: tuple[str, ...] = ()) -> Any:
     """Return a record in which every text, name and number is as `redacted` leaves it.
 
-    What a value is called tells what a number means (`"phone": 447700900123`): where nothing is found in it alone, it is
-    redacted behind its name, and behind those of the records that it stands in, until something is found.
+    What a value is called tells what a number means (`"phone": 447700900123`): what is left of it alone is redacted behind
+    its name, and behind those of the records that it stands in, until something is found.
     """
     if isinstance(value, dict):
         safe: dict[str, Any] = {}
@@ -72,9 +72,9 @@ def redacted_record(value: Any, redacted: Callable[[str], str], names: tuple[str
     text = text_of(value)
     shown = redacted(text)
     for name in names:
-        if shown != text:
-            break
         before = f"{name}: "
-        shown = redacted(before + text)
-        shown = shown[len(before) :] if shown.startswith(before) else text
+        more = redacted(before + shown)
+        if more.startswith(before) and more != before + shown:
+            shown = more.removeprefix(before)
+            break
     return shown if isinstance(value, str | bytes) or shown != text else value

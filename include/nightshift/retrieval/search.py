@@ -135,8 +135,11 @@ class Index:
         return [passages[:wanted] for passages in found]
 
     def _by_vectors(self, wanted: Vectors, k: int) -> list[Ranking]:
-        if self._table:
-            return self._table.nearest(wanted, k)
+        rankings = self._table.nearest(wanted, k) if self._table else self._nearest(wanted, k)
+        # What has no vector, because an endpoint refuses it or a model knows none of its words, is near to nothing.
+        return [ranking if vector.any() else [] for ranking, vector in zip(rankings, wanted, strict=True)]
+
+    def _nearest(self, wanted: Vectors, k: int) -> list[Ranking]:
         best = np.empty((len(wanted), 0), np.float32)
         numbers = np.empty((len(wanted), 0), np.int64)
         for start in range(0, self._passages, VECTORS_AT_ONCE):
