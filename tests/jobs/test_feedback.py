@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from upath import UPath
 
-from nightshift.data.examples import digest_of_messages
+from nightshift.data.examples import QUARANTINE, digest_of_messages
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTION_SCHEMA, INTERACTIONS
 from nightshift.erasure.applying import apply
@@ -306,6 +306,28 @@ def test_who_erases_a_row_that_nobody_waits_for_any_longer_finds_it(said, progre
     assert run(on_day(spec, 10), progress).given_up == 2
     (change,) = Finding(partition_of(spec.storage, "bank"), wanted).find().changes
     assert change.rows == {"quarantine.parquet": [row]}
+
+
+@pytest.mark.usefixtures("mlflow_store")
+@pytest.mark.parametrize("given_up", [False, True])
+@pytest.mark.parametrize("known_by", ["id", "digest"])
+def test_who_has_what_they_asked_erased_leaves_no_feedback_that_waits_for_it_or_waited(
+    said, progress, tmp_path, known_by, given_up
+):
+    if known_by == "id":
+        spec = said(
+            [{"message": "x", "vote": "up"}, {"message": "y", "vote": "up"}], {"id": "message", "thumb": "vote"}
+        )
+    else:
+        spec = said([{"asked": ASKED, "vote": "up"}, {"asked": "Who?", "vote": "up"}])
+    assert run(spec, progress).waiting == 2
+    if given_up:
+        (tmp_path / "said.jsonl").unlink()
+        assert run(on_day(spec, 10), progress).given_up == 2
+    finding = Finding(partition_of(spec.storage, "bank"), Wanted(subject="of jo"))
+    finding.known.ids, finding.known.digests = {"x"}, {digest_of_messages([{"role": "user", "content": ASKED}])}
+    (change,) = finding.find().changes
+    assert change.rows == {QUARANTINE if given_up else WAITING: [0]}
 
 
 @pytest.mark.usefixtures("mlflow_store")

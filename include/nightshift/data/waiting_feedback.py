@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def join_waiting(
                 else:
                     waiting.write(still)
             return joined.rows - already, left
+
+
+ABOUT = re.compile(
+    r'\{(?:"id": ("(?:[^"\\]|\\.)*"))?(?:, )?(?:"digest": "([0-9a-f]*)")?'
+)  # how :func:`_given_up` begins
+
+
+def about(raw: str) -> tuple[str | None, str | None]:
+    """Return the id and the digest of what a row was about that was given up, by its text in the quarantine; None: not known."""
+    found = ABOUT.match(raw)
+    return (found[1] and json.loads(found[1]), found[2]) if found else (None, None)
 
 
 def _given_up(row: dict[str, Any], detail: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from upath import UPath
 
 from nightshift.data.examples import CORRECTIONS, EXAMPLES, QUARANTINE
@@ -19,6 +18,8 @@ from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.review_pairs import PAIRS
 from nightshift.data.review_sample import SAMPLE, SAMPLES
+from nightshift.data.snapshot import JUDGED
+from nightshift.erasure.known import Known
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.erasure.rows import Hits, batches, numbered, numbers_of
 from nightshift.erasure.wanted import Wanted, letters, plain
@@ -47,15 +48,15 @@ class Finding:
     home: UPath
     wanted: Wanted
     plan: Plan = field(default_factory=Plan)
-    digests: set[str] = field(default_factory=set)
-    trained: set[str] = field(default_factory=set)  # those of snapshots
-    corrected: set[str] = field(default_factory=set)  # those of corrections
     judged: dict[str, set[tuple[str, int]]] = field(
         default_factory=dict
     )  # interval -> source and row of feedback that goes
     shown: set[str] = field(default_factory=set)
     content: dict[str, str] = field(default_factory=dict)  # partition of prompts or examples -> its digest
     rows: dict[str, list[int]] = field(default_factory=dict)  # one that loses rows -> their numbers among its prompts
+
+    def __post_init__(self) -> None:
+        self.known = Known(self.wanted)
 
     def find(self) -> Plan:
         """Return what is to be done."""
@@ -65,8 +66,8 @@ class Finding:
         self._interactions()
         for _, partition, manifest in self._partitions(PAIRS) if self.wanted.subject else ():
             # Where traffic and interactions are gone, only these know what somebody asked.
-            places = self._places(partition, manifest, SAMPLE, ["unit"], self._unit)
-            self.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
+            places = self._places(partition, manifest, SAMPLE, ["unit"], self.known.unit_rows)
+            self.known.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
         for path, partition, manifest in self._partitions("feedback"):
             self._feedback(path, partition, manifest)
         for path, partition, manifest in self._partitions(CORRECTIONS):
@@ -77,7 +78,7 @@ class Finding:
         self._made_of_snapshots()
         for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
             for path, partition, manifest in self._partitions(kind, depth=depth):
-                places = self._places(partition, manifest, file, ["digest", "unit"], self._unit)
+                places = self._places(partition, manifest, file, ["digest", "unit"], self.known.unit_rows)
                 self._change(path, partition, manifest, {file: places})
         # Rows that no reader needs any more once what they were for is there; what is under way is made again.
         self.plan.deleted += [kind for kind in ("staged", "gathered", "scores") if names_in(self.home / kind)]
@@ -93,7 +94,8 @@ class Finding:
             rows[QUARANTINE] = self._quarantined(partition, manifest)
         if places:
             self.rows[path] = numbers_of(partition, manifest, places)
-            self.digests |= self._noted(partition, manifest, EXAMPLES, places)
+            self.known.digests |= self._noted(partition, manifest, EXAMPLES, places)
+            self.known.ids |= {*self._values(partition, manifest, EXAMPLES, "id", places)} - {None}
         if not path.startswith("shadow_prompts"):
             self._change(path, partition, manifest, rows)
         elif places:
@@ -112,8 +114,13 @@ class Finding:
     def _feedback(self, path: str, partition: UPath, manifest: Manifest) -> None:
         """What somebody judged, and what others said of what they asked."""
         columns = list({self.wanted.column, "digest"})
-        rows = {name: self._places(partition, manifest, name, columns, self._same_text) for name in (FEEDBACK, WAITING)}
-        self._change(path, partition, manifest, rows | {QUARANTINE: self._quarantined(partition, manifest)})
+        rows = {
+            FEEDBACK: self._places(partition, manifest, FEEDBACK, columns, self.known.same_text_rows),
+            WAITING: self._places(partition, manifest, WAITING, [*{*columns, "id"}], self.known.waited_rows),
+        }
+        given_up = self._places(partition, manifest, QUARANTINE, ["reason", "raw"], self.known.given_up_rows)
+        aside = sorted({*self._quarantined(partition, manifest), *given_up})
+        self._change(path, partition, manifest, rows | {QUARANTINE: aside})
         if rows[FEEDBACK]:
             of_rows = (
                 self._values(partition, manifest, FEEDBACK, name, rows[FEEDBACK]) for name in ("source", "source_row")
@@ -132,7 +139,7 @@ class Finding:
         places = self._places(partition, manifest, EXAMPLES, columns, hits)
         if places:
             self.rows[path] = places
-            self.corrected |= self._noted(partition, manifest, EXAMPLES, places)
+            self.known.corrected |= self._noted(partition, manifest, EXAMPLES, places)
         self._change(path, partition, manifest, {EXAMPLES: places})
 
     def _snapshot(self, path: str, partition: UPath, manifest: Manifest) -> None:
@@ -144,10 +151,15 @@ class Finding:
         if same and all(same) and not self.rows.keys() & set(made_of):
             return
         names = [file.name for file in manifest.files]
-        columns = list({self.wanted.column, "digest"})
-        rows = {name: self._places(partition, manifest, name, columns, self._learned) for name in names}
+        columns = [*{self.wanted.column, "digest"}]
+        rows = {
+            name: self._places(partition, manifest, name, [*columns, "messages"], self.known.judged_rows)
+            if name == JUDGED
+            else self._places(partition, manifest, name, columns, self.known.learned_rows)
+            for name in names
+        }
         for name, places in rows.items():
-            self.trained |= self._noted(partition, manifest, name, places)
+            self.known.trained |= self._noted(partition, manifest, name, places)
         if self._change(path, partition, manifest, rows):
             self.plan.snapshots.append(path)
 
@@ -167,12 +179,15 @@ class Finding:
             if shift and "arm" in manifest.inputs and self.content.get(place) == prompts.digest:
                 shift = numbers_in_arm(self.home / place, manifest.inputs["arm"], {*shift})
             if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
-                shift, places = [], self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self._same_text)
+                shift, places = (
+                    [],
+                    self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self.known.same_text_rows),
+                )
             else:
                 places = self._places(partition, manifest, INTERACTIONS, ["row"], numbered(shift)) if shift else []
             if places:
                 # Where what was asked is gone, only these know what it was.
-                self.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
+                self.known.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
                 asked[path] = self._values(partition, manifest, INTERACTIONS, "row", places)
                 shifts[path] = shift
                 self._change(path, partition, manifest, {INTERACTIONS: places}, shift)
@@ -192,9 +207,9 @@ class Finding:
     def _reviews(self) -> None:
         """Answers that people were shown, what they said of these, and what somebody said of others."""
         for path, partition, manifest in chain(self._partitions(SAMPLES), self._partitions(PAIRS)):
-            places = self._places(partition, manifest, SAMPLE, ["digest"], self._same_text)
+            places = self._places(partition, manifest, SAMPLE, ["digest"], self.known.same_text_rows)
             self._change(path, partition, manifest, {SAMPLE: places})
-        goes = {*self.digests, *self.trained, self.wanted.digest}
+        goes = {*self.known.digests, *self.known.trained, self.wanted.digest}
         for path, review in reviews_by_path(self.home):
             if review.digest in goes or (self.wanted.subject and review.by == self.wanted.typed):
                 self.plan.deleted.append(path)
@@ -208,12 +223,12 @@ class Finding:
             if manifest.inputs.get("snapshot") in digests:
                 self.plan.deleted.append(path)
         for path, partition, manifest in self._partitions("answers"):
-            if self._places(partition, manifest, "answers.parquet", ["digest"], self._trained):
+            if self._places(partition, manifest, "answers.parquet", ["digest"], self.known.trained_rows):
                 self.plan.deleted.append(path)
         for kind, file in (("evaluations", "answers.parquet"), ("references", "sample.parquet")):
             for path, partition, manifest in self._partitions(kind):
                 if snapshots & _parents(manifest):
-                    places = self._places(partition, manifest, file, ["digest"], self._trained)
+                    places = self._places(partition, manifest, file, ["digest"], self.known.trained_rows)
                     self._change(path, partition, manifest, {file: places})
         searches = {path for path, _, manifest in self._partitions("searches") if snapshots & _parents(manifest)}
         results = {path for path, _, manifest in self._partitions("search_results") if searches & _parents(manifest)}
@@ -305,23 +320,6 @@ class Finding:
         text = plain(content)
         texts = [letters(html.unescape(one)) for one in (text, re.sub(r"<[^>]*>", "", text))]
         return any(beginning in one for beginning in self.shown for one in texts)
-
-    def _learned(self, batch: pa.RecordBatch) -> pa.Array:
-        known = pc.is_in(batch["digest"], value_set=pa.array(sorted(self.corrected), pa.string()))
-        return pc.or_(known, self.wanted.rows(batch))
-
-    def _trained(self, batch: pa.RecordBatch) -> pa.Array:
-        return pc.is_in(batch["digest"], value_set=pa.array(sorted(self.trained), pa.string()))
-
-    def _same_text(self, batch: pa.RecordBatch) -> pa.Array:
-        known = pc.is_in(batch["digest"], value_set=pa.array(sorted(self.digests | self.trained), pa.string()))
-        return pc.or_(known, self.wanted.rows(batch))
-
-    def _unit(self, batch: pa.RecordBatch) -> pa.Array:
-        """Rows whose unit is the subject, or, as that of a row without one, a digest."""
-        known = pa.array(sorted(self.digests | self.trained | {self.wanted.subject or ""}), pa.string())
-        hits = [pc.is_in(column, value_set=known) for column in batch.columns]
-        return hits[0] if len(hits) == 1 else pc.or_(*hits)
 
 
 def below(uri: str) -> str:

@@ -202,7 +202,13 @@ def _win_rates(judged: list[Judged], application: Application, storage: str) -> 
 def _agreement(judged: list[Judged]) -> list[str]:
     """How far the judge can be believed, where a gate looks at its scores."""
     scores, right = (
-        [value for one in judged for value in one.table[name].to_pylist()] for name in ("judge", "exact_match")
+        [
+            value
+            for one in judged
+            for digest, value in zip(one.table["digest"].to_pylist(), one.table[name].to_pylist(), strict=True)
+            if not is_chosen_of_two(one.examples[digest])
+        ]
+        for name in ("judge", "exact_match")
     )
     if all(score is None for score in scores):
         return []

@@ -45,7 +45,10 @@ def _digests(partition: UPath) -> tuple[str, str]:
         manifest = read_manifest(partition)
     except BadInput:
         return UNREADABLE, ""  # the night's own verdict says so
-    return (digest_of(manifest.facts["models"]), manifest.digest) if manifest else ("", "")
+    if manifest is None:
+        return "", ""
+    models = manifest.facts["models"]
+    return digest_of(models) if models else "", manifest.digest
 
 
 def feedback_of(storage: str, application: Application, night: Answered, model_digest: str) -> list[MetricVerdict]:
