@@ -167,8 +167,9 @@ def scratch(storage: UPath) -> Path:
     if root not in _swept:
         _swept.add(root)
         _sweep(root, prefix)
-    for folder in [folder for folder in _held if not folder.exists()]:
-        os.close(_held.pop(folder))
+    for folder in tuple(_held):  # other threads may do the same
+        if not folder.exists() and (gone := _held.pop(folder, None)) is not None:
+            os.close(gone)
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
