@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from training_runs import one_process
 from upath import UPath
 
@@ -129,3 +130,14 @@ def trainer(folder, rows, forks, base, *, recipe="sft"):
         return Trained(losses, others["held_out_loss"], output, others["held_out_accuracy"], others["reward_accuracy"])
 
     return run
+
+
+def answer_nats(model, rows, names):
+    """The negative log-likelihoods (nats) of two answers of each row, by their names, behind prompts of six tokens: (rows, 2)."""
+    found = []
+    for row in rows:
+        for name in names:
+            ids = torch.tensor([row["prompt_ids"] + row[name]])
+            logits = model(input_ids=ids).logits[0, 5:-1]
+            found.append(torch.nn.functional.cross_entropy(logits, ids[0, 6:], reduction="sum"))
+    return torch.stack(found).view(-1, 2)

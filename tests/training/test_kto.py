@@ -7,7 +7,7 @@ import pytest
 import torch
 from examples_in_memory import example, packed_rows
 from pydantic import ValidationError
-from small_trainings import trainer, write_rows
+from small_trainings import answer_nats, trainer, write_rows
 
 from nightshift.errors import BadInput
 from nightshift.settings.training import TrainingSettings
@@ -72,16 +72,8 @@ def test_loss_and_gradients_of_judged_answers_are_those_of_trl(llama, tokenizer,
     wanted = {name: weights.grad.clone() for name, weights in llama.named_parameters()}
     llama.zero_grad()
 
-    def nats(model):
-        found = []
-        for row in rows:
-            for name in ("completion_ids", "KL_completion_ids"):
-                ids = torch.tensor([row["prompt_ids"] + row[name]])
-                logits = model(input_ids=ids).logits[0, 5:-1]
-                found.append(torch.nn.functional.cross_entropy(logits, ids[0, 6:], reduction="sum"))
-        return torch.stack(found).view(-1, 2)
-
-    rewarded = rewards(nats(llama), nats(reference).detach(), beta=0.3)
+    nats = [answer_nats(model, rows, ("completion_ids", "KL_completion_ids")) for model in (llama, reference)]
+    rewarded = rewards(nats[0], nats[1].detach(), beta=0.3)
     losses = answer_losses(rewarded, desirable, reference_point(rewarded))
     loss = (of_class[desirable.long()] * losses).mean()
     loss.backward()

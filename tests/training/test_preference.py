@@ -5,7 +5,7 @@ import pytest
 import torch
 from examples_in_memory import example, packed_rows
 from pydantic import ValidationError
-from small_trainings import trainer, write_rows
+from small_trainings import answer_nats, trainer, write_rows
 
 from nightshift.settings.training import TrainingSettings
 from nightshift.training.decide import learning_rate
@@ -73,16 +73,8 @@ def test_loss_and_gradients_of_pairs_are_those_of_trl(llama, tokenizer, tmp_path
     wanted = {name: weights.grad.clone() for name, weights in llama.named_parameters()}
     llama.zero_grad()
 
-    def nats(model):
-        found = []
-        for pair in pairs:
-            for name in ("chosen_ids", "rejected_ids"):
-                ids = torch.tensor([pair["prompt_ids"] + pair[name]])
-                logits = model(input_ids=ids).logits[0, 5:-1]
-                found.append(torch.nn.functional.cross_entropy(logits, ids[0, 6:], reduction="sum"))
-        return torch.stack(found).view(-1, 2)
-
-    rewarded = rewards(nats(llama), nats(reference).detach(), beta=0.3)
+    nats = [answer_nats(model, pairs, ("chosen_ids", "rejected_ids")) for model in (llama, reference)]
+    rewarded = rewards(nats[0], nats[1].detach(), beta=0.3)
     loss = pair_losses(rewarded).mean()
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -64,9 +64,8 @@ def join_waiting(
             return joined.rows - already, left
 
 
-ABOUT = re.compile(
-    r'\{(?:"id": ("(?:[^"\\]|\\.)*"))?(?:, )?(?:"digest": "([0-9a-f]*)")?'
-)  # how :func:`_given_up` begins
+# How the text of :func:`_given_up` begins: it may be cut, so it is not always JSON.
+ABOUT = re.compile(r'\{(?:"id": ("(?:[^"\\]|\\.)*"))?(?:, )?(?:"digest": "([0-9a-f]*)")?')
 
 
 def about(raw: str) -> tuple[str | None, str | None]:
