@@ -131,7 +131,8 @@ def test_a_night_is_read_once_for_all_that_waits_and_what_was_joined_late_is_log
     assert run(on_day(spec, 6), progress).joined_late == 2
     assert read.count(night) == 1
     run(on_day(spec, 7), progress)
-    logged = mlflow_store.search_runs(["1"], f"tags.`nightshift.feedback` LIKE '{spec.storage}/%'")
+    experiment = mlflow_store.get_experiment_by_name(spec.application.name).experiment_id
+    logged = mlflow_store.search_runs([experiment], f"tags.`nightshift.feedback` LIKE '{spec.storage}/%'")
     points = [len(mlflow_store.get_metric_history(one.info.run_id, "joined")) for one in logged]
     assert sorted((one.data.tags["mlflow.runName"], one.data.metrics["joined"]) for one in logged) == [
         (f"feedback {interval(day).key}", joined) for day in (3, 4) for joined in (0, 1)
