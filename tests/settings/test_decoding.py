@@ -63,7 +63,6 @@ def test_arguments_of_the_chat_template_are_those_that_nobody_else_sets():
         ({"inference": {"engine": "endpoint"}}, "engine: endpoint needs `endpoint`"),
         ({"inference": {"endpoint": AT}, "retrain": "@weekly"}, "is not trained here; leave `retrain` out"),
         ({"inference": {"endpoint": AT}, "decoding": {"regex": "a+"}}, "use decoding.json_schema"),
-        ({"inference": {"engine": "transformers"}, "decoding": {"regex": "a+"}}, "cannot keep to it; use vllm"),
     ],
 )
 def test_an_engine_is_asked_for_what_it_can_do(settings, said):

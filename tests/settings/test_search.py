@@ -7,6 +7,7 @@ from nightshift.settings.applications import BadApplication, read_application
 from nightshift.settings.decoding import Decoding
 
 SMALLEST = "sources: [{uri: rows.csv, columns: {prompt: question, answer: reply}}]\n"
+ENDPOINT = "inference: {endpoint: {url: 'http://127.0.0.1:1/v1', model: m}}\n"
 DEVELOPMENT = "ingest: {splits: {train: 0.6, held_out: 0.2, development: 0.2}}\n"
 BRIEF = "template: |\n  <message role='system'>Be brief.</message><message role='user'>{{$prompt}}</message>\n"
 
@@ -86,7 +87,7 @@ def test_a_way_to_retrieve_that_cannot_be_tried_is_said_with_its_place(read, cho
         ("{few_shoot: [1]}", "", "did you mean `few_shot`?"),
         ("{}", "", "there is nothing to choose"),
         ("{few_shot: [1, 2, 3]}", "  most_trials: 2\n", "the choices make 3 trials, and most_trials is 2"),
-        ("{decoding: [{}, {regex: a+}]}", "inference: {engine: transformers}\n", "search.choices.decoding[1].regex"),
+        ("{decoding: [{}, {regex: a+}]}", ENDPOINT, "search.choices.decoding[1].regex"),
         ("{few_shot: [1]}", "  metric: judge\n", "the application has no `judge`"),
         ("{few_shot: [1]}", "  metric: retrieval_mrr\n", "retrieval_mrr needs `retrieval.relevant`"),
         ("{retrieval: [{k: 1}]}", "", "the application has no `retrieval`"),

@@ -11,17 +11,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from nightshift.errors import BadInput
+from nightshift.inference.constraint import allowed, answer_matcher
 from nightshift.inference.engine import Continuation, Generated, Report
 from nightshift.inference.key_value_cache import KeyValueCache
 from nightshift.inference.likelihood import log_likelihoods
 from nightshift.inference.model import LoadedModel, longest_of
 from nightshift.inference.sampling import next_tokens
 from nightshift.settings.decoding import Decoding
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 # Tokens read in one pass: enough to keep the processor busy, few enough to keep padding and activations small.
 TOKENS_A_PASS = {"cpu": 1024, "cuda": 8192}
@@ -31,7 +35,10 @@ CLOSE = 0.05  # logits of one model in two batches differ by less, also in bf16 
 
 @dataclass
 class _Row:
-    """A row that is being answered: its places in the results, its tokens, and what it said so far."""
+    """A row that is being answered: its places in the results, its tokens, and what it said so far.
+
+    :param matcher: knows what may follow, where answers must have a form.
+    """
 
     prompt: list[int]
     wanted: list[int] | None
@@ -39,18 +46,19 @@ class _Row:
     said: list[int]
     seed: int
     logprob: float = 0.0  # summed over what it said
+    matcher: LLMatcher | None = None
 
 
 class TransformersEngine:
     """Answers with a Hugging Face model in this process.
 
-    :param decoding: how a token is chosen; constraints are none that it keeps.
+    :param decoding: how a token is chosen.
     :param batch_tokens: tokens of prompts and answers that one batch may hold, which bounds the memory of its keys and
         values; a longer prompt is a batch of its own.
     :param batch_rows: rows that one batch may hold, where that is bounded too.
     :param logprobs: whether answers tell how likely the model found them: a fifth more processor time with a small model.
-    :raises BadInput: the model is of a family that does not answer the same in batches of this form, or the answer must have a
-        form that only other engines keep to.
+    :raises BadInput: the model is of a family that does not answer the same in batches of this form, or llguidance cannot keep
+        to the form that an answer must have.
     """
 
     name = "transformers"
@@ -65,10 +73,6 @@ class TransformersEngine:
         decoding: Decoding = GREEDY,
         logprobs: bool = False,
     ) -> None:
-        if decoding.constraint:
-            raise BadInput(
-                f"the engine `transformers` cannot keep to decoding.{decoding.constraint}; use inference.engine: vllm or endpoint"
-            )
         self._decoding, self._greedy, self._logprobs = decoding, decoding == GREEDY, logprobs
         self._model, self._pad, self._ends = loaded.model, loaded.pad_token, loaded.end_tokens
         self.tokenizer, self.longest = loaded.tokenizer, longest_of(loaded.model.config)
@@ -80,6 +84,11 @@ class TransformersEngine:
         self._kinds = set(getattr(config, "layer_types", None) or [])
         self._window = int(getattr(config, "sliding_window", None) or 0)
         self._rows = KeyValueCache(self._layers)
+        self._matcher = (
+            answer_matcher(decoding, self.tokenizer, self._ends, int(config.vocab_size))
+            if decoding.constraint
+            else None
+        )
         self._check()
 
     @torch.inference_mode()
@@ -147,12 +156,17 @@ class TransformersEngine:
         self._read(batch, prefix)
         losses = self._wanted_losses(batch)
         live = list(batch)
+        if self._matcher:
+            for row in live:
+                row.matcher = self._matcher.deep_copy()
         drawn = batch if self._decoding.temperature else []
         chances = {id(row): torch.Generator().manual_seed(row.seed) for row in drawn}
         while live:
             lengths = [len(row.prompt) + len(row.said) for row in live]
             last = torch.tensor([[row.said[-1] if row.said else row.prompt[-1]] for row in live], device=self.device)
             logits = self._pass(last, lengths=[length - 1 for length in lengths]).logits[:, -1]
+            if self._matcher:
+                logits = allowed(logits, [row.matcher for row in live if row.matcher])
             ended = []
             tokens = self._next_tokens(logits, live, chances)
             if self._logprobs:
@@ -164,9 +178,11 @@ class TransformersEngine:
                 if not stop:
                     row.said.append(token)
                     stop = self._stops(row.said)
-                if stop or len(row.said) == self._max_new_tokens:
+                # Where its form grows too complex to be followed, an answer is cut.
+                cut = row.matcher is not None and not row.matcher.consume_token(token)
+                if stop or cut or len(row.said) == self._max_new_tokens:
                     ended.append(place)
-                    reason: Literal["stop", "length"] = "stop" if stop else "length"
+                    reason: Literal["stop", "length"] = "stop" if stop and not cut else "length"
                     milliseconds = (time.perf_counter() - started) * 1000
                     mean = row.logprob / (len(row.said) + (token in self._ends)) if self._logprobs else None
                     yield row, Generated(row.said, reason, milliseconds, losses.get(id(row)), mean)

@@ -64,14 +64,14 @@ class Decoding(Model):
     )
     json_schema: dict[str, Any] | None = Field(
         None,
-        description="the answer is JSON of this schema (engines `vllm` and `endpoint`)",
+        description="the answer is JSON of this schema",
         exclude_if=lambda value: value is None,
     )
     regex: str | None = Field(
         None,
         min_length=1,
         max_length=4_000,
-        description="the answer matches this regular expression (engine `vllm`)",
+        description="the answer matches this regular expression (not with an endpoint)",
         exclude_if=lambda value: value is None,
     )
 
@@ -100,8 +100,6 @@ class Decoding(Model):
         """
         if self.regex and engine == "endpoint":
             return "regex: an endpoint cannot be asked to keep to it; use decoding.json_schema"
-        if self.constraint and engine == "transformers":
-            return f"{self.constraint}: inference.engine transformers cannot keep to it; use vllm"
         if self.constraint and in_steps and engine != "endpoint":
             return f"{self.constraint}: each of `prompt.steps` would have to keep to it; leave one of the two out"
         return None
