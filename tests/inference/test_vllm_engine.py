@@ -23,6 +23,7 @@ SCHEMA = {
     "required": ["intent", "urgent"],
     "additionalProperties": False,
 }
+PATTERN = "(yes|no), [a-z]{3,5}"
 PENALTIES = {"repetition_penalty": 1.2, "frequency_penalty": 0.3, "presence_penalty": 0.2}
 
 
@@ -109,7 +110,7 @@ def answers(tmp_path_factory, vllm_python, small, families):
             "seeds": [*range(6)][::-1],
         },
         "schema": {"prompts": few, "most": 40, "decoding": {"json_schema": SCHEMA}},
-        "regex": {"prompts": few, "most": 24, "decoding": {"regex": "(yes|no), [a-z]{3,5}"}},
+        "regex": {"prompts": few, "most": 24, "decoding": {"regex": PATTERN}},
         "look behind": {"prompts": few, "most": 24, "decoding": {"regex": "(?<=a)b"}},
         "short": {"prompts": [[5, 6, 7]], "most": 4, "settings": {"vllm": {"max_model_len": 128}}},
         "misspelled": {"prompts": few, "most": 4, "settings": {"vllm": {"arguments": {"quantisation": "fp8"}}}},
@@ -215,13 +216,17 @@ def test_what_is_drawn_depends_on_the_seed_of_the_row_alone(answers):
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_answers_have_the_form_that_is_asked_for(answers, small):
+def test_answers_have_the_form_that_is_asked_for_and_are_those_of_transformers(answers, small):
+    loaded, _, prompts = small
+    for name, most, decoding in (("schema", 40, Decoding(json_schema=SCHEMA)), ("regex", 24, Decoding(regex=PATTERN))):
+        expected = ours(loaded, prompts[:6], most, decoding=decoding)
+        assert spoken(answers[name]["rows"]) == [(one.tokens, one.finish_reason) for one in expected]
     text = [small[0].tokenizer.decode(tokens) for tokens, _ in spoken(answers["schema"]["rows"])]
     for found in map(json.loads, text):
         assert found["intent"] in {"card", "cash", "other"}
         assert isinstance(found["urgent"], bool)
     for tokens, reason in spoken(answers["regex"]["rows"]):
-        assert re.fullmatch("(yes|no), [a-z]{3,5}", small[0].tokenizer.decode(tokens))
+        assert re.fullmatch(PATTERN, small[0].tokenizer.decode(tokens))
         assert reason == "stop"
     assert "vLLM cannot keep to decoding.regex" in answers["look behind"]["refused"]
 
