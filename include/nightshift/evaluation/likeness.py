@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from functools import lru_cache
-
-from nltk.stem.porter import PorterStemmer
+from functools import cache, lru_cache
+from typing import Any
 
 from nightshift.data.words import composed, words
 
@@ -21,7 +20,6 @@ LONGEST_STEMMED_CHARACTERS = 100
 # At the end of a text: Latin, Chinese and Japanese, Hindi, Urdu, Armenian, Amharic, Burmese, Khmer.
 FULL_STOP = re.compile("\\s*[.\u3002\u0964\u06d4\u0589\u1362\u104b\u17d4]$")
 MOST_WORDS = 10_000  # of a text that are compared: the time grows with the square of their number
-_stemmer = PorterStemmer()
 
 
 def normalised(text: str) -> str:
@@ -53,7 +51,15 @@ def stems(text: str) -> list[str]:
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     plain = word.removesuffix("'s")
-    return str(_stemmer.stem(plain)) if 3 < len(plain) <= LONGEST_STEMMED_CHARACTERS and plain.isalpha() else plain
+    return str(_stemmer().stem(plain)) if 3 < len(plain) <= LONGEST_STEMMED_CHARACTERS and plain.isalpha() else plain
+
+
+@cache
+def _stemmer() -> Any:
+    """Porter's stemmer; its library takes seconds to import, which a night without references need not wait for."""
+    from nltk.stem.porter import PorterStemmer
+
+    return PorterStemmer()
 
 
 def _longest_common_subsequence(one: list[str], other: list[str]) -> int:

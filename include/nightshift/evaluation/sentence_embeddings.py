@@ -17,10 +17,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from nightshift.data.processors import processors
-from nightshift.evaluation.minilm import load_minilm
+from nightshift.evaluation.minilm import DIMENSIONS, MiniLm
 from nightshift.settings.policies import Precision
 
-DIMENSIONS = 384
 MOST_TOKENS = 62  # of a text that are embedded (about 45 English words); two more open and close it
 MOST_CHARACTERS = 1_000  # of a text that are read; so many tokens rarely hold more
 BATCH_TOKENS = 1_024  # of one call: larger ones leave the processor's cache and are slower
@@ -42,7 +41,7 @@ class SentenceEmbedder:
         self._tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._opening, self._closing = vocabulary["[CLS]"], vocabulary["[SEP]"]
-        self._network = load_minilm().to(getattr(torch, precision))
+        self._network = MiniLm(precision)
 
     def embed(self, texts: list[str]) -> Vectors:
         """Return one unit vector for the beginning (`MOST_TOKENS`) of each text, shape (texts, 384)."""
@@ -67,7 +66,7 @@ class SentenceEmbedder:
     @torch.inference_mode()
     def _embed(self, texts: list[list[int]]) -> Vectors:
         """Mean of the token vectors, scaled to length 1."""
-        hidden = self._network(torch.tensor(texts)).last_hidden_state
+        hidden = self._network(torch.tensor(texts))
         mean = hidden.mean(1, dtype=torch.float32)
         return np.asarray(torch.nn.functional.normalize(mean).numpy(), np.float32)
 
