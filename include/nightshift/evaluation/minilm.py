@@ -105,8 +105,7 @@ class _Linear:
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         if self._fused:
-            given = values, self._weight, self._bias, self._activation, [], "none"
-            return torch.ops.mkldnn._linear_pointwise(*given)
+            return torch.ops.mkldnn._linear_pointwise(values, self._weight, self._bias, self._activation, [], "none")
         product = linear(values, self._weight, self._bias)
         return gelu(product) if self._activation == "gelu" else product
 
