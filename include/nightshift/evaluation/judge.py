@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from nightshift.evaluation.estimates import PREFERENCE
 from nightshift.evaluation.preferences import preferred
 from nightshift.evaluation.scores import Answers, mean_per_example, spread
 from nightshift.evaluation.validity import is_valid
+from nightshift.inference.adapter import fetch_served
 from nightshift.settings.application import Application
 from nightshift.settings.project import project_folder
 from nightshift.storage.files import scratch
@@ -63,7 +65,7 @@ class UnderTest:
     @classmethod
     def of(cls, role: str, name: str, version: ApplicationVersion) -> UnderTest:
         """Return a version to judge."""
-        return cls(role, name, version.digest, version.application, version.fetch, version)
+        return cls(role, name, version.digest, version.application, partial(fetch_served, version), version)
 
     @property
     def weights(self) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from nightshift.errors import BadEnvironment, BadInput
+from nightshift.inference.adapter import CONFIG, INSTEAD
 from nightshift.inference.engine import Continuation, Generated, Report
 from nightshift.inference.model import end_tokens, fast_dtype
 from nightshift.settings.decoding import Decoding
@@ -43,6 +45,7 @@ def tensor_parallel(gpus: int, heads: int, key_heads: int) -> int:
 class VllmEngine:
     """Answers with vLLM's synchronous engine: in this process on a processor, in processes of its own on GPUs.
 
+    :param folder: a model's, or with `settings.vllm.adapters` that of an adapter which names its base model.
     :param settings: `vllm` says how the machine is used; `batch_tokens` bounds the keys and values on a processor.
     :param logprobs: whether answers tell how likely the model found them.
     :raises BadEnvironment: the package, or what it runs on, is missing.
@@ -64,6 +67,7 @@ class VllmEngine:
         self._ends = end_tokens(self.tokenizer, GenerationConfig.from_pretrained(folder))
         self._decoding = decoding
         self._engine: Any = _start(folder, AutoConfig.from_pretrained(folder).get_text_config(), settings)
+        self._adapter = _adapter(self._engine, folder) if settings.vllm.adapters else None
         # An answer that is measured stands in the prompt, and vLLM always generates a token behind one.
         self.longest = int(self._engine.model_config.max_model_len) - 1
         self._parameters = _parameters(decoding, max_new_tokens, sorted(self._ends), logprobs)
@@ -150,7 +154,7 @@ class VllmEngine:
         from vllm.inputs import tokens_input
 
         try:
-            self._engine.add_request(name, tokens_input(prompt), parameters)
+            self._engine.add_request(name, tokens_input(prompt), parameters, lora_request=self._adapter)
         except (VLLMClientError, ValueError) as error:
             what = f"decoding.{self._decoding.constraint}" if self._decoding.constraint else "the decoding settings"
             raise BadInput(f"vLLM cannot keep to {what}: {error}") from error
@@ -200,12 +204,38 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
         # Small models fill an answer with blank lines where JSON allows them.
         "structured_outputs_config": StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
         **memory,
+        **(_with_adapter(folder) if given.adapters else {}),
         **given.arguments,
     }
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
     except (TypeError, ValueError, VLLMClientError) as error:
         raise BadInput(f"vLLM cannot run the model with inference.vllm as it is: {error}") from error
+
+
+def _with_adapter(folder: Path) -> dict[str, Any]:
+    """The arguments with which vLLM loads the base model of an adapter, and has room for that."""
+    from vllm.config.lora import MaxLoRARanks
+
+    config = json.loads((folder / CONFIG).read_bytes())
+    return {
+        "model": config["base_model_name_or_path"],
+        "tokenizer": str(folder),
+        "enable_lora": True,
+        "max_lora_rank": min(rank for rank in get_args(MaxLoRARanks) if rank >= config["r"]),
+    }
+
+
+def _adapter(engine: Any, folder: Path) -> Any:
+    """Load an adapter, so that one that vLLM refuses is known before the first prompt; return what requests name it by."""
+    from vllm.lora.request import LoRARequest
+
+    request = LoRARequest(lora_name="adapter", lora_int_id=1, lora_path=str(folder))
+    try:
+        engine.add_lora(request)
+    except Exception as error:  # processes of vLLM's own send their errors as this
+        raise BadInput(f"vLLM cannot serve the adapter: {error}; {INSTEAD}") from error
+    return request
 
 
 def _parameters(decoding: Decoding, max_new_tokens: int, ends: list[int], logprobs: bool) -> Any:

@@ -101,6 +101,7 @@ def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: P
     from nightshift.evaluation.judge import UnderTest
     from nightshift.monitoring.bias.night import BiasContext
     from nightshift.monitoring.bias.probes import AskedModel
+    from nightshift.storage.application_version import without_adapter
     from nightshift.training.base_model import base_model_digest
 
     app, asked, under = spec.application, None, None
@@ -108,7 +109,7 @@ def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: P
     if champion:
         asked = AskedModel(UnderTest.of("champion", f"version {number}", champion[1]), spec.storage, folder)
     if base:
-        of_base = UnderTest("base", app.base_model, base_model_digest(base), app, lambda _folder: base)
+        of_base = UnderTest("base", app.base_model, base_model_digest(base), without_adapter(app), lambda _folder: base)
         under = AskedModel(of_base, spec.storage, folder)
     return BiasContext(
         application=app,

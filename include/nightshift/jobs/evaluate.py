@@ -136,14 +136,20 @@ def _models(spec: Spec, candidate: ApplicationVersion) -> list[UnderTest]:
     from nightshift.evaluation.judge import UnderTest
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.application_version import open_version
+    from nightshift.storage.application_version import open_version, without_adapter
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     models, app = [], spec.application
     if not candidate.at_endpoint:
         base = resolve_base_model(spec.base_model)
         models.append(
-            UnderTest("base", spec.base_model, base_model_digest(base), candidate.application, lambda _folder: base)
+            UnderTest(
+                "base",
+                spec.base_model,
+                base_model_digest(base),
+                without_adapter(candidate.application),
+                lambda _folder: base,
+            )
         )
     champion = with_alias(app.name, CHAMPION)
     if champion and champion.digest != spec.model_digest:

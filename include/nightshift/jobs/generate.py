@@ -92,6 +92,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
 
 
 def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
+    from nightshift.inference.adapter import fetch_served
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts
     from nightshift.storage.application_version import open_version
@@ -138,7 +139,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
             responses=responses,
             inputs=inputs,
             parents=[(spec.prompts, spec.digest), (model.model, model.digest)],
-            model_folder=lambda: version.fetch(folder / "fetched"),
+            model_folder=lambda: fetch_served(version, folder / "fetched"),
             folder=folder / "index",
             in_batches=spec.in_batches,
         )

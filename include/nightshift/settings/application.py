@@ -181,8 +181,12 @@ class Application(Model):
 
     @property
     def answer_inputs(self) -> dict[str, Any]:
-        """The decoding settings and the index, as inputs of what is made of answers; empty where they are greedy and none."""
-        inputs = {"decoding": self.decoding.model_dump(mode="json"), "retrieval": self._index and self._index.made_by}
+        """Decoding settings, index and unmerged adapter, as inputs of what is made of answers; those that are used."""
+        inputs = {
+            "decoding": self.decoding.model_dump(mode="json"),
+            "retrieval": self._index and self._index.made_by,
+            "adapters": self.inference.vllm.adapters,  # rounds otherwise than merged weights
+        }
         return {name: settings for name, settings in inputs.items() if settings}
 
     @property

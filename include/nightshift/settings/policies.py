@@ -39,9 +39,11 @@ class Inference(Model):
     vllm: Vllm = Field(Vllm(), description="how vLLM uses the machine", exclude_if=lambda value: value == Vllm())
 
     @model_validator(mode="after")
-    def _has_an_endpoint(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.engine == "endpoint" and self.endpoint is None:
             raise ValueError("engine: endpoint needs `endpoint`, with its url and model")
+        if self.vllm.adapters and self.engine != "vllm":
+            raise ValueError(f"vllm.adapters: only vLLM serves adapters; set engine: vllm, not {self.engine}")
         if self.endpoint and self.endpoint.batch and self.rows_per_part > MOST_IN_A_BATCH:
             raise ValueError(
                 f"rows_per_part: a part is a batch of endpoint.batch, which takes {MOST_IN_A_BATCH:,} requests at most"

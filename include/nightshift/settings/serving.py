@@ -15,12 +15,13 @@ OWN_ARGUMENTS = frozenset(
         *("tensor_parallel_size", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
         *("enable_prefix_caching", "disable_log_stats", "skip_tokenizer_init", "runner", "data_parallel_size"),
         *("worker_cls", "worker_extension_cls", "distributed_executor_backend", "logits_processors", "scheduler_cls"),
+        *("enable_lora", "max_lora_rank"),
     }
 )
 
 
 class Vllm(Model):
-    """What vLLM is told; nothing of it is part of the address of an answer."""
+    """What vLLM is told; only `adapters` is part of the address of an answer."""
 
     tensor_parallel: int | None = Field(
         None,
@@ -33,6 +34,12 @@ class Vllm(Model):
         ge=64,
         le=10_000_000,
         description="longest prompt and answer together (tokens); empty: what the model was made for and the memory holds",
+    )
+    # Left out where it is false, so that images of an earlier version read the settings.
+    adapters: bool = Field(
+        False,
+        description="serve a model that was fine-tuned with LoRA as its base model with the adapter, not merged",
+        exclude_if=lambda value: not value,
     )
     memory_share: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory for weights, keys and values")
     arguments: dict[str, Any] = Field(

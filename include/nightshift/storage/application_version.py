@@ -24,6 +24,7 @@ from nightshift.storage.partition import fetch_folder, find, partition_of, publi
 
 PARTS = "parts.json"
 VERSIONS = "versions"  # the folder of an application's versions
+ADAPTER = "adapter/adapter_config.json"  # in the partition of weights that were trained with LoRA
 
 
 class Parts(BaseModel):
@@ -168,11 +169,20 @@ def open_version(uri: str, digest: str, application: Application) -> Application
     partition = UPath(uri)
     manifest = require_manifest(partition, digest)
     if manifest.kind != "version":
-        parts = Parts.of(application, Parent(uri=uri, digest=digest))
-        return ApplicationVersion(partition, digest, parts, parts.applied_to(application), manifest)
-    parts = Parts.model_validate_json(read_file(partition, manifest, PARTS))
-    weights = require_manifest(UPath(parts.weights.uri), parts.weights.digest)
-    return ApplicationVersion(partition, digest, parts, parts.applied_to(application), weights)
+        parts, weights = Parts.of(application, Parent(uri=uri, digest=digest)), manifest
+    else:
+        parts = Parts.model_validate_json(read_file(partition, manifest, PARTS))
+        weights = require_manifest(UPath(parts.weights.uri), parts.weights.digest)
+    answering = parts.applied_to(application)
+    if not any(file.name == ADAPTER for file in weights.files):
+        answering = without_adapter(answering)
+    return ApplicationVersion(partition, digest, parts, answering, weights)
+
+
+def without_adapter(application: Application) -> Application:
+    """Return the application as it is while whole weights answer: `inference.vllm.adapters` is not for them."""
+    vllm = application.inference.vllm.model_copy(update={"adapters": False})
+    return application.model_copy(update={"inference": application.inference.model_copy(update={"vllm": vllm})})
 
 
 def weights_below(home: UPath, uri: str, digest: str) -> Manifest | None:
