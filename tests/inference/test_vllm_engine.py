@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -116,8 +117,12 @@ def answers(tmp_path_factory, vllm_python, small, families):
         "misspelled": {"prompts": few, "most": 4, "settings": {"vllm": {"arguments": {"quantisation": "fp8"}}}},
         **{name: {"model": path, "prompts": prompts, "most": 16} for name, path in families.items()},
     }
-    work = tmp_path_factory.mktemp("vllm")
-    asked = [{"model": folder, **question} for question in questions.values()]
+    return ask(vllm_python, tmp_path_factory.mktemp("vllm"), {n: {"model": folder, **q} for n, q in questions.items()})
+
+
+def ask(vllm_python, work, questions):
+    """The answers of one process to named questions."""
+    asked = list(questions.values())
     (work / "questions.json").write_text(json.dumps(asked))
     command = [vllm_python, Path(__file__).with_name("vllm_answers.py"), work / "questions.json", work / "answers.json"]
     without_compiler = {"CXX": "/bin/false", "TORCHINDUCTOR_CACHE_DIR": str(work / "compiled")}
@@ -125,6 +130,39 @@ def answers(tmp_path_factory, vllm_python, small, families):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-5000:]
     return dict(zip(questions, json.loads((work / "answers.json").read_text()), strict=True))
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory, vllm_python, small, families):
+    """By name: the merged model's folder, the prompts, and what vLLM answers with base model and adapter to these."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from nightshift.inference.adapter import CONFIG
+
+    made, prompts = {}, small[2][:6]
+    how = {"plain": (small[1], {"r": 12}), "rslora": (families["qwen2"], {"r": 8, "use_rslora": True})}
+    for name, (base, settings) in how.items():
+        merged, folder = tmp_path_factory.mktemp("merged"), tmp_path_factory.mktemp("adapter")
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", **settings))
+        for weights in (weight for name, weight in model.named_parameters() if ".lora_B." in name):
+            weights.data.normal_(0, 0.03)
+        model.save_pretrained(folder)
+        assert json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == base
+        model.merge_and_unload().save_pretrained(merged)
+        for each in (folder, merged):
+            small[0].tokenizer.save_pretrained(each)
+        for file in ("config.json", "generation_config.json"):
+            shutil.copy(merged / file, folder)
+        made[name] = (str(merged), str(folder))
+    asked = {
+        "prompts": prompts, "most": 16, "settings": {"engine": "vllm", "vllm": {"adapters": True}},
+        "wanted": [prompt[-5:] for prompt in prompts], "continuations": [[prompt, 1] for prompt in prompts],
+    }  # fmt: skip
+    work = tmp_path_factory.mktemp("adapted")
+    found = ask(vllm_python, work, {name: {"model": folder, **asked} for name, (_, folder) in made.items()})
+    return {name: (merged, prompts, found[name]) for name, (merged, _) in made.items()}
 
 
 def ours(loaded, prompts, most, **how):
@@ -242,3 +280,23 @@ def test_prompt_and_answer_are_as_long_as_the_settings_allow(answers):
 def test_an_argument_that_vllm_does_not_have_is_named(answers):
     assert "vLLM cannot run the model with inference.vllm as it is: " in answers["misspelled"]["refused"]
     assert "'quantisation'" in answers["misspelled"]["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["plain", "rslora"])
+def test_a_base_model_with_its_adapter_answers_as_the_merged_model_does(adapted, small, kind):
+    from nightshift.inference.engine import Continuation
+    from nightshift.inference.likelihood import log_likelihoods
+    from nightshift.inference.model import load
+
+    merged, prompts, found = adapted[kind]
+    loaded = load(Path(merged))
+    loaded.model.float()
+    expected = ours(loaded, prompts, 16, wanted=[prompt[-5:] for prompt in prompts])
+    assert spoken(found["rows"]) == [(one.tokens, one.finish_reason) for one in expected]
+    assert spoken(found["rows"]) != [(one.tokens, one.finish_reason) for one in ours(small[0], prompts, 16)]
+    losses = [loss for *_, loss, _ in found["rows"]]
+    assert losses == pytest.approx([one.wanted_loss for one in expected], rel=1e-3)
+    texts = [Continuation(prompt, 1) for prompt in prompts]
+    assert found["likelihoods"] == pytest.approx(log_likelihoods(loaded.model, texts), rel=1e-3)

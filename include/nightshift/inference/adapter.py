@@ -63,10 +63,11 @@ def _unserved(config: dict[str, Any], weights: Path) -> str | None:
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         return "trained biases"
     with safe_open(weights, framework="pt") as file:
-        # Merged into embeddings that are also the output layer it changes both; vLLM would change one.
-        if any("lora_embedding_" in name or ".lm_head." in name for name in file.keys()):  # noqa: SIM118
-            return "changes to the embeddings or the output layer (training.lora_targets)"
-    return None
+        names = " ".join(file.keys())
+    # Merged into embeddings that are also the output layer it changes both; vLLM would change one.
+    if "lora_embedding_" in names or ".lm_head." in names:
+        return "changes to the embeddings or the output layer (training.lora_targets)"
+    return "changes to the experts of a mixture (training.lora_targets)" if ".experts." in names else None
 
 
 def _base_model(version: ApplicationVersion, folder: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.inference.adapter import CONFIG, INSTEAD
+from nightshift.inference.adapter import CONFIG, INSTEAD, WEIGHTS
 from nightshift.inference.engine import Continuation, Generated, Report
 from nightshift.inference.model import end_tokens, fast_dtype
 from nightshift.settings.decoding import Decoding
@@ -215,14 +215,19 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
 
 def _with_adapter(folder: Path) -> dict[str, Any]:
     """The arguments with which vLLM loads the base model of an adapter, and has room for that."""
+    from safetensors import safe_open
     from vllm.config.lora import MaxLoRARanks
 
     config = json.loads((folder / CONFIG).read_bytes())
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        changed = {name.split(".lora_")[0].rpartition(".")[2] for name in file.keys()}  # noqa: SIM118
     return {
         "model": config["base_model_name_or_path"],
         "tokenizer": str(folder),
         "enable_lora": True,
         "max_lora_rank": min(rank for rank in get_args(MaxLoRARanks) if rank >= config["r"]),
+        # Else vLLM prepares the output layer, too, and then fails at the likelihoods of a prompt (0.32 on processors).
+        "lora_target_modules": sorted(changed),
     }
 
 

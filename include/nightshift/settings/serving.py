@@ -15,7 +15,7 @@ OWN_ARGUMENTS = frozenset(
         *("tensor_parallel_size", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
         *("enable_prefix_caching", "disable_log_stats", "skip_tokenizer_init", "runner", "data_parallel_size"),
         *("worker_cls", "worker_extension_cls", "distributed_executor_backend", "logits_processors", "scheduler_cls"),
-        *("enable_lora", "max_lora_rank"),
+        *("enable_lora", "max_lora_rank", "lora_target_modules"),
     }
 )
 
