@@ -46,8 +46,15 @@ def test_what_is_further_told_to_vllm_replaces_nothing_that_nightshift_sets():
     given = Inference.model_validate({"vllm": {"arguments": {"quantization": "fp8"}}})
     assert given.model_dump()["vllm"]["arguments"] == {"quantization": "fp8"}
     assert "vllm" not in Inference().model_dump()
-    with pytest.raises(ValidationError, match="trust_remote_code: Nightshift sets this itself"):
-        Inference.model_validate({"vllm": {"arguments": {"trust_remote_code": True}}})
+    for name in ("trust_remote_code", "enable_lora"):
+        with pytest.raises(ValidationError, match=f"{name}: Nightshift sets this itself"):
+            Inference.model_validate({"vllm": {"arguments": {name: True}}})
+
+
+@pytest.mark.parametrize("engine", ["auto", "transformers"])
+def test_adapters_are_refused_where_another_engine_may_answer(engine):
+    with pytest.raises(ValidationError, match=rf"vllm\.adapters: only vLLM serves adapters.*not {engine}"):
+        Inference.model_validate({"engine": engine, "vllm": {"adapters": True}})
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +142,13 @@ def ask(vllm_python, work, questions):
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory, vllm_python, small, families):
     """By name: the merged model's folder, the prompts, and what vLLM answers with base model and adapter to these."""
+    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     from nightshift.inference.adapter import CONFIG
+
+    torch.manual_seed(4)
 
     made, prompts = {}, small[2][:6]
     how = {"plain": (small[1], {"r": 12}), "rslora": (families["qwen2"], {"r": 8, "use_rslora": True})}

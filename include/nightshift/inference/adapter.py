@@ -62,7 +62,7 @@ def _unserved(config: dict[str, Any], weights: Path) -> str | None:
         return f"layers that were trained whole ({', '.join(config['modules_to_save'])})"
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         return "trained biases"
-    with safe_open(weights, framework="pt") as file:
+    with safe_open(weights, framework="numpy") as file:
         names = " ".join(file.keys())
     # Merged into embeddings that are also the output layer it changes both; vLLM would change one.
     if "lora_embedding_" in names or ".lm_head." in names:

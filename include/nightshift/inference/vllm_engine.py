@@ -219,7 +219,7 @@ def _with_adapter(folder: Path) -> dict[str, Any]:
     from vllm.config.lora import MaxLoRARanks
 
     config = json.loads((folder / CONFIG).read_bytes())
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
+    with safe_open(folder / WEIGHTS, framework="numpy") as file:
         changed = {name.split(".lora_")[0].rpartition(".")[2] for name in file.keys()}  # noqa: SIM118
     return {
         "model": config["base_model_name_or_path"],
