@@ -91,14 +91,12 @@ def application(request, tiny_models):
 
 
 @pytest.fixture
-def champion(application, publish_model, tiny_models, mlflow_server):
-    """A function that registers the trained tiny model as the champion, under another digest for another seed."""
+def crown(application, mlflow_server):
+    """A function that registers a published model as the champion."""
     from nightshift.registry.models import register, set_alias
     from nightshift.registry.versions import CHAMPION
 
-    def crown(seed=1, folder=tiny_models.trained):
-        partition, manifest = publish_model(folder, application=application.name, seed=seed)
-
+    def crowned(partition, manifest):
         def package(_logged, _whole):
             return UPath(str(partition / manifest.files[0].path)).parent
 
@@ -109,7 +107,17 @@ def champion(application, publish_model, tiny_models, mlflow_server):
         set_alias(registered, CHAMPION)
         return registered
 
-    return crown
+    return crowned
+
+
+@pytest.fixture
+def champion(application, publish_model, tiny_models, crown):
+    """A function that registers the trained tiny model as the champion, under another digest for another seed."""
+
+    def of_folder(seed=1, folder=tiny_models.trained):
+        return crown(*publish_model(folder, application=application.name, seed=seed))
+
+    return of_folder
 
 
 @pytest.fixture
