@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from answered_nights import parts_of
-from training_runs import finish, model_of, start
 
 from nightshift.jobs import generate
 from nightshift.jobs.contract import read_result
 from nightshift.settings.serving import Vllm
+from nightshift.settings.training import Training
+from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -73,15 +74,47 @@ def test_a_night_is_answered_by_vllm_as_by_transformers(night, champion, vllm_py
     assert sum(row["tokens"] for row in rows) > 100
 
 
+@pytest.fixture
+def fine_tuned(application, storage, tiny_models, tmp_path):
+    """A model as a training with LoRA publishes it, with an adapter that says something else than its base model."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from nightshift.training.base_model import base_model_digest
+    from nightshift.training.load import as_trained
+    from nightshift.training.task import Task
+    from nightshift.training.weights import export
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models.random)
+    torch.manual_seed(0)
+    config = LlamaConfig(  # with heads of a size that vLLM knows
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id, max_position_embeddings=2048,
+    )  # fmt: skip
+    base, output = tmp_path / "base", tmp_path / "output"
+    LlamaForCausalLM(config).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    training = Training(method="lora", lora_rank=4, precision="fp32", engine="stock")
+    model = as_trained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), training, 64)
+    for weights in (weight for name, weight in model.named_parameters() if ".lora_B." in name):
+        weights.data.normal_(0, 0.2)
+    task = Task.model_construct(base_model=base, base_model_name=str(base), training=training, output=output)
+    export(model, tokenizer, task, first=True)
+    partition = partition_of(storage, application.name, "models", "lora")
+    manifest = publish(
+        partition, output, kind="model", application=application.name, inputs={"base_model": base_model_digest(base)},
+        facts={"base_model": str(base)},
+    )  # fmt: skip
+    return partition, manifest
+
+
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_a_night_is_answered_with_an_adapter_although_the_merged_weights_are_gone(  # noqa: PLR0917
-    night, trainings, crown, vllm_python, progress, tmp_path
+    night, fine_tuned, crown, vllm_python, progress, tmp_path
 ):
-    base = larger_heads(trainings().base_model, tmp_path / "base")
-    spec = trainings(method="lora", lora_rank=4, precision="fp32", epochs=6, learning_rate=1e-2)
-    finish(start(spec.model_copy(update={"base_model": base}), tmp_path / "train"), tmp_path / "train", 69)
-    partition, manifest, _ = model_of(spec)
+    partition, manifest = fine_tuned
     crown(partition, manifest)
     merged = rows_of(answered_by_transformers(generate.Spec(**night), progress))
     for file in manifest.files:
@@ -92,20 +125,3 @@ def test_a_night_is_answered_with_an_adapter_although_the_merged_weights_are_gon
     assert (result.verdict, result.rows) == (Verdict.PASS, 25)
     assert rows_of(result) == merged
     assert len({row["response"] for row in merged}) > 1
-
-
-def larger_heads(folder, target):
-    """A random model with the tokenizer of another, and heads of a size that vLLM knows."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id, max_position_embeddings=2048,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    return str(target)
