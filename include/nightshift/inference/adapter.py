@@ -27,7 +27,7 @@ INSTEAD = "set inference.vllm.adapters: false, and the merged model answers"
 def fetch_served(version: ApplicationVersion, folder: Path) -> Path:
     """Return a local model folder to answer with; nothing may be written there.
 
-    :param folder: an empty one, or one that does not exist yet.
+    :param folder: for local copies; no version was fetched into it before.
     :raises BadInput: files of the version are gone or damaged, vLLM cannot serve its adapter, or the base model is another one
         by now.
     :raises BadEnvironment: the base model cannot be fetched.
