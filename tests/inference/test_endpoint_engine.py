@@ -229,8 +229,8 @@ def test_calls_of_tools_are_compared_by_name_and_arguments(engine_at):
     call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": '{"b": 1, "a": "x"}'}}
     engine, server = engine_at(lambda body: (200, {"content": None, "tool_calls": [call]}))
     wanted = [{"id": "9", "type": "function", "function": {"name": "look_up", "arguments": {"a": "x", "b": 1}}}]
-    (answer,) = engine.answer([row("a", "", tool_calls=json.dumps(wanted))], silent, wanted=True)
-    assert answer.text == answer.wanted.text == '{"arguments": {"a": "x", "b": 1}, "name": "look_up"}'
+    (answer,) = engine.answer([row("a", "", tool_calls=json.dumps(wanted))], silent, references=True)
+    assert answer.text == answer.reference.text == '{"arguments": {"a": "x", "b": 1}, "name": "look_up"}'
     assert server.requests[0][2]["messages"] == [{"role": "user", "content": "a"}]
 
 

@@ -98,7 +98,7 @@ def answers(tmp_path_factory, vllm_python, small, families):
     questions = {
         "greedy": {"prompts": [*prompts, prompts[0]], "most": 24},
         "wanted": {
-            **{"prompts": few, "most": 4, "wanted": [[*prompt[-5:], end] for prompt in few]},
+            **{"prompts": few, "most": 4, "references": [[*prompt[-5:], end] for prompt in few]},
             "continuations": [[prompt, start] for prompt in few for start in (1, len(prompt) - 1)],
         },
         "penalties": {"prompts": few, "most": 24, "decoding": PENALTIES},
@@ -126,12 +126,11 @@ def answers(tmp_path_factory, vllm_python, small, families):
     return dict(zip(questions, json.loads((work / "answers.json").read_text()), strict=True))
 
 
-def ours(loaded, prompts, most, **how):
+def ours(loaded, prompts, most, references=None, **how):
     from nightshift.inference.transformers_engine import TransformersEngine
 
-    wanted = how.pop("wanted", None)
     engine = TransformersEngine(loaded, max_new_tokens=most, batch_tokens=16_384, **how)
-    return engine.generate(prompts, wanted=wanted)
+    return engine.generate(prompts, references=references)
 
 
 def spoken(rows):
@@ -169,7 +168,7 @@ def test_models_of_other_families_answer_as_with_transformers(answers, small, fa
 def test_an_answer_is_as_likely_as_transformers_finds_it(answers, small):
     loaded, _, prompts = small
     wanted = [[*prompt[-5:], loaded.tokenizer.eos_token_id] for prompt in prompts[:6]]
-    expected = [one.wanted_loss for one in ours(loaded, prompts[:6], 4, wanted=wanted)]
+    expected = [one.reference_loss for one in ours(loaded, prompts[:6], 4, references=wanted)]
     assert [loss for *_, loss, _ in answers["wanted"]["rows"]] == pytest.approx(expected, rel=1e-3)
 
 

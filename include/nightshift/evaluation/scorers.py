@@ -154,11 +154,11 @@ class Scorers:
         with self._timed("groundedness"):
             readable = self._in_their_language(contexts, languages)
             columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, readable, strict=True)))
-        wanted = list(zip(responses, references, strict=True))
+        pairs = list(zip(responses, references, strict=True))
         with self._timed("exact_match"):
-            columns["exact_match"] = _each(_if_given(exact_match), wanted)
+            columns["exact_match"] = _each(_if_given(exact_match), pairs)
         with self._timed("rouge_l"):
-            columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
+            columns["rouge_l"] = _each(_if_given(rouge_l), pairs)
         columns[UNSCORED] = _reasons(columns, len(responses))
         if self._own:
             metadata = metadata or [{}] * len(responses)

@@ -1,4 +1,4 @@
-"""Scores of answers against wanted answers, with 95 % bootstrap intervals over the examples.
+"""Scores of answers against reference answers, with 95 % bootstrap intervals over the examples.
 
 Scores lie between 0 and 1, and higher is better, but for losses, tokens, latency and cost:
 
@@ -8,7 +8,7 @@ Scores lie between 0 and 1, and higher is better, but for losses, tokens, latenc
 - BLEU: of the whole corpus (sacrebleu, 13a; characters of scripts without spaces are words, as in its tokenizer `zh`). Where
   no answer has four words it is of the longest n-grams that there are (`effective_order`)
 - finished: share of answers that were not cut off; tokens, latency (ms) and cost: means over answers
-- loss: mean negative log-likelihood per token of the wanted answer (natural logarithm); perplexity: its exponential
+- loss: mean negative log-likelihood per token of the reference answer (natural logarithm); perplexity: its exponential
 
 Intervals come from resampling examples with a fixed seed, so the same answers always give the same numbers. Two
 models are compared on the same resamples (paired), which tells smaller differences apart than two intervals do.
@@ -37,22 +37,22 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 class Answers(BaseModel):
     """Answers of one model to the held-out examples, in the examples' order; all lists are of equal length.
 
-    `loss_sum` is the summed negative log-likelihood of the wanted answer's `answer_tokens` tokens; both are empty where
+    `loss_sum` is the summed negative log-likelihood of the reference answer's `answer_tokens` tokens; both are empty where
     nobody measured it, and then there is no loss and no perplexity.
     """
 
     answer: list[str]
-    wanted: list[str]
+    reference: list[str]
     loss_sum: list[float] = []
     answer_tokens: list[int] = []
     others: list[list[str]] = []  # further answers to all examples, where several were drawn; scores are means over all
     means: dict[str, list[float]] = {}  # further metrics that are means over the examples
 
 
-def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:
+def per_example(answer: Sequence[str], reference: Sequence[str]) -> dict[str, list[float]]:
     """Return exact match (0 or 1), ROUGE-L and chrF of each answer."""
     chrf = CHRF()
-    pairs = list(zip(answer, wanted, strict=True))
+    pairs = list(zip(answer, reference, strict=True))
     return {
         "exact_match": [exact_match(one, other) for one, other in pairs],
         "rouge_l": [rouge_l(one, other) for one, other in pairs],
@@ -62,15 +62,15 @@ def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[
 
 def mean_per_example(answers: Answers) -> dict[str, list[float]]:
     """Return exact match, ROUGE-L and chrF of each example, as means over its answers."""
-    scored = [per_example(said, answers.wanted) for said in (answers.answer, *answers.others)]
+    scored = [per_example(texts, answers.reference) for texts in (answers.answer, *answers.others)]
     return {name: np.mean([one[name] for one in scored], axis=0).tolist() for name in scored[0]}
 
 
 def spread(answers: Answers) -> dict[str, float]:
     """Return by how much the mean of each score differs between the samples (standard deviation); empty for one sample."""
-    if not answers.others or not answers.wanted:
+    if not answers.others or not answers.reference:
         return {}
-    scored = [per_example(said, answers.wanted) for said in (answers.answer, *answers.others)]
+    scored = [per_example(texts, answers.reference) for texts in (answers.answer, *answers.others)]
     return {name: float(np.std([np.mean(one[name]) for one in scored], ddof=1)) for name in scored[0]}
 
 
@@ -144,10 +144,10 @@ def _with_what_all_have(answers: Mapping[str, Answers]) -> dict[str, Answers]:
 
 def _values(answers: Answers) -> Array:
     """What adds up over examples, a row for each: scores of single answers, n-gram counts of BLEU, losses and their tokens."""
-    wanted, bleu = [spaced(text) for text in answers.wanted], BLEU(effective_order=True)
+    references, bleu = [spaced(text) for text in answers.reference], BLEU(effective_order=True)
     counts = [
-        bleu._extract_corpus_statistics([spaced(text) for text in said], [wanted])
-        for said in (answers.answer, *answers.others)
+        bleu._extract_corpus_statistics([spaced(text) for text in texts], [references])
+        for texts in (answers.answer, *answers.others)
     ]
     losses: list[Any] = [answers.loss_sum, answers.answer_tokens] if answers.loss_sum else []
     singles = [*mean_per_example(answers).values(), *answers.means.values()]

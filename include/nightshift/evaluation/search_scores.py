@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
+from nightshift.evaluation.answers import EvaluatedModel, answers_to
 from nightshift.evaluation.citations import of_answer, of_passages
 from nightshift.evaluation.estimates import Estimate, metric_of
-from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.evaluation.paired import bounds
 from nightshift.evaluation.retrieved import relevant_in
 from nightshift.inference.retrieving import Retriever
@@ -73,14 +73,14 @@ def measure(
         finally:
             shutil.rmtree(work, ignore_errors=True)
         found = [
-            of_passages(row.get("retrieved") or (), row.get("context"), wanted, k)
-            for row, wanted in zip(given, ids, strict=True)
+            of_passages(row.get("retrieved") or (), row.get("context"), expected, k)
+            for row, expected in zip(given, ids, strict=True)
         ]
         return Measured([one.get(metric) for one in found], found)
-    judged = judge(UnderTest.of("trial", name, version), rows, storage, report)
-    answers = judged.table
-    metrics = [_of_row(row, wanted, k) for row, wanted in zip(answers.to_pylist(), ids, strict=True)]
-    return Measured(_scores(version, rows, answers, metric, storage), metrics, judged.manifest.facts["seconds"])
+    answered = answers_to(EvaluatedModel.of("trial", name, version), rows, storage, report)
+    answers = answered.table
+    metrics = [_of_row(row, expected, k) for row, expected in zip(answers.to_pylist(), ids, strict=True)]
+    return Measured(_scores(version, rows, answers, metric, storage), metrics, answered.manifest.facts["seconds"])
 
 
 def _of_row(row: dict[str, Any], relevant: frozenset[str], k: int) -> dict[str, float]:

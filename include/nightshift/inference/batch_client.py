@@ -91,10 +91,10 @@ class BatchClient:
                 )
             if not state.get("output_file_id"):
                 return {}
-            said = self._asked("GET", f"/files/{state['output_file_id']}/content").text
+            lines = self._asked("GET", f"/files/{state['output_file_id']}/content").text
             answers = {
                 line["custom_id"]: line.get("response") or {}
-                for line in map(json.loads, filter(None, said.split("\n")))
+                for line in map(json.loads, filter(None, lines.split("\n")))
             }
             return {name: one["body"] for name, one in answers.items() if one.get("status_code") == httpx.codes.OK}
 

@@ -42,7 +42,7 @@ def calls_as_text(calls: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def wanted_text(row: Mapping[str, Any]) -> str:
+def reference_text(row: Mapping[str, Any]) -> str:
     """Return the answer that a row ends with, in the form of responses."""
     last = row["messages"][-1]
     text = str(last["content"] or "")

@@ -24,8 +24,8 @@ import httpx
 from nightshift.endpoint_client import REFUSING_STATUS, TOO_LARGE_STATUS, TOO_LONG, EndpointClient
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.inference.batch_client import BatchClient
-from nightshift.inference.chat_messages import as_sent, calls_as_text, wanted_text, without_answer
-from nightshift.inference.engine import Report, Response, Wanted, seed_of
+from nightshift.inference.chat_messages import as_sent, calls_as_text, reference_text, without_answer
+from nightshift.inference.engine import ReferenceAnswer, Report, Response, seed_of
 from nightshift.inference.reasoning import apart
 from nightshift.settings.application import Application
 from nightshift.settings.endpoint import Endpoint
@@ -81,11 +81,11 @@ class EndpointEngine:
         return [None for _ in rows]
 
     def answer(
-        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
         """Return the responses in the order of the rows; equal conversations are asked once.
 
-        How likely a wanted answer is no endpoint tells.
+        An endpoint does not tell how likely a reference answer is.
 
         :raises BadInput: the endpoint refuses the key, the model, a decoding setting, or all of the first rows.
         :raises BadEnvironment: it cannot be reached, or is busy for too long.
@@ -116,10 +116,10 @@ class EndpointEngine:
                 client.stop()
                 threads.shutdown(cancel_futures=True)
         responses = [response for response in found if response is not None]
-        if not wanted:
+        if not references:
             return responses
         return [
-            replace(response, wanted=Wanted(wanted_text(row), 0, 0.0))
+            replace(response, reference=ReferenceAnswer(reference_text(row), 0, 0.0))
             for row, response in zip(rows, responses, strict=True)
         ]
 
@@ -180,7 +180,7 @@ class EndpointEngine:
 
     @contextmanager
     def _told(self, client: EndpointClient) -> Iterator[None]:
-        """Say what happened to a batch as is said of a request."""
+        """Report the errors of a batch as those of a request."""
         try:
             yield
         except httpx.HTTPError as error:
@@ -204,19 +204,19 @@ class EndpointEngine:
             try:
                 completion = client.complete(body)
             except httpx.HTTPStatusError as error:
-                said, status = error.response.text.lower(), error.response.status_code
+                detail, status = error.response.text.lower(), error.response.status_code
                 if status not in {*REFUSING_STATUS, TOO_LARGE_STATUS}:
                     raise self._failure(client, error) from error
-                if status == TOO_LARGE_STATUS or TOO_LONG.search(said):
+                if status == TOO_LARGE_STATUS or TOO_LONG.search(detail):
                     return Response("", 0, "length", too_long=True, refusal=client.what_happened(error))
-                if names := {name for name in ("max_tokens", "seed") if name in body and name in said}:
+                if names := {name for name in ("max_tokens", "seed") if name in body and name in detail}:
                     refused |= names
                     continue
-                if "temperature" in body and not body["temperature"] and "temperature" in said:
+                if "temperature" in body and not body["temperature"] and "temperature" in detail:
                     refused |= {"temperature"}
                     continue
                 # What was answered before with these settings is refused for its text, whatever the words are.
-                setting = next((self._chosen[name] for name in self._chosen if _names(name, said)), None)
+                setting = next((self._chosen[name] for name in self._chosen if _names(name, detail)), None)
                 if setting and not self._answers:
                     raise BadInput(
                         f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint"
@@ -285,14 +285,14 @@ class EndpointEngine:
         choice, usage = completion["choices"][0], completion.get("usage") or {}
         message, price = choice["message"], self._settings.price
         text = str(message.get("content") or message.get("refusal") or "")
-        reasoning, said = apart(text)
+        reasoning, answer = apart(text)
         reasoning = str(message.get("reasoning_content") or message.get("reasoning") or reasoning)
-        said = "\n".join(filter(None, [said, *calls_as_text(message.get("tool_calls") or [])]))
+        answer = "\n".join(filter(None, [answer, *calls_as_text(message.get("tool_calls") or [])]))
         read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         thought = int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
         filtered = choice.get("finish_reason") == "content_filter"
         return Response(
-            "" if filtered else said,
+            "" if filtered else answer,
             written,
             "refused" if filtered else "length" if choice.get("finish_reason") == "length" else "stop",
             reasoning,
@@ -309,6 +309,6 @@ class EndpointEngine:
         return client.failure(f"the model {self._model} at {self._url} gave no answer", error, ask)
 
 
-def _names(name: str, said: str) -> bool:
+def _names(name: str, detail: str) -> bool:
     """Whether an endpoint names a part of a request; `stop`, which is a word of any sentence too, in quotes alone."""
-    return bool(re.search(r"[\"'`]stop[\"'`]", said)) if name == "stop" else name in said
+    return bool(re.search(r"[\"'`]stop[\"'`]", detail)) if name == "stop" else name in detail

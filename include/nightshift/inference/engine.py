@@ -22,7 +22,7 @@ class Generated:
     :param tokens: token ids of the answer, without the end token; what holds a stop string is still among them.
     :param finish_reason: `stop` where the model or a stop string ended it, `length` where the limit did.
     :param latency_ms: from the start of the row's batch to the row's end.
-    :param wanted_loss: summed negative log-likelihood (nats) of a wanted answer's tokens, where one was given.
+    :param reference_loss: summed negative log-likelihood (nats) of the reference answer's tokens, where one was given.
     :param logprob: mean log-probability (nats) of the tokens, the end token included, before temperature and penalties; None
         where the engine was made without.
     """
@@ -30,7 +30,7 @@ class Generated:
     tokens: list[int]
     finish_reason: Literal["stop", "length"]
     latency_ms: float
-    wanted_loss: float | None = None
+    reference_loss: float | None = None
     logprob: float | None = None
 
 
@@ -57,12 +57,12 @@ class TokenEngine(Protocol):
         report: Report,
         *,
         seeds: Sequence[int] | None = None,
-        wanted: Sequence[list[int]] | None = None,
+        references: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
         """Return the answers in the order of the prompts; `report` hears how many of how many are done.
 
         :param seeds: one for each prompt, which decide what is drawn for it where the temperature is above 0.
-        :param wanted: an answer for each prompt whose likelihood is measured too, its end token included. No decoding setting
+        :param references: an answer for each prompt whose likelihood is measured too, its end token included. No decoding setting
             changes it.
         """
 
@@ -76,11 +76,11 @@ def about(engine: TokenEngine) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReferenceAnswer:
     """The answer that a conversation ends with, as the model's template writes it, and how likely the model finds it.
 
-    :param loss: summed negative log-likelihood (nats) of its `tokens` tokens, the end token included; both are 0 where nobody
-        measured it.
+    :param loss: summed negative log-likelihood (nats) of its `tokens` tokens, the end token included; both are 0 where it
+        was not measured.
     """
 
     text: str
@@ -95,14 +95,14 @@ class Response:
     :param text: without reasoning and white space around it.
     :param reasoning: what a model thinks before it answers, between `<think>` and `</think>`.
     :param tokens: as they were generated, reasoning included, without the end token; `reasoning_tokens` of them are its.
-    :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is what that said.
-    :param latency_ms: None where nobody measured it.
+    :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is its message.
+    :param latency_ms: None if not measured.
     :param logprob: mean log-probability (nats) of the tokens; None where the engine does not tell.
     :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
-    :param wanted: of a conversation with an answer, where it was asked for.
+    :param reference: the answer that the conversation ends with, if `references` were asked for.
     :param cost: what an endpoint takes for it, in the currency of its `price`.
     :param saved: what of that was not paid, because the request of an equal conversation answered this one, too.
-    :param steps: of a sequence of prompts, what each step said (`STEPS` of data/interactions.py); numbers are of all together.
+    :param steps: the answers of a sequence of prompts (`STEPS` of data/interactions.py); the other numbers are sums over them.
     """
 
     text: str
@@ -117,7 +117,7 @@ class Response:
     refusal: str = ""
     cost: float = 0.0
     saved: float = 0.0
-    wanted: Wanted | None = None
+    reference: ReferenceAnswer | None = None
     steps: list[dict[str, Any]] | None = None
 
     @property
@@ -127,21 +127,21 @@ class Response:
 
 
 class Engine(Protocol):
-    """Whatever answers conversations: one model, or one version of it, with one way to decode."""
+    """What answers conversations: one model, or one version of it, with one way to decode."""
 
     @property
     def about(self) -> dict[str, Any]:
         """What a manifest keeps of it: `engine`, `device` and `precision` at least."""
 
     def answer(
-        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
         """Return the responses in the order of the rows.
 
         :param rows: `digest`, `messages` and perhaps `tools` of each, as examples have them. An answer at the end of
             `messages` is what is asked for, and not shown.
         :param sample: which of several answers to each row, where the temperature is above 0.
-        :param wanted: measure also how likely the answer is that each row ends with.
+        :param references: measure also how likely the answer is that each row ends with.
         :raises BadInput: the model's template refuses a row.
         """
 

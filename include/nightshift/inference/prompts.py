@@ -46,8 +46,8 @@ class Prompts:
 
     def _group(self, group: int, columns: Sequence[str]) -> pa.Table:
         """The rows of a row group that are meant."""
-        wanted = {*columns, "split", *((self._arm.unit, "digest") if self._arm else ())}
-        table = self._file.read_row_group(group, columns=[name for name in wanted if name in self._names])
+        needed = {*columns, "split", *((self._arm.unit, "digest") if self._arm else ())}
+        table = self._file.read_row_group(group, columns=[name for name in needed if name in self._names])
         table = table if self._all else table.filter(pc.field("split") == "traffic")
         if (arm := self._arm) is None:
             return table

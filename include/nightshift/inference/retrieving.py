@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nightshift.retrieval.kept_vectors import KeptVectors
     from nightshift.retrieval.search import Index, Passage
 
-# Whoever changes this raises VERSION in jobs/generate.py and evaluation/judge.py: the same index then gives other prompts.
+# Whoever changes this raises VERSION in jobs/generate.py and evaluation/answers.py: the same index then gives other prompts.
 WORDING = "Answer from these passages, and cite those you use by number, as [1].\n\n{passages}\n\n{question}"
 
 

@@ -17,17 +17,17 @@ def next_tokens(
     logits: torch.Tensor,
     decoding: Decoding,
     prompts: Sequence[list[int]],
-    said: Sequence[list[int]],
+    answers: Sequence[list[int]],
     chances: Sequence[torch.Generator],
 ) -> list[int]:
     """Return a token for each row.
 
     :param logits: rows x vocabulary.
-    :param prompts: the rows' prompts, and `said` their answers so far.
+    :param prompts: the rows' prompts, and `answers` what was generated so far.
     :param chances: a generator of the CPU for each row; it moves on by one draw where the temperature is above 0.
     """
     if decoding.repetition_penalty != 1 or decoding.frequency_penalty or decoding.presence_penalty:
-        logits = _penalized(logits.float(), decoding, prompts, said)
+        logits = _penalized(logits.float(), decoding, prompts, answers)
     if decoding.temperature == 0:
         return list(logits.argmax(-1).tolist())
     shares = (logits.float() / decoding.temperature).softmax(-1)
@@ -46,10 +46,10 @@ def next_tokens(
 
 
 def _penalized(
-    logits: torch.Tensor, decoding: Decoding, prompts: Sequence[list[int]], said: Sequence[list[int]]
+    logits: torch.Tensor, decoding: Decoding, prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> torch.Tensor:
     logits = logits.clone()
-    for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         seen = torch.tensor(sorted({*prompt, *answer}), device=logits.device)
         values = logits[row, seen]
         penalty = decoding.repetition_penalty

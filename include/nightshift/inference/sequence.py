@@ -41,14 +41,14 @@ class SequenceEngine:
         return {**self._engines[self._answering].about, "steps": self._names}
 
     def answer(
-        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
-        """Return the responses in the order of the rows, as :class:`Engine` says, each with what all steps said and took.
+        """Return the responses in the order of the rows, as :class:`Engine` says, each with the text and the cost of all steps.
 
         A step that a row has no answer to, because it is too long for it or refused, leaves the default of its variable.
         """
-        _, answers = self._asked(self._names, rows, report, sample=sample, wanted=wanted)
-        return [self._together(dict(zip(self._names, said, strict=True))) for said in zip(*answers, strict=True)]
+        _, answers = self._asked(self._names, rows, report, sample=sample, references=references)
+        return [self._together(dict(zip(self._names, row, strict=True))) for row in zip(*answers, strict=True)]
 
     def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
         """Return how likely the answers are that rows end with, as :class:`Engine` says; the steps before are asked first."""
@@ -62,7 +62,7 @@ class SequenceEngine:
         report: Report,
         *,
         sample: int = 0,
-        wanted: bool = False,
+        references: bool = False,
     ) -> tuple[list[Row], list[list[Response]]]:
         """The rows with the answers to some steps as variables, and these answers by step."""
         given: list[Row] = [{**row, "metadata": dict(row.get("metadata") or ())} for row in rows]
@@ -74,16 +74,17 @@ class SequenceEngine:
 
             answering = name == self._answering
             asked = given if answering else [{**row, "tools": None} for row in given]
-            said = self._engines[name].answer(asked, told, sample=sample, wanted=wanted and answering)
+            responses = self._engines[name].answer(asked, told, sample=sample, references=references and answering)
             given = [
-                {**row, "metadata": {**row["metadata"], name: one.text}} for row, one in zip(given, said, strict=True)
+                {**row, "metadata": {**row["metadata"], name: one.text}}
+                for row, one in zip(given, responses, strict=True)
             ]
-            answers.append(said)
+            answers.append(responses)
         return given, answers
 
-    def _together(self, said: Mapping[str, Response]) -> Response:
+    def _together(self, responses: Mapping[str, Response]) -> Response:
         """The answering step's response, with the tokens, the time and the cost of all."""
-        answer, every = said[self._answering], said.values()
+        answer, every = responses[self._answering], responses.values()
         measured = [one.latency_ms for one in every if one.latency_ms is not None]
         return replace(
             answer,
@@ -95,6 +96,6 @@ class SequenceEngine:
             saved=sum(one.saved for one in every),
             steps=[
                 {"name": name, "text": one.text, "tokens": one.tokens, "finish_reason": one.finish_reason}
-                for name, one in said.items()
+                for name, one in responses.items()
             ],
         )

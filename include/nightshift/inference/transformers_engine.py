@@ -31,14 +31,14 @@ CLOSE = 0.05  # logits of one model in two batches differ by less, also in bf16 
 
 @dataclass
 class _Row:
-    """A row that is being answered: its places in the results, its tokens, and what it said so far."""
+    """A row that is being answered: its places in the results, its tokens, and its answer so far."""
 
     prompt: list[int]
-    wanted: list[int] | None
+    reference: list[int] | None
     results: list[int]
-    said: list[int]
+    answer: list[int]
     seed: int
-    logprob: float = 0.0  # summed over what it said
+    logprob: float = 0.0  # summed over the answer
 
 
 class TransformersEngine:
@@ -89,11 +89,11 @@ class TransformersEngine:
         report: Report = lambda done, of: None,
         *,
         seeds: Sequence[int] | None = None,
-        wanted: Sequence[list[int]] | None = None,
+        references: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
         """Return the answers in the order of the prompts, as :class:`TokenEngine` says."""
         results: list[Generated | None] = [None] * len(prompts)
-        rows = self._distinct(prompts, seeds, wanted)
+        rows = self._distinct(prompts, seeds, references)
         prefix = common_prefix(prompts)
         shared = self._read_prefix(prefix)
         done = 0
@@ -110,13 +110,13 @@ class TransformersEngine:
         return log_likelihoods(self._model, sequences, report)
 
     def _distinct(
-        self, prompts: Sequence[list[int]], seeds: Sequence[int] | None, wanted: Sequence[list[int]] | None
+        self, prompts: Sequence[list[int]], seeds: Sequence[int] | None, references: Sequence[list[int]] | None
     ) -> list[_Row]:
         """The rows that are answered: equal prompts once, where nothing is drawn."""
         drawn = seeds if seeds and self._decoding.temperature else [self._decoding.seed] * len(prompts)
         rows: dict[tuple[tuple[int, ...], tuple[int, ...], int], _Row] = {}
         for place, (prompt, seed) in enumerate(zip(prompts, drawn, strict=True)):
-            asked = wanted[place] if wanted else None
+            asked = references[place] if references else None
             key = tuple(prompt), tuple(asked or ()), seed
             if key not in rows:
                 rows[key] = _Row(prompt, asked, [], [], seed)
@@ -136,7 +136,7 @@ class TransformersEngine:
 
     def _room(self, rows: list[_Row]) -> int:
         """Tokens that a place needs behind its prompt."""
-        return max([self._max_new_tokens, *(len(row.wanted or []) for row in rows)])
+        return max([self._max_new_tokens, *(len(row.reference or []) for row in rows)])
 
     def _answer(self, batch: list[_Row], shared: KeyValueCache | None, prefix: int) -> Iterator[tuple[_Row, Generated]]:
         """Yield each row of a batch when it ends."""
@@ -145,13 +145,15 @@ class TransformersEngine:
         if shared:
             self._rows.repeat_prefix(shared, prefix, len(batch))
         self._read(batch, prefix)
-        losses = self._wanted_losses(batch)
+        losses = self._reference_losses(batch)
         live = list(batch)
         drawn = batch if self._decoding.temperature else []
         chances = {id(row): torch.Generator().manual_seed(row.seed) for row in drawn}
         while live:
-            lengths = [len(row.prompt) + len(row.said) for row in live]
-            last = torch.tensor([[row.said[-1] if row.said else row.prompt[-1]] for row in live], device=self.device)
+            lengths = [len(row.prompt) + len(row.answer) for row in live]
+            last = torch.tensor(
+                [[row.answer[-1] if row.answer else row.prompt[-1]] for row in live], device=self.device
+            )
             logits = self._pass(last, lengths=[length - 1 for length in lengths]).logits[:, -1]
             ended = []
             tokens = self._next_tokens(logits, live, chances)
@@ -162,28 +164,28 @@ class TransformersEngine:
                 row = live[place]
                 stop = token in self._ends
                 if not stop:
-                    row.said.append(token)
-                    stop = self._stops(row.said)
-                if stop or len(row.said) == self._max_new_tokens:
+                    row.answer.append(token)
+                    stop = self._stops(row.answer)
+                if stop or len(row.answer) == self._max_new_tokens:
                     ended.append(place)
                     reason: Literal["stop", "length"] = "stop" if stop else "length"
                     milliseconds = (time.perf_counter() - started) * 1000
-                    mean = row.logprob / (len(row.said) + (token in self._ends)) if self._logprobs else None
-                    yield row, Generated(row.said, reason, milliseconds, losses.get(id(row)), mean)
+                    mean = row.logprob / (len(row.answer) + (token in self._ends)) if self._logprobs else None
+                    yield row, Generated(row.answer, reason, milliseconds, losses.get(id(row)), mean)
             self._leave(live, ended, max(lengths))
 
     def _next_tokens(self, logits: torch.Tensor, live: list[_Row], chances: dict[int, torch.Generator]) -> list[int]:
         if self._greedy:
             return list(logits.argmax(-1).tolist())
-        prompts, said = [row.prompt for row in live], [row.said for row in live]
-        return next_tokens(logits, self._decoding, prompts, said, [chances[id(row)] for row in live if chances])
+        prompts, answers = [row.prompt for row in live], [row.answer for row in live]
+        return next_tokens(logits, self._decoding, prompts, answers, [chances[id(row)] for row in live if chances])
 
-    def _stops(self, said: list[int]) -> bool:
+    def _stops(self, answer: list[int]) -> bool:
         """Whether an answer has a stop string now. A token has a byte at least, so the last ones hold it whole."""
         if not self._decoding.stop:
             return False
         longest = max(len(text.encode()) for text in self._decoding.stop)
-        end = str(self.tokenizer.decode(said[-(longest + 4) :], skip_special_tokens=True))
+        end = str(self.tokenizer.decode(answer[-(longest + 4) :], skip_special_tokens=True))
         return any(text in end for text in self._decoding.stop)
 
     def _leave(self, live: list[_Row], ended: list[int], reach: int) -> None:
@@ -223,21 +225,21 @@ class TransformersEngine:
             self._pass(self._padded(tokens), lengths=[prefix] * len(rows), first=start, logits=False)
             start += len(rows)
 
-    def _wanted_losses(self, batch: list[_Row]) -> dict[int, float]:
+    def _reference_losses(self, batch: list[_Row]) -> dict[int, float]:
         """Teacher forcing from the last prompt token on; the answers overwrite what it leaves in the cache."""
         losses = {}
-        most = max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // max(len(row.wanted or [0]) for row in batch))
+        most = max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // max(len(row.reference or [0]) for row in batch))
         for start in range(0, len(batch), most):
-            rows = [(row, row.wanted) for row in batch[start : start + most] if row.wanted]
+            rows = [(row, row.reference) for row in batch[start : start + most] if row.reference]
             if not rows:
                 continue
-            given = self._padded([[row.prompt[-1], *wanted[:-1]] for row, wanted in rows])
+            given = self._padded([[row.prompt[-1], *reference[:-1]] for row, reference in rows])
             lengths = [len(row.prompt) - 1 for row, _ in rows]
             logits = self._pass(given, lengths=lengths, first=start).logits.float()
-            targets = self._padded([wanted for _, wanted in rows])
+            targets = self._padded([reference for _, reference in rows])
             loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-            for number, (row, wanted) in enumerate(rows):
-                losses[id(row)] = float(loss[number, : len(wanted)].sum())
+            for number, (row, reference) in enumerate(rows):
+                losses[id(row)] = float(loss[number, : len(reference)].sum())
         return losses
 
     def _pass(self, tokens: torch.Tensor, *, lengths: list[int], first: int = 0, logits: bool = True) -> Any:

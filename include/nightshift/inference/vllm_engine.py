@@ -76,13 +76,13 @@ class VllmEngine:
         report: Report = lambda done, of: None,
         *,
         seeds: Sequence[int] | None = None,
-        wanted: Sequence[list[int]] | None = None,
+        references: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
         """Return the answers in the order of the prompts, as :class:`TokenEngine` says.
 
         :raises BadInput: vLLM cannot keep to the form that an answer must have.
         """
-        losses = self._losses(prompts, wanted) if wanted else {}
+        losses = self._losses(prompts, references) if references else {}
         drawn = seeds if seeds and self._decoding.temperature else [self._decoding.seed] * len(prompts)
         # Equal prompts are answered once, where nothing is drawn.
         places: dict[tuple[tuple[int, ...], int], list[int]] = {}
@@ -104,9 +104,9 @@ class VllmEngine:
             report(done, len(prompts))
         return [results[place] for place in range(len(prompts))]
 
-    def _losses(self, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> dict[int, float]:
-        places = [place for place, answer in enumerate(wanted) if answer]
-        asked = [Continuation([*prompts[place], *wanted[place]], len(prompts[place])) for place in places]
+    def _losses(self, prompts: Sequence[list[int]], references: Sequence[list[int]]) -> dict[int, float]:
+        places = [place for place, answer in enumerate(references) if answer]
+        asked = [Continuation([*prompts[place], *references[place]], len(prompts[place])) for place in places]
         return {place: -found for place, found in zip(places, self.likelihoods(asked), strict=True)}
 
     def likelihoods(self, sequences: Sequence[Continuation], report: Report = lambda done, of: None) -> list[float]:
