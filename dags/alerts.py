@@ -40,18 +40,18 @@ def look() -> int:
     """Look after every application; return how much is news."""
     from nightshift.alerts.global_alerts import all_applications
     from nightshift.orchestration.airflow_rest import airflow_rest
+    from nightshift.orchestration.airflow_state import read_airflow_state
     from nightshift.orchestration.attempt import storage_uri
+    from nightshift.orchestration.detection import detect, detect_global
     from nightshift.orchestration.heartbeat import beat
-    from nightshift.orchestration.seen import see
-    from nightshift.orchestration.watching import look_after, look_after_all
 
     apps, storage, news, failed = readable_applications(), storage_uri(), 0, []
     with airflow_rest() as rest:
-        seen = see(rest, [app.name for app in apps])
-        looks = {app.name: partial(look_after, app, storage, rest, seen) for app in apps}
+        seen = read_airflow_state(rest, [app.name for app in apps])
+        looks = {app.name: partial(detect, app, storage, rest, seen) for app in apps}
         for name, one in {
             **looks,
-            "what concerns all": partial(look_after_all, all_applications(apps), storage, seen),
+            "what concerns all": partial(detect_global, all_applications(apps), storage, seen),
         }.items():
             try:
                 news += one()

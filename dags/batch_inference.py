@@ -33,10 +33,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import candidate_asset, interactions_asset
 from nightshift.orchestration.examples_sensor import ExamplesSensor
-from nightshift.orchestration.given import INTERVAL, RUN_ID, Given, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.job_task import JobTask
 from nightshift.orchestration.ramp import assign, ramp
+from nightshift.orchestration.runtime_values import INTERVAL, RUN_ID, RuntimeValue, result_of
 from nightshift.orchestration.sources_sensor import SourcesSensor
 from nightshift.settings.application import Application
 
@@ -62,7 +62,9 @@ def prompts_of(app: Application) -> BaseOperator:
     return ExamplesSensor(task_id="examples", app=app, interval=INTERVAL)
 
 
-def shards_of(app: Application, arguments: dict[str, Given], name: str = "generate", **kwargs: Any) -> list[JobTask]:
+def shards_of(
+    app: Application, arguments: dict[str, RuntimeValue], name: str = "generate", **kwargs: Any
+) -> list[JobTask]:
     """The tasks that generate; none where the responses are already there."""
     if app.traffic.served_elsewhere:
         return []
@@ -81,12 +83,12 @@ def shards_of(app: Application, arguments: dict[str, Given], name: str = "genera
     ]
 
 
-def arm_of(name: str) -> dict[str, Given]:
+def arm_of(name: str) -> dict[str, RuntimeValue]:
     """Which version answers which rows, by the task that assigns them; nothing, where the champion answers alone."""
     return {"model": result_of("assign", name), "arm": result_of("assign", f"{name}_rows")}
 
 
-def answers_of(shards: list[JobTask]) -> dict[str, Given]:
+def answers_of(shards: list[JobTask]) -> dict[str, RuntimeValue]:
     """Where the responses of a version are."""
     names = ("responses", "model", "model_digest") if shards else ()
     return {name: result_of(shards[0].task_id, name) for name in names}

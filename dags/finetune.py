@@ -28,13 +28,13 @@ from itertools import pairwise
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param
 
-from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
+from nightshift.orchestration.candidate_event import announce
 from nightshift.orchestration.forms import optional_day, params_of
-from nightshift.orchestration.given import form, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.retraining import close, due
+from nightshift.orchestration.runtime_values import form, result_of
 from nightshift.settings.training import TrainingSettings
 
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}

@@ -22,8 +22,8 @@ from airflow.sdk import task
 
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import examples_asset
-from nightshift.orchestration.given import INTERVAL, result_of
 from nightshift.orchestration.job import job
+from nightshift.orchestration.runtime_values import INTERVAL, result_of
 from nightshift.orchestration.sources_sensor import SourcesSensor
 
 

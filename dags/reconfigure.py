@@ -21,12 +21,12 @@ from itertools import pairwise
 
 from airflow.sdk import CronTriggerTimetable
 
-from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.given import result_of
+from nightshift.orchestration.candidate_event import announce
 from nightshift.orchestration.job import job
 from nightshift.orchestration.reconfigure import changed
+from nightshift.orchestration.runtime_values import result_of
 
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
 MODEL = {"model": result_of("changed", "model"), "model_digest": result_of("changed", "model_digest")}

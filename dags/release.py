@@ -31,10 +31,10 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, Trigge
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.approval import ApproveRelease
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.given import result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.promote import promote
 from nightshift.orchestration.release import challenge, release
+from nightshift.orchestration.runtime_values import result_of
 
 for app in applications_to_parse("release"):
     with application_dag(

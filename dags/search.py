@@ -23,11 +23,11 @@ from itertools import pairwise
 
 from airflow.sdk import CronTriggerTimetable
 
-from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.given import result_of
+from nightshift.orchestration.candidate_event import announce
 from nightshift.orchestration.job import job, mapped_job
+from nightshift.orchestration.runtime_values import result_of
 from nightshift.orchestration.search import best, contenders, today, winner
 from nightshift.settings.search import RUNGS
 

@@ -167,7 +167,7 @@ def test_a_retraining_that_gave_no_model_has_no_cooldown_but_counts_for_the_week
     assert decided(*nights("FAIL", "FAIL"), **once).code == "tripped"
     decision = decided(*nights("FAIL", "FAIL"), policy=Retraining(max_a_week=1), **once)
     assert decision.code == "weekly_runs"
-    assert "1 retrainings began in the last seven days, 1 are allowed" in decision.reason
+    assert "1 retrainings began in the last seven days, the limit is 1" in decision.reason
 
 
 def test_an_order_that_nobody_trained_for_costs_nothing():
