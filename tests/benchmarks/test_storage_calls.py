@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from nightshift.dashboard.known import Known
+from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.overview import row
 from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import orders
@@ -61,7 +61,7 @@ def test_a_decision_and_a_row_ask_storage_as_often_with_years_of_history_as_with
     with counted(monkeypatch) as claimed:
         orders.claim(Ledger(storage, "app"), "app_finetune", "run", datetime.now(UTC))
     with counted(monkeypatch) as shown:
-        assert row(Known("app", APP), storage, None, []).champion.version == "1"
+        assert row(ApplicationFile("app", APP), storage, None, []).champion.version == "1"
     see(APP, storage, datetime.now(UTC))  # what never changes is read once in a process
     with counted(monkeypatch) as scraped:
         see(APP, storage, datetime.now(UTC))

@@ -231,7 +231,7 @@ def test_a_policy_of_no_retrainings_a_week_never_trips():
 def test_without_new_examples_a_retraining_would_give_the_same_model():
     decision = decided(*nights("FAIL", "FAIL"), new_examples=99)
     assert decision.code == "too_few_new_examples"
-    assert "99 training examples that the champion has not seen, 100 are asked for" in decision.reason
+    assert "99 training examples that the champion has not seen, at least 100 are required" in decision.reason
     assert decided(*nights("FAIL", "FAIL"), new_examples=100).code == "tripped"
 
 

@@ -10,7 +10,7 @@ from nightshift.audit.chain import Chain
 from nightshift.audit.verify import verify
 from nightshift.dashboard import overview
 from nightshift.dashboard.application import gather
-from nightshift.dashboard.known import known_application
+from nightshift.dashboard.application_files import known_application
 from nightshift.dashboard.panels import Panel
 from nightshift.dashboard.state import Word
 from nightshift.data.snapshot import published_examples, published_snapshots

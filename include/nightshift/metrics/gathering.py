@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 from upath import UPath
 
 from nightshift.dashboard.airflow_state import storage_uri, waiting_for_people
-from nightshift.dashboard.known import Known, known_applications
+from nightshift.dashboard.application_files import ApplicationFile, known_applications
 from nightshift.dashboard.own_threads import PATIENCE_SECONDS
 from nightshift.errors import JobError
 from nightshift.metrics.airflow_tables import samples_of_airflow
@@ -41,7 +41,7 @@ def gather(now: datetime) -> list[Sample]:
     samples: list[Sample] = []
     storage = _or_nothing(storage_uri)
 
-    def of(one: Known) -> list[Sample]:
+    def of(one: ApplicationFile) -> list[Sample]:
         return _of(one, storage, [asked.subject for asked in (waiting or {}).get(one.name, [])], now)
 
     for found in read_each(UPath(storage), of, known) if storage else map(of, known):
@@ -76,7 +76,7 @@ class Scrapes:
             self._gathering.release()
 
 
-def _of(known: Known, storage: str | None, waits: list[str], now: datetime) -> list[Sample]:
+def _of(known: ApplicationFile, storage: str | None, waits: list[str], now: datetime) -> list[Sample]:
     try:
         if known.settings and storage:
             return list(samples_of(see(known.settings, storage, now), waits, now))
