@@ -39,7 +39,7 @@ def test_few_pairs_or_none_are_no_pass_however_many_examples_there_are(told):
     assert decision.verdict is not Verdict.PASS
     count = sum(value is not None for value in told)
     assert (
-        f"preference accuracy of the candidate: {count} judged preference pairs, at least 50 are asked for"
+        f"preference accuracy of the candidate: {count} judged preference pairs, at least 50 are required"
         in decision.reasons
     )
 

@@ -108,7 +108,7 @@ def test_a_gate_bounds_what_was_measured_and_counts_only_examples_whose_document
     decision = gate(few, policy)
     assert decision.verdict is not Verdict.PASS
     assert (
-        "recall of documents of the candidate: 2 judged examples whose documents are known, at least 3 are asked for"
+        "recall of documents of the candidate: 2 judged examples whose documents are known, at least 3 are required"
         in decision.reasons
     )
 

@@ -1,4 +1,4 @@
-"""An evaluation as it is kept: the scores of all models, their answers side by side, and a page to read."""
+"""Publishes an evaluation: the scores of all models, their answers side by side, and a report page."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import find, partition_of, publish
 
 REPORT = "report.html"
-OPINIONS = {"judge", "win_rate"}  # metrics that are what a judge says
-VERSION = 6  # of scores and page; another one makes them anew
+OPINIONS = {"judge", "win_rate"}  # metrics from the LLM judge
+VERSION = 6  # of scores and page; raising it makes them again
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _changes(answered: list[ModelAnswers]) -> list[str] | None:
 def _compared(
     answered: list[ModelAnswers], wins: Sequence[float | None], mask: Sequence[bool] | None = None
 ) -> Comparison:
-    """The comparison on all examples or those of a mask, with the candidate's win rate where the judge told all of it."""
+    """The comparison on all examples or those of a mask, with the candidate's win rate if the judge rated all of them."""
     everything = [True] * answered[0].table.num_rows if mask is None else mask
     rows = (answered[0].examples[digest] for digest in answered[0].table["digest"].to_pylist())
     rated = [one and not is_chosen_of_two(row) for one, row in zip(everything, rows, strict=True)]
@@ -171,7 +171,7 @@ def _compared(
 
 
 def _add_retrieval(comparison: Comparison, answered: list[ModelAnswers], kept: pa.Array) -> None:
-    """Measure what was retrieved for the examples of a mask: all at the largest k, at which fewer passages find no more."""
+    """Measure retrieval for the examples of a mask, for all models at the largest k, which gives none an advantage."""
     candidate = next(one for one in answered if one.model.role == "candidate")
     application = candidate.model.application
     column = application.retrieval.relevant if application.retrieval else None
@@ -185,7 +185,7 @@ def _add_retrieval(comparison: Comparison, answered: list[ModelAnswers], kept: p
 
 
 def _win_rates(answered: list[ModelAnswers], application: Application, storage: str) -> list[float | None]:
-    """Of each example, whether the judge likes the candidate's answer better than the champion's, or the base model's."""
+    """For each example, whether the judge prefers the candidate's answer to the champion's, or without one the base model's."""
     by_role = {one.model.role: one for one in answered}
     other = by_role.get("champion") or by_role.get("base")
     if "win_rate" not in application.gate.metrics or other is None:
@@ -194,12 +194,12 @@ def _win_rates(answered: list[ModelAnswers], application: Application, storage: 
 
     candidate = by_role["candidate"]
     rows = [candidate.examples[digest] for digest in candidate.table["digest"].to_pylist()]
-    said, others = (one.table["answer"].to_pylist() for one in (candidate, other))
-    return win_rates(rows, said, others, application, storage)
+    answers, others = (one.table["answer"].to_pylist() for one in (candidate, other))
+    return win_rates(rows, answers, others, application, storage)
 
 
 def _agreement(answered: list[ModelAnswers]) -> list[str]:
-    """How far the judge can be believed, where a gate looks at its scores."""
+    """The judge's agreement with exact match, if a gate uses its scores."""
     scores, right = (
         [
             value
@@ -214,7 +214,7 @@ def _agreement(answered: list[ModelAnswers]) -> list[str]:
     found = agreement(scores, right)
     if found.kappa is None:
         return [
-            f"how far the judge can be believed is not known: {found.rows:,} answers, {found.positive:,} of them right"
+            f"the judge's agreement with exact match is unknown: {found.rows:,} answers, {found.positive:,} of them right"
         ]
     return [
         f"the judge agrees with exact match on {found.rows:,} answers by a kappa of {found.kappa:.2f} (1: always, 0: by chance)"
@@ -222,7 +222,7 @@ def _agreement(answered: list[ModelAnswers]) -> list[str]:
 
 
 def _asked(answered: list[ModelAnswers]) -> tuple[list[ModelAnswers], list[str]]:
-    """Leave out what no model could be asked, which is evidence of nothing; what only some could not is wrong of theirs."""
+    """Leave out examples that are too long for all models; for a model that alone could not be asked they count as wrong."""
     flags = [one.table["too_long"].to_pylist() for one in answered]
     asked = pa.array([not all(of_row) for of_row in zip(*flags, strict=True)], pa.bool_())
     unasked = asked.to_pylist().count(False)
@@ -236,7 +236,7 @@ def _asked(answered: list[ModelAnswers]) -> tuple[list[ModelAnswers], list[str]]
 
 
 def _slices(answered: list[ModelAnswers], wins: Sequence[float | None], known: Set[str]) -> dict[str, Comparison]:
-    """The comparison on the examples that the champion was judged on, and on those that it could not be."""
+    """The comparison on examples that the champion was judged on, and on newer ones."""
     seen = [digest in known for digest in answered[0].table["digest"].to_pylist()]
     masks = {KNOWN: seen, NEW: [not one for one in seen]}
     return {name: _compared(answered, wins, mask) for name, mask in masks.items()}

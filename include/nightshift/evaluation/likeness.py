@@ -37,7 +37,7 @@ def exact_match(response: str, reference: str) -> float:
 def rouge_l(response: str, reference: str) -> float:
     """Return the F-measure of the longest common subsequence of stemmed words, 0 to 1.
 
-    Of each text the first 10,000 words count. Of a reference without a word, as an emoji is one, it is the exact match.
+    The first 10,000 words of each text count. For a reference without words, such as an emoji, it is the exact match.
     """
     words, expected = stems(response)[:MOST_WORDS], stems(reference)[:MOST_WORDS]
     if not expected:

@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file that loads nothing, readable in the light and in the dark."""
+"""The page of an evaluation: one HTML file without external resources, with a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from nightshift.evaluation.score_file import ScoreFile
 
 SHOWN = 25  # examples in each list
-HARDEST = 12  # wanted answers in the table of what goes wrong
+HARDEST = 12  # reference answers in the table of the most frequent errors
 
 
 def render(application: Application, scores: ScoreFile, answered: list[ModelAnswers], snapshot: Manifest) -> str:
-    """Return the page. What users and models wrote is escaped: it is text, whatever it looks like."""
+    """Return the page. Texts of users and models are escaped."""
     environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
     environment.filters["number"] = _number
     environment.filters["metric_number"] = _metric_number
@@ -73,12 +73,12 @@ def _rows(answered: list[ModelAnswers]) -> list[dict[str, Any]]:
 
 
 def _badness(row: dict[str, Any]) -> tuple[float, float]:
-    """Furthest from the wanted answer first; among equals, the one that the model found least likely."""
+    """Sort key: furthest from the reference first; among equals, the least likely reference."""
     return row["candidate"]["chrf"], -row["candidate"]["loss"]
 
 
 def _hardest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Wanted answers that the candidate misses most often, with what it says instead; for answers that repeat."""
+    """Reference answers that the candidate misses most often, with its own answers; for references that repeat."""
     asked = Counter(row["wanted"] for row in rows)
     if len(asked) > len(rows) / 2:
         return []
@@ -98,7 +98,7 @@ def _hardest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _changes(rows: list[dict[str, Any]], other: str) -> dict[str, Any] | None:
-    """How many examples only one of the two gets right; None where there is no other."""
+    """How many examples only one of the two models gets right; None without another model."""
     if not other:
         return None
     pairs = Counter((row["candidate"]["right"], row[other]["right"]) for row in rows)
@@ -130,7 +130,7 @@ def _model(one: ModelAnswers) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    """A count with its thousands apart."""
+    """A count with thousands separators."""
     return f"{value:,.0f}"
 
 
