@@ -207,9 +207,7 @@ def test_a_busy_endpoint_is_asked_again_as_late_as_it_wishes_and_not_for_ever(en
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_wrong_key_or_model_is_told_at_once(engine_at, status):
     engine, server = engine_at(lambda body: (status, "no such thing"), endpoint={"requests_at_once": 1})
-    with pytest.raises(
-        BadInput, match=r"no such thing\. Are inference\.endpoint and the password of its connection right"
-    ):
+    with pytest.raises(BadInput, match=r"no such thing\. Check inference\.endpoint and the password of its connection"):
         engine.answer([row(str(number)) for number in range(100)], silent)
     assert len(server.requests) < 20  # the next ones may be on their way while the first answer is read
 

@@ -222,7 +222,7 @@ def test_answers_have_the_form_that_is_asked_for(answers, small):
     for tokens, reason in spoken(answers["regex"]["rows"]):
         assert re.fullmatch("(yes|no), [a-z]{3,5}", small[0].tokenizer.decode(tokens))
         assert reason == "stop"
-    assert "vLLM cannot keep to decoding.regex" in answers["look behind"]["refused"]
+    assert "vLLM cannot apply decoding.regex" in answers["look behind"]["refused"]
 
 
 @pytest.mark.slow
@@ -234,5 +234,5 @@ def test_prompt_and_answer_are_as_long_as_the_settings_allow(answers):
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_an_argument_that_vllm_does_not_have_is_named(answers):
-    assert "vLLM cannot run the model with inference.vllm as it is: " in answers["misspelled"]["refused"]
+    assert "vLLM cannot run the model with these settings of inference.vllm: " in answers["misspelled"]["refused"]
     assert "'quantisation'" in answers["misspelled"]["refused"]

@@ -1,4 +1,4 @@
-"""Conversations for an engine that reads tokens: rendered by the model's chat template, and what it generates as text again."""
+"""A chat engine on top of a token engine: renders conversations with the model's chat template and decodes the answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ChatEngine:
         self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
         """Return the responses in the order of the rows, as :class:`Engine` says."""
-        # Behind thoughts that nobody knows yet, how likely an answer is cannot be measured.
+        # The likelihood of an answer depends on the reasoning before it, which is unknown.
         measured = references and not self._prompt.thinks
         examples = list(tokenize(rows, self._template)) if references else []
         answers = [one.answer for one in examples] if references else [[] for _ in rows]
@@ -64,7 +64,7 @@ class ChatEngine:
         ]
 
     def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
-        """Return how likely the answers are that rows end with, as :class:`Engine` says; behind unknown thoughts nobody knows."""
+        """Return the likelihoods of the rows' answers, as :class:`Engine` says; None for a prompt with reasoning."""
         examples = [] if self._prompt.thinks else list(tokenize(rows, self._template))
         fits = [place for place, one in enumerate(examples) if len(one) <= self._engine.longest]
         asked = [Continuation(examples[place].ids, len(examples[place].prompt)) for place in fits]
@@ -76,7 +76,7 @@ class ChatEngine:
     ) -> Response:
         reference = None
         if answer is not None:
-            # A call is compared as the template writes it, without the end of the turn.
+            # A tool call is compared as the template writes it, without the end of the turn.
             calls = row["messages"][-1].get("tool_calls")
             text = self._text(answer[:-1]).strip() if calls else str(row["messages"][-1]["content"])
             text = apart(text)[1] if END in text else text
@@ -102,7 +102,7 @@ class ChatEngine:
         return str(self._engine.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _cut(self, text: str) -> str:
-        """What stands before the first stop string."""
+        """The text before the first stop string."""
         found = [at for at in (text.find(stop) for stop in self._decoding.stop) if at >= 0]
         return text[: min(found)] if found else text
 
@@ -110,7 +110,7 @@ class ChatEngine:
         return self._text(prompt[-END_OF_PROMPT:]).rstrip().endswith(BEGIN)
 
     def _reasoning_tokens(self, tokens: list[int]) -> int:
-        """How many tokens there are up to the end of the reasoning; all, where it has none."""
+        """The number of tokens up to the end of the reasoning; all tokens if it does not end."""
         low, high = 0, len(tokens)
         if END not in self._text(tokens):
             return high

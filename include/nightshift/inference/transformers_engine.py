@@ -1,9 +1,8 @@
-"""Answers of a Hugging Face model to many prompts at the speed of the hardware, the same that it gives to each alone.
+"""Batched answers of a Hugging Face model, equal to those for single prompts.
 
-What all prompts begin with (a chat template's frame, the system message) is computed once. Prompts of like length share a
-batch that holds at most so many tokens, are read without padding to speak of, and a row leaves the batch with its last
-token, so that no step is spent on rows that have ended. Equal prompts are answered once. Results come in the order of
-the prompts.
+The common prefix of all prompts (a chat template's frame, the system message) is computed once. Prompts of similar length share
+a batch with a bounded number of tokens and almost no padding, and a row leaves the batch with its last token, so that no step is
+spent on rows that have ended. Equal prompts are answered once. Results are in the order of the prompts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from nightshift.settings.decoding import Decoding
 # Tokens read in one pass: enough to keep the processor busy, few enough to keep padding and activations small.
 TOKENS_A_PASS = {"cpu": 1024, "cuda": 8192}
 GREEDY = Decoding()
-CLOSE = 0.05  # logits of one model in two batches differ by less, also in bf16 (relative to their spread)
+CLOSE = 0.05  # limit of a logit's difference between two batches, also in bf16 (relative to the spread of the logits)
 
 
 @dataclass
@@ -44,13 +43,12 @@ class _Row:
 class TransformersEngine:
     """Answers with a Hugging Face model in this process.
 
-    :param decoding: how a token is chosen; constraints are none that it keeps.
-    :param batch_tokens: tokens of prompts and answers that one batch may hold, which bounds the memory of its keys and
-        values; a longer prompt is a batch of its own.
-    :param batch_rows: rows that one batch may hold, where that is bounded too.
-    :param logprobs: whether answers tell how likely the model found them: a fifth more processor time with a small model.
-    :raises BadInput: the model is of a family that does not answer the same in batches of this form, or the answer must have a
-        form that only other engines keep to.
+    :param decoding: how a token is chosen; constraints are not supported.
+    :param batch_tokens: most tokens of prompts and answers in one batch, which bounds the memory of keys and values; a longer
+        prompt is a batch of its own.
+    :param batch_rows: most rows in one batch.
+    :param logprobs: whether answers have their log-probability: a fifth more processor time with a small model.
+    :raises BadInput: the model's family gives other answers in these batches, or `decoding` has a constraint.
     """
 
     name = "transformers"
@@ -67,7 +65,7 @@ class TransformersEngine:
     ) -> None:
         if decoding.constraint:
             raise BadInput(
-                f"the engine `transformers` cannot keep to decoding.{decoding.constraint}; use inference.engine: vllm or endpoint"
+                f"inference.engine transformers does not support decoding.{decoding.constraint}; use vllm or endpoint"
             )
         self._decoding, self._greedy, self._logprobs = decoding, decoding == GREEDY, logprobs
         self._model, self._pad, self._ends = loaded.model, loaded.pad_token, loaded.end_tokens
@@ -112,7 +110,7 @@ class TransformersEngine:
     def _distinct(
         self, prompts: Sequence[list[int]], seeds: Sequence[int] | None, references: Sequence[list[int]] | None
     ) -> list[_Row]:
-        """The rows that are answered: equal prompts once, where nothing is drawn."""
+        """The rows to answer: equal prompts once, unless tokens are drawn."""
         drawn = seeds if seeds and self._decoding.temperature else [self._decoding.seed] * len(prompts)
         rows: dict[tuple[tuple[int, ...], tuple[int, ...], int], _Row] = {}
         for place, (prompt, seed) in enumerate(zip(prompts, drawn, strict=True)):
@@ -124,18 +122,18 @@ class TransformersEngine:
         return list(rows.values())
 
     def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Rows of like length, longest first: what does not fit into memory shows at once."""
+        """Batches of rows of similar length, longest first, so that a lack of memory shows at once."""
         ordered = sorted(rows, key=lambda row: (-len(row.prompt), row.results[0]))
         start = 0
         while start < len(ordered):
-            # The first row is the longest of its batch, so all others fit in places of its width.
+            # The first row is the longest of its batch, so all others fit in slots of its width.
             width = len(ordered[start].prompt) + self._room(ordered[start:])
             count = max(1, min(self._batch_rows, self._batch_tokens // width))
             yield ordered[start : start + count]
             start += count
 
     def _room(self, rows: list[_Row]) -> int:
-        """Tokens that a place needs behind its prompt."""
+        """Tokens that a slot needs after its prompt."""
         return max([self._max_new_tokens, *(len(row.reference or []) for row in rows)])
 
     def _answer(self, batch: list[_Row], shared: KeyValueCache | None, prefix: int) -> Iterator[tuple[_Row, Generated]]:
@@ -181,7 +179,7 @@ class TransformersEngine:
         return next_tokens(logits, self._decoding, prompts, answers, [chances[id(row)] for row in live if chances])
 
     def _stops(self, answer: list[int]) -> bool:
-        """Whether an answer has a stop string now. A token has a byte at least, so the last ones hold it whole."""
+        """Whether an answer ends with a stop string. A token has at least one byte, so the last tokens contain all of it."""
         if not self._decoding.stop:
             return False
         longest = max(len(text.encode()) for text in self._decoding.stop)
@@ -189,7 +187,7 @@ class TransformersEngine:
         return any(text in end for text in self._decoding.stop)
 
     def _leave(self, live: list[_Row], ended: list[int], reach: int) -> None:
-        """Drop rows: those at the end take the places that became free."""
+        """Drop rows: the last rows move into the free slots."""
         remaining = len(live) - len(ended)
         gone = set(ended)
         targets = [place for place in ended if place < remaining]
@@ -201,7 +199,7 @@ class TransformersEngine:
         del live[remaining:]
 
     def _read_prefix(self, prefix: list[int]) -> KeyValueCache | None:
-        """Compute what all prompts begin with, in a cache of its own."""
+        """Compute the common prefix of all prompts, in a cache of its own."""
         if not prefix:
             return None
         shared, own = KeyValueCache(self._layers), self._rows
@@ -214,7 +212,7 @@ class TransformersEngine:
         return shared
 
     def _read(self, batch: list[_Row], prefix: int) -> None:
-        """Read the prompts behind the prefix, but for their last token, which starts the answer."""
+        """Read the prompts after the prefix, except their last token, which starts the answer."""
         start = 0
         while start < len(batch):
             width = len(batch[start].prompt) - 1 - prefix
@@ -226,7 +224,7 @@ class TransformersEngine:
             start += len(rows)
 
     def _reference_losses(self, batch: list[_Row]) -> dict[int, float]:
-        """Teacher forcing from the last prompt token on; the answers overwrite what it leaves in the cache."""
+        """Teacher forcing from the last prompt token on; the answers overwrite its entries in the cache."""
         losses = {}
         most = max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // max(len(row.reference or [0]) for row in batch))
         for start in range(0, len(batch), most):
@@ -243,7 +241,7 @@ class TransformersEngine:
         return losses
 
     def _pass(self, tokens: torch.Tensor, *, lengths: list[int], first: int = 0, logits: bool = True) -> Any:
-        """Run the model over `tokens` (B x N) that follow `lengths` tokens in the places from `first` on."""
+        """Run the model over `tokens` (B x N) that follow `lengths` tokens in the slots from `first` on."""
         starts = torch.tensor(lengths, device=tokens.device)
         size = tokens.shape[1]
         positions = starts[:, None] + torch.arange(size, device=tokens.device)
@@ -261,7 +259,7 @@ class TransformersEngine:
         return self._model(**inputs) if logits else self._model.get_decoder()(**inputs)
 
     def _masks(self, positions: torch.Tensor, reach: int, rows: int) -> Any:
-        """What each token may look at, added to the scores (B x 1 x N x reach): itself and before, by kind of layer."""
+        """The attention masks, added to the scores (B x 1 x N x reach), by kind of layer: itself and tokens before."""
         keys = torch.arange(reach, device=positions.device)
         hidden = {"full_attention": keys > positions[:, None, :, None]}
         if self._window:
@@ -284,7 +282,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _check(self) -> None:
-        """Two rows of unlike lengths, read and gone on with, must give what the model gives to each alone."""
+        """Check that two rows of different lengths, read and continued in a batch, give the same logits as alone."""
         prompts = [[self._pad, *range(2, 8)], [self._pad, 5, 3]]
         rows = [_Row(prompt, None, [0], [], 0) for prompt in prompts]
         self._rows.shape(2, 8)
@@ -302,7 +300,7 @@ class TransformersEngine:
     def _unfit(self, why: str) -> BadInput:
         name = type(self._model).__name__
         return BadInput(
-            f"{name} cannot be run by the engine `transformers` ({why}); use inference.engine: vllm, or another model"
+            f"the engine `transformers` cannot run {name} ({why}); use inference.engine: vllm, or another model"
         )
 
 
@@ -313,7 +311,7 @@ def _logprobs(logits: torch.Tensor, tokens: list[int]) -> list[float]:
 
 
 def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
-    """Return what all prompts begin with; the last token of a prompt is never shared, because it starts the answer."""
+    """Return the common prefix of all prompts; the last token of a prompt is never part of it, as it starts the answer."""
     if not prompts:
         return []
     low, high = min(prompts), max(prompts)
