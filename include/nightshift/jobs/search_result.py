@@ -1,4 +1,4 @@
-"""The job `search_result`: the trial that was left is compared with today on rows that no rung used, and the search is shown."""
+"""The job `search_result`: compares the best trial with the champion on rows that no rung used, and logs the search."""
 
 from __future__ import annotations
 

@@ -106,14 +106,14 @@ def _partitions(facts: ApplicationFacts) -> Samples:
         for outcome in EXAMPLE_OUTCOMES:
             yield "example_rows", (outcome,), facts.examples.counts.get(outcome, 0)
     if facts.interactions:
-        counts, facts = facts.interactions.counts, facts.interactions.facts
+        counts, generated = facts.interactions.counts, facts.interactions.facts
         yield "interaction_rows", (), counts.get("rows", 0)
         known = {reason: rows for reason, rows in counts.items() if reason in FINISH_REASONS}
         other = sum(rows for reason, rows in counts.items() if reason != "rows" and reason not in known)
         for reason, rows in {**known, **({"other": other} if other else {})}.items():
             yield "interaction_endings", (reason,), rows
-        yield "generation_seconds", (), facts.get("generation_seconds", 0.0)
-        yield "generation_tokens", (), facts.get("tokens", 0)
+        yield "generation_seconds", (), generated.get("generation_seconds", 0.0)
+        yield "generation_tokens", (), generated.get("tokens", 0)
 
 
 def _champion(facts: ApplicationFacts) -> Samples:

@@ -1,4 +1,4 @@
-"""Two answers to the same logged prompts compared: the champion's of then, and a candidate's. Pure functions of both."""
+"""Compares the champion's logged answers with a candidate's answers to the same prompts. Pure functions."""
 
 from __future__ import annotations
 
