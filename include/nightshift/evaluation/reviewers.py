@@ -56,12 +56,12 @@ def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, fl
         ratings[review.key][review.by] = review.good
         strata[review.key] = review.chosen
     majority = {key: good for key, people in sorted(ratings.items()) if (good := _majority(people)) is not None}
-    majority = {key: good for key, good in majority.items() if strata[key] == RANDOM and key in scores}
+    compared = {key: good for key, good in majority.items() if strata[key] == RANDOM and key in scores}
     by_stratum = sorted(set(strata.values()))
-    names = sorted({name for key in majority for name in scores[key]})
-    scorers = {name: _of_scorer([scores[key].get(name) for key in majority], list(majority.values())) for name in names}
+    names = sorted({name for key in compared for name in scores[key]})
+    scorers = {name: _of_scorer([scores[key].get(name) for key in compared], list(compared.values())) for name in names}
     if "judge" in scorers:
-        scorers["judge"] |= _calibration([(scores[key].get("judge"), good) for key, good in majority.items()])
+        scorers["judge"] |= _calibration([(scores[key].get("judge"), good) for key, good in compared.items()])
     return {
         "reviewers": len({person for people in ratings.values() for person in people}),
         "reviews": sum(map(len, ratings.values())),
