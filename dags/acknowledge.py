@@ -1,16 +1,15 @@
 """
 ### Acknowledge or silence an alert
 
-The form with which a person answers for one condition that holds; the application's page has it beside each open alert, too.
-Who it was, until when and why is kept in the ledger, shown on the page and in the audit log.
+The form to respond to an open alert; the application's page links it at each open alert.
+Person, end time and reason are kept in the ledger and shown on the page and in the audit log.
 
-- **acknowledge** says that somebody works on it: until the time is over, people are told only when it gets worse, has another
-  cause, or is over.
-- **silence** tells people nothing of it but that it is over, also where it ends and comes back.
-- **end** ends either before its time.
+- **acknowledge**: somebody works on it. Until the end time, alerts are sent only if it gets worse, changes its cause, or ends.
+- **silence**: only its end is sent, even if the condition ends and comes back.
+- **end** ends either early.
 
-A condition that still holds when the time is over is told again. What is kept from people is in the mailbox all the same.
-Other conditions are told as ever.
+A condition that is still open at the end time is sent again. Suppressed alerts are in the mailbox.
+Other conditions are not affected.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ for app in applications_to_parse("acknowledge"):
         "acknowledge",
         "Acknowledge or silence an alert for a time, with a reason.",
         schedule=None,
-        # Whoever answers for an alert in the night finds no DAG that waits to be unpaused.
+        # Unpaused, so that alerts can be acknowledged at once.
         is_paused_upon_creation=False,
         params={
             "alert": Param(
@@ -34,16 +33,16 @@ for app in applications_to_parse("acknowledge"):
                 minLength=1,
                 maxLength=1_000,
                 pattern=r"\S",
-                description="incident key of the open alert, as the application's page names it",
+                description="incident key of the open alert, from the application's page",
             ),
             "action": Param(
                 "acknowledge",
                 type="string",
                 enum=["acknowledge", "silence", "end"],
-                description="acknowledge: told again only when it gets worse or changes; silence: not told at all; "
-                "end: of either, now",
+                description="acknowledge: send again only if it gets worse or changes; silence: send only its end; "
+                "end: end either now",
             ),
-            "hours": Param(8, type="integer", minimum=1, maximum=720, description="hours until it is told again"),
+            "hours": Param(8, type="integer", minimum=1, maximum=720, description="hours until it is sent again"),
             "reason": Param(
                 type="string",
                 minLength=1,

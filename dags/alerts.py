@@ -3,16 +3,15 @@
 
 Delivers pending alerts and detects dead, stuck and late runs: every five minutes, for all applications.
 
-- **look** asks Airflow for runs that failed without a word (a killed process calls nothing), tasks that hang, runs that are
-  late or did not come, housekeeping that fails or is paused, and files that cannot be read; the ledger for requests that wait
-  for an answer; and the accounts of pods for a budget that is nearly spent. What is over is found, too. Then it writes down
-  that it looked, and calls the address of the connection `nightshift_heartbeat`, where there is one: whoever listens there
-  notices when Airflow is dead.
-- **deliver** sends what waits, to the routes of each application: what runs and looks keep, what a channel did not take, and
-  what was too much for an hour. A channel that is down fails nothing; its messages wait.
+- **look** reads from Airflow failed runs whose callback was lost (a killed process calls nothing), tasks that hang, late and
+  overdue runs, failed or paused housekeeping, and unreadable files; from the ledger open approval requests; and from the
+  accounts of pods a budget that is nearly spent. It also finds conditions that ended. Then it records that it looked, and calls
+  the address of the connection `nightshift_heartbeat`, if there is one, so that an external monitor notices when Airflow is down.
+- **deliver** sends pending alerts along the routes of each application: new ones, those that a channel refused, and those
+  beyond the hourly limit. A channel that is down fails nothing; its messages wait.
 
-The two know nothing of each other, so that neither keeps the other from its work: what a look found, the next delivery may be
-the first to send. One application that cannot be looked after keeps no other from it; the task fails in the end and says which.
+The two tasks are independent, so that neither blocks the other: an alert may be sent only by the next delivery.
+An application that cannot be checked does not block others; the task fails in the end and names it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from nightshift.orchestration.application_dag import housekeeping_dag
 from nightshift.settings.application import Application
 from nightshift.settings.applications import readable_applications
 
-AT_ONCE = 8  # applications that are delivered for at the same time: one dead mail server holds up no other
+AT_ONCE = 8  # applications that are delivered for in parallel: one dead mail server does not block others
 DELIVER_SECONDS = 120  # for one application
 
 log = logging.getLogger(__name__)
@@ -37,36 +36,36 @@ log = logging.getLogger(__name__)
 
 @task
 def look() -> int:
-    """Look after every application; return how much is news."""
+    """Detect problems of every application; return the number of new alerts."""
     from nightshift.alerts.global_alerts import all_applications
     from nightshift.orchestration.airflow_rest import airflow_rest
+    from nightshift.orchestration.airflow_state import read_airflow_state
     from nightshift.orchestration.attempt import storage_uri
+    from nightshift.orchestration.detection import detect, detect_global
     from nightshift.orchestration.heartbeat import beat
-    from nightshift.orchestration.seen import see
-    from nightshift.orchestration.watching import look_after, look_after_all
 
     apps, storage, news, failed = readable_applications(), storage_uri(), 0, []
     with airflow_rest() as rest:
-        seen = see(rest, [app.name for app in apps])
-        looks = {app.name: partial(look_after, app, storage, rest, seen) for app in apps}
+        seen = read_airflow_state(rest, [app.name for app in apps])
+        looks = {app.name: partial(detect, app, storage, rest, seen) for app in apps}
         for name, one in {
             **looks,
-            "what concerns all": partial(look_after_all, all_applications(apps), storage, seen),
+            "what concerns all": partial(detect_global, all_applications(apps), storage, seen),
         }.items():
             try:
                 news += one()
             except Exception:  # object stores have errors of their own
-                log.exception("%s could not be looked after", name)
+                log.exception("%s could not be checked", name)
                 failed.append(name)
     if failed:
-        raise AirflowException(f"could not be looked after, and the log above says why: {', '.join(failed)}")
+        raise AirflowException(f"could not be checked, see the log above: {', '.join(failed)}")
     beat()
     return news
 
 
 @task(multiple_outputs=False)
 def deliver() -> dict[str, dict[str, str]]:
-    """Deliver what waits; return why routes did not take it, by application and connection."""
+    """Deliver pending alerts; return the errors of routes by application and connection."""
     from nightshift.alerts.delivery import deliver as delivered
     from nightshift.alerts.global_alerts import all_applications
     from nightshift.alerts.outbox import Outbox
@@ -79,7 +78,7 @@ def deliver() -> dict[str, dict[str, str]]:
         try:
             return delivered(app, outbox, seconds=DELIVER_SECONDS, rest_after_trouble=timedelta(0))
         except Exception as error:
-            log.exception("what waits for %s could not be delivered", app.name)
+            log.exception("pending alerts of %s could not be delivered", app.name)
             return {"outbox": type(error).__name__}
 
     apps = readable_applications()
@@ -88,12 +87,14 @@ def deliver() -> dict[str, dict[str, str]]:
         troubles = dict(zip([app.name for app in apps], pool.map(of, apps), strict=True))
     for name, routes in troubles.items():
         for route, trouble in routes.items():
-            log.warning("%s: %s did not take everything: %s", name, route, trouble)
+            log.warning("%s: %s did not accept all messages: %s", name, route, trouble)
     if any("outbox" in routes for routes in troubles.values()):
-        raise AirflowException("an outbox could not be read or written; the log above says whose and why")
+        raise AirflowException("an outbox could not be read or written, see the log above")
     return troubles
 
 
-with housekeeping_dag("alerts", "What nobody tells, and what waits to be told.", "*/5 * * * *", doc_md=__doc__):
+with housekeeping_dag(
+    "alerts", "Deliver pending alerts; detect dead, stuck and late runs.", "*/5 * * * *", doc_md=__doc__
+):
     look()
     deliver()

@@ -1,16 +1,16 @@
 """
 ### Audit
 
-Every ten minutes: writes down who ran, approved, forced, snoozed and changed what, in a log that shows when it was changed.
+Every ten minutes: records who ran, approved, forced, snoozed and changed what, in a tamper-evident log.
 
-1. **collect** reads the ledger of every application and Airflow's own audit log, and appends what is new to the log in storage.
+1. **collect** reads the ledger of every application and Airflow's own audit log, and appends new entries to the log in storage.
    Entries are only added; each holds the hash of the one before.
-2. **anchor** checks that what was anchored last is still there, and keeps the number and the hash of the newest entry in the
+2. **anchor** checks that the last anchored entries are still there, and keeps the number and the hash of the newest entry in the
    Airflow variable `nightshift_audit_newest`, which jobs cannot reach, in MLflow, and once an hour in the place that the Airflow
    variable `nightshift_audit_anchor` names (the URI of a bucket, with object lock at best); signed with `NIGHTSHIFT_AUDIT_KEY`.
 
-When *anchor* says that the log was tampered with it fails, and so does every run after it, until the log is put right.
-`nightshift audit verify` says `verified`, `unwitnessed` or `tampered`, `nightshift audit export` prints it.
+If *anchor* finds that the log was tampered with, it fails, and so does every later run until the log is restored.
+`nightshift audit verify` prints `verified`, `unwitnessed` or `tampered`, `nightshift audit export` prints the log.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @task(multiple_outputs=False)
 def collect() -> dict[str, int]:
-    """Append what is new and return how many entries came from where. What cannot be read keeps nothing else from the log."""
+    """Append new entries and return their number by source. An unreadable source does not block the others."""
     from nightshift.audit.airflow_events import airflow_audit_events
     from nightshift.audit.chain import Chain
     from nightshift.audit.ledger_events import all_ledger_events
@@ -56,20 +56,20 @@ def collect() -> dict[str, int]:
                 events = airflow_audit_events(rest.all, names, chain.since("airflow"))
                 appended["airflow"] = chain.append("airflow", events, began)
         except (BadEnvironment, AirflowException) as error:
-            wrong.append(f"Airflow's own audit log is not in it whole: {error}")
+            wrong.append(f"Airflow's own audit log could not be read completely: {error}")
     except BadInput as error:  # the log is damaged, nothing can be appended to it
         raise as_airflow(error) from error
     for source, number in appended.items():
         log.info("%d new entries from %s", number, source)
     if wrong:
         problems = "\n".join(wrong)
-        raise AirflowException(f"what could be read is in the audit log, the rest comes with the next run:\n{problems}")
+        raise AirflowException(f"readable entries are in the audit log, the next run adds the rest:\n{problems}")
     return appended
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
 def anchor() -> dict[str, int]:
-    """Anchor the newest entry, and return its number by the place. A place that is down keeps no other from it."""
+    """Anchor the newest entry, and return its number by place. A place that is down does not block the others."""
     from nightshift.audit.anchor import AnchorFiles, Witness
     from nightshift.audit.anchor_runs import AnchorRuns
     from nightshift.audit.anchoring import Tampered, anchor_everywhere
@@ -90,7 +90,7 @@ def anchor() -> dict[str, int]:
     anchored: dict[str, int] = {}
     try:
         if not (secret := os.environ.get(AUDIT_KEY)):
-            log.warning("%s is not set: what is anchored has no signature", AUDIT_KEY)
+            log.warning("%s is not set: anchors are not signed", AUDIT_KEY)
         key = signing_key(secret) if secret else None
         anchored = anchor_everywhere(Chain(storage_uri()), memory, places, datetime.now(UTC), key)
     except JobError as error:
@@ -104,7 +104,7 @@ def anchor() -> dict[str, int]:
 def _remembered() -> str | None:
     from nightshift.audit.memory import MEMORY_VARIABLE
 
-    # `Variable.get` cannot tell a variable that is not there from an Airflow that is down; this raises then.
+    # `Variable.get` cannot distinguish a missing variable from an Airflow that is down; this call raises if it is down.
     if MEMORY_VARIABLE not in Variable.keys(prefix=MEMORY_VARIABLE):
         return None
     return str(Variable.get(MEMORY_VARIABLE))
@@ -116,7 +116,5 @@ def _remember(value: str) -> None:
     Variable.set(MEMORY_VARIABLE, value, description="The newest entry of the audit log: docs/audit.md")
 
 
-with housekeeping_dag(
-    "audit", "Who did what, in a log that shows when it was changed.", "*/10 * * * *", doc_md=__doc__
-):
+with housekeeping_dag("audit", "Record who did what in a tamper-evident log.", "*/10 * * * *", doc_md=__doc__):
     collect() >> anchor()

@@ -11,13 +11,13 @@ measured on.
    the night is skipped. An application whose responses a serving system logged has no such task.
 3. **score** measures every interaction: length, language, format, refusal, toxicity, sentiment, personal data,
    groundedness, and quality where a reference is known.
-4. **record** tells the asset of the application's interactions, with the URI and digest of the manifest.
+4. **record** emits the asset of the application's interactions, with the URI and digest of the manifest.
 5. With `feedback` in the application's file, **feedback** finds the interactions that people judged in the interval, those of
    earlier intervals among them. It also runs where the night was skipped. With `feedback.corrections` what they corrected
    becomes examples.
 
-With `split` in the application's file **assign** looks whether a released candidate answers a share of the traffic. Then
-**challenger_generate** and **challenger_score** have it answer its rows, **arms** adds the interval to the evidence, and **ramp**
+With `split` in the application's file **assign** checks whether a candidate answers a share of the traffic. Then
+**challenger_generate** and **challenger_score** answer its rows, **arms** adds the interval to the evidence, and **ramp**
 decides: a larger share, the release, no change, or the end of the split.
 
 Runs daily, catches up and can be backfilled: the same prompts and the same champion give the same partition.
@@ -33,10 +33,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse, daily
 from nightshift.orchestration.assets import candidate_asset, interactions_asset
 from nightshift.orchestration.examples_sensor import ExamplesSensor
-from nightshift.orchestration.given import INTERVAL, RUN_ID, Given, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.job_task import JobTask
 from nightshift.orchestration.ramp import assign, ramp
+from nightshift.orchestration.runtime_values import INTERVAL, RUN_ID, RuntimeValue, result_of
 from nightshift.orchestration.sources_sensor import SourcesSensor
 from nightshift.settings.application import Application
 
@@ -54,7 +54,7 @@ def record(night: dict[str, Any] | None, *, ti: Any, outlet_events: Any) -> None
 
 
 def prompts_of(app: Application) -> BaseOperator:
-    """The task that has the prompts' partition; its result says which. Examples are made by the ingest DAG alone."""
+    """The task whose result names the partition of prompts. Only the ingest DAG makes examples."""
     if app.traffic.sources:
         ingest = job("ingest", app, {"interval": INTERVAL, "part": "traffic"})
         SourcesSensor(task_id="arrival", app=app, part="traffic", interval=INTERVAL) >> ingest
@@ -62,8 +62,10 @@ def prompts_of(app: Application) -> BaseOperator:
     return ExamplesSensor(task_id="examples", app=app, interval=INTERVAL)
 
 
-def shards_of(app: Application, arguments: dict[str, Given], name: str = "generate", **kwargs: Any) -> list[JobTask]:
-    """The tasks that generate; none where the responses are already there."""
+def shards_of(
+    app: Application, arguments: dict[str, RuntimeValue], name: str = "generate", **kwargs: Any
+) -> list[JobTask]:
+    """The tasks that generate; none if responses are logged elsewhere."""
     if app.traffic.served_elsewhere:
         return []
     count = app.inference.shards
@@ -81,13 +83,13 @@ def shards_of(app: Application, arguments: dict[str, Given], name: str = "genera
     ]
 
 
-def arm_of(name: str) -> dict[str, Given]:
-    """Which version answers which rows, by the task that assigns them; nothing, where the champion answers alone."""
+def arm_of(name: str) -> dict[str, RuntimeValue]:
+    """The version and its rows from the task that assigns them; None if the champion answers alone."""
     return {"model": result_of("assign", name), "arm": result_of("assign", f"{name}_rows")}
 
 
-def answers_of(shards: list[JobTask]) -> dict[str, Given]:
-    """Where the responses of a version are."""
+def answers_of(shards: list[JobTask]) -> dict[str, RuntimeValue]:
+    """The address of a version's responses."""
     names = ("responses", "model", "model_digest") if shards else ()
     return {name: result_of(shards[0].task_id, name) for name in names}
 
@@ -102,7 +104,7 @@ for app in applications_to_parse("batch_inference"):
     ):
         prompts = prompts_of(app)
         where = {"prompts": result_of(prompts.task_id, "examples"), "digest": result_of(prompts.task_id, "digest")}
-        # A skipped `assign` leaves all rows to the champion, and skipped prompts none.
+        # If `assign` is skipped the champion answers all rows; if the prompts are skipped, nothing is answered.
         alone: dict[str, Any] = {"trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS} if app.split else {}
         arm = arm_of("champion") if app.split else {}
         shards = shards_of(app, where | arm, **alone)

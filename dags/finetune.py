@@ -3,23 +3,22 @@
 
 Trains a candidate on the accepted examples of an application, judges it, and registers it.
 
-1. **due** asks the ledger whether a retraining is ordered, and claims it for this run. The reason and the reports that
-   led to it are in its log. Whatever woke this DAG: without an order the run ends here, skipped with "nothing due",
-   unless a person or the application's own `retrain` schedule started it. A model that the run before trained and could
-   not register is taken up and not trained again.
+1. **due** asks the ledger whether a retraining is ordered, and claims it for this run. Its log has the reason and the
+   reports. Without an order the run ends here, skipped with "nothing due", unless a person or the application's `retrain`
+   schedule started it. A model that the run before trained and could not register is reused.
 2. **snapshot** gathers the training set from the manifests of the newest days, and the held-out rows that no training
    set holds.
 3. **train** fine-tunes the base model with DeepSpeed. Loss, learning rate, tokens per second and memory are live in
-   MLflow, and so is the reason. A killed training goes on from its newest complete checkpoint. The weights, and the prompt
+   MLflow, and so is the reason. A killed training continues from its newest complete checkpoint. The weights, with the prompt
    and decoding settings of the application's file, are an application version: the candidate.
 4. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
 5. **reference** keeps the profile of what the candidate was trained and judged on: what its nights are compared with.
-6. **register** makes a model version with the alias `candidate`, and tells who waits for one: the release.
-7. **close** writes into the ledger how the retraining ended and the hours that it took, also when a task failed or a person
-   marked the run as failed: that one counts as cancelled.
+6. **register** makes a model version with the alias `candidate`; its asset event starts the release.
+7. **close** records in the ledger how the retraining ended and its hours, also when a task failed; a run that a person marked
+   as failed counts as cancelled.
 
-Start it by hand with the form, or give the application a `retrain` schedule. The same inputs lead to the same model:
-a second run with nothing new finds it instead of training it again.
+Start it by hand with the form, or give the application a `retrain` schedule. The same inputs give the same model:
+a second run without new data finds it instead of training it again.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from itertools import pairwise
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param
 
-from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset, retraining_asset
+from nightshift.orchestration.candidate_event import announce
 from nightshift.orchestration.forms import optional_day, params_of
-from nightshift.orchestration.given import form, result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.retraining import close, due
+from nightshift.orchestration.runtime_values import form, result_of
 from nightshift.settings.training import TrainingSettings
 
 CAUSE = {"order": result_of("due", "order"), "reason": result_of("due", "reason")}
@@ -44,13 +43,13 @@ EVALUATION = {"evaluation": result_of("evaluate", "evaluation"), "evaluation_dig
 
 
 for app in applications_to_parse("finetune"):
-    # A run that nobody asked for trains only for an order.
+    # These types of runs train only for an order.
     unasked = ["asset_triggered"] if app.retrain else ["asset_triggered", "scheduled"]
     with application_dag(
         app,
         "finetune",
         "Examples to a registered candidate.",
-        # The ledger is also asked by the clock: events may be lost.
+        # Also on a schedule, since events may be lost.
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(app.retrain or app.look("finetune"), timezone=app.timezone),
             assets=retraining_asset(app),

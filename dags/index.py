@@ -7,9 +7,8 @@ words and by vectors.
 1. **index** reads all documents, embeds what is new or has changed, and publishes an index of what there is now. Rows and
    files that cannot be used are quarantined with their reason. Without any document, and without `retrieval`, it ends
    skipped: the index that is there stays. Where `retrieval.database` names a connection, vectors are put there, too.
-2. **announce** tells the asset of the application's indexes, with the URI and digest of the manifest.
-3. **remove_old** removes the indexes that no version which may answer has, once nothing has answered from them for
-   `retrieval.keep_days` days.
+2. **announce** emits the asset of the application's indexes, with the URI and digest of the manifest.
+3. **remove_old** removes indexes of inactive versions that were not used for `retrieval.keep_days` days.
 
 Runs by `retrieval.schedule`, or by hand. The same documents and settings give the same index, and no work.
 """
@@ -28,7 +27,7 @@ from nightshift.orchestration.old_indexes import remove_old
 
 @task
 def announce(index: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
-    """Tell who waits for indexes that this one is there."""
+    """Emit the indexes asset."""
     outlet_events[ti.task.outlets[0]].extra = {
         "manifest": f"{index['index']}/manifest.json",
         **{name: index[name] for name in ("digest", "documents", "chunks")},

@@ -1,15 +1,15 @@
 """
 ### Janitor
 
-Looks every ten minutes for pods and what starts them (Jobs, TrainJobs, Services) in the namespaces of the compute profiles
-that belong to no task any more.
+Every ten minutes: finds pods, Jobs, TrainJobs and Services in the namespaces of the compute profiles that no longer belong to
+a task.
 
-Something active whose task is over is told at once, and deleted by the next look that finds it so, when it was made more
-than ten minutes ago: one wrong answer of Airflow costs no training. What a person ends is deleted at once, but for the
-second in which its task leaves the worker. A pod that ended stays a day for people to look at.
-What each pod used is written down, also when nobody was there to see it end; the DAG `nightshift_usage` logs it.
+An active object whose task is over is reported at once, and deleted by the next look that finds it again, if it is older than
+ten minutes: one wrong answer of Airflow deletes no training. Tasks that a person ends delete their pods themselves. A pod that
+ended is kept for a day.
+The usage of each pod is recorded, also of those that ended unobserved; the DAG `nightshift_usage` logs it.
 
-Only what this Airflow asked for is touched. By hand: choose *report only* to see what would be deleted.
+Only objects that this Airflow created are touched. By hand: choose *report only* to see what would be deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @task(multiple_outputs=False)
 def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
-    """Tell, account for and delete what belongs to no task; a cluster out of reach is told in words."""
+    """Report, account for and delete objects without a task; an unreachable cluster fails the task with a message."""
     from nightshift.orchestration.kubernetes.cluster import trouble
     from nightshift.orchestration.kubernetes.janitor import sweep as swept
 
@@ -54,10 +54,10 @@ def sweep(profile: str, *, ti: Any, params: Any) -> dict[str, list[str]]:
 if profiles := [compute.name for compute, _ in clusters()]:
     with housekeeping_dag(
         "janitor",
-        "What pods left behind.",
+        "Clean up leftover pods and Jobs.",
         "*/10 * * * *",
         params={
-            "report_only": Param(False, type="boolean", description="tell what would be deleted, and delete nothing")
+            "report_only": Param(False, type="boolean", description="report what would be deleted, without deleting it")
         },
         doc_md=__doc__,
     ):

@@ -31,7 +31,7 @@ for app in applications_to_parse("nightly_bias"):
     with application_dag(
         app,
         "nightly_bias",
-        "Each night, group by group.",
+        "Compare each night's answers between groups of people.",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(app.look("bias"), timezone=app.timezone), assets=interactions_asset(app)
         ),

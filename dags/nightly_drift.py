@@ -34,7 +34,7 @@ for app in applications_to_parse("nightly_drift"):
     with application_dag(
         app,
         "nightly_drift",
-        "Each night against what the model knows.",
+        "Compare each night with the data that the model was trained and judged on.",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(app.look("drift"), timezone=app.timezone), assets=interactions_asset(app)
         ),

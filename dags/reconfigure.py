@@ -1,18 +1,17 @@
 """
 ### Reconfigure
 
-Makes a candidate of a changed prompt, of other decoding settings, or of a newer index of the documents: the champion's weights,
-and what the application's file says by now. Production answers with the champion's own prompt and index until the candidate is
-released.
+Makes a candidate of a changed prompt, other decoding settings, or a newer index of the documents, with the champion's weights.
+Production answers with the champion's prompt and index until the candidate is released.
 
-1. **changed** compares the file with the champion. Nothing changed: the run ends here, skipped. So it does for a version that
-   was judged before, unless a person started it.
+1. **changed** compares the file with the champion. If nothing changed, or the version was judged before and nobody started the
+   run, the run ends here, skipped.
 2. **snapshot** gathers the held-out examples of the newest days.
 3. **evaluate** judges base, champion and candidate on them, each with its own prompt.
 4. **reference** keeps the profile that the candidate's nights are compared with.
-5. **register** makes it a version in MLflow, without a copy of the weights, and tells who waits for one: the release.
+5. **register** makes it a version in MLflow, without a copy of the weights; its asset event starts the release.
 
-Looks once a day. By hand: start it after an edit, so that the candidate is there minutes later.
+Runs once a day. By hand: start it after an edit to have the candidate minutes later.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from itertools import pairwise
 
 from airflow.sdk import CronTriggerTimetable
 
-from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.given import result_of
+from nightshift.orchestration.candidate_event import announce
 from nightshift.orchestration.job import job
 from nightshift.orchestration.reconfigure import changed
+from nightshift.orchestration.runtime_values import result_of
 
 SNAPSHOT = {"snapshot": result_of("snapshot", "snapshot"), "digest": result_of("snapshot", "digest")}
 MODEL = {"model": result_of("changed", "model"), "model_digest": result_of("changed", "model_digest")}

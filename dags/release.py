@@ -1,27 +1,27 @@
 """
 ### Release
 
-Decides whether the newest candidate may replace the champion, moves the alias, and looks whether it helped.
+Decides whether the newest candidate may replace the champion, moves the alias, and measures whether the release helped.
 
-1. **challenge** finds the candidate and the champion. Skipped, and the shadow with it, where a gate holds the candidate
-   back anyway, where there is no champion, or one that has answered nothing yet.
-2. **shadow** has the candidate answer logged prompts that the champion answered and that resemble nothing that was trained
-   on. It stops as soon as the answers are shown to be no worse than the champion's, or to be worse.
+1. **challenge** finds the candidate and the champion. It is skipped, and the shadow with it, if the gate holds the candidate
+   back, or there is no champion, or one that has not answered anything yet.
+2. **shadow** has the candidate answer logged prompts that the champion answered and that resemble no training row. It stops as
+   soon as the answers are significantly no worse than the champion's, or worse.
 3. **release** decides by the application's gate: good enough, better than its base model, no worse than the champion on
-   what the champion knows, and better on what came after it; and by the shadow. One that fails holds the candidate back; of
-   one that had too little to compare people are asked. The decision is recorded with its numbers.
-4. **approve** asks the application's approvers, where its `approval` says so, or the form does: candidate against champion,
-   what led to it, answers side by side and what it cost. It waits for them, holds no worker, and keeps their answer in the
-   ledger. No answer in time is a no. Skipped where nobody is to be asked.
-5. **promote** moves the alias `champion` in MLflow where the ledger says so, and shows there who decided. Users reach a
+   known examples, and better on newer ones; and by the shadow. A failed shadow holds the candidate back; after one with too
+   little data people are asked. The decision is recorded with its numbers.
+4. **approve** asks the application's approvers, if its `approval` or the form requires it: candidate against champion,
+   the cause, answers side by side and the cost. It waits without holding a worker, and keeps the answer in the ledger.
+   Unanswered requests are rejected. Skipped if no approval is needed.
+5. **promote** moves the alias `champion` in MLflow if the ledger has the decision, and shows there who decided. Users reach a
    model only through this alias.
 6. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
    reference, and quality on rows outside every training set, known and new answers apart.
 
-Woken by every registered candidate, and once a day in case an event was lost. While a request waits, later runs wait for
-it; they then look at the newest candidate. A candidate that is held back stays registered. By hand: choose a version, and
-give a reason to release one whose verdict is WARN, or to bring back an earlier champion. Where approvers decide, the reason
-is put to them and is no answer. To ask again about a candidate that was rejected, give its version.
+Started by every registered candidate, and once a day in case an event was lost. While a request is open, later runs wait for
+it; they then take the newest candidate. A candidate that is held back stays registered. By hand: choose a version, and give a
+reason to release one whose verdict is WARN, or to bring back an earlier champion. If approvers decide, the reason is part of
+their request and does not replace their answer. To ask again about a rejected candidate, give its version.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, Trigge
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.approval import ApproveRelease
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.given import result_of
 from nightshift.orchestration.job import job
 from nightshift.orchestration.promote import promote
 from nightshift.orchestration.release import challenge, release
+from nightshift.orchestration.runtime_values import result_of
 
 for app in applications_to_parse("release"):
     with application_dag(
@@ -53,12 +53,12 @@ for app in applications_to_parse("release"):
                 type=["null", "string"],
                 maxLength=2_000,
                 description="Why a candidate is released although its verdict is WARN, or an earlier champion comes "
-                "back; approvers, where they decide, read it; empty: the gate decides",
+                "back; part of the request if approvers decide; empty: the gate decides",
             ),
             "ask": Param(
                 False,
                 type="boolean",
-                description="Ask the approvers about this candidate, whatever the application's file says",
+                description="Require an approval of this candidate, whatever the application's file says",
             ),
         },
         doc_md=__doc__,
@@ -72,7 +72,7 @@ for app in applications_to_parse("release"):
         )
         decided = release.override(trigger_rule=TriggerRule.NONE_FAILED)(app.name)
         approve = ApproveRelease(task_id="approve", app=app)
-        # Whether or not people are asked, and never past a decision that failed.
+        # Also if `approve` is skipped, but not after a failed decision.
         promoted = promote.override(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)(app.name, decided)
         replay = job(
             "replay",

@@ -1,16 +1,16 @@
 """
 ### Retraining, by hand
 
-The form with which a person steps in; the reason is kept in the ledger and shown wherever the decision is.
+The form to control retraining by hand; the reason is kept in the ledger and shown with the decision.
 
-- **force** orders a retraining now, past cooldown, budgets and snooze. Only one is open at a time: one that waits for
-  fine-tuning wakes it, one that is under way makes this run fail and is named.
-- **give up** ends the retraining that is open, without a model, so that another can be ordered. A run that trains for it
-  goes on until it is marked as failed, which gives its retraining up as well.
+- **force** orders a retraining now, past cooldown, budgets and snooze. Only one is open at a time: if one waits for
+  fine-tuning, force starts it; if one is in progress, this run fails and names it.
+- **give up** ends the open retraining without a model, so that another can be ordered. A run that trains for it
+  continues until it is marked as failed, which also gives its retraining up.
 - **snooze** keeps drift and bias from ordering one for some days. The nights are judged and reported all the same.
-- **wake** ends a snooze, and wakes the fine-tuning for an order that no run has taken up.
+- **wake** ends a snooze, and starts the fine-tuning for an order that no run has claimed.
 
-The fine-tuning itself is the DAG `<application>_finetune`; this one only tells it when there is something to do.
+The fine-tuning itself is the DAG `<application>_finetune`; this one only emits the asset that starts it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nightshift.orchestration.retraining import step_in
 
 @task
 def wake(asked: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
-    """Wake the fine-tuning for an order; without one this ends as skipped."""
+    """Emit the retraining asset for an order; skipped without one."""
     if not asked["order"]:
         raise AirflowSkipException(asked["reason"])
     outlet_events[ti.task.outlets[0]].extra = {key: asked[key] for key in ("order", "reason", "decision", "reports")}
@@ -44,8 +44,8 @@ for app in applications_to_parse("retraining"):
                 "force",
                 type="string",
                 enum=["force", "give up", "snooze", "wake"],
-                description="force: retrain now; give up: end the one that is open; snooze: none by itself for some days; "
-                "wake: end a snooze, and take up an order that waits",
+                description="force: retrain now; give up: end the open one; snooze: order none for some days; "
+                "wake: end a snooze, and start a waiting order",
             ),
             "reason": Param(
                 type="string",

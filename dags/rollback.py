@@ -3,13 +3,12 @@
 
 Takes a release back: an earlier champion answers again from the next interval on.
 
-1. **rollback** writes down who takes the release back and why, whatever a gate would say; nobody is asked first.
+1. **rollback** records who takes the release back and why, without a gate or an approval.
 2. **promote** moves the alias `champion` in MLflow, as after a release.
 
-By hand only, by an operator or an approver; it waits for no other run. Without a version the champion before today's comes
-back. The version that was taken back does not return by itself: that needs its number and a reason in the form of
-`<application>_release`. A release that waits for approvers was meant to replace the champion of then: it is refused when they
-answer, and judged anew.
+By hand only, by an operator or an approver; it waits for no other run. Without a version the previous champion comes back. The
+version that was taken back returns only by its number and a reason in the form of `<application>_release`. A release that
+waits for approval against the former champion is refused when it is answered, and must be evaluated again.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ for app in applications_to_parse("rollback"):
     with application_dag(
         app,
         "rollback",
-        "An earlier champion again, with a reason.",
+        "Bring back an earlier champion, with a reason.",
         schedule=None,
-        # A run of a paused DAG would wait while users meet the version that is to go.
+        # Unpaused, so that a rollback never waits.
         is_paused_upon_creation=False,
         params={
             "reason": Param(
@@ -40,7 +39,7 @@ for app in applications_to_parse("rollback"):
                 None,
                 type=["null", "integer"],
                 minimum=1,
-                description="an earlier champion; empty: the one before today's",
+                description="an earlier champion; empty: the previous one",
             ),
         },
         doc_md=__doc__,

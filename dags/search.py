@@ -1,20 +1,20 @@
 """
 ### Search
 
-Tries prompts, few-shot examples, decoding settings and ways to retrieve around the champion's weights, as `search:` of the
-application's file lists them, on development rows, by which no gate ever judges. What is shown to be better than today becomes a
-candidate.
+Tries prompts, few-shot examples, decoding settings and retrieval settings with the champion's weights, as listed in `search:` of
+the application's file, on development rows, which no gate uses. A trial that is significantly better than the champion becomes
+a candidate.
 
 1. **today** finds the champion. An application that searches nothing ends here, skipped.
-2. **snapshot** gathers the rows of the newest days, **search_plan** makes a version of every trial, with an index of
-   the documents where they are cut in another way, and draws their rows.
-3. **rung_1** to **rung_3** have the trials answer, a task each. After each rung **halve** keeps the best part, which answers more
-   rows. The version in use answers the same ones.
-4. **search_result** compares the best one with today on rows that no rung used, and shows all trials in MLflow.
-5. **winner** ends the run, skipped, where nothing is shown to be better than today: an ordinary ending.
-6. **evaluate**, **reference**, **register** make a candidate of it, for the release to decide about like any other.
+2. **snapshot** gathers the rows of the newest days, **search_plan** makes a version of every trial, with an index of its own if
+   the documents are chunked differently, and draws the rows.
+3. **rung_1** to **rung_3** let the trials answer, a task each. After each rung **halve** keeps the best trials, which answer more
+   rows. The champion answers the same rows.
+4. **search_result** compares the best trial with the champion on rows that no rung used, and logs all trials in MLflow.
+5. **winner** ends the run, skipped, if no trial is better: a normal result.
+6. **evaluate**, **reference**, **register** make a candidate of it, which the release treats like any other.
 
-Runs by hand, or by `search.schedule`. A killed task goes on: what was answered is not asked again.
+Runs by hand, or by `search.schedule`. A killed task continues without asking answered rows again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from itertools import pairwise
 
 from airflow.sdk import CronTriggerTimetable
 
-from nightshift.orchestration.announcing import announce
 from nightshift.orchestration.application_dag import application_dag, applications_to_parse
 from nightshift.orchestration.assets import candidate_asset
-from nightshift.orchestration.given import result_of
+from nightshift.orchestration.candidate_event import announce
 from nightshift.orchestration.job import job, mapped_job
+from nightshift.orchestration.runtime_values import result_of
 from nightshift.orchestration.search import best, contenders, today, winner
 from nightshift.settings.search import RUNGS
 
@@ -41,7 +41,7 @@ for app in applications_to_parse("search"):
     with application_dag(
         app,
         "search",
-        "Prompts, examples, decoding settings and retrieval that are tried, to a candidate where one is better.",
+        "Try prompts, examples, decoding settings and retrieval settings; the best one becomes a candidate.",
         schedule=CronTriggerTimetable(schedule, timezone=app.timezone) if schedule else None,
         doc_md=__doc__,
     ):

@@ -1,6 +1,6 @@
-"""Holds no DAG: what cannot be read of an application or its compute profiles shows here as an Airflow import error.
+"""Contains no DAG: errors in applications' files and their compute profiles appear here as an Airflow import error.
 
-The error names file and line. The other files leave such an application out, so that it breaks only its own DAGs.
+The error names file and line. The other DAG files skip such an application, so that it breaks only its own DAGs.
 """
 
 from nightshift.settings.applications import BadApplication, application_names, load_application, load_compute

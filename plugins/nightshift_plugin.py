@@ -1,7 +1,7 @@
 """Nightshift in Airflow's menu, and as a tab on the pages of DAGs and runs.
 
-Every component of Airflow imports this file, and only the API server needs what it names: so it imports next to nothing.
-Airflow shows the tabs on every DAG; for one that belongs to no application the page says so.
+Every component of Airflow imports this file, but only the API server uses the pages, so imports happen late.
+Airflow shows the tabs on every DAG; for DAGs of no application the page says so.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class NightshiftPlugin(AirflowPlugin):
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:
-        """The dashboard with the endpoint of the metrics, imported by who serves it."""
+        """The dashboard with the metrics endpoint, imported only by the API server."""
         from nightshift.metrics.app import app
 
         return [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]
 
     @property
     def external_views(self) -> list[dict[str, Any]]:
-        """Where Airflow shows it. Addresses begin where Airflow's own do, which may be below a path of its server."""
+        """The menu entry and tabs. Addresses include the path below which Airflow is served."""
         from airflow.configuration import conf
 
         root = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + PREFIX

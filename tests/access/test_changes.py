@@ -39,7 +39,7 @@ def test_a_removed_application_leaves_roles_that_may_do_nothing():
     (change,) = changes(WANTED, {**WANTED, "returns_operator": gone})
 
     assert (change.role, change.removed, change.added) == ("returns_operator", gone, frozenset())
-    assert all(line.endswith("(there is no such application any more)") for line in change.lines())
+    assert all(line.endswith("(this application no longer exists)") for line in change.lines())
     assert changes(WANTED, {**WANTED, "returns_operator": set()}) == []
 
 

@@ -65,7 +65,7 @@ def test_roles_follow_the_application_files_through_a_life(apps):
 
     wanted = wanted_roles(APPLICATIONS)
     assert f"returns_helper_operator: made, with {len(wanted['returns_helper_operator'])} permissions" in told
-    assert "approver: nobody of this name, or with this e-mail address, is in FAB yet" in told
+    assert "approver: FAB has no user with this name or e-mail address yet" in told
     assert roles() == {**before, **wanted}
 
     # A person gives too much, somebody makes a role of their own, approvers log in for the first time.
@@ -78,7 +78,7 @@ def test_roles_follow_the_application_files_through_a_life(apps):
         "nightshift_users: holds 2 approvers: Other@bank.example, approver",
     ]
     assert approvers() == ids
-    assert sync() == ["Everything is as the application files say."]
+    assert sync() == ["The roles already match the application files."]
 
     # An application is taken away: its roles may do nothing, and nobody else's role changes.
     (apps / "returns_helper.yaml").unlink()
@@ -153,7 +153,7 @@ def test_what_airflow_does_to_roles_by_itself_takes_nothing_from_ours(apps):
     prepare_fab()
 
     assert mark("banking_assistant_viewer") in roles()["Admin"]
-    assert [line for line in sync() if "nobody of this name" not in line] == []
+    assert [line for line in sync() if "FAB has no user with this name" not in line] == []
 
 
 def test_an_application_that_cannot_be_read_keeps_its_roles(apps):

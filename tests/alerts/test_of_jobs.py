@@ -253,7 +253,7 @@ def test_a_release_ends_what_was_found_with_the_version_that_it_replaced():
     released = {"verdict": "PASS", "reasons": [], "version": "8", "replaced": "7"}
     assert said("promote", released)[2:] == [("drift", "good", "drift"), ("bias", "good", "bias")]
     drift = alerts_of("promote", None, released, TOLD)[2]
-    assert drift.title == "version 8 replaced version 7, which drift was found with"
+    assert drift.title == "version 8 replaced version 7, for which drift was found"
 
 
 def test_what_is_no_news_says_nothing():

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from nightshift.alerts.conditions import held_with, told_as
+from nightshift.alerts.conditions import as_sent, with_alert
 from nightshift.alerts.of_runs import Run, failed, late, no_longer_failed, works_again
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
@@ -34,7 +34,7 @@ def test_a_run_that_was_cleared_and_fails_again_is_news():
 def test_two_runs_that_began_in_the_same_second_and_failed_are_both_news():
     # A backfill, or two triggers one after the other: one round of the scheduler starts them all.
     other = failure(RUN.model_copy(update={"run_id": "scheduled__2026-11-20"}))
-    assert told_as(held_with(None, failure(RUN)), other).severity == "critical"
+    assert as_sent(with_alert(None, failure(RUN)), other).severity == "critical"
 
 
 def test_a_run_without_an_interval_of_its_own_belongs_to_no_night():
@@ -62,7 +62,7 @@ def test_a_late_run_that_was_cleared_may_be_late_again_and_two_late_runs_are_two
 
 
 def recovered(run, *successes):
-    held = held_with(None, failure(RUN))
+    held = with_alert(None, failure(RUN))
     return [
         alert.title for alert in no_longer_failed(held, run, successes, links={}, now=NOW) if alert.kind == "job_failed"
     ]

@@ -123,7 +123,7 @@ def test_the_dashboard_sees_what_waits_for_which_route_and_why(outbox):
     app = application({"to": "ops_mail", "mail": ["a@example.org"]}, {"to": "pager", "severity": "critical"})
     outbox.accept(drift())
     key = route_key(app.alerts.routes[0])
-    outbox.keep_route_state(key, outbox.route_state(key).refusing("ConnectionRefusedError", datetime.now(UTC)), 1)
+    outbox.keep_route_state(key, outbox.route_state(key).with_refusal("ConnectionRefusedError", datetime.now(UTC)), 1)
     (waiting,) = outbox.waiting(app.alerts)
     assert (waiting.route, waiting.error, waiting.tries) == ("ops_mail", "ConnectionRefusedError", 1)
     assert waiting.message.subject == "[bank] WARNING: drift in the night 2026-11-20"
@@ -153,8 +153,8 @@ def test_an_older_night_that_fails_later_lets_no_night_between_them_end_what_the
 
 def test_of_two_who_send_because_a_lease_ran_out_the_later_one_is_right(outbox):
     late, right = (
-        RouteState().noting([drift()], datetime.now(UTC)),
-        RouteState().noting([drift("2026-11-21")], datetime.now(UTC)),
+        RouteState().with_pending([drift()], datetime.now(UTC)),
+        RouteState().with_pending([drift("2026-11-21")], datetime.now(UTC)),
     )
     for number, state in ((1, late), (2, right), (1, late)):
         outbox.keep_route_state("hook", state, number)

@@ -79,5 +79,5 @@ def test_where_there_is_no_airflow_nothing_is_sent_and_the_message_says_where_to
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path / "none"))
     assert main(["alerts", "test", "bank"]) == ExitCode.BAD_ENVIRONMENT
-    assert "there is no Airflow here" in capsys.readouterr().err
+    assert "no Airflow found" in capsys.readouterr().err
     assert not list(tmp_path.rglob("mailbox"))

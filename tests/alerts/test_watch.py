@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from told import drift
 
-from nightshift.alerts.conditions import held_with, told_as
-from nightshift.alerts.watch import Dag, Task, hangs, not_come, over, stuck, told_anew
+from nightshift.alerts.conditions import as_sent, with_alert
+from nightshift.alerts.watch import Dag, Task, hangs, not_come, over, stuck, with_recurrence
 from nightshift.ledger.records import Answer
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
@@ -87,7 +87,7 @@ def test_a_run_that_did_not_come_is_told_unless_a_person_or_the_run_before_holds
 
 
 def held(condition, hours=1):
-    return held_with(None, drift(condition=condition, at=ago(hours), title="it holds"))
+    return with_alert(None, drift(condition=condition, at=ago(hours), title="it holds"))
 
 
 def test_what_is_found_no_more_is_over_and_an_answered_request_says_by_whom():
@@ -103,17 +103,17 @@ def test_what_was_told_while_somebody_looked_is_not_over():
 
 
 def told(alert, held, *known):
-    return told_anew([alert], held, lambda name: name in known, now=NOW)[0]
+    return with_recurrence([alert], held, lambda name: name in known, now=NOW)[0]
 
 
 def test_what_holds_for_a_week_is_told_anew_once_and_not_before():
     alert = stuck("bank", task("running", 200, 1), links={}, now=NOW)
     for days, anew in ((6.9, False), (7, True)):
-        since = held_with(None, alert.model_copy(update={"at": ago(24 * days)}))
+        since = with_alert(None, alert.model_copy(update={"at": ago(24 * days)}))
         assert (told(alert, [since], alert.id).id != alert.id) is anew
-    again = told_as(since, told(alert, [since], alert.id))
+    again = as_sent(since, told(alert, [since], alert.id))
     assert again.severity == "critical"
-    assert told(alert, [held_with(since, again)], alert.id).id == alert.id
+    assert told(alert, [with_alert(since, again)], alert.id).id == alert.id
 
 
 def test_what_is_back_after_it_was_over_is_told_anew_but_not_a_run_that_ended_while_somebody_looked():

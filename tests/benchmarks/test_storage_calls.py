@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from nightshift.dashboard.known import Known
+from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.overview import row
 from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import orders
@@ -20,7 +20,7 @@ from nightshift.ledger.index_files import night_of
 from nightshift.ledger.records import Outcome, Release
 from nightshift.ledger.spending import keep_summary
 from nightshift.ledger.store import Ledger
-from nightshift.metrics.seen import see
+from nightshift.metrics.application_facts import read_facts
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.storage import files
@@ -61,10 +61,10 @@ def test_a_decision_and_a_row_ask_storage_as_often_with_years_of_history_as_with
     with counted(monkeypatch) as claimed:
         orders.claim(Ledger(storage, "app"), "app_finetune", "run", datetime.now(UTC))
     with counted(monkeypatch) as shown:
-        assert row(Known("app", APP), storage, None, []).champion.version == "1"
-    see(APP, storage, datetime.now(UTC))  # what never changes is read once in a process
+        assert row(ApplicationFile("app", APP), storage, None, []).champion.version == "1"
+    read_facts(APP, storage, datetime.now(UTC))  # what never changes is read once in a process
     with counted(monkeypatch) as scraped:
-        see(APP, storage, datetime.now(UTC))
+        read_facts(APP, storage, datetime.now(UTC))
     found = {"decision": decided.total(), "claim": claimed.total(), "row": shown.total(), "scrape": scraped.total()}
     REPORT.mkdir(exist_ok=True)
     figures = {"intervals": intervals, "calls": found, "cpu_seconds_of_a_decision": round(seconds, 3)}

@@ -100,7 +100,10 @@ def test_a_choice_is_kept_once_with_who_when_why_and_between_which_versions(offi
     assert (one.interval, one.digest, one.reason) == ("2026-11-03", "d" * 64, "It⟨U+0000⟩ tells <email>.")
     assert datetime.now(UTC) - one.at < timedelta(minutes=1)
     again = choose("ann", better="second")
-    assert (again.status_code, again.json()["detail"]) == (409, "You have judged this answer before, and that counts.")
+    assert (again.status_code, again.json()["detail"]) == (
+        409,
+        "You have reviewed this answer already; your first review counts.",
+    )
     assert kept(office) == [one]
     page = visit("/review/seen", user="ann").text
     assert "1 of 8 pairs judged by you" in page
@@ -121,7 +124,7 @@ def test_only_who_may_approve_a_release_may_choose_and_no_other_site_can_for_the
 def test_what_cannot_be_meant_is_refused_in_words(office, choose):
     for said, status, words in (
         ({"better": "neither"}, 422, "Say why neither answer is good enough."),
-        ({"better": "candidate"}, 422, "This form is not filled in"),
+        ({"better": "candidate"}, 422, "A field of this form is missing or invalid"),
         ({"key": "../../ledger/orders/0001"}, 404, "load the page again"),
         ({"pairs": "../ledger"}, 404, "load the page again"),
         ({"day": LONG_AGO}, 404, "load the page again"),

@@ -42,5 +42,5 @@ def test_a_half_written_night_is_not_there(stale, tmp_path):
     (tmp_path / "app" / "interactions" / "2099-01-01").mkdir()
     interval, said = stale(24 * 7)["interactions"]
     assert interval == "2026-11-27"
-    assert said.endswith("is expected and not there")
+    assert said.endswith("is missing")
     assert stale(5)["drift"][1] == "2026-11-27 has interactions and no verdict"

@@ -82,7 +82,7 @@ def test_nobody_waits_for_a_server_that_does_not_end_its_answer_and_it_is_asked_
 @pytest.mark.parametrize(
     ("answering", "said"),
     [(401, "refuses the login of the Airflow connection nightshift_mlflow"), (403, "refuses the login"), (500, "answers 500"),
-     (200, "is no MLflow")],
+     (200, "is not MLflow")],
     indirect=["answering"],
 )  # fmt: skip
 def test_every_refusal_has_its_own_words(answering, said):

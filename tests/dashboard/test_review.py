@@ -83,7 +83,10 @@ def test_what_somebody_says_is_kept_once_with_who_when_and_why(office, judge, vi
     assert (review.correction, review.reason) == ("Ask <email>.", "It is⟨U+0000⟩ rude.")
     assert datetime.now(UTC) - review.at < timedelta(minutes=1)
     again = judge("ann")
-    assert (again.status_code, again.json()["detail"]) == (409, "You have judged this answer before, and that counts.")
+    assert (again.status_code, again.json()["detail"]) == (
+        409,
+        "You have reviewed this answer already; your first review counts.",
+    )
     assert kept(office) == [review]
 
 
@@ -115,8 +118,8 @@ def test_another_site_cannot_send_the_form_with_a_users_cookie(office, judge, vi
 def test_what_cannot_be_meant_is_refused_in_words(office, judge):
     for said, status, words in (
         ({"thumb": "down"}, 422, "Say why the answer is bad"),
-        ({"thumb": "sideways"}, 422, "This form is not filled in"),
-        ({"reason": "x" * 2_001}, 422, "This form is not filled in"),
+        ({"thumb": "sideways"}, 422, "A field of this form is missing or invalid"),
+        ({"reason": "x" * 2_001}, 422, "A field of this form is missing or invalid"),
         ({"key": "../../ledger/orders/0001"}, 404, "load the page again"),
         ({"interval": "../ledger"}, 404, "load the page again"),
         ({"day": LONG_AGO}, 404, "load the page again"),
@@ -163,4 +166,4 @@ def test_storage_that_cannot_be_written_is_a_sentence(office, judge, monkeypatch
     )
     answer = judge("ann")
     assert answer.status_code == 503
-    assert "The API server may not use x" in answer.json()["detail"]
+    assert "The API server has no permission for x" in answer.json()["detail"]

@@ -174,7 +174,7 @@ def test_a_run_that_is_gone_or_of_another_application_is_a_sentence(visit, ran, 
     applications("helper")
     for path, said in (
         ("/apps/ran/runs/ran_finetune/gone", "There is no run “gone” of ran_finetune"),
-        ("/apps/helper/runs/ran_finetune/x", "“ran_finetune” is no DAG of “helper”."),
+        ("/apps/helper/runs/ran_finetune/x", "“ran_finetune” is not a DAG of “helper”."),
     ):
         answer = visit(path)
         assert answer.status_code == 404

@@ -68,7 +68,7 @@ def test_an_outage_comes_before_what_people_are_asked_and_what_is_being_retraine
 
 
 def test_a_night_that_is_missing_is_not_healthy_although_the_one_before_was():
-    stale = [Fresh("interactions", "2026-11-26", NOW, "2026-11-27 is expected and not there")]
+    stale = [Fresh("interactions", "2026-11-26", NOW, "2026-11-27 is missing")]
     assert state_of(facts(stale=stale)).word is Word.NO_DATA
 
 

@@ -11,7 +11,7 @@ from upath import UPath
 
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.inference.prompts import Prompts
 from nightshift.storage.manifest import read_manifest
 from nightshift.storage.partition import fetch
@@ -52,7 +52,7 @@ def test_rows_of_every_side_are_gone_and_what_is_left_fits_together(helper, tmp_
 
     assert len(holding()) > 12
     for number, row in enumerate(chosen, 1):
-        apply(home, Finding(home, Wanted(digest=row["digest"])).find(), number, lambda *_: None)
+        apply(home, Finding(home, ErasureTarget(digest=row["digest"])).find(), number, lambda *_: None)
     assert holding() == set()
     for path in helper.rglob("manifest.json"):
         partition = UPath(path.parent.as_uri())

@@ -48,7 +48,7 @@ def test_a_clearly_better_candidate_passes_and_the_reasons_hold_the_numbers():
         (comparison(0.8, champion=0.8), Verdict.WARN, "not below -2.0%, but its interval is"),
         (comparison(0.8, champion=0.8, spread=0.01), Verdict.PASS, "at least -2.0%"),
         (comparison(1.0, examples=49), Verdict.INSUFFICIENT_DATA, "49 judged examples, at least 50"),
-        (comparison(float("nan")), Verdict.ERROR, "which is no number"),
+        (comparison(float("nan")), Verdict.ERROR, "which is not a finite number"),
         (Comparison(examples=300, scores={"base": estimate(0.1)}, differences={}), Verdict.ERROR, "was not measured"),
     ],
 )

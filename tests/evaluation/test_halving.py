@@ -6,7 +6,7 @@ from simulated_pairs import found
 
 from nightshift.evaluation.estimates import Estimate
 from nightshift.evaluation.halving import Trial, pareto, ranked, survivors
-from nightshift.evaluation.search_scores import gain, mean, said_of
+from nightshift.evaluation.search_scores import conclusion, gain, mean
 
 SEARCHES, LEVEL = 2_000, 0.05
 
@@ -33,15 +33,15 @@ def test_a_trial_is_called_by_what_it_chooses():
 def test_rows_without_a_score_of_both_count_for_neither_and_too_few_show_nothing():
     shown, rows = gain([0.0, None, 0.0], [1.0, 1.0, None], "abc", LEVEL, fewest=2)
     assert (shown, rows) == (None, 1)
-    assert said_of("a trial", "judge", shown, rows, LEVEL) == (
-        False, "nothing better than today: 1 rows have a score of both, too few to compare",
+    assert conclusion("a trial", "judge", shown, rows, LEVEL) == (
+        False, "nothing better than today: only 1 rows have both scores, too few to compare",
     )  # fmt: skip
     assert mean([None, 0.5, 1.0]) == 0.75
 
 
 def better(gained, lost, rows):
     difference = found(gained, lost, rows, LEVEL, 1)
-    return said_of("a trial", "exact_match", Estimate(**difference._asdict()), rows, LEVEL)[0]
+    return conclusion("a trial", "exact_match", Estimate(**difference._asdict()), rows, LEVEL)[0]
 
 
 def searched(trials, *, right=0.7, best=0.7, rows=50, eta=3, final=300, searches=SEARCHES, on_the_same=False):

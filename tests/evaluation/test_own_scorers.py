@@ -89,16 +89,16 @@ def test_a_row_that_the_function_fails_on_fails_alone_and_the_log_says_how(score
         ("return [0.5] * 7", "", "it returned 7 values for 1 rows"),
         ("return None", "", "it returned NoneType, not a list"),
         ("return 'abc'", "", "it returned str, not a list"),
-        ("return ['0.5' for _ in rows]", "", "a number is asked for, not str"),
-        ("return [float('nan') for _ in rows]", "", "nan is no finite number"),
-        ("return [float('inf') for _ in rows]", "", "inf is no finite number"),
-        ("return [1e39 for _ in rows]", "", "1e+39 is no finite number of 32 bits"),
+        ("return ['0.5' for _ in rows]", "", "expected a number, got str"),
+        ("return [float('nan') for _ in rows]", "", "nan is not a finite 32-bit number"),
+        ("return [float('inf') for _ in rows]", "", "inf is not a finite 32-bit number"),
+        ("return [1e39 for _ in rows]", "", "1e+39 is not a finite 32-bit number"),
         ("return [10 ** 400 for _ in rows]", "", "OverflowError"),
-        ("return [0.5 for _ in rows]", "kind: share", "a share is of rows with 0 or 1, not 0.5"),
+        ("return [0.5 for _ in rows]", "kind: share", "expected 0 or 1 for a share, got 0.5"),
         ("return [1.5 for _ in rows]", "min: 0, max: 1", "1.5 is outside of the bounds min: 0.0, max: 1.0"),
-        ("return [1 for _ in rows]", "kind: category", "a string is asked for, not int"),
-        ("return ['' for _ in rows]", "kind: category", "a category has 1 to 200 characters, not 0"),
-        ("return ['x' * 201 for _ in rows]", "kind: category", "not 201"),
+        ("return [1 for _ in rows]", "kind: category", "expected a string, got int"),
+        ("return ['' for _ in rows]", "kind: category", "expected a category of 1 to 200 characters, got 0"),
+        ("return ['x' * 201 for _ in rows]", "kind: category", "got 201"),
         (r"return ['\ud800' for _ in rows]", "kind: category", "UnicodeEncodeError"),
         ("raise SystemExit", "", "SystemExit"),
         ("raise ValueError('\\x1b[31m red')", "", "ValueError: ⟨U+001B⟩[31m red"),
@@ -149,7 +149,7 @@ def test_a_scorer_whose_service_is_down_is_given_up_and_does_not_run_for_a_night
     assert sum(clock) == 330
     assert scorer.given_up == "given up after 10 failures that took 300 s, of 300 s in all"
     (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert said.startswith("the scorer measured is asked no more: given up after 10 failures")
+    assert said.startswith("the scorer measured is no longer called: given up after 10 failures")
     assert "TimeoutError: read timed out" in said
     # Also what would succeed by now is asked no more: it would be no sample of the night.
     assert scorer.score(ROWS[:1]) == ([None], ["failed"])

@@ -5,10 +5,10 @@ import pytest
 from upath import UPath
 
 from nightshift.evaluation.answer_file import ANSWER_SCHEMA
+from nightshift.evaluation.answers import EvaluatedModel, ModelAnswers
 from nightshift.evaluation.comparison import evaluation_of
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import gate
-from nightshift.evaluation.judge import Judged, UnderTest
 from nightshift.evaluation.preferences import add_preferences
 from nightshift.settings.application import Application
 from nightshift.settings.gate import Gate
@@ -39,7 +39,7 @@ def test_few_pairs_or_none_are_no_pass_however_many_examples_there_are(told):
     assert decision.verdict is not Verdict.PASS
     count = sum(value is not None for value in told)
     assert (
-        f"preference accuracy of the candidate: {count} judged preference pairs, at least 50 are asked for"
+        f"preference accuracy of the candidate: {count} judged preference pairs, at least 50 are required"
         in decision.reasons
     )
 
@@ -75,8 +75,10 @@ def test_what_people_chose_of_two_versions_measures_preferences_alone(storage):
         )
 
     made = published("made", seconds=1.0, precision="float32", device="cpu")
-    under_test = [UnderTest(role, role, role, app, lambda folder: folder) for role in ("base", "candidate")]
-    judged = [Judged(one, made, Parent(uri=f"{storage}/made", digest=made.digest), table, rows) for one in under_test]
+    under_test = [EvaluatedModel(role, role, role, app, lambda folder: folder) for role in ("base", "candidate")]
+    judged = [
+        ModelAnswers(one, made, Parent(uri=f"{storage}/made", digest=made.digest), table, rows) for one in under_test
+    ]
     found = evaluation_of(judged, partition_of(storage, "app", "s"), published("s"), app, storage).scores.comparison
     assert (found.examples, found.pairs) == (1, 1)
     assert found.scores["candidate"]["exact_match"].value == 0

@@ -32,7 +32,7 @@ HOSTILE = (
 @cache
 def scores(*, with_champion=True):
     roles = {"base": [""] * 60, **({"champion": CHAMPION} if with_champion else {}), "candidate": CANDIDATE}
-    given = {role: Answers(answer=texts, wanted=WANTED) for role, texts in roles.items()}
+    given = {role: Answers(answer=texts, reference=WANTED) for role, texts in roles.items()}
     comparison = compare(given)
     decision = gate(comparison, APP.gate)
     return ScoreFile(

@@ -5,10 +5,10 @@ import pytest
 from upath import UPath
 
 from nightshift.evaluation.answer_file import ANSWER_SCHEMA
+from nightshift.evaluation.answers import EvaluatedModel, ModelAnswers
 from nightshift.evaluation.comparison import evaluation_of
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import gate
-from nightshift.evaluation.judge import Judged, UnderTest
 from nightshift.evaluation.retrieved import add_retrieval, relevant_in
 from nightshift.settings.application import Application
 from nightshift.settings.gate import Gate
@@ -73,8 +73,8 @@ def test_an_evaluation_has_the_metrics_of_the_documents_that_a_column_of_the_exa
         rows = [row | {"digest": digest, "finish_reason": "stop", "retrieved": retrieved} for digest in examples]
         made = published("answers", role, seconds=1.0, precision="float32", device="cpu")
         table = pa.Table.from_pylist(rows, schema=ANSWER_SCHEMA)
-        under_test = UnderTest(role, role, role, application, lambda folder: folder)
-        return Judged(under_test, made, Parent(uri=f"{storage}/{role}", digest=made.digest), table, examples)
+        under_test = EvaluatedModel(role, role, role, application, lambda folder: folder)
+        return ModelAnswers(under_test, made, Parent(uri=f"{storage}/{role}", digest=made.digest), table, examples)
 
     judged = [
         answered(
@@ -108,7 +108,7 @@ def test_a_gate_bounds_what_was_measured_and_counts_only_examples_whose_document
     decision = gate(few, policy)
     assert decision.verdict is not Verdict.PASS
     assert (
-        "recall of documents of the candidate: 2 judged examples whose documents are known, at least 3 are asked for"
+        "recall of documents of the candidate: 2 judged examples whose documents are known, at least 3 are required"
         in decision.reasons
     )
 

@@ -11,11 +11,11 @@ from sacrebleu.metrics import BLEU
 from nightshift.evaluation import scores
 from nightshift.evaluation.scores import Answers, compare, per_example
 
-WANTED = ["card arrival", "lost or stolen card", "exchange rate", "pending cash withdrawal"] * 25
+WANTED = ["card arrival", "lost or stolen card", "exchange rate", "untold cash withdrawal"] * 25
 
 
 def answers(texts, wanted=WANTED, loss=2.0):
-    return Answers(answer=texts, wanted=wanted, loss_sum=[loss] * len(wanted), answer_tokens=[4] * len(wanted))
+    return Answers(answer=texts, reference=wanted, loss_sum=[loss] * len(wanted), answer_tokens=[4] * len(wanted))
 
 
 def with_errors(share, seed=1):
@@ -37,7 +37,7 @@ def test_rouge_counts_the_longest_common_subsequence_of_words():
 
 
 def bleu(texts, wanted):
-    return compare({"candidate": Answers(answer=texts, wanted=wanted)}).scores["candidate"]["bleu"]
+    return compare({"candidate": Answers(answer=texts, reference=wanted)}).scores["candidate"]["bleu"]
 
 
 def test_bleu_is_that_of_sacrebleu():
@@ -62,7 +62,7 @@ def test_bleu_of_equal_answers_is_one_however_short_they_are():
 
 def test_equal_answers_score_one_in_every_measure_and_script():
     texts = ["您的卡片尚未到达", "карта в пути", "البطاقة في الطريق", "कार्ड रास्ते में है", "где моя карта", "card"]
-    scores = compare({"candidate": Answers(answer=texts, wanted=texts)}).scores["candidate"]
+    scores = compare({"candidate": Answers(answer=texts, reference=texts)}).scores["candidate"]
     assert {metric: score.low for metric, score in scores.items()} == pytest.approx(
         dict.fromkeys(("exact_match", "rouge_l", "chrf", "bleu"), 1.0)
     )
@@ -105,7 +105,7 @@ def test_nothing_to_judge_is_said_as_such():
 def test_equal_answers_are_equal_in_whatever_form_their_marks_are(text):
     apart = unicodedata.normalize("NFD", text) + "\u200e"
     assert apart != text
-    scores = compare({"candidate": Answers(answer=[apart], wanted=[text])}).scores["candidate"]
+    scores = compare({"candidate": Answers(answer=[apart], reference=[text])}).scores["candidate"]
     assert {name: scores[name].value for name in ("exact_match", "rouge_l", "chrf", "bleu")} == pytest.approx(
         {"exact_match": 1, "rouge_l": 1, "chrf": 1, "bleu": 1}
     )
@@ -113,7 +113,7 @@ def test_equal_answers_are_equal_in_whatever_form_their_marks_are(text):
 
 def test_losses_are_compared_over_the_examples_that_every_model_could_read():
     def answers(loss, tokens):
-        return Answers(answer=["a"] * 4, wanted=["a"] * 4, loss_sum=loss, answer_tokens=tokens)
+        return Answers(answer=["a"] * 4, reference=["a"] * 4, loss_sum=loss, answer_tokens=tokens)
 
     read, little = answers([1.0, 1.0, 9.0, 9.0], [1, 1, 1, 1]), answers([2.0, 2.0, 0.0, 0.0], [1, 1, 0, 0])
     scores = compare({"candidate": read, "champion": little}).scores
@@ -133,7 +133,7 @@ def test_resamples_of_many_examples_are_drawn_a_few_at_a_time_and_are_the_same(m
 
 
 def test_scores_of_drawn_answers_are_means_over_the_samples():
-    drawn = Answers(answer=["a b c", "x"], wanted=["a b c", "d"], others=[["a b c", "d"], ["no", "d"]])
+    drawn = Answers(answer=["a b c", "x"], reference=["a b c", "d"], others=[["a b c", "d"], ["no", "d"]])
     found = scores.mean_per_example(drawn)["exact_match"]
     assert found == pytest.approx([2 / 3, 2 / 3])
     assert compare({"candidate": drawn}).scores["candidate"]["exact_match"].value == pytest.approx(2 / 3)
@@ -142,7 +142,7 @@ def test_scores_of_drawn_answers_are_means_over_the_samples():
 
 
 def test_losses_that_one_of_the_models_does_not_tell_are_not_compared():
-    untold = Answers(answer=WANTED, wanted=WANTED)
+    untold = Answers(answer=WANTED, reference=WANTED)
     comparison = compare({"champion": answers(WANTED), "candidate": untold})
     assert (
         set(comparison.scores["champion"])

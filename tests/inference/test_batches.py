@@ -112,13 +112,13 @@ def test_an_endpoint_without_batches_is_told_and_one_that_is_down_may_come_back(
         server.RequestHandlerClass.do_GET,
     )
     try:
-        with pytest.raises(BadInput, match="does it take batches"):
+        with pytest.raises(BadInput, match="that it supports batches"):
             engine_of(server).announce(ROWS)
         server.RequestHandlerClass.do_GET = lambda self: self._send(503, "down")
         with pytest.raises(BadEnvironment, match="503"):
             engine_of(server).announce(ROWS)
         server.RequestHandlerClass.do_GET = lambda self: self._send(200, "[]")
-        with pytest.raises(BadEnvironment, match="none of the batch protocol"):
+        with pytest.raises(BadEnvironment, match="does not follow the batch protocol"):
             engine_of(server).announce(ROWS)
     finally:
         server.RequestHandlerClass.do_GET = kept

@@ -61,7 +61,7 @@ def test_batches_answer_as_the_model_does_alone(loaded, engine_of):
     import torch
 
     examples = tokenize(ROWS, ChatTemplate(loaded.tokenizer, PROMPT))
-    for example, answer in zip(examples, engine_of(12).answer(ROWS, silent, wanted=True), strict=True):
+    for example, answer in zip(examples, engine_of(12).answer(ROWS, silent, references=True), strict=True):
         prompt = torch.tensor([example.prompt])
         alone = loaded.model.generate(prompt, do_sample=False, max_new_tokens=12, pad_token_id=2)[0, prompt.shape[1] :]
         ended = int(alone[-1]) in loaded.end_tokens
@@ -74,13 +74,13 @@ def test_losses_are_those_of_a_plain_forward_pass(loaded, engine_of):
     import torch
 
     examples = tokenize(ROWS, ChatTemplate(loaded.tokenizer, PROMPT))
-    for example, answer in zip(examples, engine_of(1, batch_rows=5).answer(ROWS, silent, wanted=True), strict=True):
+    for example, answer in zip(examples, engine_of(1, batch_rows=5).answer(ROWS, silent, references=True), strict=True):
         with torch.inference_mode():
             logits = loaded.model(torch.tensor([example.prompt + example.answer])).logits[0]
         nll = torch.log_softmax(logits[len(example.prompt) - 1 : -1], dim=-1)
         expected = -nll[torch.arange(len(example.answer)), torch.tensor(example.answer)].sum()
-        assert answer.wanted.loss == pytest.approx(float(expected), rel=1e-3)
-        assert answer.wanted.tokens == len(example.answer)
+        assert answer.reference.loss == pytest.approx(float(expected), rel=1e-3)
+        assert answer.reference.tokens == len(example.answer)
 
 
 def test_conversations_with_little_in_common_and_a_single_one_work_too(engine_of):
@@ -92,9 +92,9 @@ def test_conversations_with_little_in_common_and_a_single_one_work_too(engine_of
 
 def test_a_conversation_that_is_more_than_the_model_reads_is_not_asked(engine_of):
     long, engine = row("word " * 9_000, "yes"), engine_of(4)
-    first, none, last = engine.answer([ROWS[0], long, ROWS[1]], silent, wanted=True)
+    first, none, last = engine.answer([ROWS[0], long, ROWS[1]], silent, references=True)
     assert none.too_long
-    assert (none.text, none.tokens, none.finish_reason, none.wanted.loss) == ("", 0, "length", 0.0)
+    assert (none.text, none.tokens, none.finish_reason, none.reference.loss) == ("", 0, "length", 0.0)
     assert [first.text, last.text] == [answer.text for answer in engine.answer(ROWS[:2], silent)]
 
 
@@ -126,7 +126,7 @@ def test_thoughts_are_counted_and_are_no_part_of_the_answer(loaded):
 
         name, device, precision, longest, tokenizer = "thinker", "cpu", "float32", 1_000, loaded.tokenizer
 
-        def generate(self, prompts, report, *, seeds=None, wanted=None):
+        def generate(self, prompts, report, *, seeds=None, references=None):
             thought, answer = (
                 self.tokenizer(text)["input_ids"] for text in ("<think>it waits</think>", "\n\ncard arrival")
             )
@@ -134,7 +134,7 @@ def test_thoughts_are_counted_and_are_no_part_of_the_answer(loaded):
             return [Generated([*thought, *answer], "stop", 1.0) for _ in prompts]
 
     thinker = Thinker()
-    (answer,) = ChatEngine(thinker, PROMPT, Decoding(), max_new_tokens=50).answer(ROWS[:1], silent, wanted=True)
+    (answer,) = ChatEngine(thinker, PROMPT, Decoding(), max_new_tokens=50).answer(ROWS[:1], silent, references=True)
     assert (answer.text, answer.reasoning) == ("card arrival", "it waits")
     assert 0 < answer.reasoning_tokens <= thinker.thought < answer.tokens
-    assert (answer.wanted.text, answer.wanted.tokens, answer.wanted.loss) == ("Paris", 0, 0.0)
+    assert (answer.reference.text, answer.reference.tokens, answer.reference.loss) == ("Paris", 0, 0.0)

@@ -207,9 +207,7 @@ def test_a_busy_endpoint_is_asked_again_as_late_as_it_wishes_and_not_for_ever(en
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_wrong_key_or_model_is_told_at_once(engine_at, status):
     engine, server = engine_at(lambda body: (status, "no such thing"), endpoint={"requests_at_once": 1})
-    with pytest.raises(
-        BadInput, match=r"no such thing\. Are inference\.endpoint and the password of its connection right"
-    ):
+    with pytest.raises(BadInput, match=r"no such thing\. Check inference\.endpoint and the password of its connection"):
         engine.answer([row(str(number)) for number in range(100)], silent)
     assert len(server.requests) < 20  # the next ones may be on their way while the first answer is read
 
@@ -229,8 +227,8 @@ def test_calls_of_tools_are_compared_by_name_and_arguments(engine_at):
     call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": '{"b": 1, "a": "x"}'}}
     engine, server = engine_at(lambda body: (200, {"content": None, "tool_calls": [call]}))
     wanted = [{"id": "9", "type": "function", "function": {"name": "look_up", "arguments": {"a": "x", "b": 1}}}]
-    (answer,) = engine.answer([row("a", "", tool_calls=json.dumps(wanted))], silent, wanted=True)
-    assert answer.text == answer.wanted.text == '{"arguments": {"a": "x", "b": 1}, "name": "look_up"}'
+    (answer,) = engine.answer([row("a", "", tool_calls=json.dumps(wanted))], silent, references=True)
+    assert answer.text == answer.reference.text == '{"arguments": {"a": "x", "b": 1}, "name": "look_up"}'
     assert server.requests[0][2]["messages"] == [{"role": "user", "content": "a"}]
 
 

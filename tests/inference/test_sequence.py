@@ -131,15 +131,15 @@ class Saying:
     name, device, precision, longest = "saying", "cpu", "float32", 1_000
 
     def __init__(self, *texts):
-        self.tokenizer, self._texts, self.given, self.wanted = tokenizer_of(FAMILIES["ChatML"]), list(texts), [], []
+        self.tokenizer, self._texts, self.given, self.references = tokenizer_of(FAMILIES["ChatML"]), list(texts), [], []
 
-    def generate(self, prompts, report, *, seeds=None, wanted=None):
+    def generate(self, prompts, report, *, seeds=None, references=None):
         self.given += prompts
-        self.wanted.append(wanted)
+        self.references.append(references)
         tokens = [
             token for sign in self._texts.pop(0) for token in self.tokenizer.encode(sign, add_special_tokens=False)
         ]
-        return [Generated(tokens, "stop", 1.5, 2.5 if wanted else None) for _ in prompts]
+        return [Generated(tokens, "stop", 1.5, 2.5 if references else None) for _ in prompts]
 
     def likelihoods(self, sequences, report):
         self.given += [one.tokens for one in sequences]
@@ -169,9 +169,9 @@ def test_control_tokens_that_a_step_says_stay_text_in_the_next_one():
 def test_how_likely_a_wanted_answer_is_is_measured_where_it_is_asked_for():
     engine, tokens = conversing("card arrival", "fine", "yes")
     wanted = row("hi") | {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
-    (said,) = engine.answer([wanted], silent, wanted=True)
-    assert [one is None for one in tokens.wanted] == [True, False, True]
-    assert (said.wanted.text, said.wanted.loss, said.latency_ms) == ("hello", 2.5, 4.5)
+    (said,) = engine.answer([wanted], silent, references=True)
+    assert [one is None for one in tokens.references] == [True, False, True]
+    assert (said.reference.text, said.reference.loss, said.latency_ms) == ("hello", 2.5, 4.5)
 
 
 def test_the_likelihood_of_an_answer_is_that_behind_what_the_steps_before_say():

@@ -153,5 +153,5 @@ def test_a_model_that_batches_differently_is_refused():
         return kept(*args, position_ids=None if position_ids is None else position_ids * 0, **kwargs)
 
     model.model.forward = forgetful
-    with pytest.raises(BadInput, match="LlamaForCausalLM cannot be run by the engine `transformers`"):
+    with pytest.raises(BadInput, match="the engine `transformers` cannot run LlamaForCausalLM"):
         TransformersEngine(model, max_new_tokens=4, batch_tokens=256)

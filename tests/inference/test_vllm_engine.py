@@ -107,7 +107,7 @@ def answers(tmp_path_factory, vllm_python, small, families):
     questions = {
         "greedy": {"prompts": [*prompts, prompts[0]], "most": 24},
         "wanted": {
-            **{"prompts": few, "most": 4, "wanted": [[*prompt[-5:], end] for prompt in few]},
+            **{"prompts": few, "most": 4, "references": [[*prompt[-5:], end] for prompt in few]},
             "continuations": [[prompt, start] for prompt in few for start in (1, len(prompt) - 1)],
         },
         "penalties": {"prompts": few, "most": 24, "decoding": PENALTIES},
@@ -175,12 +175,11 @@ def adapted(tmp_path_factory, vllm_python, small, families):
     return {name: (merged, prompts, found[name]) for name, (merged, _) in made.items()}
 
 
-def ours(loaded, prompts, most, **how):
+def ours(loaded, prompts, most, references=None, **how):
     from nightshift.inference.transformers_engine import TransformersEngine
 
-    wanted = how.pop("wanted", None)
     engine = TransformersEngine(loaded, max_new_tokens=most, batch_tokens=16_384, **how)
-    return engine.generate(prompts, wanted=wanted)
+    return engine.generate(prompts, references=references)
 
 
 def spoken(rows):
@@ -218,7 +217,7 @@ def test_models_of_other_families_answer_as_with_transformers(answers, small, fa
 def test_an_answer_is_as_likely_as_transformers_finds_it(answers, small):
     loaded, _, prompts = small
     wanted = [[*prompt[-5:], loaded.tokenizer.eos_token_id] for prompt in prompts[:6]]
-    expected = [one.wanted_loss for one in ours(loaded, prompts[:6], 4, wanted=wanted)]
+    expected = [one.reference_loss for one in ours(loaded, prompts[:6], 4, references=wanted)]
     assert [loss for *_, loss, _ in answers["wanted"]["rows"]] == pytest.approx(expected, rel=1e-3)
 
 
@@ -276,7 +275,7 @@ def test_answers_have_the_form_that_is_asked_for_and_are_those_of_transformers(a
     for tokens, reason in spoken(answers["regex"]["rows"]):
         assert re.fullmatch(PATTERN, small[0].tokenizer.decode(tokens))
         assert reason == "stop"
-    assert "vLLM cannot keep to decoding.regex" in answers["look behind"]["refused"]
+    assert "vLLM cannot apply decoding.regex" in answers["look behind"]["refused"]
 
 
 @pytest.mark.slow
@@ -288,7 +287,7 @@ def test_prompt_and_answer_are_as_long_as_the_settings_allow(answers):
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_an_argument_that_vllm_does_not_have_is_named(answers):
-    assert "vLLM cannot run the model with inference.vllm as it is: " in answers["misspelled"]["refused"]
+    assert "vLLM cannot run the model with these settings of inference.vllm: " in answers["misspelled"]["refused"]
     assert "'quantisation'" in answers["misspelled"]["refused"]
 
 

@@ -21,7 +21,7 @@ def main(questions, answers):
     found = []
     for question in json.loads(Path(questions).read_text()):
         told = []
-        ways = {name: question[name] for name in ("seeds", "wanted") if name in question}
+        ways = {name: question[name] for name in ("seeds", "references") if name in question}
         try:
             engine = vllm_engine.VllmEngine(
                 Path(question["model"]),
@@ -35,7 +35,7 @@ def main(questions, answers):
         except BadInput as error:
             found.append({"refused": str(error)})
         else:
-            rows = [[one.tokens, one.finish_reason, one.latency_ms, one.wanted_loss, one.logprob] for one in said]
+            rows = [[one.tokens, one.finish_reason, one.latency_ms, one.reference_loss, one.logprob] for one in said]
             facts = {"longest": engine.longest, "device": engine.device, "precision": engine.precision}
             facts["likelihoods"] = likelihoods
             found.append({"rows": rows, "told": told, **facts})

@@ -14,7 +14,7 @@ from nights import application, crown, publish_night
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
-from nightshift.evaluation.judge import UnderTest
+from nightshift.evaluation.answers import EvaluatedModel
 from nightshift.inference.chat_engine import ChatEngine
 from nightshift.inference.engines import open_token_engine
 from nightshift.jobs import bias, snapshot
@@ -190,7 +190,7 @@ def test_a_message_is_asked_in_its_conversation_and_one_that_the_model_cannot_re
     monkeypatch.setattr(
         ChatEngine, "answer", lambda self, rows, *a, **k: given.extend(rows) or answer(self, rows, *a, **k)
     )
-    of_random = UnderTest("champion", "1", "d" * 64, unmanned.app, lambda _folder: Path(tiny_models.random))
+    of_random = EvaluatedModel("champion", "1", "d" * 64, unmanned.app, lambda _folder: Path(tiny_models.random))
     asked = AskedModel(of_random, unmanned.storage, tmp_path)
     probed = asked.probe("counterfactuals", [short, long], lambda _done, _of: None)
     assert probed.manifest.counts["asked"] == 1

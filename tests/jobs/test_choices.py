@@ -15,7 +15,7 @@ from nightshift.data.review_pairs import PAIRS, shown_order
 from nightshift.data.review_sample import SAMPLE
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.jobs.contract import JobSpec
 from nightshift.jobs.reviewing import publish_pairs
 from nightshift.ledger.records import Review
@@ -177,7 +177,10 @@ def test_the_answer_that_was_judged_is_found_after_days_and_after_rows_before_it
     choose(branch, pair, "neither", reason="Both are wrong.", day=13)
     home = partition_of(branch.storage, "branch")
     apply(
-        home, Finding(home, Wanted(subject=stored_id("user0", KEY.encode(), subject=True))).find(), 1, lambda *_: None
+        home,
+        Finding(home, ErasureTarget(subject=stored_id("user0", KEY.encode(), subject=True))).find(),
+        1,
+        lambda *_: None,
     )
     assert branch.rows(home / "interactions" / NIGHT, "interactions.parquet")[0]["row"] == 0
     branch.said("2026-11-13", [])
@@ -209,7 +212,7 @@ def test_who_asked_and_who_chose_can_both_have_a_choice_erased(branch, whose):
         shutil.rmtree((home / "traffic" / NIGHT).path)
         shutil.rmtree((home / "interactions" / NIGHT).path)
     user = "ann" if whose == "choice" else f"user{first['row']}"
-    plan = Finding(home, Wanted(subject=stored_id(user, KEY.encode(), subject=True), typed=user)).find()
+    plan = Finding(home, ErasureTarget(subject=stored_id(user, KEY.encode(), subject=True), typed=user)).find()
     apply(home, plan, 1, lambda *_: None)
     assert [one.by for one in reviews_of(home, [SHADOW])] == ["ben"]
     name = f"{NIGHT}-{SHADOW}"

@@ -10,7 +10,7 @@ from nightshift.data.examples import EXAMPLES, both_answers, count_pairs
 from nightshift.data.normalise import stored_id
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.evaluation.suites import corrected_examples
 from nightshift.settings.application import Application
 from nightshift.settings.feedback import CHOSEN_BY, RANDOM
@@ -206,7 +206,7 @@ def test_judged_answers_are_learned_from_by_kto_alone(desk):
     assert "it has 1 good and 0 bad training answers, and 4 good and 3 bad held-out ones" in result.reason
 
     plan = Finding(
-        partition_of(branch.storage, "branch"), Wanted(subject=stored_id("user3", KEY.encode(), subject=True))
+        partition_of(branch.storage, "branch"), ErasureTarget(subject=stored_id("user3", KEY.encode(), subject=True))
     )
     apply(partition_of(branch.storage, "branch"), plan.find(), 1, lambda *_: None)
     left = {row["response"] for row in branch.rows(taken, "judged.parquet")}
@@ -292,7 +292,7 @@ def test_who_asked_and_who_corrected_can_both_have_it_erased(desk, user, left):
     branch.said("2026-11-03", list(map(correction, range(8))))
     taken = branch.snapshot()
     home = partition_of(branch.storage, "branch")
-    plan = Finding(home, Wanted(subject=stored_id(user, KEY.encode(), subject=True))).find()
+    plan = Finding(home, ErasureTarget(subject=stored_id(user, KEY.encode(), subject=True))).find()
     apply(home, plan, 1, lambda *_: None)
     corrections = branch.rows(branch.corrections("2026-11-03"), EXAMPLES)
     trained = [row for name in ("train.parquet", "held_out.parquet") for row in branch.rows(taken, name)]

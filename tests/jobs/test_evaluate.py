@@ -233,7 +233,7 @@ def test_a_gate_can_bound_how_often_the_chosen_answer_of_a_pair_is_the_likelier_
     assert result.scores["candidate"]["preference_accuracy"]["value"] == 1.0
     reasons = json.loads(file_of(result, "scores.json", tmp_path).read_text())["decision"]["reasons"]
     assert "preference accuracy of the candidate is 100.0% [100.0%, 100.0%], at least 90.0%" in reasons
-    assert any("12 judged preference pairs, at least 13 are asked for" in reason for reason in reasons)
+    assert any("12 judged preference pairs, at least 13 are required" in reason for reason in reasons)
 
 
 def test_a_judge_that_prefers_the_other_answers_holds_a_candidate_back(prepared, progress, serve, tmp_path):
@@ -265,7 +265,7 @@ def test_a_judge_that_prefers_the_other_answers_holds_a_candidate_back(prepared,
 
 @pytest.mark.parametrize(
     ("row", "why"),
-    [({"text": "   ", "answer": "x"}, "row 1 of .* cannot be judged by, empty"), ({"text": "hi"}, "row 1 of ")],
+    [({"text": "   ", "answer": "x"}, "row 1 of .* is unusable, empty"), ({"text": "hi"}, "row 1 of ")],
 )
 def test_a_row_of_a_suite_that_cannot_be_used_ends_the_job_with_its_number(prepared, progress, tmp_path, row, why):
     with pytest.raises(BadInput, match=f"suite red_lines: {why}"):

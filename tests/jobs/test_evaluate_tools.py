@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from nightshift.evaluation.judge import UnderTest, judge
+from nightshift.evaluation.answers import EvaluatedModel, answers_to
 from nightshift.settings.application import Application
 from nightshift.settings.intake import Source
 
@@ -28,6 +28,6 @@ def test_a_wanted_call_of_a_tool_is_compared_as_the_template_writes_it(storage, 
         {"digest": "b", "messages": [ASKED, said | {"content": "No."}], "prompt": "Warm?", "answer": "No."},
     ]
     application = Application(name="app", sources=[Source(uri="x.jsonl", layout="openai")])
-    asked = UnderTest("base", "tiny", "d", application, lambda _work: folder)
-    table = judge(asked, rows, storage, lambda _done, _of: None).table
+    asked = EvaluatedModel("base", "tiny", "d", application, lambda _work: folder)
+    table = answers_to(asked, rows, storage, lambda _done, _of: None).table
     assert table["wanted"].to_pylist() == [f"<call>{json.dumps(function)}</call>", "No."]

@@ -8,7 +8,7 @@ from upath import UPath
 
 from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.erasure.finding import Finding
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.jobs.feedback import run
 from nightshift.settings.application import Application
 from nightshift.storage import partition as partitions
@@ -119,7 +119,7 @@ def test_who_has_their_rows_erased_leaves_no_feedback(said, answered, progress, 
     answered(3, ["a"])
     result = run(said([{"message": "a", "asked": ASKED, "vote": "up", "user": "jo"}]), progress)
     (row,) = rows_of(result, tmp_path)
-    plan = Finding(partition_of(storage, "bank"), Wanted(subject=row["subject"])).find()
+    plan = Finding(partition_of(storage, "bank"), ErasureTarget(subject=row["subject"])).find()
     (change,) = [change for change in plan.changes if change.path.startswith("feedback/")]
     assert change.rows == {FEEDBACK: [0]}
 

@@ -5,8 +5,8 @@ import pytest
 from indexed import pinned
 from upath import UPath
 
+from nightshift.evaluation.answers import EvaluatedModel, answers_to
 from nightshift.evaluation.groundedness import groundedness
-from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.evaluation.night import answered
 from nightshift.inference.answering import RESPONSES, Answering
 from nightshift.inference.prompts import Prompts
@@ -51,7 +51,9 @@ def said(storage, publish_day, tmp_path):
         at = place["responses"] / "000000000-000000002"
         (night,) = answered(prompts, [(at, part)], tmp_path / "night" / version.digest)
         held_out = prompts.read(0, 2, ["digest", "messages", "tools", "metadata", "prompt", "answer", "language"])
-        judged = judge(UnderTest.of("candidate", "it", version), held_out.to_pylist(), storage, lambda *_: None).table
+        judged = answers_to(
+            EvaluatedModel.of("candidate", "it", version), held_out.to_pylist(), storage, lambda *_: None
+        ).table
         assert pq.read_table(fetch(at, part, RESPONSES, tmp_path / "parts")).num_rows == 3
         return night, judged
 

@@ -15,7 +15,7 @@ from nightshift.data.normalise import stored_id
 from nightshift.data.review_sample import SAMPLE, SAMPLES
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.evaluation.suites import corrected_examples
 from nightshift.ledger.records import Review
 from nightshift.ledger.reviews import keep, reviews_of
@@ -178,7 +178,7 @@ def test_who_asked_and_who_judged_can_both_have_it_erased(branch, whose):
     review(branch, rows["random"], by="ben", good=True)
     branch.said("2026-11-04", [])
     home = partition_of(branch.storage, "branch")
-    plan = Finding(home, Wanted(subject=stored_id(user, KEY.encode(), subject=True), typed=user)).find()
+    plan = Finding(home, ErasureTarget(subject=stored_id(user, KEY.encode(), subject=True), typed=user)).find()
     apply(home, plan, 1, lambda *_: None)
     assert [one.by for one in reviews_of(home, [NIGHT])] == ["ben"]
     assert ("lowest" in sampled(branch)) == (whose == "review")
@@ -195,7 +195,7 @@ def test_it_is_erased_also_where_the_traffic_of_the_night_is_gone(branch):
         one["id"] for one in branch.rows(home / "interactions" / NIGHT, INTERACTIONS) if one["row"] == row["row"]
     ]
     shutil.rmtree((home / "traffic" / NIGHT).path)
-    apply(home, Finding(home, Wanted(id=wanted, typed=wanted)).find(), 1, lambda *_: None)
+    apply(home, Finding(home, ErasureTarget(id=wanted, typed=wanted)).find(), 1, lambda *_: None)
     assert "lowest" not in sampled(branch)
     assert reviews_of(home, [NIGHT]) == []
     assert branch.rows(home / "feedback" / "2026-11-04", FEEDBACK) == []

@@ -99,7 +99,7 @@ def test_a_trial_that_was_killed_goes_on_with_the_answers_that_it_had(search, tm
     run = search(CUT, {"decoding": [{}]})
     spec = run.specs([])[1].model_copy(update={"rung": 2})
     assert (
-        start("search_trial", spec, tmp_path / "first", ("nightshift.evaluation.judge", "_ask", 2)) == -signal.SIGKILL
+        start("search_trial", spec, tmp_path / "first", ("nightshift.evaluation.answers", "_ask", 2)) == -signal.SIGKILL
     )
     (kept,) = run.answers
     assert start("search_trial", spec, tmp_path / "second") == 0

@@ -88,7 +88,7 @@ def test_an_mlflow_outage_loses_nothing_and_a_retry_only_logs(trainings, tmp_pat
 
     spec, folder = trainings(epochs=2), tmp_path / "attempt"
     finish(start(spec, folder), folder, 69)
-    assert "hat was computed is kept in storage" in (folder / "log").read_text()
+    assert "he results are kept in storage" in (folder / "log").read_text()
     partition, manifest, _ = model_of(spec)
     began = time.monotonic()
     finish(start(spec, folder, mlflow=mlflow_server), folder, 0)

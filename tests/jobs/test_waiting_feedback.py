@@ -13,7 +13,7 @@ from nightshift.data.feedback import FEEDBACK, WAITING
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.jobs.feedback import run
 from nightshift.storage import partition as partitions
 from nightshift.storage.manifest import require_manifest
@@ -143,7 +143,10 @@ def test_a_night_is_read_once_for_all_that_waits_and_what_was_joined_late_is_log
 @pytest.mark.usefixtures("mlflow_store")
 @pytest.mark.parametrize(
     ("wanted", "row"),
-    [(Wanted(id="x", typed="y"), 0), (Wanted(digest=digest_of_messages([{"role": "user", "content": ASKED}])), 1)],
+    [
+        (ErasureTarget(id="x", typed="y"), 0),
+        (ErasureTarget(digest=digest_of_messages([{"role": "user", "content": ASKED}])), 1),
+    ],
 )
 def test_who_erases_a_row_that_nobody_waits_for_any_longer_finds_it(said, progress, tmp_path, wanted, row):
     spec = said([{"message": "x", "asked": "Who?", "better": "Soon."}, {"asked": ASKED, "vote": "up"}])
@@ -170,8 +173,8 @@ def test_who_has_what_they_asked_erased_leaves_no_feedback_that_waits_for_it_or_
     if given_up:
         (tmp_path / "said.jsonl").unlink()
         assert run(on_day(spec, 10), progress).given_up == 2
-    finding = Finding(partition_of(spec.storage, "bank"), Wanted(subject="of jo"))
-    finding.known.ids, finding.known.digests = {"x"}, {digest_of_messages([{"role": "user", "content": ASKED}])}
+    finding = Finding(partition_of(spec.storage, "bank"), ErasureTarget(subject="of jo"))
+    finding.found.ids, finding.found.digests = {"x"}, {digest_of_messages([{"role": "user", "content": ASKED}])}
     (change,) = finding.find().changes
     assert change.rows == {QUARANTINE if given_up else WAITING: [0]}
 
@@ -198,7 +201,7 @@ def test_what_waited_is_joined_after_an_erasure_too_and_who_was_erased_does_not_
     spec = said([row | {"asked": ASKED} for row in rows])
     (row,) = rows_of(run(spec, progress), tmp_path)
     home = partition_of(storage, "bank")
-    apply(home, Finding(home, Wanted(subject=row["subject"])).find(), 1, lambda *_: None)
+    apply(home, Finding(home, ErasureTarget(subject=row["subject"])).find(), 1, lambda *_: None)
     (tmp_path / "said.jsonl").unlink()
     answered(2, ["late"])
     assert run(on_day(spec, 4), progress).joined_late == 1

@@ -7,9 +7,9 @@ import pytest
 from nightshift.errors import BadInput
 from nightshift.ledger.approval import (
     FormChoices,
-    answered_with,
-    asked_with,
     earlier_answer,
+    keep_answer,
+    keep_request,
     next_step,
     sentence,
     withdraw_open,
@@ -137,9 +137,9 @@ def test_an_earlier_champion_comes_back_for_a_reason_unless_every_release_needs_
 def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_and_champion(tmp_path):
     ledger = Ledger(tmp_path.as_uri(), "app")
     for number, given in enumerate(({}, {"evaluation_digest": "x"}, {"champion_digest": "y"}, {}, {})):
-        request = asked_with(ledger, asked(number, **given))
+        request = keep_request(ledger, asked(number, **given))
         answer = ("timeout", "approved", "approved", "rejected", "withdrawn")[number]
-        answered_with(ledger, said(answer, request.id))
+        keep_answer(ledger, said(answer, request.id))
     found = earlier_answer(ledger, "m" * 64, "e" * 64, None)
     assert (found.answer, found.id) == ("rejected", asked(3).id)
     assert earlier_answer(ledger, "m" * 64, "e" * 64, "z") is None
@@ -149,7 +149,7 @@ def test_the_answer_counts_that_was_given_about_the_same_candidate_evaluation_an
 def test_an_approval_counts_until_the_next_release_of_whichever_model(tmp_path, released):
     ledger = Ledger(tmp_path.as_uri(), "app")
     ledger.create(Release(number=1, model_digest="c" * 64, released=NOW))
-    answered_with(ledger, said("approved", asked_with(ledger, asked(after=1)).id))
+    keep_answer(ledger, said("approved", keep_request(ledger, asked(after=1)).id))
     assert earlier_answer(ledger, "m" * 64, "e" * 64, None).answer == "approved"
     # A day before by its own clock: of two machines, one is always behind.
     ledger.create(Release(number=2, model_digest=released * 64, released=NOW - timedelta(days=1)))
@@ -158,24 +158,24 @@ def test_an_approval_counts_until_the_next_release_of_whichever_model(tmp_path, 
 
 def test_a_no_stands_through_every_release(tmp_path):
     ledger = Ledger(tmp_path.as_uri(), "app")
-    answered_with(ledger, said("rejected", asked_with(ledger, asked(after=0)).id))
+    keep_answer(ledger, said("rejected", keep_request(ledger, asked(after=0)).id))
     ledger.create(Release(number=1, model_digest="x" * 64, released=NOW + timedelta(days=1)))
     assert earlier_answer(ledger, "m" * 64, "e" * 64, None).answer == "rejected"
 
 
 def test_the_first_answer_stays_and_a_task_that_is_tried_again_puts_the_same_request(tmp_path):
     ledger = Ledger(tmp_path.as_uri(), "app")
-    first = asked_with(ledger, asked())
-    assert asked_with(ledger, asked(until=NOW + timedelta(days=9))) == first
-    assert answered_with(ledger, said("rejected", first.id)).answer == "rejected"
-    assert answered_with(ledger, said("approved", first.id)).answer == "rejected"
+    first = keep_request(ledger, asked())
+    assert keep_request(ledger, asked(until=NOW + timedelta(days=9))) == first
+    assert keep_answer(ledger, said("rejected", first.id)).answer == "rejected"
+    assert keep_answer(ledger, said("approved", first.id)).answer == "rejected"
 
 
 def test_the_request_of_a_run_that_ended_is_withdrawn_by_the_next_one(tmp_path):
     ledger = Ledger(tmp_path.as_uri(), "app")
     for number in (1, 2):
-        asked_with(ledger, asked(number, run_id=f"run-{number}"))
-    answered_with(ledger, said("approved", asked(1).id))
+        keep_request(ledger, asked(number, run_id=f"run-{number}"))
+    keep_answer(ledger, said("approved", asked(1).id))
     (gone,) = withdraw_open(ledger, NOW)
     assert (gone.id, gone.answer, "run-2" in gone.reason) == (asked(2).id, "withdrawn", True)
     assert withdraw_open(ledger, NOW) == []
@@ -191,4 +191,4 @@ def test_an_answer_about_what_the_gate_never_put_to_people_releases_nothing(tmp_
 def test_what_a_person_wrote_is_one_line_of_text_in_a_log():
     told = sentence(said("rejected", reason="no\x1b[2J\n\u202eway"))
     assert told == "alice rejected it on 2026-11-28 10:00 UTC: no⟨U+001B⟩[2J ⟨U+202E⟩way"
-    assert sentence(said("timeout", by="", reason="")) == "nobody answered until 2026-11-28 10:00 UTC, which is a no"
+    assert sentence(said("timeout", by="", reason="")) == "rejected, because nobody answered until 2026-11-28 10:00 UTC"

@@ -167,7 +167,7 @@ def test_a_retraining_that_gave_no_model_has_no_cooldown_but_counts_for_the_week
     assert decided(*nights("FAIL", "FAIL"), **once).code == "tripped"
     decision = decided(*nights("FAIL", "FAIL"), policy=Retraining(max_a_week=1), **once)
     assert decision.code == "weekly_runs"
-    assert "1 retrainings began in the last seven days, 1 are allowed" in decision.reason
+    assert "1 retrainings began in the last seven days, the limit is 1" in decision.reason
 
 
 def test_an_order_that_nobody_trained_for_costs_nothing():
@@ -231,7 +231,7 @@ def test_a_policy_of_no_retrainings_a_week_never_trips():
 def test_without_new_examples_a_retraining_would_give_the_same_model():
     decision = decided(*nights("FAIL", "FAIL"), new_examples=99)
     assert decision.code == "too_few_new_examples"
-    assert "99 training examples that the champion has not seen, 100 are asked for" in decision.reason
+    assert "99 training examples that the champion has not seen, at least 100 are required" in decision.reason
     assert decided(*nights("FAIL", "FAIL"), new_examples=100).code == "tripped"
 
 

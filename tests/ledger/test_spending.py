@@ -153,7 +153,7 @@ def test_the_next_retraining_is_expected_to_take_what_the_last_registered_one_to
     [
         (1.0, ""),
         (2.0, ""),
-        (2.5, "8.00 of 10 are used, the next retraining is expected to take 2.50 (budget.gpu_hours_a_week)"),
+        (2.5, "8.00 of 10 are used, the next retraining is expected to use 2.50 (budget.gpu_hours_a_week)"),
     ],
 )
 def test_a_budget_forbids_what_no_longer_fits(storage, expected, against):

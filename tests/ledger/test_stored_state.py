@@ -10,7 +10,7 @@ from nightshift.audit.chain import Chain
 from nightshift.audit.verify import verify
 from nightshift.dashboard import overview
 from nightshift.dashboard.application import gather
-from nightshift.dashboard.known import known_application
+from nightshift.dashboard.application_files import known_application
 from nightshift.dashboard.panels import Panel
 from nightshift.dashboard.state import Word
 from nightshift.data.snapshot import published_examples, published_snapshots
@@ -89,7 +89,7 @@ def test_the_request_that_waits_can_be_approved_and_the_earlier_answer_stands(st
     about = (second.model_digest, second.evaluation_digest, second.champion_digest)
     assert approval.earlier_answer(ledger, *about) is None
     given = Answer(id=second.id, answer="approved", by="approver", answered=second.asked + timedelta(hours=1))
-    assert approval.answered_with(ledger, given) == given == approval.earlier_answer(ledger, *about)
+    assert approval.keep_answer(ledger, given) == given == approval.earlier_answer(ledger, *about)
     released = record_approval(ledger, second, given)
     assert decided_next(ledger, second.model_digest, second.champion_digest) == released
 

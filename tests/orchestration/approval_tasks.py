@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskAwaitingInput
 
-from nightshift.ledger.approval import asked_with
+from nightshift.ledger.approval import keep_request
 from nightshift.ledger.gate_records import record
 from nightshift.ledger.records import GateRecord, Request
 from nightshift.ledger.store import Ledger
@@ -107,7 +107,7 @@ def task(monkeypatch, tmp_path):
     fields = ("version", "model_digest", "evaluation_digest", "champion_digest", "after", "verdict", "subject")
     about = {name: DECISION[name] for name in fields}
     place = {"dag_id": "asked_release", "run_id": "manual__1", "task_id": "approve"}
-    asked_with(
+    keep_request(
         records_of(task), Request(id=DECISION["request"], **about, **place, asked=NOW, until=NOW + timedelta(hours=2))
     )
     return task

@@ -8,7 +8,7 @@ from retraining_tasks import context
 
 from nightshift.jobs import register
 from nightshift.ledger import store
-from nightshift.ledger.approval import answered_with, asked_with
+from nightshift.ledger.approval import keep_answer, keep_request
 from nightshift.ledger.records import Answer, Request
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration import approval, promote, release
@@ -52,13 +52,13 @@ class Releases:
             times = {"asked": NOW, "until": NOW + timedelta(hours=24)}
             request = Request(id=decision.request, approvers=["alice"], **told, **place, **times)
             approval._refuse_stale(self.ledger, approval._refuse_foreign(self.ledger, decision, request))
-            asked_with(self.ledger, request)
+            keep_request(self.ledger, request)
         return decision
 
     def promote(self, decision, answer=None, **given):
         """The task `promote`, after the task `approve` kept an answer where there is one; of one that is skipped, its result."""
         if answer:
-            answered_with(self.ledger, Answer(id=decision.request, answer=answer, **given))
+            keep_answer(self.ledger, Answer(id=decision.request, answer=answer, **given))
         run = context("run", params=FORM)
         try:
             return promote.promote.function(self.name, decision.model_dump(mode="json"), **run)

@@ -9,9 +9,9 @@ from told import drift
 
 from nightshift.alerts.outbox import Outbox
 from nightshift.audit.ledger_events import events_of_ledger
+from nightshift.orchestration.airflow_state import AirflowState
 from nightshift.orchestration.alert_response import respond
-from nightshift.orchestration.seen import Seen
-from nightshift.orchestration.watching import look_after
+from nightshift.orchestration.detection import detect
 from nightshift.settings.applications import load_application
 
 
@@ -33,7 +33,7 @@ def test_what_a_person_said_is_kept_once_with_who_until_when_and_why(outbox, led
     kept = ledger.responses(["drift"])["drift"]
     assert (kept.by, kept.reason, kept.action) == ("ana", "the new tariff", "silence")
     assert timedelta(hours=3.9) < kept.until - datetime.now(UTC) <= timedelta(hours=4)
-    assert said["reason"] == kept.said
+    assert said["reason"] == kept.sentence
     (event,) = events_of_ledger(storage, "app", None)
     assert (event.who, event.did, event.to) == ("ana", "silenced an alert", {"alert": "drift"})
     assert event.details == {"until": kept.until.isoformat(), "reason": "the new tariff"}
@@ -57,7 +57,7 @@ def test_there_has_to_be_something_to_end(outbox, ledger):
 
 def test_a_look_tells_again_what_was_silenced_once_that_is_ended(outbox, storage, rest):
     def look():
-        return look_after(load_application("app"), storage, rest, Seen(began=datetime.now(UTC)))
+        return detect(load_application("app"), storage, rest, AirflowState(began=datetime.now(UTC)))
 
     answer()
     assert look() == 0

@@ -15,8 +15,8 @@ from approval_tasks import DECISION, NOW, context, decided
 from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.approval import ApproveRelease, known_users
-from nightshift.orchestration.deciding import RETRIES
 from nightshift.orchestration.job_task import EnvironmentDown
+from nightshift.orchestration.ledger_task import RETRIES
 from nightshift.settings.applications import load_application
 
 asking, task = approval_tasks.asking, approval_tasks.task
@@ -36,23 +36,23 @@ def test_the_release_goes_on_without_people_and_never_past_a_failed_decision():
 
 
 def test_nobody_is_asked_where_the_decision_does_not_say_so(task, asking):
-    with pytest.raises(AirflowSkipException, match="nobody is asked: it may be luck"):
+    with pytest.raises(AirflowSkipException, match="no approval needed: it may be luck"):
         task.execute(context(task, ask=False))
     assert asking.questions == []
 
 
 BROKEN = [
-    (None, "no decision about a release"),
-    ("yes", "no decision about a release"),
+    (None, "not a release decision"),
+    ("yes", "not a release decision"),
     ({"ask": True}, "verdict: Field required"),
     ({**DECISION, "verdict": "GOOD"}, "verdict"),
     ({**DECISION, "request": "../../releases/0001"}, "request"),
-    ({**DECISION, "request": None}, "it lacks request"),
-    ({**DECISION, "model_digest": None, "body": ""}, "it lacks model_digest, body"),
-    ({**DECISION, "model_digest": "n" * 64}, "no decision to ask people about version 3"),
-    ({**DECISION, "champion_digest": "c" * 64}, "no decision to ask people about version 3"),
-    ({**DECISION, "verdict": "PASS"}, "no decision to ask people about version 3 whose verdict is PASS"),
-    ({**DECISION, "after": 1}, "no decision to ask people"),
+    ({**DECISION, "request": None}, "fields are missing: request"),
+    ({**DECISION, "model_digest": None, "body": ""}, "fields are missing: model_digest, body"),
+    ({**DECISION, "model_digest": "n" * 64}, "no decision about version 3"),
+    ({**DECISION, "champion_digest": "c" * 64}, "no decision about version 3"),
+    ({**DECISION, "verdict": "PASS"}, "no decision about version 3 with verdict PASS"),
+    ({**DECISION, "after": 1}, "no decision about version 3"),
 ]
 
 
@@ -82,7 +82,7 @@ def test_nobody_is_asked_by_a_request_that_is_about_another_model(asking):
     asking()
     asking.questions.clear()
     decided(asking.records, model_digest="n" * 64)
-    with pytest.raises(AirflowFailException, match="is about version 3, and not what the task release says"):
+    with pytest.raises(AirflowFailException, match="is about version 3, but the task release returned another"):
         execute_with({**DECISION, "model_digest": "n" * 64})
     assert asking.questions == []
 

@@ -53,7 +53,7 @@ def test_what_is_not_given_falls_back_to_the_default():
 
 
 def test_an_argument_that_does_not_fit_is_bad_input_and_named():
-    with pytest.raises(BadInput, match=r"(?s)snapshot are not right.*until"):
+    with pytest.raises(BadInput, match=r"(?s)invalid arguments of the job snapshot.*until"):
         attempt({"until": "the day before"})
 
 

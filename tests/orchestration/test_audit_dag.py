@@ -76,7 +76,7 @@ def storage(tmp_path, monkeypatch):
 def test_without_a_way_to_ask_airflow_the_ledger_is_kept_and_the_task_says_what_to_add(dag, storage):
     for _ in range(2):
         with pytest.raises(
-            AirflowException, match=r"what could be read is in the audit log[^\0]*add one .type http, host and port"
+            AirflowException, match=r"readable entries are in the audit log[^\0]*add one .type http, host and port"
         ):
             dag.get_task("collect").python_callable()
     told = [(entry["who"], entry["did"]) for entry in Chain(storage).entries() if entry["source"] == "ledger"]
@@ -86,7 +86,7 @@ def test_without_a_way_to_ask_airflow_the_ledger_is_kept_and_the_task_says_what_
 def test_a_second_place_is_anchored_also_when_mlflow_is_down(dag, storage, tmp_path, monkeypatch):
     place = tmp_path / "anchors"
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_AUDIT_ANCHOR", place.as_uri())
-    with pytest.raises(AirflowException, match="what could be read"):
+    with pytest.raises(AirflowException, match="readable entries"):
         dag.get_task("collect").python_callable()
     with pytest.raises(AirflowException, match=r"Is the server running\?") as caught:
         dag.get_task("anchor").python_callable()
@@ -99,7 +99,7 @@ def test_a_second_place_is_anchored_also_without_a_connection_to_mlflow(dag, sto
     monkeypatch.delenv("AIRFLOW_CONN_NIGHTSHIFT_MLFLOW", raising=False)
     place = tmp_path / "anchors"
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_AUDIT_ANCHOR", place.as_uri())
-    with pytest.raises(AirflowException, match="what could be read"):
+    with pytest.raises(AirflowException, match="readable entries"):
         dag.get_task("collect").python_callable()
     with pytest.raises(AirflowException, match="there is no Airflow connection 'nightshift_mlflow'; add one"):
         dag.get_task("anchor").python_callable()

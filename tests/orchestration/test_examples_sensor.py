@@ -99,7 +99,7 @@ def test_the_night_ends_as_skipped_when_ingest_ended_without_examples(waiting):
 
 def test_the_night_ends_as_skipped_when_nobody_ingests_it(waiting):
     with pytest.raises(
-        AirflowSkipException, match=r"no examples came in 6 hours \(clock.arrival_hours and wait_hours\).* start one"
+        AirflowSkipException, match=r"no examples in 6 hours \(clock.arrival_hours plus wait_hours\).* start one"
     ):
         waiting(waits_since=datetime(2026, 11, 2, tzinfo=UTC))
 

@@ -47,5 +47,5 @@ def test_a_secrets_backend_that_fails_fails_no_look(monkeypatch, caplog):
 
     monkeypatch.setattr(Connection, "get", away)
     beat()
-    assert "nightshift_heartbeat cannot be had (PermissionError)" in caplog.text
+    assert "nightshift_heartbeat cannot be read (PermissionError)" in caplog.text
     assert "S3CRET" not in caplog.text

@@ -111,8 +111,8 @@ def test_the_form_of_an_hourly_application_asks_for_a_moment_and_takes_no_day(da
         ("'@daily'", "Day to ingest (UTC); empty: "),
         ("null", "Day to ingest (UTC); empty: "),
         ("0 2 * * *", "the interval of `0 2 * * *` that begins on this day"),
-        ("'@weekly'", "a day within one means it, too"),
-        ("'@hourly'", "Moment to ingest, such as 2026-10-01T05:30:00Z"),
+        ("'@weekly'", "on this day or contains it"),
+        ("'@hourly'", "Time to ingest, such as 2026-10-01T05:30:00Z"),
     ],
 )
 def test_the_form_says_what_to_type(dag_of, schedule, says):

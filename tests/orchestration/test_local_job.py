@@ -82,7 +82,7 @@ def test_an_attempt_leaves_its_spec_and_result_where_a_shell_can_use_them(run_ta
 def test_a_job_over_its_memory_is_told_how_much_it_used_and_what_to_do():
     failure = _failure("train", -9, SimpleNamespace(over_limit=True, peak_gb=6.41, memory_gb=6))
     assert type(failure) is JobFailed
-    assert "it used 6.41 GB, its compute profile allows 6 GB; give it more (memory_gb)" in str(failure)
+    assert "it used 6.41 GB, its compute profile allows 6 GB; raise memory_gb" in str(failure)
 
 
 @pytest.mark.parametrize(

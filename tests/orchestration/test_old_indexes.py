@@ -126,7 +126,7 @@ def test_the_champion_before_stays_however_long_ago_it_was_and_earlier_ones_cann
     assert remove() == [registry.indexes["1"]]
     champion = registry.with_alias("app", "champion")
     assert rollback.earlier_champion("app", ledger, registry, champion).version == "2"
-    with pytest.raises(BadInput, match="version 1 answers from an index of documents that was removed"):
+    with pytest.raises(BadInput, match="the document index of version 1 was removed"):
         rollback.earlier_champion("app", ledger, registry, champion, 1)
 
 

@@ -54,11 +54,11 @@ def test_a_model_of_before_there_were_versions_follows_the_file(spec, progress):
     app = registered(spec, progress)
     app.run()
     edit(app, prompt=Prompt(system="Be kind."))
-    assert looked(app) == "version 1, the champion, is as the application's file asks"
+    assert looked(app) == "version 1, the champion, matches the application's file"
 
 
 def test_an_edit_is_made_a_version_once_and_again_where_a_person_asks(app, spec, progress):
-    assert looked(app) == "version 1, the champion, is as the application's file asks"
+    assert looked(app) == "version 1, the champion, matches the application's file"
     edit(app, prompt=Prompt(system="Be kind."), description="of no part")
     made = looked(app)
     assert made["changes"] == ["prompt"]
@@ -71,14 +71,14 @@ def test_an_edit_is_made_a_version_once_and_again_where_a_person_asks(app, spec,
     # It is judged by the gate like any other, and when it is the champion nothing differs any more.
     app.run(reason="kinder")
     assert app.champion == "2"
-    assert looked(app) == "version 2, the champion, is as the application's file asks"
+    assert looked(app) == "version 2, the champion, matches the application's file"
     edit(app, prompt=Prompt(system="Be brief."))  # back: that version is there already
     assert looked(app).startswith("version 1 is that version (prompt changed)")
 
 
 def test_a_newer_index_is_a_change_and_documents_that_are_only_read_again_are_none(app):
     edit(app, retrieval=Retrieval(documents=[{"uri": "faq/*.md"}]))
-    assert looked(app) == "version 1, the champion, is as the application's file asks"  # there is no index yet
+    assert looked(app) == "version 1, the champion, matches the application's file"  # there is no index yet
     versions = []
     for days in (1, 1, 2):
         index = pinned([("fees", "Fees", f"A card costs {days} euros.")], app.storage, application=app.name)

@@ -62,7 +62,7 @@ def test_a_candidate_judged_against_an_earlier_champion_is_not_released(judged, 
     app.run(version=1)
     decision, _ = app.run(version=2)
     assert decision.verdict is Verdict.INSUFFICIENT_DATA
-    assert "was not judged against version 1" in decision.reasons[0]
+    assert "was not evaluated against version 1" in decision.reasons[0]
     assert app.champion == "1"
 
 

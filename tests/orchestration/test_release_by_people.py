@@ -12,7 +12,7 @@ from upath import UPath
 
 from nightshift.evaluation.score_file import SCORES
 from nightshift.jobs import register
-from nightshift.ledger.approval import answered_with
+from nightshift.ledger.approval import keep_answer
 from nightshift.ledger.pod_accounts import PodUsage, usage_address
 from nightshift.ledger.records import Answer, Claim, Decision, Order
 from nightshift.registry import models
@@ -54,7 +54,7 @@ def test_the_request_shows_the_candidate_as_it_was_judged(desk):
     assert decision.subject == f"{desk.name}: release version 1 as the first champion? The gate says PASS"
     assert "| exact match | 0.0 \\[0.0, 0.0\\] | 100.0 \\[100.0, 100.0\\] |" in decision.body
     assert "where is card number" in decision.body
-    assert "No retraining of the ledger" in decision.body
+    assert "Trained without an order of the ledger" in decision.body
     assert "Nothing is known about its training." in decision.body
     assert f"/#/models/{desk.name}/versions/1)" in decision.body
     assert "/artifacts/report.html)" in decision.body
@@ -239,7 +239,7 @@ def test_an_approval_does_not_outlive_the_release_after_it_although_it_was_never
     desk.promote(desk.ask(), "approved", **yes())
     register.run(judged(seed=2), progress)
     spent = desk.ask()
-    answered_with(desk.ledger, Answer(id=spent.request, answer="approved", **yes()))
+    keep_answer(desk.ledger, Answer(id=spent.request, answer="approved", **yes()))
     models.set_alias(models.version_of(desk.name, "2"), CHAMPION)
     desk.promote(desk.ask(version=1, reason="the second is rude"), "approved", **yes())
     assert desk.ask().ask, "the next run carried the approval out again"
@@ -250,7 +250,7 @@ def test_an_approval_does_not_outlive_the_release_after_it_although_it_was_never
 
 def test_a_no_ends_an_approval_that_was_not_carried_out(desk):
     before = desk.ask()
-    answered_with(desk.ledger, Answer(id=before.request, answer="approved", **yes()))
+    keep_answer(desk.ledger, Answer(id=before.request, answer="approved", **yes()))
     asked_again = desk.ask(version=1)
     desk.promote(asked_again, "rejected", **yes())
     with pytest.raises(AirflowFailException, match="no release of version 1"):
@@ -332,5 +332,5 @@ def test_a_candidate_that_an_earlier_version_judged_is_asked_about_without_examp
 def test_a_result_that_is_no_decision_is_refused_and_opens_no_file(desk):
     decision = desk.ask()
     forged = decision.model_copy(update={"request": "../../other/ledger/requests/1"})
-    with pytest.raises(AirflowFailException, match="no decision about a release"):
+    with pytest.raises(AirflowFailException, match="not a release decision"):
         desk.promote(forged)

@@ -100,7 +100,7 @@ def test_a_registered_model_ends_the_order_with_its_gate_and_hours(storage, ledg
 @pytest.mark.parametrize(
     ("given", "results", "text"),
     [
-        (FAILED, {}, "train failed in asset_triggered__1; the log of that task says why"),
+        (FAILED, {}, "train failed in asset_triggered__1; see the log of that task"),
         (
             states(snapshot="skipped", train="skipped"),
             {"snapshot": {"reason": "no accepted examples"}},

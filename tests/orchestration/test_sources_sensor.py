@@ -117,7 +117,7 @@ def test_a_source_that_cannot_be_looked_at_from_here_ends_the_wait_for_no_other(
     assert not arrival(BOTH)  # nobody added the connection of the query; the file is late
     deliver(tmp_path)
     assert arrival(BOTH)
-    assert "source 'tickets' is not waited for" in caplog.text
+    assert "not waiting for source 'tickets'" in caplog.text
 
 
 def test_storage_that_is_down_is_waited_for(arrival, tmp_path, monkeypatch, capsys):

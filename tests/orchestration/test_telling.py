@@ -17,7 +17,7 @@ from nightshift.jobs.contract import ResultFile, spec_digest
 from nightshift.jobs.validate import Spec
 from nightshift.orchestration import telling
 from nightshift.orchestration.local_job import LocalJob
-from nightshift.orchestration.telling import late_after, run_is_late, tell, telling_of_runs
+from nightshift.orchestration.telling import late_after, notify, run_callbacks, run_is_late
 from nightshift.settings.applications import load_application
 from nightshift.storage.files import replace
 
@@ -62,11 +62,11 @@ def context(**fields):
 
 
 def callback(app, name):
-    return getattr(DAG("bank_ingest", schedule=None, **telling_of_runs(app, "bank_ingest")), name)
+    return getattr(DAG("bank_ingest", schedule=None, **run_callbacks(app, "bank_ingest")), name)
 
 
 def test_a_dead_channel_costs_a_run_nothing_and_loses_no_alert(app, box):
-    tell(app, [drift()])
+    notify(app, [drift()])
     assert [alert.night for alert in box.undelivered()] == ["2026-11-20"]
     assert [message.subject for message in box.messages(10)] == ["[bank] WARNING: drift in the night 2026-11-20"]
     (waiting,) = box.waiting(app.alerts)
@@ -75,7 +75,7 @@ def test_a_dead_channel_costs_a_run_nothing_and_loses_no_alert(app, box):
 
 def test_a_storage_that_is_away_costs_a_run_nothing(app, monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "file:///proc/nothing/here")
-    tell(app, [drift()])
+    notify(app, [drift()])
     assert "an alert of bank could not be kept: drift in the night 2026-11-20" in caplog.text
 
 
@@ -84,14 +84,14 @@ def test_a_storage_that_does_not_answer_holds_up_a_task_for_a_while_only(app, mo
     monkeypatch.setattr(telling, "LONGEST_SECONDS", 0.1)
     monkeypatch.setattr(telling, "_outbox", lambda *_: answers.wait(30))
     began = time.monotonic()
-    tell(app, [drift()])
+    notify(app, [drift()])
     assert time.monotonic() - began < 5
     assert "alerts of bank take long" in caplog.text
     answers.set()
 
 
 def test_one_alert_that_cannot_be_kept_keeps_no_other_from_people(app, box):
-    tell(app, [drift("2026-11-20\x00", subject="\ud800"), drift("2026-11-21")])
+    notify(app, [drift("2026-11-20\x00", subject="\ud800"), drift("2026-11-21")])
     assert "2026-11-21" in [alert.night for alert in box.undelivered()]
 
 
@@ -207,4 +207,4 @@ def test_what_a_job_says_is_told_by_its_task_and_the_failed_run_says_nothing_mor
 def test_a_result_that_cannot_be_told_fails_no_task(app, tmp_path, caplog):
     task, spec, uri = task_with_result(app, tmp_path / "storage", "PASS")
     assert task.answer(spec, uri, {**context(), "dag_run": None})["verdict"] == "PASS"
-    assert "what the result of validate says to people could not be told" in caplog.text
+    assert "the alerts of the result of validate could not be sent" in caplog.text

@@ -38,7 +38,7 @@ def test_it_tells_data_numbers_limits_and_licence():
     assert "**PASS** — exact match of the candidate is 87.5%" in text
     assert "| exact match | 87.5 [84.0, 91.0] |" in text
     assert "| loss | 0.875 [0.840, 0.910] |" in text
-    assert "1,961 examples of 2 partitions (2026-11-02 to 2026-11-03); 514 held out, after 2 were taken away" in text
+    assert "1,961 examples of 2 partitions (2026-11-02 to 2026-11-03); 514 held out, after 2 were removed" in text
     assert "`smollm2-135m-instruct` (licence: apache-2.0). method full, epochs 1.0" in text
     assert "were not measured" in text
 

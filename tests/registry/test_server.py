@@ -200,11 +200,11 @@ LOGIN = {"MLFLOW_TRACKING_USERNAME": "someone", "MLFLOW_TRACKING_PASSWORD": "pas
     [
         (400, refusal("a tag has at most\n5000 characters"), r"refuses model-versions/get \(400, a tag has at most 5000 char"),
         (401, refusal("who are you"), r"\(401, who are you\): check the login of the Airflow connection nightshift_mlflow"),
-        (403, "<html>", r"\(403, without words\): check the login"),
-        (404, "<html>", r"\(404, without words\): trying again cannot help"),
+        (403, "<html>", r"\(403, without a message\): check the login"),
+        (404, "<html>", r"\(404, without a message\): a retry cannot help"),
         (409, refusal("it is there, see http://a:pass-word@b/c"), r"it is there, see http://b/c"),
-        (413, "[]", r"\(413, without words\)"),
-        (302, "", r"\(302, without words\)"),
+        (413, "[]", r"\(413, without a message\)"),
+        (302, "", r"\(302, without a message\)"),
     ],
 )  # fmt: skip
 def test_what_mlflow_refuses_is_final_and_told_in_its_words(serve, status, text, said):
@@ -219,9 +219,9 @@ def test_what_mlflow_refuses_is_final_and_told_in_its_words(serve, status, text,
         (408, "", "answers 408"),
         (429, refusal("slow down"), "answers 429, slow down"),
         (500, refusal("database is locked"), "answers 500, database is locked"),
-        (502, "<html>", "answers 502, without words"),
+        (502, "<html>", "answers 502, without a message"),
         (503, "5", "answers 503"),
-        (200, "<html>maintenance</html>", r"\(200\) is no MLflow"),
+        (200, "<html>maintenance</html>", r"\(200\) is not MLflow"),
     ],
 )
 def test_a_server_that_is_down_or_busy_is_waited_for(serve, status, text, said):

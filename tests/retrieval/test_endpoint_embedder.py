@@ -110,7 +110,7 @@ def test_an_endpoint_that_takes_no_dimensions_is_asked_without(embedder_at):
     ("status", "said", "error", "told"),
     [
         (401, "no such key", BadInput, "Are the endpoint of retrieval.embedder and the password"),
-        (200, [[0.0] * DIMENSIONS], BadInput, "no direction"),
+        (200, [[0.0] * DIMENSIONS], BadInput, "length zero"),
         (200, [], BadEnvironment, "not a vector for each text"),
     ],
 )

@@ -53,7 +53,7 @@ def test_a_version_pins_the_newest_index_and_how_the_file_searches_it(read, stor
 
 def test_unchanged_documents_are_as_old_as_when_they_were_last_read(read, storage):
     assert stale(storage, read(6.9), NOW) == ""
-    assert stale(storage, read(8), NOW) == ("its documents are as they were 8.0 days ago, retrieval.stale_after is 7")
+    assert stale(storage, read(8), NOW) == ("its documents were read 8.0 days ago, retrieval.stale_after is 7")
 
 
 def test_documents_that_newer_ones_have_replaced_are_as_old_as_their_index(read, storage):

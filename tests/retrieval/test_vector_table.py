@@ -175,7 +175,7 @@ def test_vectors_of_other_dimensions_are_never_copied_and_go_when_nobody_searche
     ("connection", "error", "told"),
     [
         ("postgres://a:secret@127.0.0.1:9/b", BadEnvironment, "retrieval.database: vectors: connection to server"),
-        ("sqlite:////tmp/a.db", BadInput, "is of no PostgreSQL"),
+        ("sqlite:////tmp/a.db", BadInput, "is not a PostgreSQL connection"),
         (None, BadEnvironment, "AIRFLOW_CONN_VECTORS is not set"),
     ],
 )

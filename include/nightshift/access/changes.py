@@ -1,4 +1,4 @@
-"""What must change so that FAB's roles are what the application files say."""
+"""The changes that bring FAB's roles to the state in the application files."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def changes(wanted: Roles, existing: Roles) -> list[Change]:
     for name in sorted(existing):
         if name not in wanted and mark(name) in existing[name]:
             found.append(
-                Change(name, False, frozenset(), frozenset(existing[name]), "there is no such application any more")
+                Change(name, False, frozenset(), frozenset(existing[name]), "this application no longer exists")
             )
     return [change for change in found if change.is_new or change.added or change.removed]

@@ -1,4 +1,4 @@
-"""What each role of an application may do under Airflow's FAB auth manager, and nothing of another application."""
+"""The permissions of an application's roles under Airflow's FAB auth manager, limited to that application."""
 
 from __future__ import annotations
 

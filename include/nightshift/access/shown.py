@@ -1,4 +1,4 @@
-"""The generated roles as text: a table for people, and the mapping that an identity provider's groups need."""
+"""The generated roles as text: a table for people, and the mapping for an identity provider's groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table(applications: Iterable[Application]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for app in applications:
-        approvers = ", ".join(app.approval.approvers) or "everybody whose role may approve"
+        approvers = ", ".join(app.approval.approvers) or "all users whose role may approve"
         lines += [
             "",
             f"{app.name}: {', '.join(role_name(app.name, role) for role in ROLES)}",

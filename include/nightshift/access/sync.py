@@ -1,4 +1,4 @@
-"""Brings the roles in FAB's database to what the application files say: `nightshift roles sync`."""
+"""`nightshift roles sync`: brings the roles in FAB's database to the state in the application files."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def sync() -> list[str]:
         try:
             return _in_one_transaction(applications)
         except IntegrityError as error:
-            # Airflow's DAG processor, or another sync, made the same permission in this moment.
+            # Airflow's DAG processor, or another sync, made the same permission at the same time.
             trouble = error
-    raise BadEnvironment(f"somebody else changes FAB's permissions all the time; nothing was changed: {trouble}")
+    raise BadEnvironment(f"another process keeps changing FAB's permissions; nothing was changed: {trouble}")
 
 
 def _in_one_transaction(applications: list[Application]) -> list[str]:
@@ -66,8 +66,8 @@ def _in_one_transaction(applications: list[Application]) -> list[str]:
         if variable is None or json.loads(variable.get_val() or "{}") != ids:
             Variable.set(USERS_VARIABLE, json.dumps(ids, indent=1), session=session)
             told.append(f"{USERS_VARIABLE}: holds {len(ids)} approvers: {', '.join(sorted(ids)) or 'nobody'}")
-    told += [f"{name}: nobody of this name, or with this e-mail address, is in FAB yet" for name in unknown]
-    return told or ["Everything is as the application files say."]
+    told += [f"{name}: FAB has no user with this name or e-mail address yet" for name in unknown]
+    return told or ["The roles already match the application files."]
 
 
 class _Rows:

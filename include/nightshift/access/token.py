@@ -1,4 +1,4 @@
-"""A token for the connection `nightshift_airflow` where people log in at an identity provider: `nightshift roles token`."""
+"""`nightshift roles token`: a token for the connection `nightshift_airflow` if people log in at an identity provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The approvers that application files name, as the ids by which FAB knows them."""
+"""The approvers in application files, as ids of FAB's users."""
 
 from __future__ import annotations
 

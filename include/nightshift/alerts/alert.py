@@ -1,4 +1,4 @@
-"""What people are told: one thing that happened or holds, with what to do about it."""
+"""An alert: one event or condition, with what to do about it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from nightshift.settings.people import Kind, Severity
 
 
 def _only_web(links: dict[str, str]) -> dict[str, str]:
-    """What a mail may be clicked on for: pages, and nothing that runs."""
+    """Keep only links to web pages, so that no link in a mail runs code."""
     return {name: url for name, url in links.items() if url.startswith(("http://", "https://"))}
 
 
 class Alert(BaseModel):
-    """One alert. Texts may hold what users and models wrote; whoever shows them escapes them.
+    """One alert. Its texts may contain what users and models wrote, and must be escaped when shown.
 
-    :param subject: what within the application it is about: a DAG, a run, a version.
-    :param night: the night that it belongs to, as in `2026-11-30`; what belongs to one night is told together.
+    :param subject: the part of the application that it is about: a DAG, a run, a version.
+    :param night: the night that it belongs to, as in `2026-11-30`; alerts of one night are sent together.
     :param where: application, DAG, run and task, for a person.
-    :param facts: how bad it is: reasons with their numbers.
+    :param facts: reasons with their numbers.
     :param since: when it began; `at`: when it was noticed.
-    :param condition: what holds until a `good` alert with the same condition ends it; empty: nothing holds on.
-    :param cause: what makes it news although the condition holds already.
-    :param occurrence: tells apart what may happen to the same subject again; a retried task is the same occurrence.
-    :param explains: ids of alerts that say less about the same thing, and are not told any more.
-    :param quiet: it goes to no route, only to the mailbox: a person acknowledged or silenced its condition.
+    :param condition: stays open until a `good` alert with the same condition; empty: a single event.
+    :param cause: another cause makes it news although the condition is open already.
+    :param occurrence: distinguishes repeated events of the same subject; a retried task is the same occurrence.
+    :param explains: ids of less specific alerts about the same problem, which are then not sent.
+    :param quiet: it goes to the mailbox only: a person acknowledged or silenced its condition.
     :param opened: of a good alert, the id of the alert that opened the condition.
     """
 
@@ -58,13 +58,13 @@ class Alert(BaseModel):
 
     @property
     def id(self) -> str:
-        """The same for the same thing, whoever notices it and however often."""
-        told = [self.application, self.kind, self.subject, self.night, self.cause, self.occurrence]
-        told += ["good" if self.good else "", self.opened]
-        text = json.dumps(told, separators=(",", ":"))
+        """Equal for the same event, however often and by which process it is noticed."""
+        identity = [self.application, self.kind, self.subject, self.night, self.cause, self.occurrence]
+        identity += ["good" if self.good else "", self.opened]
+        text = json.dumps(identity, separators=(",", ":"))
         return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
     @property
     def group(self) -> str:
-        """What it is told together with: its night, or else the day on which it was noticed."""
+        """The group of alerts that are sent together: its night, or else the day on which it was noticed."""
         return self.night or f"{self.at.astimezone(UTC):%Y-%m-%d}"

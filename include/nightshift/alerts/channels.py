@@ -1,4 +1,4 @@
-"""Brings a message to a route: by mail through the provider's SmtpHook, to everything else through Apprise."""
+"""Sends a message along a route: mail through the provider's SmtpHook, everything else through Apprise."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from nightshift.settings.people import Route, Severity
 from nightshift.shown import shown
 
 LONGEST_ERROR = 400  # characters
-# Apprise services that programs read: nothing is done there to keep a text from calling people by name.
+# Apprise services that programs read: mentions in texts are not escaped there.
 READ_BY_PROGRAMS = {"json", "jsons", "xml", "xmls", "form", "forms"}
 
 log = logging.getLogger(__name__)
 
 
 class NotDelivered(Exception):
-    """A route did not take a message; the text says why, without a secret."""
+    """A route did not accept a message; the text says why, without secrets."""
 
 
 def send(route: Route, message: Message, seconds: float) -> None:
-    """Bring a message to a route, which may take it for at most so many seconds.
+    """Send a message along a route within a time limit.
 
-    :raises NotDelivered: it did not take it, or nobody knows whether it did: the time was up.
+    :raises NotDelivered: the route refused it, or did not answer in time.
     """
     from airflow.sdk.bases.hook import BaseHook
 
@@ -40,7 +40,7 @@ def send(route: Route, message: Message, seconds: float) -> None:
         connection = BaseHook.get_connection(route.to)
     except Exception as error:  # each secrets backend has errors of its own
         raise NotDelivered(
-            f"no connection {route.to!r} can be had ({type(error).__name__}): add it to Airflow"
+            f"the connection {route.to!r} cannot be read ({type(error).__name__}): add it to Airflow"
         ) from None
     if connection.conn_type == "smtp":
         work: Callable[[], None] = lambda: _mail(route, message)  # noqa: E731
@@ -60,7 +60,7 @@ def send(route: Route, message: Message, seconds: float) -> None:
 
 
 def mail_of(route: Route, message: Message, sender: str) -> EmailMessage:
-    """Return a message as a mail with both forms. Sent twice, it has the same Message-ID, so that readers can tell."""
+    """Return a message as a mail with plain text and HTML. A repeated mail has the same Message-ID."""
     mail = EmailMessage()
     mail["Subject"] = message.subject
     mail["From"] = sender
@@ -87,10 +87,10 @@ def _mail(route: Route, message: Message) -> None:
     with SmtpHook(smtp_conn_id=route.to) as hook:
         if not hook.from_email:
             raise NotDelivered(f"connection {route.to!r} has no `from_email` in its extra")
-        # The hook's own sending knows no plain-text form and tries six times; its client is logged in and has its TLS.
+        # The hook's own method sends no plain text and tries six times; its client is logged in and uses its TLS settings.
         refused = hook._smtp_client.send_message(mail_of(route, message, hook.from_email))
     if refused:
-        # The others have the mail, and sending it again for one wrong address would bother them for ever.
+        # The other addresses have the mail; sending it again would bother them for one wrong address.
         log.warning("the mail server of %s refused %s; correct the route", route.to, ", ".join(refused))
 
 
@@ -110,7 +110,7 @@ def _notify(connection: Any, message: Message, seconds: float) -> None:
         if not isinstance(service, NotifyPagerDuty):
             _to_service(service, message, seconds)
             continue
-        # One condition is one incident, whatever it was grouped with, so that its end (action=map) resolves it.
+        # One incident for each condition, also of grouped alerts, so that its end (action=map) resolves it.
         given = service.dedup, service.click
         for alert in message.alerts:
             service.dedup = given[0] or _incident(alert)
@@ -145,7 +145,7 @@ def _body(message: Message, form: str, service: Any) -> str:
 
 
 def _calling_nobody(text: str, service: Any) -> str:
-    """A text that calls nobody by name in a chat, whoever wrote it; programs get it as it is."""
+    """The text without mentions for a chat; unchanged for programs."""
     programs = set(filter(None, [service.protocol, service.secure_protocol])) & READ_BY_PROGRAMS
     return text if programs else text.replace("@", "@\u200b")
 
@@ -157,7 +157,7 @@ def _type_of(message: Message) -> str:
 
 
 def _incident(alert: Alert) -> str:
-    """What an alert, those about the same condition, and its recovery have in common."""
+    """The incident key that the alerts about a condition share with its recovery."""
     return hashlib.sha256(json.dumps([alert.application, alert.condition or alert.id]).encode()).hexdigest()[:32]
 
 
@@ -174,7 +174,7 @@ def _urls(connection: Any) -> list[str]:
 
 
 def _within(seconds: float, work: Callable[[], None]) -> None:
-    """Do something in a thread of its own, and wait no longer than that; whoever drips bytes holds up nobody."""
+    """Run something in a thread with a time limit, which also holds for servers that send byte by byte."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -193,7 +193,7 @@ def _within(seconds: float, work: Callable[[], None]) -> None:
 
 
 def _without_secrets(text: str, connection: Any) -> str:
-    """A text on one line in which no part of a connection's password and extra is left."""
+    """The text on one line, without any part of the connection's password and extra."""
     found = [connection.password or ""]
     for value in _texts(connection.extra_dejson):
         found += [value, *re.split(r"[/?&=@:;,\s\"'{}\[\]]+", value)]

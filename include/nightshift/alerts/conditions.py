@@ -1,4 +1,4 @@
-"""What holds since when, and what is still news of it: pure functions of an open condition and a new alert."""
+"""Open conditions: which alerts about them are news, and when they end. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from nightshift.alerts.alert import Alert
 from nightshift.ledger.records import AlertResponse
 from nightshift.settings.people import Kind, Severity
 
-# A condition that holds on for the same cause is told again as if it were new after this time.
+# A condition that stays open for the same cause is sent again as new after this time.
 TOLD_AGAIN_AFTER = timedelta(days=7)
 REMEMBERED = 100  # ids of one condition
 
 
 class Open(BaseModel):
-    """A condition that holds.
+    """An open condition.
 
     :param opened: id of the alert that opened it.
-    :param alert: the alert about the newest night of it, and of those the newest.
-    :param severity: the worst that is known of it; `notified`, the worst that went to routes, None where all was silenced.
-    :param told: when it was last told as news, or when it began while it was silenced.
-    :param ids: of the newest alerts about it; `count` counts all.
+    :param alert: the newest alert about its newest night.
+    :param severity: the worst of its alerts; `notified`, the worst that went to routes, None if all were silenced.
+    :param told: when it was last sent as news, or when it began while it was silenced.
+    :param ids: of its newest alerts; `count` counts all.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,56 +36,56 @@ class Open(BaseModel):
     ids: list[str]
 
 
-def told_as(held: Open | None, alert: Alert, response: AlertResponse | None = None) -> Alert:
-    """Return an alert as people are told of it: that the same holds on, for the same cause, is only information.
+def as_sent(held: Open | None, alert: Alert, response: AlertResponse | None = None) -> Alert:
+    """Return an alert as it is sent: a repetition for the same cause becomes mere information.
 
-    :param response: the newest of a person to its condition. What is silenced, or holds on while it is acknowledged, is quiet.
+    :param response: a person's newest response. Silenced alerts, and repetitions of acknowledged ones, become quiet.
     """
     changed = held is None or alert.severity.rank > held.severity.rank or alert.cause != held.alert.cause
-    told = alert
+    sent = alert
     if held:
         news = changed or alert.at - held.told >= TOLD_AGAIN_AFTER or quiet_since(held, response, alert.at)
         severity = alert.severity if news else Severity.INFO
-        told = alert.model_copy(update={"since": held.alert.since, "severity": severity})
+        sent = alert.model_copy(update={"since": held.alert.since, "severity": severity})
     # Each reminder has a cause of its own.
     same = not changed or (held is not None and alert.kind is Kind.APPROVAL_WAITS)
     if response and response.holds(alert.at) and (response.action == "silence" or same):
-        told = told.model_copy(update={"quiet": True, "facts": [*told.facts, response.said]})
-    return told
+        sent = sent.model_copy(update={"quiet": True, "facts": [*sent.facts, response.sentence]})
+    return sent
 
 
 def quiet_since(held: Open, response: AlertResponse | None, now: datetime) -> bool:
-    """Whether an acknowledgement or a silence is over, and the condition was not told as news after it."""
+    """Whether an acknowledgement or a silence is over, and the condition was not sent as news since."""
     return response is not None and not response.holds(now) and held.told < response.until <= now
 
 
-def held_with(held: Open | None, told: Alert) -> Open:
-    """Return a condition with one more alert about it, as it was told; one that it knows changes nothing."""
-    notified = None if told.quiet else told.severity
+def with_alert(held: Open | None, sent: Alert) -> Open:
+    """Return a condition with one more alert, as it was sent; a known alert changes nothing."""
+    notified = None if sent.quiet else sent.severity
     if held is None:
         return Open(
-            opened=told.id, alert=told, severity=told.severity, notified=notified, told=told.at, count=1, ids=[told.id]
+            opened=sent.id, alert=sent, severity=sent.severity, notified=notified, told=sent.at, count=1, ids=[sent.id]
         )
-    if told.id in held.ids:
+    if sent.id in held.ids:
         return held
     # A night that is judged again later says nothing about what newer ones opened.
-    older = told.night and held.alert.night and told.night < held.alert.night
+    older = sent.night and held.alert.night and sent.night < held.alert.night
     return Open(
         opened=held.opened,
-        alert=held.alert if older else told,
-        severity=max(held.severity, told.severity, key=lambda severity: severity.rank),
+        alert=held.alert if older else sent,
+        severity=max(held.severity, sent.severity, key=lambda severity: severity.rank),
         notified=max(filter(None, (held.notified, notified)), key=lambda severity: severity.rank, default=None),
-        told=held.told if told.quiet or told.severity is Severity.INFO else told.at,
+        told=held.told if sent.quiet or sent.severity is Severity.INFO else sent.at,
         count=held.count + 1,
-        ids=[*held.ids, told.id][-REMEMBERED:],
+        ids=[*held.ids, sent.id][-REMEMBERED:],
     )
 
 
 def ended_by(held: Open | None, good: Alert) -> Alert | None:
-    """Return a recovery as people are told of it; None where it ends nothing.
+    """Return a recovery as it is sent; None if it ends no open condition.
 
-    It goes to whoever was told the worst of it: also while that is silenced, so that no incident stays open elsewhere.
-    An earlier night says nothing about what a later one opened.
+    It goes to all routes that got the worst alert, even while the condition is silenced, so that no incident stays open
+    elsewhere. An earlier night does not end what a later one opened.
     """
     if held is None or (good.night and held.alert.night and good.night < held.alert.night):
         return None

@@ -1,4 +1,4 @@
-"""What concerns every application of an Airflow: told in an outbox of its own, so that each route hears of it once."""
+"""Alerts about an Airflow as a whole: kept in an outbox of their own, so that each route gets them once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nightshift.alerts.watch import Dag
 from nightshift.settings.application import Application
 from nightshift.settings.people import Alerts, Kind, Severity
 
-ALL_APPLICATIONS = "all-applications"  # no file of an application may be called so
+ALL_APPLICATIONS = "all-applications"  # reserved: not a valid name of an application
 
 
 class BrokenFile(BaseModel):
     """A DAG file that Airflow cannot read.
 
-    :param timestamp: when Airflow last tried; its id in Airflow may be that of another error later.
+    :param timestamp: when Airflow last tried; Airflow may reuse its id for another error.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -32,7 +32,7 @@ class BrokenFile(BaseModel):
 class FailedHousekeeping(BaseModel):
     """A housekeeping DAG whose newest run failed.
 
-    :param last_success: id of the newest run that succeeded, "" where none did.
+    :param last_success: id of the newest successful run, "" without one.
     """
 
     dag_id: str
@@ -42,18 +42,18 @@ class FailedHousekeeping(BaseModel):
 
 
 def all_applications(apps: Iterable[Application]) -> Application:
-    """Return all applications as one, with the routes of each; where they lead to one place, that is one route."""
+    """Return all applications as one, with the routes of each; routes to the same destination are merged."""
     settings = [app.alerts for app in apps]
     alerts = Alerts(
         routes=[route for one in settings for route in one.routes],
         max_an_hour=max((one.max_an_hour for one in settings), default=Alerts().max_an_hour),
     )
-    # Not checked: no file may have this name, or no sources.
+    # Not validated: an application must not have this name, nor lack sources.
     return Application.model_construct(name=ALL_APPLICATIONS, sources=[], alerts=alerts)
 
 
 def unreadable(error: BrokenFile, *, now: datetime) -> Alert:
-    """Return what people are told of a DAG file that Airflow cannot read."""
+    """Return the alert about a DAG file that Airflow cannot read."""
     lines = [line for line in error.stack_trace.splitlines() if line.strip()]
     return Alert(
         application=ALL_APPLICATIONS,
@@ -67,23 +67,23 @@ def unreadable(error: BrokenFile, *, now: datetime) -> Alert:
         since=error.timestamp,
         todo="correct the file; an application file that is wrong names its line",
         condition=f"import {error.filename}",
-        # Addresses, process numbers and seconds in it are others each time that Airflow tries.
+        # The trace has other addresses, process ids and times at each try of Airflow.
         cause=re.sub(r"0x[0-9a-f]+|\d+", "#", lines[-1]) if lines else "",
     )
 
 
 def housekeeping_failed(dag: FailedHousekeeping, *, links: Mapping[str, str], now: datetime) -> Alert:
-    """Return what people are told of a housekeeping DAG that fails."""
+    """Return the alert about a failed housekeeping DAG."""
     return Alert(
         application=ALL_APPLICATIONS,
         kind=Kind.JOB_FAILED,
         severity=Severity.CRITICAL,
         subject=dag.dag_id,
-        title=f"{dag.dag_id} fails, which looks after every application",
+        title=f"{dag.dag_id} fails, which serves all applications",
         where=f"every application of this Airflow, DAG {dag.dag_id}, run {dag.run}",
         at=now,
         since=dag.ended,
-        todo="read the log of its failed task, which says what to do",
+        todo="read the log of its failed task",
         links=dict(links),
         condition=f"housekeeping {dag.dag_id}",
         occurrence=dag.last_success,
@@ -91,13 +91,13 @@ def housekeeping_failed(dag: FailedHousekeeping, *, links: Mapping[str, str], no
 
 
 def paused(dag: Dag, *, now: datetime) -> Alert:
-    """Return what people are told of a housekeeping DAG that somebody paused."""
+    """Return the alert about a paused housekeeping DAG."""
     return Alert(
         application=ALL_APPLICATIONS,
         kind=Kind.JOB_STUCK,
         severity=Severity.WARNING,
         subject=dag.dag_id,
-        title=f"{dag.dag_id} is paused, which looks after every application",
+        title=f"{dag.dag_id} is paused, which serves all applications",
         where=f"every application of this Airflow, DAG {dag.dag_id}",
         at=now,
         todo="unpause it in Airflow; its audit log says who paused it",

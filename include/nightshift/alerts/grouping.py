@@ -11,13 +11,13 @@ from nightshift.settings.people import Severity
 
 
 def plan(lacking: Sequence[Alert], route: str, *, this_hour: Sequence[Severity], most_an_hour: int) -> list[Message]:
-    """Return the messages that a route may get now of the alerts that it lacks; what is in none of them waits.
+    """Return the messages that a route may get now of its pending alerts; alerts in none of them wait.
 
-    What belongs to one night is one message. Where the hour leaves room for fewer messages than there are nights, the
-    last one that may go is a digest of all the rest. What is critical waits for no hour that less bad messages used up:
-    it goes at once, with all the rest, unless the hour had as many critical messages.
+    Alerts of one night are one message. If the hourly limit allows fewer messages than there are nights, the last message is a
+    digest of all the rest. Critical alerts ignore a limit that less severe messages used up: they go at once, with all the
+    rest, unless the hour had as many critical messages.
 
-    :param this_hour: how bad the messages were that the route took in the last hour.
+    :param this_hour: severities of the messages that the route accepted in the last hour.
     """
     if not lacking:
         return []

@@ -1,4 +1,4 @@
-"""A message: the alerts that one route is told together, as plain text, HTML and Markdown."""
+"""A message: alerts that are sent together, as plain text, HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nightshift.shown import in_markdown, shown
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_ALERTS = 25  # spelled out in one message; the mailbox has the others, too
+MOST_ALERTS = 25  # with details in one message; the mailbox has all
 MOST_FACTS = 8
 LONGEST = 600  # characters of one fact
 LONGEST_TITLE = 200
 
 
 class Message(BaseModel):
-    """What one route is told at once.
+    """A message to one route.
 
     :param group: the night that its alerts belong to; empty: of several.
     :param severity: the worst of its alerts.
-    :param sent: when the route took it.
+    :param sent: when the route accepted it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -45,7 +45,7 @@ class Message(BaseModel):
 
     @property
     def good(self) -> bool:
-        """Whether it holds nothing but recoveries."""
+        """Whether all its alerts are recoveries."""
         return all(alert.good for alert in self.alerts)
 
     @property
@@ -55,12 +55,12 @@ class Message(BaseModel):
 
     @property
     def html(self) -> str:
-        """The message as a page that loads nothing and runs nothing; all texts in it are escaped."""
+        """The message as HTML without scripts and external resources; all texts are escaped."""
         return self._rendered("message.html.jinja")
 
     @property
     def markdown(self) -> str:
-        """The message as Markdown, without its subject; what its texts hold of Markdown shows as text."""
+        """The message as Markdown, without its subject; Markdown in its texts is escaped."""
         return self._rendered("message.md.jinja")
 
     def _rendered(self, template: str) -> str:
@@ -73,15 +73,15 @@ class Message(BaseModel):
 
 
 def compose(alerts: Sequence[Alert], route: str) -> Message:
-    """Return the message that tells a route of these alerts (at least one), the worst first.
+    """Return the message with these alerts (at least one), the worst first.
 
     The same alerts always make a message with the same id.
     """
     ordered = sorted(alerts, key=worst_first)
     first, groups = ordered[0], {alert.group for alert in ordered}
-    told = hashlib.sha256(" ".join([route, *sorted(alert.id for alert in ordered)]).encode()).hexdigest()
+    digest = hashlib.sha256(" ".join([route, *sorted(alert.id for alert in ordered)]).encode()).hexdigest()
     return Message(
-        id=told[:20],
+        id=digest[:20],
         application=first.application,
         route=route,
         group=groups.pop() if len(groups) == 1 else "",
@@ -92,12 +92,12 @@ def compose(alerts: Sequence[Alert], route: str) -> Message:
 
 
 def worst_first(alert: Alert) -> tuple[bool, int, datetime, str]:
-    """Return the place of an alert in a message, as a key to sort by."""
+    """Return the sort key of an alert in a message."""
     return alert.good, -alert.severity.rank, alert.at, alert.id
 
 
 def _subject(alerts: list[Alert]) -> str:
-    """One line: application, how bad, and what; of several alerts the worst, and how many there are."""
+    """One line with application, severity and title of the worst alert, and the number of others."""
     first = alerts[0]
     level = f"{'TEST ' if first.test else ''}{_word(first) if first.good else first.severity.upper()}"
     more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
@@ -128,7 +128,7 @@ def _environment() -> Environment:
 
 
 def _word(alert: Alert) -> str:
-    """How bad it is, or how it came to be over."""
+    """The severity, or how the condition ended."""
     if alert.good:
         return "answered" if alert.kind is Kind.APPROVAL_WAITS else "recovered"
     return alert.severity.value

@@ -1,4 +1,4 @@
-"""What is said of documents that are too old to answer from."""
+"""Alerts about documents that are too old to answer from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def of_index(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    """Say that the champion's documents are too old, or no longer."""
+    """Yield an alert if the champion's documents are too old, or the recovery."""
     why, name = result.get("stale_index"), alerts.application.name
     if why:
         yield alerts.alert(
@@ -22,9 +22,9 @@ def of_index(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
             f"{name} answers from documents that are too old",
             subject="index",
             facts=[why],
-            todo=f"look at the runs of {name}_index, which reads documents, and of {name}_reconfigure and {name}_release, "
-            "which bring a newer index into use",
+            todo=f"check the runs of {name}_index, which reads documents, and of {name}_reconfigure and {name}_release, "
+            "which release a newer index",
             condition="stale index",
         )
     elif why is not None:
-        yield alerts.good(Kind.NO_DATA, "stale index", f"{name} answers from documents of late", subject="index")
+        yield alerts.good(Kind.NO_DATA, "stale index", f"{name} answers from recent documents again", subject="index")

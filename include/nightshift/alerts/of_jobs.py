@@ -1,6 +1,6 @@
-"""What a job's result says to people: pure functions from a job, its spec and its result to alerts and recoveries.
+"""Alerts from results of jobs and light tasks: pure functions of a job, its spec and its result.
 
-A night is normal when it passes, and nothing is said of it, unless it ends what was told before.
+A night that passes gives no alert, only the recovery of an open condition.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from nightshift.settings.metrics import label_of
 from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
-# What keeps the ledger from ordering a retraining although enough nights failed.
+# Codes with which the ledger orders no retraining although enough nights failed.
 REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "budget", "refused", "too_few_new_examples", "hosted"}
 
 
 @dataclass(frozen=True)
 class ResultAlerts:
-    """What all alerts of one result have in common.
+    """Makes the alerts of one result, with their common fields.
 
     :param where: application, DAG, run and task, for a person.
     :param links: pages about the run, by name; `report_page` gives the page of one report by its URI.
-    :param failure: id of the alert that tells that this run failed: what explains the failure makes it superfluous. Two
-        tries of one run have the same, a run that was cleared has another.
+    :param failure: id of the alert that this run failed, which an alert with the cause replaces. It is equal for all tries of
+        a run; a cleared run has another.
     """
 
     application: Application
@@ -49,12 +49,12 @@ class ResultAlerts:
         )  # fmt: skip
 
     def good(self, kind: Kind, condition: str, title: str, **fields: Any) -> Alert:
-        """Return a recovery; the outbox drops it where nothing was open."""
+        """Return a recovery; the outbox drops it if its condition is not open."""
         return self.alert(kind, Severity.INFO, title, condition=condition, good=True, **fields)
 
 
 def alerts_of(job: str, spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> list[Alert]:
-    """Return what a result says to people; most say nothing."""
+    """Return the alerts of a result; most results have none."""
     speaks = SPEAKING.get(job)
     return list(speaks(spec, result, alerts)) if speaks else []
 
@@ -89,7 +89,7 @@ def _ingest(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Itera
             subject=spec.part,
             night=night,
             facts=[result["reason"]],
-            todo="look at quarantine.parquet of the partition; correct the source, and clear the run",
+            todo="read quarantine.parquet of the partition; correct the source, and clear the run",
             condition=condition,
             explains=[alerts.failure],
         )
@@ -106,7 +106,7 @@ def _validate(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
             subject="examples",
             night=night,
             facts=result["reasons"],
-            todo="look at the data docs; correct the source and clear the run, or change what `validation` asks",
+            todo="read the data docs; correct the source and clear the run, or change `validation`",
             condition="data rejected",
             cause=_cause(result["reasons"]),
             explains=[alerts.failure],
@@ -119,7 +119,7 @@ def _validate(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
             subject="validate",
             night=night,
             facts=result["reasons"],
-            todo="look whether the source delivered all of it",
+            todo="check whether the source delivered all of it",
             condition="no data: validate",
         )
     if verdict in {Verdict.PASS, Verdict.WARN}:
@@ -141,7 +141,7 @@ def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultAler
             subject="night",
             night=result["missing"],
             facts=[reason for reason in result["reasons"] if result["missing"] in reason][:3],
-            todo=f"look at the runs of {alerts.application.name}_batch_inference, and at what serves the traffic",
+            todo=f"check the runs of {alerts.application.name}_batch_inference, and the service that answers users",
             condition="no data: night",
             cause=result["missing"],  # each night that is missing is news
             explains=[alerts.failure],
@@ -168,7 +168,7 @@ def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterat
             kind,
             Severity.CRITICAL if kind is Kind.BIAS else Severity.WARNING,
             f"{what} in the night {name}{worst}",
-            todo="read the report: what moved, and since when. The ledger says whether a retraining follows; the DAG "
+            todo="read the report: what changed, and since when. The dashboard shows whether a retraining follows; the DAG "
             f"{alerts.application.name}_retraining forces or snoozes one",
             condition=failing,
             cause=", ".join(sorted(night["failing"])),
@@ -179,7 +179,7 @@ def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterat
             kind,
             Severity.CRITICAL,
             f"the night {name} could not be judged for {kind}",
-            todo="read the log of the task; until it is mended nothing says whether the model answers well",
+            todo="read the log of the task and correct the cause; until then the model's quality is not monitored",
             condition=blind,
             cause=_cause(night["reasons"]),
             explains=[alerts.failure],
@@ -213,12 +213,12 @@ def _retraining(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> 
     if code is None or code == "no_data":
         return  # which says nothing about whether the nights fail
     if code not in REFUSED:
-        title = f"nothing keeps a retraining back any more ({code.replace('_', ' ')})"
+        title = f"retraining is no longer blocked ({code.replace('_', ' ')})"
         yield alerts.good(Kind.RETRAINING_REFUSED, "retraining refused", title, subject="retraining", night=night)
         return
     yield alerts.alert(
         Kind.RETRAINING_REFUSED,
-        # A person who snoozed it knows.
+        # No warning: a person snoozed it.
         Severity.INFO if code == "snoozed" else Severity.WARNING,
         f"no retraining although the nights fail: {code.replace('_', ' ')}",
         subject="retraining",
@@ -245,7 +245,7 @@ def _due(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterato
         subject=f"retraining {number}",
         occurrence="",
         facts=[result["reason"]],
-        todo="nothing: what comes of it is told, too",
+        todo="nothing: its result is sent, too",
     )
 
 
@@ -285,7 +285,7 @@ def _close(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Itera
         f"retraining {number} {outcome}",
         subject=f"retraining {number}",
         facts=facts,
-        todo="read the log of the failed task; clear it, and the run trains for the same order again",
+        todo="read the log of the failed task; clearing it makes the run train for the same order again",
         condition="retraining failed",
         cause=str(number),
         explains=[alerts.failure],
@@ -293,7 +293,7 @@ def _close(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Itera
 
 
 def _release(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    """A candidate that is held back by its gate or its shadow; where people decide about it, they know."""
+    """A candidate that its gate or shadow holds back; none if people decide, since they get a request."""
     version, verdict = result["version"], result["verdict"]
     if version is None or result["released"] or result["ask"] or verdict == Verdict.PASS:
         return
@@ -304,8 +304,7 @@ def _release(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
         subject=f"version {version}",
         occurrence="",
         facts=result["reasons"],
-        todo="read the numbers; one whose verdict is WARN can be released by hand with a reason (the form of "
-        f"{alerts.application.name}_release)",
+        todo=f"read the numbers; after a WARN, {alerts.application.name}_release can release the version by hand with a reason",
         condition="gate failed",
         cause=f"{version} {verdict}",
     )
@@ -316,10 +315,10 @@ def _promote(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
         title = f"version {result['version']} is the champion"
         yield alerts.good(Kind.GATE_FAILED, "gate failed", title, subject="release")
         yield alerts.good(Kind.BELOW_PROMISE, "below promise", title, subject="release")
-    # Of a try that only found the alias moved it is not known which intervals were judged since.
+    # A try that found the alias moved before does not know which intervals were judged since.
     if (replaced := result["replaced"]) is not None:
         for kind in (Kind.DRIFT, Kind.BIAS):
-            title = f"version {result['version']} replaced version {replaced}, which {kind} was found with"
+            title = f"version {result['version']} replaced version {replaced}, for which {kind} was found"
             facts = ["the next interval is judged with the new version"]
             yield alerts.good(kind, kind.value, title, subject=kind.value, facts=facts)
 

@@ -1,4 +1,4 @@
-"""What a DAG run says to people: it failed, works again, or is late."""
+"""Alerts about DAG runs that fail, recover, or are late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightshift.settings.people import Kind, Severity
 
 
 class Run(BaseModel):
-    """A DAG run, as Airflow's contexts and its REST API both tell of it."""
+    """A DAG run, from a callback's context or from Airflow's REST API."""
 
     model_config = ConfigDict(extra="ignore", from_attributes=True)
 
@@ -29,25 +29,25 @@ class Run(BaseModel):
 
     @property
     def night(self) -> str | None:
-        """The day that it works on; none where it was not the clock that started it."""
+        """The day that it works on; None for a run that was not scheduled."""
         if self.data_interval_start is None or self.data_interval_start == self.data_interval_end:
             return None
         return f"{self.data_interval_start.astimezone(UTC):%Y-%m-%d}"
 
     @property
     def began(self) -> datetime | None:
-        """When it was queued, or, where nobody says that, when it started or was due."""
+        """When it was queued, or if unknown, when it started or was due."""
         return self.queued_at or self.start_date or self.run_after
 
     def where(self, application: str) -> str:
-        """Return where it is, for a person."""
+        """Return application, DAG and run, for a person."""
         return f"{application}, DAG {self.dag_id}, run {self.run_id}"
 
 
 def failed(
     application: str, run: Run, *, tasks: list[str], links: Mapping[str, str], now: datetime, reason: str = ""
 ) -> Alert:
-    """Return what people are told of a run that failed. Of one try of a run it is the same, whoever tells it."""
+    """Return the alert about a failed run; equal for the same start of a run, whichever process notices it."""
     what = f"{', '.join(tasks)} failed" if tasks else "it failed"
     facts = [f"Airflow says: {reason}"] if reason and reason != "task_failure" else []
     return Alert(
@@ -61,16 +61,16 @@ def failed(
         facts=facts,
         at=now,
         since=run.end_date or now,
-        todo="read the log of the failed task; when the cause is mended, clear the task in Airflow, and the run goes on",
+        todo="read the log of the failed task, correct the cause, then clear the task in Airflow to continue the run",
         links=dict(links),
         condition=f"failed {run.dag_id}",
-        # A run that was cleared begins anew, and may fail anew; several runs may begin in the same second.
+        # A cleared run starts again and may fail again; several runs may start in the same second.
         cause=f"{run.run_id} {run.start_date.astimezone(UTC).isoformat(timespec='seconds') if run.start_date else ''}",
     )
 
 
 def works_again(application: str, run: Run, *, links: Mapping[str, str], now: datetime) -> list[Alert]:
-    """Return the recoveries that a successful run of a DAG is, where there is something to recover from."""
+    """Return the recoveries that a successful run of a DAG means."""
     return [
         Alert(
             application=application,
@@ -87,7 +87,7 @@ def works_again(application: str, run: Run, *, links: Mapping[str, str], now: da
         )
         for kind, condition, word in (
             (Kind.JOB_FAILED, f"failed {run.dag_id}", "works again"),
-            (Kind.DEADLINE_MISSED, lateness(run), "is done, although late"),
+            (Kind.DEADLINE_MISSED, lateness(run), "finished late"),
         )
     ]
 
@@ -95,11 +95,11 @@ def works_again(application: str, run: Run, *, links: Mapping[str, str], now: da
 def no_longer_failed(
     held: Open, run: Run | None, successes: Iterable[Run], *, links: Mapping[str, str], now: datetime
 ) -> list[Alert]:
-    """Return the recoveries of a DAG that failed, where nobody told them.
+    """Return the recoveries of a failed DAG that no callback sent.
 
     :param held: the condition that the failure opened.
-    :param run: the run that failed, as it is now; None: it was deleted. One that was cleared may fail again.
-    :param successes: the newest runs of the DAG that succeeded.
+    :param run: the failed run in its current state; None: it was deleted. A cleared run may fail again.
+    :param successes: the newest successful runs of the DAG.
     """
     alert = held.alert
     if run is None:
@@ -114,12 +114,12 @@ def no_longer_failed(
 
 
 def lateness(run: Run) -> str:
-    """Return the condition that a run is late: of two that are, each is over for itself."""
+    """Return the condition of a late run; each run has its own."""
     return f"late {run.dag_id} {run.run_id}"
 
 
 def late(application: str, run: Run, hours: float, *, links: Mapping[str, str], now: datetime) -> Alert:
-    """Return what people are told of a run that is not done in time."""
+    """Return the alert about a run that is not done in time."""
     return Alert(
         application=application,
         kind=Kind.DEADLINE_MISSED,
@@ -129,14 +129,14 @@ def late(application: str, run: Run, hours: float, *, links: Mapping[str, str], 
         title=f"{run.dag_id} is not done after {hours:g} hours",
         where=run.where(application),
         facts=[
-            f"The run is {run.state or 'not done'}; it may take {hours:g} hours: alerts.late_after_hours, and the time of "
-            "people who are asked."
+            f"The run is {run.state or 'not done'}; its limit is {hours:g} hours: alerts.late_after_hours plus the time to "
+            "wait for approvals and data."
         ],
         at=now,
         since=run.began or now,
-        todo="look which task it waits for; a task that hangs is cleared or marked failed in Airflow",
+        todo="check which task it waits for; clear a task that hangs, or mark it failed in Airflow",
         links=dict(links),
         condition=lateness(run),
-        # A run that was cleared is queued anew, and may be late anew.
+        # A cleared run is queued again, and may be late again.
         occurrence=run.queued_at.astimezone(UTC).isoformat(timespec="seconds") if run.queued_at else "",
     )

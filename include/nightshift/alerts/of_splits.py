@@ -1,4 +1,4 @@
-"""What the task `ramp` says to people of a split: that it ended, or that it waits for evidence."""
+"""Alerts about splits, from the task `ramp`: a split ended, or waits for evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def of_ramp(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    """Yield what a look at a split means for people, and what it ends of what they were told before."""
+    """Yield the alerts of a look at a split, and the recoveries of conditions that it ends."""
     version, action = result["version"], result["action"]
     condition, subject = "split waits", f"version {version}"
     if action == "hold" and result["waited"] >= result["intervals"]:
@@ -24,10 +24,10 @@ def of_ramp(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iter
             facts=result["reasons"], todo=todo, condition=condition, cause=f"{version} {result['share']}",
         )  # fmt: skip
     if action in {"step", "pass", "stop"}:
-        yield alerts.good(Kind.SPLIT, condition, f"version {version} waits no more", subject=subject)
+        yield alerts.good(Kind.SPLIT, condition, f"version {version} no longer waits for evidence", subject=subject)
     if action in {"pass", "stop"}:
         for kind, state in product((Kind.DRIFT, Kind.BIAS), ("", " not judged")):
-            over = f"the split of version {version}, which {kind} was found with, is over"
+            over = f"the split of version {version}, for which {kind} was found, is over"
             yield alerts.good(kind, f"{kind} of the challenger{state}", over, subject=kind.value)
         title, severity, todo = {
             "pass": (
@@ -36,8 +36,8 @@ def of_ramp(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iter
             ),
             "stop": (
                 f"version {version} was stopped in its split", Severity.WARNING,
-                "read what both versions answered; the champion answers alone, and a reason in the form of "
-                f"{alerts.application.name}_release begins another split",
+                "read what both versions answered; the champion answers alone. To start another split, start "
+                f"{alerts.application.name}_release with a reason",
             ),
         }[action]  # fmt: skip
         yield alerts.alert(

@@ -1,16 +1,16 @@
-"""The outbox: alerts in storage from the moment they are noticed until every route has them.
+"""The outbox: keeps alerts in storage until every route has them.
 
 Below `<storage>/<application>/alerts`:
 
-    kept/<alert>.json          what was ever told, so that nothing is told twice; never listed
-    waiting/<alert>.json       what no delivery took up yet; written first
+    kept/<alert>.json          all alerts ever accepted, so that none is sent twice; never listed
+    waiting/<alert>.json       alerts that no delivery has processed yet; written first
     mailbox/<month>/<time>-<message>.json  every message, in order of time, as the dashboard shows them
-    places/<route>/<lease>.json  what a route lacks, and why; the newest lease is right
-    open/<condition>.json      what holds until a recovery
-    leases/<number>.json       who sends now: of two processes one does
-    watch.json                 when the DAG `nightshift_alerts` last looked after the application
+    places/<route>/<lease>.json  a route's pending alerts and errors; the newest lease counts
+    open/<condition>.json      open conditions
+    leases/<number>.json       the lease of the process that sends; only one does at a time
+    watch.json                 when the DAG `nightshift_alerts` last checked the application
 
-Whoever is killed at any line leaves an alert that is complete, or in `waiting`, where the next delivery completes it.
+A process that is killed at any line leaves a complete alert, or one in `waiting`, which the next delivery completes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from upath import UPath
 
 from nightshift.alerts.alert import Alert
-from nightshift.alerts.conditions import Open, ended_by, held_with, told_as
+from nightshift.alerts.conditions import Open, as_sent, ended_by, with_alert
 from nightshift.alerts.message import Message, compose
 from nightshift.alerts.route_state import RouteState
 from nightshift.errors import BadInput
@@ -37,9 +37,9 @@ from nightshift.ledger.store import Ledger, condition_key
 from nightshift.settings.people import Alerts, Route
 from nightshift.storage.files import create, names_in, read_bytes, replace
 
-MAILBOX = "mailbox"  # the route that is always there
+MAILBOX = "mailbox"  # the built-in route
 STAMP = "%Y%m%dT%H%M%S%f"
-MOST_TAKEN = 100  # alerts that one delivery takes up; the next takes up more
+MOST_TAKEN = 100  # alerts that one delivery processes; the next goes on
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Waiting(BaseModel):
-    """What a route does not have yet, as the message that would be sent now."""
+    """A route's pending alerts, as the message that would be sent now."""
 
     message: Message
     route: str
@@ -58,7 +58,7 @@ class Waiting(BaseModel):
 
 
 class Look(BaseModel):
-    """When somebody last looked after an application."""
+    """When `nightshift_alerts` last checked an application."""
 
     at: AwareDatetime
 
@@ -79,36 +79,36 @@ class Outbox:
         self._ledger = Ledger(storage, application)
 
     def accept(self, alert: Alert) -> bool:
-        """Keep an alert before anybody is told of it; False where it was told before, or ends what does not hold."""
+        """Keep an alert to be sent; False if it is known already, or ends a condition that is not open."""
         if self.knows(alert.id):
             return False
         held = self._read(Open, "open", condition_key(alert.condition)) if alert.condition else None
-        told = ended_by(held, alert) if alert.good else told_as(held, alert, self._response(alert.condition))
-        if told is None:
+        sent = ended_by(held, alert) if alert.good else as_sent(held, alert, self._response(alert.condition))
+        if sent is None:
             return False
-        if told.id != alert.id and self.knows(told.id):
-            # The recovery was told while somebody else told of the same condition: it is over all the same.
-            self._complete(told)
+        if sent.id != alert.id and self.knows(sent.id):
+            # Another process kept an alert of this condition at the same time; the recovery still ends it.
+            self._complete(sent)
             return False
-        if not create(self._path("waiting", told.id), _json(told)):
-            told = self._read(Alert, "waiting", told.id) or told
-        return self._complete(told)
+        if not create(self._path("waiting", sent.id), _json(sent)):
+            sent = self._read(Alert, "waiting", sent.id) or sent
+        return self._complete(sent)
 
     def knows(self, alert: str) -> bool:
-        """Whether the alert with this id was told, or something that says more in its state."""
+        """Whether this alert, or a more specific one in its place, was accepted."""
         return self._content("kept", alert) is not None
 
     def looked(self, now: datetime) -> None:
-        """Write down that somebody looked after this application."""
+        """Record that this application was checked."""
         replace(self._path("watch"), _json(Look(at=now)))
 
     def last_look(self) -> datetime | None:
-        """Return when somebody last looked after this application; long ago or None: nobody does."""
+        """Return when this application was last checked; None: never."""
         look = self._read(Look, "watch")
         return look.at if look else None
 
     def taken_up(self) -> list[Alert]:
-        """Return some of what no delivery took up yet, in order of time; half-accepted alerts are completed."""
+        """Return alerts that no delivery has processed yet, in order of time; half-accepted ones are completed."""
         found = self._waiting()
         for alert in found:
             if not self.knows(alert.id):
@@ -116,18 +116,18 @@ class Outbox:
         return found
 
     def done(self, alert: Alert) -> None:
-        """Take an alert out of those that wait: the mailbox has it, and each state has or lacks it."""
+        """Remove an alert from `waiting`: the mailbox has it, and so has the state of each route."""
         self._remove("waiting", alert.id)
 
     def route_state(self, route: str) -> RouteState:
-        """Return what is known of a state."""
+        """Return the state of a route."""
         for lease in reversed(self._names("places", route)):
             if found := self._read(RouteState, "places", route, lease):
                 return found
         return RouteState()
 
     def keep_route_state(self, route: str, state: RouteState, lease: int) -> None:
-        """Write down what is known of a state. Of one whose lease ran out it counts for nothing beside the next one's."""
+        """Write the state of a route. If the lease has run out, the state of the next lease holder replaces it."""
         replace(self._path("places", route, f"{lease:09d}"), _json(state))
         for old in self._names("places", route):
             if int(old) < lease:
@@ -139,7 +139,7 @@ class Outbox:
         replace(self._path("mailbox", f"{now:%Y-%m}", f"{now:{STAMP}}-{message.id}"), _json(sent))
 
     def messages(self, newest: int) -> list[Message]:
-        """Return the newest messages of the mailbox, newest first; all of them went there, whatever the routes."""
+        """Return the newest messages of the mailbox, newest first; it has all messages, whatever the routes."""
         names: list[tuple[str, str]] = []
         for month in reversed(names_in(self._folder / "mailbox")):
             names += [(month, name) for name in reversed(self._names("mailbox", month))]
@@ -148,16 +148,16 @@ class Outbox:
         return [found for name in names[:newest] if (found := self._read(Message, "mailbox", *name))]
 
     def waiting(self, alerts: Alerts) -> list[Waiting]:
-        """Return what each of the application's routes lacks, oldest first. It only reads."""
+        """Return the pending alerts of each route, oldest first. It only reads."""
         new, now, found = self._waiting(), datetime.now(UTC), []
         for key, routes in by_route(alerts).items():
-            state = self.route_state(key).noting(taken(routes, new), now)
-            if untold := state.untold:
+            state = self.route_state(key).with_pending(taken(routes, new), now)
+            if pending := state.pending:
                 found.append(
                     Waiting(
-                        message=compose(untold, key),
+                        message=compose(pending, key),
                         route=routes[0].to,
-                        since=min(alert.at for alert in untold),
+                        since=min(alert.at for alert in pending),
                         error=state.trouble.error if state.trouble else "",
                         tries=state.trouble.tries if state.trouble else 0,
                     )
@@ -165,22 +165,22 @@ class Outbox:
         return sorted(found, key=lambda waiting: waiting.since)
 
     def undelivered(self) -> list[Alert]:
-        """Return what no delivery took up yet and what any state lacks, in order of time."""
+        """Return all alerts that some route does not have yet, in order of time."""
         lacking = [alert for route in names_in(self._folder / "places") for alert in self.route_state(route).lacks]
         found = {alert.id: alert for alert in [*self._waiting(), *lacking]}
         return sorted(found.values(), key=lambda alert: alert.at)
 
     def open(self) -> list[Alert]:
-        """Return the conditions that hold, each as its newest alert and as bad as it was told, those that hold longest first."""
+        """Return the open conditions, each as its newest alert with the severity that was sent, oldest first."""
         return [held.alert.model_copy(update={"severity": held.severity}) for held in self.held()]
 
     def held(self) -> list[Open]:
-        """Return the conditions that hold, those that hold longest first."""
+        """Return the open conditions, oldest first."""
         found = [held for name in self._names("open") if (held := self._read(Open, "open", name))]
         return sorted(found, key=lambda held: held.alert.since)
 
     def _response(self, condition: str) -> AlertResponse | None:
-        """The newest response to a condition; one that cannot be read keeps nothing from people."""
+        """The newest response to a condition; an unreadable one is ignored, so that alerts are sent."""
         try:
             return self._ledger.responses([condition] if condition else []).get(condition)
         except BadInput as error:
@@ -188,14 +188,14 @@ class Outbox:
             return None
 
     def forget(self, condition: str) -> None:
-        """End a condition without a word: something else was told in its state."""
+        """Close a condition without a recovery: another alert replaced it."""
         self._remove("open", condition_key(condition))
 
     @contextmanager
     def lease(self, seconds: float) -> Iterator[int | None]:
-        """Be the only one who sends for this application; gives the number of the lease, or None where another has it.
+        """Hold the lease to send for this application; yields its number, or None if another process holds it.
 
-        Of a killed holder it runs out by itself. The clocks of all machines must agree within seconds.
+        The lease of a killed process expires. The clocks of all machines must agree within seconds.
         """
         now = datetime.now(UTC)
         numbers = sorted(int(name) for name in self._names("leases") if name.isdigit())
@@ -206,7 +206,7 @@ class Outbox:
             yield None
             return
         if any(int(name) > number for name in self._names("leases") if name.isdigit()):
-            # Others took and gave back the lease since the first look, and ours is none.
+            # Other processes took and released the lease since the first look; ours is not the newest.
             self._remove("leases", f"{number:09d}")
             yield None
             return
@@ -217,20 +217,20 @@ class Outbox:
         finally:
             replace(self._path("leases", f"{number:09d}"), _json(_Lease(until=datetime.now(UTC))))
 
-    def _complete(self, told: Alert) -> bool:
-        """Do what makes a waiting alert a kept one: all of it may have been done before."""
-        condition = condition_key(told.condition)
-        held = self._read(Open, "open", condition) if told.condition else None
-        if told.condition and not told.good:
-            replace(self._path("open", condition), _json(held_with(held, told)))
-        for superfluous in told.explains:
-            create(self._path("kept", superfluous), json.dumps({"explained_by": told.id}).encode())
-        if told.good and held and held.opened == told.opened:
+    def _complete(self, sent: Alert) -> bool:
+        """Complete the acceptance of a waiting alert; each step may have been done before."""
+        condition = condition_key(sent.condition)
+        held = self._read(Open, "open", condition) if sent.condition else None
+        if sent.condition and not sent.good:
+            replace(self._path("open", condition), _json(with_alert(held, sent)))
+        for superfluous in sent.explains:
+            create(self._path("kept", superfluous), json.dumps({"explained_by": sent.id}).encode())
+        if sent.good and held and held.opened == sent.opened:
             self._remove("open", condition)
-        return create(self._path("kept", told.id), _json(told))
+        return create(self._path("kept", sent.id), _json(sent))
 
     def _waiting(self) -> list[Alert]:
-        """What no delivery took up yet, at most so much that a delivery has an end."""
+        """Alerts that no delivery has processed yet, up to `MOST_TAKEN`."""
         names = self._names("waiting")[:MOST_TAKEN]
         found = [alert for name in names if (alert := self._read(Alert, "waiting", name))]
         return sorted(found, key=lambda alert: alert.at)
@@ -246,7 +246,7 @@ class Outbox:
         return read_bytes(self._path(*parts))
 
     def _read(self, model: type[Kept], *parts: str) -> Kept | None:
-        """What lies there; a file that cannot be read is none, so that it keeps no other alert from people."""
+        """The content of a file; None if it is missing or unreadable, so that it blocks no other alert."""
         content = self._content(*parts)
         with suppress(ValidationError):
             return model.model_validate_json(content) if content else None
@@ -259,13 +259,13 @@ class Outbox:
 
 
 def route_key(route: Route) -> str:
-    """Return what a route is called in storage: its connection, and a digest of that and its addresses."""
+    """Return the name of a route in storage: its connection, and a digest of connection and addresses."""
     digest = hashlib.sha256(json.dumps([route.to, sorted(route.mail)]).encode()).hexdigest()[:8]
     return f"{route.to}-{digest}"
 
 
 def by_route(alerts: Alerts) -> dict[str, list[Route]]:
-    """Return the routes by where they lead: two to one state bring nothing twice."""
+    """Return the routes by their key: two routes to one destination send each alert once."""
     places: dict[str, list[Route]] = defaultdict(list)
     for route in alerts.routes:
         places[route_key(route)].append(route)
@@ -273,7 +273,7 @@ def by_route(alerts: Alerts) -> dict[str, list[Route]]:
 
 
 def taken(routes: Iterable[Route], alerts: Iterable[Alert]) -> list[Alert]:
-    """Return those of the alerts that one of the routes takes; what a person silenced none does."""
+    """Return the alerts that one of the routes accepts; silenced ones go to none."""
     routes = list(routes)
     return [
         alert

@@ -1,4 +1,4 @@
-"""What one state that alerts go to was brought, lacks, and does not take: each delivery makes the next from the last."""
+"""The state of a route: delivered and pending alerts, and its errors. Each delivery makes the next state from the last."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.message import Message, worst_first
 from nightshift.settings.people import Severity
 
-# What a state did not take is kept for it so long, and so many of it; of the rest it will get the number and the worst.
+# Limits of a route's pending alerts. Of those beyond, the route later gets the number and the worst one.
 GIVEN_UP_AFTER = timedelta(days=7)
 MOST_LACKING = 100  # alerts
-REMEMBERED = 500  # ids of alerts that it was brought: whoever takes an alert up again brings it nothing twice
+REMEMBERED = 500  # ids of delivered alerts, so that an alert that is processed again is not sent twice
 HOUR = timedelta(hours=1)
 
 
 class Trouble(BaseModel):
-    """Why a state does not take messages.
+    """Why a route does not accept messages.
 
     :param since: the first failure in a row; `last`: the newest.
     """
@@ -31,28 +31,28 @@ class Trouble(BaseModel):
 
 
 class Took(BaseModel):
-    """When a state took a message, and how bad that was; a recovery is `info`."""
+    """When a route accepted a message, and its severity; a recovery is `info`."""
 
     at: AwareDatetime
     severity: Severity
 
 
 class GivenUp(BaseModel):
-    """What a state did not take for too long; the mailbox has all of it."""
+    """Alerts that a route did not accept for too long; the mailbox has all of them."""
 
     count: int
     worst: Alert
 
     @property
     def alert(self) -> Alert:
-        """What the state is told in their stead, when it takes messages again."""
-        said = "alert is" if self.count == 1 else "alerts are"
+        """The alert in their place, for when the route accepts messages again."""
+        subject = "alert is" if self.count == 1 else "alerts are"
         return self.worst.model_copy(
             update={
-                "title": f"{self.count} older {said} only in the mailbox; the worst: {self.worst.title}",
+                "title": f"{self.count} older {subject} only in the mailbox; the worst: {self.worst.title}",
                 "facts": [
-                    f"Nothing could be brought here. What waits longer than {GIVEN_UP_AFTER.days} days, or behind "
-                    f"{MOST_LACKING} newer alerts, is summed up.",
+                    f"This route did not accept messages. Alerts that wait longer than {GIVEN_UP_AFTER.days} days, or behind "
+                    f"{MOST_LACKING} newer ones, are summed up.",
                     *self.worst.facts,
                 ],
                 "todo": "read the mailbox of the dashboard",
@@ -63,10 +63,10 @@ class GivenUp(BaseModel):
 
 
 class RouteState(BaseModel):
-    """What is known of one state.
+    """The state of one route.
 
-    :param lacks: what it is to be brought, in order of time.
-    :param brought: ids, the newest last.
+    :param lacks: pending alerts, in order of time.
+    :param brought: ids of delivered alerts, the newest last.
     :param took: the messages of the last hour.
     """
 
@@ -79,12 +79,12 @@ class RouteState(BaseModel):
     given_up: GivenUp | None = None
 
     @property
-    def untold(self) -> list[Alert]:
-        """All that it is to be told now."""
+    def pending(self) -> list[Alert]:
+        """All alerts that are pending now."""
         return [*([self.given_up.alert] if self.given_up else []), *self.lacks]
 
-    def noting(self, alerts: Iterable[Alert], now: datetime) -> RouteState:
-        """Return it with more alerts to bring; what waits too long, or behind too many, is given up."""
+    def with_pending(self, alerts: Iterable[Alert], now: datetime) -> RouteState:
+        """Return the state with more pending alerts; those that wait too long, or behind too many, are given up."""
         known = {*self.brought, *(alert.id for alert in self.lacks)}
         lacks = sorted([*self.lacks, *(one for one in alerts if one.id not in known)], key=lambda alert: alert.at)
         kept = [alert for alert in lacks if now - alert.at <= GIVEN_UP_AFTER][-MOST_LACKING:]
@@ -96,8 +96,8 @@ class RouteState(BaseModel):
         given_up = GivenUp(count=count, worst=min(dropped, key=worst_first))
         return self.model_copy(update={"lacks": kept, "given_up": given_up})
 
-    def having(self, message: Message, now: datetime) -> RouteState:
-        """Return it after it took a message."""
+    def with_delivered(self, message: Message, now: datetime) -> RouteState:
+        """Return the state after a message was accepted."""
         told = {alert.id for alert in message.alerts}
         brought = [alert.id for alert in self.lacks if alert.id in told]
         took = Took(at=now, severity=Severity.INFO if message.good else message.severity)
@@ -111,8 +111,8 @@ class RouteState(BaseModel):
             }
         )
 
-    def refusing(self, error: str, now: datetime) -> RouteState:
-        """Return it after it did not take a message."""
+    def with_refusal(self, error: str, now: datetime) -> RouteState:
+        """Return the state after a message was refused."""
         since, tries = (self.trouble.since, self.trouble.tries) if self.trouble else (now, 0)
         trouble = Trouble(since=since, last=now, tries=tries + 1, error=error)
         return self.model_copy(update={"trouble": trouble})

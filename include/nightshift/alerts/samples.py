@@ -1,4 +1,4 @@
-"""One alert of each kind, as `nightshift alerts test` sends them: what people will get, marked as a test."""
+"""One sample alert of each kind, for `nightshift alerts test`, marked as a test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from nightshift.alerts.alert import Alert
 from nightshift.settings.people import Kind, Severity
 
-# What each kind says, and how bad it is most of the time.
+# A title, facts and the usual severity of each kind.
 SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
     Kind.DATA_REJECTED: (
         Severity.WARNING, "the data of {day} was rejected", "12 % of the answers are empty, 5 % are allowed",
@@ -27,7 +27,7 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
         "read the report before anything else is released",
     ),
     Kind.RETRAINING_STARTED: (
-        Severity.INFO, "retraining 7 started", "2 of the newest 3 nights failed", "nothing: what comes of it is told, too",
+        Severity.INFO, "retraining 7 started", "2 of the newest 3 nights failed", "nothing: its result is sent, too",
     ),
     Kind.RETRAINING_REFUSED: (
         Severity.WARNING, "no retraining although the nights fail: cooldown",
@@ -41,18 +41,19 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
         "read the numbers of the comparison",
     ),
     Kind.BELOW_PROMISE: (
-        Severity.CRITICAL, "version 8 measures less than was promised of it",
-        "exact match 61.0% in 640 rows against promised 75.0% in 500", "roll it back by the form of {app}_rollback",
+        Severity.CRITICAL, "version 8 scores below what was promised",
+        "exact match 61.0% in 640 rows against promised 75.0% in 500", "start {app}_rollback to roll it back",
     ),
     Kind.APPROVAL_WAITS: (
-        Severity.WARNING, "may version 8 replace version 7?", "its gate says WARN", "approve or reject it; no answer is a no",
+        Severity.WARNING, "may version 8 replace version 7?", "its gate says WARN",
+        "approve or reject it; an unanswered request is rejected",
     ),
     Kind.SPLIT: (
         Severity.WARNING, "version 8 was stopped in its split", "version 8 at 5% is worse by more than 5.0%",
         "read what both versions answered",
     ),
     Kind.JOB_FAILED: (
-        Severity.CRITICAL, "{app}_batch_inference: generate failed", "the process was ended by SIGKILL",
+        Severity.CRITICAL, "{app}_batch_inference: generate failed", "the process was killed by SIGKILL",
         "read the log of the task",
     ),
     Kind.JOB_STUCK: (
@@ -60,7 +61,7 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
         "The longest of its last ten successful tries took 2.5 hours.", "read its log; if it hangs, mark it failed",
     ),
     Kind.DEADLINE_MISSED: (
-        Severity.WARNING, "{app}_ingest is not done after 12 hours", "The run is running.", "look which task it waits for",
+        Severity.WARNING, "{app}_ingest is not done after 12 hours", "The run is running.", "check which task it waits for",
     ),
     Kind.BUDGET: (
         Severity.WARNING, "83 % of the week's GPU hours is used", "33.20 of 40.00 GPU hours", "snooze retraining, or raise it",
@@ -78,7 +79,7 @@ def samples(application: str, links: Mapping[str, str], now: datetime) -> list[A
             severity=severity,
             title=title.format(day=day, app=application),
             night=day,
-            where=f"nowhere: somebody tests the routes of {application}",
+            where=f"a test of the routes of {application}",
             facts=[fact.format(day=day, app=application), "This is a test. Nothing happened."],
             at=now,
             todo=f"nothing; if it were real: {todo.format(app=application)}",

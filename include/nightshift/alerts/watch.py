@@ -1,6 +1,6 @@
-"""What no task reports: tasks that hang, runs that do not come, and what is over. Pure functions of what was seen.
+"""Alerts that no task reports: tasks that hang, overdue runs, and the ends of conditions. Pure functions.
 
-Conditions whose name begins with one of `WATCHED` end by themselves when a look does not find them any more.
+Conditions with a prefix in `WATCHED` end when a look no longer finds them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from nightshift.settings.people import Kind, Severity
 
 WATCHED = ("stuck ", "import ", "budget ", "approval ", "late ", "housekeeping ", "paused ")
 WAITS_TOO_LONG = timedelta(hours=1)  # for a slot of its pool, or for a worker that takes it
-LONG = timedelta(hours=1)  # a task that runs shorter is not looked at
+LONG = timedelta(hours=1)  # shorter tasks are not checked
 FAR_BEYOND = 3  # times the longest of its successful tries
-OVERDUE = timedelta(hours=1)  # a scheduled run that is not even there
+OVERDUE = timedelta(hours=1)  # of a scheduled run that Airflow has not created
 
 
 class Task(BaseModel):
-    """A task that is not done, as Airflow's REST API tells of it.
+    """An unfinished task instance, from Airflow's REST API.
 
-    :param longest: of its last successful tries; None: not known.
+    :param longest: the longest of its last successful tries; None: unknown.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -43,12 +43,12 @@ class Task(BaseModel):
 
     @property
     def waits(self) -> bool:
-        """Whether no worker has it yet: it waits for a slot of its pool (scheduled), or for a worker (queued)."""
+        """Whether it waits for a slot of its pool (scheduled), or for a worker (queued)."""
         return self.state in {"scheduled", "queued"}
 
     @property
     def waits_by_design(self) -> bool:
-        """Whether it is there to wait for something, and says itself when that does not come."""
+        """Whether it is a sensor or an approval, which has a time limit of its own."""
         return (self.operator or "").endswith("Sensor")
 
     @property
@@ -62,7 +62,7 @@ class Task(BaseModel):
 
 
 class Dag(BaseModel):
-    """A DAG with a schedule, as Airflow's REST API tells of it."""
+    """A scheduled DAG, from Airflow's REST API."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -73,7 +73,7 @@ class Dag(BaseModel):
 
 
 def hangs(task: Task, now: datetime) -> bool:
-    """Whether a task waits for a slot or a worker for hours, or runs far longer than it ever did."""
+    """Whether a task waits too long for a slot or a worker, or runs far longer than its successful tries."""
     lasts = task.lasts(now)
     if task.waits:
         return lasts > WAITS_TOO_LONG
@@ -81,18 +81,18 @@ def hangs(task: Task, now: datetime) -> bool:
 
 
 def stuck(application: str, task: Task, *, links: Mapping[str, str], now: datetime) -> Alert:
-    """Return what people are told of a task that hangs. For a full pool others work, so that is only a warning."""
+    """Return the alert about a task that hangs. A full pool is only a warning, since other tasks make progress."""
     lasts, facts = hours(task.lasts(now)), []
     if task.state == "scheduled":
         title = f"{task.dag_id}: {task.task_id} has waited for a slot of the pool {task.pool} for {lasts}"
-        todo = "look what holds the pool (Admin, Pools in Airflow); give it more slots where there is room for more"
+        todo = "check which tasks use the pool (Admin, Pools in Airflow); add slots if the machines have room"
     elif task.waits:
         title = f"{task.dag_id}: {task.task_id} has waited for a worker for {lasts}"
-        todo = "look whether the scheduler and the workers live"
+        todo = "check whether the scheduler and the workers are running"
     else:
         title = f"{task.dag_id}: {task.task_id} has run for {lasts}"
         facts = [f"The longest of its last ten successful tries took {hours(task.longest or timedelta(0))}."]
-        todo = "read its log; if it hangs, mark it failed in Airflow: what it runs is ended, and its retries go on"
+        todo = "read its log; if it hangs, mark it failed in Airflow: its process is ended"
     return Alert(
         application=application,
         kind=Kind.JOB_STUCK,
@@ -113,9 +113,9 @@ def stuck(application: str, task: Task, *, links: Mapping[str, str], now: dateti
 
 
 def not_come(application: str, dags: Iterable[Dag], busy: set[str], *, now: datetime) -> list[Alert]:
-    """Return what people are told of DAGs whose next run is overdue; one that still works on another run is not.
+    """Return the alerts about DAGs whose next run is overdue, except DAGs that are still busy with another run.
 
-    :param busy: ids of the DAGs with a run that is not done.
+    :param busy: ids of the DAGs with an unfinished run.
     """
     return [
         Alert(
@@ -127,7 +127,7 @@ def not_come(application: str, dags: Iterable[Dag], busy: set[str], *, now: date
             where=f"{application}, DAG {dag.dag_id}",
             at=now,
             since=dag.next_dagrun_run_after,
-            todo="look whether the scheduler lives and the DAG file can be read (Airflow's home page says both)",
+            todo="check whether the scheduler is running and the DAG file is readable (Airflow's home page shows both)",
             condition=f"stuck schedule {dag.dag_id}",
         )
         for dag in dags
@@ -137,13 +137,13 @@ def not_come(application: str, dags: Iterable[Dag], busy: set[str], *, now: date
     ]
 
 
-def told_anew(
+def with_recurrence(
     alerts: Iterable[Alert], held: Iterable[Open], known: Callable[[str], bool], *, now: datetime
 ) -> list[Alert]:
-    """Return alerts as what they are now: one that has held for a week, or is back after it was over, is another occurrence.
+    """Return the alerts, with a new occurrence if the condition is open for a week, or is back after it had ended.
 
-    :param held: the conditions that hold.
-    :param known: whether the alert with an id was told before.
+    :param held: the open conditions.
+    :param known: whether the alert with an id was sent before.
     """
     by_condition = {one.alert.condition: one for one in held}
     found = []
@@ -151,7 +151,7 @@ def told_anew(
         one, again = by_condition.get(alert.condition), None
         if one and now - one.told >= TOLD_AGAIN_AFTER:
             again = one.told
-        # The end of a late run is told by the run itself, maybe while somebody looks.
+        # A late run that ends sends its own recovery, maybe during this look.
         elif not one and alert.kind is not Kind.DEADLINE_MISSED and known(alert.id):
             again = now
         found.append(
@@ -161,9 +161,9 @@ def told_anew(
 
 
 def still_true(held: Iterable[Open], responses: Mapping[str, AlertResponse], *, now: datetime) -> list[Alert]:
-    """Return the conditions that hold on when their acknowledgement or silence is over, as what people are told then.
+    """Return alerts about conditions that are still open when their acknowledgement or silence ends.
 
-    :param responses: the newest to each condition, by the condition.
+    :param responses: the newest response to each condition, by the condition.
     """
     found = []
     for one in held:
@@ -172,7 +172,7 @@ def still_true(held: Iterable[Open], responses: Mapping[str, AlertResponse], *, 
             told = {
                 "title": f"still holds: {alert.title.removeprefix('still holds: ')}",
                 "severity": one.severity,
-                "facts": [response.said, *(fact for fact in alert.facts if fact != response.said)],
+                "facts": [response.sentence, *(fact for fact in alert.facts if fact != response.sentence)],
                 "explains": [],
                 "at": now,
                 "occurrence": f"{alert.occurrence} {response.id}",
@@ -183,11 +183,11 @@ def still_true(held: Iterable[Open], responses: Mapping[str, AlertResponse], *, 
 
 
 def over(held: Iterable[Open], still: Container[str], answers: Mapping[str, Answer], *, now: datetime) -> list[Alert]:
-    """Return the recoveries of watched conditions that a look did not find any more.
+    """Return the recoveries of watched conditions that a look no longer found.
 
     :param still: the conditions that it found.
-    :param answers: to requests, by their id.
-    :param now: when the look began: what was told after that is not over.
+    :param answers: answers to requests, by id.
+    :param now: when the look began; conditions that opened later are not over.
     """
     ended = []
     for one in held:
@@ -195,12 +195,12 @@ def over(held: Iterable[Open], still: Container[str], answers: Mapping[str, Answ
         if not alert.condition.startswith(WATCHED) or alert.condition in still or alert.at >= now:
             continue
         answer = answers.get(alert.condition.removeprefix("approval "))
-        said = f"{answer.answer} by {answer.by or 'nobody'}" if answer else "it is over"
+        ending = f"{answer.answer} by {answer.by or 'nobody'}" if answer else "it is over"
         ended.append(
             alert.model_copy(
                 update={
                     "good": True,
-                    "title": f"{said}: {alert.title}",
+                    "title": f"{ending}: {alert.title}",
                     "severity": Severity.INFO,
                     "facts": [],
                     "todo": "",
@@ -214,6 +214,6 @@ def over(held: Iterable[Open], still: Container[str], answers: Mapping[str, Answ
 
 
 def hours(lasts: timedelta) -> str:
-    """Return how long something lasts, for a person."""
+    """Return a duration as text."""
     number = lasts / timedelta(hours=1)
     return f"{number:.1f} hours" if number >= 1 else f"{number * 60:.0f} minutes"

@@ -1,4 +1,4 @@
-"""What waits for people or concerns their money: requests, lost retrainings, the budget. Pure functions of what was seen."""
+"""Alerts about open approval requests, lost retrainings and the budget. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUDGET_TOLD_AT = 0.8
 
 
 def spent(app: Application, bounds: Iterable[Bound], *, now: datetime) -> list[Alert]:
-    """Return what people are told of the bounds of a budget of which most is used."""
+    """Return the alerts about bounds of a budget that are mostly used."""
     found = []
     for bound in bounds:
         if bound.share < BUDGET_TOLD_AT:
@@ -33,8 +33,8 @@ def spent(app: Application, bounds: Iterable[Bound], *, now: datetime) -> list[A
                 where=f"{app.name}, the last {'seven' if period == 'week' else 'thirty'} days",
                 facts=[f"{bound.used:,.2f} of {bound.most:,.2f} {what} (budget.{bound.setting})", _held(bound)],
                 at=now,
-                todo="choose a smaller compute profile or raise the budget; a retraining that is needed all the same is forced "
-                f"in the DAG {app.name}_retraining",
+                todo="choose a smaller compute profile or raise the budget; to retrain anyway, force it in the DAG "
+                f"{app.name}_retraining",
                 condition=f"budget {what}" if period == "week" else f"budget {what} of the month",
                 cause="over" if over else "nearly",
             )
@@ -43,14 +43,14 @@ def spent(app: Application, bounds: Iterable[Bound], *, now: datetime) -> list[A
 
 
 def _held(bound: Bound) -> str:
-    """What follows for retrainings."""
+    """The effect on retrainings."""
     if bound.against:
-        return "The policy orders no retraining until the next one fits again; the nights go on."
+        return "The policy orders no retraining until the next one fits the budget again; the nights go on."
     return f"A retraining still fits: it is expected to take {bound.forecast:,.2f}."
 
 
 def waits(app: Application, request: Request, *, links: Mapping[str, str], now: datetime) -> Alert | None:
-    """Return the reminder of a request that is due now; None before the first one."""
+    """Return the reminder of a request that is due now; None before the first reminder."""
     asked = now - request.asked
     number = int(asked / timedelta(hours=app.approval.remind_hours))
     if number < 1 or now >= request.until:
@@ -65,7 +65,7 @@ def waits(app: Application, request: Request, *, links: Mapping[str, str], now: 
         facts=[f"It was asked {hours(asked)} ago; {hours(request.until - now)} are left."],
         at=now,
         since=request.asked,
-        todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no",
+        todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; an unanswered request is rejected",
         links=dict(links),
         condition=f"approval {request.id}",
         cause=f"{request.id} reminder {number}",
@@ -73,18 +73,18 @@ def waits(app: Application, request: Request, *, links: Mapping[str, str], now: 
 
 
 def lost(app: Application, outcome: Outcome, *, now: datetime) -> Alert:
-    """Return what people are told of a retraining that nobody ended: no task is left to tell it."""
+    """Return the alert about a retraining whose run was lost, so that no task of it can send one."""
     return Alert(
         application=app.name,
         kind=Kind.RETRAINING_FINISHED,
         severity=Severity.WARNING,
         subject=f"retraining {outcome.number}",
-        title=f"retraining {outcome.number} is given up for lost",
+        title=f"retraining {outcome.number} was lost",
         where=f"{app.name}, DAG {app.name}_finetune, run {outcome.run_id or 'none'}",
         facts=[outcome.explanation],
         at=now,
         since=outcome.ended,
-        todo=f"look why {app.name}_finetune did not run or end (is it paused?); the next failing night may order another",
+        todo=f"check why {app.name}_finetune did not run or end (is it paused?); the next failing night may order another",
         condition="retraining failed",
         cause=f"{outcome.number} lost",
     )

@@ -1,4 +1,4 @@
-"""Which entries of Airflow's own audit log are events to keep, and what they say in the log of this project."""
+"""Converts entries of Airflow's own audit log to events of this project's audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What witnesses the audit log: its count and its head, kept elsewhere; as files in a place of the user's, for one."""
+"""Anchors of the audit log: its count and its head, kept elsewhere, for example as files at a URI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds the end of the audit log against its newest anchors, and anchors it anew."""
+"""Verifies the end of the audit log against its newest anchors, and anchors it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `nightshift audit`: its arguments, and what it prints."""
+"""The command `nightshift audit`: its arguments and its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `nightshift audit` says about the log, and what it prints of it."""
+"""The output of `nightshift audit`: the result of a verification, and exported entries."""
 
 from __future__ import annotations
 

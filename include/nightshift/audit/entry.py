@@ -1,4 +1,4 @@
-"""What the audit log holds: who did what, when and to what; and the hash that ties each entry to the one before."""
+"""The entries of the audit log: who did what, when and to what, with the hash that links each entry to the one before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the records of the ledger say about who decided what, for the audit log."""
+"""Converts records of the ledger to events of the audit log: who decided what."""
 
 from __future__ import annotations
 

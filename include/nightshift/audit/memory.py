@@ -1,4 +1,4 @@
-"""The newest anchor of the audit log in an Airflow variable: jobs write to storage and MLflow, and cannot reach Airflow."""
+"""The newest anchor of the audit log in an Airflow variable, which jobs cannot change, unlike storage and MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures of anchors (Ed25519): who can write where anchors are kept still cannot make one that counts."""
+"""Signatures of anchors (Ed25519), so that write access to the anchors' place is not enough to forge one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others wrote, made fit for the audit log: plain JSON without secrets, of bounded size, whatever it was."""
+"""Sanitizes untrusted values for the audit log: plain JSON without secrets, of bounded size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the audit log is what was written: every entry, its place, its link, and what is anchored elsewhere."""
+"""Verifies the audit log: every entry, its position, its link, and its anchors elsewhere."""
 
 from __future__ import annotations
 

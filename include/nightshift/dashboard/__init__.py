@@ -1,1 +1,1 @@
-"""The pages that tell the state of every application, served inside Airflow's own API server. They change nothing."""
+"""The dashboard: pages about the state of every application, served by Airflow's API server."""

@@ -1,6 +1,6 @@
-"""Who is asking, and which applications they may see: those whose DAGs Airflow lets them read.
+"""The user of a request, and the applications that they may see: those whose DAGs Airflow lets them read.
 
-Airflow protects nothing that a plugin mounts. What somebody may not see answers like what does not exist.
+Airflow does not protect what a plugin mounts. A page without permission gives the same answer as one that does not exist.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastapi import Depends, HTTPException
 from sqlalchemy import select
 
 from nightshift.access.permissions import ASKING_DAGS, DAGS
-from nightshift.dashboard.known import Known, known_application, known_applications
+from nightshift.dashboard.application_files import ApplicationFile, known_application, known_applications
 from nightshift.settings.applications import application_names
 
 
@@ -31,24 +31,24 @@ class Viewer:
         with create_session(scoped=False) as session:
             self._there = set(session.scalars(select(DagModel.dag_id)))
 
-    def applications(self) -> list[Known]:
+    def applications(self) -> list[ApplicationFile]:
         """Return the applications that the user may see, in order of name."""
         return [known for known in known_applications() if self.sees(known.name)]
 
     def sees(self, name: str) -> bool:
         """Whether the user may read every DAG of an application.
 
-        Of one whose DAGs Airflow does not know (yet, or since its file is wrong) the permission is asked all the same.
+        The permission is also checked for DAGs that Airflow does not know, as those of an invalid file.
         """
         dags = {f"{name}_{kind}" for kind in DAGS}
         if known := dags & self._there:
             return known <= self._readable
         return self._may(f"{name}_{DAGS[0]}", None)
 
-    def application(self, name: str) -> Known:
+    def application(self, name: str) -> ApplicationFile:
         """Return an application that exists and that the user may see.
 
-        :raises HTTPException: 404, in the same words whichever it is.
+        :raises HTTPException: 404, with the same text in both cases.
         """
         if name in application_names() and self.sees(name):
             return known_application(name)
@@ -60,11 +60,11 @@ class Viewer:
         return self._may(dag, DagAccessEntity.RUN) and self._may(dag, DagAccessEntity.TASK_INSTANCE)
 
     def may_acknowledge(self, name: str) -> bool:
-        """Whether the user may start the DAG in which people answer for the alerts of an application."""
+        """Whether the user may start the DAG that acknowledges alerts of an application."""
         return self._may(f"{name}_acknowledge", DagAccessEntity.RUN, "POST")
 
     def may_review(self, name: str) -> bool:
-        """Whether the user may judge answers of an application: who may answer when its release asks for a person."""
+        """Whether the user may review answers of an application: approvers of its releases may."""
         return self._may(f"{name}_{ASKING_DAGS[0]}", DagAccessEntity.HITL_DETAIL, "PUT")
 
     def _may(self, dag_id: str, entity: DagAccessEntity | None, method: ResourceMethod = "GET") -> bool:
@@ -74,7 +74,7 @@ class Viewer:
 
 
 def viewer(user: Annotated[Any, Depends(get_user)]) -> Viewer:
-    """Return who is asking. Without a login there is nobody, and Airflow's dependency answers 401."""
+    """Return the user of the request. Without a login Airflow's dependency answers 401."""
     return Viewer(user)
 
 

@@ -1,4 +1,4 @@
-"""What Airflow itself knows: runs and tasks of an application, requests that wait for a person, and housekeeping."""
+"""State from Airflow's database: runs and tasks of an application, open approval requests, and housekeeping."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
 from nightshift.storage.files import default_storage
 
 RUNNING = ("running", "queued")
-# They belong to no application, and everybody depends on them: so whoever sees an application sees whether they run.
+# They serve all applications, so every user who sees an application sees whether they run.
 HOUSEKEEPING = tuple(f"nightshift_{name}" for name in ("alerts", "audit", "janitor", "usage"))
-LATE = timedelta(minutes=20)  # after the moment in which housekeeping should have begun
+LATE = timedelta(minutes=20)  # after the time at which housekeeping was due
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of one of an application's DAGs; `tasks` are those that run or wait in it now."""
+    """A run of one of an application's DAGs; `tasks` are its running and waiting ones."""
 
     dag_id: str
     run_id: str
@@ -64,7 +64,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A question to a person that nobody has answered."""
+    """An open approval request."""
 
     dag_id: str
     run_id: str
@@ -76,7 +76,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """A DAG that looks after all applications: `on time`, `late`, `paused`, `failed` or `not run yet`, and the trouble if any."""
+    """A housekeeping DAG: `on time`, `late`, `paused`, `failed` or `not run yet`, and the trouble if any."""
 
     dag_id: str
     last: datetime | None
@@ -85,7 +85,7 @@ class Housekeeping:
 
 
 def storage_uri() -> str:
-    """Return where the data lies, as the jobs find it."""
+    """Return the URI of the storage, as the jobs use it."""
     return str(Variable.get(STORAGE_VARIABLE, default_var=None) or default_storage())
 
 
@@ -106,7 +106,7 @@ def running_by_application(names: Iterable[str]) -> Counter[str]:
 
 
 def runs_in_progress(name: str) -> list[Run]:
-    """Return the runs of an application that run or wait, the oldest first, each with what it is doing."""
+    """Return the unfinished runs of an application, the oldest first, each with its active tasks."""
     with create_session(scoped=False) as session:
         runs = session.scalars(
             select(DagRun).where(DagRun.dag_id.in_(_dags(name)), DagRun.state.in_(RUNNING)).order_by(DagRun.run_after)
@@ -126,7 +126,7 @@ def runs_in_progress(name: str) -> list[Run]:
 
 
 def run_of(dag_id: str, run_id: str) -> Run | None:
-    """Return one run, or None where it is gone."""
+    """Return one run, or None if it does not exist."""
     with create_session(scoped=False) as session:
         run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
         return _run(run, ()) if run else None
@@ -153,8 +153,8 @@ def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
     return sorted(tasks, key=lambda task: (task.started is None, task.started, task.task_id, task.map_index))
 
 
-def said_by_tasks(dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return what the tasks of a run returned, by task id and map index."""
+def results_of_tasks(dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return the results of a run's tasks, by task id and map index."""
     with create_session(scoped=False) as session:
         rows = session.execute(
             select(XComModel.task_id, XComModel.map_index, XComModel.value).where(
@@ -166,7 +166,7 @@ def said_by_tasks(dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, A
 
 
 def waiting_for_people(names: Iterable[str]) -> dict[str, list[Waiting]]:
-    """Return the unanswered questions of each application that has some, the oldest first."""
+    """Return the open requests by application, the oldest first."""
     owner = {f"{name}_{kind}": name for name in names for kind in DAGS}
     found: dict[str, list[Waiting]] = {}
     with create_session(scoped=False) as session:
@@ -185,7 +185,7 @@ def waiting_for_people(names: Iterable[str]) -> dict[str, list[Waiting]]:
 
 
 def housekeeping(now: datetime) -> list[Housekeeping]:
-    """Return the DAGs that look after all applications, and whether they do."""
+    """Return the housekeeping DAGs with their state."""
     with create_session(scoped=False) as session:
         dags = session.scalars(select(DagModel).where(DagModel.dag_id.in_(HOUSEKEEPING), ~DagModel.is_stale)).all()
         found = []
@@ -198,9 +198,9 @@ def housekeeping(now: datetime) -> list[Housekeeping]:
             ).first()
             due = dag.next_dagrun_create_after
             if dag.is_paused:
-                state, trouble = "paused", "does not run until somebody unpauses it"
+                state, trouble = "paused", "does not run until it is unpaused"
             elif due and now - due > LATE:
-                state, trouble = "late", f"should have begun at {due:%Y-%m-%d %H:%M} UTC: does the scheduler run?"
+                state, trouble = "late", f"was due at {due:%Y-%m-%d %H:%M} UTC: check that the scheduler runs"
             elif last and last.state == "failed":
                 state, trouble = "failed", "its last run failed"
             else:
@@ -222,7 +222,7 @@ def _dags(name: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A returned value as plain JSON: a page makes no object of a class that a task names."""
+    """A returned value as plain JSON: pages do not instantiate classes that a task's result names."""
     if isinstance(value, str):
         with suppress(ValueError):
             return json.loads(value)

@@ -1,6 +1,6 @@
-"""The web application that Airflow's API server mounts at `/nightshift`: pages for people who are logged in.
+"""The web application that Airflow's API server mounts at `/nightshift`: pages for users who are logged in.
 
-GET only, but for what people say on the review page.
+It is read-only, except for reviews.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nightshift.dashboard import mailbox, overview, reports, review, run
 from nightshift.dashboard.access import Asking
 from nightshift.dashboard.airflow_state import housekeeping, storage_uri
 from nightshift.dashboard.application import gather
+from nightshift.dashboard.application_files import application_of
 from nightshift.dashboard.headers import HEADERS, SecurityHeaders
-from nightshift.dashboard.known import application_of
 from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import airflow_root, render
 from nightshift.dashboard.panels import panel
@@ -34,14 +34,14 @@ app.add_middleware(SecurityHeaders)
 app.include_router(reports.router)
 app.include_router(mailbox.router)
 app.include_router(review.router)
-# Style sheets and scripts, which hold nothing of anybody's: the only thing that is there without a login.
+# Style sheets and scripts contain no data, so they need no login.
 app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
 
 @app.api_route("/", methods=READ)
 @in_own_threads
 def every_application(request: Request, asking: Asking) -> HTMLResponse:
-    """Show every application that the user may see in one row."""
+    """Show all applications that the user may see, a row each."""
     known = asking.applications()
     may_see_runs = {one.name: asking.may_see_runs(one.name) for one in known}
     found = panel(lambda: overview.rows(known, storage_uri(), may_see_runs))
@@ -52,7 +52,7 @@ def every_application(request: Request, asking: Asking) -> HTMLResponse:
 @app.api_route("/apps/{application}", methods=READ)
 @in_own_threads
 def one_application(request: Request, application: str, asking: Asking) -> HTMLResponse:
-    """Show all that is known of one application."""
+    """Show one application."""
     known = asking.application(application)
     if known.settings is None:
         return render(request, "unreadable.html.jinja", known=known)
@@ -65,10 +65,10 @@ def one_application(request: Request, application: str, asking: Asking) -> HTMLR
 @app.api_route("/apps/{application}/runs/{dag_id}/{run_id:path}", methods=READ)
 @in_own_threads
 def one_run(request: Request, application: str, dag_id: str, run_id: str, asking: Asking) -> HTMLResponse:
-    """Show what one run did for an application."""
+    """Show one run of an application."""
     known = asking.application(application)
     if application_of(dag_id) != application or known.settings is None:
-        raise HTTPException(404, f"“{dag_id}” is no DAG of “{application}”.")
+        raise HTTPException(404, f"“{dag_id}” is not a DAG of “{application}”.")
     if not asking.may_see_runs(application):
         raise HTTPException(404, f"There is no run “{run_id}” of {dag_id}, or you may not see it.")
     page = run.gather(known.settings, storage_uri(), dag_id, run_id)
@@ -81,25 +81,25 @@ def one_run(request: Request, application: str, dag_id: str, run_id: str, asking
 
 @app.api_route("/dags/{dag_id}", methods=READ)
 def tab_of_dag(request: Request, dag_id: str, asking: Asking) -> Response:
-    """Lead from the tab on a DAG's page to its application. Airflow shows the tab on every DAG."""
+    """Redirect from the tab on a DAG's page to its application. Airflow shows the tab on every DAG."""
     return _to(request, f"apps/{_visible(dag_id, asking)}")
 
 
 @app.api_route("/dags/{dag_id}/runs/{run_id:path}", methods=READ)
 def tab_of_run(request: Request, dag_id: str, run_id: str, asking: Asking) -> Response:
-    """Lead from the tab on a run's page to what it did."""
+    """Redirect from the tab on a run's page to the dashboard's page of the run."""
     return _to(request, f"apps/{_visible(dag_id, asking)}/runs/{quote(dag_id, safe='')}/{quote(run_id, safe='')}")
 
 
 @app.api_route("/{anything:path}", methods=READ)
 def nothing(anything: str) -> Response:
-    """Answer for every other address, to who is logged in."""
+    """Answer 404 for every other address to users who are logged in."""
     raise HTTPException(404, "There is no such page.")
 
 
 @app.exception_handler(AnyHTTPException)
 def in_words(request: Request, error: AnyHTTPException) -> Response:
-    """Answer a refusal with a page that says why; who is not logged in is sent to Airflow's login first."""
+    """Answer an error with a page that explains it; users without a login are sent to Airflow's login."""
     if (
         error.status_code == HTTPStatus.UNAUTHORIZED
         and request.method in READ
@@ -112,26 +112,32 @@ def in_words(request: Request, error: AnyHTTPException) -> Response:
     if request.method not in READ:
         return JSONResponse({"detail": str(error.detail)}, error.status_code)  # a script asked
     return render(
-        request, "message_only.html.jinja", error.status_code, title=_title(error.status_code), said=str(error.detail)
+        request,
+        "message_only.html.jinja",
+        error.status_code,
+        title=_title(error.status_code),
+        message=str(error.detail),
     )
 
 
 @app.exception_handler(RequestValidationError)
 def not_an_address(request: Request, _error: RequestValidationError) -> Response:
-    """Answer an address that cannot be one of ours, or a form that is not filled in."""
+    """Answer an invalid address with 404, an incomplete form with 422."""
     if request.method not in READ:
-        return JSONResponse({"detail": "This form is not filled in as the page asks for."}, 422)
+        return JSONResponse({"detail": "A field of this form is missing or invalid."}, 422)
     return render(
-        request, "message_only.html.jinja", HTTPStatus.NOT_FOUND, title=_title(404), said="There is no such page."
+        request, "message_only.html.jinja", HTTPStatus.NOT_FOUND, title=_title(404), message="There is no such page."
     )
 
 
 @app.exception_handler(Exception)
 def broken(request: Request, error: Exception) -> Response:
-    """Answer for a fault of ours; Starlette raises it again, so the API server's log has it whole."""
-    said = f"This page cannot be shown ({type(error).__name__}). The API server's log says why."
-    page = render(request, "message_only.html.jinja", HTTPStatus.INTERNAL_SERVER_ERROR, title=_title(500), said=said)
-    page.headers.update(HEADERS)  # who answers here is outside of every middleware
+    """Answer an internal error; Starlette raises it again, so that the API server's log has the trace."""
+    message = f"This page cannot be shown ({type(error).__name__}). The API server's log says why."
+    page = render(
+        request, "message_only.html.jinja", HTTPStatus.INTERNAL_SERVER_ERROR, title=_title(500), message=message
+    )
+    page.headers.update(HEADERS)  # this handler runs outside of all middleware
     return page
 
 

@@ -1,4 +1,4 @@
-"""All that is known of one application, gathered for its page: each part by itself, so that none takes the others along."""
+"""The content of an application's page: each part is read by itself, so that one that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox, Waiting
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
 from nightshift.dashboard.choices import choices_of
+from nightshift.dashboard.drift_details import DriftDetails, drift_details
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.nights import TREND, JudgedNight
 from nightshift.dashboard.panels import Panel, panel
 from nightshift.dashboard.state import Facts, State, state_of, without_approvals
 from nightshift.dashboard.stored import Store
-from nightshift.dashboard.why import Why, why
 from nightshift.errors import BadInput
 from nightshift.evaluation.choices import Preference, preference_of
 from nightshift.evaluation.shadow_file import ShadowFile
@@ -34,9 +34,9 @@ from nightshift.verdict import Verdict
 
 @dataclass(frozen=True)
 class Models:
-    """Champion, candidate, the shadow of whichever came last with its address, what people prefer there, the champion's watch.
+    """Champion, candidate, the newest shadow with its address and people's preference in it, and the champion's watch.
 
-    None: there is none.
+    Each may be None.
     """
 
     champion: models.Model | None
@@ -48,7 +48,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Trend:
-    """The newest nights: verdicts by monitor, what moved most in each, and what is known of their interactions."""
+    """The newest nights: verdicts by monitor, the largest effect in each, and statistics of their interactions."""
 
     judged: Mapping[Monitor, Sequence[JudgedNight]]
     effects: Mapping[JudgedNight, nights.Effect | None]
@@ -58,14 +58,14 @@ class Trend:
     unreadable: Sequence[str]
 
     def answered_by(self, night: JudgedNight) -> str:
-        """Return the version that answered a night, which may be another than the one that it was judged for."""
+        """Return the version that answered a night; it may differ from the one that the verdict is about."""
         versions = {one.interval: one.model_version for one in self.answered}
         return versions.get(night.interval) or night.model_version
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """The story of the ledger, and what of it is still open."""
+    """The history of the ledger, and what is still open."""
 
     story: ledger.Story
     retrainings: Sequence[ledger.Retraining]
@@ -77,7 +77,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class OpenAlerts:
-    """Conditions that hold, what people said to them that still counts, and messages that some route lacks."""
+    """Open conditions, responses to them that still hold, and messages that some route does not have yet."""
 
     open: Sequence[Alert]
     responses: Mapping[str, AlertResponse]
@@ -86,7 +86,7 @@ class OpenAlerts:
 
 @dataclass(frozen=True)
 class Replay:
-    """Whether the newest retraining helped, by the night that asked for it; `address` is interval and folder."""
+    """Whether the newest retraining helped, measured on the night that caused it; `address` is interval and folder."""
 
     address: tuple[str, ...]
     verdict: Verdict
@@ -95,7 +95,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Reports:
-    """Interval and address of the newest data docs, () where there are none, and the newest replay."""
+    """Interval and address of the newest data docs, () without any, and the newest replay."""
 
     data_docs: tuple[str, ...]
     replay: Replay | None
@@ -103,16 +103,16 @@ class Reports:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows; each part may be in trouble."""
+    """The parts of the page, each of which may have failed."""
 
     app: Application
     state: State
     models: Panel[Models]
     trend: Panel[Trend]
-    why: Panel[Why | None]
+    why: Panel[DriftDetails | None]
     decisions: Panel[Decisions]
     open_alerts: Panel[OpenAlerts]
-    alerts: Sequence[Alert]  # of those that hold, what says more than what waits
+    alerts: Sequence[Alert]  # open ones, without those that only repeat a waiting request
     runs: Panel[list[airflow_state.Run]] | None  # None: the user may not see runs
     waiting: Panel[list[airflow_state.Waiting]] | None
     training: Panel[Training | None]
@@ -123,7 +123,7 @@ class Page:
 
 
 def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
-    """Return what is known of an application now."""
+    """Read all parts of an application's page."""
     now, store, records = datetime.now(UTC), Store(storage, app.name, app.zone), Ledger(storage, app.name)
     with ThreadPoolExecutor(readers(store.place) + 1, "nightshift-page") as pool:  # one of them waits for MLflow
 
@@ -146,7 +146,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         champion = panel(lambda: models.champion(store, records))
         digest = champion.shown.digest if champion.shown else ""
         fresh = later(lambda: freshness(store, records.index(), app, judged.shown or {}, digest, now))
-        said = later(lambda: why(store, (judged.shown or {}).get("drift", [])))
+        details = later(lambda: drift_details(store, (judged.shown or {}).get("drift", [])))
     known: Panel[Decisions] = decisions.result()
     retrainings = list(known.shown.retrainings) if known.shown else []
     asked: Panel[list[airflow_state.Waiting]] | None = waiting.result() if waiting else None
@@ -167,7 +167,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         state=state_of(facts),
         models=found.result(),
         trend=trend.result(),
-        why=said.result(),
+        why=details.result(),
         decisions=known,
         open_alerts=alerts,
         alerts=others,
@@ -220,8 +220,8 @@ def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
 def _open_alerts(storage: str, app: Application, records: Ledger, now: datetime) -> OpenAlerts:
     outbox = Outbox(storage, app.name)
     holding = outbox.open()
-    said = records.responses(alert.condition for alert in holding)
-    counting = {condition: response for condition, response in said.items() if response.holds(now)}
+    responses = records.responses(alert.condition for alert in holding)
+    counting = {condition: response for condition, response in responses.items() if response.holds(now)}
     return OpenAlerts(holding, counting, outbox.waiting(app.alerts))
 
 

@@ -1,4 +1,4 @@
-"""The tables that charts are drawn from: one row a night or step, with what a person reads in each cell."""
+"""The tables that charts are drawn from: one row for each night or step, with a text for each cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightshift.monitoring.wording import number
 from nightshift.settings.metrics import Metric, label_of
 from nightshift.shown import shown
 
-POINTS = 120  # of a curve: as many as a line on a page can show
+POINTS = 120  # of a curve, at most
 NAME_CHARACTERS = 60
 
 Cell = tuple[float | None, str]
@@ -24,8 +24,8 @@ class Row:
     """One row.
 
     :param x: seconds since 1970 of the night's beginning, or the step.
-    :param mark: what began here, such as `version 3`.
-    :param state: a verdict, by which a point stands out.
+    :param mark: what starts here, such as `version 3`.
+    :param state: a verdict, which marks the point.
     :param cells: number (None: unknown) and words, by column.
     """
 
@@ -37,7 +37,7 @@ class Row:
 
 
 def effects(trend: Trend, monitor: Monitor, own: Sequence[Metric] = ()) -> list[Row]:
-    """Return what moved most in each night: drift as a share of its FAIL floor, bias as the gap; then the floors.
+    """Return the largest effect of each night: drift as a share of its FAIL floor, bias as the gap; then the floors.
 
     :param own: metrics of the application's own scorers.
     """
@@ -69,12 +69,12 @@ def counts(trend: Trend) -> list[Row]:
 
 
 def arms(trend: Trend, alone: str) -> list[tuple[str, str]]:
-    """Return the heads of a chart of what was answered, with their roles: `alone` without a challenger, else both versions."""
+    """Return the column headings of a chart with their roles: `alone` without a challenger, else both versions."""
     return [("champion", "line"), ("challenger", "challenger")] if trend.challenged else [(alone, "line")]
 
 
 def _of_both(trend: Trend, cell: Callable[[Answered | None], Cell]) -> list[Row]:
-    """A row for each night, with a mark where the share of a challenger becomes another one."""
+    """A row for each night, with a mark where the challenger's share changes."""
     rows: list[Row] = []
     share = None
     for night in trend.answered:

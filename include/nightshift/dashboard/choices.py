@@ -1,4 +1,4 @@
-"""Two answers to one prompt, side by side: people choose the better one, and do not know which version gave it."""
+"""Pairs of answers to one prompt: people choose the better one without knowing which version gave it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from nightshift.shown import storable
 from nightshift.storage.files import read_each
 from nightshift.storage.partition import read_file
 
-# Of each application, those of the shadow that was looked at last, by path.
+# A cache by application: the choices of its last viewed shadow, by path.
 _read: dict[Store, dict[tuple[str, str, str], Review]] = {}
 
 
-class Chosen(BaseModel):
-    """Which of two answers, in the order in which they were shown, somebody finds better."""
+class ChoiceForm(BaseModel):
+    """The form in which a person chooses the better of two answers, in the order in which they were shown."""
 
     pairs: str = Field(max_length=120)
     key: str = Field(max_length=60)
@@ -35,10 +35,10 @@ class Chosen(BaseModel):
 
 
 @dataclass(frozen=True)
-class Two:
-    """A pair; which version gave which answer, and what others chose, is shown to who has chosen.
+class ShownPair:
+    """A pair of answers; their versions and other people's choices are shown after one's own choice.
 
-    :param order: `champion` and `candidate`, in the order in which this person is shown them.
+    :param order: `champion` and `candidate`, in the order shown to this person.
     """
 
     pair: Mapping[str, Any]
@@ -48,16 +48,16 @@ class Two:
 
 
 def open_pairs(store: Store, since: datetime) -> list[str]:
-    """Return the partitions of pairs that were published later, by their newest interval, the newest first."""
+    """Return the partitions of pairs published after a time, by their newest interval, the newest first."""
     names = newest_pairs(store.names(PAIRS), datetime.now(UTC))
     manifests = read_each(store.place, lambda name: store.manifest(PAIRS, name), names)
     return [name for name, found in zip(names, manifests, strict=True) if found and found.created > since]
 
 
 def choices_of(store: Store, shadow: str) -> list[Review]:
-    """Return what people chose between the answers of a shadow. A record never changes, so it is read once.
+    """Return people's choices between the answers of a shadow. Records never change, so each is read once.
 
-    :raises BadInput: one cannot be read.
+    :raises BadInput: a record cannot be read.
     """
     before = _read.get(store, {})
     paths = [(REVIEWS, shadow, name) for name in store.names(REVIEWS, shadow)]
@@ -67,37 +67,37 @@ def choices_of(store: Store, shadow: str) -> list[Review]:
     return list(now.values())
 
 
-def shown_pairs(store: Store, name: str, person: str) -> list[Two]:
+def shown_pairs(store: Store, name: str, person: str) -> list[ShownPair]:
     """Return the pairs of a partition as one person sees them.
 
     :raises BadInput: they cannot be read.
     """
-    said: dict[str, list[Review]] = {}
+    by_key: dict[str, list[Review]] = {}
     for one in choices_of(store, interval_of(name)[1]):
-        said.setdefault(one.key, []).append(one)
+        by_key.setdefault(one.key, []).append(one)
     shown = []
     for pair in _pairs(store, name):
-        mine = next((one for one in said.get(pair["key"], []) if one.by == person), None)
-        others = [one for one in said.get(pair["key"], []) if mine and one.by != person]
-        shown.append(Two(pair, shown_order(pair["key"], person), mine, others))
+        mine = next((one for one in by_key.get(pair["key"], []) if one.by == person), None)
+        others = [one for one in by_key.get(pair["key"], []) if mine and one.by != person]
+        shown.append(ShownPair(pair, shown_order(pair["key"], person), mine, others))
     return shown
 
 
-def keep_choice(store: Store, app: Application, since: datetime, said: Chosen, person: str) -> bool | None:
-    """Keep a choice; return whether this call did. None: it is about nothing that may be judged."""
-    if said.pairs not in open_pairs(store, since):
+def keep_choice(store: Store, app: Application, since: datetime, choice: ChoiceForm, person: str) -> bool | None:
+    """Keep a choice; return whether this call wrote it. None: the pair is not open for choices."""
+    if choice.pairs not in open_pairs(store, since):
         return None
-    pair = next((pair for pair in _pairs(store, said.pairs) if pair["key"] == said.key), None)
+    pair = next((pair for pair in _pairs(store, choice.pairs) if pair["key"] == choice.key), None)
     if pair is None:
         return None
-    first, second = shown_order(said.key, person)
+    first, second = shown_order(choice.key, person)
     return keep(
         store.place,
         Review(
-            interval=pair["night"], key=said.key, digest=pair["digest"], chosen=PAIR, shadow=interval_of(said.pairs)[1],
+            interval=pair["night"], key=choice.key, digest=pair["digest"], chosen=PAIR, shadow=interval_of(choice.pairs)[1],
             version=pair["champion_model"], candidate=pair["candidate_model"], first=first,
-            better={"first": first, "second": second}.get(said.better, said.better), good=said.better != "neither",
-            reason=redact(storable(said.reason).strip(), app.ingest.redact, {}), by=storable(person), at=datetime.now(UTC),
+            better={"first": first, "second": second}.get(choice.better, choice.better), good=choice.better != "neither",
+            reason=redact(storable(choice.reason).strip(), app.ingest.redact, {}), by=storable(person), at=datetime.now(UTC),
         ),
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from nightshift.settings.application import Application
 
 @dataclass(frozen=True)
 class Fresh:
-    """The newest partition of a kind by its name for people; `stale` says what is wrong with its age, "" where nothing is."""
+    """The newest partition of a kind by its display name; `stale` says why it is too old, "" if it is not."""
 
     kind: str
     name: str
@@ -34,10 +34,10 @@ def freshness(  # noqa: PLR0917
 ) -> list[Fresh]:
     """Return the newest partition of examples, interactions, drift, bias and references.
 
-    Examples and interactions are stale when the last interval of the schedule is over for hours and has none; drift and
-    bias when a newer night has had interactions for as long; references when the champion has none.
+    Examples and interactions are stale if the last interval of the schedule ended hours ago and has none; drift and bias if a
+    newer night has had interactions for as long; references if the champion has none.
 
-    :param champion: digest of its model, "" where there is none.
+    :param champion: digest of its model, "" without a champion.
     :raises BadInput: a manifest cannot be read.
     """
     expected = expected_night(now, app)
@@ -49,7 +49,7 @@ def freshness(  # noqa: PLR0917
     for kind, partitions in published.items():
         newest = _newest(partitions, now)
         late = bool(expected and (not newest or start_of(newest) < expected.start))
-        stale = f"{named(expected.key, app.zone)} is expected and not there" if late and expected else ""
+        stale = f"{named(expected.key, app.zone)} is missing" if late and expected else ""
         found.append(Fresh(kind, named(newest, app.zone), partitions.get(newest), stale))
     answered = _newest(index.interactions, now - timedelta(hours=app.clock.grace_hours))
     for monitor, judged in nights.items():
@@ -58,11 +58,13 @@ def freshness(  # noqa: PLR0917
         found.append(Fresh(monitor, named(newest, app.zone), judged[-1].created if judged else None, stale))
     address = champion[:16]
     reference = store.manifest("references", address) if champion else None
-    stale = "" if reference or not champion else "the champion has none: nothing can be compared; run finetune again"
+    stale = (
+        "" if reference or not champion else "the champion has none, so drift cannot be measured; run finetune again"
+    )
     found.append(Fresh("references", address if reference else "", reference.created if reference else None, stale))
     return found
 
 
 def _newest(partitions: Mapping[str, datetime], by: datetime) -> str:
-    """The newest interval that was published `by` then; "" where there is none."""
+    """The newest interval published `by` a time; "" if there is none."""
     return max((key for key, created in partitions.items() if created <= by), default="")

@@ -1,4 +1,4 @@
-"""Headers of every answer: nothing is loaded from elsewhere, no script but our own runs, and nobody else may frame it."""
+"""Security headers of every response: no external resources, no foreign scripts, and no framing by other sites."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLICY = "; ".join(
         "frame-ancestors 'self'",  # Airflow shows the pages in its own
     )
 )
-# What was written by jobs from texts of customers and models: its scripts run in an origin of nobody's, without a network.
+# Reports contain texts of customers and models: their scripts run sandboxed in an opaque origin, without network.
 REPORT_POLICY = "; ".join(
     (
         "sandbox allow-scripts",
@@ -48,16 +48,16 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the headers to what an app answers, where the answer has none of its own.
+    """Adds the headers to responses that do not set them.
 
-    What is static is kept for a year under an address that names its version, else asked for again each time.
+    Static files are cached for a year if their address names the version, else revalidated each time.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""What was decided about an application and by whom: the ledger as one story, the newest first."""
+"""The decisions about an application: the ledger as one history, the newest first."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from nightshift.ledger.splits import running, share_of
 from nightshift.ledger.store import Ledger
 from nightshift.verdict import Verdict
 
-SHOWN = 60  # newest entries of the story
+SHOWN = 60  # newest entries of the history
 NEWEST_ORDERS = NEWEST_REQUESTS = 30
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """An order with what came of it; `claim` without a run: nobody may train for it any more."""
+    """An order with its claim and outcome; a claim without a run means that the order was given up."""
 
     order: Order
     claim: Claim | None
@@ -39,7 +39,7 @@ class Retraining:
 
     @property
     def doing(self) -> str:
-        """In words, what becomes of it now."""
+        """Its current status as text."""
         if self.outcome:
             return f"{self.outcome.result}: {self.outcome.explanation}"
         if self.claim and self.claim.run_id:
@@ -49,7 +49,7 @@ class Retraining:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request to people, and what became of it; None: nobody has answered."""
+    """An approval request and its answer; None: open."""
 
     request: Request
     answer: Answer | None
@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the story: what happened, when, by whom and why."""
+    """One line of the history: what happened, when, by whom and why."""
 
     when: datetime
     what: str  # such as "order 3", "gate: FAIL"
@@ -90,25 +90,25 @@ def retrainings(records: Ledger, most: int = NEWEST_ORDERS) -> list[Retraining]:
 
 
 def open_retraining(known: list[Retraining]) -> Retraining | None:
-    """Return the one that has no outcome yet, if there is one."""
+    """Return the retraining without an outcome, if there is one."""
     return next((one for one in known if one.outcome is None), None)
 
 
 def this_week(known: list[Retraining], now: datetime) -> tuple[int, float]:
-    """Return how many trainings began in the last seven days, and the hours of those that ended in them."""
+    """Return how many trainings started in the last seven days, and the hours of those that ended in that time."""
     started = sum(bool(one.claim and one.claim.run_id and now - one.claim.claimed < WEEK) for one in known)
     hours = sum(one.outcome.hours for one in known if one.outcome and now - one.outcome.ended < WEEK)
     return started, hours
 
 
 def snoozed(records: Ledger, now: datetime) -> Snooze | None:
-    """Return the snooze that holds now, if there is one."""
+    """Return the active snooze, if there is one."""
     newest = records.snooze()
     return newest if newest and newest.until > now else None
 
 
 def requests(records: Ledger) -> list[Asked]:
-    """Return the newest requests to people, in order of time.
+    """Return the newest approval requests, in order of time.
 
     :raises BadInput: a record cannot be read.
     """
@@ -118,13 +118,13 @@ def requests(records: Ledger) -> list[Asked]:
 
 
 def story(store: Store, records: Ledger, known: list[Retraining], asked: list[Asked]) -> Story:
-    """Return what was decided lately, the newest first.
+    """Return the newest decisions, the newest first.
 
     :raises BadInput: a record cannot be read.
     """
     names = [name for name in store.names("ledger", "decisions") if name[0].isdigit()]  # forced ones are in their order
     decisions = [kept for name in names[-SHOWN:] if (kept := store.model(Decision, "ledger", "decisions", name))]
-    # Of what has one time the consequence comes first, as everything else that is newer does.
+    # Of entries with the same time the consequence comes first, as newer entries do.
     entries = [
         *(
             Entry(one.released, f"release of version {one.version}", "release", "is the champion")
@@ -142,13 +142,13 @@ def story(store: Store, records: Ledger, known: list[Retraining], asked: list[As
 
 
 def split_now(records: Ledger) -> tuple[Split, float, SplitLook | None] | None:
-    """Return the split that runs, the share of its challenger, and the newest look at it; None: no split runs."""
+    """Return the running split, the share of its challenger, and the newest look at it; None: no split runs."""
     split = running(records)
     return (split, share_of(records, split), next(reversed(records.looks(split.number)), None)) if split else None
 
 
 def _split(records: Ledger, split: Split) -> list[Entry]:
-    """How a split began, what changed its share, and how it ended."""
+    """The start of a split, the changes of its share, and its end."""
     what, by, end = f"split {split.number}", "split", records.split_end(split.number)
     shares = " → ".join(f"{share:.0%}" for share in split.settings.shares)
     began = f"version {split.version} beside version {split.champion}: {shares} of the traffic"
@@ -177,7 +177,7 @@ def _retraining(one: Retraining) -> list[Entry]:
     entries = [Entry(order.created, f"order {number}", order.decision.by, why)]
     if one.claim:
         run = (one.claim.dag_id, one.claim.run_id) if one.claim.run_id else None
-        doing = f"{one.claim.run_id} trains for it" if run else "nobody took it in time; nobody may any more"
+        doing = f"{one.claim.run_id} trains for it" if run else "given up: no run claimed it in time"
         entries.append(
             Entry(one.claim.claimed, f"claim of order {number}", one.claim.dag_id or "policy", doing, run=run)
         )
@@ -197,9 +197,9 @@ def _asleep(one: Snooze) -> Entry:
 
 def _gate(record: GateRecord) -> Entry:
     done = "released" if record.released else "put to people" if record.request else "held"
-    said = "; ".join(record.reasons)
+    reasons = "; ".join(record.reasons)
     by_itself = record.by in DECIDING and not record.person
-    why = said if by_itself else f"{record.by} (the gate: {said})"
+    why = reasons if by_itself else f"{record.by} (the gate: {reasons})"
     by = record.person or (record.by if by_itself else "a person")
     return Entry(record.decided, f"version {record.version} {done}", by, why, record.verdict, record.numbers)
 
@@ -207,7 +207,7 @@ def _gate(record: GateRecord) -> Entry:
 def _asked(one: Asked) -> list[Entry]:
     request, answer = one.request, one.answer
     run = (request.dag_id, request.run_id)
-    who = ", ".join(request.approvers) or "everybody whose role may approve"
+    who = ", ".join(request.approvers) or "all users whose role may approve"
     why = f"{request.subject} Asked: {who}, until {request.until:%Y-%m-%d %H:%M} UTC"
     entries = [Entry(request.asked, f"approval of version {request.version} asked", request.asked_by or "release", why,
                      request.verdict, run=run)]  # fmt: skip

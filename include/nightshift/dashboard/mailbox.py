@@ -1,6 +1,6 @@
-"""Every message about the applications that somebody may see, and what is on its way: the mailbox page.
+"""The mailbox page: all messages about the applications that the user may see, and pending ones.
 
-What concerns every application is shown to whoever may see one.
+Messages about all applications are shown to every user who may see one.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from nightshift.alerts.message import Message
 from nightshift.alerts.outbox import Outbox, Waiting
 from nightshift.dashboard.access import Asking
 from nightshift.dashboard.airflow_state import storage_uri
+from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.headers import REPORT_POLICY
-from nightshift.dashboard.known import Known
 from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.dashboard.pages import render
 from nightshift.dashboard.panels import Panel, panel
 from nightshift.storage.files import read_each
 
 NEWEST = 100  # messages on the page
-OF_ONE = 200  # newest messages of an application among which one is looked for
+OF_ONE = 200  # newest messages of an application that are searched for one
 
 router = APIRouter()
 
@@ -45,7 +45,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
     """Show the newest messages of all applications, or of one."""
     known = [asking.application(application)] if application else asking.applications()
     if known and not application:
-        known = [*known, Known(ALL_APPLICATIONS, None)]
+        known = [*known, ApplicationFile(ALL_APPLICATIONS, None)]
     storage = storage_uri()
     found = read_each(UPath(storage), lambda one: (one.name, panel(lambda: _box(storage, one))), known)
     boxes: list[Box] = [one.shown for _, one in found if one.shown]
@@ -64,7 +64,7 @@ def mailbox(request: Request, asking: Asking, application: str | None = None) ->
 @router.api_route("/mailbox/{application}/{message}", methods=["GET", "HEAD"])
 @in_own_threads
 def message(request: Request, application: str, message: str, asking: Asking) -> HTMLResponse:
-    """Show one message in both its forms."""
+    """Show one message as text and HTML."""
     found = _message(application, message, asking)
     return render(request, "message.html.jinja", message=found, all_applications=ALL_APPLICATIONS)
 
@@ -72,7 +72,7 @@ def message(request: Request, application: str, message: str, asking: Asking) ->
 @router.api_route("/mailbox/{application}/{message}/html", methods=["GET", "HEAD"])
 @in_own_threads
 def as_html(application: str, message: str, asking: Asking) -> Response:
-    """Answer with the HTML form as a mail program shows it, in an origin of nobody's."""
+    """Return the HTML form as a mail program shows it, sandboxed in an opaque origin."""
     policy = REPORT_POLICY.replace("sandbox allow-scripts", "sandbox")
     return HTMLResponse(_message(application, message, asking).html, headers={"Content-Security-Policy": policy})
 
@@ -90,7 +90,7 @@ def _message(application: str, wanted: str, asking: Asking) -> Message:
     )
 
 
-def _box(storage: str, known: Known) -> Box:
+def _box(storage: str, known: ApplicationFile) -> Box:
     outbox = Outbox(storage, known.name)
     return Box(known.name, outbox.messages(NEWEST), outbox.waiting(known.settings.alerts) if known.settings else [])
 

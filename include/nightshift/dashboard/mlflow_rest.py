@@ -1,7 +1,7 @@
-"""What MLflow says of an application's trainings, by its REST API: its own client takes seconds and 200 MB to import.
+"""An application's trainings from MLflow's REST API: importing its client takes seconds and 200 MB.
 
-Asked with a short patience, by one viewer for all who look at the same, and kept for some seconds: so a server that is down
-costs one sentence and no page.
+Requests have a short timeout, are shared by all viewers of the same page, and are cached for some seconds: a server that is down
+affects only one part of a page.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from nightshift.errors import BadEnvironment
 from nightshift.orchestration.attempt import environment_of
 from nightshift.registry.server import address, client_arguments, pages
 
-PATIENCE_SECONDS = 2.0  # for all that a page asks together
+PATIENCE_SECONDS = 2.0  # for all requests of a page together
 KEPT_SECONDS = 8.0
-POINTS = 5_000  # of one curve that are asked for
+POINTS = 5_000  # of one curve, at most
 CURVES = ("loss", "held_out_loss", "tokens_per_second")
 
 
@@ -44,9 +44,9 @@ class Training:
 class Mlflow:
     """A tracking server.
 
-    :param connection: Airflow's, with a login where the server asks for one.
+    :param connection: Airflow's, with a login if the server needs one.
     :raises BadInput: its connection names no server, or a proxy or certificates that cannot be used.
-    :raises BadEnvironment: it does not answer, or refuses (every method).
+    :raises BadEnvironment: the server does not answer, or refuses (every method).
     """
 
     def __init__(self, connection: Any) -> None:
@@ -56,11 +56,11 @@ class Mlflow:
         self._reached = client_arguments(environment)
 
     def newest_training(self, application: str) -> Training | None:
-        """Return the training that began last, with its curves, or None where there was none."""
+        """Return the newest training with its curves, or None."""
         return kept((self.uri, application), lambda: self._in_time(lambda client: self._newest(client, application)))
 
     def training(self, run_id: str) -> Training | None:
-        """Return a training by the id of its run, or None where MLflow does not have it any more."""
+        """Return a training by the id of its run, or None if MLflow no longer has it."""
         return kept((self.uri, run_id), lambda: self._in_time(lambda client: self._by_id(client, run_id)))
 
     def _in_time(self, ask: Callable[[httpx.AsyncClient], Awaitable[Training | None]]) -> Training | None:
@@ -75,7 +75,7 @@ class Mlflow:
             return asyncio.run(asked())
         except TimeoutError as error:
             raise BadEnvironment(
-                f"MLflow at {self.uri} does not answer within {PATIENCE_SECONDS:.0f} s; its numbers come back when it does"
+                f"MLflow at {self.uri} does not answer within {PATIENCE_SECONDS:.0f} s; its numbers reappear when it does"
             ) from error
 
     async def _newest(self, client: httpx.AsyncClient, application: str) -> Training | None:
@@ -120,13 +120,13 @@ class Mlflow:
     async def _ask(
         self, client: httpx.AsyncClient, method: str, path: str, asked: dict[str, Any], *, absent: bool = False
     ) -> dict[str, Any] | None:
-        """:param absent: None is an answer, where MLflow knows no such thing."""
+        """:param absent: return None if MLflow does not have it."""
         reads = method == "GET"
         try:
             answer = await client.request(method, path, params=asked if reads else None, json=None if reads else asked)
         except httpx.HTTPError as error:
             raise BadEnvironment(
-                f"MLflow at {self.uri} does not answer ({type(error).__name__}); its numbers come back when it does"
+                f"MLflow at {self.uri} does not answer ({type(error).__name__}); its numbers reappear when it does"
             ) from error
         if absent and answer.status_code == 404:
             return None
@@ -135,20 +135,20 @@ class Mlflow:
                 f"MLflow at {self.uri} refuses the login of the Airflow connection nightshift_mlflow ({answer.status_code})"
             )
         if not answer.is_success:
-            raise BadEnvironment(f"MLflow at {self.uri} answers {answer.status_code}; its own log says more")
+            raise BadEnvironment(f"MLflow at {self.uri} answers {answer.status_code}; see its log")
         try:
             return dict(answer.json())
         except ValueError as error:
-            raise BadEnvironment(f"what answers at {self.uri} is no MLflow") from error
+            raise BadEnvironment(f"the server at {self.uri} is not MLflow") from error
 
 
 @dataclass
 class _Answer:
-    """What MLflow answered last, and who asks again. That there is nothing, and that it is down, are answers too."""
+    """MLflow's last answer, which may be nothing or an error, and the lock of the viewer who asks again."""
 
     asking: threading.Lock = field(default_factory=threading.Lock)
     at: float = -math.inf
-    said: Training | BadEnvironment | None = None
+    value: Training | BadEnvironment | None = None
 
 
 _answers: dict[tuple[str, str], _Answer] = {}
@@ -156,7 +156,7 @@ _lock = threading.Lock()
 
 
 def kept(key: tuple[str, str], ask: Callable[[], Training | None]) -> Training | None:
-    """Return what `ask` answered in the last seconds, or answers now; who comes meanwhile waits for the same answer.
+    """Return the cached answer of `ask`, or call it; concurrent callers wait for the same answer.
 
     :raises BadEnvironment: the server is down.
     """
@@ -167,13 +167,13 @@ def kept(key: tuple[str, str], ask: Callable[[], Training | None]) -> Training |
     with answer.asking:
         if _is_old(answer):
             try:
-                answer.said = ask()
+                answer.value = ask()
             except BadEnvironment as error:
-                answer.said = error
+                answer.value = error
             answer.at = time.monotonic()
-        if isinstance(answer.said, BadEnvironment):
-            raise answer.said
-        return answer.said
+        if isinstance(answer.value, BadEnvironment):
+            raise answer.value
+        return answer.value
 
 
 def _is_old(answer: _Answer) -> bool:

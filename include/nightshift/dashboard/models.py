@@ -1,4 +1,4 @@
-"""The champion and the candidate of an application with the numbers that they were judged by, read from storage alone."""
+"""The champion and the candidate of an application with their evaluations, from storage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
 
-NEWEST = 5  # evaluations among which the candidate's is looked for
+NEWEST = 5  # evaluations that are searched for the candidate's
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A published comparison: scores as role -> metric -> score, and what the gate said about the candidate."""
+    """A published comparison: scores as role -> metric -> score, and the gate's verdict about the candidate."""
 
     address: str  # below `evaluations`
     examples: int
@@ -46,7 +46,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Model:
-    """A version and how it did. `scores` are its own, by metric; empty where its evaluation is gone."""
+    """A version and its scores by metric, which are empty if its evaluation is gone."""
 
     version: str
     digest: str
@@ -68,16 +68,16 @@ def champion(store: Store, records: Ledger) -> Model | None:
     newest = records.newest_release()
     if newest is None:
         return None
-    address = (newest.evaluation or "").rpartition("/")[2]  # the same wherever storage has moved to
+    address = (newest.evaluation or "").rpartition("/")[2]  # still valid after storage moved
     evaluation = evaluation_at(store, address) if address else None
     scores = evaluation.scores.get("candidate", {}) if evaluation else {}
     return Model(newest.version, newest.model_digest, scores, evaluation, newest.released)
 
 
 def candidate(store: Store, current: Model | None, records: list[GateRecord]) -> Model | None:
-    """Return the newest model that was judged after the champion and did not replace it yet, or None.
+    """Return the newest model that was evaluated after the champion and has not replaced it, or None.
 
-    :param records: what the gate said, in order of time.
+    :param records: the gate's records, in order of time.
     """
     evaluations = [evaluation_at(store, address) for address in store.names("evaluations")]
     known = sorted((one for one in evaluations if one), key=lambda one: one.created)
@@ -99,7 +99,7 @@ def candidate(store: Store, current: Model | None, records: list[GateRecord]) ->
 
 
 def evaluation_at(store: Store, address: str) -> Evaluation | None:
-    """Return a published evaluation, or None where there is none, or a damaged one."""
+    """Return a published evaluation, or None if it is missing or damaged."""
     try:
         return _evaluation(store, address)
     except (LookupError, BadInput):
@@ -109,7 +109,7 @@ def evaluation_at(store: Store, address: str) -> Evaluation | None:
 def shadow(
     store: Store, application: Application, current: Model | None, other: Model | None, records: Ledger
 ) -> tuple[str, ShadowFile] | None:
-    """Return address and content of the candidate's shadow, or without a candidate that of the champion; None: there is none.
+    """Return address and content of the candidate's shadow, or without a candidate that of the champion; or None.
 
     :raises BadInput: it cannot be read.
     """
@@ -124,7 +124,7 @@ def shadow(
 
 
 def watch(store: Store, application: Application, records: Ledger) -> WatchFile | None:
-    """Return the newest look at the first intervals of the champion's release; None: there was none.
+    """Return the newest look at the first intervals of the champion's release, or None.
 
     :raises BadInput: it cannot be read.
     """
@@ -134,7 +134,7 @@ def watch(store: Store, application: Application, records: Ledger) -> WatchFile 
 
 @lru_cache(maxsize=2_000)
 def _evaluation(store: Store, address: str) -> Evaluation:
-    """:raises LookupError: nothing is published there yet, which is not kept."""
+    """:raises LookupError: nothing is published there yet, which is not cached."""
     manifest = store.manifest("evaluations", address)
     if manifest is None:
         raise LookupError(address)
@@ -158,7 +158,7 @@ def _evaluation(store: Store, address: str) -> Evaluation:
 
 
 def _by_role(scores: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Score]]:
-    """Scores as they are written, in which an infinite loss is a word."""
+    """Parse stored scores, in which an infinite loss is a string."""
     return {
         role: {metric: Score(*(float(one[key]) for key in ("value", "low", "high"))) for metric, one in own.items()}
         for role, own in scores.items()

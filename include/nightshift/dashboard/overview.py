@@ -1,4 +1,4 @@
-"""Every application in one row: how it is, what its model scores, what its nights said, and what waits for people."""
+"""The overview: a row for each application with its state, scores, verdicts, and what waits for people."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from upath import UPath
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
 from nightshift.dashboard import airflow_state, ledger, models, nights, spending
+from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.freshness import Fresh, freshness
-from nightshift.dashboard.known import Known
 from nightshift.dashboard.panels import panel
 from nightshift.dashboard.state import Facts, State, Word, state_of, without_approvals
 from nightshift.dashboard.stored import Store
@@ -25,7 +25,7 @@ from nightshift.storage.files import read_each
 
 @dataclass(frozen=True)
 class Row:
-    """What the overview says of one application; of one that cannot be read, only its state."""
+    """The row of one application; only its state if its file is unreadable."""
 
     name: str
     state: State
@@ -41,25 +41,25 @@ class Row:
 
     @property
     def order(self) -> tuple[int, str]:
-        """Who needs people comes first."""
+        """Sort key: applications that need attention come first."""
         return list(Word).index(self.state.word), self.name
 
 
-def rows(applications: list[Known], storage: str, may_see_runs: Mapping[str, bool]) -> list[Row]:
-    """Return a row for each application, those that need people first."""
+def rows(applications: list[ApplicationFile], storage: str, may_see_runs: Mapping[str, bool]) -> list[Row]:
+    """Return a row for each application, those that need attention first."""
     names = [known.name for known in applications if may_see_runs[known.name]]
     running = airflow_state.running_by_application(names)
     waiting = airflow_state.waiting_for_people(names)
 
-    def one(known: Known) -> Row:
+    def one(known: ApplicationFile) -> Row:
         seen = may_see_runs[known.name]
         return row(known, storage, running.get(known.name, 0) if seen else None, waiting.get(known.name, []))
 
     return sorted(read_each(UPath(storage), one, applications), key=lambda row: row.order)
 
 
-def row(known: Known, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
-    """Return what is to say about one application; whatever is wrong with it is its own trouble, said in its row."""
+def row(known: ApplicationFile, storage: str, running: int | None, waiting: Sequence[airflow_state.Waiting]) -> Row:
+    """Return the row of one application; its errors appear in its own row only."""
     app = known.settings
     if app is None:
         return Row(known.name, State(Word.UNREADABLE, known.wrong))
@@ -76,7 +76,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
     retrainings = ledger.retrainings(records, app.retraining.max_a_week + 2)
     waits = [one.subject for one in waiting]
     alerts = without_approvals(outbox.open(), waits)
-    # What housekeeping kept some minutes ago is new enough for a row.
+    # The summary that housekeeping wrote some minutes ago is recent enough here.
     used = kept_summary(records.home) or summary_now(records, now)
     stale = [one for one in freshness(store, index, app, judged, champion.digest if champion else "", now) if one.stale]
     return Row(

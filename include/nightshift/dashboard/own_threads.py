@@ -1,7 +1,7 @@
-"""Runs pages in a few threads of their own and bounds their time, so that storage which hangs takes none of Airflow's.
+"""Runs pages in a few threads of their own with a time limit, so that hanging storage does not block Airflow's threads.
 
-Airflow's API answers from threads that all its routes share. A page that waits for storage in one of them would keep it for as
-long as storage hangs, and some dozens of such pages would stop Airflow's own.
+All routes of Airflow's API share a pool of threads. Pages that wait there for hanging storage would occupy them, and some dozens
+of such pages would block Airflow's own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _threads = ThreadPoolExecutor(PAGES_AT_ONCE, "nightshift-page")
 
 
 def in_own_threads(page: Callable[Asked, Answered]) -> Callable[Asked, Coroutine[Any, Any, Answered]]:
-    """Return the page as a route that waits for it; it answers 503 in words when that takes too long."""
+    """Return the page as a route that runs it in these threads, and answers 503 if that takes too long."""
 
     @functools.wraps(page)
     async def waited_for(*args: Asked.args, **kwargs: Asked.kwargs) -> Answered:

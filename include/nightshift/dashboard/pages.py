@@ -1,4 +1,4 @@
-"""How pages are rendered: Jinja with everything escaped, and the few words in which numbers, times and places are written."""
+"""Renders pages: Jinja with automatic escaping, and filters for numbers, times and addresses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-    """Return a page. What users, models and jobs wrote is text in it: bounded, on one line, and escaped."""
+    """Return a page. Texts of users, models and jobs are shortened, put on one line, and escaped."""
     page = _environment().get_template(template).render(
         root=str(request.scope.get("root_path", "")), airflow=airflow_root(), now=datetime.now(UTC), **context
     )  # fmt: skip
@@ -72,7 +72,7 @@ def _environment() -> Environment:
 
 
 def _version() -> str:
-    """What the static files are: browsers keep them for as long as it stands in their addresses."""
+    """A digest of the static files, in their addresses so that browsers may cache them."""
     files = sorted((Path(__file__).parent / "static").iterdir())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -83,7 +83,7 @@ def moment(value: datetime | None) -> str:
 
 
 def age(value: datetime | None, now: datetime) -> str:
-    """Return how long ago something was: `12 min`, `5 h`, `3 days`."""
+    """Return the time since `value`: `12 min`, `5 h`, `3 days`."""
     if value is None:
         return NOTHING
     seconds = max(0.0, (now - value).total_seconds())
@@ -93,7 +93,7 @@ def age(value: datetime | None, now: datetime) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return how long something took: `42 s`, `3.5 min`, `2.1 h`."""
+    """Return a duration: `42 s`, `3.5 min`, `2.1 h`."""
     if seconds is None:
         return NOTHING
     if seconds < 100:
@@ -111,11 +111,11 @@ def scored(score: Score | None, metric: str = "") -> str:
 
 
 def web_address(url: str) -> str:
-    """Return an address that a link may lead to, "" for one that is not of the web."""
+    """Return the address if it is one of the web, else ""."""
     return url if url.startswith(("http://", "https://")) else ""
 
 
 def report_path(application: str, kind: str, address: Sequence[str]) -> str:
-    """Return the path, below the dashboard, of the page that a job left at an address."""
+    """Return the dashboard's path of a job's report at an address."""
     name = "index.html" if kind == "data_docs" else "report.html"
     return "/".join(("apps", application, "reports", kind, *(quote(part, safe="") for part in address), name))

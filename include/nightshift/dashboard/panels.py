@@ -1,4 +1,4 @@
-"""A part of a page that fails alone: what it shows, or one sentence that says why it shows nothing and what to do."""
+"""A part of a page that fails by itself: its content, or a sentence that says why there is none and what to do."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Shown = TypeVar("Shown")
 
 @dataclass(frozen=True)
 class Panel(Generic[Shown]):
-    """`shown` is None where there is `trouble`."""
+    """The content in `shown`, or None and the error in `trouble`."""
 
     shown: Shown | None
     trouble: str = ""
 
 
 def panel(read: Callable[[], Shown]) -> Panel[Shown]:
-    """Return what `read` returns, or why it cannot. Nobody sees a stack trace; the API server's log has it."""
+    """Return the result of `read`, or its error as a sentence. The stack trace goes to the API server's log only."""
     try:
         return Panel(read())
     except Exception as error:  # object stores and databases have errors of their own
@@ -44,10 +44,10 @@ def sentence(error: Exception) -> str:
             "load airflow_settings.yaml."
         )
     if isinstance(error, PermissionError):
-        return f"The API server may not use {error.filename or 'storage'}: give its user the right to."
+        return f"The API server has no permission for {error.filename or 'storage'}: grant its user access."
     if isinstance(error, OSError):
         return (
-            f"Storage cannot be read ({error}): check the Airflow variable nightshift_storage, and what the API server needs "
-            "to open it."
+            f"Storage cannot be read ({error}): check the Airflow variable nightshift_storage, and the API server's "
+            "credentials for it."
         )
-    return f"This cannot be shown ({type(error).__name__}: {error}); the API server's log says more."
+    return f"This cannot be shown ({type(error).__name__}: {error}); see the API server's log."

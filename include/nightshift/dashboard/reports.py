@@ -1,4 +1,4 @@
-"""The pages that jobs left in storage, as far as a published partition lists them. They are shown, and never trusted."""
+"""Reports of jobs in storage, if the manifest of their partition lists them. They are shown as untrusted content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nightshift.dashboard.pages import REPORTS, render
 from nightshift.dashboard.panels import panel
 from nightshift.dashboard.stored import Store
 
-# Data docs lie beside the examples that they are about and have no manifest; their names are those of Great Expectations.
+# Data docs are stored with their examples, without a manifest; Great Expectations names their files.
 WITHOUT_MANIFEST = {"data_docs"}
 PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,80}$")
 PAGE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,120}\.html$")
@@ -28,7 +28,7 @@ Address = Annotated[str, Path(max_length=400)]
 @router.api_route("/apps/{application}/reports/{kind}/{address:path}", methods=["GET", "HEAD"])
 @in_own_threads
 def framed(request: Request, application: str, kind: str, address: Address, asking: Asking) -> HTMLResponse:
-    """Show a report below the way back."""
+    """Show a report in a frame, with a link back."""
     known = asking.application(application)
     _report(Store(storage_uri(), known.name), kind, address)
     return render(request, "report.html.jinja", name=known.name, kind=kind, address=address)
@@ -37,7 +37,7 @@ def framed(request: Request, application: str, kind: str, address: Address, aski
 @router.api_route("/apps/{application}/raw/{kind}/{address:path}", methods=["GET", "HEAD"])
 @in_own_threads
 def raw(application: str, kind: str, address: Address, asking: Asking) -> Response:
-    """Answer with a report as it lies in storage, in an origin of nobody's."""
+    """Return a report as stored, sandboxed in an opaque origin."""
     known = asking.application(application)
     content = _report(Store(storage_uri(), known.name), kind, address)
     headers = {"Content-Security-Policy": REPORT_POLICY, "Referrer-Policy": "no-referrer"}
@@ -55,9 +55,7 @@ def _report(store: Store, kind: str, address: str) -> bytes:
     if found and found.trouble:
         raise HTTPException(503, found.trouble)
     if found is None or found.shown is None:
-        raise HTTPException(
-            404, f"There is no such report of “{store.application}”, or nothing is published there (any more)."
-        )
+        raise HTTPException(404, f"There is no such report of “{store.application}”, or it is no longer published.")
     return found.shown
 
 
@@ -66,7 +64,7 @@ def _read(store: Store, kind: str, folders: list[str], name: str) -> bytes | Non
         return store.read(kind, *folders, name) if name in store.names(kind, *folders) else None
     manifest = store.manifest(kind, *folders)
     listed = next((file for file in manifest.files if file.name == name), None) if manifest else None
-    # The manifest is a file that somebody could have written: what it lists must lie in the partition as well.
+    # The manifest may be forged: a listed file must also be inside the partition.
     if listed is None or not all(map(re.compile(r"^[\w-][\w.-]*$").match, listed.path.split("/"))):
         return None
     return store.read(kind, *folders, listed.path)

@@ -1,4 +1,4 @@
-"""What one DAG run did for an application: its tasks, what they answered, and the pods that they used."""
+"""The page of a DAG run: its tasks with their results, and the pods that they used."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_compute
 from nightshift.settings.compute import KubernetesCompute
 
-LOOK_BACK_DAYS = 31  # for accounts of a run that Airflow does not know any more
-LONGEST_VALUE = 80  # characters of a result's text that is no reason and no address
+LOOK_BACK_DAYS = 31  # for accounts of a run that Airflow no longer knows
+LONGEST_VALUE = 80  # characters of a result's text, except reasons and addresses
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task's newest try left: verdict and reasons, numbers by name, links to MLflow, and reports of ours.
+    """The result of a task's newest try: verdict and reasons, values by name, links to MLflow, and reports.
 
-    What ran it is known of jobs alone.
+    Only jobs have `seconds` and `memory_gb`.
     """
 
     verdict: str
@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Done:
-    """A task with what it answered; None where it left nothing (yet)."""
+    """A task with its result; None if it has none (yet)."""
 
     task: TaskState
     answer: Answer | None
@@ -53,7 +53,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows."""
+    """The parts of the page."""
 
     run: Run
     tasks: Sequence[Done]
@@ -62,14 +62,14 @@ class Page:
 
 
 def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | None:
-    """Return what is known of a run, or None where Airflow does not know it."""
+    """Read all parts of a run's page; None if Airflow does not know the run."""
     run = airflow_state.run_of(dag_id, run_id)
     if run is None:
         return None
     store = Store(storage, app.name)
-    said = airflow_state.said_by_tasks(dag_id, run_id)
+    results = airflow_state.results_of_tasks(dag_id, run_id)
     tasks = [
-        _done(store, run, task, said.get((task.task_id, task.map_index)))
+        _done(store, run, task, results.get((task.task_id, task.map_index)))
         for task in airflow_state.tasks_of(dag_id, run_id)
     ]
     trains = [one for one in tasks if one.task.task_id == "train" and one.task.started]
@@ -82,7 +82,7 @@ def gather(app: Application, storage: str, dag_id: str, run_id: str) -> Page | N
 
 
 def pods_of(store: Store, run: Run) -> list[PodUsage]:
-    """Return the accounts of the pods of a run that ended, in order of time."""
+    """Return the accounts of a run's ended pods, in order of time."""
     key = run_key(run.dag_id, run.run_id)
     now = datetime.now(UTC)
     first = (run.started or now - timedelta(days=LOOK_BACK_DAYS)).astimezone(UTC).date()
@@ -97,7 +97,7 @@ def pods_of(store: Store, run: Run) -> list[PodUsage]:
 
 
 def namespace_of(app: Application, pod: PodUsage) -> str:
-    """Return the namespace of a pod; of an account that does not say it, that of the job's compute profile now."""
+    """Return the namespace of a pod; if its account has none, that of the job's current compute profile."""
     if pod.namespace:
         return pod.namespace
     try:
@@ -108,7 +108,7 @@ def namespace_of(app: Application, pod: PodUsage) -> str:
 
 
 def _training(app: Application, done: Done) -> Training | None:
-    """The training of a run: the one that its result names, or while it runs the newest one, if it began since."""
+    """The training of a run: the one in its result, or while it runs the newest one, if it started after the run."""
     mlflow = Mlflow(airflow_state.mlflow_connection())
     if done.answer and (named := done.answer.values.get("run_id")):
         return mlflow.training(str(named))
@@ -116,8 +116,8 @@ def _training(app: Application, done: Done) -> Training | None:
     return newest if newest and began and newest.started >= began else None
 
 
-def _done(store: Store, run: Run, task: TaskState, said: Mapping[str, Any] | None) -> Done:
-    """What a task left: the result of its job, or, where it ran none, what it returned."""
+def _done(store: Store, run: Run, task: TaskState, result: Mapping[str, Any] | None) -> Done:
+    """The result of a task's job, or the return value of a light task."""
     folder = results_of(run.dag_id, run.run_id, task.task_id, task.map_index)
     try:
         for name in sorted(store.names(*folder), key=_try_number, reverse=True):
@@ -126,7 +126,7 @@ def _done(store: Store, run: Run, task: TaskState, said: Mapping[str, Any] | Non
                 return Done(task, _answer(store, file.result, seconds=seconds, memory_gb=file.peak_memory_gb))
     except BadInput as error:
         return Done(task, None, str(error))
-    return Done(task, _answer(store, said) if said else None)
+    return Done(task, _answer(store, result) if result else None)
 
 
 def _answer(store: Store, result: Mapping[str, Any], **work: float) -> Answer:
@@ -154,7 +154,7 @@ def _answer(store: Store, result: Mapping[str, Any], **work: float) -> Answer:
 
 
 def _flat(result: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """The single values of a result under flat names, those of nested ones behind the name of what holds them."""
+    """The values of a result under flat names; the names of nested ones have their parents as prefix."""
     found: list[tuple[str, Any]] = []
     for name, value in result.items():
         key = f"{before} {name}".strip()
@@ -170,7 +170,7 @@ def _flat(result: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 
 def _report(store: Store, uri: str) -> str:
-    """The path below the dashboard of the page that lies at, or in the partition at, a URI; "" where there is none."""
+    """The dashboard's path of the report at, or in the partition at, a URI; "" if there is none."""
     parts = store.parts_of(uri)
     if parts[0] not in REPORTS or len(parts) <= REPORTS[parts[0]]:
         return ""

@@ -1,4 +1,4 @@
-"""What an application used in the last days, and what was allowed."""
+"""What an application used in the last days, and its limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nightshift.settings.application import Application
 
 @dataclass(frozen=True)
 class Spent:
-    """One bounded thing: how much of it, and the bound, where there is one."""
+    """The use of one resource, and its limit if there is one."""
 
     what: str
     used: float
@@ -27,12 +27,12 @@ class Spent:
 
     @property
     def share(self) -> float | None:
-        """Used of the bound, 1 for all of it."""
+        """The used share of the limit, 1 for all of it."""
         return self.used / self.bound if self.bound else None
 
 
 def week_of_pods(store: Store, now: datetime) -> list[PodUsage]:
-    """Return the accounts of the pods that ended in the last seven days; one that cannot be read is left out."""
+    """Return the accounts of the pods that ended in the last seven days, without unreadable ones."""
     today = now.astimezone(UTC).date()
     days = [(today - timedelta(days=back)).isoformat() for back in range(8)]
     found = [account(store, day, name) for day in days for name in store.names("usage", day) if name.endswith(".json")]
@@ -42,9 +42,9 @@ def week_of_pods(store: Store, now: datetime) -> list[PodUsage]:
 def spent_of(
     app: Application, summary: Summary, outcomes: Iterable[Outcome], week: tuple[int, float], now: datetime
 ) -> list[Spent]:
-    """Return what was used of the application's budget and of its bounds on retraining.
+    """Return the use of the application's budget and of its limits on retraining.
 
-    :param week: retrainings that began in seven days, and hours of training in them.
+    :param week: number of retrainings and hours of training in seven days.
     """
     policy, spent, (trainings, hours) = app.retraining, spent_by_days(summary, app.budget, now), week
     month = [
@@ -63,7 +63,7 @@ def spent_of(
 
 @lru_cache(maxsize=20_000)
 def account(store: Store, day: str, name: str) -> PodUsage | None:
-    """Return the account of a pod, or None where it cannot be read."""
+    """Return the account of a pod, or None if it cannot be read."""
     try:
         return store.model(PodUsage, "usage", day, name)
     except BadInput:

@@ -1,4 +1,4 @@
-"""How an application is, in one word and one sentence: a pure function of what is known of it."""
+"""The state of an application as one word and a reason: a pure function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nightshift.verdict import Verdict
 
 
 class Word(StrEnum):
-    """In the order in which people should look at them."""
+    """The words for states, in order of urgency."""
 
     UNREADABLE = "unreadable"
     FAILING = "failing"
@@ -33,7 +33,7 @@ class Word(StrEnum):
 class State:
     """The word, and the reason for it.
 
-    :param others: what else is so, by its word and the first reason for it, the most important first.
+    :param others: further states with their first reason, the most important first.
     """
 
     word: Word
@@ -43,11 +43,11 @@ class State:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the state follows from.
+    """The input of :func:`state_of`.
 
     :param nights: the newest nights of each monitor, in order.
-    :param waits: what waits for a person, in words.
-    :param alerts: severity and title of each condition that holds.
+    :param waits: what waits for a person, as text.
+    :param alerts: severity and title of each open condition.
     :param stale: partitions that are too old.
     """
 
@@ -60,12 +60,12 @@ class Facts:
 
 
 def without_approvals(alerts: Sequence[Alert], waits: Sequence[str]) -> list[Alert]:
-    """Return the alerts that say something else than that people are asked, where it is said that they are."""
+    """Return the alerts without those about approvals, if `waits` already names these."""
     return [alert for alert in alerts if not (waits and alert.kind is Kind.APPROVAL_WAITS)]
 
 
 def state_of(facts: Facts) -> State:
-    """Return the most important thing that is to say about an application, and what else is so."""
+    """Return the most urgent state of an application, with the others."""
     first, *rest = _states(facts)
     others: dict[Word, str] = {}
     for state in rest:
@@ -75,7 +75,7 @@ def state_of(facts: Facts) -> State:
 
 
 def _states(facts: Facts) -> Iterator[State]:
-    """All that could be said, the most important first: an outage, what people are asked, what is being done, and the rest."""
+    """All states that apply, the most urgent first: an outage, open requests, activity, and the rest."""
     last = {monitor: judged[-1] for monitor, judged in facts.nights.items() if judged}
     for severity, title in facts.alerts:
         if severity is Severity.CRITICAL:
@@ -93,7 +93,7 @@ def _states(facts: Facts) -> Iterator[State]:
     if not last:
         yield State(Word.NEW, "no night was judged yet: the first comes after batch_inference has answered one")
     for fresh in facts.stale:
-        if fresh.kind != "examples":  # nobody answers with them
+        if fresh.kind != "examples":  # missing examples do not affect answers
             yield State(Word.NO_DATA, f"{fresh.kind}: {fresh.stale}")
     yield from _nights_that(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.NO_DATA)
     yield from _nights_that(of_champion, {Verdict.WARN}, Word.WARNING)
@@ -122,5 +122,5 @@ def _replaced(monitor: Monitor, night: JudgedNight, champion: Model | None) -> s
 def _nights_that(last: Mapping[Monitor, JudgedNight], verdicts: set[Verdict], word: Word) -> Iterator[State]:
     for monitor, night in last.items():
         if night.verdict in verdicts:
-            reason = night.reasons[0] if night.reasons else "no reason was written down"
+            reason = night.reasons[0] if night.reasons else "no reason was recorded"
             yield State(word, f"{monitor} of {night.name} {night.verdict}: {reason}")

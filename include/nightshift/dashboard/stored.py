@@ -1,7 +1,7 @@
-"""Reads what an application left in storage, for pages: small files by address, folders past every client's cache.
+"""Reads an application's storage for pages: small files by address, and listings that bypass the clients' caches.
 
-The API server asks for hundreds of small files a page, so local files are read without the layers of fsspec (a fifth of the
-time), and what lies below an address that its inputs determine is kept, because it never changes.
+A page reads hundreds of small files, so local files are read without the layers of fsspec (a fifth of the time), and files at
+an address that their inputs determine are cached, because they never change.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Store:
         object.__setattr__(self, "root", str(place.path).rstrip("/"))
 
     def names(self, *parts: str) -> list[str]:
-        """Return the names in a folder, in order; none where there is no folder."""
+        """Return the names in a folder, in order; empty if the folder does not exist."""
         try:
             if is_local(self.place):
                 found = os.listdir(self._path(parts))  # noqa: PTH208  (iterdir makes a Path of each)
@@ -54,14 +54,14 @@ class Store:
         return sorted(name for name in found if name and not name.startswith("."))
 
     def newest(self, folder: str) -> tuple[str, ...]:
-        """Return interval and address of the newest partition in a folder, () where there is none. It may be half-written."""
+        """Return interval and address of the newest partition in a folder, or (). It may be incomplete."""
         for interval in reversed(self.names(folder)):
             if addresses := self.names(folder, interval):
                 return interval, addresses[-1]
         return ()
 
     def read(self, *parts: str) -> bytes | None:
-        """Return the content of a file, or None where there is none."""
+        """Return the content of a file, or None if it does not exist."""
         if not is_local(self.place):
             return read_bytes(self.place.joinpath(*parts))
         try:
@@ -71,9 +71,9 @@ class Store:
             return None
 
     def model(self, model: type[SomeModel], *parts: str) -> SomeModel | None:
-        """Return a JSON file as what it should be, or None where there is none.
+        """Return a parsed JSON file, or None if it does not exist.
 
-        :raises BadInput: it is something else.
+        :raises BadInput: the file is invalid.
         """
         content = self.read(*parts)
         if content is None:
@@ -86,7 +86,7 @@ class Store:
             ) from error
 
     def manifest(self, *parts: str) -> Manifest | None:
-        """Return the manifest of a partition, or None where nothing is published."""
+        """Return the manifest of a partition, or None if nothing is published."""
         return self.model(Manifest, *parts, MANIFEST)
 
     def address(self, *parts: str) -> str:
@@ -94,7 +94,7 @@ class Store:
         return "/".join((str(self.place), *parts))
 
     def parts_of(self, uri: str) -> tuple[str, ...]:
-        """Return the parts that lead to what a job called by this URI, wherever storage was then; ("",) for what is not ours."""
+        """Return the path parts of a job's URI below this application, also after storage moved; ("",) for foreign URIs."""
         _, found, below = uri.rpartition(f"/{self.application}/")
         return tuple(below.split("/")) if found else ("",)
 

@@ -1,4 +1,4 @@
-"""Whether a partition of examples may be trained on: the verdict of its validation, kept beside its manifest.
+"""Whether a partition of examples may be trained on: the verdict of its validation, stored next to its manifest.
 
 The manifest says what a partition holds and never changes for a content; whether that content is good enough is a
 later decision, and may be taken again under another policy. So it is a small file of its own, `validation.json`, that

@@ -1,4 +1,4 @@
-"""The numbers that Great Expectations asks of whole columns, as parts of one query over all rows."""
+"""Great Expectations' metrics of whole columns, as parts of one query over all rows."""
 
 from __future__ import annotations
 

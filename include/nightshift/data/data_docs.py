@@ -1,4 +1,4 @@
-"""Great Expectations' pages on a validation, each one file that shows the same without a network."""
+"""Great Expectations' pages about a validation, each as one self-contained file."""
 
 from __future__ import annotations
 

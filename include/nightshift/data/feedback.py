@@ -1,4 +1,4 @@
-"""The `feedback` partition: what people said of answers in an interval, joined to the interactions that it is about."""
+"""The `feedback` partition: people's feedback of an interval, joined to the interactions that it is about."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def _said(row: dict[str, Any], source: FeedbackSource, number: int) -> dict[str,
         if key is None:
             column, key = "digest", digest_of_messages(said["messages"])
     if key is None:
-        raise Unusable(Reason.BAD_FEEDBACK, f"no value in {source.columns.id!r}, so nobody knows what it is about")
+        raise Unusable(Reason.BAD_FEEDBACK, f"no value in {source.columns.id!r}, so its interaction is unknown")
     told_apart = row["id"] or row["subject"] or row["timestamp"]
     judgement = [said[name] for name in ("subject", "timestamp", "up", "rating", "answer", "rejected")]
     same = digest_of([column, key, *judgement]) if told_apart else str(number)

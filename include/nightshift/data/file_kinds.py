@@ -1,4 +1,4 @@
-"""What a file seems to be of which no row could be used, by its first bytes: the words of a message to people."""
+"""Guesses the kind of an unusable file by its first bytes, for the error message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of the raw rows of an interval, as a verdict and in words."""
+"""The summary of an ingest: a verdict and a sentence about the raw rows of an interval."""
 
 from __future__ import annotations
 

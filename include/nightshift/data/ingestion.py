@@ -1,4 +1,4 @@
-"""From raw files to the files of an examples or traffic partition, in two passes over data on disk.
+"""Makes the files of an examples or traffic partition from raw files, in two passes over data on disk.
 
 The first pass cleans each row and stages it; then duplicates and sides are decided over all of them; the second pass
 copies what is kept. Memory holds one batch at a time.

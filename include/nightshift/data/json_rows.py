@@ -1,4 +1,4 @@
-"""Reading rows from JSON: one object a line, or the objects of an array, of which only one is held at a time."""
+"""Reads rows from JSON: one object a line, or the objects of an array, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a raw row to a clean conversation: mapped, normalised, checked, and free of personal data."""
+"""Turns a raw row into a clean conversation: mapped, normalised, checked, and without personal data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Partitions that the split map does not know yet: written before it was there, or by an earlier version since."""
+"""Adds partitions to the split map that it lacks: written before it existed, or by an older version since."""
 
 from __future__ import annotations
 

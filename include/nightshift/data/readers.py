@@ -1,4 +1,4 @@
-"""Reading raw rows from CSV, TSV and Parquet, without ever holding more than a batch of them; JSON is read in `json_rows.py`.
+"""Reads raw rows from CSV, TSV and Parquet in batches; JSON is read in `json_rows.py`.
 
 A row that cannot be decoded or parsed comes out as :class:`Quarantined`; a file that cannot be trusted as a whole
 (cut off in the middle, another format than expected, mapped columns missing) raises `BadInput` naming it.

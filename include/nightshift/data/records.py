@@ -1,4 +1,4 @@
-"""Values that are no text, as text: numbers, bytes and whole records, cleaned and without personal data."""
+"""Converts values that are not text to text: numbers, bytes and records, cleaned and without personal data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which side a row is on: that of the question it repeats or resembles, whenever that was first asked, else its own draw.
+"""The split side of a row: that of an earlier question that it repeats or resembles, else its own draw.
 
 Rows are settled in their order, each by the rows of the map and of the interval that are settled already:
 

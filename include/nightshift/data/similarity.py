@@ -1,4 +1,4 @@
-"""How alike two questions are: MinHash signatures and LSH bands of any number of rows, on disk.
+"""Similarity of questions: MinHash signatures and LSH bands of any number of rows, on disk.
 
 A question is what a conversation asks: every text in front of the last answer, in lower case, white space collapsed,
 without the text that it shares with many others (`shared_text`). Two are similar when their signatures agree: the share

@@ -1,4 +1,4 @@
-"""Which partitions a training set is made of, and which rows no model made from it is judged on.
+"""Selects the partitions of a training set, and excludes its rows from the held-out ones.
 
 Everything is read from manifests: what is due never depends on why or when a run was started.
 """

@@ -1,4 +1,4 @@
-"""Which files a source has for an interval, found by their names alone: light enough for a task that waits for them."""
+"""Finds the files of a source for an interval by their names, without heavy imports, for sensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a source in an application's file to local files of raw rows, each with its digest.
+"""Fetches the files of a source in an application's file, each with its digest.
 
 Remote files are copied to scratch and the rows of a query are kept there as JSON lines, so that what was digested
 is exactly what is then read.

@@ -1,4 +1,4 @@
-"""Which rows of an interval no model of the application was trained on: only these say how good answers are."""
+"""Finds the rows of an interval that no model of the application was trained on: only these measure quality."""
 
 from __future__ import annotations
 

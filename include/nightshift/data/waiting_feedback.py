@@ -1,4 +1,4 @@
-"""What waited in a `feedback` partition for its interaction: joined to one that came since, or given up."""
+"""Feedback that waits for its interaction: joined to one that arrived later, or given up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does what a plan says: each step once, whoever was killed in the middle of it."""
+"""Carries out the plan of an erasure; it can be repeated after a kill."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from nightshift.storage.files import replace, scratch
 from nightshift.storage.manifest import Manifest, read_manifest
 from nightshift.storage.partition import drop, fetch, rewrite, upload
 
-# Which count of a manifest has the rows of a file; what its facts, and the counts of interactions, count by value.
+# The manifest's count of each file's rows, and the facts and counts that are kept by value of a column.
 COUNTED = {
     EXAMPLES: "kept", QUARANTINE: "quarantined", TRAIN: "train", HELD_OUT: "held_out", DEVELOPMENT: "development",
     INTERACTIONS: "rows", FEEDBACK: "joined", WAITING: "waiting", REGRESSION: "regression", SAMPLE: "rows", JUDGED: "judged",
 }  # fmt: skip
 BY_VALUE = {"split": "splits", "language": "languages", "reason": "quarantine"}
 FINISH = "finish_reason"
-# Lists in our JSON files that hold rows to look at: of an evaluation, and of a night's report.
+# Lists with example rows in our JSON files: of an evaluation, and of a night's report.
 LISTS = {"few", "new"}
 PAGE = (
     '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Erased</title>'
     "<p>This page showed a row that was erased (erasure {number}). Its numbers are in MLflow, and in the files beside it.</p>\n"
 )
 
-# Told of files of a partition, or of pages of Great Expectations, before they are replaced: MLflow has copies.
+# Called with files of a partition, or pages of Great Expectations, before they are replaced, since MLflow has copies.
 Replaced = Callable[[str, list[Path]], None]
 
 
 def apply(home: UPath, plan: Plan, number: int, replaced: Replaced) -> None:
-    """Rewrite and delete what a plan names.
+    """Carry out a plan: rewrite and delete what it names.
 
     :param number: of the erasure.
     :raises BadInput: a file is not what its manifest says.
@@ -67,16 +67,16 @@ def apply(home: UPath, plan: Plan, number: int, replaced: Replaced) -> None:
 
 
 def sweep(partition: UPath) -> None:
-    """Remove the files of a partition that no manifest lists."""
+    """Remove files of a partition that its manifest does not list."""
     for path in unlisted(partition, read_manifest(partition)):
         with suppress(FileNotFoundError):
             partition.fs.rm_file(path)
 
 
 def _rewrite(home: UPath, change: Change, number: int, replaced: Replaced) -> None:
-    """Put files without the rows beside those of a partition, name them in its manifest, then remove the others.
+    """Write files without the rows, list them in the partition's manifest, then remove the old ones.
 
-    They lie under the number of the erasure, and the same rows give the same bytes: two who do this at once do the same.
+    The new files are in a folder of the erasure's number, and the same rows give the same bytes, so concurrent calls agree.
     """
     partition = home / change.path
     manifest = read_manifest(partition)
@@ -128,7 +128,7 @@ def _write(  # noqa: PLR0917
 
 
 def _filter(source: Path, target: Path, places: list[int], shift: list[int]) -> dict[str, Counter[str]]:
-    """Copy a Parquet file without some rows; return of the columns that somebody counts how often the lost rows had a value."""
+    """Copy a Parquet file without some rows; return how often the removed rows had each value, for counted columns."""
     lost: dict[str, Counter[str]] = {}
     gone, moved = np.array(places), np.array(shift)
     begin = 0
@@ -152,7 +152,7 @@ def _filter(source: Path, target: Path, places: list[int], shift: list[int]) -> 
 
 
 def _emptied(value: Any) -> Any:
-    """JSON without the rows that it shows."""
+    """JSON without its example rows."""
     if isinstance(value, list):
         return [_emptied(one) for one in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The command `nightshift erase`: its arguments, and what it prints."""
+"""The command `nightshift erase`: its arguments and its output."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def _erase(options: argparse.Namespace) -> None:
     from nightshift.storage.files import names_in
 
     if not options.dry_run and not options.reason:
-        raise BadInput("say why, with --reason, or look first, with --dry-run")
+        raise BadInput("give a --reason, or --dry-run to see what would be erased")
     storage, only = options.storage or storage_here(), options.application
     if only and only not in {*application_names(), *names_in(UPath(storage))}:
-        raise BadInput(f"--application {only}: there is none of that name, in the project or in {storage}")
+        raise BadInput(f"--application {only}: no application of this name in the project or in {storage}")
     find_mlflow(options.mlflow)
     from nightshift.erasure.command import Request, erased, found
 

@@ -1,4 +1,4 @@
-"""Erases what one subject, one id or one text left in the storage of applications: found, written down, done, recorded."""
+"""Erases the rows of one subject, one id or one text from applications' storage: find, plan, rewrite, record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nightshift.data.quarantine import Unusable
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding, below
 from nightshift.erasure.plan import Plan
-from nightshift.erasure.wanted import Wanted
+from nightshift.erasure.target import ErasureTarget
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.ingest import ID_KEY_CHARACTERS, ID_KEY_VARIABLE
 from nightshift.ledger.records import Erased, Erasure
@@ -33,16 +33,16 @@ DIGEST_CHARACTERS = 64
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for: exactly one of `subject`, `row_id` and `digest`."""
+    """The request of a person: exactly one of `subject`, `row_id` and `digest`."""
 
     subject: str | None = None
     row_id: str | None = None
     digest: str | None = None
 
-    def wanted(self, application: str) -> tuple[Wanted, dict[str, str]]:
-        """Return what tells the rows in partitions, and the hash that is kept of it.
+    def target(self, application: str) -> tuple[ErasureTarget, dict[str, str]]:
+        """Return the target that matches rows in partitions, and its hash for the ledger.
 
-        :raises BadInput: it tells no row, or the key is missing by which subjects are stored.
+        :raises BadInput: it identifies no rows, or the key is missing with which subjects are hashed.
         """
         id_key = os.environ.get(ID_KEY_VARIABLE, "")
         if (self.subject and not id_key) or 0 < len(id_key) < ID_KEY_CHARACTERS:
@@ -62,34 +62,34 @@ class Request:
         given = {kind: value for kind, value in known.items() if value}
         if len(given) != 1 or (self.digest and len(self.digest) != DIGEST_CHARACTERS):
             raise BadInput("name one of --subject, --row-id and --digest (the 64 hex digits of the column `digest`)")
-        return Wanted(**known, typed=typed), {
+        return ErasureTarget(**known, typed=typed), {
             kind: hash_of(kind, value, key, application) for kind, value in given.items()
         }
 
 
 def found(storage: str, application: str, request: Request) -> list[str]:
-    """Return what an erasure would do, as lines for a person; nothing is written."""
+    """Return what an erasure would do, as lines for a person, without writing anything."""
     home = partition_of(storage, application)
-    wanted, _ = request.wanted(application)
-    plan = _plan(home, wanted)
+    target, _ = request.target(application)
+    plan = _plan(home, target)
     return list(_lines(application, plan.rows, plan.rewritten_by_kind, plan.deleted_by_kind, _versions(home, plan)))
 
 
 def erased(storage: str, application: str, request: Request, *, reason: str, by: str) -> list[str]:
-    """Erase, and return what was done, as lines for a person. May be killed anywhere and called again.
+    """Erase, and return what was done, as lines for a person. It can be repeated after a kill.
 
-    :raises BadInput: another erasure has not ended, the reason names who is erased, or a partition is damaged.
+    :raises BadInput: another erasure has not ended, the reason names the erased person, or a partition is damaged.
     :raises BadEnvironment: storage or MLflow cannot be reached.
     """
     home, ledger = partition_of(storage, application), Ledger(storage, application)
-    wanted, hashes = request.wanted(application)
-    if wanted.typed and wanted.typed.casefold() in reason.casefold():
-        raise BadInput("--reason is kept, so it must not name who is erased; name your ticket")
+    target, hashes = request.target(application)
+    if target.typed and target.typed.casefold() in reason.casefold():
+        raise BadInput("--reason is kept, so it must not name the erased person; name your ticket")
     number = _begun(ledger, Erasure(number=0, hashes=hashes, reason=reason, by=by, created=datetime.now(UTC)))
     written = home / "ledger" / f"erasure-{number:06d}.json"
     content = read_bytes(written)
     if content is None:
-        create(written, _plan(home, wanted).model_dump_json().encode())
+        create(written, _plan(home, target).model_dump_json().encode())
         content = read_bytes(written)
     if content is None:
         raise BadEnvironment(f"{written} is gone: this erasure has just ended elsewhere; run the command again")
@@ -109,13 +109,13 @@ def erased(storage: str, application: str, request: Request, *, reason: str, by:
             by=by, ended=datetime.now(UTC),
         )
     )  # fmt: skip
-    if written.exists():  # it names rows by number and place
+    if written.exists():  # the plan names rows by number, which change when they are removed
         written.unlink()
     return list(_lines(application, plan.rows, plan.rewritten_by_kind, plan.deleted_by_kind, versions))
 
 
 def _begun(ledger: Ledger, erasure: Erasure) -> int:
-    """Return the number of an erasure that is recorded: that of the newest where it is the same, so that a kill costs nothing."""
+    """Record an erasure and return its number; an equal one that is the newest and has not ended is continued."""
     while True:
         number = newest_erasure(ledger.home)
         newest = ledger.erasure(number) if number else None
@@ -130,9 +130,9 @@ def _begun(ledger: Ledger, erasure: Erasure) -> int:
             return number + 1
 
 
-def _plan(home: UPath, wanted: Wanted) -> Plan:
-    """What is to be done. A version whose prompt shows a row stays where it is registered; one that a search tried goes."""
-    plan = Finding(home, wanted).find()
+def _plan(home: UPath, target: ErasureTarget) -> Plan:
+    """The plan of an erasure. A registered version whose prompt shows a row is kept; trial versions of a search are deleted."""
+    plan = Finding(home, target).find()
     known = {UPath(version.model).name for version, _ in all_versions(home.name)} if plan.versions else set()
     plan.deleted += [path for path in plan.versions if path.rpartition("/")[2] not in known]
     plan.versions = [path for path in plan.versions if path not in plan.deleted]
@@ -140,7 +140,7 @@ def _plan(home: UPath, wanted: Wanted) -> Plan:
 
 
 def _versions(home: UPath, plan: Plan) -> list[str]:
-    """The versions in the registry that were trained on a row, or whose prompt shows one, with their aliases."""
+    """Versions in the registry that were trained on a row, or whose prompt shows one, with their aliases."""
     if not (plan.trained or plan.versions):
         return []
     trained = []
@@ -153,7 +153,7 @@ def _versions(home: UPath, plan: Plan) -> list[str]:
 
 
 def _run_of(path: str) -> tuple[str, str | None] | None:
-    """The key of the run in MLflow that has copies of a partition's files, and their folder in it."""
+    """The key of the MLflow run with copies of a partition's files, and their folder in it."""
     match path.split("/"):
         case ["evaluations", name]:
             return f"evaluate-{name}", None

@@ -1,4 +1,4 @@
-"""Where the rows of an erasure are: partitions of rows are read by column, what is made of them is found by its parents."""
+"""Finds the rows of an erasure: partitions of rows are searched by column, derived ones are found by their parents."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.review_pairs import PAIRS
 from nightshift.data.review_sample import SAMPLE, SAMPLES
 from nightshift.data.snapshot import JUDGED
-from nightshift.erasure.known import Known
+from nightshift.erasure.found_rows import FoundRows
 from nightshift.erasure.plan import Change, Plan, unlisted
 from nightshift.erasure.rows import Hits, batches, numbered, numbers_of
-from nightshift.erasure.wanted import Wanted, letters, plain
+from nightshift.erasure.target import ErasureTarget, letters, plain
 from nightshift.inference.prompts import numbers_in_arm
 from nightshift.ledger.reviews import reviews_by_path
 from nightshift.storage.application_version import PARTS, VERSIONS
@@ -33,20 +33,20 @@ from nightshift.storage.partition import read_file
 ROWS_OF = re.compile(
     r"(?:^|/)((?:examples|traffic|corrections|shadow_prompts|snapshots|interactions|probes|searches)/[^/]+|(?:arms|replays)/[^/]+/[^/]+)$"
 )
-SHOWN = 40  # letters and digits at the beginning of a prompt by which a page that shows it is known
+SHOWN = 40  # letters and digits at the beginning of a prompt, by which pages that show it are found
 
 
 @dataclass
 class Finding:
-    """One look through an application's folder, `home`.
+    """A search through an application's folder, `home`.
 
-    Memory: the numbers and digests of the rows that are found, and 5,000 rows at a time.
+    Memory: the numbers and digests of found rows, and 5,000 rows at a time.
 
-    :raises BadInput: a partition is damaged: nobody can tell whether it holds a row.
+    :raises BadInput: a partition is damaged, so that its rows cannot be searched.
     """
 
     home: UPath
-    wanted: Wanted
+    target: ErasureTarget
     plan: Plan = field(default_factory=Plan)
     judged: dict[str, set[tuple[str, int]]] = field(
         default_factory=dict
@@ -56,18 +56,18 @@ class Finding:
     rows: dict[str, list[int]] = field(default_factory=dict)  # one that loses rows -> their numbers among its prompts
 
     def __post_init__(self) -> None:
-        self.known = Known(self.wanted)
+        self.found = FoundRows(self.target)
 
     def find(self) -> Plan:
-        """Return what is to be done."""
+        """Return the plan."""
         for kind in ("examples", "traffic", "shadow_prompts"):
             for path, partition, manifest in self._partitions(kind):
                 self._examples(path, partition, manifest)
         self._interactions()
-        for _, partition, manifest in self._partitions(PAIRS) if self.wanted.subject else ():
-            # Where traffic and interactions are gone, only these know what somebody asked.
-            places = self._places(partition, manifest, SAMPLE, ["unit"], self.known.unit_rows)
-            self.known.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
+        for _, partition, manifest in self._partitions(PAIRS) if self.target.subject else ():
+            # If traffic and interactions are gone, only these contain what the person asked.
+            places = self._places(partition, manifest, SAMPLE, ["unit"], self.found.unit_rows)
+            self.found.digests |= {*self._values(partition, manifest, SAMPLE, "digest", places)}
         for path, partition, manifest in self._partitions("feedback"):
             self._feedback(path, partition, manifest)
         for path, partition, manifest in self._partitions(CORRECTIONS):
@@ -78,9 +78,9 @@ class Finding:
         self._made_of_snapshots()
         for kind, depth, file in (("shadows", 1, "pairs.parquet"), ("watches", 2, "rows.parquet")):
             for path, partition, manifest in self._partitions(kind, depth=depth):
-                places = self._places(partition, manifest, file, ["digest", "unit"], self.known.unit_rows)
+                places = self._places(partition, manifest, file, ["digest", "unit"], self.found.unit_rows)
                 self._change(path, partition, manifest, {file: places})
-        # Rows that no reader needs any more once what they were for is there; what is under way is made again.
+        # Intermediate rows, which are not needed once their result exists; unfinished work makes them again.
         self.plan.deleted += [kind for kind in ("staged", "gathered", "scores") if names_in(self.home / kind)]
         if self.plan.changes:
             self.plan.deleted += [kind for kind in ("judgements", "embeddings") if names_in(self.home / kind)]
@@ -88,14 +88,14 @@ class Finding:
 
     def _examples(self, path: str, partition: UPath, manifest: Manifest) -> None:
         self.content[path] = manifest.digest
-        places = self._places(partition, manifest, EXAMPLES, [self.wanted.column], self.wanted.rows)
+        places = self._places(partition, manifest, EXAMPLES, [self.target.column], self.target.rows)
         rows = {EXAMPLES: places}
         if any(file.name == QUARANTINE for file in manifest.files):
             rows[QUARANTINE] = self._quarantined(partition, manifest)
         if places:
             self.rows[path] = numbers_of(partition, manifest, places)
-            self.known.digests |= self._noted(partition, manifest, EXAMPLES, places)
-            self.known.ids |= {*self._values(partition, manifest, EXAMPLES, "id", places)} - {None}
+            self.found.digests |= self._noted(partition, manifest, EXAMPLES, places)
+            self.found.ids |= {*self._values(partition, manifest, EXAMPLES, "id", places)} - {None}
         if not path.startswith("shadow_prompts"):
             self._change(path, partition, manifest, rows)
         elif places:
@@ -109,16 +109,16 @@ class Finding:
             ]
 
     def _quarantined(self, partition: UPath, manifest: Manifest) -> list[int]:
-        return self._places(partition, manifest, QUARANTINE, ["subject", "detail", "raw"], self.wanted.quarantined)
+        return self._places(partition, manifest, QUARANTINE, ["subject", "detail", "raw"], self.target.quarantined)
 
     def _feedback(self, path: str, partition: UPath, manifest: Manifest) -> None:
-        """What somebody judged, and what others said of what they asked."""
-        columns = list({self.wanted.column, "digest"})
+        """Feedback by the person, and feedback of others about the person's prompts."""
+        columns = list({self.target.column, "digest"})
         rows = {
-            FEEDBACK: self._places(partition, manifest, FEEDBACK, columns, self.known.same_text_rows),
-            WAITING: self._places(partition, manifest, WAITING, [*{*columns, "id"}], self.known.waited_rows),
+            FEEDBACK: self._places(partition, manifest, FEEDBACK, columns, self.found.same_text_rows),
+            WAITING: self._places(partition, manifest, WAITING, [*{*columns, "id"}], self.found.waited_rows),
         }
-        given_up = self._places(partition, manifest, QUARANTINE, ["reason", "raw"], self.known.given_up_rows)
+        given_up = self._places(partition, manifest, QUARANTINE, ["reason", "raw"], self.found.given_up_rows)
         aside = sorted({*self._quarantined(partition, manifest), *given_up})
         self._change(path, partition, manifest, rows | {QUARANTINE: aside})
         if rows[FEEDBACK]:
@@ -128,22 +128,22 @@ class Finding:
             self.judged[partition.name] = set(zip(*of_rows, strict=True))
 
     def _corrections(self, path: str, partition: UPath, manifest: Manifest) -> None:
-        """Rows that somebody asked for or said, and those of feedback that goes, which has the same sources and numbers."""
+        """Corrections of the person's prompts or by the person, and those of erased feedback (same source and row number)."""
         self.content[path] = manifest.digest
         judged = self.judged.get(partition.name, set())
 
         def hits(batch: pa.RecordBatch) -> pa.Array:
-            return self.wanted.corrections(batch, judged)
+            return self.target.corrections(batch, judged)
 
-        columns = list({self.wanted.column, "metadata", "source", "source_row"})
+        columns = list({self.target.column, "metadata", "source", "source_row"})
         places = self._places(partition, manifest, EXAMPLES, columns, hits)
         if places:
             self.rows[path] = places
-            self.known.corrected |= self._noted(partition, manifest, EXAMPLES, places)
+            self.found.corrected |= self._noted(partition, manifest, EXAMPLES, places)
         self._change(path, partition, manifest, {EXAMPLES: places})
 
     def _snapshot(self, path: str, partition: UPath, manifest: Manifest) -> None:
-        # Where all that it was made from is as it was, its rows are among those.
+        # If all its sources are unchanged, its rows are among theirs.
         made_of = [below(parent.uri) for parent in manifest.parents]
         same = [
             self.content.get(place) == parent.digest for place, parent in zip(made_of, manifest.parents, strict=True)
@@ -151,20 +151,20 @@ class Finding:
         if same and all(same) and not self.rows.keys() & set(made_of):
             return
         names = [file.name for file in manifest.files]
-        columns = [*{self.wanted.column, "digest"}]
+        columns = [*{self.target.column, "digest"}]
         rows = {
-            name: self._places(partition, manifest, name, [*columns, "messages"], self.known.judged_rows)
+            name: self._places(partition, manifest, name, [*columns, "messages"], self.found.judged_rows)
             if name == JUDGED
-            else self._places(partition, manifest, name, columns, self.known.learned_rows)
+            else self._places(partition, manifest, name, columns, self.found.learned_rows)
             for name in names
         }
         for name, places in rows.items():
-            self.known.trained |= self._noted(partition, manifest, name, places)
+            self.found.trained |= self._noted(partition, manifest, name, places)
         if self._change(path, partition, manifest, rows):
             self.plan.snapshots.append(path)
 
     def _interactions(self) -> None:
-        """What answers rows of prompts by their number, and what is made of that."""
+        """Partitions that refer to rows of prompts by number, and what is derived from them."""
         asked: dict[str, list[int]] = {}
         shifts: dict[str, list[int]] = {}
         for path, manifest in chain(self._folders("responses"), self._folders("shadow_answers", depth=1)):
@@ -178,16 +178,16 @@ class Finding:
             shift = self.rows.get(place, [])
             if shift and "arm" in manifest.inputs and self.content.get(place) == prompts.digest:
                 shift = numbers_in_arm(self.home / place, manifest.inputs["arm"], {*shift})
-            if self.content.get(place) != prompts.digest:  # made again since, and its rows had other numbers
+            if self.content.get(place) != prompts.digest:  # the prompts were made again, with other row numbers
                 shift, places = (
                     [],
-                    self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self.known.same_text_rows),
+                    self._places(partition, manifest, INTERACTIONS, ["id", "digest"], self.found.same_text_rows),
                 )
             else:
                 places = self._places(partition, manifest, INTERACTIONS, ["row"], numbered(shift)) if shift else []
             if places:
-                # Where what was asked is gone, only these know what it was.
-                self.known.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
+                # If the prompts are gone, only these contain them.
+                self.found.digests |= {*self._values(partition, manifest, INTERACTIONS, "digest", places)}
                 asked[path] = self._values(partition, manifest, INTERACTIONS, "row", places)
                 shifts[path] = shift
                 self._change(path, partition, manifest, {INTERACTIONS: places}, shift)
@@ -205,13 +205,13 @@ class Finding:
                 self._change(path, partition, manifest, {})
 
     def _reviews(self) -> None:
-        """Answers that people were shown, what they said of these, and what somebody said of others."""
+        """Samples shown to reviewers, reviews of the person's answers, and reviews by the person."""
         for path, partition, manifest in chain(self._partitions(SAMPLES), self._partitions(PAIRS)):
-            places = self._places(partition, manifest, SAMPLE, ["digest"], self.known.same_text_rows)
+            places = self._places(partition, manifest, SAMPLE, ["digest"], self.found.same_text_rows)
             self._change(path, partition, manifest, {SAMPLE: places})
-        goes = {*self.known.digests, *self.known.trained, self.wanted.digest}
+        goes = {*self.found.digests, *self.found.trained, self.target.digest}
         for path, review in reviews_by_path(self.home):
-            if review.digest in goes or (self.wanted.subject and review.by == self.wanted.typed):
+            if review.digest in goes or (self.target.subject and review.by == self.target.typed):
                 self.plan.deleted.append(path)
 
     def _made_of_snapshots(self) -> None:
@@ -223,12 +223,12 @@ class Finding:
             if manifest.inputs.get("snapshot") in digests:
                 self.plan.deleted.append(path)
         for path, partition, manifest in self._partitions("answers"):
-            if self._places(partition, manifest, "answers.parquet", ["digest"], self.known.trained_rows):
+            if self._places(partition, manifest, "answers.parquet", ["digest"], self.found.trained_rows):
                 self.plan.deleted.append(path)
         for kind, file in (("evaluations", "answers.parquet"), ("references", "sample.parquet")):
             for path, partition, manifest in self._partitions(kind):
                 if snapshots & _parents(manifest):
-                    places = self._places(partition, manifest, file, ["digest"], self.known.trained_rows)
+                    places = self._places(partition, manifest, file, ["digest"], self.found.trained_rows)
                     self._change(path, partition, manifest, {file: places})
         searches = {path for path, _, manifest in self._partitions("searches") if snapshots & _parents(manifest)}
         results = {path for path, _, manifest in self._partitions("search_results") if searches & _parents(manifest)}
@@ -256,7 +256,7 @@ class Finding:
         rows: dict[str, list[int]],
         shift: list[int] | None = None,
     ) -> bool:
-        """Plan what a partition loses, with the pages in it that show a row; return whether that is anything."""
+        """Plan the rows that a partition loses, and its pages that show a row; return whether there are any."""
         rows = {name: places for name, places in rows.items() if places}
         texts = [file.name for file in manifest.files if file.name.endswith((".html", ".json"))]
         pages = [name for name in texts if self._shows(read_file(partition, manifest, name))] if self.shown else []
@@ -265,7 +265,7 @@ class Finding:
         return bool(rows or pages)
 
     def _partitions(self, kind: str, *, depth: int = 1) -> Iterator[tuple[str, UPath, Manifest]]:
-        """Yield the partitions so deep below a folder, each with its path; what attempts left in them is noted."""
+        """Yield the partitions `depth` levels below a folder with their paths; note unlisted files of attempts."""
         for path in self._below(kind, depth):
             partition = self.home / path
             manifest = read_manifest(partition)
@@ -278,7 +278,7 @@ class Finding:
         return chain.from_iterable(self._partitions(f"{kind}/{night}") for night in sorted(set(nights)))
 
     def _folders(self, kind: str, *, depth: int = 2) -> Iterator[tuple[str, Manifest]]:
-        """Yield the folders of partitions that belong together, each with the manifest of one; those without any are deleted."""
+        """Yield folders of related partitions, each with the manifest of one of them; folders without any are deleted."""
         for path in self._below(kind, 1):
             parts = (read_manifest(self.home / part) for part in self._below(path, depth - 1))
             if manifest := next(filter(None, parts), None):
@@ -292,7 +292,7 @@ class Finding:
         return [deeper for name in names_in(self.home / path) for deeper in self._below(f"{path}/{name}", depth - 1)]
 
     def _places(self, partition: UPath, manifest: Manifest, name: str, columns: list[str], hits: Hits) -> list[int]:
-        """The places of the rows of a file for which `hits` is true, of which some columns are read."""
+        """The indices of the rows of a file for which `hits` is true, reading only some columns."""
         found: list[int] = []
         begin = 0
         for batch in batches(partition, manifest, name, columns):
@@ -301,7 +301,7 @@ class Finding:
         return found
 
     def _noted(self, partition: UPath, manifest: Manifest, name: str, places: list[int]) -> set[str]:
-        """Note how the prompts of some rows are known on a page; return the digests of these rows."""
+        """Note the beginnings of some rows' prompts, to find them on pages; return the digests of these rows."""
         if not places:
             return set()
         self.shown |= {letters(text)[:SHOWN] for text in self._values(partition, manifest, name, "prompt", places)}
@@ -309,9 +309,9 @@ class Finding:
 
     def _values(self, partition: UPath, manifest: Manifest, name: str, column: str, places: list[int]) -> list[Any]:
         found: list[Any] = []
-        begin, wanted = 0, np.array(places, int)
+        begin, numbers = 0, np.array(places, int)
         for batch in batches(partition, manifest, name, [column]):
-            here = wanted[(wanted >= begin) & (wanted < begin + batch.num_rows)] - begin
+            here = numbers[(numbers >= begin) & (numbers < begin + batch.num_rows)] - begin
             found += batch.column(0).take(pa.array(here)).to_pylist() if batch.num_columns else []
             begin += batch.num_rows
         return found
@@ -323,7 +323,7 @@ class Finding:
 
 
 def below(uri: str) -> str:
-    """Return the path of a partition of rows below its application's folder, wherever storage has moved to since."""
+    """Return the path of a partition of rows below its application's folder, also after storage moved."""
     found = ROWS_OF.search(uri.rstrip("/"))
     return found[1] if found else uri
 

@@ -1,4 +1,4 @@
-"""What an erasure will do, written down before it does anything: whoever goes on after a kill goes on from this."""
+"""The plan of an erasure, which is stored before anything changes, so that an erasure can continue after a kill."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nightshift.storage.manifest import Manifest
 class Change(BaseModel):
     """A partition that is rewritten; `path` is below the application's folder, as all paths of a plan.
 
-    :param rows: name of a Parquet file -> places of the rows, from 0, that it loses.
-    :param shift: numbers of rows that the prompts of this partition lose: those in the column `row` after them move up.
-    :param pages: names of files that show a row: a page becomes a sentence, of JSON the shown rows go.
+    :param rows: name of a Parquet file -> indices of the rows, from 0, that it loses.
+    :param shift: row numbers that the prompts of this partition lose; later numbers in the column `row` are lowered.
+    :param pages: names of files that show a row: pages are replaced by a sentence, JSON files lose the rows.
     """
 
     path: str
@@ -35,8 +35,8 @@ class Plan(BaseModel):
 
     :param deleted: folders.
     :param pages: of Great Expectations, which no manifest lists.
-    :param swept: partitions with files that no manifest lists, which an attempt left that was killed or replaced.
-    :param snapshots: those of `changes`.
+    :param swept: partitions with unlisted files of killed or replaced attempts.
+    :param snapshots: those among `changes`.
     :param versions: partitions of versions whose prompt has a row as an example.
     """
 
@@ -49,7 +49,7 @@ class Plan(BaseModel):
 
     @property
     def trained(self) -> set[str]:
-        """Snapshots with a row that models of them were trained on."""
+        """Snapshots with an erased row that models were trained on."""
         return {change.path for change in self.changes if change.kind == "snapshots" and TRAIN in change.rows}
 
     @property
@@ -60,13 +60,13 @@ class Plan(BaseModel):
 
     @property
     def rewritten_by_kind(self) -> dict[str, int]:
-        """How many partitions of each kind, and pages."""
+        """Numbers of rewritten partitions of each kind, and of pages."""
         pages = {"data_docs": len(self.pages)} if self.pages else {}
         return dict(sorted(Counter(change.kind for change in self.changes).items())) | pages
 
     @property
     def deleted_by_kind(self) -> dict[str, int]:
-        """How many folders of each kind, and partitions with files that no manifest lists."""
+        """Numbers of deleted folders of each kind, and of partitions with unlisted files."""
         swept = {"unlisted files": len(self.swept)} if self.swept else {}
         return dict(sorted(Counter(path.split("/", 1)[0] for path in self.deleted).items())) | swept
 
@@ -77,5 +77,5 @@ def unlisted(partition: UPath, manifest: Manifest | None) -> list[str]:
     root = f"{partition.path.strip('/')}/"
     listed = {file.path for file in manifest.files} if manifest else set()
     found = {str(path): str(path).lstrip("/").removeprefix(root) for path in partition.fs.find(partition.path)}
-    # An attempt has a folder. A path that keeps its beginning is that of a file, which is no partition.
+    # Attempts write to folders. A path that equals its root is a file, not a partition.
     return [path for path, name in found.items() if "/" in name and name not in listed and name != path.lstrip("/")]

@@ -1,4 +1,4 @@
-"""Rows of a partition as an erasure reads them: in batches, and by their numbers among prompts."""
+"""Reads rows of a partition for an erasure: in batches, and by their numbers among prompts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nightshift.data.examples import EXAMPLES, ROWS_AT_ONCE
 from nightshift.errors import BadInput
 from nightshift.storage.manifest import Manifest
 
-Hits = Callable[[pa.RecordBatch], pa.Array]  # which rows of a batch are meant
+Hits = Callable[[pa.RecordBatch], pa.Array]  # a mask of the rows of a batch that match
 
 
 def batches(partition: UPath, manifest: Manifest, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield some columns of a file, as far as it has them, 5,000 rows at a time.
+    """Yield those of the columns that a file has, 5,000 rows at a time.
 
-    :raises BadInput: it is missing or damaged.
+    :raises BadInput: the file is missing or damaged.
     """
     path = partition / manifest.file(name).path
     try:
@@ -29,25 +29,25 @@ def batches(partition: UPath, manifest: Manifest, name: str, columns: list[str])
             yield from file.iter_batches(ROWS_AT_ONCE, columns=known)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise BadInput(
-            f"{path} cannot be read, so nobody can tell whether it holds a row: {error}. Restore it from a backup, or "
+            f"{path} cannot be read, so its rows cannot be searched: {error}. Restore it from a backup, or "
             f"delete {partition}"
         ) from error
 
 
 def numbers_of(partition: UPath, manifest: Manifest, places: list[int]) -> list[int]:
-    """The numbers of rows among the prompts of a partition: of examples, only those of the split `traffic` are any."""
+    """The numbers of rows among the prompts of a partition; in examples only rows of the split `traffic` are prompts."""
     if manifest.kind != "examples":
         return places
     numbers: list[int] = []
-    wanted, begin, before = np.array(places), 0, 0
+    indices, begin, before = np.array(places), 0, 0
     for batch in batches(partition, manifest, EXAMPLES, ["split"]):
         asked = np.asarray(pc.equal(batch["split"], "traffic"))
-        here = wanted[(wanted >= begin) & (wanted < begin + len(asked))] - begin
+        here = indices[(indices >= begin) & (indices < begin + len(asked))] - begin
         numbers += (np.cumsum(asked)[here[asked[here]]] - 1 + before).tolist()
         begin, before = begin + len(asked), before + int(asked.sum())
     return numbers
 
 
 def numbered(numbers: list[int]) -> Hits:
-    """Return which rows of a batch have one of some numbers."""
+    """Return a mask function for rows with these numbers."""
     return lambda batch: pc.is_in(batch["row"], value_set=pa.array(numbers, pa.int64()))

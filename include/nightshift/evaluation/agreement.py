@@ -1,4 +1,4 @@
-"""How far a judge's scores agree with what is known: exact match with a reference, or people's labels."""
+"""How far a judge's scores agree with known labels: exact match with a reference, or people's reviews."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel
 
-MIN_ROWS = 20  # fewer rows, or fewer than two of a kind, say nothing about a judge
+MIN_ROWS = 20  # with fewer rows, or fewer than two of a kind, agreement is not measured
 
 
 class Agreement(BaseModel):
@@ -15,7 +15,7 @@ class Agreement(BaseModel):
 
     `kappa`: Cohen's kappa between score >= 0.5 and the label: 1 is full agreement, 0 what chance alone gives.
     `auc`: the probability that a right response has a higher score than a wrong one, ties counted half.
-    Both are None where they cannot be told.
+    Both are None if there is too little data.
     """
 
     rows: int

@@ -1,11 +1,11 @@
-"""Whether a challenger does worse than the champion beside which it answers: what is known of both arms of a split.
+"""Compares the arms of a split: whether the challenger does worse than the champion.
 
-The unit that is assigned is the unit that is counted. Each falls into one of 1,000 groups by its hash, whose sums are what is
-kept: the same user in ten intervals is one unit, and memory does not grow with users. Where users are many, a group is a unit.
+Units are counted as they are assigned. Each falls into one of 1,000 groups by its hash, and only the groups' sums are kept: the
+same user in ten intervals is one unit, and memory does not grow with users. With many users, a group is a unit.
 
-Evidence adds up over the whole split, stratified by interval: the champion's rows of an interval weigh what makes them as many
-as the challenger's (direct standardisation). The difference of the means is then the mean of the intervals' own differences,
-and that another share was answered at another time, of other questions, is no part of it.
+Evidence adds up over the whole split, stratified by interval: the champion's rows of an interval are weighted to as many as the
+challenger's (direct standardisation). The difference of the means is then the mean of the intervals' own differences, without a
+bias from shares that changed together with the questions.
 
 Each comparison spends a part of the level (:func:`nightshift.evaluation.paired.levels_of_looks`), as the square of the share
 of the planned comparisons: half of it in as many as the split waits for at all shares, half of the rest in as many again, and so
@@ -50,9 +50,9 @@ def evidence_partition(storage: str, application: str, split: int, look: int) ->
 class Evidence:
     """Sums of scores by arm and group, weighted by interval.
 
-    :param metric: of the gate; rouge_l stands for one that interactions do not have.
+    :param metric: of the gate; rouge_l replaces a metric that interactions do not have.
     :param settings: of the split.
-    :param file: what was written before; None: nothing.
+    :param file: the sums so far; None: none yet.
     """
 
     def __init__(self, metric: str, settings: Settings, file: Path | None = None) -> None:
@@ -63,7 +63,7 @@ class Evidence:
         self._sums: Array = np.load(file, allow_pickle=False) if file else np.zeros(shape)
 
     def add(self, champion: Answered, challenger: Answered) -> None:
-        """Add what both arms answered of an interval.
+        """Add the interactions of both arms of an interval.
 
         :raises BadInput: their interactions or prompts are damaged or gone.
         """
@@ -91,7 +91,7 @@ class Evidence:
         return sums
 
     def _values(self, name: str, batch: pa.RecordBatch) -> Array:
-        """A measure of each row; not a number where the row has none."""
+        """A measure of each row; NaN if the row has none."""
         column = column_of(name)
         if column not in batch.schema.names:
             return np.full(batch.num_rows, 0.0 if name == "rows" else np.nan)
@@ -102,10 +102,10 @@ class Evidence:
         np.save(file, self._sums, allow_pickle=False)
 
     def compared(self, known: Sequence[float], look: int, draws: int = DRAWS) -> Arms:
-        """Return what is known of both arms, with the bounds of the differences where enough units of both have a score.
+        """Return the scores of both arms, with the bounds of the differences if enough units of both have a score.
 
-        :param known: rows that the challenger had answered by each comparison before.
-        :param look: that it is for.
+        :param known: rows that the challenger had answered by each earlier comparison.
+        :param look: number of this look.
         """
         measured = {name: [_kinds(arm[place]) for arm in self._sums] for place, name in enumerate(self.measures)}
         kinds = {name: pair for name, pair in measured.items() if all(len(one.counts) for one in pair)}
@@ -136,7 +136,7 @@ class Evidence:
 
 
 def standardised(sums: Array) -> Array:
-    """Return the sums of an interval, by arm, with weights by which both arms have as many rows with a score of each measure."""
+    """Return the sums of an interval, weighted so that both arms have equally many rows with a score of each measure."""
     old, new = sums[..., 1].sum(axis=2)
     both = (old > 0) & (new > 0)
     weights = np.stack([np.divide(new, old, out=np.zeros_like(new), where=both), both])

@@ -1,4 +1,4 @@
-"""What people chose of two answers: which version they prefer, how far they agree, and each automatic scorer with them."""
+"""People's choices between two answers: which version they prefer, and how far people and scorers agree."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nightshift.ledger.records import Review
 
 @dataclass(frozen=True)
 class Preference:
-    """Of how many pairs most people preferred the candidate's answer, the champion's, or neither of them.
+    """Numbers of pairs for which most people preferred the candidate's answer, the champion's, or neither.
 
-    :param same: pairs without a preferred answer, because both are alike or as many people chose one as the other.
-    :param share: of the candidate's among the preferred answers, with Wilson's 95 % interval; None: nobody preferred one.
+    :param same: pairs without a preferred answer: both are alike, or the votes are tied.
+    :param share: of the candidate's among the preferred answers, with Wilson's 95 % interval; None: no answer was preferred.
     """
 
     candidate: int
@@ -28,12 +28,12 @@ class Preference:
 
     @property
     def pairs(self) -> int:
-        """All that somebody chose between."""
+        """The number of all pairs with a choice."""
         return self.candidate + self.champion + self.same + self.neither
 
 
 def preference_of(choices: Iterable[Review]) -> Preference:
-    """Return what people prefer. A pair counts once, however many chose, since what they say of one is not independent."""
+    """Return people's preference. A pair counts once, since several choices about it are not independent."""
     counts = Counter(outcomes(choices).values())
     wins, losses = counts["candidate"], counts["champion"]
     share = share_of(wins, wins + losses) if wins + losses else None
@@ -41,20 +41,20 @@ def preference_of(choices: Iterable[Review]) -> Preference:
 
 
 def outcomes(choices: Iterable[Review]) -> dict[str, str]:
-    """Return what most people said of each pair, by key: the side that more of them chose, else `neither` or `same`."""
-    said: dict[str, Counter[str]] = defaultdict(Counter)
+    """Return the majority's choice for each pair, by key: one side, or else `neither` or `same`."""
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
     for choice in choices:
-        said[choice.key][choice.better] += 1
-    return {key: _outcome(counts) for key, counts in said.items()}
+        votes[choice.key][choice.better] += 1
+    return {key: _outcome(counts) for key, counts in votes.items()}
 
 
 def agreement_of_choices(choices: Sequence[Review], pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return how far people and scorers agree on pairs, as facts of a manifest.
 
-    `first` is how often the preferred answer was the one that was shown first: far from one half, the place decided. Of a scorer,
-    `agrees` is how often the answer that most people preferred has the higher score, where the scores differ.
+    `first` is how often the preferred answer was shown first: far from one half, position decided. A scorer's `agrees` is
+    how often the answer that most people preferred has the higher score, among pairs whose scores differ.
 
-    :param pairs: rows of `PAIR_SCHEMA` by key, of those pairs that are still there.
+    :param pairs: rows of `PAIR_SCHEMA` by key; erased pairs are missing.
     """
     values: dict[str, list[str]] = defaultdict(list)
     for choice in choices:

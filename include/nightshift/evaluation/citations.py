@@ -1,4 +1,4 @@
-"""What an answer does with the passages that its model was given: whether they were needed, and whether what it cites is there.
+"""Metrics of retrieval and citations: whether the right passages were found, and whether an answer cites existing ones.
 
 Each metric is of one answer, 0 to 1; over many answers it is the mean of those that have it.
 """
@@ -19,12 +19,12 @@ CITED = re.compile(r"\[\s*([0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*)\s*\]")  # [1], [1, 
 def of_passages(
     passages: Sequence[Mapping[str, Any]], context: str | None, relevant: Set[str], k: int
 ) -> dict[str, float]:
-    """Return how well a question found its passages, and how many words of them it gives to the model.
+    """Return how well the passages of a question were retrieved, and their number of words.
 
-    Where it is known what should be found, `context_precision` is the share of the passages that are that (the ID-based context
-    precision of Ragas), 0 where none was found; recall, reciprocal rank and nDCG are as in an evaluation.
+    If the relevant ids are known, `context_precision` is the share of relevant passages (the ID-based context precision of
+    Ragas), 0 if none was found; recall, reciprocal rank and nDCG are as in an evaluation.
 
-    :param relevant: ids of documents or passages that should be found; none: it is not known.
+    :param relevant: ids of documents or passages that should be found; empty: unknown.
     """
     found: dict[str, float] = {"context_words": len(words(context or ""))}
     if relevant:
@@ -34,11 +34,11 @@ def of_passages(
 
 
 def of_answer(answer: str, passages: Sequence[Mapping[str, Any]], context: str, relevant: Set[str]) -> dict[str, float]:
-    """Return how an answer rests on the passages that it was given, at least one.
+    """Return how an answer cites its passages, at least one.
 
-    `citing` is 1 where it cites by number. Of the numbers that it cites, `citations_existing` is the share that a passage
-    has, and `citations_relevant`, where it is known what should be found, the share whose passage is that: the citation
-    precision of ALCE (Gao et al. 2023, arXiv:2305.14627), with relevance in place of entailment.
+    `citing` is 1 if it cites by number. Of the cited numbers, `citations_existing` is the share with a passage, and
+    `citations_relevant`, if the relevant ids are known, the share whose passage is relevant: the citation precision of
+    ALCE (Gao et al. 2023, arXiv:2305.14627), with relevance in place of entailment.
     """
     numbers = {int(number) for group in CITED.findall(answer) for number in group.split(",")}
     cited = [passages[number - 1] for number in numbers if 1 <= number <= len(passages)]

@@ -1,4 +1,4 @@
-"""An evaluation as it is kept: the scores of all models, their answers side by side, and a page to read."""
+"""Publishes an evaluation: the scores of all models, their answers side by side, and a report page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from upath import UPath
 from nightshift.data.review_pairs import is_chosen_of_two
 from nightshift.evaluation.agreement import agreement
 from nightshift.evaluation.answer_file import ANSWERS
+from nightshift.evaluation.answers import ModelAnswers
 from nightshift.evaluation.estimates import Comparison
 from nightshift.evaluation.gates import KNOWN, NEW, gate
-from nightshift.evaluation.judge import Judged
 from nightshift.evaluation.preferences import add_preferences
 from nightshift.evaluation.report import render
 from nightshift.evaluation.retrieved import add_retrieval, relevant_in
@@ -28,8 +28,8 @@ from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import find, partition_of, publish
 
 REPORT = "report.html"
-OPINIONS = {"judge", "win_rate"}  # metrics that are what a judge says
-VERSION = 6  # of scores and page; another one makes them anew
+OPINIONS = {"judge", "win_rate"}  # metrics from the LLM judge
+VERSION = 6  # of scores and page; raising it makes them again
 
 
 @dataclass(frozen=True)
@@ -57,31 +57,30 @@ class Evaluated:
 
 
 def evaluation_of(
-    judged: list[Judged],
+    answered: list[ModelAnswers],
     snapshot: UPath,
     snapshot_manifest: Manifest,
     application: Application,
     storage: str,
     *,
     known: Set[str] = frozenset(),
-    suites: Mapping[str, list[Judged]] | None = None,
+    suites: Mapping[str, list[ModelAnswers]] | None = None,
 ) -> Evaluated:
     """Publish the comparison of judged models with its verdict, or find it.
 
-    :param judged: base, champion (where there is one) and candidate, on the same examples.
+    :param answered: base, champion (where there is one) and candidate, on the same examples.
     :param known: digests of the held-out examples of the snapshot that the champion was trained on.
     :param suites: the same models on the examples of each suite.
     """
     of_suites = {
-        name: {one.under_test.role: one.manifest.digest for one in answered}
-        for name, answered in (suites or {}).items()
+        name: {one.model.role: one.manifest.digest for one in answered} for name, answered in (suites or {}).items()
     }
     own = {name: one.made_by for name, one in application.scorers.items() if name in application.gate.metrics}
     relevant = application.retrieval.relevant if application.retrieval else None
     inputs = {
         "snapshot": snapshot_manifest.digest,
-        "models": {one.under_test.role: one.under_test.digest for one in judged},
-        "answers": {one.under_test.role: one.manifest.digest for one in judged},
+        "models": {one.model.role: one.model.digest for one in answered},
+        "answers": {one.model.role: one.manifest.digest for one in answered},
         "gate": application.gate.model_dump(mode="json"),
         "version": VERSION,
         **({"suites": of_suites} if of_suites else {}),
@@ -94,18 +93,18 @@ def evaluation_of(
     if manifest is not None:
         return Evaluated(partition, manifest, read_scores(partition, manifest))
 
-    judged, too_long = _asked(judged)
-    wins = _win_rates(judged, application, storage)
-    comparison = _compared(judged, wins)
-    slices = _slices(judged, wins, known) if known else {}
-    table = _answers(judged)
-    spreads = {one.under_test.role: one.spread for one in judged}
+    answered, too_long = _asked(answered)
+    wins = _win_rates(answered, application, storage)
+    comparison = _compared(answered, wins)
+    slices = _slices(answered, wins, known) if known else {}
+    table = _answers(answered)
+    spreads = {one.model.role: one.spread for one in answered}
     judged_by = {
         name: _compared(answered, _win_rates(answered, application, storage))
         for name, answered in (suites or {}).items()
     }
     decision = gate(comparison, application.gate, slices | judged_by)
-    roles = [one.under_test.role for one in judged]
+    roles = [one.model.role for one in answered]
     against = next((role for role in ("champion", "base") if role in roles), "")
     file = ScoreFile(
         application=application.name,
@@ -115,16 +114,16 @@ def evaluation_of(
         comparison=comparison,
         slices=slices,
         suites=judged_by,
-        changes=_changes(judged),
+        changes=_changes(answered),
         examples=side_by_side(table.select(COLUMNS).to_pylist(), against) if against else None,
-        decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long, *_agreement(judged)]}),
+        decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long, *_agreement(answered)]}),
     )
-    answers = [one.parent for answered in (judged, *(suites or {}).values()) for one in answered]
+    answers = [one.parent for group in (answered, *(suites or {}).values()) for one in group]
     folder = scratch(UPath(storage))
     try:
         (folder / SCORES).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         pq.write_table(table, folder / ANSWERS, compression="zstd")
-        page = render(application, file, judged, snapshot_manifest)
+        page = render(application, file, answered, snapshot_manifest)
         (folder / REPORT).write_text(page, encoding="utf-8")
         manifest = publish(
             partition,
@@ -133,10 +132,10 @@ def evaluation_of(
             application=application.name,
             inputs=inputs,
             rows={ANSWERS: table.num_rows},
-            counts={"examples": comparison.examples, "models": len(judged)},
+            counts={"examples": comparison.examples, "models": len(answered)},
             facts={
                 "verdict": file.decision.verdict.value,
-                "seconds": {one.under_test.role: one.manifest.facts["seconds"] for one in judged},
+                "seconds": {one.model.role: one.manifest.facts["seconds"] for one in answered},
                 **({"spread": spreads} if any(spreads.values()) else {}),
             },
             parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *answers],
@@ -146,24 +145,24 @@ def evaluation_of(
     return Evaluated(partition, manifest, file)
 
 
-def _changes(judged: list[Judged]) -> list[str] | None:
+def _changes(answered: list[ModelAnswers]) -> list[str] | None:
     """The parts in which the candidate differs from the champion; None without one."""
-    versions = {one.under_test.role: one.under_test.version for one in judged}
+    versions = {one.model.role: one.model.version for one in answered}
     champion, candidate = versions.get("champion"), versions.get("candidate")
     return candidate.parts.changed_from(champion.parts) if champion and candidate else None
 
 
-def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence[bool] | None = None) -> Comparison:
-    """The comparison on all examples or those of a mask, with the candidate's win rate where the judge told all of it."""
-    everything = [True] * judged[0].table.num_rows if mask is None else mask
-    rows = (judged[0].examples[digest] for digest in judged[0].table["digest"].to_pylist())
+def _compared(
+    answered: list[ModelAnswers], wins: Sequence[float | None], mask: Sequence[bool] | None = None
+) -> Comparison:
+    """The comparison on all examples or those of a mask, with the candidate's win rate if the judge rated all of them."""
+    everything = [True] * answered[0].table.num_rows if mask is None else mask
+    rows = (answered[0].examples[digest] for digest in answered[0].table["digest"].to_pylist())
     rated = [one and not is_chosen_of_two(row) for one, row in zip(everything, rows, strict=True)]
-    comparison = compare({one.under_test.role: one.answers_where(rated) for one in judged})
+    comparison = compare({one.model.role: one.answers_where(rated) for one in answered})
     kept = pa.array(everything, pa.bool_())
-    add_preferences(
-        comparison, {one.under_test.role: one.table["preferred"].filter(kept).to_pylist() for one in judged}
-    )
-    _add_retrieval(comparison, judged, kept)
+    add_preferences(comparison, {one.model.role: one.table["preferred"].filter(kept).to_pylist() for one in answered})
+    _add_retrieval(comparison, answered, kept)
     rates = [rate for rate, kept in zip(wins, rated, strict=False) if kept]
     known = [rate for rate in rates if rate is not None]
     if known and len(known) == len(rates):
@@ -171,23 +170,23 @@ def _compared(judged: list[Judged], wins: Sequence[float | None], mask: Sequence
     return comparison
 
 
-def _add_retrieval(comparison: Comparison, judged: list[Judged], kept: pa.Array) -> None:
-    """Measure what was retrieved for the examples of a mask: all at the largest k, at which fewer passages find no more."""
-    candidate = next(one for one in judged if one.under_test.role == "candidate")
-    application = candidate.under_test.application
+def _add_retrieval(comparison: Comparison, answered: list[ModelAnswers], kept: pa.Array) -> None:
+    """Measure retrieval for the examples of a mask, for all models at the largest k, which gives none an advantage."""
+    candidate = next(one for one in answered if one.model.role == "candidate")
+    application = candidate.model.application
     column = application.retrieval.relevant if application.retrieval else None
     if column is None:
         return
     digests = candidate.table["digest"].filter(kept).to_pylist()
     relevant = [relevant_in(dict(candidate.examples[digest]["metadata"] or ()).get(column)) for digest in digests]
-    retrieved = {one.under_test.role: one.table["retrieved"].filter(kept).to_pylist() for one in judged}
-    k = max((one.under_test.application.index.k for one in judged if one.under_test.application.index), default=1)
+    retrieved = {one.model.role: one.table["retrieved"].filter(kept).to_pylist() for one in answered}
+    k = max((one.model.application.index.k for one in answered if one.model.application.index), default=1)
     add_retrieval(comparison, relevant, retrieved, k)
 
 
-def _win_rates(judged: list[Judged], application: Application, storage: str) -> list[float | None]:
-    """Of each example, whether the judge likes the candidate's answer better than the champion's, or the base model's."""
-    by_role = {one.under_test.role: one for one in judged}
+def _win_rates(answered: list[ModelAnswers], application: Application, storage: str) -> list[float | None]:
+    """For each example, whether the judge prefers the candidate's answer to the champion's, or without one the base model's."""
+    by_role = {one.model.role: one for one in answered}
     other = by_role.get("champion") or by_role.get("base")
     if "win_rate" not in application.gate.metrics or other is None:
         return []
@@ -195,16 +194,16 @@ def _win_rates(judged: list[Judged], application: Application, storage: str) -> 
 
     candidate = by_role["candidate"]
     rows = [candidate.examples[digest] for digest in candidate.table["digest"].to_pylist()]
-    said, others = (one.table["answer"].to_pylist() for one in (candidate, other))
-    return win_rates(rows, said, others, application, storage)
+    answers, others = (one.table["answer"].to_pylist() for one in (candidate, other))
+    return win_rates(rows, answers, others, application, storage)
 
 
-def _agreement(judged: list[Judged]) -> list[str]:
-    """How far the judge can be believed, where a gate looks at its scores."""
+def _agreement(answered: list[ModelAnswers]) -> list[str]:
+    """The judge's agreement with exact match, if a gate uses its scores."""
     scores, right = (
         [
             value
-            for one in judged
+            for one in answered
             for digest, value in zip(one.table["digest"].to_pylist(), one.table[name].to_pylist(), strict=True)
             if not is_chosen_of_two(one.examples[digest])
         ]
@@ -215,34 +214,32 @@ def _agreement(judged: list[Judged]) -> list[str]:
     found = agreement(scores, right)
     if found.kappa is None:
         return [
-            f"how far the judge can be believed is not known: {found.rows:,} answers, {found.positive:,} of them right"
+            f"the judge's agreement with exact match is unknown: {found.rows:,} answers, {found.positive:,} of them right"
         ]
     return [
         f"the judge agrees with exact match on {found.rows:,} answers by a kappa of {found.kappa:.2f} (1: always, 0: by chance)"
     ]
 
 
-def _asked(judged: list[Judged]) -> tuple[list[Judged], list[str]]:
-    """Leave out what no model could be asked, which is evidence of nothing; what only some could not is wrong of theirs."""
-    flags = [one.table["too_long"].to_pylist() for one in judged]
+def _asked(answered: list[ModelAnswers]) -> tuple[list[ModelAnswers], list[str]]:
+    """Leave out examples that are too long for all models; for a model that alone could not be asked they count as wrong."""
+    flags = [one.table["too_long"].to_pylist() for one in answered]
     asked = pa.array([not all(of_row) for of_row in zip(*flags, strict=True)], pa.bool_())
     unasked = asked.to_pylist().count(False)
-    counts = ", ".join(
-        f"{sum(of_model):,} for {one.under_test.role}" for one, of_model in zip(judged, flags, strict=True)
-    )
+    counts = ", ".join(f"{sum(of_model):,} for {one.model.role}" for one, of_model in zip(answered, flags, strict=True))
     reasons = [
         f"held-out examples too long for a model, of {len(asked):,}: {counts}. {unasked:,} were too long for all and are not "
         "judged; the others count as wrong answers of the models that cannot read them"
     ]
-    judged = [replace(one, table=one.table.filter(asked)) for one in judged]
-    return judged, reasons if any(map(any, flags)) else []
+    answered = [replace(one, table=one.table.filter(asked)) for one in answered]
+    return answered, reasons if any(map(any, flags)) else []
 
 
-def _slices(judged: list[Judged], wins: Sequence[float | None], known: Set[str]) -> dict[str, Comparison]:
-    """The comparison on the examples that the champion was judged on, and on those that it could not be."""
-    seen = [digest in known for digest in judged[0].table["digest"].to_pylist()]
+def _slices(answered: list[ModelAnswers], wins: Sequence[float | None], known: Set[str]) -> dict[str, Comparison]:
+    """The comparison on examples that the champion was judged on, and on newer ones."""
+    seen = [digest in known for digest in answered[0].table["digest"].to_pylist()]
     masks = {KNOWN: seen, NEW: [not one for one in seen]}
-    return {name: _compared(judged, wins, mask) for name, mask in masks.items()}
+    return {name: _compared(answered, wins, mask) for name, mask in masks.items()}
 
 
 def _flat(comparison: Comparison) -> dict[str, float]:
@@ -256,11 +253,11 @@ def _flat(comparison: Comparison) -> dict[str, float]:
     return flat
 
 
-def _answers(judged: list[Judged]) -> pa.Table:
+def _answers(answered: list[ModelAnswers]) -> pa.Table:
     """One row per model and held-out example: the answers' columns with the model's role in front."""
     return pa.concat_tables(
         one.table.add_column(
-            0, pa.field("role", pa.string()), pa.array([one.under_test.role] * one.table.num_rows, pa.string())
+            0, pa.field("role", pa.string()), pa.array([one.model.role] * one.table.num_rows, pa.string())
         )
-        for one in judged
+        for one in answered
     )

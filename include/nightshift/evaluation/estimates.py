@@ -1,4 +1,4 @@
-"""A measured number with its interval, and what the comparison of models measured: shapes alone, nothing computes here."""
+"""The types of measured numbers: metrics, estimates with intervals, and comparisons of models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True)
 class Metric:
-    """What an evaluation measures of a model.
+    """A metric of an evaluation.
 
-    :param kind: `share` lies between 0 and 1 and is shown of 100; `nats` has three digits behind the point; `amount` is counted.
+    :param kind: `share` is between 0 and 1 and shown in percent; `nats` has three decimals; `amount` is a count or cost.
     """
 
     title: str
@@ -20,9 +20,9 @@ class Metric:
     lower_is_better: bool = False
 
     def shown(self, value: float, sign: str = "") -> str:
-        """Return a value as people read it; `sign` "+" writes that of a gain too.
+        """Return a value for people; `sign` "+" also marks gains.
 
-        The perplexity of a model that cannot answer has as many digits as its loss has nats, and more.
+        Very large values, as the perplexity of a broken model, are shown in scientific notation.
         """
         number = 100 * value if self.kind == "share" else value
         digits = 3 if self.kind == "nats" else 1
@@ -65,12 +65,12 @@ METRICS = {
 
 
 def metric_of(name: str) -> Metric:
-    """Return what is known of a metric; one of an own scorer is shown as a number."""
+    """Return a metric by name; one of an own scorer is shown as a number."""
     return METRICS.get(name) or Metric(name.replace("_", " "), "nats")
 
 
 class Estimate(BaseModel):
-    """A number with its 95 % interval. A model that fell apart has no finite loss; JSON says so in words."""
+    """A number with its 95 % interval. An infinite loss, of a diverged model, is a string in JSON."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -83,10 +83,10 @@ Scores = dict[str, Estimate]  # by metric
 
 
 class Comparison(BaseModel):
-    """What was measured: scores by role, and candidate minus other by the other's role.
+    """Scores by role, and differences candidate minus other by the other's role.
 
-    :param pairs: of the examples, the preference pairs that were looked at as such.
-    :param with_documents: of the examples, those of which it is known what should be retrieved.
+    :param pairs: number of examples that were compared as preference pairs.
+    :param with_documents: number of examples whose relevant documents are known.
     """
 
     examples: int

@@ -1,4 +1,4 @@
-"""Whether a candidate may be released: a pure function of what was measured and the application's policy."""
+"""The gate: whether a candidate may be released, as a pure function of the comparison and the application's policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ON = {
 
 @dataclass(frozen=True)
 class _Bound:
-    """A bound on a number that was measured on so many examples; `estimate` is None where nobody measured it."""
+    """A bound on a measured number; `estimate` is None if it was not measured."""
 
     what: str
     metric: str
@@ -32,7 +32,7 @@ class _Bound:
 
 
 class Decision(BaseModel):
-    """A verdict, every reason for it, and the numbers that it saw."""
+    """A verdict with all its reasons and numbers."""
 
     verdict: Verdict
     reasons: list[str]
@@ -46,14 +46,13 @@ def gate(comparison: Comparison, policy: Gate, parts: Mapping[str, Comparison] |
 
     Each condition is a bound on a number that has an interval: the candidate's score, its gain over the base model (a model
     at an endpoint has none), where there is a champion, what the candidate loses to it on the slice `known` and gains
-    on the slice `new`, and what `policy.conditions` lists. Where either slice has too few examples, the difference on all of
-    them counts. Beyond the bound with its whole interval: PASS. Only the number itself: WARN, because with so few examples it
-    may be luck. Not even that: FAIL. The worst condition counts, so each is tested at the level of its interval and none of them
-    needs a correction for the others. Too few examples: INSUFFICIENT_DATA, whatever they say. A score that is missing or not
-    finite: ERROR.
+    on the slice `new`, and `policy.conditions`. If either slice has too few examples, the difference on all of them counts.
+    PASS: the whole interval meets the bound. WARN: only the number itself does, which may be chance. FAIL: not even that.
+    INSUFFICIENT_DATA: too few examples. ERROR: a score is missing or not finite. The worst condition counts, so each is tested
+    at the level of its interval without a correction for the others.
     """
     if comparison.examples < policy.min_examples:
-        reason = f"{comparison.examples} judged examples, at least {policy.min_examples} are asked for"
+        reason = f"{comparison.examples} judged examples, at least {policy.min_examples} are required"
         return Decision(
             verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason], numbers={"examples": float(comparison.examples)}
         )
@@ -101,7 +100,7 @@ def _against_champion(comparison: Comparison, policy: Gate, parts: Mapping[str, 
 def _further(
     comparison: Comparison, condition: Condition, parts: Mapping[str, Comparison], enough: int
 ) -> _Bound | str | None:
-    """What a condition of the application bounds, why it cannot be judged, or None where there is nobody to compare with."""
+    """The bound of an application's condition, why it cannot be judged, or None if there is no model to compare with."""
     role, on = condition.against, condition.suite or condition.slice
     if (role and role not in comparison.scores) or (on in {KNOWN, NEW} and "champion" not in comparison.scores):
         return None
@@ -112,7 +111,7 @@ def _further(
     count, counted = _counted(measured or Comparison(examples=0, scores={}, differences={}), condition.metric)
     needed = condition.min_examples or (1 if condition.suite else enough)
     if measured is None or count < needed:
-        return f"{what}: {count} {counted}, at least {needed} are asked for"
+        return f"{what}: {count} {counted}, at least {needed} are required"
     estimate = _difference(measured, role, condition.metric) if role else _score(measured, condition.metric)
     upper = condition.at_most is not None
     bound = condition.at_most if condition.at_most is not None else condition.at_least
@@ -120,7 +119,7 @@ def _further(
 
 
 def _counted(comparison: Comparison, metric: str) -> tuple[int, str]:
-    """How many examples a metric was measured on, and what they are."""
+    """The number of examples that a metric was measured on, and their kind."""
     if metric == PREFERENCE:
         return comparison.pairs, "judged preference pairs"
     if metric in RETRIEVAL:
@@ -147,7 +146,7 @@ def _judged(condition: _Bound) -> tuple[Verdict, str]:
     )
     text = f"{what} is {value} [{low}, {high}]"
     if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
-        return Verdict.ERROR, f"{text}, which is no number"
+        return Verdict.ERROR, f"{text}, which is not a finite number"
     side, most = ("above", "at most") if condition.upper else ("below", "at least")
     sign = -1 if condition.upper else 1
     edge = estimate.high if condition.upper else estimate.low

@@ -1,7 +1,7 @@
-"""How much of a response can be found in the context that it must rest on: a lexical score, no understanding.
+"""Groundedness: the share of a response's words that occur in its context, a lexical score.
 
-It tells a response about something else from one about the context. It does not see a contradiction that uses the
-context's own words; docs/scorers.md has the measurements of both, by language.
+It detects responses about something else, but not contradictions in the context's own words; docs/scorers.md has the
+measurements of both, by language.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def groundedness(response: str, context: str) -> float | None:
     Words are compared in lower case after NFKC, English function words left out and a plural or genitive ending taken away.
     Where a script writes no spaces, two neighbouring characters are a word: single ones are in any context.
 
-    :param context: in the language of the response; of one in another language the score says nothing.
-    :return: None where the response has no content word.
+    :param context: must be in the language of the response.
+    :return: None if the response has no content word.
     """
-    said = _content_words(response)
-    if not said:
+    content = _content_words(response)
+    if not content:
         return None
-    return len(said & _content_words(context)) / len(said)
+    return len(content & _content_words(context)) / len(content)
 
 
 def _content_words(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""A search by successive halving: what it tries, what became of each trial, and which trials go on. Nothing computes scores here.
+"""A search by successive halving: its plan, the results of its trials, and which trials go on; scores are computed elsewhere.
 
 After each rung the best of the trials stay and answer more rows (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016).
 """
@@ -18,7 +18,7 @@ from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import read_file
 
 PLAN, SEARCH = "plan.json", "search.json"
-TODAY = 0  # the trial of what is in use
+TODAY = 0  # the trial with the parts in use
 
 
 class Trial(BaseModel):
@@ -30,19 +30,19 @@ class Trial(BaseModel):
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        said = (f"{name} {one if isinstance(one, str) else json.dumps(one)}" for name, one in self.choices.items())
-        return ", ".join(said) or "as today"
+        """Its name for people."""
+        texts = (f"{name} {one if isinstance(one, str) else json.dumps(one)}" for name, one in self.choices.items())
+        return ", ".join(texts) or "as today"
 
 
 class Plan(BaseModel):
-    """What `plan.json` holds: all that a search depends on, whatever becomes of the application's file meanwhile.
+    """The content of `plan.json`: all that a search depends on, so that edits of the application's file do not affect it.
 
-    :param trials: the first is as today.
+    :param trials: the first has the parts in use.
     :param rungs: digests of the development rows that each rung adds.
-    :param final: digests of those that the best trial and today are compared on, which are in no rung.
-    :param fewest: rows with a score of both, without which nothing is compared.
-    :param relevant: the column of metadata that says what should be retrieved; all trials are measured at the largest `k`.
+    :param final: digests of the rows on which the best trial is compared with today; they are in no rung.
+    :param fewest: the least number of rows with both scores for a comparison.
+    :param relevant: the column of metadata with the relevant ids; all trials are measured at the largest `k`.
     """
 
     metric: str
@@ -57,7 +57,7 @@ class Plan(BaseModel):
 
 
 class Scored(BaseModel):
-    """The mean score of a trial over the rows that it has answered, and the means of all metrics that are known of them."""
+    """The mean score of a trial over the rows that it has answered, and the means of its other metrics."""
 
     trial: int
     rung: int
@@ -67,12 +67,12 @@ class Scored(BaseModel):
 
 
 class SearchFile(BaseModel):
-    """What `search.json` holds.
+    """The content of `search.json`.
 
     :param rungs: scores of the trials of each rung.
-    :param best: the trial that was left.
-    :param final: mean scores of today and of the best on the rows of the last comparison.
-    :param gain: best minus today there; both bounds at the search's level.
+    :param best: the last remaining trial.
+    :param final: mean scores of today and of the best trial on the rows of the final comparison.
+    :param gain: best minus today on these rows; both bounds at the search's level.
     """
 
     metric: str
@@ -88,7 +88,7 @@ class SearchFile(BaseModel):
 
 
 def read_plan(partition: UPath, manifest: Manifest) -> Plan:
-    """Return what a search tries.
+    """Return the plan of a search.
 
     :raises BadInput: the file is damaged.
     """
@@ -96,9 +96,9 @@ def read_plan(partition: UPath, manifest: Manifest) -> Plan:
 
 
 def pareto(points: Mapping[int, tuple[float, float]]) -> list[int]:
-    """Return the trials than which no other is as good by both numbers and better by one.
+    """Return the Pareto-optimal trials: no other trial is as good in both numbers and better in one.
 
-    :param points: of each trial, its score, of which more is better, and what it takes, of which less is.
+    :param points: for each trial its score (more is better) and its price (less is better).
     """
     return [
         trial
@@ -108,14 +108,14 @@ def pareto(points: Mapping[int, tuple[float, float]]) -> list[int]:
 
 
 def ranked(scores: Mapping[int, float]) -> list[int]:
-    """Return the trials beside that of today, the best first; of equal ones that which was listed first."""
+    """Return the trials without that of today, the best first; equal ones in the order of the plan."""
     return sorted((trial for trial in scores if trial != TODAY), key=lambda trial: (-scores[trial], trial))
 
 
 def survivors(scores: Mapping[int, float], eta: int, spent: bool = False) -> list[int]:
-    """Return the trials of the next rung: that of today, and the best of the others, one of `eta` and at least one.
+    """Return the trials of the next rung: that of today, and the best `1/eta` of the others, at least one.
 
-    :param spent: the search has no more time, and the best one alone is left.
+    :param spent: the search's time is used up: only the best of the others is left.
     """
     order = ranked(scores)[: 1 if spent else None]
     return [TODAY, *sorted(order[: math.ceil(len(order) / eta)])]

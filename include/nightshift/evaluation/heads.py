@@ -1,6 +1,6 @@
 """Refusal and toxicity as probabilities: logistic heads on sentence embeddings.
 
-`scripts/train_heads.py` makes the weights; docs/scorers.md says from what, and how good they are.
+`scripts/train_heads.py` trains the weights; docs/scorers.md describes the data and the quality.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from nightshift.settings.policies import Precision
 LANGUAGES = frozenset({"en"})  # of what the heads learned from, and of the embedder's vocabulary
 WEIGHTS = Path(__file__).parent / "heads.safetensors"
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
-# In the mean of a long text one insult disappears: toxicity looks at a sentence at a time.
+# One insult disappears in the mean of a long text, so toxicity is scored by sentence.
 MOST_SENTENCES = 16
-MOST_CHARACTERS = 8_000  # of a response that are looked at
+MOST_CHARACTERS = 8_000  # of a response that are scored
 
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -41,7 +41,7 @@ class Heads:
     def score(self, responses: list[str]) -> list[tuple[float, float]]:
         """Return the probabilities of refusal and of toxicity of each response.
 
-        Refusal looks at the beginning of a response and at its wording; toxicity is that of its worst sentence.
+        Refusal is scored by the beginning and the wording of a response; toxicity is that of its worst sentence.
         """
         texts = [plain(response[:MOST_CHARACTERS]).strip() for response in responses]
         if not any(texts):
@@ -66,7 +66,7 @@ class Heads:
 
 
 def plain(text: str) -> str:
-    """Write typographic apostrophes as typewriters do: the heads learned from both kinds of text."""
+    """Replace typographic apostrophes by ASCII ones: the training texts of the heads have both."""
     return text.replace("\u2019", "'").replace("\u2018", "'")
 
 

@@ -1,9 +1,9 @@
-"""What a judge said, kept as soon as it is paid for: a question is asked once, whichever attempt or interval asks it.
+"""The LLM judge's judgements, kept as soon as they are paid for: a question is asked once, also across attempts and intervals.
 
-    <application>/judgements/<month>/<two digits>/<digest>.json   of the judge's opinion and of all that it was shown
+    <application>/judgements/<month>/<two digits>/<digest>.json   digest of the judge's settings and of all that it was shown
 
-A killed job loses none, and nodes or intervals with equal rows find each other's. A judged row costs three requests to
-storage at most. What was found is kept in the current month (UTC), too; a month goes, whole, once the next one is over.
+A killed job loses none, and nodes or intervals with equal rows share theirs. A judged row takes at most three storage calls.
+A judgement that is used again is copied to the current month (UTC); a month is deleted once the next one is over.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Judgement(NamedTuple):
-    """A score, 0 to 1, and the judge's words for it: untrusted, bounded, empty where it gave none."""
+    """A score, 0 to 1, and the judge's reason: untrusted, of bounded length, possibly empty."""
 
     score: float
     reason: str
@@ -34,14 +34,14 @@ class Judgement(NamedTuple):
 class KeptJudgements:
     """The judgements of an application by one judge.
 
-    :param opinion: what the judge's scores depend on besides the question: endpoint, model, rubric and what it is told.
+    :param opinion: what the judge's scores depend on besides the question: endpoint, model, rubric and instructions.
     """
 
     def __init__(self, place: UPath, opinion: Mapping[str, Any]) -> None:
         self._place, self._opinion = place, dict(opinion)
 
     def find(self, question: Mapping[str, Any]) -> Judgement | None:
-        """Return what the judge said to a question before, or None where it was not asked or did not give a score."""
+        """Return the kept judgement of a question, or None if there is none."""
         current, before = (self._address(month, question) for month in _months(datetime.now(UTC)))
         if content := read_bytes(current):
             return _read(content)
@@ -51,19 +51,19 @@ class KeptJudgements:
         return None
 
     def keep(self, question: Mapping[str, Any], judgement: Judgement) -> None:
-        """Keep what the judge said; what another attempt kept before stays."""
+        """Keep a judgement; an earlier one of the same question stays."""
         create(self._address(_months(datetime.now(UTC))[0], question), json.dumps(judgement._asdict()).encode())
 
     def account_for(self, cost: float) -> None:
-        """Keep what the judge took for what it was asked."""
+        """Write an account of the judge's cost."""
         keep_endpoint_account(self._place.parent, "judge", cost)
 
     def remove_old(self) -> None:
-        """Remove what was neither kept nor found in this month and the one before."""
+        """Remove judgements that were neither made nor used in this month and the one before."""
         _, before = _months(datetime.now(UTC))
         for name in names_in(self._place):
-            if name < before or len(name) == len("ab"):  # an earlier version kept them for good, without a month
-                log.info("%s: these judgements are too old, they are removed", self._place / name)
+            if name < before or len(name) == len("ab"):  # older versions kept them without a month
+                log.info("removing old judgements: %s", self._place / name)
                 drop(self._place / name)
 
     def _address(self, month: str, question: Mapping[str, Any]) -> UPath:

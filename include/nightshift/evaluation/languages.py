@@ -1,6 +1,6 @@
-"""Which language a response counts as: what a scorer does not know the language of, it leaves without a score.
+"""The language of a response: scorers give no score to responses in languages that they do not know.
 
-The languages that a scorer knows stand beside it, as `LANGUAGES`.
+Each scorer's module lists its languages as `LANGUAGES`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ ALIKE = frozenset({"zh", "ja"})  # lid.176 takes 3 % of Chinese questions for Ja
 
 
 def response_language(response: str, measures: TextMeasures) -> str:
-    """Return the ISO 639 code of a response's language, `und` where that cannot be told, as of few words."""
+    """Return the ISO 639 code of a response's language; `und` if undetermined, as for few words."""
     words = len(response.split()) + len(UNSPACED.findall(response))
     return measures.language(response) if words >= MIN_WORDS else UNDETERMINED
 
 
 def language_of(response: str, prompt: str) -> str:
-    """Return the language that a response counts as: its own, where that cannot be told its prompt's, perhaps `und`.
+    """Return the language that a response counts as: its own, or if undetermined its prompt's, which may be `und`.
 
     :param response: its measured language, and `prompt` that of the prompt.
     """
@@ -29,5 +29,5 @@ def language_of(response: str, prompt: str) -> str:
 
 
 def differ(one: str, other: str) -> bool:
-    """Tell whether two texts are known to be in different languages; one that cannot be told differs from none."""
+    """Return whether two texts are known to be in different languages; an undetermined one differs from none."""
     return one != other and UNDETERMINED not in {one, other} and {one, other} != ALIKE

@@ -1,4 +1,4 @@
-"""How like a response is to the wanted answer, fast enough for every row of a night.
+"""How like a response is to the reference answer, fast enough for every row of a night.
 
 ROUGE-L is the F-measure that rouge-score gives with :func:`stems` as its tokenizer: its own one knows the letters a to z
 and nothing else. The longest common subsequence is counted in the bits of one integer instead of a table: H. Hyyrö,
@@ -35,12 +35,12 @@ def exact_match(response: str, reference: str) -> float:
 def rouge_l(response: str, reference: str) -> float:
     """Return the F-measure of the longest common subsequence of stemmed words, 0 to 1.
 
-    Of each text the first 10,000 words count. Of a reference without a word, as an emoji is one, it is the exact match.
+    The first 10,000 words of each text count. For a reference without words, such as an emoji, it is the exact match.
     """
-    said, wanted = stems(response)[:MOST_WORDS], stems(reference)[:MOST_WORDS]
-    if not wanted:
+    words, expected = stems(response)[:MOST_WORDS], stems(reference)[:MOST_WORDS]
+    if not expected:
         return exact_match(response, reference)
-    return 2 * _longest_common_subsequence(said, wanted) / (len(said) + len(wanted))
+    return 2 * _longest_common_subsequence(words, expected) / (len(words) + len(expected))
 
 
 def stems(text: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""An LLM's opinion of single responses, from any endpoint that speaks OpenAI's chat protocol.
+"""An LLM judge of single responses, at any endpoint with OpenAI's chat protocol.
 
-What is judged is untrusted and may hold instructions for the judge. It travels as one JSON object, in which nothing can
-end the string that it stands in, and the judge is told that all of it is material. That makes manipulation harder, not
-impossible: `agreement.py` measures how far the scores can be believed.
+The judged texts are untrusted and may contain instructions for the judge. They are sent as one JSON object, whose strings they
+cannot leave, and the judge is told that all of it is material. That makes manipulation harder, not impossible:
+`agreement.py` measures how reliable the scores are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REASON_CHARACTERS = 500  # of a reason that are kept
 MOST_CHARACTERS = 8_000  # of each text that the judge reads, and of all earlier turns together
 MOST_ANSWER_TOKENS = 400
 MOST_THOUGHT_TOKENS = 4_000  # where the endpoint counts what a model thinks before it answers
-# What an endpoint may refuse, with the words by which it names it.
+# Parameters that an endpoint may refuse, with the words by which its error names them.
 OPTIONAL: dict[str, Any] = {
     "temperature": 0,
     "max_tokens": MOST_ANSWER_TOKENS,
@@ -69,9 +69,9 @@ log = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
-    """What the judge is shown. `earlier` are role and text of the turns before the message, the newest ones.
+    """The input of the judge. `earlier` are role and text of the newest turns before the message.
 
-    :param other: a second response: then the score is 1 where `response` is better, 0 where this one is, 0.5 where neither is.
+    :param other: a second response: the score is then 1 if `response` is better, 0 if `other` is, 0.5 if neither is.
     """
 
     message: str
@@ -84,7 +84,7 @@ class Question(NamedTuple):
 
     @property
     def texts(self) -> dict[str, str]:
-        """All texts but the earlier turns, by the names that the judge is told."""
+        """All texts except the earlier turns, by their names in the judge's input."""
         fields = self._asdict()
         if self.other is not None:
             fields |= {"first": fields.pop("response"), "second": self.other}
@@ -92,7 +92,7 @@ class Question(NamedTuple):
 
     @property
     def key(self) -> dict[str, Any]:
-        """What a kept judgement is found by."""
+        """The key of a kept judgement."""
         return {name: value for name, value in self._asdict().items() if name != "other" or value is not None}
 
 
@@ -102,7 +102,7 @@ def question_of(
     """Return the question about a response to `messages`: a system message or none, and turns, of which `prompt` is the last
     of the user.
 
-    Calls of tools behind it, and their results, are shown with the turns before it.
+    Later tool calls and their results are shown with the earlier turns.
     """
     last = max(
         (place for place, message in enumerate(messages) if message["role"] == "user"), default=len(messages) - 1
@@ -126,13 +126,13 @@ def question_of(
 class LlmJudge:
     """A judge at one endpoint.
 
-    `counts` says how many questions were `scored` (`kept` of them before, and not asked again), `unreadable` (no score in the
-    answer), `failed` (no answer) and `not_asked` (because the judge had failed too often in a row), and of how many answered
-    ones a text was `cut`; `failure` what happened to the last one that failed; `cost` what the endpoint took, by `judge.price`.
+    `counts` are the questions that were `scored` (`kept` of them taken from storage), `unreadable` (no score in the answer),
+    `failed` (no answer), `not_asked` (after too many failures in a row), and answered with a `cut` text; `failure` is the
+    error of the last failed question; `cost` is that of the endpoint, by `judge.price`.
 
     The API key is read from `NIGHTSHIFT_JUDGE_KEY`; without one, none is sent.
 
-    :param kept: what this judge said before; None: every question is asked.
+    :param kept: kept judgements of this judge; None: every question is asked.
     """
 
     def __init__(self, settings: Judge, kept: KeptJudgements | None = None) -> None:
@@ -145,9 +145,9 @@ class LlmJudge:
         self._lock = threading.Lock()
 
     def judge(self, questions: list[Question]) -> list[Judgement | None]:
-        """Return what the judge says to each question; None where it gave no score.
+        """Return the judgement of each question; None if the judge gave no score.
 
-        A judge that is down costs the scores, never the night: what went wrong is counted and logged.
+        A judge that is down never fails the night: its rows lack the score, and failures are counted and logged.
         """
         settings, before = self._settings, self.cost
         at_once = settings.requests_at_once
@@ -193,7 +193,7 @@ class LlmJudge:
             self.counts.update(outcomes)
 
     def _ask(self, client: EndpointClient, question: Question) -> str:
-        """Return the text of the judge's answer; what the endpoint refuses of the request is left out from then on.
+        """Return the text of the judge's answer; parameters that the endpoint refuses are left out from then on.
 
         :raises httpx.HTTPError: the endpoint does not answer, refuses, or speaks another protocol.
         """
@@ -205,13 +205,15 @@ class LlmJudge:
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in REFUSING_STATUS or not optional:
                     raise
-                # Of this question alone: what a user writes must not change how others are judged.
+                # For this question only: a user's text must not change how others are judged.
                 lasting = lasting and not TOO_LONG.search(error.response.text.lower())
                 optional = without_refused(optional, error.response.text.lower())
                 continue
             if lasting and optional != self._optional:
                 log.info(
-                    "the judge at %s is asked with %s", self._settings.url, ", ".join(optional) or "messages alone"
+                    "requests to the judge at %s now have the parameters %s",
+                    self._settings.url,
+                    ", ".join(optional) or "none",
                 )
                 self._optional = optional
             self._pay(completion.get("usage") or {})
@@ -224,14 +226,14 @@ class LlmJudge:
             self.cost += (read * price.input + written * price.output) / 1_000_000
 
 
-def without_refused(optional: Mapping[str, Any], said: str) -> dict[str, Any]:
-    """Return the optional parts of a request without those that an endpoint names as it refuses it; if it names none, none.
+def without_refused(optional: Mapping[str, Any], error: str) -> dict[str, Any]:
+    """Return the optional parameters without those that an endpoint's error names; an empty one if it names none.
 
-    The newer name of `max_tokens` takes its place.
+    `max_tokens` is replaced by its newer name.
 
-    :param said: in small letters.
+    :param error: text of the error, in lower case.
     """
-    refused = [name for name in optional if any(word in said for word in NAMED_BY.get(name, (name,)))]
+    refused = [name for name in optional if any(word in error for word in NAMED_BY.get(name, (name,)))]
     if not refused:
         return {}
     kept = {name: value for name, value in optional.items() if name not in refused}
@@ -253,14 +255,14 @@ def messages(question: Question, rubric: str) -> list[dict[str, str]]:
 
 
 def cut_in(question: Question) -> list[str]:
-    """Return the names of the texts of which the judge is shown the beginning alone."""
+    """Return the names of the texts that the judge sees only the beginning of."""
     return [name for name, text in question.texts.items() if len(text) > MOST_CHARACTERS]
 
 
 def judgement_in(answer: str) -> Judgement | None:
-    """Return the judgement in an answer: `{"reason": "…", "score": 0.8}` or the score alone, from 0 to 1, and nothing else.
+    """Return the judgement in an answer: exactly `{"reason": "…", "score": 0.8}` or the score alone, from 0 to 1.
 
-    A block of thoughts before it and a fence around it are no part of the answer.
+    A block of thoughts before it and a code fence around it are ignored.
     """
     score, reason = _given(answer, "score")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
@@ -275,7 +277,7 @@ def preference_in(answer: str) -> Judgement | None:
 
 
 def _given(answer: str, name: str) -> tuple[Any, str]:
-    """The value of that name in an answer, and the reason beside it; None where the answer is anything else."""
+    """The value of this name in an answer, with the reason; None if the answer has another form."""
     plain = answer.rpartition("</think>")[2].strip()
     if plain.startswith("```"):
         plain = plain.removeprefix("```").removeprefix("json").removesuffix("```")

@@ -63,12 +63,12 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
         further = {name: latencies[name] if name in known else none for name in FURTHER}
         first = responses["row"][0].as_py()
         for start in range(0, responses.num_rows, ROWS_AT_ONCE):
-            said = responses.slice(start, ROWS_AT_ONCE)
-            rows = prompts.read(first + start, first + start + said.num_rows - 1, ASKED)
-            if rows.num_rows != said.num_rows or not rows["digest"].equals(said["digest"]):
+            batch = responses.slice(start, ROWS_AT_ONCE)
+            rows = prompts.read(first + start, first + start + batch.num_rows - 1, ASKED)
+            if rows.num_rows != batch.num_rows or not rows["digest"].equals(batch["digest"]):
                 raise BadInput(f"{address} does not answer the prompts of these rows; generate them anew")
             retrieved, context, steps = (
-                said[one.name] if one.name in said.column_names else pa.nulls(len(said), one.type)
+                batch[one.name] if one.name in batch.column_names else pa.nulls(len(batch), one.type)
                 for one in (*GIVEN, STEPS)
             )
             yield _with(
@@ -76,10 +76,10 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
                 context=pc.coalesce(rows["context"], context),
                 retrieved=retrieved,
                 steps=steps,
-                row=said["row"],
-                response=said["response"],
-                finish_reason=said["finish_reason"],
-                generated_tokens=said["tokens"],
+                row=batch["row"],
+                response=batch["response"],
+                finish_reason=batch["finish_reason"],
+                generated_tokens=batch["tokens"],
                 latency_ms=latencies["latency_ms"].slice(start, ROWS_AT_ONCE),
                 **{name: values.slice(start, ROWS_AT_ONCE) for name, values in further.items()},
             )

@@ -26,10 +26,10 @@ from nightshift.shown import shown
 LARGEST = 3.4028234e38  # that float32, in which scores are kept, holds
 LONGEST_CATEGORY = 200  # characters, as profiles keep them
 REASON_CHARACTERS = 300
-# A scorer whose service is down may wait out its own limit for each row, of thousands: its failures get this much of a job,
-# and more only where they take less time than what it scores.
+# A scorer whose service is down may time out for each of thousands of rows: its failures may take this long in a job, or
+# longer only while they take less time than its successes.
 FAILING_SECONDS = 300.0
-FEWEST_FAILURES = 3  # one slow failure says nothing yet
+FEWEST_FAILURES = 3  # a single slow failure is no reason to give up
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ Value = float | str
 class OwnScorer:
     """One scorer of an application, with its function loaded.
 
-    `given_up` says why its function is asked no more; "" while it is asked. All further rows have failed.
+    `given_up` says why its function is no longer called; "" while it is. All further rows have failed.
     """
 
     def __init__(self, name: str, settings: Scorer, function: Callable[[list[dict[str, Any]]], Any]) -> None:
@@ -49,9 +49,9 @@ class OwnScorer:
         self._failures, self._failing_seconds, self._scoring_seconds = 0, 0.0, 0.0
 
     def score(self, rows: Sequence[Row]) -> tuple[list[Value | None], list[Unscored | None]]:
-        """Return the value of each row, None where it has none, and why it has none.
+        """Return the value of each row, or None and the reason.
 
-        Where the function fails for the whole batch it is asked for each row alone, so that one bad row fails alone.
+        If the function fails for the whole batch, it is called for each row, so that one bad row fails alone.
 
         :param rows: with `prompt`, `response`, `context`, `reference`, `metadata`, `language` and `messages`.
         """
@@ -62,7 +62,7 @@ class OwnScorer:
         began = time.monotonic()
         try:
             given = self._ask(rows)
-        except JobError:  # SIGTERM raises one, wherever the job is
+        except JobError:  # raised by SIGTERM anywhere in the job
             raise
         except (Exception, SystemExit):
             seconds = time.monotonic() - began
@@ -86,21 +86,25 @@ class OwnScorer:
                 values.append(outcome)
                 reasons.append(Unscored.NOT_APPLICABLE if outcome is None else None)
         if failures:
-            said = shown(f"{type(failures[0]).__name__}: {failures[0]}", REASON_CHARACTERS)
+            error_text = shown(f"{type(failures[0]).__name__}: {failures[0]}", REASON_CHARACTERS)
             log.warning(
-                "the scorer %s failed on %s of %s rows; on the first: %s", self._name, len(failures), len(rows), said
+                "the scorer %s failed on %s of %s rows; on the first: %s",
+                self._name,
+                len(failures),
+                len(rows),
+                error_text,
             )
             if self.given_up:
                 log.error(
-                    "the scorer %s is asked no more: %s; the first of its last batch: %s",
+                    "the scorer %s is no longer called: %s; first error of its last batch: %s",
                     self._name,
                     self.given_up,
-                    said,
+                    error_text,
                 )
         return values, reasons
 
     def _alone(self, rows: Sequence[Row]) -> list[Value | BaseException | None]:
-        """What the function gives for each row alone, until it is given up."""
+        """The function's values for single rows, until it is given up."""
         outcomes: list[Value | BaseException | None] = []
         for row in rows:
             if self.given_up:
@@ -113,10 +117,10 @@ class OwnScorer:
             else:
                 self._scoring_seconds += seconds
             outcomes.append(outcome)
-        return outcomes + [RuntimeError("it was not asked any more")] * (len(rows) - len(outcomes))
+        return outcomes + [RuntimeError("the scorer was given up")] * (len(rows) - len(outcomes))
 
     def _took(self, seconds: float, *, failures: int) -> None:
-        """Count the time that failures took, and give up where it is too much."""
+        """Add the time that failures took, and give up if it is too long."""
         self._failures += failures
         self._failing_seconds += seconds
         too_long = self._failing_seconds >= max(FAILING_SECONDS, self._scoring_seconds)
@@ -127,7 +131,7 @@ class OwnScorer:
             )
 
     def _ask(self, rows: Sequence[Row]) -> list[Any]:
-        # The function has rows of its own: what it does to them changes nothing for another scorer or try.
+        # The function gets copies of the rows, so that its changes do not affect other scorers or tries.
         given = self._function(
             [{**row, "metadata": dict(row["metadata"]), "messages": list(map(dict, row["messages"]))} for row in rows]
         )
@@ -148,7 +152,7 @@ class OwnScorer:
             return error
 
     def _outcome(self, given: Any) -> Value | BaseException | None:
-        """What the function gave for a row, as it is kept, or how it failed."""
+        """The checked value that the function returned for a row, or its error."""
         if given is None or isinstance(given, BaseException):
             return given
         try:
@@ -157,7 +161,7 @@ class OwnScorer:
             return error
 
     def _checked(self, value: Any) -> Value:
-        """The value as it is kept.
+        """The value in its stored form.
 
         :raises TypeError: it is of another type than the scorer's kind.
         :raises ValueError: it is outside of the scorer's bounds.
@@ -165,18 +169,18 @@ class OwnScorer:
         kind, low, high = self._settings.kind, self._settings.min, self._settings.max
         if kind == "category":
             if not isinstance(value, str):
-                raise TypeError(f"a string is asked for, not {type(value).__name__}")
+                raise TypeError(f"expected a string, got {type(value).__name__}")
             if not 0 < len(value) <= LONGEST_CATEGORY:
-                raise ValueError(f"a category has 1 to {LONGEST_CATEGORY} characters, not {len(value)}")
+                raise ValueError(f"expected a category of 1 to {LONGEST_CATEGORY} characters, got {len(value)}")
             value.encode()  # half a surrogate pair could not be written
             return value
         if not isinstance(value, Real):
-            raise TypeError(f"a number is asked for, not {type(value).__name__}")
+            raise TypeError(f"expected a number, got {type(value).__name__}")
         number = float(value)
         if kind == "share" and number not in {0.0, 1.0}:
-            raise ValueError(f"a share is of rows with 0 or 1, not {number:g}")
+            raise ValueError(f"expected 0 or 1 for a share, got {number:g}")
         if not abs(number) <= LARGEST:
-            raise ValueError(f"{number:g} is no finite number of 32 bits")
+            raise ValueError(f"{number:g} is not a finite 32-bit number")
         if (low is not None and number < low) or (high is not None and number > high):
             raise ValueError(f"{number:g} is outside of the bounds min: {low}, max: {high}")
         return number
@@ -190,7 +194,7 @@ def load_own_scorers(scorers: Mapping[str, Scorer], folder: Path) -> dict[str, O
     """Return an application's own scorers by name. Each module is run once.
 
     :param folder: the project folder.
-    :raises BadInput: a module is missing, is another one than the application was read with, or cannot be imported.
+    :raises BadInput: a module is missing, has changed since the application was read, or cannot be imported.
     """
     modules: dict[tuple[str, str], ModuleType] = {}
     loaded = {}
@@ -200,7 +204,7 @@ def load_own_scorers(scorers: Mapping[str, Scorer], folder: Path) -> dict[str, O
         modules[key] = modules.get(key) or _module(name, settings, folder)
         found = getattr(modules[key], function, None)
         if not callable(found):
-            raise BadInput(f"the scorer {name}: {settings.function} is no function once its module is imported")
+            raise BadInput(f"the scorer {name}: {settings.function} is not a function of its module")
         loaded[name] = OwnScorer(name, settings, found)
     return loaded
 
@@ -224,15 +228,15 @@ def _module(name: str, settings: Scorer, folder: Path) -> ModuleType:
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # dataclasses and pickle look there
     try:
-        # What was read and compared, not what an import would read once more.
+        # Run the source whose digest was checked; an import would read the file again.
         exec(compile(source, str(file), "exec"), module.__dict__)  # noqa: S102
     except JobError:
         raise
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        said = shown(f"{type(error).__name__}: {error}", REASON_CHARACTERS)
+        error_text = shown(f"{type(error).__name__}: {error}", REASON_CHARACTERS)
         raise BadInput(
-            f"the scorer {name}: {file}:{lines[-1] if lines else 1} cannot be imported: {said}; correct it, or install "
+            f"the scorer {name}: {file}:{lines[-1] if lines else 1} cannot be imported: {error_text}; correct it, or install "
             "what it imports where the jobs run"
         ) from error
     return module

@@ -1,13 +1,13 @@
-"""Is one model worse than another by no more than a margin? Bounds on a mean of paired differences, and looks before the end.
+"""Non-inferiority tests: bounds on a mean of paired differences, with interim looks.
 
-A bound is the quantile of a Bayesian bootstrap (Rubin 1981) with one unit more than were drawn, at the worst value that a
-score can have. That unit is what a bootstrap lacks: of 50 equal answers it gives the bound of the binomial test, and not a
+A bound is the quantile of a Bayesian bootstrap (Rubin 1981) with one more unit than observed, at the worst value that a score
+can have. This unit corrects the plain bootstrap: for 50 equal answers it gives the bound of the binomial test instead of a
 loss of 0. For scores of 0 and 1 of one model it is the bound of Clopper and Pearson, and for any bounded score that of Gaffke
 (2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable").
 A unit is a subject with all its rows, as these are not independent.
 
-Who looks several times spends the level in parts (Lan and DeMets 1983): level · share of the rows², so that little is spent
-before much is known. The boundaries take into account that looks share their rows (Armitage, McPherson and Rowe 1969).
+Several looks spend the level in parts (Lan and DeMets 1983): level · share of the rows², so that early looks spend little.
+The boundaries take into account that looks share their rows (Armitage, McPherson and Rowe 1969).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Difference(NamedTuple):
 
 
 class Kinds(NamedTuple):
-    """Units by kind: sum and number of the values of a unit, and how many units are of the kind."""
+    """Units grouped by kind: sum and number of a unit's values, and the number of units of the kind."""
 
     sums: Array
     sizes: Array
@@ -43,9 +43,9 @@ class Kinds(NamedTuple):
 
 
 def kinds_of(values: Sequence[float], units: Sequence[Hashable]) -> Kinds:
-    """Return the kinds of units that values are of.
+    """Group values into kinds of units.
 
-    :param units: whose each value is; those of one unit are not independent.
+    :param units: the unit of each value; values of one unit are not independent.
     """
     number = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
     of = [number[unit] for unit in units]
@@ -58,14 +58,14 @@ def kinds_of(values: Sequence[float], units: Sequence[Hashable]) -> Kinds:
 def bounds(differences: Sequence[float], units: Sequence[Hashable], level: float) -> Difference:
     """Return the mean of differences between two scores of 0 to 1, and its bounds.
 
-    :param units: whose each difference is; those of one unit are not independent.
+    :param units: the unit of each difference; those of one unit are not independent.
     :param level: probability that the mean lies below the lower bound, and that it lies above the upper one.
     """
     return bounds_of(*kinds_of(differences, units), level)
 
 
 def bounds_of(sums: Array, sizes: Array, counts: Array, level: float, draws: int = DRAWS) -> Difference:
-    """Return what :func:`bounds` does, of kinds of units."""
+    """Return the same as :func:`bounds`, from kinds of units."""
     total, weight, added = drawn(Kinds(sums, sizes, counts), np.random.default_rng(SEED), draws)
     low = np.quantile((total - added) / (weight + added), level)
     high = np.quantile((total + added) / (weight + added), 1 - level)
@@ -73,7 +73,7 @@ def bounds_of(sums: Array, sizes: Array, counts: Array, level: float, draws: int
 
 
 def drawn(kinds: Kinds, generator: np.random.Generator, draws: int) -> tuple[Array, Array, Array]:
-    """Draw samples as a Bayesian bootstrap does: sum and number of the values of each, and of the unit that was not drawn."""
+    """Draw samples of a Bayesian bootstrap: sum and number of the values of each, and the weight of the additional unit."""
     sums, sizes, counts = kinds
     weights, totals, added = [], [], []
     size = float(counts @ sizes / counts.sum())
@@ -92,10 +92,10 @@ def drawn(kinds: Kinds, generator: np.random.Generator, draws: int) -> tuple[Arr
 def levels_of_looks(level: float, shares: Sequence[float], spent: Sequence[float] | None = None) -> list[float]:
     """Return the level of the bound at each look, so that any of them errs with the probability `level` at most.
 
-    :param shares: of all rows that are known at each look, ascending up to 1.
+    :param shares: share of all rows that are available at each look, ascending up to 1.
     :param spent: share of the level that is spent by each look; None: the square of its share of the rows.
     """
-    # The sum over rows is a Brownian motion in their share; `density` is that of its paths that crossed no boundary yet.
+    # The sum over rows is a Brownian motion in their share; `density` is that of paths that have not crossed a boundary.
     width = 8.0
     grid = np.linspace(-width, width, 2 * STEPS + 1)
     step = grid[1] - grid[0]
@@ -113,7 +113,7 @@ def levels_of_looks(level: float, shares: Sequence[float], spent: Sequence[float
 
 
 def ended(difference: Difference, margin: float) -> Literal["no worse", "worse"] | None:
-    """Return what a look shows: a difference above -`margin` with its whole interval, or below; None: neither."""
+    """Return the result of a look: the whole interval is above -`margin` ("no worse"), or below; None: neither."""
     if difference.low > -margin:
         return "no worse"
     return "worse" if difference.high < -margin else None

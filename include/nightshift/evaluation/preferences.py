@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def preferred(engine: Engine, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
-    """Return 1 for each pair whose chosen answer is the likelier one, else 0; None of what is no pair, or cannot be read.
+    """Return 1 for each pair whose chosen answer is the likelier one, else 0; None for other rows and too long ones.
 
     Likelihoods are of whole answers (nats, summed), as in the loss of DPO.
     """
@@ -22,21 +22,21 @@ def preferred(engine: Engine, rows: Sequence[Mapping[str, Any]], report: Report)
     found: list[float | None] = [None] * len(rows)
     if not pairs:
         return found
-    told = engine.likelihoods([row for place in pairs for row in both_answers(rows[place])], report)
-    for place, chosen, rejected in zip(pairs, told[::2], told[1::2], strict=True):
+    likelihoods = engine.likelihoods([row for place in pairs for row in both_answers(rows[place])], report)
+    for place, chosen, rejected in zip(pairs, likelihoods[::2], likelihoods[1::2], strict=True):
         if chosen is not None and rejected is not None:
             found[place] = float(chosen > rejected)
     return found
 
 
-def add_preferences(comparison: Comparison, told: Mapping[str, Sequence[float | None]]) -> None:
-    """Add the preference accuracy of each model, and what the candidate gains, over the pairs that all of them could read.
+def add_preferences(comparison: Comparison, preferences: Mapping[str, Sequence[float | None]]) -> None:
+    """Add the preference accuracy of each model, and the candidate's gain, over the pairs that all models could read.
 
-    :param told: what :func:`preferred` found, by role, of the same rows.
+    :param preferences: results of :func:`preferred` for the same rows, by role.
     """
-    pairs = [values for values in zip(*told.values(), strict=True) if None not in values]
+    pairs = [values for values in zip(*preferences.values(), strict=True) if None not in values]
     if not pairs:
         return
     comparison.pairs = len(pairs)
-    by_role = {role: [values[place] or 0.0 for values in pairs] for place, role in enumerate(told)}
+    by_role = {role: [values[place] or 0.0 for values in pairs] for place, role in enumerate(preferences)}
     add_measured(comparison, PREFERENCE, by_role)

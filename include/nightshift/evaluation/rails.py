@@ -1,7 +1,7 @@
-"""What guard rails are measured in: of each answer a number between 0 (bad) and 1, from a column of its interactions.
+"""The measures of guard rails: a number between 0 (bad) and 1 for each answer, from a column of its interactions.
 
-An answer in time is 1, a late one 0. Of a limit on cost or tokens it is the share that the answer leaves, 0 from the limit on, so
-the mean is that of costs which count as the limit where they are above it.
+An answer in time is 1, a late one 0. For a limit on cost or tokens it is the unused share of the limit, 0 at or above it, so
+the mean is that of costs capped at the limit.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ COLUMNS = {"in_time": "latency_ms", "cost_headroom": "cost", "token_headroom": "
 
 
 def column_of(measure: str) -> str:
-    """Return the column of interactions that a measure is computed from; that of a score has its name."""
+    """Return the column of interactions that a measure is computed from; scores have a column of their name."""
     return COLUMNS.get(measure, measure)
 
 
 def rail_values(measure: str, values: Any, rails: GuardRails) -> Array:
-    """Return a measure of each answer from its column; not a number where an answer has none."""
+    """Return a measure of each answer from its column; NaN if an answer has none."""
     numbers: Array = np.asarray(values, dtype=np.float64)
     if measure == "in_time":
         return np.where(np.isnan(numbers), np.nan, numbers <= (rails.latency_ms or 0))

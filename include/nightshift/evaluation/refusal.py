@@ -1,4 +1,4 @@
-"""What the beginning of a response says in the words of refusals (English)."""
+"""Phrases of refusals at the beginning of a response (English)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 BEGINNING_CHARACTERS = 400  # a refusal opens a response; later `I cannot` is mostly about something else
 FLAT_CHARACTERS = 200
-# What the speaker will not do, said outright.
+# Outright refusals.
 FLAT = re.compile(
     r"\b(?:can ?not|can't|won't|unable to|not able to|must decline to|not comfortable) (?:\w+ ){0,2}"
     r"(?:help|assist|provid|fulfil|comply|complete|answer|discuss|creat|generat|writ|support|share|give|offer|engag|promot)"
 )
-# What often stands around it.
+# Phrases that often accompany a refusal.
 AROUND = re.compile(
     r"""\b(?:
     i\ (?:can\ ?not|can't|could\ not|couldn't|will\ not|won't|am\ not\ able|am\ unable|must\ (?:decline|refuse))
@@ -29,6 +29,6 @@ AROUND = re.compile(
 
 
 def words_of_refusal(response: str) -> tuple[bool, bool]:
-    """Tell whether a response begins with words that often stand around a refusal, and whether it refuses outright."""
+    """Return whether a response begins with phrases that accompany a refusal, and whether it refuses outright."""
     beginning = " ".join(response[:BEGINNING_CHARACTERS].replace("\u2019", "'").casefold().split())
     return AROUND.search(beginning) is not None, FLAT.search(beginning[:FLAT_CHARACTERS]) is not None

@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file that loads nothing, readable in the light and in the dark."""
+"""The page of an evaluation: one HTML file without external resources, with a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
+from nightshift.evaluation.answers import ModelAnswers
 from nightshift.evaluation.estimates import METRICS, metric_of
-from nightshift.evaluation.judge import Judged
 from nightshift.settings.application import Application
 from nightshift.storage.manifest import Manifest
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from nightshift.evaluation.score_file import ScoreFile
 
 SHOWN = 25  # examples in each list
-HARDEST = 12  # wanted answers in the table of what goes wrong
+HARDEST = 12  # reference answers in the table of the most frequent errors
 
 
-def render(application: Application, scores: ScoreFile, judged: list[Judged], snapshot: Manifest) -> str:
-    """Return the page. What users and models wrote is escaped: it is text, whatever it looks like."""
+def render(application: Application, scores: ScoreFile, answered: list[ModelAnswers], snapshot: Manifest) -> str:
+    """Return the page. Texts of users and models are escaped."""
     environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
     environment.filters["number"] = _number
     environment.filters["metric_number"] = _metric_number
-    roles = [one.under_test.role for one in judged]
-    rows = _rows(judged)
+    roles = [one.model.role for one in answered]
+    rows = _rows(answered)
     measured = scores.comparison.scores.get(roles[0], {})
     metrics = {name: metric_of(name) for name in [*METRICS, *(name for name in measured if name not in METRICS)]}
     return environment.get_template("report.html.jinja").render(
@@ -38,7 +38,7 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
         roles=roles,
         metrics=metrics,
         shares=[name for name in METRICS if METRICS[name].kind == "share" and name in measured],
-        models=[_model(one) for one in judged],
+        models=[_model(one) for one in answered],
         snapshot=snapshot,
         days=snapshot.facts.get("days", []),
         worst=sorted((row for row in rows if not row["candidate"]["right"]), key=_badness)[:SHOWN],
@@ -49,9 +49,9 @@ def render(application: Application, scores: ScoreFile, judged: list[Judged], sn
     )
 
 
-def _rows(judged: list[Judged]) -> list[dict[str, Any]]:
+def _rows(answered: list[ModelAnswers]) -> list[dict[str, Any]]:
     """One entry per held-out example, with every role's answer."""
-    tables = {one.under_test.role: one.table.to_pylist() for one in judged}
+    tables = {one.model.role: one.table.to_pylist() for one in answered}
     first = next(iter(tables.values()))
     return [
         {
@@ -73,12 +73,12 @@ def _rows(judged: list[Judged]) -> list[dict[str, Any]]:
 
 
 def _badness(row: dict[str, Any]) -> tuple[float, float]:
-    """Furthest from the wanted answer first; among equals, the one that the model found least likely."""
+    """Sort key: furthest from the reference first; among equals, the least likely reference."""
     return row["candidate"]["chrf"], -row["candidate"]["loss"]
 
 
 def _hardest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Wanted answers that the candidate misses most often, with what it says instead; for answers that repeat."""
+    """Reference answers that the candidate misses most often, with its own answers; for references that repeat."""
     asked = Counter(row["wanted"] for row in rows)
     if len(asked) > len(rows) / 2:
         return []
@@ -98,7 +98,7 @@ def _hardest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _changes(rows: list[dict[str, Any]], other: str) -> dict[str, Any] | None:
-    """How many examples only one of the two gets right; None where there is no other."""
+    """How many examples only one of the two models gets right; None without another model."""
     if not other:
         return None
     pairs = Counter((row["candidate"]["right"], row[other]["right"]) for row in rows)
@@ -111,12 +111,12 @@ def _changes(rows: list[dict[str, Any]], other: str) -> dict[str, Any] | None:
     }
 
 
-def _model(one: Judged) -> dict[str, Any]:
+def _model(one: ModelAnswers) -> dict[str, Any]:
     facts, answers = one.manifest.facts, max(one.manifest.counts["examples"], 1)
     return {
-        "role": one.under_test.role,
-        "name": one.under_test.name,
-        "digest": one.under_test.digest,
+        "role": one.model.role,
+        "name": one.model.name,
+        "digest": one.model.digest,
         "seconds": facts["seconds"],
         "precision": facts["precision"],
         "device": facts["device"],
@@ -130,7 +130,7 @@ def _model(one: Judged) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    """A count with its thousands apart."""
+    """A count with thousands separators."""
     return f"{value:,.0f}"
 
 

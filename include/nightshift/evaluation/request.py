@@ -1,7 +1,6 @@
-"""What people read before they decide about a release, as Markdown for Airflow's page of required actions.
+"""The text of an approval request, as Markdown for Airflow's page of required actions.
 
-Whatever users, models and sources wrote stands in code spans or is escaped: it is text, whatever it looks like. Addresses are
-links only where they are of the web.
+Texts of users, models and sources are put in code spans or escaped. Only web addresses become links.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class FailedNight(BaseModel):
 
 
 class Cost(BaseModel):
-    """What the training took; GPU-hours and cost where its pods are accounted for, else None.
+    """The cost of a training; GPU-hours and cost are None if its pods have no accounts.
 
     :param cost: in the currency of the compute profiles' prices.
     """
@@ -49,12 +48,12 @@ class Cost(BaseModel):
 
 
 class Facts(BaseModel):
-    """All that a request says beside scores and examples.
+    """The content of a request, without scores and examples.
 
-    :param champion: version in use; None: there is none.
+    :param champion: version in use, or None.
     :param returns: the candidate was the champion before, and was judged against the champion of its own time.
     :param cause: why the candidate was trained.
-    :param shadow: what the candidate answered to logged prompts, beside the champion; None: there was no shadow.
+    :param shadow: the comparison on logged prompts; None: there was no shadow.
     :param form_reason: reason in the form that started the run, and who gave it.
     :param links: address by title.
     """
@@ -73,7 +72,7 @@ class Facts(BaseModel):
 
     @property
     def speakers(self) -> str:
-        """Whose verdict it is."""
+        """The source of the verdict."""
         return "gate and shadow say" if self.shadow else "the gate says"
 
 
@@ -117,8 +116,8 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text of bounded length in which nothing is markup, a link or an address."""
-    # A word joiner keeps a renderer from making links of what looks like an address.
+    """Return a text of bounded length without markup, links or addresses."""
+    # A word joiner keeps renderers from turning addresses into links.
     return re.sub(r"(?i)\b(https?|ftp|www|mailto|xmpp)(?=[:.])|@", "\\g<0>\u2060", in_markdown(shown(text, SENTENCE)))
 
 
@@ -132,8 +131,8 @@ def code(text: str) -> str:
 
 
 def link(title: str, address: str) -> str:
-    """Return a link to a page of the web; only the title where the address is none, or longer than `ADDRESS`."""
-    # What could end the link, or be read as an entity (`&#41;`), is encoded; `%` stays, as the address may be encoded already.
+    """Return a link to a web page; only the title if the address is not of the web, or longer than `ADDRESS`."""
+    # Characters that could end the link or form an entity (`&#41;`) are encoded; `%` stays, the address may be encoded already.
     target = quote(address, safe="%/:?#&=+,@~!$*'")
     if not re.match(r"(?i)https?://[^/?#]", target) or len(target) > ADDRESS:
         return plain(title)
@@ -141,7 +140,7 @@ def link(title: str, address: str) -> str:
 
 
 def _table(scores: dict[str, Scores], differences: Scores | None, roles: list[str]) -> list[tuple[str, list[str]]]:
-    """One row per metric: its title, the score of each role, and the difference where there is another role."""
+    """One row per metric: its title, the score of each role, and the difference if there is another role."""
     return [
         (
             metric_of(metric).title,

@@ -1,4 +1,4 @@
-"""How many of the documents that should be found a model was given, and at which ranks, where a team knows them."""
+"""Retrieval metrics: recall and ranks of relevant documents, for examples that name them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nightshift.retrieval.metrics import ndcg_at, recall_at, reciprocal_rank
 
 
 def relevant_in(value: str | None) -> frozenset[str]:
-    """Return the ids in a value of metadata: one, or a JSON list of them; none where there is no text."""
+    """Return the ids in a value of metadata: one, or a JSON list of them; empty if the value is empty."""
     text = (value or "").strip()
     if text.startswith("["):
         try:
@@ -23,7 +23,7 @@ def relevant_in(value: str | None) -> frozenset[str]:
 
 
 def is_relevant(passage: Mapping[str, Any], relevant: Set[str]) -> bool:
-    """Whether a passage, or its document, is one that should be found."""
+    """Whether a passage, or its document, is relevant."""
     return passage["id"] in relevant or passage["document"] in relevant
 
 
@@ -32,7 +32,7 @@ def ranked_well(found: Sequence[Mapping[str, Any]], relevant: Set[str], k: int) 
 
     :param relevant: ids of documents or passages, at least one.
     """
-    # Several passages of a document are the document once.
+    # Several passages of a document count once.
     ranking = list(dict.fromkeys(one["id"] if one["id"] in relevant else one["document"] for one in found))
     values = {
         "retrieval_recall": recall_at(k, ranking, relevant),
@@ -48,9 +48,9 @@ def add_retrieval(
     retrieved: Mapping[str, Sequence[Sequence[Mapping[str, Any]] | None]],
     k: int,
 ) -> None:
-    """Add recall, MRR and nDCG at `k` of each model, over the examples of which it is known what should be found.
+    """Add recall, MRR and nDCG at `k` of each model, over the examples whose relevant ids are known.
 
-    :param relevant: ids of documents or passages, of each example.
+    :param relevant: relevant ids of documents or passages, of each example.
     :param retrieved: the passages, best first, by role, of the same examples. None: a version without an index finds nothing.
     :param k: passages that the candidate is given, at most.
     """

@@ -16,10 +16,10 @@ def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
     """Return Krippendorff's alpha of nominal values: 1 is full agreement, 0 what chance alone gives.
 
     With coincidences o and marginals n it is 1 - (n - 1) * sum(o_ck, c != k) / sum(n_c * n_k, c != k) (Krippendorff 2011,
-    Computing Krippendorff's Alpha-Reliability, section C). Units with one value say nothing.
+    Computing Krippendorff's Alpha-Reliability, section C). Units with one value are ignored.
 
-    :param units: the values that each unit was given, one of each person who judged it.
-    :return: None where no unit has two values, or all values are the same.
+    :param units: the values of each unit, one from each person who reviewed it.
+    :return: None if no unit has two values, or all values are equal.
     """
     values: Counter[Hashable] = Counter()
     differing = 0.0
@@ -44,30 +44,30 @@ def share_of(count: int, of: int) -> tuple[float, float, float]:
 def agreement_of(reviews: Iterable[Review], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Return how far people and scorers agree, as facts of a manifest.
 
-    Scorers are held against the majority of people, on answers that were chosen at random: on others, chosen by a score, they
-    would look worse or better than they are. Of the judge, which gives a share, `agrees` is how often it is on the majority's
-    side of one half, with Wilson's 95 % interval. Of each stratum it says how many answers most people found bad.
+    Scorers are compared with the majority of people on randomly chosen answers; answers chosen by a score would bias the
+    result. `agrees` of the judge, which gives a share, is how often it is on the majority's side of one half, with Wilson's
+    95 % interval. For each stratum the facts give the number of answers that most people found bad.
 
-    :param scores: by key of the answer, of those answers whose sample is there.
+    :param scores: by key of the answer, for answers whose sample still exists.
     """
-    said: dict[str, dict[str, bool]] = defaultdict(dict)
+    ratings: dict[str, dict[str, bool]] = defaultdict(dict)
     strata: dict[str, str] = {}
     for review in reviews:
-        said[review.key][review.by] = review.good
+        ratings[review.key][review.by] = review.good
         strata[review.key] = review.chosen
-    majority = {key: good for key, people in sorted(said.items()) if (good := _majority(people)) is not None}
-    wanted = {key: good for key, good in majority.items() if strata[key] == RANDOM and key in scores}
+    majority = {key: good for key, people in sorted(ratings.items()) if (good := _majority(people)) is not None}
+    compared = {key: good for key, good in majority.items() if strata[key] == RANDOM and key in scores}
     by_stratum = sorted(set(strata.values()))
-    names = sorted({name for key in wanted for name in scores[key]})
-    scorers = {name: _of_scorer([scores[key].get(name) for key in wanted], list(wanted.values())) for name in names}
+    names = sorted({name for key in compared for name in scores[key]})
+    scorers = {name: _of_scorer([scores[key].get(name) for key in compared], list(compared.values())) for name in names}
     if "judge" in scorers:
-        scorers["judge"] |= _calibration([(scores[key].get("judge"), good) for key, good in wanted.items()])
+        scorers["judge"] |= _calibration([(scores[key].get("judge"), good) for key, good in compared.items()])
     return {
-        "reviewers": len({person for people in said.values() for person in people}),
-        "reviews": sum(map(len, said.values())),
-        "answers": len(said),
-        "answers_of_several": sum(len(people) > 1 for people in said.values()),
-        "alpha": krippendorff_alpha([list(people.values()) for people in said.values()]),
+        "reviewers": len({person for people in ratings.values() for person in people}),
+        "reviews": sum(map(len, ratings.values())),
+        "answers": len(ratings),
+        "answers_of_several": sum(len(people) > 1 for people in ratings.values()),
+        "alpha": krippendorff_alpha([list(people.values()) for people in ratings.values()]),
         "strata": {
             name: _of_stratum([majority[key] for key in majority if strata[key] == name]) for name in by_stratum
         },
@@ -84,8 +84,8 @@ def _of_stratum(good: Sequence[float]) -> dict[str, Any]:
     return {"answers": len(good), "bad": good.count(0.0)}
 
 
-def _of_scorer(scores: Sequence[float | None], wanted: Sequence[float]) -> dict[str, Any]:
-    measured = agreement(scores, wanted)
+def _of_scorer(scores: Sequence[float | None], majority: Sequence[float]) -> dict[str, Any]:
+    measured = agreement(scores, majority)
     return {"answers": measured.rows, "good": measured.positive, "auc": measured.auc}
 
 

@@ -1,4 +1,4 @@
-"""The scores of a published evaluation as one small file, which a release reads without any library of the judging."""
+"""The scores of a published evaluation as one small file, which a release reads without heavy libraries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Example(BaseModel):
 
 
 class Examples(BaseModel):
-    """Held-out examples of one kind, as those that only the candidate gets right: how many there are, and a few of them."""
+    """Held-out examples of one kind, such as those that only the candidate gets right: their number, and a few of them."""
 
     title: str
     count: int
@@ -40,13 +40,13 @@ class ScoreFile(BaseModel):
     comparison: Comparison
     slices: dict[str, Comparison] = {}  # known and new to the champion, where there is one
     suites: dict[str, Comparison] = {}
-    changes: list[str] | None = None  # parts in which the candidate differs from the champion, where there is one
-    examples: list[Examples] | None = None  # side by side, for people who decide; None: an earlier version judged
+    changes: list[str] | None = None  # parts in which the candidate differs from the champion; None without one
+    examples: list[Examples] | None = None  # side by side, for approvers; None: written by an older version
     decision: Decision
 
     @property
     def parts(self) -> dict[str, Comparison]:
-        """Slices and suites, as the gate is given them."""
+        """Slices and suites, as the gate takes them."""
         return self.slices | self.suites
 
 

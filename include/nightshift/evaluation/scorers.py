@@ -1,7 +1,7 @@
-"""What every interaction is scored by, in batches, with the processor time that each score costs.
+"""Scores interactions in batches, and measures the processor time of each scorer.
 
-All models and rules ship in packages: nothing is loaded from a network. docs/scorers.md says what each score means,
-what it was made of and how good it is.
+All models and rules ship in packages: nothing is loaded from a network. docs/scorers.md describes each score and its
+quality.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nightshift.settings.project import project_folder
 from nightshift.settings.prompt_file import Metadata
 from nightshift.storage.partition import partition_of
 
-# Why a row lacks a score that its scorer does not give to every row.
+# Why a row may lack a score.
 NOT_FOR_EVERY_ROW = {
     **dict.fromkeys(OF_SOME_LANGUAGES, Unscored.NOT_APPLICABLE),
     "groundedness": Unscored.NOT_APPLICABLE,
@@ -54,16 +54,16 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class Scorers:
-    """All scorers of one application, ours and its own, loaded once.
+    """All scorers of one application, built-in and own ones, loaded once.
 
     `seconds` holds the processor seconds of each scorer so far, over all threads; refusal and toxicity share theirs, as
-    `heads`. `judge` is the LLM judge with its counts, None where the application has none. `given_up` says of each own
-    scorer that is asked no more why.
+    `heads`. `judge` is the LLM judge with its counts, or None. `given_up` has the reason for each own scorer that is no
+    longer called.
 
     :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
     :param night_rows: rows of the whole night, of which the judge is shown a sample; None: its first rows.
-    :param storage: where the judge's judgements are kept, and those of before are found; None: nowhere.
-    :raises BadInput: it holds no tokenizer, or a scorer of the application's own cannot be loaded.
+    :param storage: where judgements are kept and found; None: nowhere.
+    :raises BadInput: the folder has no tokenizer, or an own scorer cannot be loaded.
     :raises BadEnvironment: the embedder's network does not load.
     """
 
@@ -98,13 +98,13 @@ class Scorers:
         metadata: Sequence[Mapping[str, str] | list[tuple[str, str]]] = (),
         conversations: Sequence[Messages] = (),
     ) -> dict[str, list[Any]]:
-        """Return every score as a column: one value for each row, None where it has none.
+        """Return every score as a column: one value for each row, None if it has none.
 
-        The column `unscored` says for each row why: score -> an Unscored, None where the score is there. A number that
-        is not finite is no score: its scorer failed. All lists are of equal length. Equal texts are scored once.
+        The column `unscored` maps each score of a row to the reason (Unscored) why it is missing, or None. A number that is
+        not finite counts as a failure of its scorer. All lists are of equal length. Equal texts are scored once.
 
-        :param metadata: of each row, for the application's own scorers; left out: none.
-        :param conversations: the `messages` of each row, for these and the judge; left out: the prompt is all of it.
+        :param metadata: of each row, for own scorers; empty: none.
+        :param conversations: the `messages` of each row, for own scorers and the judge; empty: only the prompts.
         """
         columns = self.score_without_judge(
             prompts, responses, contexts, references, finish_reasons, metadata, conversations
@@ -121,9 +121,9 @@ class Scorers:
         metadata: Sequence[Mapping[str, str] | list[tuple[str, str]]] = (),
         conversations: Sequence[Messages] = (),
     ) -> dict[str, list[Any]]:
-        """Return every score but the judge's, as :meth:`score` does; they depend on these rows alone.
+        """Return every score except the judge's, as :meth:`score` does; they depend on these rows alone.
 
-        In `unscored`, the judge has sampled no row.
+        In `unscored`, no row is sampled for the judge.
         """
         measures = self._measures
         columns: dict[str, list[Any]] = {
@@ -154,11 +154,11 @@ class Scorers:
         with self._timed("groundedness"):
             readable = self._in_their_language(contexts, languages)
             columns["groundedness"] = _each(_if_given(groundedness), list(zip(responses, readable, strict=True)))
-        wanted = list(zip(responses, references, strict=True))
+        pairs = list(zip(responses, references, strict=True))
         with self._timed("exact_match"):
-            columns["exact_match"] = _each(_if_given(exact_match), wanted)
+            columns["exact_match"] = _each(_if_given(exact_match), pairs)
         with self._timed("rouge_l"):
-            columns["rouge_l"] = _each(_if_given(rouge_l), wanted)
+            columns["rouge_l"] = _each(_if_given(rouge_l), pairs)
         columns[UNSCORED] = _reasons(columns, len(responses))
         if self._own:
             metadata = metadata or [{}] * len(responses)
@@ -176,9 +176,9 @@ class Scorers:
         conversations: Sequence[Messages] = (),
         metadata: Sequence[Metadata] = (),
     ) -> dict[str, list[Any]]:
-        """Return the columns of :meth:`score_without_judge` with the judge's scores of its sample, and its reasons.
+        """Return the columns of :meth:`score_without_judge` with the judge's scores and reasons for its sample.
 
-        A row is in it by its number: a night's rows must come in their order, all of them to one object.
+        Rows are sampled by their number: a night's rows must come in order, all of them to one object.
         """
         with self._timed("judge"):
             asked = self._asked(prompts, conversations, metadata) if self.judge else [[]] * len(prompts)
@@ -196,7 +196,7 @@ class Scorers:
         }
 
     def _add_own(self, columns: dict[str, list[Any]], lists: Sequence[Sequence[Any]]) -> None:
-        """Add the values of the application's own scorers, and why rows have none."""
+        """Add the values of own scorers, and the reasons why rows have none."""
         rows = [dict(zip(OWN_SCORERS_SEE, row, strict=True)) for row in zip(*lists, strict=True)]
         for name, scorer in self._own.items():
             with self._timed(name):
@@ -217,7 +217,7 @@ class Scorers:
     def _asked(
         self, prompts: Sequence[str], conversations: Sequence[Messages], metadata: Sequence[Metadata]
     ) -> list[Messages]:
-        """What each response answers: the system message that counts, then the turns up to the prompt."""
+        """The input of each response: the effective system message, then the turns up to the prompt."""
         asked: list[Messages] = []
         none: list[Any] = [[]] * len(prompts)
         for prompt, messages, of_row in zip(prompts, conversations or none, metadata or none, strict=True):
@@ -229,9 +229,9 @@ class Scorers:
         return asked
 
     def _judgements(self, rows: list[Question]) -> dict[int, Judgement | None]:
-        """What the judge says to the rows in the sample, by their place here; None where it failed. Equal rows are judged once.
+        """The judgements of sampled rows, by their index here; None if the judge failed. Equal rows are judged once.
 
-        The same rows of an interval are judged whichever model answered them.
+        The sample of an interval does not depend on the model that answered it.
         """
         if self.judge is None:
             return {}
@@ -243,7 +243,7 @@ class Scorers:
         return {at: judged[rows[at]] for at in drawn if rows[at] in judged}
 
     def _in_their_language(self, contexts: Sequence[str | None], languages: Sequence[str]) -> list[str | None]:
-        """The contexts, None for those that are in another language than their response."""
+        """The contexts, or None if in another language than their response."""
         spoken = _each(lambda context: self._measures.language(context) if context else UNDETERMINED, contexts)
         return [
             None if differ(language, other) else context
@@ -252,7 +252,7 @@ class Scorers:
 
 
 def kept_judgements(application: Application, storage: str | None) -> KeptJudgements | None:
-    """Return what the application's judge said before, without what is too old; another model's or rubric's is another's."""
+    """Return the kept judgements of the application's judge (this model and rubric), after removing old ones."""
     judge = application.judged_by
     if storage is None or judge is None:
         return None
@@ -262,7 +262,7 @@ def kept_judgements(application: Application, storage: str | None) -> KeptJudgem
 
 
 def _reasons(columns: dict[str, list[Any]], rows: int) -> list[dict[str, Unscored | None]]:
-    """Take numbers that are not finite out of the columns, and return why each row lacks each score."""
+    """Replace numbers that are not finite by None, and return why each row lacks each score."""
     reasons: dict[str, list[Unscored | None]] = {}
     for score in SCORES:
         values = columns.get(score, [None] * rows)
@@ -285,7 +285,7 @@ def _known(
     score: Callable[[list[str]], list[Value]],
     texts: Sequence[str],
 ) -> list[Value | None]:
-    """Score the texts in a language that their scorer knows; None for the others."""
+    """Score the texts in languages that the scorer knows; None for the others."""
     asked = [language in known for language in languages]
     scores = iter(score([text for text, is_asked in zip(texts, asked, strict=True) if is_asked]))
     return [next(scores) if is_asked else None for is_asked in asked]
@@ -305,7 +305,7 @@ def _batch(score: Callable[[list[str]], Sequence[Value]], texts: Sequence[str]) 
 
 
 def _fraction(text: str) -> float:
-    """A number from 0 to 1 (excluded) that depends on the text alone, evenly spread."""
+    """A uniformly distributed number in [0, 1) that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
 
 

@@ -1,17 +1,17 @@
-"""Scores of answers against wanted answers, with 95 % bootstrap intervals over the examples.
+"""Scores of answers against reference answers, with 95 % bootstrap intervals over the examples.
 
-Scores lie between 0 and 1, and higher is better, but for losses, tokens, latency and cost:
+Scores are between 0 and 1, and higher is better, except for losses, tokens, latency and cost:
 
-- exact match: equal after NFKC, lower case, white space collapsed, without what nobody sees and one full stop at the end
+- exact match: equal after NFKC, lower case, white space collapsed, without invisible characters and one full stop at the end
 - ROUGE-L: F-measure of the longest common subsequence of stemmed words, in any script (likeness.py)
 - chrF: character n-gram F-score, mean over sentences (sacrebleu)
-- BLEU: of the whole corpus (sacrebleu, 13a; characters of scripts without spaces are words, as in its tokenizer `zh`). Where
-  no answer has four words it is of the longest n-grams that there are (`effective_order`)
+- BLEU: of the whole corpus (sacrebleu, 13a; characters of scripts without spaces are words, as in its tokenizer `zh`). If
+  no answer has four words, the longest n-grams count (`effective_order`)
 - finished: share of answers that were not cut off; tokens, latency (ms) and cost: means over answers
-- loss: mean negative log-likelihood per token of the wanted answer (natural logarithm); perplexity: its exponential
+- loss: mean negative log-likelihood per token of the reference answer (natural logarithm); perplexity: its exponential
 
-Intervals come from resampling examples with a fixed seed, so the same answers always give the same numbers. Two
-models are compared on the same resamples (paired), which tells smaller differences apart than two intervals do.
+Intervals come from resampling examples with a fixed seed, so the same answers always give the same numbers. Two models are
+compared on the same resamples (paired), which detects smaller differences than comparing two intervals.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 class Answers(BaseModel):
     """Answers of one model to the held-out examples, in the examples' order; all lists are of equal length.
 
-    `loss_sum` is the summed negative log-likelihood of the wanted answer's `answer_tokens` tokens; both are empty where
-    nobody measured it, and then there is no loss and no perplexity.
+    `loss_sum` is the summed negative log-likelihood of the reference answer's `answer_tokens` tokens; if not measured, both are
+    empty, and there is no loss and no perplexity.
     """
 
     answer: list[str]
-    wanted: list[str]
+    reference: list[str]
     loss_sum: list[float] = []
     answer_tokens: list[int] = []
-    others: list[list[str]] = []  # further answers to all examples, where several were drawn; scores are means over all
+    others: list[list[str]] = []  # further samples of answers to all examples; scores are means over all samples
     means: dict[str, list[float]] = {}  # further metrics that are means over the examples
 
 
-def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[float]]:
+def per_example(answer: Sequence[str], reference: Sequence[str]) -> dict[str, list[float]]:
     """Return exact match (0 or 1), ROUGE-L and chrF of each answer."""
     chrf = CHRF()
-    pairs = list(zip(answer, wanted, strict=True))
+    pairs = list(zip(answer, reference, strict=True))
     return {
         "exact_match": [exact_match(one, other) for one, other in pairs],
         "rouge_l": [rouge_l(one, other) for one, other in pairs],
@@ -62,15 +62,15 @@ def per_example(answer: Sequence[str], wanted: Sequence[str]) -> dict[str, list[
 
 def mean_per_example(answers: Answers) -> dict[str, list[float]]:
     """Return exact match, ROUGE-L and chrF of each example, as means over its answers."""
-    scored = [per_example(said, answers.wanted) for said in (answers.answer, *answers.others)]
+    scored = [per_example(texts, answers.reference) for texts in (answers.answer, *answers.others)]
     return {name: np.mean([one[name] for one in scored], axis=0).tolist() for name in scored[0]}
 
 
 def spread(answers: Answers) -> dict[str, float]:
-    """Return by how much the mean of each score differs between the samples (standard deviation); empty for one sample."""
-    if not answers.others or not answers.wanted:
+    """Return the standard deviation of each mean score between samples; empty for one sample."""
+    if not answers.others or not answers.reference:
         return {}
-    scored = [per_example(said, answers.wanted) for said in (answers.answer, *answers.others)]
+    scored = [per_example(texts, answers.reference) for texts in (answers.answer, *answers.others)]
     return {name: float(np.std([np.mean(one[name]) for one in scored], ddof=1)) for name in scored[0]}
 
 
@@ -97,13 +97,13 @@ def compare(answers: Mapping[str, Answers]) -> Comparison:
 
 
 def estimate_of(values: Sequence[float]) -> Estimate:
-    """Return the mean of what was measured of each example, at least one, with its interval."""
+    """Return the mean of a measure over examples, at least one, with its interval."""
     (totals,) = _totals({"": np.array(values, dtype=np.float64)[:, None]}).values()
     return _estimate(totals[:, 0] / len(values))
 
 
 def add_measured(comparison: Comparison, metric: str, by_role: Mapping[str, Sequence[float]]) -> None:
-    """Add a metric that was measured of some examples only, the same ones of every role, and what the candidate gains."""
+    """Add a metric that was measured on some examples only, the same ones for every role, and the candidate's gain."""
     for role, values in by_role.items():
         comparison.scores[role][metric] = estimate_of(values)
         if role in comparison.differences:
@@ -112,9 +112,9 @@ def add_measured(comparison: Comparison, metric: str, by_role: Mapping[str, Sequ
 
 
 def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, Answers]:
-    """Losses are compared over the same examples; where no model could read what the others could, there are none.
+    """Restrict losses to examples that all models could read; drop them if there are none.
 
-    Neither are there where one of the models does not tell them, as one at an endpoint.
+    They are also dropped if a model, such as one at an endpoint, does not report likelihoods.
     """
     if not all(given.answer_tokens for given in answers.values()):
         return {role: given.model_copy(update={"loss_sum": [], "answer_tokens": []}) for role, given in answers.items()}
@@ -132,7 +132,7 @@ def _with_losses_of_what_all_read(answers: Mapping[str, Answers]) -> dict[str, A
 
 
 def _with_what_all_have(answers: Mapping[str, Answers]) -> dict[str, Answers]:
-    """Only those further metrics that are measured of every model."""
+    """Restrict the further metrics to those measured for every model."""
     names = [
         name for name in next(iter(answers.values())).means if all(name in given.means for given in answers.values())
     ]
@@ -143,11 +143,11 @@ def _with_what_all_have(answers: Mapping[str, Answers]) -> dict[str, Answers]:
 
 
 def _values(answers: Answers) -> Array:
-    """What adds up over examples, a row for each: scores of single answers, n-gram counts of BLEU, losses and their tokens."""
-    wanted, bleu = [spaced(text) for text in answers.wanted], BLEU(effective_order=True)
+    """The additive values of each example, a row each: scores of single answers, n-gram counts of BLEU, losses and tokens."""
+    references, bleu = [spaced(text) for text in answers.reference], BLEU(effective_order=True)
     counts = [
-        bleu._extract_corpus_statistics([spaced(text) for text in said], [wanted])
-        for said in (answers.answer, *answers.others)
+        bleu._extract_corpus_statistics([spaced(text) for text in texts], [references])
+        for texts in (answers.answer, *answers.others)
     ]
     losses: list[Any] = [answers.loss_sum, answers.answer_tokens] if answers.loss_sum else []
     singles = [*mean_per_example(answers).values(), *answers.means.values()]
@@ -155,7 +155,7 @@ def _values(answers: Answers) -> Array:
 
 
 def _totals(values: Mapping[str, Array]) -> dict[str, Array]:
-    """The sums of each role's values over all examples, followed by those over each resample, the same of every role."""
+    """The sums of each role's values over all examples, then over each resample; resamples are equal for all roles."""
     count = len(next(iter(values.values())))
     generator = np.random.default_rng(SEED)
     rows = {role: [given.sum(0, keepdims=True)] for role, given in values.items()}

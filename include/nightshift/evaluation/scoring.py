@@ -1,7 +1,7 @@
-"""The scores of a night's rows: made as they are read, or by many nodes, each of which publishes those of some stretches.
+"""Scores a night's rows: in one process as they are read, or on many nodes, each of which publishes the scores of some stretches.
 
-Both give the same interactions, byte for byte: rows are scored in the same batches, and the one state over rows, which
-of them the judge is shown, stays with the node that joins the stretches.
+Both give the same interactions, byte for byte: rows are scored in the same batches, and the only state over rows, the judge's
+sample, is kept by the node that joins the stretches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nightshift.storage.partition import find as find_partition
 from nightshift.storage.sharing import Rows, parts_of
 
 SCORES = "scores.parquet"
-# What the scorers are given of a row, in their order; the judge is not told how a response ended.
+# The scorers' columns, in the order of their arguments; the judge does not see how a response ended.
 JUDGED = ("prompt", "response", "context", "reference", "messages", "metadata")
 SCORED = (*JUDGED[:4], "finish_reason", "metadata", "messages")
 
@@ -39,10 +39,10 @@ Scored = tuple[pa.Table, dict[str, list[Any]]]
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows of a night that follow each other and are read in whole batches.
+    """Consecutive rows of a night, in whole batches.
 
     :param rows: the first and the last, both included.
-    :param parts: the partitions with their responses, in order; none where the night was served elsewhere.
+    :param parts: the partitions with their responses, in order; empty if the night was served elsewhere.
     """
 
     rows: Rows
@@ -58,7 +58,7 @@ class Stretch:
 
 
 def stretches_of(rows: int, parts: list[tuple[UPath, Manifest]]) -> list[Stretch]:
-    """Return the stretches that a night is scored in where many nodes share it; whole parts, whoever and how many they are."""
+    """Return the stretches of a night that nodes share: whole parts, independent of the number of nodes."""
     if not parts:
         return [Stretch(part, []) for part in parts_of(rows, ROWS_AT_ONCE)]
     stretches: list[Stretch] = []
@@ -81,7 +81,7 @@ def score_as_read(tables: Iterable[pa.Table], scorers: Scorers) -> Iterator[Scor
 
 @dataclass
 class SharedScores:
-    """The `scores` partitions of one night, found or made; they live until its interactions are published.
+    """The `scores` partitions of one night, which are removed once its interactions are published.
 
     :param inputs: what determines the interactions.
     :param folder: for local copies.
@@ -103,9 +103,9 @@ class SharedScores:
         return find_partition(self._address((first, last)), self._inputs((first, last)))
 
     def make(self, stretch: Stretch, scorers: Scorers, report: Callable[[int], None]) -> Manifest:
-        """Score a stretch, without the judge, and publish that.
+        """Score a stretch without the judge, and publish the scores.
 
-        :param report: told how many rows of the stretch are scored.
+        :param report: called with the number of scored rows of the stretch.
         :raises BadInput: as :meth:`Stretch.read`.
         """
         columns: dict[str, list[Any]] = {}
@@ -119,7 +119,7 @@ class SharedScores:
             report(rows)
         folder = scratch(UPath(self.storage))
         try:
-            # Its type is given: where no row lacks a score, there is nothing to tell it by.
+            # With an explicit type: it cannot be inferred if no row lacks a score.
             reasons = interaction_schema(self.application.own_metrics).field(UNSCORED).type
             arrays = columns | {UNSCORED: pa.array(columns[UNSCORED], reasons)}
             pq.write_table(pa.table(arrays), folder / SCORES, compression="zstd")
@@ -137,9 +137,9 @@ class SharedScores:
             shutil.rmtree(folder, ignore_errors=True)
 
     def join(self, manifests: list[Manifest], scorers: Scorers) -> Iterator[Scored]:
-        """Yield all rows with every score; the judge is asked here, so that its sample is one of the whole night.
+        """Yield all rows with every score; the judge is asked here, so that its sample covers the whole night.
 
-        `scorers.seconds` and `scorers.given_up` are then those of all nodes.
+        `scorers.seconds` and `scorers.given_up` afterwards include all nodes.
 
         :param manifests: those of all stretches, in order.
         :raises BadInput: a stretch is damaged or gone.
@@ -160,7 +160,7 @@ class SharedScores:
                 yield rows, scorers.with_judge(columns, *_lists(rows, JUDGED))
 
     def drop(self) -> None:
-        """Remove what all nodes left; what is gone is gone."""
+        """Remove the partitions of all nodes; missing ones are ignored."""
         with suppress(FileNotFoundError):
             self._place.fs.rm(self._place.path, recursive=True)
 

@@ -1,4 +1,4 @@
-"""The page of a search: all trials on the rows of the first rung, as a table and as a picture of what is gained for what."""
+"""The page of a search: all trials on the rows of the first rung, as a table and a plot of score against price."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jinja2 import Environment, PackageLoader
 from nightshift.evaluation.estimates import metric_of
 from nightshift.evaluation.halving import Scored, SearchFile, pareto
 
-PRICES = ("cost", "latency_ms", "context_words")  # what a trial takes: the first that is known of all
+PRICES = ("cost", "latency_ms", "context_words")  # the price of a trial: the first metric that all trials have
 WIDTH, HEIGHT = 640, 300  # of the picture's axes, in pixels
 
 
 def render(application: str, found: SearchFile) -> str:
-    """Return the page, which loads nothing. What the application's file says is escaped.
+    """Return the page, without external resources. Texts of the application's file are escaped.
 
     The first rung is the only one whose rows all trials answered.
     """
@@ -33,7 +33,7 @@ def render(application: str, found: SearchFile) -> str:
 
 
 def price_of(trials: dict[int, Scored]) -> str | None:
-    """Return the metric of what a trial takes; None where none is known of all of them."""
+    """Return the metric for the price of trials; None if no such metric is known for all of them."""
     known = (name for name in PRICES if all(name in one.metrics for one in trials.values()))
     return next((name for name in known if any(one.metrics[name] for one in trials.values())), None)
 
@@ -45,7 +45,7 @@ def _ends(points: dict[int, tuple[float, float]]) -> Any:
 
 
 def _places(points: dict[int, tuple[float, float]]) -> dict[int, tuple[float, float]]:
-    """Where each trial stands in the picture, in pixels from its upper left corner."""
+    """The position of each trial in the plot, in pixels from its upper left corner."""
     low, high, most = _ends(points)
     return {
         trial: (round(WIDTH * price / most, 1), round(HEIGHT * (1 - (score - low) / ((high - low) or 1)), 1))

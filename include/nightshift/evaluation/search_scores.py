@@ -1,8 +1,8 @@
-"""How good a trial of a search is, row by row, and whether the best one is shown to be better than today.
+"""Scores the trials of a search row by row, and tests whether the best one is better than today's parts.
 
-The best of many looks better than it is on the rows by which it was chosen. So it is compared on rows that no rung used, where
-the choice is independent of what is compared, and one test at the level is right (Cox 1975, "A note on data-splitting for the
-evaluation of significance levels"): no correction for the number of trials is left to make.
+The best of many trials looks too good on the rows by which it was chosen. So it is compared on rows that no rung used: there the
+choice is independent of the comparison, and a single test is valid without a correction for the number of trials (Cox 1975, "A
+note on data-splitting for the evaluation of significance levels").
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
+from nightshift.evaluation.answers import EvaluatedModel, answers_to
 from nightshift.evaluation.citations import of_answer, of_passages
 from nightshift.evaluation.estimates import Estimate, metric_of
-from nightshift.evaluation.judge import UnderTest, judge
 from nightshift.evaluation.paired import bounds
 from nightshift.evaluation.retrieved import relevant_in
 from nightshift.inference.retrieving import Retriever
@@ -31,11 +31,11 @@ OF_ANSWERS = {"tokens": "answer_tokens", "latency_ms": "latency_ms", "cost": "co
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of a trial on some rows.
+    """The measurements of a trial on some rows.
 
-    :param scores: of each row, by the search's metric, 0 to 1; None where there is none.
-    :param metrics: all that is known of each row, by metric.
-    :param seconds: that its answers took when they were made.
+    :param scores: of each row, by the search's metric, 0 to 1, or None.
+    :param metrics: all metrics of each row, by name.
+    :param seconds: duration of its answers when they were made.
     """
 
     scores: Scores
@@ -54,13 +54,13 @@ def measure(
     storage: str,
     report: Callable[[int, int], None],
 ) -> Measured:
-    """Return how good a version is on each row. What was answered before is not asked again.
+    """Return the scores of a version on each row; kept answers are reused.
 
-    A row that the version cannot read has 0. By a metric of retrieval nothing is answered, and a row of which it is not known
-    what should be found has no score.
+    A row that is too long for the version scores 0. For a metric of retrieval no answers are generated, and rows without known
+    relevant ids have no score.
 
-    :param relevant: the column of metadata with what should be found; None: it is not known.
-    :param k: at which what is found is measured.
+    :param relevant: the column of metadata with the relevant ids; None: unknown.
+    :param k: number of passages at which retrieval is measured.
     :raises BadEnvironment: the judge or the endpoint of the model does not answer.
     """
     if not rows:
@@ -73,14 +73,14 @@ def measure(
         finally:
             shutil.rmtree(work, ignore_errors=True)
         found = [
-            of_passages(row.get("retrieved") or (), row.get("context"), wanted, k)
-            for row, wanted in zip(given, ids, strict=True)
+            of_passages(row.get("retrieved") or (), row.get("context"), expected, k)
+            for row, expected in zip(given, ids, strict=True)
         ]
         return Measured([one.get(metric) for one in found], found)
-    judged = judge(UnderTest.of("trial", name, version), rows, storage, report)
-    answers = judged.table
-    metrics = [_of_row(row, wanted, k) for row, wanted in zip(answers.to_pylist(), ids, strict=True)]
-    return Measured(_scores(version, rows, answers, metric, storage), metrics, judged.manifest.facts["seconds"])
+    answered = answers_to(EvaluatedModel.of("trial", name, version), rows, storage, report)
+    answers = answered.table
+    metrics = [_of_row(row, expected, k) for row, expected in zip(answers.to_pylist(), ids, strict=True)]
+    return Measured(_scores(version, rows, answers, metric, storage), metrics, answered.manifest.facts["seconds"])
 
 
 def _of_row(row: dict[str, Any], relevant: frozenset[str], k: int) -> dict[str, float]:
@@ -100,8 +100,8 @@ def _scores(
         return list(answers[metric].to_pylist())
     from nightshift.evaluation.opinions import judge_scores
 
-    said, contexts = answers["answer"].to_pylist(), answers["context"].to_pylist()
-    return judge_scores(rows, said, contexts, version.application, storage)
+    texts, contexts = answers["answer"].to_pylist(), answers["context"].to_pylist()
+    return judge_scores(rows, texts, contexts, version.application, storage)
 
 
 def means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -111,7 +111,7 @@ def means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def mean(scores: Scores) -> float:
-    """Return the mean of the scores that there are; 0 without any."""
+    """Return the mean of the scores that are not None; 0 without any."""
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else 0.0
 
@@ -119,10 +119,10 @@ def mean(scores: Scores) -> float:
 def gain(
     today: Scores, best: Scores, units: Sequence[Hashable], level: float, fewest: int
 ) -> tuple[Estimate | None, int]:
-    """Return by how much the best is better than today, with both bounds at the level, and on how many rows.
+    """Return the gain of the best trial over today, with both bounds at the level, and the number of compared rows.
 
-    :param units: whose each row is.
-    :param fewest: None of fewer rows that have both scores.
+    :param units: the unit of each row.
+    :param fewest: with fewer rows that have both scores the gain is None.
     """
     scores = zip(today, best, units, strict=True)
     both = [(new - old, unit) for old, new, unit in scores if old is not None and new is not None]
@@ -132,13 +132,13 @@ def gain(
     return Estimate(**found._asdict()), len(both)
 
 
-def said_of(name: str, metric: str, found: Estimate | None, rows: int, level: float) -> tuple[bool, str]:
-    """Return whether a trial is shown to be better than today, and the sentence that says so."""
+def conclusion(name: str, metric: str, found: Estimate | None, rows: int, level: float) -> tuple[bool, str]:
+    """Return whether a trial is significantly better than today, with a sentence about it."""
     if found is None:
-        return False, f"nothing better than today: {rows:,} rows have a score of both, too few to compare"
+        return False, f"nothing better than today: only {rows:,} rows have both scores, too few to compare"
     measure = metric_of(metric)
     value, low, high = (f"{measure.shown(number, '+')}%" for number in (found.value, found.low, found.high))
-    what = f"{name}: gain in {measure.title} over today on {rows:,} rows that chose nothing is {value} [{low}, {high}]"
+    what = f"{name}: gain in {measure.title} over today on {rows:,} unused rows is {value} [{low}, {high}]"
     if found.low > 0:
         return True, f"{what}, above 0 at a level of {level:g}"
     return False, f"nothing better than today: {what}, not shown to be above 0"

@@ -1,7 +1,7 @@
-"""Sentence embeddings on the processor, offline, by all-MiniLM-L6-v2; its vocabulary (BERT's, uncased English) lies beside this.
+"""Sentence embeddings on the CPU, offline, by all-MiniLM-L6-v2, with its vocabulary (BERT's, uncased English) in this folder.
 
-Each processor of the job runs batches of its own: one batch is too small for several. The texts of a batch are of one
-length, so that none is padded. Batches depend on the texts alone, and so do the vectors.
+Each processor of the job runs batches of its own, since one batch is too small to share. The texts of a batch have equal
+length, so that none is padded. Batches, and so the vectors, depend on the texts alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SentenceEmbedder:
         def embed(rows: list[int]) -> None:
             vectors[rows] = self._embed([tokens[row] for row in rows])
 
-        # A thread of these computes alone. What one sets counts for all that begin later, too, so it is set back.
+        # Each thread computes alone. The setting also affects threads that start later, so it is restored.
         before = torch.get_num_threads()
         try:
             with ThreadPoolExecutor(processors(), initializer=torch.set_num_threads, initargs=(1,)) as threads:

@@ -1,11 +1,11 @@
-"""The mood of a response, by VADER: a lexicon of English words and rules about what stands around them."""
+"""The sentiment of a response by VADER, a lexicon of English words with rules for their context."""
 
 from __future__ import annotations
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 LANGUAGES = frozenset({"en"})  # the German article "die" is a very sad word of it
-MOST_CHARACTERS = 4_000  # of a response that are looked at: VADER's time grows faster than a text
+MOST_CHARACTERS = 4_000  # of a response that are scored: VADER's time grows faster than linearly
 
 
 class Sentiment:

@@ -1,4 +1,4 @@
-"""What a shadow found, as one small file at an address that candidate and champion determine: a release reads it there."""
+"""The result of a shadow as one small file, at an address that candidate and champion determine, where a release reads it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nightshift.storage.partition import partition_of, read_file
 from nightshift.verdict import Verdict
 
 SHADOW, REPORT, PAIRS = "shadow.json", "report.html", "pairs.parquet"
-VERSION = 1  # of how prompts are chosen and answers compared; another one compares anew
+VERSION = 1  # of how prompts are chosen and answers compared; raising it compares again
 
-# What is measured of the answers, in the order in which people read it.
+# The measures of the answers, in the order of the report.
 MEASURES: dict[str, Metric] = {
     **{name: METRICS[name] for name in ("exact_match", "rouge_l", "chrf", "judge", "valid")},
     "likeness": Metric("chrF to the champion's answer"),
@@ -24,13 +24,13 @@ MEASURES: dict[str, Metric] = {
 
 
 class ShadowFile(BaseModel):
-    """What `shadow.json` holds.
+    """The content of `shadow.json`.
 
-    :param prompts: that count, of `answered` ones: both answers have a score.
-    :param metric: by which the answers were compared; None: nothing says which of them are good.
+    :param prompts: number of `answered` prompts for which both answers have a score.
+    :param metric: by which the answers were compared; None: no score is available.
     :param difference: candidate minus champion, with a lower and an upper bound, each at the level of the look.
-    :param look: after which it ended, of `looks`.
-    :param means: champion's and candidate's mean by measure; None: not measured of it.
+    :param look: the last look, of `looks`.
+    :param means: champion's and candidate's mean by measure; None: not measured.
     """
 
     application: str
@@ -50,7 +50,7 @@ class ShadowFile(BaseModel):
 
     @property
     def rows(self) -> list[tuple[str, str, str]]:
-        """Title, champion's and candidate's mean of each measure, as people read them."""
+        """Title, champion's and candidate's mean of each measure, formatted."""
         return [
             (metric.title, _shown(metric, self.means[name][0]), _shown(metric, self.means[name][1]))
             for name, metric in MEASURES.items()
@@ -59,7 +59,7 @@ class ShadowFile(BaseModel):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """What a decision keeps of it."""
+        """The numbers that a decision records."""
         numbers = {"logged prompts of the shadow": float(self.prompts)}
         if self.metric and self.difference:
             what = f"difference in {MEASURES[self.metric].title} on logged prompts"
@@ -72,9 +72,9 @@ class ShadowFile(BaseModel):
 
 
 def shadow_partition(storage: str, application: Application, candidate: str, champion: str) -> UPath:
-    """Return the address of a shadow: one for each pair of versions (by digest) and what their comparison depends on.
+    """Return the address of a shadow: one for each pair of versions (by digest) and settings of their comparison.
 
-    The nights are no part of it. What compared once stands, or a candidate could try again each night until it is lucky.
+    The nights are not part of it: the first result stands, or a candidate could try again each night until it is lucky.
     """
     inputs = {
         "candidate": candidate,
@@ -88,7 +88,7 @@ def shadow_partition(storage: str, application: Application, candidate: str, cha
 
 
 def read_shadow(partition: UPath, manifest: Manifest | None = None) -> ShadowFile | None:
-    """Return what a shadow found, or None where none ended.
+    """Return the result of a shadow, or None if it has not ended.
 
     :raises BadInput: the manifest or the file is damaged.
     """

@@ -1,4 +1,4 @@
-"""Held-out examples with the answers of two models side by side: what people read before they decide about a candidate."""
+"""Held-out examples with the answers of two models side by side, for people who decide about a candidate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def side_by_side(rows: Iterable[Mapping[str, Any]], against: str) -> list[Exampl
     """Return examples that only one of the two models gets right, and that neither does.
 
     :param rows: one per model and example, with `COLUMNS`.
-    :param against: role of the model that the candidate is held against.
+    :param against: role of the model that the candidate is compared with.
     """
     by_role: dict[str, dict[str, Mapping[str, Any]]] = {against: {}, "candidate": {}}
     for row in rows:
@@ -35,7 +35,7 @@ def side_by_side(rows: Iterable[Mapping[str, Any]], against: str) -> list[Exampl
 
 
 def _examples(title: str, pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Examples:
-    # The candidate's worst first; digests keep the order of equals.
+    # The candidate's worst first; equal ones by digest.
     pairs.sort(key=lambda pair: (pair[1]["chrf"], pair[1]["digest"]))
     few = [
         Example(

@@ -1,4 +1,4 @@
-"""How alike an answer and the wanted one are in meaning: the cosine of their sentence embeddings."""
+"""How alike an answer and the reference are in meaning: the cosine of their sentence embeddings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightshift.evaluation.sentence_embeddings import SentenceEmbedder
 AT_ONCE = 2_000  # pairs whose embeddings are held
 
 
-def similarities(answers: Sequence[str], wanted: Sequence[str], languages: Sequence[str]) -> list[float | None]:
+def similarities(answers: Sequence[str], references: Sequence[str], languages: Sequence[str]) -> list[float | None]:
     """Return the similarity of each pair, between 0 and 1; None where the embedder does not know the language of the row.
 
     An empty answer is similar to nothing. The beginnings of texts are compared, as far as the embedder reads.
@@ -24,8 +24,8 @@ def similarities(answers: Sequence[str], wanted: Sequence[str], languages: Seque
     found: list[float | None] = []
     for start in range(0, len(answers), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        said, right = embedder.embed(list(answers[part])), embedder.embed(list(wanted[part]))
-        cosines = np.clip(np.einsum("rd,rd->r", said, right), 0, 1)
+        left, right = embedder.embed(list(answers[part])), embedder.embed(list(references[part]))
+        cosines = np.clip(np.einsum("rd,rd->r", left, right), 0, 1)
         known = [language in {*LANGUAGES, UNDETERMINED} for language in languages[part]]
         texts = [bool(text.strip()) for text in answers[part]]
         found += [

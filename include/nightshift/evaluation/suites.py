@@ -1,7 +1,7 @@
-"""Suites: examples that a team wrote down to judge every candidate by, beside the held-out rows of its data.
+"""Suites: examples that a team wrote to evaluate every candidate on, in addition to the held-out rows of its data.
 
-A suite may hold what must always be right, what once went wrong, or a task of its own. Its rows are read, cleaned and redacted
-as those of a source. No row may be unusable: what was written down to be judged by is not left out in silence.
+A suite may contain answers that must always be right, regression tests, or another task. Its rows are read, cleaned and redacted
+like those of a source. An unusable row is an error, so that none is left out silently.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def suite_examples(suite: Source, application: Application, base_model: Path, fo
 
     :param base_model: a folder with its tokenizer.
     :param folder: for local copies.
-    :raises BadInput: there is no such file, or a row cannot be used, or has no answer.
+    :raises BadInput: the file is missing, or a row is unusable or has no answer.
     """
     staging = Staging(application.ingest, ANY_TIME, TextMeasures(tokenizer_file(base_model)), "examples")
     found: dict[str, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ def suite_examples(suite: Source, application: Application, base_model: Path, fo
 
 
 def corrected_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
-    """Return the held-out rows whose answer a person corrected: the first `most` in order of digest."""
+    """Return the held-out rows with an answer that a person corrected: the first `most` in order of digest."""
     names = [file.name for file in manifest.files if file.name in {HELD_OUT, REGRESSION}]
     table = pa.concat_tables(examples_in(fetch(snapshot, manifest, name, folder), NEEDED) for name in names)
     table = table.filter(pc.equal(pc.map_lookup(table["metadata"], KIND, "first"), CORRECTION))
@@ -61,4 +61,4 @@ def corrected_examples(snapshot: UPath, manifest: Manifest, most: int, folder: P
 
 
 def _unusable(suite: Source, file: str, row: int, why: str) -> BadInput:
-    return BadInput(f"suite {suite.name}: row {row} of {file} cannot be judged by, {why}. Mend it, or take it out")
+    return BadInput(f"suite {suite.name}: row {row} of {file} is unusable, {why}. Correct or remove the row")

@@ -1,7 +1,7 @@
-"""How much better is the mean of one sample of scores than that of another? Bounds for two independent samples.
+"""Bounds on the difference of the means of two independent samples of scores.
 
-Each mean has bounds of its own, those of `paired.py`: quantiles of a Bayesian bootstrap with one unit more, at the worst value
-that a score can have. The difference is bounded by a quantile of the lower end of the one less the upper end of the other, drawn
+Each mean has bounds as in `paired.py`: quantiles of a Bayesian bootstrap with one more unit, at the worst value that a score
+can have. The difference is bounded by a quantile of the lower end of the one less the upper end of the other, drawn
 independently (Fay, Proschan and Brittain 2015, "Combining one-sample confidence procedures for inference in the two-sample
 case"). For scores of 0 and 1 that is Fisher's exact test. A unit is a subject with all its rows, and is in one sample only.
 """

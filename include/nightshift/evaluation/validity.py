@@ -1,4 +1,4 @@
-"""Whether a response has the form that the application asks for."""
+"""Whether a response has the application's response format."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Format = Literal["text", "line", "json"]
 
 
 def is_valid(response: str, finish_reason: str | None, response_format: Format) -> bool:
-    """Tell whether a response is complete and of the wanted form.
+    """Return whether a response is complete and in the response format.
 
-    A response that was cut at its longest length never is. Where the reason is unknown (served elsewhere), only the
-    form counts. What nobody sees is blank. `text`: not blank. `line`: one line that is not blank; white space around it is
-    no part of it. `json`: the whole response is one JSON object or array (RFC 8259: no NaN, no text or fence around it).
+    A response that was cut at the maximum length never is. If the reason is unknown (served elsewhere), only the format
+    counts. Invisible characters count as blank. `text`: not blank. `line`: one line that is not blank; surrounding white space
+    is ignored. `json`: the whole response is one JSON object or array (RFC 8259: no NaN, no text or fence around it).
     """
     text = response.strip()
     if finish_reason not in {None, "stop"} or INVISIBLE.fullmatch(text):
@@ -34,7 +34,7 @@ def _is_json(text: str) -> bool:
         return False
     try:
         json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):  # nested deeper than any reader goes
+    except (ValueError, RecursionError):  # nested too deeply
         return False
     return True
 

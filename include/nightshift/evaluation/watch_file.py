@@ -1,4 +1,4 @@
-"""What the first intervals of a release measured against what was promised: one small file for each look at them."""
+"""The scores of a release's first intervals compared with its promised scores: one small file for each look."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Measure(BaseModel):
 
 
 class WatchFile(BaseModel):
-    """What `watch.json` holds.
+    """The content of `watch.json`.
 
-    :param release: number of the release; `version` became the champion by it.
-    :param promised_by: what was measured before the release.
-    :param intervals: keys of those that were looked at, of `of`; `drifted` ones, whose prompts moved, are not compared.
+    :param release: number of the release that made `version` the champion.
+    :param promised_by: source of the promised scores.
+    :param intervals: keys of the watched intervals, of `of`; `drifted` ones, whose prompts moved, are not compared.
     """
 
     application: str
@@ -68,7 +68,7 @@ class WatchFile(BaseModel):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """What a decision keeps of it."""
+        """The numbers that a decision records."""
         return {
             f"{measure.known.title}, {what}": value
             for measure in self.measures
@@ -81,12 +81,12 @@ class WatchFile(BaseModel):
 
 
 def watch_partition(storage: str, application: str, release: int, look: int) -> UPath:
-    """Return the address of a look at a release; what it said stands, so that nothing is tested twice."""
+    """Return the address of a look at a release; its result stands, so that nothing is tested twice."""
     return partition_of(storage, application, "watches", f"{release:04d}", f"{look:02d}")
 
 
 def newest_look(storage: str, application: str, release: int) -> WatchFile | None:
-    """Return what the newest look at a release said, or None where there was none.
+    """Return the newest look at a release, or None.
 
     :raises BadInput: it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""The `responses` partitions of a night: its prompts in parts, each answered and published as a whole."""
+"""The `responses` partitions of a night: its prompts are answered and published in parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Report
 
 RESPONSES = "responses.parquet"
-LATENCIES = "latencies.parquet"  # apart, as a log: it differs between attempts that answer the same
+LATENCIES = "latencies.parquet"  # a separate file: it differs between attempts with equal answers
 
 RESPONSE_SCHEMA = pa.schema(
     [  # of a sequence of prompts, tokens are those of all steps
@@ -35,9 +35,9 @@ RESPONSE_SCHEMA = pa.schema(
         pa.field("response", pa.string(), nullable=False),
         pa.field("tokens", pa.int32(), nullable=False),  # of reasoning and response as generated, without its end
         pa.field("finish_reason", pa.string(), nullable=False),  # stop, length or refused
-        pa.field("reasoning", pa.string(), nullable=False),  # what the model thought before it answered
+        pa.field("reasoning", pa.string(), nullable=False),
         pa.field("reasoning_tokens", pa.int32(), nullable=False),
-        pa.field("refusal", pa.string(), nullable=False),  # what an endpoint said to a row that it refused
+        pa.field("refusal", pa.string(), nullable=False),  # message of the endpoint that refused the row
         *GIVEN,
         STEPS,
     ]
@@ -58,9 +58,9 @@ class Answering:
     :param responses: the folder of all parts.
     :param inputs: what determines the answers.
     :param parents: URI and digest of the prompts and of the model.
-    :param model_folder: makes the local model folder; called only where something is left to answer.
+    :param model_folder: makes the local model folder; called only if prompts are left to answer.
     :param folder: for local copies.
-    :param in_batches: the answers may take a day, where the application's endpoint is asked in batches.
+    :param in_batches: use the endpoint's batches if the application has them; the answers may take a day.
     """
 
     application: Application
@@ -79,18 +79,18 @@ class Answering:
         self._retriever = Retriever(self.application, self.folder)
 
     def find(self, first: int, last: int) -> Manifest | None:
-        """Return the manifest of a part that was answered before, or None."""
+        """Return the manifest of an answered part, or None."""
         return find_partition(part_address(self.responses, first, last), self._inputs(first, last))
 
     def make(self, first: int, last: int, report: Report) -> Manifest:
         """Answer the prompts of a part and publish them.
 
-        :raises BadInput: the model cannot be run here, or its chat template not be used.
-        :raises BadEnvironment: the engine that is asked for is not there.
+        :raises BadInput: the model cannot be run here, or its chat template is unusable.
+        :raises BadEnvironment: the configured engine is missing.
         """
         engine, rows = self._opened(), self._rows(first, last)
         began = time.perf_counter()
-        # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
+        # A prompt that is too long gets an empty response with finish reason `length`, and does not fail the night.
         responses = engine.answer(rows, report)
         seconds = time.perf_counter() - began
         table: dict[str, list[Any]] = {
@@ -122,7 +122,7 @@ class Answering:
                     "tokens": sum(table["tokens"]),
                     "stop": reasons.count("stop"),
                     "length": reasons.count("length"),
-                    # Of those by length: prompts that nobody was asked.
+                    # Part of those by length: prompts that were too long to ask.
                     "too_long": sum(response.too_long for response in responses),
                     **{name: number for name, number in rare.items() if number},
                 },
@@ -139,10 +139,10 @@ class Answering:
             shutil.rmtree(folder, ignore_errors=True)
 
     def announce(self, parts: Sequence[tuple[int, int]]) -> None:
-        """Begin with the batches of all parts that are not answered yet, where an endpoint is asked in batches.
+        """Start the batches of all unanswered parts, if the endpoint is asked in batches.
 
-        A batch is found again by what it asks. An endpoint does not repeat the vectors of questions to the last bit, and so not
-        the passages either: they are kept until :meth:`finish`.
+        A batch is found again by its requests. Embeddings from an endpoint are not reproducible to the last bit, so passages
+        may change: the embeddings are kept until :meth:`finish`.
 
         :raises BadInput: the endpoint refuses.
         :raises BadEnvironment: it cannot be reached.
@@ -158,7 +158,7 @@ class Answering:
                 engine.announce(self._rows(first, last))
 
     def finish(self) -> None:
-        """Remove what was kept for the parts that were announced: all are answered."""
+        """Remove the kept embeddings once all announced parts are answered."""
         self._retriever.forget_questions()
 
     def _opened(self) -> Engine:

@@ -1,7 +1,7 @@
-"""Requests in batches, which an endpoint of OpenAI's batch protocol answers within a day, mostly at half the price.
+"""A client of OpenAI's batch protocol: batches are answered within a day, usually at half the price.
 
-A batch is found again by the digest of its requests, which its metadata hold: whoever was killed while it waited asks nothing
-twice.
+A batch is found again by the digest of its requests in its metadata, so that a job that was killed while it waited does not
+submit it twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_SECONDS = 30.0
 TRIES, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 8, 1.0, 60.0
 TIMEOUT_SECONDS = 600.0  # of a file of 200 MB
 BATCHES_A_PAGE, MOST_PAGES = 100, 20
-# Of a batch that ended otherwise, some requests or all were not answered.
+# In any other final state, some or all requests are unanswered.
 ALIVE = frozenset({"validating", "in_progress", "finalizing", "completed"})
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -49,10 +49,10 @@ class BatchClient:
         self._client.__exit__()
 
     def begin(self, requests: Mapping[str, Mapping[str, Any]]) -> str:
-        """Return the id of the batch of these requests: one that was asked for before, or a new one.
+        """Return the id of the batch of these requests: an existing or a new one.
 
-        :param requests: the body of each, by an id of its own.
-        :raises httpx.HTTPError: the endpoint does not answer, refuses, or knows no batches.
+        :param requests: request bodies by id.
+        :raises httpx.HTTPError: the endpoint does not answer, refuses, or does not support batches.
         """
         lines = [
             json.dumps({"custom_id": name, "method": "POST", "url": CHAT, "body": body}, sort_keys=True)
@@ -72,10 +72,10 @@ class BatchClient:
             return str(self._asked("POST", "/batches", json=batch).json()["id"])
 
     def completions(self, batch: str, report: Callable[[int], None]) -> dict[str, dict[str, Any]]:
-        """Wait until a batch ends, and return the completions of the requests that were answered, by their ids.
+        """Wait until a batch ends, and return the completions of the answered requests, by their ids.
 
-        :param report: hears how many are, each time that somebody looked.
-        :raises BadInput: the endpoint does not take the batch, or somebody cancelled it.
+        :param report: called with the number of answered requests after each poll.
+        :raises BadInput: the endpoint rejects the batch, or it was cancelled.
         :raises httpx.HTTPError: the endpoint does not answer, or refuses.
         """
         with _protocol():
@@ -91,15 +91,15 @@ class BatchClient:
                 )
             if not state.get("output_file_id"):
                 return {}
-            said = self._asked("GET", f"/files/{state['output_file_id']}/content").text
+            lines = self._asked("GET", f"/files/{state['output_file_id']}/content").text
             answers = {
                 line["custom_id"]: line.get("response") or {}
-                for line in map(json.loads, filter(None, said.split("\n")))
+                for line in map(json.loads, filter(None, lines.split("\n")))
             }
             return {name: one["body"] for name, one in answers.items() if one.get("status_code") == httpx.codes.OK}
 
     def _known(self, digest: str) -> str | None:
-        """The newest batch with these requests that has not failed; of one long ago the endpoint has nothing left."""
+        """The newest batch with these requests that has not failed, among recent ones."""
         after: dict[str, str] = {}
         with _protocol():
             for _ in range(MOST_PAGES):
@@ -113,7 +113,7 @@ class BatchClient:
         return None
 
     def _asked(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """The answer to a request; what may pass is tried again."""
+        """The answer to a request; temporary errors are retried."""
         pause = FIRST_PAUSE_SECONDS
         for left in reversed(range(TRIES)):
             try:
@@ -131,8 +131,8 @@ class BatchClient:
 
 @contextmanager
 def _protocol() -> Iterator[None]:
-    """Tell of an answer of another form as of one that cannot be read."""
+    """Raise an answer of another form as a decoding error."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise httpx.DecodingError(f"the answer is none of the batch protocol: {error!r}") from error
+        raise httpx.DecodingError(f"the answer does not follow the batch protocol: {error!r}") from error

@@ -1,4 +1,4 @@
-"""Messages and calls of tools as OpenAI's chat protocol has them, and back."""
+"""Converts messages and tool calls to and from OpenAI's chat protocol."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nightshift.training.tool_turns import Message
 
 
 def without_answer(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return what is asked of a conversation: all but an answer at its end."""
+    """Return a conversation without an answer at its end."""
     return messages[:-1] if messages[-1]["role"] == "assistant" else messages
 
 
 def as_sent(message: Message) -> Message:
-    """Return a message as the protocol has it: the arguments of calls are text, and a result has no name."""
+    """Return a message in the protocol's form: arguments of calls are text, and a tool result has no name."""
     if "tool_calls" in message:
         calls = [
             call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
@@ -42,7 +42,7 @@ def calls_as_text(calls: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def wanted_text(row: Mapping[str, Any]) -> str:
+def reference_text(row: Mapping[str, Any]) -> str:
     """Return the answer that a row ends with, in the form of responses."""
     last = row["messages"][-1]
     text = str(last["content"] or "")

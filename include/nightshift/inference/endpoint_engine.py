@@ -1,8 +1,8 @@
-"""Answers of a model that somebody else runs, over OpenAI's chat protocol: in order, with what they cost.
+"""Answers of a hosted model over OpenAI's chat protocol: in order, with their costs.
 
-A row that the endpoint refuses has no response and says why; it never costs the night. What the endpoint cannot take of a request
-without changing what is asked (the older name of the limit, a seed) is left out from then on; a decoding setting that it refuses
-is an error, because its answers would not be those that were asked for.
+A row that the endpoint refuses has no response but the reason; it never fails the night. A refused parameter that does not
+change the answer (the older name of the limit, a seed) is left out from then on; a refused decoding setting is an error, because
+the answers would be different ones.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import httpx
 from nightshift.endpoint_client import REFUSING_STATUS, TOO_LARGE_STATUS, TOO_LONG, EndpointClient
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.inference.batch_client import BatchClient
-from nightshift.inference.chat_messages import as_sent, calls_as_text, wanted_text, without_answer
-from nightshift.inference.engine import Report, Response, Wanted, seed_of
+from nightshift.inference.chat_messages import as_sent, calls_as_text, reference_text, without_answer
+from nightshift.inference.engine import ReferenceAnswer, Report, Response, seed_of
 from nightshift.inference.reasoning import apart
 from nightshift.settings.application import Application
 from nightshift.settings.endpoint import Endpoint
 from nightshift.training.chat_template import application_messages
 
 KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
-# Rows that are refused before any was answered: it is the request, not what users wrote. Rows in a row that are not answered in
-# time: it is the endpoint, not what they ask for.
+# If all of the first rows are refused, the request is at fault, not the users' texts. If as many rows time out one after
+# another, the endpoint is at fault.
 REFUSED_BEFORE_GIVING_UP = 10
 SEEDS = 2**31
 
@@ -46,8 +46,8 @@ class EndpointEngine:
     The API key is read from `NIGHTSHIFT_ENDPOINT_KEY` and sent to the address in the application's settings alone.
 
     :param max_new_tokens: longest answer, reasoning included.
-    :param in_batches: the answers may take a day, where `inference.endpoint.batch` is set.
-    :raises BadInput: the model is at another address than the settings name, which need a key.
+    :param in_batches: use batches if `inference.endpoint.batch` is set; the answers may take a day.
+    :raises BadInput: the version's address differs from the one in the settings, which need a key.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class EndpointEngine:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a manifest keeps of it: also the names that the endpoint gave what answered, and what it was not asked for."""
+        """What a manifest keeps of it, with the endpoint's names of the model and the parameters that were left out."""
         found = {"engine": "endpoint", "device": self._url, "precision": "unknown", "model": self._model}
         left_out = {"left_out": sorted(self._refused_names)} if self._refused_names else {}
         return {**found, "served_as": sorted(self._served), **left_out}
 
     def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
-        """Return None for each row: no endpoint tells."""
+        """Return None for each row: endpoints do not report likelihoods."""
         return [None for _ in rows]
 
     def answer(
-        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
         """Return the responses in the order of the rows; equal conversations are asked once.
 
-        How likely a wanted answer is no endpoint tells.
+        An endpoint does not tell how likely a reference answer is.
 
         :raises BadInput: the endpoint refuses the key, the model, a decoding setting, or all of the first rows.
         :raises BadEnvironment: it cannot be reached, or is busy for too long.
@@ -116,17 +116,17 @@ class EndpointEngine:
                 client.stop()
                 threads.shutdown(cancel_futures=True)
         responses = [response for response in found if response is not None]
-        if not wanted:
+        if not references:
             return responses
         return [
-            replace(response, wanted=Wanted(wanted_text(row), 0, 0.0))
+            replace(response, reference=ReferenceAnswer(reference_text(row), 0, 0.0))
             for row, response in zip(rows, responses, strict=True)
         ]
 
     def announce(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Begin with the batch of rows that :meth:`answer` is going to be called with; without batches, nothing.
+        """Start the batch of rows before :meth:`answer` is called with them; without batches, do nothing.
 
-        :raises BadInput: the endpoint refuses the key, or takes no batches.
+        :raises BadInput: the endpoint refuses the key, or does not support batches.
         :raises BadEnvironment: it cannot be reached, or is busy for too long.
         """
         if self._batch:
@@ -140,7 +140,7 @@ class EndpointEngine:
         )
 
     def _different(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-        """The places of the rows, those of equal conversations together."""
+        """The indices of the rows, grouped by equal conversations."""
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             asked = [list(without_answer(row["messages"])), row.get("tools"), self._application.prompt.taken_from(row)]
@@ -150,9 +150,9 @@ class EndpointEngine:
     def _begun(
         self, client: EndpointClient, rows: Sequence[Mapping[str, Any]], places: Sequence[Sequence[int]], sample: int
     ) -> str:
-        """The batch of some rows, found or begun; their first places are its ids."""
+        """The batch of some rows, found or started; the first indices are the request ids."""
         if not self._answers:
-            self._ask(client, rows[0], sample)  # what it refuses of a request would cost a batch a day
+            self._ask(client, rows[0], sample)  # finds refused parameters now, instead of after a batch of a day
         bodies = {str(same[0]): self._body(rows[same[0]], sample, self._refused_names) for same in places}
         with self._told(client), BatchClient(self._url, self._key) as batches:
             return batches.begin(bodies)
@@ -165,8 +165,8 @@ class EndpointEngine:
         report: Report,
         sample: int,
     ) -> Iterator[tuple[Sequence[int], Response]]:
-        """What a batch answered. Rows that it did not, because they were refused or the day was over, are asked by themselves."""
-        assert self._batch is not None  # noqa: S101  (who calls this has looked)
+        """The answers of a batch. Rows without an answer, refused or expired, are asked one by one."""
+        assert self._batch is not None  # noqa: S101  (checked by the caller)
         batch = self._begun(client, rows, places, sample)
         with self._told(client), BatchClient(self._url, self._key) as batches:
             completions = batches.completions(batch, lambda done: report(done, len(rows)))
@@ -176,20 +176,20 @@ class EndpointEngine:
                 response = self._response(completion, None)
                 yield same, replace(response, cost=response.cost * (1 - self._batch.discount))
         if left := len(places) - len(completions):
-            log.warning("%s answered all but %d of %d requests; these are asked one by one", batch, left, len(places))
+            log.warning("%s left %d of %d requests unanswered; asking them one by one", batch, left, len(places))
 
     @contextmanager
     def _told(self, client: EndpointClient) -> Iterator[None]:
-        """Say what happened to a batch as is said of a request."""
+        """Report the errors of a batch as those of a request."""
         try:
             yield
         except httpx.HTTPError as error:
             raise self._failure(client, error) from error
 
     def _count(self, response: Response) -> None:
-        """Count what is refused before anything was answered.
+        """Count refusals before the first answer.
 
-        :raises BadInput: nothing but refusals.
+        :raises BadInput: all of the first rows were refused.
         """
         if response.refusal and not self._answers:
             self._refusals += 1
@@ -204,19 +204,19 @@ class EndpointEngine:
             try:
                 completion = client.complete(body)
             except httpx.HTTPStatusError as error:
-                said, status = error.response.text.lower(), error.response.status_code
+                detail, status = error.response.text.lower(), error.response.status_code
                 if status not in {*REFUSING_STATUS, TOO_LARGE_STATUS}:
                     raise self._failure(client, error) from error
-                if status == TOO_LARGE_STATUS or TOO_LONG.search(said):
+                if status == TOO_LARGE_STATUS or TOO_LONG.search(detail):
                     return Response("", 0, "length", too_long=True, refusal=client.what_happened(error))
-                if names := {name for name in ("max_tokens", "seed") if name in body and name in said}:
+                if names := {name for name in ("max_tokens", "seed") if name in body and name in detail}:
                     refused |= names
                     continue
-                if "temperature" in body and not body["temperature"] and "temperature" in said:
+                if "temperature" in body and not body["temperature"] and "temperature" in detail:
                     refused |= {"temperature"}
                     continue
-                # What was answered before with these settings is refused for its text, whatever the words are.
-                setting = next((self._chosen[name] for name in self._chosen if _names(name, said)), None)
+                # Requests with these settings were answered before, so this one is refused for its text.
+                setting = next((self._chosen[name] for name in self._chosen if _names(name, detail)), None)
                 if setting and not self._answers:
                     raise BadInput(
                         f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint"
@@ -233,14 +233,14 @@ class EndpointEngine:
             return self._response(completion, milliseconds)
 
     def _is_down(self) -> bool:
-        """Whether one more row without an answer in time is the endpoint's trouble, and not that row's."""
+        """Whether another timeout means that the endpoint is down, and not that the row is difficult."""
         with self._lock:
             self._late += 1
             return not self._answers or self._late >= REFUSED_BEFORE_GIVING_UP
 
     @property
     def _chosen(self) -> dict[str, str]:
-        """The settings beyond the defaults that a request holds, by the names that the protocol has for them."""
+        """The settings that differ from the defaults, by their names in the protocol."""
         decoding, prompt = self._application.decoding, self._application.prompt
         names = ("temperature", "top_p", "stop", "repetition_penalty", "frequency_penalty", "presence_penalty")
         found = {name: f"decoding.{name}" for name in names if name in decoding.model_dump()}
@@ -273,26 +273,26 @@ class EndpointEngine:
         return body
 
     def _was_answered(self, refused: frozenset[str], completion: Mapping[str, Any]) -> None:
-        """Keep by which name, and that the endpoint takes requests without what it `refused`."""
+        """Record the endpoint's name of the model, and that it accepts requests without the `refused` parameters."""
         with self._lock:
             self._answers, self._late = True, 0
             self._served.add(str(completion.get("model") or self._model)[:200])
             if new := refused - self._refused_names:
                 self._refused_names |= new
-                log.warning("%s refuses %s: it is asked without from now on", self._url, ", ".join(sorted(new)))
+                log.warning("%s refuses %s: left out from now on", self._url, ", ".join(sorted(new)))
 
     def _response(self, completion: Mapping[str, Any], milliseconds: float | None) -> Response:
         choice, usage = completion["choices"][0], completion.get("usage") or {}
         message, price = choice["message"], self._settings.price
         text = str(message.get("content") or message.get("refusal") or "")
-        reasoning, said = apart(text)
+        reasoning, answer = apart(text)
         reasoning = str(message.get("reasoning_content") or message.get("reasoning") or reasoning)
-        said = "\n".join(filter(None, [said, *calls_as_text(message.get("tool_calls") or [])]))
+        answer = "\n".join(filter(None, [answer, *calls_as_text(message.get("tool_calls") or [])]))
         read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         thought = int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
         filtered = choice.get("finish_reason") == "content_filter"
         return Response(
-            "" if filtered else said,
+            "" if filtered else answer,
             written,
             "refused" if filtered else "length" if choice.get("finish_reason") == "length" else "stop",
             reasoning,
@@ -304,11 +304,11 @@ class EndpointEngine:
         )
 
     def _failure(self, client: EndpointClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:
-        batch = ", and does it take batches" if self._batch else ""
-        ask = f"Are inference.endpoint and the password of its connection right{batch}?"
+        batch = ", and that it supports batches" if self._batch else ""
+        ask = f"Check inference.endpoint and the password of its connection{batch}."
         return client.failure(f"the model {self._model} at {self._url} gave no answer", error, ask)
 
 
-def _names(name: str, said: str) -> bool:
-    """Whether an endpoint names a part of a request; `stop`, which is a word of any sentence too, in quotes alone."""
-    return bool(re.search(r"[\"'`]stop[\"'`]", said)) if name == "stop" else name in said
+def _names(name: str, detail: str) -> bool:
+    """Whether an endpoint's error names a parameter; `stop`, which is also an ordinary word, only in quotes."""
+    return bool(re.search(r"[\"'`]stop[\"'`]", detail)) if name == "stop" else name in detail

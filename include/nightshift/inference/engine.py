@@ -1,8 +1,8 @@
-"""What every engine offers: conversations in, responses out, in their order.
+"""The interface of all engines: conversations in, responses out, in the same order.
 
-Whoever needs answers asks an :class:`Engine`. An engine that runs a model by itself is a :class:`TokenEngine` behind
-`chat_engine.py`, which renders conversations with the model's chat template; one that is an endpoint takes them as they are.
-What is chosen of the likely tokens is the application's `decoding`, which an engine is made with.
+Callers use an :class:`Engine`. A model that runs here is a :class:`TokenEngine` behind `chat_engine.py`, which renders
+conversations with the model's chat template; an endpoint takes conversations as they are. An engine is made with the
+application's `decoding`.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ Report = Callable[[int, int], None]
 class Generated:
     """The answer to one prompt, in tokens.
 
-    :param tokens: token ids of the answer, without the end token; what holds a stop string is still among them.
-    :param finish_reason: `stop` where the model or a stop string ended it, `length` where the limit did.
+    :param tokens: token ids of the answer, without the end token but with a stop string.
+    :param finish_reason: `stop` if the model or a stop string ended it, `length` if the limit did.
     :param latency_ms: from the start of the row's batch to the row's end.
-    :param wanted_loss: summed negative log-likelihood (nats) of a wanted answer's tokens, where one was given.
+    :param reference_loss: summed negative log-likelihood (nats) of the reference answer's tokens, where one was given.
     :param logprob: mean log-probability (nats) of the tokens, the end token included, before temperature and penalties; None
-        where the engine was made without.
+        if the engine was made without.
     """
 
     tokens: list[int]
     finish_reason: Literal["stop", "length"]
     latency_ms: float
-    wanted_loss: float | None = None
+    reference_loss: float | None = None
     logprob: float | None = None
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """Token ids, of which those from `start` (at least 1) on continue the others."""
+    """Token ids; those from `start` (at least 1) on are the continuation."""
 
     tokens: list[int]
     start: int
 
 
 class TokenEngine(Protocol):
-    """Whatever answers prompts that are given as token ids; `longest` is what prompt and answer may have together."""
+    """Answers prompts given as token ids; `longest` is the limit of prompt and answer together, in tokens."""
 
     name: str
     tokenizer: Any
@@ -57,12 +57,12 @@ class TokenEngine(Protocol):
         report: Report,
         *,
         seeds: Sequence[int] | None = None,
-        wanted: Sequence[list[int]] | None = None,
+        references: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
-        """Return the answers in the order of the prompts; `report` hears how many of how many are done.
+        """Return the answers in the order of the prompts; `report` is called with the numbers of done and of all prompts.
 
-        :param seeds: one for each prompt, which decide what is drawn for it where the temperature is above 0.
-        :param wanted: an answer for each prompt whose likelihood is measured too, its end token included. No decoding setting
+        :param seeds: one for each prompt, for sampling at a temperature above 0.
+        :param references: an answer for each prompt whose likelihood is measured too, its end token included. No decoding setting
             changes it.
         """
 
@@ -76,11 +76,11 @@ def about(engine: TokenEngine) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReferenceAnswer:
     """The answer that a conversation ends with, as the model's template writes it, and how likely the model finds it.
 
-    :param loss: summed negative log-likelihood (nats) of its `tokens` tokens, the end token included; both are 0 where nobody
-        measured it.
+    :param loss: summed negative log-likelihood (nats) of its `tokens` tokens, the end token included; both are 0 where it
+        was not measured.
     """
 
     text: str
@@ -95,14 +95,14 @@ class Response:
     :param text: without reasoning and white space around it.
     :param reasoning: what a model thinks before it answers, between `<think>` and `</think>`.
     :param tokens: as they were generated, reasoning included, without the end token; `reasoning_tokens` of them are its.
-    :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is what that said.
-    :param latency_ms: None where nobody measured it.
-    :param logprob: mean log-probability (nats) of the tokens; None where the engine does not tell.
-    :param too_long: the model cannot read the conversation and leave room for an answer: it was not asked.
-    :param wanted: of a conversation with an answer, where it was asked for.
-    :param cost: what an endpoint takes for it, in the currency of its `price`.
-    :param saved: what of that was not paid, because the request of an equal conversation answered this one, too.
-    :param steps: of a sequence of prompts, what each step said (`STEPS` of data/interactions.py); numbers are of all together.
+    :param finish_reason: `stop`, `length`, or `refused` by an endpoint; `refusal` is its message.
+    :param latency_ms: None if not measured.
+    :param logprob: mean log-probability (nats) of the tokens; None if the engine does not report it.
+    :param too_long: the conversation leaves no room for an answer, so the model was not asked.
+    :param reference: the answer that the conversation ends with, if `references` were asked for.
+    :param cost: the endpoint's cost of the answer, in the currency of its `price`.
+    :param saved: the part that was not paid, because one request answered several equal conversations.
+    :param steps: the answers of a sequence of prompts (`STEPS` of data/interactions.py); the other numbers are sums over them.
     """
 
     text: str
@@ -117,43 +117,43 @@ class Response:
     refusal: str = ""
     cost: float = 0.0
     saved: float = 0.0
-    wanted: Wanted | None = None
+    reference: ReferenceAnswer | None = None
     steps: list[dict[str, Any]] | None = None
 
     @property
     def paid(self) -> float:
-        """What was paid for it."""
+        """The paid cost."""
         return self.cost - self.saved
 
 
 class Engine(Protocol):
-    """Whatever answers conversations: one model, or one version of it, with one way to decode."""
+    """Answers conversations with one model and one set of decoding settings."""
 
     @property
     def about(self) -> dict[str, Any]:
         """What a manifest keeps of it: `engine`, `device` and `precision` at least."""
 
     def answer(
-        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
         """Return the responses in the order of the rows.
 
-        :param rows: `digest`, `messages` and perhaps `tools` of each, as examples have them. An answer at the end of
-            `messages` is what is asked for, and not shown.
-        :param sample: which of several answers to each row, where the temperature is above 0.
-        :param wanted: measure also how likely the answer is that each row ends with.
+        :param rows: `digest`, `messages` and possibly `tools` of each, as in examples. An answer at the end of `messages` is
+            the reference, which the model is not shown.
+        :param sample: number of the sample, for temperatures above 0.
+        :param references: also measure the likelihood of each row's reference.
         :raises BadInput: the model's template refuses a row.
         """
 
     def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
-        """Return how likely the answer is that each row ends with: the summed log-likelihood (nats) of its tokens.
+        """Return the likelihood of each row's reference: the summed log-likelihood (nats) of its tokens.
 
-        None where the model cannot read so much, or does not tell.
+        None if the row is too long for the model, or the engine does not report likelihoods.
         """
 
 
 def seed_of(seed: int, digest: str, sample: int = 0) -> int:
-    """Return the seed of one row's draws, below 2**63: that of a row depends on no other row.
+    """Return the seed of one row's draws, below 2**63, independent of other rows.
 
     :param seed: of the application's decoding.
     :param sample: which of several answers to the row, from 0.

@@ -1,6 +1,6 @@
-"""Which engine answers: the one that a model needs, that an application asks for, or the faster of those that this machine has.
+"""Chooses the engine: the one that a model needs or an application configures, or the fastest on this machine.
 
-Libraries are imported for the engine that runs alone: who asks an endpoint needs no torch.
+Only the chosen engine's libraries are imported: an endpoint needs no torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nightshift.settings.prompt import Prompt
 if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, TokenEngine
 
-ENDPOINT = "endpoint.json"  # in the folder of a model that somebody else runs: its url and model
+ENDPOINT = "endpoint.json"  # in the folder of a hosted model: its url and model
 
 
 def open_engine(
@@ -29,15 +29,15 @@ def open_engine(
     in_batches: bool = False,
     logprobs: bool = False,
 ) -> Engine:
-    """Return an engine with the model of a folder, which answers as the application asks it to.
+    """Return an engine with the model of a folder and the application's settings.
 
-    :param max_new_tokens: longest answer, where it is not that of the application's `inference`; rows that leave no room for
-        it are not asked.
-    :param batch_rows: prompts that are generated at once, at most.
-    :param in_batches: the answers may take a day, where the application's endpoint is asked in batches.
-    :param logprobs: whether answers tell how likely the model found them, which an endpoint does not.
-    :raises BadInput: the model cannot be run by it, cannot keep to the decoding settings, or reads less than the longest answer.
-    :raises BadEnvironment: the engine that is asked for is not there.
+    :param max_new_tokens: longest answer, if not that of the application's `inference`; rows that leave no room for it are
+        not asked.
+    :param batch_rows: most prompts that are generated at once.
+    :param in_batches: use the endpoint's batches if the application has them; the answers may take a day.
+    :param logprobs: whether responses have their log-probability; endpoints do not report it.
+    :raises BadInput: the engine cannot run the model or apply the decoding settings, or the model's context is too short.
+    :raises BadEnvironment: the configured engine is missing.
     """
     settings, decoding = application.inference, application.decoding
     most = settings.max_new_tokens if max_new_tokens is None else max_new_tokens
@@ -45,12 +45,12 @@ def open_engine(
         from nightshift.inference.endpoint_engine import EndpointEngine
 
         identity = json.loads((folder / ENDPOINT).read_bytes())
-        free = decoding.model_copy(update={"json_schema": None})  # the form is that of the application's answer
+        free = decoding.model_copy(update={"json_schema": None})  # the schema applies to the application's answer only
 
         def at_endpoint(prompt: Prompt) -> Engine:
             own = decoding if prompt.before == application.prompt.before else free
             asked = application.model_copy(update={"prompt": prompt, "decoding": own})
-            # A batch of a later step would wait for a day for that of each part of the step before.
+            # Batches of a later step would wait a day for those of the step before.
             batches = in_batches and not prompt.steps
             return EndpointEngine(identity, asked, max_new_tokens=most, in_batches=batches)
 
@@ -65,7 +65,7 @@ def open_engine(
 
 
 def chat_engine(engine: TokenEngine, application: Application, *, max_new_tokens: int) -> Engine:
-    """Return an engine that answers conversations with one that takes token ids and was made for the same application.
+    """Return a chat engine on top of a token engine that was made for the same application.
 
     :raises BadInput: the model's chat template cannot be used.
     """
@@ -80,10 +80,10 @@ def chat_engine(engine: TokenEngine, application: Application, *, max_new_tokens
 def open_token_engine(
     folder: Path, application: Application, *, max_new_tokens: int, batch_rows: int = 1_000_000, logprobs: bool = False
 ) -> TokenEngine:
-    """Return what an engine with the model of a folder runs on, for who asks in token ids. An endpoint has none.
+    """Return a token engine with the model of a folder; endpoints have none.
 
-    :raises BadInput: the model cannot be run by it, or it cannot keep to the decoding settings.
-    :raises BadEnvironment: the engine that is asked for is not there.
+    :raises BadInput: the engine cannot run the model or apply the decoding settings.
+    :raises BadEnvironment: the configured engine is missing.
     """
     from nightshift.inference.vllm_engine import VllmEngine, missing
 

@@ -1,7 +1,7 @@
-"""The keys and values of the rows that are being answered: one buffer a layer, in which rows end at their own time.
+"""A key-value cache for continuous decoding: one buffer per layer, in which rows may end at any time.
 
-A row's tokens lie at the start of its place, so rows of unlike lengths share a pass without padding between their
-tokens, and the last row moves into the place of one that has ended: the batch is always dense.
+A row's tokens are at the start of its slot, so rows of different lengths share a pass without padding between their tokens,
+and the last row moves into the slot of one that has ended: the batch is always dense.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class KeyValueCache(Cache):
-    """A cache of Hugging Face's form for `rows` places of `width` tokens each.
+    """A Hugging Face cache for `rows` slots of `width` tokens each.
 
-    The buffers grow to the largest batch and are used again. :meth:`select` says which places and tokens the next pass of
-    the model is about.
+    The buffers grow to the largest batch and are reused. :meth:`select` sets the slots and tokens of the model's next pass.
     """
 
     def __init__(self, layers: int) -> None:
@@ -25,32 +24,32 @@ class KeyValueCache(Cache):
         super().__init__(layers=[_Layer(self) for _ in range(layers)])
 
     def shape(self, rows: int, width: int) -> None:
-        """Lay the buffers out for a batch; what they held is lost."""
+        """Resize the buffers for a batch; their content is lost."""
         for layer in self.layers:
             layer.shape(rows, width)
 
     def select(self, first: int, starts: torch.Tensor, length: int, reach: int) -> None:
-        """The next pass writes `length` tokens to places `first`…, at `starts` (B), and looks at `reach` tokens of each."""
+        """Let the next pass write `length` tokens to slots `first`…, at `starts` (B), and attend to `reach` tokens of each."""
         self.first, self.last, self.reach, self.length = first, first + len(starts), reach, length
         places = torch.arange(self.first, self.last, device=starts.device)
         self.index = places[:, None], starts[:, None] + torch.arange(length, device=starts.device)
 
     def repeat_prefix(self, prefix: KeyValueCache, tokens: int, rows: int) -> None:
-        """Begin each of `rows` places with the `tokens` tokens of the first place of `prefix`."""
+        """Copy the first `tokens` tokens of the first slot of `prefix` to each of `rows` slots."""
         for layer, other in zip(self.layers, prefix.layers, strict=True):
             layer.allocate_like(other)
             layer.keys[:rows, :, :tokens] = other.keys[:1, :, :tokens]
             layer.values[:rows, :, :tokens] = other.values[:1, :, :tokens]
 
     def move(self, sources: list[int], targets: list[int], reach: int) -> None:
-        """Copy the first `reach` tokens of the places `sources` to the places `targets`."""
+        """Copy the first `reach` tokens of the slots `sources` to the slots `targets`."""
         for layer in self.layers:
             layer.keys[targets, :, :reach] = layer.keys[sources, :, :reach]
             layer.values[targets, :, :reach] = layer.values[sources, :, :reach]
 
 
 class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, places x heads x tokens x size."""
+    """Keys and values of one layer, slots x heads x tokens x size."""
 
     is_sliding = False
 
@@ -74,7 +73,7 @@ class _Layer(CacheLayerMixin):
             shape = self._shape[0], heads, self._shape[1], size
             needed = shape[0] * shape[1] * shape[2] * shape[3]
             if len(self._flat) <= number or self._flat[number].numel() < needed:
-                # Zeros and not just memory: what is masked is multiplied by zero, and must not be infinite.
+                # Zeros instead of uninitialized memory: masked values are multiplied by zero, and must be finite.
                 self._flat[number:] = [torch.zeros(needed, dtype=states.dtype, device=states.device)]
             views.append(self._flat[number][:needed].view(shape))
         self.keys, self.values = views

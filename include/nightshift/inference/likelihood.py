@@ -1,8 +1,8 @@
-"""How likely a Hugging Face model finds given texts: log-likelihoods of many token sequences, what they share computed once.
+"""Log-likelihoods of many token sequences under a Hugging Face model; shared prefixes are computed once.
 
-Sequences are laid into a row as a tree: two that begin alike share the tokens of that beginning, and each token sees
-only the tokens that lead to it. The two sentences of a pair, or the answers to one question, cost little more than one.
-Rows have no padding.
+Sequences are packed into a row as a tree: sequences share the tokens of a common prefix, and each token attends only to the
+tokens that lead to it. The two sentences of a pair, or the answers to one question, cost little more than one. Rows have no
+padding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Row:
     last: list[int] = field(default_factory=list)  # nodes of the sequence that was added last
 
     def shared(self, sequence: Sequence[int]) -> int:
-        """How many tokens `sequence` has in common with the last one."""
+        """The length of the common prefix of `sequence` and the last one."""
         count = 0
         for node, token in zip(self.last, sequence, strict=False):
             if self.tokens[node] != token:
@@ -65,7 +65,7 @@ def log_likelihoods(
 
 
 def _rows(sequences: Sequence[Continuation]) -> Iterator[_Row]:
-    """Sequences in the order of their tokens, so that the one before shares the most with each."""
+    """Sequences sorted by their tokens, so that each shares the longest prefix with the one before."""
     row = _Row()
     for index in sorted(range(len(sequences)), key=lambda index: sequences[index].tokens):
         tokens = sequences[index].tokens

@@ -1,4 +1,4 @@
-"""Loading a model folder to answer with: safetensors only, in the precision that this machine multiplies fastest."""
+"""Loads a model folder for inference: safetensors only, in the fastest precision of this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUPED = "nightshift_grouped"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to answer, on the best device there is."""
+    """A model for inference, on the best device of this machine."""
 
     model: Any
     tokenizer: Any
@@ -36,7 +36,7 @@ class LoadedModel:
 
 
 def load(folder: Path) -> LoadedModel:
-    """Load a model folder (safetensors, config, tokenizer); no code that comes with a model is run."""
+    """Load a model folder (safetensors, config, tokenizer) without running any code of the model."""
     disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=fast_dtype(), use_safetensors=True)
@@ -51,23 +51,22 @@ def load(folder: Path) -> LoadedModel:
 def end_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
     """Return the tokens that end an answer.
 
-    A chat model ends its turn with what its template writes there, or the tokenizer's end token, whatever its generation
-    config knows.
+    A chat model ends its turn with its template's end token or the tokenizer's, even if its generation config lacks them.
     """
     ends = generation_config.eos_token_id
     found = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
-    with suppress(BadInput):  # a model that cannot chat can still be asked how likely a sentence is
+    with suppress(BadInput):  # a model without a usable chat template can still score sentences
         found.add(ChatTemplate(tokenizer, Prompt()).end_id)
     return frozenset(found - {None})
 
 
 def longest_of(config: Any) -> int:
-    """Return how many tokens of prompt and answer together a model was made for."""
+    """Return the context length of a model: prompt and answer together, in tokens."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
 
 
 def fast_dtype() -> torch.dtype:
-    """What this machine multiplies fastest; a GPU too old for bf16 answers in fp16, which is no format to train in."""
+    """The fastest dtype of this machine for inference; a GPU without bf16 uses fp16, which is unsuitable for training."""
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         return torch.float16
     return torch.bfloat16 if fast_precision() == "bf16" else torch.float32
@@ -82,10 +81,10 @@ def grouped_attention(  # noqa: PLR0917  (Hugging Face's call)
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Torch's own attention with keys that several query heads share, for a CPU.
+    """Torch's attention with grouped keys, for a CPU.
 
-    Transformers copies the shared keys for each query head wherever there is a mask: for one new token a row that takes
-    nine times as long as the attention itself.
+    With a mask, Transformers copies the shared keys for each query head: for one new token per row that takes nine times as
+    long as the attention itself.
 
     :param query: batch x heads x queries x size; `key` and `value` may have fewer heads.
     :param attention_mask: batch (or 1) x 1 x queries x keys, added to the scores or true where a query may look.
@@ -93,7 +92,7 @@ def grouped_attention(  # noqa: PLR0917  (Hugging Face's call)
     if attention_mask is None or others.get("dropout") or others.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
     if others.get("softcap") is not None:
-        raise ValueError("this attention has no softcap")
+        raise ValueError("this attention does not support softcap")
     attended = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=key.shape[1] != query.shape[1]
     )

@@ -1,4 +1,4 @@
-"""The prompts of a night: which rows of a partition they are, read part by part."""
+"""The prompts of a night, read from a partition part by part."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Prompts:
     """The rows of a traffic partition, or those of an examples partition with the split `traffic`, numbered from 0.
 
     :param folder: for a local copy of the partition's file.
-    :param arm: of which only the rows are meant.
-    :raises BadInput: the partition is of another kind, or its file is gone or damaged.
+    :param arm: restricts the rows to those of an arm of a split.
+    :raises BadInput: the partition is of another kind, or its file is missing or damaged.
     """
 
     def __init__(self, partition: UPath, manifest: Manifest, folder: Path, arm: Arm | None = None) -> None:
@@ -45,9 +45,9 @@ class Prompts:
         return self._group(group, []).num_rows
 
     def _group(self, group: int, columns: Sequence[str]) -> pa.Table:
-        """The rows of a row group that are meant."""
-        wanted = {*columns, "split", *((self._arm.unit, "digest") if self._arm else ())}
-        table = self._file.read_row_group(group, columns=[name for name in wanted if name in self._names])
+        """The selected rows of a row group."""
+        needed = {*columns, "split", *((self._arm.unit, "digest") if self._arm else ())}
+        table = self._file.read_row_group(group, columns=[name for name in needed if name in self._names])
         table = table if self._all else table.filter(pc.field("split") == "traffic")
         if (arm := self._arm) is None:
             return table
@@ -65,13 +65,13 @@ class Prompts:
             start += count
         table = pa.concat_tables(tables)
         for name in set(columns).difference(table.column_names):
-            kind = EXAMPLE_SCHEMA.field(name).type  # of a partition from before there was such a column
+            kind = EXAMPLE_SCHEMA.field(name).type  # an older partition without this column
             table = table.append_column(name, pa.nulls(table.num_rows, kind))
         return table.select(list(columns))
 
 
 def units_of(rows: pa.Table, unit: Unit) -> list[str]:
-    """Return what each row is assigned by; one without the column, or without a value in it, by its own digest."""
+    """Return the unit of each row; its digest if the column or its value is missing."""
     digests = rows["digest"].to_pylist()
     values = rows[unit].to_pylist() if unit in rows.column_names else digests
     return [value or digest for value, digest in zip(values, digests, strict=True)]

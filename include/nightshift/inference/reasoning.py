@@ -1,4 +1,4 @@
-"""What a model thinks before it answers, apart from its answer."""
+"""Separates a model's reasoning from its answer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ BEGIN, END = "<think>", "</think>"
 
 
 def apart(text: str, begun: bool = False) -> tuple[str, str]:
-    """Return the reasoning and the answer of a generated text; what was cut off within its reasoning has no answer.
+    """Return the reasoning and the answer of a generated text; a text that was cut within its reasoning has no answer.
 
-    Some chat templates end a prompt with `<think>`, so that only its end is generated.
+    Some chat templates end a prompt with `<think>`, so that only the end tag is generated.
 
     :param begun: the prompt ends with it.
     """

@@ -1,8 +1,8 @@
-"""Gives each row, before its model is asked, the passages of the application's documents that its question finds.
+"""Retrieves passages of the application's documents for each row before its model is asked.
 
-They reach the model by the variable `context` of the prompt's file, where it has one and the row is of a single turn; else
-they stand before the row's last question. Either way they are text in the user's turn, as what a user typed: nothing in them
-is read as a template, as a tag or as a control token.
+They reach the model through the variable `context` of the prompt's file, if it has one and the row has a single turn; else
+they precede the row's last question. Either way they are plain text in the user's turn: nothing in them is interpreted as a
+template, a tag or a control token.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from nightshift.retrieval.kept_vectors import KeptVectors
     from nightshift.retrieval.search import Index, Passage
 
-# Whoever changes this raises VERSION in jobs/generate.py and evaluation/judge.py: the same index then gives other prompts.
+# A change of this text needs a higher VERSION in jobs/generate.py and evaluation/answers.py: it changes the prompts.
 WORDING = "Answer from these passages, and cite those you use by number, as [1].\n\n{passages}\n\n{question}"
 
 
 class Retriever:
-    """Retrieves for the version that an application answers with; where that has no index, rows stay as they are.
+    """Retrieves with the index of an application's version; without an index, rows stay as they are.
 
     :param folder: for local copies of the index.
     """
@@ -37,28 +37,28 @@ class Retriever:
         self._database = settings.database if settings else None
         self._models = settings.models if settings else {}
         self._by_variable = any(CONTEXT in file.variables for file in prompt.files.values())
-        self._in_steps = bool(prompt.steps)  # which write around the last question of longer conversations, too
+        self._in_steps = bool(prompt.steps)  # steps also apply to the last question of longer conversations
         self._index: Index | None = None
         self._folder = folder
         self._keep_as: str | None = None
         self._kept: KeptVectors | None = None
 
     def keep_questions(self, name: str) -> None:
-        """Keep what an endpoint says to questions: who is given the same rows under this name finds the same passages."""
+        """Keep an endpoint's embeddings of questions under a name, so that the same rows get the same passages again."""
         self._keep_as = name
 
     def forget_questions(self) -> None:
-        """Remove what was kept, once no row is asked again."""
+        """Remove the kept embeddings."""
         if self._kept:
             self._kept.drop()
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows with their passages, in `messages` or `metadata`, and in `retrieved` and `context` as interactions.
 
-        A row that no document answers has an empty `retrieved` and no `context`, and is asked as it is.
+        A row without a matching passage has an empty `retrieved` and no `context`, and is asked as it is.
 
-        :raises BadInput: the index is gone or damaged, or the endpoint of its vectors refuses to answer.
-        :raises BadEnvironment: that endpoint does not answer.
+        :raises BadInput: the index is missing or damaged, or the embedding endpoint refuses.
+        :raises BadEnvironment: the embedding endpoint does not answer.
         """
         if self._pinned is None:
             return [dict(row) for row in rows]
@@ -90,16 +90,16 @@ class Retriever:
         if self._by_variable and (self._in_steps or [turn["role"] for turn in messages].count("user") == 1):
             metadata[CONTEXT] = text
         else:
-            # Braces of a question or a document are no places to fill in.
+            # Braces in a question or a document are not placeholders.
             asked = WORDING.format(passages=text, question=messages[at]["content"])
             messages[at] = {**messages[at], "content": asked}
         return {**row, "messages": messages, "metadata": metadata, "retrieved": retrieved, "context": text}
 
 
 def numbered(passages: Sequence[Passage]) -> str:
-    """Return passages as one text, each with its number from 1 and its title. Only such a number begins a line.
+    """Return passages as one text, each with its number from 1 and its title. No other line begins with a number.
 
-    So no document can pass for another one by writing a number of its own.
+    So a document cannot imitate another one with a number of its own.
     """
     return "\n".join(
         f"[{number}] " + "\n    ".join(line for line in f"{one.title}\n{one.text}".splitlines() if line.strip())
@@ -108,5 +108,5 @@ def numbered(passages: Sequence[Passage]) -> str:
 
 
 def _last_question(row: Mapping[str, Any]) -> int:
-    """The place of the last user's turn."""
+    """The index of the last user turn."""
     return max(place for place, turn in enumerate(row["messages"]) if turn["role"] == "user")

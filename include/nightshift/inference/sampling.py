@@ -1,7 +1,7 @@
-"""The next token of each row from the model's logits: greedy, or drawn with the row's own random numbers.
+"""Chooses the next token of each row from the model's logits: greedy, or drawn with the row's own random numbers.
 
-A row's draw depends on its logits and its own seed, not on the rows beside it. Penalties come first, then the temperature, then
-top-p, as in vLLM and Transformers.
+A row's draw depends on its logits and its own seed, not on the other rows of the batch. Penalties come first, then the
+temperature, then top-p, as in vLLM and Transformers.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ def next_tokens(
     logits: torch.Tensor,
     decoding: Decoding,
     prompts: Sequence[list[int]],
-    said: Sequence[list[int]],
+    answers: Sequence[list[int]],
     chances: Sequence[torch.Generator],
 ) -> list[int]:
     """Return a token for each row.
 
     :param logits: rows x vocabulary.
-    :param prompts: the rows' prompts, and `said` their answers so far.
-    :param chances: a generator of the CPU for each row; it moves on by one draw where the temperature is above 0.
+    :param prompts: the rows' prompts, and `answers` what was generated so far.
+    :param chances: a CPU random generator for each row, used for one draw if the temperature is above 0.
     """
     if decoding.repetition_penalty != 1 or decoding.frequency_penalty or decoding.presence_penalty:
-        logits = _penalized(logits.float(), decoding, prompts, said)
+        logits = _penalized(logits.float(), decoding, prompts, answers)
     if decoding.temperature == 0:
         return list(logits.argmax(-1).tolist())
     shares = (logits.float() / decoding.temperature).softmax(-1)
@@ -38,7 +38,7 @@ def next_tokens(
         shares = shares.masked_fill(before >= decoding.top_p, 0.0)
     reached = shares.double().cumsum(-1)
     drawn = torch.stack([torch.rand((), generator=chance, dtype=torch.float64) for chance in chances]).to(logits.device)
-    # Behind the last likely token nothing is drawn, whatever rounding does to the sum.
+    # Never draw a token beyond the last one in the nucleus, despite rounding of the sum.
     places = torch.searchsorted(reached, (drawn * reached[:, -1])[:, None], right=True)
     places = torch.minimum(places, (reached >= reached[:, -1:]).int().argmax(-1, keepdim=True))
     tokens = places if order is None else order.gather(1, places)
@@ -46,10 +46,10 @@ def next_tokens(
 
 
 def _penalized(
-    logits: torch.Tensor, decoding: Decoding, prompts: Sequence[list[int]], said: Sequence[list[int]]
+    logits: torch.Tensor, decoding: Decoding, prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> torch.Tensor:
     logits = logits.clone()
-    for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         seen = torch.tensor(sorted({*prompt, *answer}), device=logits.device)
         values = logits[row, seen]
         penalty = decoding.repetition_penalty

@@ -1,7 +1,7 @@
-"""Answers through a fixed sequence of prompts, each asked of the same model: classify, answer, check.
+"""Answers through a fixed sequence of prompts to the same model, such as classify, answer, check.
 
-The answer to a step is a variable of the later ones, by the step's name. It is text in the user's turn, as what a user typed:
-nothing in it is read as a template, as a tag or as a control token.
+The answer of a step is a variable of the later ones, by the step's name. It is plain text in the user's turn: nothing in it is
+interpreted as a template, a tag or a control token.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def in_steps(prompt: Prompt, engine_for: Callable[[Prompt], Engine]) -> Engine:
 
 
 class SequenceEngine:
-    """Asks each row in all steps, one after the other.
+    """Runs each row through all steps, one after the other.
 
-    :param engines: those of the steps by name, in order.
-    :param answering: the place of the step whose answer is the application's. It alone is offered the tools of a row.
+    :param engines: the steps' engines by name, in order.
+    :param answering: index of the step whose answer is the application's. Only this step is offered a row's tools.
     """
 
     def __init__(self, engines: Mapping[str, Engine], answering: int) -> None:
@@ -37,21 +37,21 @@ class SequenceEngine:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a manifest keeps of it: what it does of the answering step's, and the names of all steps."""
+        """What a manifest keeps of it: that of the answering step's engine, and the names of all steps."""
         return {**self._engines[self._answering].about, "steps": self._names}
 
     def answer(
-        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, wanted: bool = False
+        self, rows: Sequence[Mapping[str, Any]], report: Report, *, sample: int = 0, references: bool = False
     ) -> list[Response]:
-        """Return the responses in the order of the rows, as :class:`Engine` says, each with what all steps said and took.
+        """Return the responses in the order of the rows, as :class:`Engine` says, each with the text and the cost of all steps.
 
-        A step that a row has no answer to, because it is too long for it or refused, leaves the default of its variable.
+        A step without an answer to a row, which was too long or refused, leaves the default of its variable.
         """
-        _, answers = self._asked(self._names, rows, report, sample=sample, wanted=wanted)
-        return [self._together(dict(zip(self._names, said, strict=True))) for said in zip(*answers, strict=True)]
+        _, answers = self._asked(self._names, rows, report, sample=sample, references=references)
+        return [self._together(dict(zip(self._names, row, strict=True))) for row in zip(*answers, strict=True)]
 
     def likelihoods(self, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:
-        """Return how likely the answers are that rows end with, as :class:`Engine` says; the steps before are asked first."""
+        """Return the likelihoods of the rows' answers, as :class:`Engine` says, after running the steps before."""
         given, _ = self._asked(self._before, rows, report)
         return self._engines[self._answering].likelihoods(given, report)
 
@@ -62,7 +62,7 @@ class SequenceEngine:
         report: Report,
         *,
         sample: int = 0,
-        wanted: bool = False,
+        references: bool = False,
     ) -> tuple[list[Row], list[list[Response]]]:
         """The rows with the answers to some steps as variables, and these answers by step."""
         given: list[Row] = [{**row, "metadata": dict(row.get("metadata") or ())} for row in rows]
@@ -74,16 +74,17 @@ class SequenceEngine:
 
             answering = name == self._answering
             asked = given if answering else [{**row, "tools": None} for row in given]
-            said = self._engines[name].answer(asked, told, sample=sample, wanted=wanted and answering)
+            responses = self._engines[name].answer(asked, told, sample=sample, references=references and answering)
             given = [
-                {**row, "metadata": {**row["metadata"], name: one.text}} for row, one in zip(given, said, strict=True)
+                {**row, "metadata": {**row["metadata"], name: one.text}}
+                for row, one in zip(given, responses, strict=True)
             ]
-            answers.append(said)
+            answers.append(responses)
         return given, answers
 
-    def _together(self, said: Mapping[str, Response]) -> Response:
+    def _together(self, responses: Mapping[str, Response]) -> Response:
         """The answering step's response, with the tokens, the time and the cost of all."""
-        answer, every = said[self._answering], said.values()
+        answer, every = responses[self._answering], responses.values()
         measured = [one.latency_ms for one in every if one.latency_ms is not None]
         return replace(
             answer,
@@ -95,6 +96,6 @@ class SequenceEngine:
             saved=sum(one.saved for one in every),
             steps=[
                 {"name": name, "text": one.text, "tokens": one.tokens, "finish_reason": one.finish_reason}
-                for name, one in said.items()
+                for name, one in responses.items()
             ],
         )

@@ -1,7 +1,7 @@
-"""A model folder that answers as its application does, whoever serves it: prompt and decoding are written into it.
+"""A model folder with the application's prompt and decoding built in, so that any server gives the application's answers.
 
-Servers of chat models (MLflow's, vLLM, TGI) read `chat_template` and `generation_config.json`. What these cannot say
-(`Decoding.left_to_servers`) is for who serves the model to set.
+Servers of chat models (MLflow's, vLLM, TGI) read `chat_template` and `generation_config.json`. Settings that these cannot
+express (`Decoding.left_to_servers`) must be set on the server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nightshift.training.chat_template import ChatTemplate, with_fixed_date
 IN_STEPS = (
     "this version answers in several steps ({}), which a chat template cannot do; Nightshift's batch inference does"
 )
-# `turns` are the messages behind the system message, as `application_messages` of training/chat_template.py has them.
+# `turns` are the messages after the system message, as in `application_messages` of training/chat_template.py.
 ROW_SYSTEM = """\
 {%- set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' -%}
 {%- set turns = messages[1:] if messages and messages[0]['role'] == 'system' else messages -%}
@@ -40,9 +40,9 @@ SYSTEM_IN_USER_TURN = """\
 
 
 def standalone_copy(folder: Path, target: Path, application: Application) -> Path:
-    """Return `target`, a copy of a model's folder that has the application's prompt and decoding; its weights are links.
+    """Return `target`, a copy of a model folder with the application's prompt and decoding; its weights are links.
 
-    :raises BadInput: the model's chat template cannot be used.
+    :raises BadInput: the model's chat template is unusable.
     """
     from transformers import AutoTokenizer, GenerationConfig
 
@@ -66,11 +66,11 @@ def standalone_copy(folder: Path, target: Path, application: Application) -> Pat
 
 
 def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
-    """Return the tokenizer's chat template, which then writes messages as :class:`ChatTemplate` does with this prompt.
+    """Return the tokenizer's chat template, extended to write messages as :class:`ChatTemplate` does with this prompt.
 
-    Where the prompt is a sequence, which no template can ask, it refuses every conversation and says so.
+    For a prompt in steps, which a template cannot express, it refuses every conversation with a message.
 
-    :raises BadInput: the template cannot be used, or begins an answer in a way that cannot be written behind it.
+    :raises BadInput: the template is unusable, or begins an answer in a way that cannot be appended.
     """
     if prompt.steps:
         names = ", ".join(step.name for step in prompt.steps)
@@ -91,7 +91,7 @@ def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
             with_fixed_date(tokenizer.get_chat_template()).removesuffix("\n"),
         ]
     )
-    # An answer begins as the template writes one that is there, which is not always how it asks for one.
+    # An answer begins as in rendered conversations, which may differ from the generation prompt.
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "yes"}]
     messages = chat.messages(turns)
     given = chat.asked(chat.render(messages, [len(messages) - 1], "a conversation of one message"))
@@ -104,7 +104,7 @@ def standalone_template(tokenizer: Any, prompt: Prompt) -> str:
             keep = "" if asks else "{%- set asked, add_generation_prompt = add_generation_prompt, false -%}\n"
             name = "add_generation_prompt" if asks else "asked"
             return f"{keep}{written}{{% if {name} %}}{{{{ {rest} }}}}{{% endif %}}"
-    raise BadInput(f"the model's chat template asks for an answer by {shown!r}, and writes {given!r} before one")
+    raise BadInput(f"the model's chat template ends a prompt with {shown!r}, but writes {given!r} before an answer")
 
 
 def _sampling(decoding: Decoding) -> dict[str, Any]:
@@ -116,10 +116,10 @@ def _sampling(decoding: Decoding) -> dict[str, Any]:
 
 
 def _in_jinja(prompt: Prompt) -> tuple[str, str, str, str]:
-    """What a prompt says in the language of chat templates: macros, and by these its system message, its examples (a statement),
+    """A prompt in the language of chat templates: macros, and with these its system message, its examples (a statement),
     and the user's message.
 
-    A server is told a row's metadata by arguments of the chat template (`chat_template_kwargs`) of the variables' names.
+    Servers take a row's metadata as arguments of the chat template (`chat_template_kwargs`), by the variables' names.
     """
     text = "turns[0]['content']"
     if (file := prompt.answering) is None:
@@ -138,6 +138,6 @@ def _in_jinja(prompt: Prompt) -> tuple[str, str, str, str]:
 
 
 def _as_it_is(template: str) -> str:
-    """A Jinja template whose line breaks stay where they are: chat templates drop those behind blocks, and spaces before them."""
+    """A Jinja template that keeps its line breaks: chat templates drop those after blocks, and spaces before blocks."""
     kept = {("block_begin", "{%"): "{%+", ("block_end", "%}"): "+%}"}
     return "".join(kept.get((kind, value), value) for _, kind, value in environment().lex(template))

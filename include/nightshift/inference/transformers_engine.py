@@ -1,9 +1,8 @@
-"""Answers of a Hugging Face model to many prompts at the speed of the hardware, the same that it gives to each alone.
+"""Batched answers of a Hugging Face model, equal to those for single prompts.
 
-What all prompts begin with (a chat template's frame, the system message) is computed once. Prompts of like length share a
-batch that holds at most so many tokens, are read without padding to speak of, and a row leaves the batch with its last
-token, so that no step is spent on rows that have ended. Equal prompts are answered once. Results come in the order of
-the prompts.
+The common prefix of all prompts (a chat template's frame, the system message) is computed once. Prompts of similar length share
+a batch with a bounded number of tokens and almost no padding, and a row leaves the batch with its last token, so that no step is
+spent on rows that have ended. Equal prompts are answered once. Results are in the order of the prompts.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ if TYPE_CHECKING:
 # Tokens read in one pass: enough to keep the processor busy, few enough to keep padding and activations small.
 TOKENS_A_PASS = {"cpu": 1024, "cuda": 8192}
 GREEDY = Decoding()
-CLOSE = 0.05  # logits of one model in two batches differ by less, also in bf16 (relative to their spread)
+CLOSE = 0.05  # limit of a logit's difference between two batches, also in bf16 (relative to the spread of the logits)
 
 
 @dataclass
 class _Row:
-    """A row that is being answered: its places in the results, its tokens, and what it said so far.
+    """A row that is being answered: its places in the results, its tokens, and its answer so far.
 
-    :param matcher: knows what may follow, where answers must have a form.
+    :param matcher: which tokens may follow, where the answer is constrained.
     """
 
     prompt: list[int]
-    wanted: list[int] | None
+    reference: list[int] | None
     results: list[int]
-    said: list[int]
+    answer: list[int]
     seed: int
-    logprob: float = 0.0  # summed over what it said
+    logprob: float = 0.0  # summed over the answer
     matcher: LLMatcher | None = None
 
 
@@ -53,12 +52,12 @@ class TransformersEngine:
     """Answers with a Hugging Face model in this process.
 
     :param decoding: how a token is chosen.
-    :param batch_tokens: tokens of prompts and answers that one batch may hold, which bounds the memory of its keys and
-        values; a longer prompt is a batch of its own.
-    :param batch_rows: rows that one batch may hold, where that is bounded too.
-    :param logprobs: whether answers tell how likely the model found them: a fifth more processor time with a small model.
-    :raises BadInput: the model is of a family that does not answer the same in batches of this form, or llguidance cannot keep
-        to the form that an answer must have.
+    :param batch_tokens: most tokens of prompts and answers in one batch, which bounds the memory of keys and values; a longer
+        prompt is a batch of its own.
+    :param batch_rows: most rows in one batch.
+    :param logprobs: whether answers have their log-probability: a fifth more processor time with a small model.
+    :raises BadInput: the model's family gives other answers in these batches, or llguidance cannot keep to `decoding`'s
+        constraint.
     """
 
     name = "transformers"
@@ -98,11 +97,11 @@ class TransformersEngine:
         report: Report = lambda done, of: None,
         *,
         seeds: Sequence[int] | None = None,
-        wanted: Sequence[list[int]] | None = None,
+        references: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
         """Return the answers in the order of the prompts, as :class:`TokenEngine` says."""
         results: list[Generated | None] = [None] * len(prompts)
-        rows = self._distinct(prompts, seeds, wanted)
+        rows = self._distinct(prompts, seeds, references)
         prefix = common_prefix(prompts)
         shared = self._read_prefix(prefix)
         done = 0
@@ -119,13 +118,13 @@ class TransformersEngine:
         return log_likelihoods(self._model, sequences, report)
 
     def _distinct(
-        self, prompts: Sequence[list[int]], seeds: Sequence[int] | None, wanted: Sequence[list[int]] | None
+        self, prompts: Sequence[list[int]], seeds: Sequence[int] | None, references: Sequence[list[int]] | None
     ) -> list[_Row]:
-        """The rows that are answered: equal prompts once, where nothing is drawn."""
+        """The rows to answer: equal prompts once, unless tokens are drawn."""
         drawn = seeds if seeds and self._decoding.temperature else [self._decoding.seed] * len(prompts)
         rows: dict[tuple[tuple[int, ...], tuple[int, ...], int], _Row] = {}
         for place, (prompt, seed) in enumerate(zip(prompts, drawn, strict=True)):
-            asked = wanted[place] if wanted else None
+            asked = references[place] if references else None
             key = tuple(prompt), tuple(asked or ()), seed
             if key not in rows:
                 rows[key] = _Row(prompt, asked, [], [], seed)
@@ -133,19 +132,19 @@ class TransformersEngine:
         return list(rows.values())
 
     def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Rows of like length, longest first: what does not fit into memory shows at once."""
+        """Batches of rows of similar length, longest first, so that a lack of memory shows at once."""
         ordered = sorted(rows, key=lambda row: (-len(row.prompt), row.results[0]))
         start = 0
         while start < len(ordered):
-            # The first row is the longest of its batch, so all others fit in places of its width.
+            # The first row is the longest of its batch, so all others fit in slots of its width.
             width = len(ordered[start].prompt) + self._room(ordered[start:])
             count = max(1, min(self._batch_rows, self._batch_tokens // width))
             yield ordered[start : start + count]
             start += count
 
     def _room(self, rows: list[_Row]) -> int:
-        """Tokens that a place needs behind its prompt."""
-        return max([self._max_new_tokens, *(len(row.wanted or []) for row in rows)])
+        """Tokens that a slot needs after its prompt."""
+        return max([self._max_new_tokens, *(len(row.reference or []) for row in rows)])
 
     def _answer(self, batch: list[_Row], shared: KeyValueCache | None, prefix: int) -> Iterator[tuple[_Row, Generated]]:
         """Yield each row of a batch when it ends."""
@@ -154,7 +153,7 @@ class TransformersEngine:
         if shared:
             self._rows.repeat_prefix(shared, prefix, len(batch))
         self._read(batch, prefix)
-        losses = self._wanted_losses(batch)
+        losses = self._reference_losses(batch)
         live = list(batch)
         if self._matcher:
             for row in live:
@@ -162,8 +161,10 @@ class TransformersEngine:
         drawn = batch if self._decoding.temperature else []
         chances = {id(row): torch.Generator().manual_seed(row.seed) for row in drawn}
         while live:
-            lengths = [len(row.prompt) + len(row.said) for row in live]
-            last = torch.tensor([[row.said[-1] if row.said else row.prompt[-1]] for row in live], device=self.device)
+            lengths = [len(row.prompt) + len(row.answer) for row in live]
+            last = torch.tensor(
+                [[row.answer[-1] if row.answer else row.prompt[-1]] for row in live], device=self.device
+            )
             logits = self._pass(last, lengths=[length - 1 for length in lengths]).logits[:, -1]
             if self._matcher:
                 logits = allowed(logits, [row.matcher for row in live if row.matcher])
@@ -176,34 +177,34 @@ class TransformersEngine:
                 row = live[place]
                 stop = token in self._ends
                 if not stop:
-                    row.said.append(token)
-                    stop = self._stops(row.said)
-                # Where its form grows too complex to be followed, an answer is cut.
+                    row.answer.append(token)
+                    stop = self._stops(row.answer)
+                # An answer whose constraint grows too complex to follow is cut.
                 cut = row.matcher is not None and not row.matcher.consume_token(token)
-                if stop or cut or len(row.said) == self._max_new_tokens:
+                if stop or cut or len(row.answer) == self._max_new_tokens:
                     ended.append(place)
                     reason: Literal["stop", "length"] = "stop" if stop and not cut else "length"
                     milliseconds = (time.perf_counter() - started) * 1000
-                    mean = row.logprob / (len(row.said) + (token in self._ends)) if self._logprobs else None
-                    yield row, Generated(row.said, reason, milliseconds, losses.get(id(row)), mean)
+                    mean = row.logprob / (len(row.answer) + (token in self._ends)) if self._logprobs else None
+                    yield row, Generated(row.answer, reason, milliseconds, losses.get(id(row)), mean)
             self._leave(live, ended, max(lengths))
 
     def _next_tokens(self, logits: torch.Tensor, live: list[_Row], chances: dict[int, torch.Generator]) -> list[int]:
         if self._greedy:
             return list(logits.argmax(-1).tolist())
-        prompts, said = [row.prompt for row in live], [row.said for row in live]
-        return next_tokens(logits, self._decoding, prompts, said, [chances[id(row)] for row in live if chances])
+        prompts, answers = [row.prompt for row in live], [row.answer for row in live]
+        return next_tokens(logits, self._decoding, prompts, answers, [chances[id(row)] for row in live if chances])
 
-    def _stops(self, said: list[int]) -> bool:
-        """Whether an answer has a stop string now. A token has a byte at least, so the last ones hold it whole."""
+    def _stops(self, answer: list[int]) -> bool:
+        """Whether an answer ends with a stop string. A token has at least one byte, so the last tokens contain all of it."""
         if not self._decoding.stop:
             return False
         longest = max(len(text.encode()) for text in self._decoding.stop)
-        end = str(self.tokenizer.decode(said[-(longest + 4) :], skip_special_tokens=True))
+        end = str(self.tokenizer.decode(answer[-(longest + 4) :], skip_special_tokens=True))
         return any(text in end for text in self._decoding.stop)
 
     def _leave(self, live: list[_Row], ended: list[int], reach: int) -> None:
-        """Drop rows: those at the end take the places that became free."""
+        """Drop rows: the last rows move into the free slots."""
         remaining = len(live) - len(ended)
         gone = set(ended)
         targets = [place for place in ended if place < remaining]
@@ -215,7 +216,7 @@ class TransformersEngine:
         del live[remaining:]
 
     def _read_prefix(self, prefix: list[int]) -> KeyValueCache | None:
-        """Compute what all prompts begin with, in a cache of its own."""
+        """Compute the common prefix of all prompts, in a cache of its own."""
         if not prefix:
             return None
         shared, own = KeyValueCache(self._layers), self._rows
@@ -228,7 +229,7 @@ class TransformersEngine:
         return shared
 
     def _read(self, batch: list[_Row], prefix: int) -> None:
-        """Read the prompts behind the prefix, but for their last token, which starts the answer."""
+        """Read the prompts after the prefix, except their last token, which starts the answer."""
         start = 0
         while start < len(batch):
             width = len(batch[start].prompt) - 1 - prefix
@@ -239,25 +240,25 @@ class TransformersEngine:
             self._pass(self._padded(tokens), lengths=[prefix] * len(rows), first=start, logits=False)
             start += len(rows)
 
-    def _wanted_losses(self, batch: list[_Row]) -> dict[int, float]:
-        """Teacher forcing from the last prompt token on; the answers overwrite what it leaves in the cache."""
+    def _reference_losses(self, batch: list[_Row]) -> dict[int, float]:
+        """Teacher forcing from the last prompt token on; the answers overwrite its entries in the cache."""
         losses = {}
-        most = max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // max(len(row.wanted or [0]) for row in batch))
+        most = max(1, TOKENS_A_PASS[self.device.partition(":")[0]] // max(len(row.reference or [0]) for row in batch))
         for start in range(0, len(batch), most):
-            rows = [(row, row.wanted) for row in batch[start : start + most] if row.wanted]
+            rows = [(row, row.reference) for row in batch[start : start + most] if row.reference]
             if not rows:
                 continue
-            given = self._padded([[row.prompt[-1], *wanted[:-1]] for row, wanted in rows])
+            given = self._padded([[row.prompt[-1], *reference[:-1]] for row, reference in rows])
             lengths = [len(row.prompt) - 1 for row, _ in rows]
             logits = self._pass(given, lengths=lengths, first=start).logits.float()
-            targets = self._padded([wanted for _, wanted in rows])
+            targets = self._padded([reference for _, reference in rows])
             loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-            for number, (row, wanted) in enumerate(rows):
-                losses[id(row)] = float(loss[number, : len(wanted)].sum())
+            for number, (row, reference) in enumerate(rows):
+                losses[id(row)] = float(loss[number, : len(reference)].sum())
         return losses
 
     def _pass(self, tokens: torch.Tensor, *, lengths: list[int], first: int = 0, logits: bool = True) -> Any:
-        """Run the model over `tokens` (B x N) that follow `lengths` tokens in the places from `first` on."""
+        """Run the model over `tokens` (B x N) that follow `lengths` tokens in the slots from `first` on."""
         starts = torch.tensor(lengths, device=tokens.device)
         size = tokens.shape[1]
         positions = starts[:, None] + torch.arange(size, device=tokens.device)
@@ -275,7 +276,7 @@ class TransformersEngine:
         return self._model(**inputs) if logits else self._model.get_decoder()(**inputs)
 
     def _masks(self, positions: torch.Tensor, reach: int, rows: int) -> Any:
-        """What each token may look at, added to the scores (B x 1 x N x reach): itself and before, by kind of layer."""
+        """The attention masks, added to the scores (B x 1 x N x reach), by kind of layer: itself and tokens before."""
         keys = torch.arange(reach, device=positions.device)
         hidden = {"full_attention": keys > positions[:, None, :, None]}
         if self._window:
@@ -298,7 +299,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _check(self) -> None:
-        """Two rows of unlike lengths, read and gone on with, must give what the model gives to each alone."""
+        """Check that two rows of different lengths, read and continued in a batch, give the same logits as alone."""
         prompts = [[self._pad, *range(2, 8)], [self._pad, 5, 3]]
         rows = [_Row(prompt, None, [0], [], 0) for prompt in prompts]
         self._rows.shape(2, 8)
@@ -316,7 +317,7 @@ class TransformersEngine:
     def _unfit(self, why: str) -> BadInput:
         name = type(self._model).__name__
         return BadInput(
-            f"{name} cannot be run by the engine `transformers` ({why}); use inference.engine: vllm, or another model"
+            f"the engine `transformers` cannot run {name} ({why}); use inference.engine: vllm, or another model"
         )
 
 
@@ -327,7 +328,7 @@ def _logprobs(logits: torch.Tensor, tokens: list[int]) -> list[float]:
 
 
 def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
-    """Return what all prompts begin with; the last token of a prompt is never shared, because it starts the answer."""
+    """Return the common prefix of all prompts; the last token of a prompt is never part of it, as it starts the answer."""
     if not prompts:
         return []
     low, high = min(prompts), max(prompts)

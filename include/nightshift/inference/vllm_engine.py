@@ -1,7 +1,7 @@
 """Answers by vLLM: on NVIDIA GPUs, or on processors with its CPU build. It has an environment of its own (docs/vllm.md).
 
-Scheduling, paged keys and values, and prefixes that prompts share are vLLM's. This module keeps it fed, so that no step waits
-for the slowest of a batch, and asks it to choose tokens as the application wants.
+vLLM does the scheduling, paged attention and prefix caching. This module keeps its queue filled, so that no step waits for the
+slowest of a batch, and passes the application's decoding settings.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from nightshift.inference.model import end_tokens, fast_dtype
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.policies import Inference
 
-IN_FLIGHT = 2048  # requests that vLLM knows at once: more than it answers at once, and little to hold
+IN_FLIGHT = 2048  # requests in vLLM's queue: more than it answers at once, with little memory
 
 
 def missing() -> str | None:
-    """Say what vLLM lacks on this machine, or None where it can run."""
+    """Return what vLLM lacks on this machine, or None if it can run."""
     if importlib.util.find_spec("vllm") is None:
         return "the package vllm is not installed"
     return None if torch.cuda.is_available() or _is_cpu_build() else "there is no CUDA GPU, and it is not the CPU build"
 
 
 def tensor_parallel(gpus: int, heads: int, key_heads: int) -> int:
-    """Return how many of the GPUs can share one model: the most by which its attention heads can be divided."""
+    """Return how many of the GPUs can share one model: the largest number that divides its attention heads."""
     fits = (n for n in range(max(1, gpus), 0, -1) if heads % n == 0 and (key_heads % n == 0 or n % key_heads == 0))
     return next(fits)
 
@@ -46,9 +46,9 @@ class VllmEngine:
     """Answers with vLLM's synchronous engine: in this process on a processor, in processes of its own on GPUs.
 
     :param folder: a model's, or with `settings.vllm.adapters` that of an adapter which names its base model.
-    :param settings: `vllm` says how the machine is used; `batch_tokens` bounds the keys and values on a processor.
-    :param logprobs: whether answers tell how likely the model found them.
-    :raises BadEnvironment: the package, or what it runs on, is missing.
+    :param settings: `vllm` has its options; `batch_tokens` bounds the keys and values on a processor.
+    :param logprobs: whether answers have their log-probability.
+    :raises BadEnvironment: the package, or its hardware, is missing.
     :raises BadInput: it cannot run the model with these settings.
     """
 
@@ -59,7 +59,7 @@ class VllmEngine:
     ) -> None:
         if lacks := missing():
             raise BadEnvironment(
-                f"inference.engine is vllm, but {lacks}; run the job where it is, or set inference.engine: auto"
+                f"inference.engine is vllm, but {lacks}; run the job where vLLM is available, or set inference.engine: auto"
             )
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -68,7 +68,7 @@ class VllmEngine:
         self._decoding = decoding
         self._engine: Any = _start(folder, AutoConfig.from_pretrained(folder).get_text_config(), settings)
         self._adapter = _adapter(self._engine, folder) if settings.vllm.adapters else None
-        # An answer that is measured stands in the prompt, and vLLM always generates a token behind one.
+        # A measured answer is part of the prompt, after which vLLM always generates a token.
         self.longest = int(self._engine.model_config.max_model_len) - 1
         self._parameters = _parameters(decoding, max_new_tokens, sorted(self._ends), logprobs)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,15 +80,15 @@ class VllmEngine:
         report: Report = lambda done, of: None,
         *,
         seeds: Sequence[int] | None = None,
-        wanted: Sequence[list[int]] | None = None,
+        references: Sequence[list[int]] | None = None,
     ) -> list[Generated]:
         """Return the answers in the order of the prompts, as :class:`TokenEngine` says.
 
-        :raises BadInput: vLLM cannot keep to the form that an answer must have.
+        :raises BadInput: vLLM cannot apply the decoding constraint.
         """
-        losses = self._losses(prompts, wanted) if wanted else {}
+        losses = self._losses(prompts, references) if references else {}
         drawn = seeds if seeds and self._decoding.temperature else [self._decoding.seed] * len(prompts)
-        # Equal prompts are answered once, where nothing is drawn.
+        # Equal prompts are answered once, unless tokens are drawn.
         places: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for place, (prompt, seed) in enumerate(zip(prompts, drawn, strict=True)):
             places.setdefault((tuple(prompt), seed), []).append(place)
@@ -108,15 +108,15 @@ class VllmEngine:
             report(done, len(prompts))
         return [results[place] for place in range(len(prompts))]
 
-    def _losses(self, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> dict[int, float]:
-        places = [place for place, answer in enumerate(wanted) if answer]
-        asked = [Continuation([*prompts[place], *wanted[place]], len(prompts[place])) for place in places]
+    def _losses(self, prompts: Sequence[list[int]], references: Sequence[list[int]]) -> dict[int, float]:
+        places = [place for place, answer in enumerate(references) if answer]
+        asked = [Continuation([*prompts[place], *references[place]], len(prompts[place])) for place in places]
         return {place: -found for place, found in zip(places, self.likelihoods(asked), strict=True)}
 
     def likelihoods(self, sequences: Sequence[Continuation], report: Report = lambda done, of: None) -> list[float]:
         """Return how likely each continuation is, in the order given, as :class:`TokenEngine` says.
 
-        It is read as a prompt, so no decoding setting changes that.
+        The continuation is read as a prompt, so decoding settings do not matter.
         """
         from vllm import SamplingParams
 
@@ -137,7 +137,7 @@ class VllmEngine:
         return own
 
     def _run(self, asked: Iterator[tuple[list[int], Any]]) -> Iterator[tuple[int, Any]]:
-        """Yield the number of each prompt with its result as it is done; whoever is done makes room for the next."""
+        """Yield the number of each prompt with its result when it is done, and add the next prompt."""
         waiting = enumerate(asked)
         while True:
             room = IN_FLIGHT - self._engine.get_num_unfinished_requests()
@@ -157,20 +157,20 @@ class VllmEngine:
             self._engine.add_request(name, tokens_input(prompt), parameters, lora_request=self._adapter)
         except (VLLMClientError, ValueError) as error:
             what = f"decoding.{self._decoding.constraint}" if self._decoding.constraint else "the decoding settings"
-            raise BadInput(f"vLLM cannot keep to {what}: {error}") from error
+            raise BadInput(f"vLLM cannot apply {what}: {error}") from error
 
 
 def _start(folder: Path, config: Any, settings: Inference) -> Any:
-    gc.collect()  # an engine of before that nobody has any more still holds its memory
+    gc.collect()  # frees the memory of an earlier engine that is no longer referenced
     on_gpu, given = torch.cuda.is_available(), settings.vllm
     heads = int(config.num_attention_heads)
     key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
     parallel = given.tensor_parallel or (tensor_parallel(torch.cuda.device_count(), heads, key_heads) if on_gpu else 1)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")  # its lines go where the job's go
-    # Without a GPU one process is enough: nothing to start, to pass or to wait for.
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")  # use the job's logging
+    # Without a GPU one process is enough.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if on_gpu or parallel > 1 else "0"
-    if not on_gpu:  # where it would otherwise bind to cores that other jobs use too, or use one thread
+    if not on_gpu:  # by default vLLM binds to cores that other jobs use, too, or uses one thread
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // parallel)))
         # The image for processors has no compiler, which vLLM would need for the log-probabilities of a prompt.
@@ -192,7 +192,7 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
     )
     arguments = {
         "model": str(folder),
-        # Where the model brings a generation config of its own, its penalties and temperatures are not the question.
+        # Penalties and temperatures of the model's own generation config must not apply.
         "generation_config": "vllm",
         "load_format": "safetensors",
         "dtype": dtype,
@@ -210,7 +210,7 @@ def _start(folder: Path, config: Any, settings: Inference) -> Any:
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
     except (TypeError, ValueError, VLLMClientError) as error:
-        raise BadInput(f"vLLM cannot run the model with inference.vllm as it is: {error}") from error
+        raise BadInput(f"vLLM cannot run the model with these settings of inference.vllm: {error}") from error
 
 
 def _with_adapter(folder: Path) -> dict[str, Any]:

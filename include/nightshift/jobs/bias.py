@@ -98,7 +98,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 
 def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: Path, progress: Progress) -> BiasContext:
-    from nightshift.evaluation.judge import UnderTest
+    from nightshift.evaluation.answers import EvaluatedModel
     from nightshift.monitoring.bias.night import BiasContext
     from nightshift.monitoring.bias.probes import AskedModel
     from nightshift.storage.application_version import without_adapter
@@ -107,9 +107,11 @@ def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: P
     app, asked, under = spec.application, None, None
     number = champion[0].version if champion else ""
     if champion:
-        asked = AskedModel(UnderTest.of("champion", f"version {number}", champion[1]), spec.storage, folder)
+        asked = AskedModel(EvaluatedModel.of("champion", f"version {number}", champion[1]), spec.storage, folder)
     if base:
-        of_base = UnderTest("base", app.base_model, base_model_digest(base), without_adapter(app), lambda _folder: base)
+        of_base = EvaluatedModel(
+            "base", app.base_model, base_model_digest(base), without_adapter(app), lambda _folder: base
+        )
         under = AskedModel(of_base, spec.storage, folder)
     return BiasContext(
         application=app,

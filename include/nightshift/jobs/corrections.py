@@ -1,4 +1,4 @@
-"""What the job `feedback` makes of what people said: examples to train on and to judge by."""
+"""Makes examples of people's corrections and preferences for the job `feedback`, to train and to evaluate on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment variables of a job: what it may see of its surroundings, and what only counts when a process starts."""
+"""The environment variables of a job: the allow-list, and those that only take effect when a process starts."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
 
 if TYPE_CHECKING:
+    from nightshift.evaluation.answers import EvaluatedModel, ModelAnswers
     from nightshift.evaluation.comparison import Evaluated
-    from nightshift.evaluation.judge import Judged, UnderTest
     from nightshift.storage.application_version import ApplicationVersion
     from nightshift.storage.manifest import Manifest
 
@@ -52,8 +52,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged, or the base model cannot be found.
     :raises BadEnvironment: MLflow cannot be reached; what was answered is kept and found by the next try.
     """
+    from nightshift.evaluation.answers import answers_to, held_out_examples
     from nightshift.evaluation.comparison import evaluation_of
-    from nightshift.evaluation.judge import held_out_examples, judge
     from nightshift.storage.application_version import open_version
     from nightshift.storage.files import scratch
     from nightshift.storage.manifest import require_manifest
@@ -66,17 +66,17 @@ def run(spec: Spec, progress: Progress) -> Result:
     try:
         examples = held_out_examples(snapshot, manifest, spec.application.evaluation.max_examples, folder)
 
-        def asked(examples: list[dict[str, Any]], what: str) -> list[Judged]:
+        def asked(examples: list[dict[str, Any]], what: str) -> list[ModelAnswers]:
             def report(role: str, done: int, of: int) -> None:
                 progress.report(done, of, unit=f"answers of the {role}{what}")
 
-            return [judge(model, examples, spec.storage, partial(report, model.role)) for model in models]
+            return [answers_to(model, examples, spec.storage, partial(report, model.role)) for model in models]
 
-        judged = asked(examples, "")
+        answered = asked(examples, "")
         suites = {name: asked(rows, f" to the suite {name}") for name, rows in _suites(spec, manifest, folder).items()}
         known = _known_to_champion(models, folder)
         evaluated = evaluation_of(
-            judged, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
+            answered, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
         )
         url = _log(spec, evaluated, candidate, folder)
     finally:
@@ -108,7 +108,7 @@ def _suites(spec: Spec, manifest: Manifest, folder: Path) -> dict[str, list[dict
     return suites
 
 
-def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
+def _known_to_champion(models: list[EvaluatedModel], folder: Path) -> frozenset[str]:
     """Digests of the held-out examples of the snapshot that the champion was trained on."""
     import pyarrow.parquet as pq
 
@@ -122,18 +122,21 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
     snapshot = UPath(champion.snapshot.uri)
     made_from = read_manifest(snapshot)
     if made_from is None:
-        log.warning("%s is gone: what the champion was judged on cannot be told from what came after it", snapshot)
+        log.warning(
+            "%s is gone: scores cannot be split into examples that the champion was judged on and new ones",
+            snapshot,
+        )
         return frozenset()
     table = pq.read_table(fetch(snapshot, made_from, HELD_OUT, folder / "champion"), columns=["digest"])
     return frozenset(table["digest"].to_pylist())
 
 
-def _models(spec: Spec, candidate: ApplicationVersion) -> list[UnderTest]:
+def _models(spec: Spec, candidate: ApplicationVersion) -> list[EvaluatedModel]:
     """Base, champion and candidate. A candidate that is the champion by now is only itself; an endpoint's model has no base.
 
     The base model is asked as the candidate is, the champion as users meet it.
     """
-    from nightshift.evaluation.judge import UnderTest
+    from nightshift.evaluation.answers import EvaluatedModel
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
     from nightshift.storage.application_version import open_version, without_adapter
@@ -143,7 +146,7 @@ def _models(spec: Spec, candidate: ApplicationVersion) -> list[UnderTest]:
     if not candidate.at_endpoint:
         base = resolve_base_model(spec.base_model)
         models.append(
-            UnderTest(
+            EvaluatedModel(
                 "base",
                 spec.base_model,
                 base_model_digest(base),
@@ -154,8 +157,8 @@ def _models(spec: Spec, candidate: ApplicationVersion) -> list[UnderTest]:
     champion = with_alias(app.name, CHAMPION)
     if champion and champion.digest != spec.model_digest:
         name = f"version {champion.version}"
-        models.append(UnderTest.of("champion", name, open_version(champion.model, champion.digest, app)))
-    models.append(UnderTest.of("candidate", f"model {candidate.name}", candidate))
+        models.append(EvaluatedModel.of("champion", name, open_version(champion.model, champion.digest, app)))
+    models.append(EvaluatedModel.of("candidate", f"model {candidate.name}", candidate))
     return models
 
 

@@ -1,4 +1,4 @@
-"""The job `feedback`: what people said of answers in one interval, joined to the interactions that it is about."""
+"""The job `feedback`: joins people's feedback of one interval to the interactions that it is about."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What `train` does for an application whose model is at an endpoint: it publishes which one that is, as a model to judge.
+"""The job `train` for an application with a hosted model: publishes the endpoint's model as a model to evaluate.
 
-Nothing is trained. The model's partition is addressed by the endpoint's url and model alone, so the same endpoint is the same
-model, whatever it is judged on; another one is another candidate, which takes the way of all candidates.
+Nothing is trained. The partition's address depends only on the endpoint's url and model, so the same endpoint is the same model,
+whatever the evaluation data; another endpoint is another candidate, with evaluation and release like any other.
 """
 
 from __future__ import annotations

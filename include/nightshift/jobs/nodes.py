@@ -1,4 +1,4 @@
-"""Which of the nodes of a job this process is on. A job on one node, wherever it runs, needs none of this."""
+"""The rank of this process among the nodes of a job; a job on one node does not need it."""
 
 from __future__ import annotations
 

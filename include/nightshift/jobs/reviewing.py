@@ -1,4 +1,4 @@
-"""What jobs do for the review page: choose an interval's sample or a shadow's pairs, and read what people said of these."""
+"""The jobs' part of the review page: choose an interval's sample or a shadow's pairs, and read people's reviews."""
 
 from __future__ import annotations
 

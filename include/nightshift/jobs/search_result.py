@@ -1,4 +1,4 @@
-"""The job `search_result`: the trial that was left is compared with today on rows that no rung used, and the search is shown."""
+"""The job `search_result`: compares the best trial with the champion on rows that no rung used, and logs the search."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _compare(
     from nightshift.data.snapshot import DEVELOPMENT
     from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
     from nightshift.evaluation.search_report import render
-    from nightshift.evaluation.search_scores import gain, mean, measure, said_of
+    from nightshift.evaluation.search_scores import conclusion, gain, mean, measure
     from nightshift.storage.application_version import open_version
     from nightshift.storage.manifest import Parent, require_manifest
     from nightshift.storage.partition import fetch, publish
@@ -122,7 +122,7 @@ def _compare(
         )
         scores.append(measured.scores)
     found, count = gain(scores[0], scores[1], [unit_of(row) for row in rows], plan.level, plan.fewest)
-    better, reason = said_of(plan.trials[spec.best].name, plan.metric, found, count, plan.level)
+    better, reason = conclusion(plan.trials[spec.best].name, plan.metric, found, count, plan.level)
     result = SearchFile(
         metric=plan.metric, trials=plan.trials, rungs=spec.rungs, best=spec.best, rows=count,
         final=(mean(scores[0]), mean(scores[1])), gain=found, level=plan.level, better=better, reason=reason,

@@ -71,7 +71,7 @@ class Result(JobResult):
     steps: int
     train_tokens: int
     tokens_per_second: float
-    held_out_loss: float | None  # None: nothing was trained, and nobody measured it
+    held_out_loss: float | None  # None: nothing was trained
     seconds: float
     processes: int
 

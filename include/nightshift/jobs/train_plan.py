@@ -1,4 +1,4 @@
-"""What a training would do: its processes, its tokens, and what its settings leave open. `nightshift train --plan` prints it."""
+"""The plan of a training, which `nightshift train --plan` prints: processes, tokens, and values of open settings."""
 
 from __future__ import annotations
 

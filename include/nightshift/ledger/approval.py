@@ -19,11 +19,11 @@ LONGEST_REASON = 300  # characters of a person's reason within a sentence
 
 
 class FormChoices(BaseModel):
-    """What the form of a release says.
+    """Choices in the form of a release.
 
-    :param again: the candidate is named, or a person is asked for: an earlier answer does not settle it.
-    :param ask: a person is to decide, whatever the application says.
-    :param reason: a reason is given.
+    :param again: the form names the candidate or requests an approval: an earlier answer does not settle it.
+    :param ask: require an approval, whatever the application's settings.
+    :param reason: the form has a reason.
     """
 
     again: bool = False
@@ -36,7 +36,7 @@ class NextStep(BaseModel):
 
     :param by_person: the reason in the form releases it.
     :param request: id of an earlier request whose approval releases it.
-    :param why: what to say beside the gate's reasons; may be empty.
+    :param why: a reason in addition to the gate's; may be empty.
     """
 
     action: Literal["release", "ask", "hold"]
@@ -55,19 +55,18 @@ def next_step(
     returns: bool = False,
     shadow: Verdict = Verdict.PASS,
 ) -> NextStep:
-    """Decide who decides about a candidate.
+    """Decide whether a candidate is released, held, or needs an approval.
 
-    What is neither PASS nor WARN is held and never put to people, but for a shadow that had too little to compare: people
-    are asked then, unless a reason in the form releases it. A "no" about the same candidate, evaluation and
-    champion stands, and an approval that took no effect yet does too, until somebody asks again; who asks again after a
-    "no" cannot do without people. Where people are to be asked, a reason in the form is no answer: whoever starts a run
-    may be one who may not approve.
+    A verdict other than PASS or WARN is held without a request, except for a shadow with too little data: people are asked
+    then, unless a reason in the form releases it. A rejection of the same candidate, evaluation and champion stands, and so
+    does an approval without effect yet, until somebody asks again; after a rejection only people can release. If an approval
+    is required, a reason in the form does not replace it: the person who starts a run may not be an approver.
 
-    :param changes: the parts in which the candidate differs from the champion; None: `unasked` is not for it,
-        because there is no champion, an earlier one returns, its split was stopped, or its shadow could not be made.
-    :param earlier: the newest answer about the same.
+    :param changes: the parts in which the candidate differs from the champion; None: `unasked` does not apply, because there
+        is no champion, an earlier one returns, its split was stopped, or its shadow could not be made.
+    :param earlier: the newest answer about the same candidate, evaluation and champion.
     :param returns: an earlier champion comes back, for a reason in the form, whatever its verdict was.
-    :param shadow: what the shadow says; PASS where there is none.
+    :param shadow: verdict of the shadow; PASS without one.
     """
     unknown = shadow is Verdict.INSUFFICIENT_DATA
     doubtful = not returns and (unknown or Verdict.WARN in {verdict, shadow})
@@ -87,21 +86,21 @@ def next_step(
     )
     required = (policy.required == "always" and not unasked) or (policy.required != "never" and doubtful)
     if form.ask or refused or required or (unknown and not form.reason):
-        return NextStep(action="ask", why="people are asked")
+        return NextStep(action="ask", why="an approval is required")
     if not doubtful and not returns:
         return NextStep(action="release")
     return NextStep(action="release" if form.reason else "hold", by_person=form.reason)
 
 
 def sentence(answer: Answer) -> str:
-    """Say what became of a request. Names and reasons are shown as text on one line; they are not escaped."""
+    """Describe the answer to a request in a sentence. Names and reasons are put on one line, but not escaped."""
     when = f"{answer.answered:%Y-%m-%d %H:%M} UTC"
     reason = f": {shown(answer.reason, LONGEST_REASON)}" if answer.reason else ""
     match answer.answer:
         case "timeout":
-            return f"nobody answered until {when}, which is a no"
+            return f"rejected, because nobody answered until {when}"
         case "withdrawn":
-            return f"the question was withdrawn on {when}{reason}"
+            return f"the request was withdrawn on {when}{reason}"
         case _:
             return f"{shown(answer.by, 100) or 'somebody'} {answer.answer} it on {when}{reason}"
 
@@ -109,9 +108,9 @@ def sentence(answer: Answer) -> str:
 def earlier_answer(
     ledger: Ledger, model_digest: str, evaluation_digest: str, champion_digest: str | None
 ) -> Answer | None:
-    """Return the newest answer about this candidate, as judged in this evaluation, in place of this champion.
+    """Return the newest answer about this candidate with this evaluation against this champion.
 
-    A question that was withdrawn has none. An approval counts until the next release, of whichever model, a "no" for good.
+    A withdrawn request has none. An approval is valid until the next release of any model, a rejection permanently.
     """
     requests = {
         name: request
@@ -129,14 +128,14 @@ def earlier_answer(
 
 
 def asked_after(request: Request, releases: Sequence[Release]) -> int:
-    """Return the number of the newest release when something was asked; of an earlier version's requests, by the clock."""
+    """Return the number of the newest release at the time of a request; requests of older versions are ordered by time."""
     if request.after is not None:
         return request.after
     return sum(release.released <= request.asked for release in releases)
 
 
 def withdraw_open(ledger: Ledger, now: datetime) -> list[Answer]:
-    """Close every request without an answer. Releases run one at a time: whoever begins one finds only ended runs' ones."""
+    """Withdraw all open requests. Releases run one at a time, so a starting release finds only requests of ended runs."""
     requests = ledger.requests()
     answered = ledger.answers(requests)
     gone = [
@@ -144,18 +143,18 @@ def withdraw_open(ledger: Ledger, now: datetime) -> list[Answer]:
         for name, request in requests.items()
         if name not in answered
     ]
-    return [answered_with(ledger, answer) for answer in gone]
+    return [keep_answer(ledger, answer) for answer in gone]
 
 
-def answered_with(ledger: Ledger, answer: Answer) -> Answer:
-    """Keep an answer and return what is kept: the first one to a request stays."""
+def keep_answer(ledger: Ledger, answer: Answer) -> Answer:
+    """Record an answer and return the recorded one: the first answer to a request stays."""
     if ledger.create(answer):
         return answer
     return ledger.answer(answer.id) or answer
 
 
-def asked_with(ledger: Ledger, request: Request) -> Request:
-    """Keep a request and return what is kept: a task that is tried again puts the same request."""
+def keep_request(ledger: Ledger, request: Request) -> Request:
+    """Record a request and return the recorded one: a repeated task finds its earlier request."""
     if ledger.create(request):
         return request
     return ledger.request(request.id) or request

@@ -1,4 +1,4 @@
-"""What an application may use and what it used: pure functions of its budget, its spending and its last retraining."""
+"""The budget of an application: pure functions of its limits, its spending and its last retraining."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Spent(BaseModel):
 
     @property
     def cost(self) -> float:
-        """All of it."""
+        """The total cost."""
         return self.pod_cost + self.endpoint_cost + self.storage_cost
 
 
 class Forecast(BaseModel):
-    """What the next retraining is expected to use: what the last one with a registered model used."""
+    """Expected use of the next retraining: that of the last one with a registered model."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,29 +61,29 @@ class Bound(BaseModel):
 
     @property
     def share(self) -> float:
-        """Used of the bound, 1 for all of it."""
+        """The used share of the bound, 1 for all of it."""
         return self.used / self.most
 
     @property
     def against(self) -> str:
-        """Why it forbids a retraining; "" where it allows one."""
+        """Why the bound forbids a retraining; "" if it allows one."""
         if self.used < self.most and self.used + self.forecast <= self.most:
             return ""
-        then = f", the next retraining is expected to take {self.forecast:.2f}" if self.forecast else ""
+        then = f", the next retraining is expected to use {self.forecast:.2f}" if self.forecast else ""
         return f"{self.used:.2f} of {self.most:g} are used{then} (budget.{self.setting})"
 
 
 def forecast(outcomes: Iterable[Outcome]) -> Forecast:
-    """Return what the next retraining is expected to use; nothing where no retraining was accounted for yet."""
+    """Return the expected use of the next retraining; zeros if no retraining was accounted for yet."""
     known = [one for one in outcomes if one.result == "registered" and one.gpu_hours is not None]
     last = max(known, key=lambda one: one.ended, default=None)
     return Forecast(gpu_hours=last.gpu_hours or 0.0, cost=last.cost or 0.0) if last else Forecast()
 
 
 def bounds(budget: Budget, spent: Mapping[int, Spent], expected: Forecast) -> list[Bound]:
-    """Return the bounds that are set, with what was used of each.
+    """Return the configured bounds, with the use of each.
 
-    :param spent: by the number of days: those of a week and of a month.
+    :param spent: by number of days: 7 and 30.
     """
     week, month = spent[WEEK_DAYS], spent[MONTH_DAYS]
     every = (

@@ -1,4 +1,4 @@
-"""What the gate said about each candidate, and what a person said after it: written once and never changed."""
+"""The gate's decision about each candidate, and people's decisions after it: records that never change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nightshift.storage.manifest import digest_of
 
 
 def record(ledger: Ledger, decision: GateRecord) -> GateRecord:
-    """Keep a decision and return it; where the same was decided before, return what was decided then.
+    """Record a decision and return it; if the same decision was made before, return the earlier record.
 
-    Another gate, another evaluation, another champion to replace, or a release since then makes another decision. A
-    person's decision about a candidate stands beside the gate's, so a held candidate can be released later; so does what
-    the gate says when it is not the one to decide. Each run in which a person decides is another one.
+    Another gate, evaluation or champion, or a release in between, makes another decision. A person's decision has a record of
+    its own next to the gate's, so that a held candidate can be released later, and so has the gate's verdict when people
+    decide. Each run in which a person decides makes another record.
     """
     if decision.person:
         who = decision.request or f"person-{digest_of([decision.run_id, decision.person, decision.by])[:12]}"
@@ -30,7 +30,7 @@ def record(ledger: Ledger, decision: GateRecord) -> GateRecord:
 def put_to_people(
     ledger: Ledger, model_digest: str | None, evaluation_digest: str | None, champion_digest: str | None
 ) -> list[GateRecord]:
-    """Return what the gate said about a candidate where people were to be asked, in order of time."""
+    """Return the gate's records about a candidate that required an approval, in order of time."""
     return [
         decision
         for decision in ledger.gate_records()
@@ -43,9 +43,9 @@ def put_to_people(
 
 
 def record_approval(ledger: Ledger, request: Request, answer: Answer) -> GateRecord:
-    """Keep that a person released a candidate, beside what the gate had said when people were asked.
+    """Record that a person released a candidate, next to the gate's record of the request.
 
-    :raises BadInput: nothing says what the gate had said.
+    :raises BadInput: the gate's record is missing.
     """
     said = put_to_people(ledger, request.model_digest, request.evaluation_digest, request.champion_digest)
     if not said:

@@ -1,11 +1,11 @@
-"""The index of an application: what decisions and pages look at, in one file, whatever its history.
+"""The index of an application: all that decisions and pages need, in one file of bounded size.
 
     <application>/ledger/index.json
 
 It holds the newest nights of each monitor, how many examples each day has, the newest records of the ledger, and the number
-of the last arrival that it includes (:mod:`nightshift.storage.arrivals`). Whoever reads it reads on from there, from the files
-themselves (:mod:`nightshift.ledger.index_files`): so it is as fresh as they are, and may be as old as it likes. Records and
-manifests stay the truth; an index that is gone, or of another version, is made anew from them.
+of the last arrival that it includes (:mod:`nightshift.storage.arrivals`). Readers add later arrivals from the files themselves
+(:mod:`nightshift.ledger.index_files`), so that an old index gives current data. Records and manifests stay the truth; a missing
+index, or one of another version, is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from nightshift.ledger.records import (
 from nightshift.storage.arrivals import Arrival, has_arrival
 from nightshift.storage.files import read_bytes, replace
 
-VERSION = 1  # of what an index holds; another one is made anew
+VERSION = 1  # of the content; an index of another version is rebuilt
 MONITORS: tuple[Monitor, ...] = ("drift", "bias")
-LOOK_BACK = 90  # newest intervals of a monitor; older ones say nothing about today
+LOOK_BACK = 90  # newest intervals of a monitor; older ones do not matter for decisions
 NEWEST = 100  # records of a kind: as many orders as the policy allows in a week, the longest that it counts
 NEWEST_INTERACTIONS = 1_000  # intervals, so that some are older than the hours in which a night is judged
 FOLDERS: dict[str, type[Record]] = {
@@ -60,7 +60,7 @@ NUMBERED = ("orders", "claims", "outcomes")
 
 
 class Examples(NamedTuple):
-    """What a partition of examples has to train on: `train` rows, if its validation accepted them."""
+    """A partition of examples: its number of `train` rows, and whether validation accepted them."""
 
     train: int
     accepted: bool
@@ -72,8 +72,8 @@ class Index(BaseModel):
 
     :param arrivals: number of the last arrival that is included.
     :param pending: arrivals before it whose file was not there yet.
-    :param anew: when it is to be made anew: an earlier version of Nightshift may still have written after the first one was.
-    :param unreadable: what is wrong with a partition or record that cannot be read, by its path.
+    :param anew: when to rebuild it once: during an update, an old version may still write without announcing.
+    :param unreadable: errors of partitions and records that cannot be read, by path.
     :param interactions: when the newest partitions were published, by their keys.
     """
 
@@ -98,21 +98,21 @@ class Index(BaseModel):
     ends: dict[str, SplitEnd] = {}
 
     def require(self, *folders: str) -> None:
-        """Insist on every record of some folders of the ledger: without one nobody may decide.
+        """Require that all records of some folders of the ledger are readable, since decisions need all of them.
 
-        :raises BadInput: one cannot be read.
+        :raises BadInput: a record cannot be read.
         """
         for path, error in self.unreadable.items():
             if path.startswith(tuple(f"ledger/{folder}/" for folder in folders)):
                 raise BadInput(error)
 
     def copied(self) -> Index:
-        """Return a copy that can be added to: its folders are its own."""
+        """Return a copy with its own dictionaries, to be added to."""
         own = {name: dict(value) for name, value in self if isinstance(value, dict)}
         return self.model_copy(update=own)
 
     def forget_old(self) -> None:
-        """Keep what can matter today: an index grows with the history by a line for each partition of examples."""
+        """Drop what decisions no longer need; only the partitions of examples grow with the history, a line each."""
         self.nights = _newest_nights(self.nights)
         self.interactions = {key: self.interactions[key] for key in sorted(self.interactions)[-NEWEST_INTERACTIONS:]}
         numbers = sorted(self.orders)[-NEWEST:]
@@ -132,7 +132,7 @@ class Index(BaseModel):
 
 
 def stored_index(home: UPath) -> Index | None:
-    """Return the index as it was written, not to be changed; None where there is none that counts.
+    """Return the stored index, which must not be modified; None if there is no valid one.
 
     :param home: the application's folder.
     """
@@ -148,16 +148,16 @@ def stored_index(home: UPath) -> Index | None:
             return None
         _parsed[str(home)] = known
     index = known[1]
-    # Without the last arrival that it includes, storage is another one, whose arrivals are counted from the start.
+    # If its last arrival is missing, the storage was replaced, and its arrivals are numbered from the start.
     return index if index.version == VERSION and has_arrival(home, index.arrivals) else None
 
 
 def write_index(home: UPath, index: Index) -> None:
-    """Write the index. Of two writers either may win: who reads the older one reads on from there."""
+    """Write the index. Of two writers either may win: readers of the older one add later arrivals."""
     replace(home / "ledger" / "index.json", index.model_dump_json().encode())
 
 
-# The API server reads the same ones for every page. At most one for each application.
+# A cache for the API server, which reads indexes for every page: at most one for each application.
 _parsed: dict[str, tuple[bytes, Index]] = {}
 
 

@@ -1,4 +1,4 @@
-"""What goes into an index, read from the files themselves: what arrived since it was written, or everything."""
+"""Builds an index from the files themselves: adds the arrivals since it was written, or reads everything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nightshift.storage.arrivals import Arrival, arrivals_after, arrivals_since,
 from nightshift.storage.files import names_in, read_bytes, read_each
 from nightshift.storage.manifest import MANIFEST, Manifest, manifest_of
 
-# A writer that announced a file so long ago was killed before it wrote it, and jobs of before an update have ended.
+# After this time, a writer that announced a file and did not write it was killed, and jobs from before an update have ended.
 A_DAY = timedelta(days=1)
 LONGEST_NAME = 200  # characters
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class _File(NamedTuple):
-    """What a file holds, None where there is none; of examples also what their validation said."""
+    """The content of a file, None if it is missing; for examples also that of their acceptance."""
 
     path: str
     content: bytes | None
@@ -46,7 +46,7 @@ class _File(NamedTuple):
 
 
 def read_index(home: UPath) -> tuple[Index | None, Index]:
-    """Return the index of an application as it was written, None where there is none, and what is known now."""
+    """Return the stored index of an application (None if there is none), and the current one."""
     stored, now = stored_index(home), datetime.now(UTC)
     if stored is None:
         return None, read_arrivals(home, _made_anew(home, again=now + A_DAY))
@@ -56,7 +56,7 @@ def read_index(home: UPath) -> tuple[Index | None, Index]:
 
 
 def read_arrivals(home: UPath, index: Index) -> Index:
-    """Return an index with what arrived since it was made; the same one where nothing did."""
+    """Return an index with later arrivals added; the same object if there are none."""
     last, waiting, now = index.arrivals, list(index.pending), datetime.now(UTC)
     for number, arrival in arrivals_after(home, index.arrivals):
         last = number
@@ -66,7 +66,7 @@ def read_arrivals(home: UPath, index: Index) -> Index:
         return index
     new = index.copied()
     new.arrivals = last
-    # What could not be read may be put right, or taken away, by hand.
+    # Unreadable files may have been repaired or removed by hand.
     paths = list(dict.fromkeys([*index.unreadable, *(path for path, _ in known)]))
     files = {file.path: file for file in read_each(home, lambda path: _read(home, path), paths)}
     for file in files.values():
@@ -90,9 +90,9 @@ def night_of(partition: UPath, manifest: Manifest) -> Night:
 
 
 def record_of(path: UPath, content: bytes, model: type[SomeRecord]) -> SomeRecord:
-    """Return a record of the ledger.
+    """Parse a record of the ledger.
 
-    :raises BadInput: it is none.
+    :raises BadInput: the file is not a valid record.
     """
     try:
         return model.model_validate_json(content)
@@ -103,7 +103,7 @@ def record_of(path: UPath, content: bytes, model: type[SomeRecord]) -> SomeRecor
 
 
 def _made_anew(home: UPath, again: datetime | None) -> Index:
-    """Read everything. What was announced lately may be there only after it, and is read again."""
+    """Read everything. Recently announced files may appear only later, and are read again."""
     last, recent = newest_arrival(home), arrivals_since(home, datetime.now(UTC) - A_DAY)
     index = Index(arrivals=last, pending=recent, anew=again)
     for file in read_each(home, lambda path: _read(home, path), list(_everything(home))):
@@ -125,7 +125,7 @@ def _everything(home: UPath) -> Iterator[str]:
 
 
 def _is_indexed(path: str) -> bool:
-    """Whether an index holds what lies under a path. An arrival may name anything: no other file is looked at."""
+    """Whether an index holds files of this path. An arrival may name any path, so others are never read."""
     parts = path.split("/")
     if any(part in {"", ".", ".."} or len(part) > LONGEST_NAME or "\0" in part for part in parts):
         return False
@@ -147,13 +147,13 @@ def _read(home: UPath, path: str) -> _File:
 
 
 def _is_there(file: _File, arrival: Arrival) -> bool:
-    """Whether a file holds what was announced."""
+    """Whether a file has the announced content."""
     content = file.acceptance if file.path.endswith(ACCEPTANCE) else file.content
     return content is not None and arrival.sha256 in {None, hashlib.sha256(content).hexdigest()}
 
 
 def _include(index: Index, home: UPath, file: _File) -> None:
-    """Take a file into an index; what of it cannot be read is noted."""
+    """Add a file to an index; errors are noted in `unreadable`."""
     index.unreadable.pop(file.path, None)
     if file.content is None:
         return

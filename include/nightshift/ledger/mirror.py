@@ -1,4 +1,4 @@
-"""Shows the ledger's decisions and people's answers in MLflow, a run each; what MLflow missed is sent again."""
+"""Logs the ledger's decisions and people's answers in MLflow, one run each; missing ones are logged again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LONGEST_TAG = 4_000  # characters of a person's reason in MLflow, which keeps 5,
 
 
 def mirror_decision(mlflow: Mlflow, application: str, decision: Decision, outcome: Outcome | None = None) -> str:
-    """Log a decision, with the outcome of its order where there is one, and return the address of its page.
+    """Log a decision, with the outcome of its order if there is one, and return the address of its page.
 
-    :raises BadEnvironment: MLflow cannot be reached; the ledger has the decision all the same.
+    :raises BadEnvironment: MLflow cannot be reached; the decision is in the ledger already.
     """
     notes = [decision.reason, *(f"Report: {report}" for report in decision.reports)]
     if outcome:
@@ -34,9 +34,9 @@ def mirror_decision(mlflow: Mlflow, application: str, decision: Decision, outcom
 
 
 def mirror_answers(mlflow: Mlflow, application: str, ledger: Ledger) -> None:
-    """Log every answer that MLflow does not have yet: in the tags of the version that it is about, and as a run of its own.
+    """Log every answer that MLflow does not have yet: in the tags of its version, and as a run of its own.
 
-    :raises BadEnvironment: MLflow cannot be reached; the ledger has the answers all the same.
+    :raises BadEnvironment: MLflow cannot be reached; the answers are in the ledger already.
     """
     requests = ledger.requests()
     answers = ledger.answers(requests)
@@ -57,8 +57,8 @@ def _mirror_answer(mlflow: Mlflow, application: str, request: Request, answer: A
         }
         mlflow.set_tags(version, tags)
     asked = f"{request.subject} Asked on {request.asked:%Y-%m-%d %H:%M} UTC"
-    whom = ", ".join(request.approvers) or "everybody who may answer"
-    # Last: an answer whose run has not finished is sent again.
+    whom = ", ".join(request.approvers) or "all approvers"
+    # Last, since an answer without a finished run is logged again.
     mlflow.show(
         application,
         f"approval-{request.id}",

@@ -1,8 +1,8 @@
 """The ledger: every decision about a retraining, and each retraining from its order to its outcome, exactly once.
 
-Events are lost and doubled and schedulers come in pairs; storage decides. An order takes the next number, and only while
-every order before it has an outcome: so there is at most one open retraining, whoever asks and however often. An order is
-claimed by one DAG run, which trains for it, and is closed whatever came out. Every step may be killed and taken again.
+Events may be lost or doubled, and schedulers may run twice; create-if-absent in storage decides. An order takes the next
+number, and only once every order before it has an outcome, so that at most one retraining is open. One DAG run claims an order,
+trains for it, and closes it, whatever the result. Every step can be repeated after a kill.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Lives = Callable[[Claim | None], bool]
 
 
 def no_run_lives(_claim: Claim | None) -> bool:
-    """The answer where no Airflow can be asked: only the hours tell that an order is lost."""
+    """The default without access to Airflow: an order is lost only by its age."""
     return False
 
 
 def evaluate(
     application: Application, ledger: Ledger, night: Night, now: datetime, lives: Lives = no_run_lives
 ) -> Decision:
-    """Decide after a night about a retraining, order it where the policy says so, and keep the decision.
+    """Decide after a night about a retraining, order it if the policy says so, and record the decision.
 
     The same report about the same night always leads to the same decision, also after a kill between the order and the
     record of the decision. Orders that were lost are closed first.
@@ -65,9 +65,9 @@ def evaluate(
 
 
 def force(ledger: Ledger, order_id: str, *, reason: str, by: str, now: datetime) -> Decision | None:
-    """Order a retraining because a person says so, past every bound but one: None while an order is open.
+    """Order a retraining at a person's request, past every bound but one: None while an order is open.
 
-    :param order_id: identifies the wish, so that a retried job orders once.
+    :param order_id: identifies the request, so that a retried task orders once.
     """
     releases = ledger.releases()
     champion = releases[-1].model_digest if releases else ""
@@ -92,16 +92,16 @@ def force(ledger: Ledger, order_id: str, *, reason: str, by: str, now: datetime)
 
 
 def open_order(ledger: Ledger) -> Order | None:
-    """Return the order that has no outcome yet, if there is one."""
+    """Return the order without an outcome, if there is one."""
     known = ledger.index(*NUMBERED)
     return next((order for number, order in known.orders.items() if number not in known.outcomes), None)
 
 
 def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Order | None, str]:
-    """Return the order that this DAG run is to train for, and what is to be said about it.
+    """Return the order that this DAG run trains for, with an explanation.
 
-    Of many runs that ask, one gets an order, and gets it again when it asks again. A run that a person started over
-    after its training failed trains for its order again; one whose model was registered has nothing left to do.
+    Only one of several runs gets an order, and gets the same one when it asks again. A run that a person cleared after its
+    training failed trains for its order again; a run whose model was registered has nothing left to do.
     """
     known = ledger.index(*NUMBERED)
     orders, claims, ended = known.orders, known.claims, known.outcomes
@@ -120,7 +120,10 @@ def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Orde
         if ledger.create(Claim(number=number, dag_id=dag_id, run_id=run_id, claimed=now)):
             return order, order.decision.reason
         other = ledger.claim(number)
-        if other and (other.dag_id, other.run_id) == (dag_id, run_id):  # it was written, and the answer lost on the way
+        if other and (other.dag_id, other.run_id) == (
+            dag_id,
+            run_id,
+        ):  # our claim was written, but the response was lost
             return order, order.decision.reason
         return (
             None,
@@ -130,9 +133,9 @@ def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Orde
 
 
 def unregistered(ledger: Ledger, now: datetime, within: timedelta) -> tuple[Order, Outcome] | None:
-    """Return the newest order that ended, when its model was trained and could not be registered, not long ago.
+    """Return the newest ended order, if its model was recently trained and could not be registered.
 
-    :param within: how long ago the first order with this model may have failed: one that can never be registered is given up.
+    :param within: since the first failure with this model; older ones are given up, as a model that can never be registered.
     """
     known = ledger.index(*NUMBERED)
     orders, ended = known.orders, known.outcomes
@@ -146,10 +149,10 @@ def unregistered(ledger: Ledger, now: datetime, within: timedelta) -> tuple[Orde
 
 
 def close(ledger: Ledger, outcome: Outcome) -> Outcome:
-    """Keep how an order ended, and return what is kept.
+    """Record how an order ended, and return the recorded outcome.
 
-    The first outcome stays, but for one case: a model that was registered after all (the run was given up for lost, or a
-    person started it over) replaces what was said before.
+    The first outcome stays, except that a model that was registered later (its run was considered lost, or was cleared by a
+    person) replaces it.
     """
     if outcome.number not in ledger.orders():
         raise BadInput(f"there is no order {outcome.number} to close")
@@ -163,12 +166,12 @@ def close(ledger: Ledger, outcome: Outcome) -> Outcome:
 
 
 def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -> Outcome | None:
-    """End the open order because a person says so, and return how it ended; None where no order is open.
+    """End the open order at a person's request, and return its outcome; None if no order is open.
 
-    An order that no run has claimed is claimed first, so that none can begin to train for it in that moment. A run that
-    trains for it is not ended by this; a model that it registers later still counts.
+    An unclaimed order is claimed first, so that no run starts to train for it at the same time. A run that trains for it
+    continues; a model that it registers later still counts.
 
-    :param wish: identifies the wish, so that a task that is tried again answers the same.
+    :param wish: identifies the request, so that a retried task gets the same answer.
     """
     ended = ledger.index(*NUMBERED).outcomes.values()
     if done := next((outcome for outcome in ended if outcome.wish == wish), None):
@@ -192,12 +195,12 @@ def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -
 
 
 def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float, lives: Lives = no_run_lives) -> list[Outcome]:
-    """Close orders that nobody claimed, and claimed ones that nobody closed, for longer than `lost_after_hours`.
+    """Close orders that stayed unclaimed, or claimed and not closed, for longer than `lost_after_hours`.
 
-    None is lost while a run lives that trains for it, or that has to end before another can claim it: it may wait for days
-    until a pool has a slot for its training.
+    An order is not lost while the run that claimed it is active, or while any run is that must end before another can claim
+    it: a training may wait for days for a slot of its pool.
 
-    Whoever gives up an unclaimed order claims it first, so that no run can begin to train for it in that moment.
+    An unclaimed order is claimed before it is closed, so that no run starts to train for it at the same time.
     """
     limit = timedelta(hours=lost_after_hours)
     known = ledger.index(*NUMBERED)
@@ -223,7 +226,7 @@ def close_lost(ledger: Ledger, now: datetime, lost_after_hours: float, lives: Li
 
 
 def _order(ledger: Ledger, known: History, decision: Decision) -> Order | None:
-    """Take the next number for an order; None when it was taken in the meantime, or an order is still open."""
+    """Create an order with the next number; None if the number was taken in the meantime, or an order is still open."""
     if set(known.orders) - set(known.outcomes):
         return None
     number = max(known.orders, default=0) + 1
@@ -233,12 +236,12 @@ def _order(ledger: Ledger, known: History, decision: Decision) -> Order | None:
 
 
 def _ordered(known: History, wanted: str) -> Decision | None:
-    """The decision with this id, from the order that followed from it."""
+    """The decision with this id, from the order that it caused."""
     return next((order.decision for order in known.orders.values() if order.decision.id == wanted), None)
 
 
 def _keep(ledger: Ledger, decision: Decision) -> Decision:
-    """Keep a decision, or return the one that another process kept under its id. An order outranks a "no"."""
+    """Record a decision, or return the one that another process recorded under its id. An order outranks a "no"."""
     if ledger.create(decision):
         return decision
     earlier = ledger.decision(decision.id) or decision

@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 class PodUsage(BaseModel):
     """One pod that ended.
 
-    :param uid: the cluster's id of the pod: two pods of one name are two.
-    :param node: where it ran; empty, as its namespace, in accounts that an earlier version wrote.
-    :param result_uri: where the job left its result, if it did.
-    :param price_per_hour: of the whole pod, as the compute profile says.
+    :param uid: the cluster's id of the pod, which distinguishes pods of the same name.
+    :param node: where it ran; empty, like its namespace, in accounts of older versions.
+    :param result_uri: where the job writes its result.
+    :param price_per_hour: of the whole pod, from the compute profile.
     """
 
     pod: str
@@ -44,12 +44,12 @@ class PodUsage(BaseModel):
 
     @property
     def run_key(self) -> str:
-        """What the accounts of one DAG run have in common."""
+        """The common prefix of the accounts of one DAG run."""
         return run_key(self.dag_id, self.run_id)
 
     @property
     def hours(self) -> float:
-        """How long its container ran."""
+        """Hours that its container ran."""
         return max(0.0, (self.ended - self.started).total_seconds() / 3600)
 
 
@@ -63,18 +63,18 @@ class Used(BaseModel):
 
 
 def run_key(dag_id: str, run_id: str) -> str:
-    """Return what the names of the accounts of one DAG run begin with."""
+    """Return the prefix of the file names of a DAG run's accounts."""
     return hashlib.sha256(f"{dag_id}|{run_id}".encode()).hexdigest()[:12]
 
 
 def usage_address(storage: UPath, application: str, used: PodUsage) -> UPath:
-    """Return where the account of a pod lies: in the folder of the day (UTC) on which it ended, by its DAG run."""
+    """Return the path of a pod's account: in the folder of the day (UTC) on which it ended, prefixed by its DAG run."""
     day = used.ended.astimezone(UTC).date().isoformat()
     return storage / application / "usage" / day / f"{used.run_key}-{used.pod}-{used.uid[:8]}.json"
 
 
 def total(pods: Sequence[PodUsage]) -> Used:
-    """Return what pods used together."""
+    """Return the sums over pods."""
     return Used(
         pods=len(pods),
         pod_hours=sum(pod.hours for pod in pods),
@@ -84,7 +84,7 @@ def total(pods: Sequence[PodUsage]) -> Used:
 
 
 def pods_of_runs(storage: str, application: str, today: date, *, days: int, longest: int) -> list[list[PodUsage]]:
-    """Return the accounts of every DAG run that has one of the last `days` days, also those of up to `longest` days."""
+    """Return all accounts, up to `longest` days old, of every DAG run with an account of the last `days` days."""
     runs: dict[str, list[PodUsage]] = defaultdict(list)
     for back in range(longest + 1):
         for path in accounts_of(UPath(storage) / application, today - timedelta(days=back)):
@@ -100,7 +100,7 @@ def pods_of_runs(storage: str, application: str, today: date, *, days: int, long
 def pods_of_run(storage: str, application: str, key: str, first: date, last: date) -> list[PodUsage]:
     """Return the accounts of one DAG run.
 
-    :param key: the run's, as :func:`run_key` says.
+    :param key: from :func:`run_key`.
     """
     days = (first + timedelta(days=after) for after in range((last - first).days + 1))
     found = (path for day in days for path in accounts_of(UPath(storage) / application, day))
@@ -117,9 +117,9 @@ def accounts_of(home: UPath, day: date) -> Iterator[UPath]:
 
 
 def read_account(path: UPath) -> PodUsage | None:
-    """Return the account of a pod; None where the file is none."""
+    """Return the account of a pod; None if the file is not an account."""
     try:
         return PodUsage.model_validate_json(read_bytes(path) or b"")
     except ValidationError as error:
-        log.warning("%s is no account of a pod and is left out: %s", path, error)
+        log.warning("%s is not an account of a pod, skipping it: %s", path, error)
         return None

@@ -23,13 +23,13 @@ JUDGED = frozenset({Verdict.PASS, Verdict.WARN, Verdict.FAIL})
 
 
 class History(BaseModel):
-    """All that :func:`decide` knows; the orders with their claims and outcomes are given by their number."""
+    """The input of :func:`decide`; orders, claims and outcomes are given by number."""
 
     model_config = ConfigDict(frozen=True)
 
     now: datetime
     champion: str  # digest of its model
-    released: datetime | None = None  # when it became the champion; None: nobody wrote it down
+    released: datetime | None = None  # when it became the champion; None: not recorded
     nights: list[Night] = []
     orders: dict[int, Order] = {}
     claims: dict[int, Claim] = {}
@@ -37,8 +37,8 @@ class History(BaseModel):
     snooze: Snooze | None = None
     new_examples: int = 0  # to train on, that the champion's snapshot does not have
     budget: list[Bound] = []  # the bounds that are set
-    split: str = ""  # what runs, in words; "": no split
-    hosted: str = ""  # where somebody else runs the application's model; "": it is trained here
+    split: str = ""  # description of the running split; "": none
+    hosted: str = ""  # endpoint of the application's model; "": it is trained here
 
 
 def decide(history: History, policy: Retraining) -> Decision:
@@ -140,7 +140,7 @@ def _together(interval: str, nights: list[Night]) -> _Judged:
 
 
 def _shortened(texts: Iterable[str], between: str) -> str:
-    """The first few texts and how many more there are, so that a reason stays a sentence."""
+    """The first few texts and the number of further ones, so that a reason stays short."""
     every = list(texts)
     more = len(every) - NAMED
     return between.join(every[:NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -170,7 +170,7 @@ def _spent(history: History) -> dict[str, float]:
 
 
 def _against(history: History, policy: Retraining, numbers: dict[str, float]) -> list[tuple[Code, str]]:
-    """Every bound that forbids a retraining, with its sentence; the first is the one to name in short."""
+    """Every bound that forbids a retraining, with its sentence; the first one gives the decision its code."""
     against: list[tuple[Code, str]] = []
     if history.hosted:
         against.append(
@@ -191,9 +191,7 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
         text = f"the last retraining was registered {days:.1f} days ago, the cooldown is {policy.cooldown_days:g} days"
         against.append(("cooldown", text))
     if numbers["runs_this_week"] >= policy.max_a_week:
-        text = (
-            f"{numbers['runs_this_week']:.0f} retrainings began in the last seven days, {policy.max_a_week} are allowed"
-        )
+        text = f"{numbers['runs_this_week']:.0f} retrainings began in the last seven days, the limit is {policy.max_a_week}"
         against.append(("weekly_runs", text))
     if used_up := _hours_against(history, policy, numbers["hours_of_the_last"]):
         against.append(("weekly_hours", used_up))
@@ -201,26 +199,26 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
     refused = _refused_in_a_row(history)
     if refused >= policy.max_refused:
         text = (
-            f"the gate refused the last {refused} candidates; another is not likely to pass: look at their evaluations, "
+            f"the gate refused the last {refused} candidates, and another is unlikely to pass: check their evaluations, "
             "then force one in the DAG retraining"
         )
         against.append(("refused", text))
     if history.new_examples < policy.min_new_examples:
         text = f"{history.new_examples:,} training examples that the champion has not seen"
-        against.append(("too_few_new_examples", f"{text}, {policy.min_new_examples:,} are asked for"))
+        against.append(("too_few_new_examples", f"{text}, at least {policy.min_new_examples:,} are required"))
     return against
 
 
 def _hours_against(history: History, policy: Retraining, last: float) -> str | None:
-    """Say why the hours of training forbid a retraining, which is expected to take as many as the last one did.
+    """Return why the hours of training forbid a retraining; it is expected to take as many as the last one.
 
-    One that takes more than the hours of a week uses up those of as many weeks as it needs: so it happens, and over
-    months no more is spent than the policy allows.
+    One that takes more than the hours of a week uses those of several weeks: so it can happen, and the average over
+    months stays within the policy.
     """
     a_week = policy.max_hours_a_week
     period = WEEK * max(1.0, last / a_week if a_week else 1.0)
     used, budget, days = _hours(history, period), a_week * (period / WEEK), period / timedelta(days=1)
-    # A budget as large as the last training has room for it when nothing is used, whatever the last bit says.
+    # A tolerance for rounding: an unused budget as large as the last training must allow another.
     if budget > used and (used == 0 or used + last <= budget):
         return None
     return (
@@ -235,7 +233,7 @@ def _hours(history: History, period: timedelta) -> float:
 
 
 def _refused_in_a_row(history: History) -> int:
-    """How many of the newest candidates the gate refused, since one passed, became champion, or was a person's wish."""
+    """How many candidates the gate refused since one passed, became champion, or was forced by a person."""
     count = 0
     for number in sorted(history.outcomes, reverse=True):
         outcome, order = history.outcomes[number], history.orders.get(number)

@@ -1,4 +1,4 @@
-"""What the ledger keeps: decisions about retrainings, their orders and ends, splits, releases, and what people said."""
+"""The records of the ledger: decisions about retrainings, their orders and outcomes, splits, releases, and people's answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Code = Literal[
 
 
 class Record(BaseModel):
-    """What the ledger keeps as JSON; a field that a later version adds does not stop this one from reading."""
+    """A JSON record of the ledger; fields of later versions are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -35,7 +35,7 @@ class Night(Record):
     model_version: str = ""
     rows: int = 0
     failing: list[str] = []  # metrics
-    kinds: list[str] = []  # of drift, as `concept drift`; records of before have none
+    kinds: list[str] = []  # of drift, such as `concept drift`; empty in records of older versions
     worst: str | None = None  # metric
     worst_segment: str | None = None
     reasons: list[str] = []
@@ -48,7 +48,7 @@ class Night(Record):
 
     @property
     def of_challenger(self) -> bool:
-        """Whether a challenger answered it, beside the champion."""
+        """Whether a challenger answered it."""
         return of_challenger(self.interactions)
 
 
@@ -59,7 +59,7 @@ def of_challenger(interactions: str) -> bool:
 
 
 class Decision(Record):
-    """Retrain or not, why, and the numbers that it was decided by. `id` and `order` are the ledger's."""
+    """Whether to retrain, why, and by which numbers. The ledger sets `id` and `order`."""
 
     id: str = ""
     action: Action
@@ -75,7 +75,7 @@ class Decision(Record):
 
 
 class Order(Record):
-    """A retraining that is to happen. It holds its decision, so that it is found whatever was written after it."""
+    """A retraining to be done. It contains its decision, which may not have been recorded separately."""
 
     number: int
     decision: Decision
@@ -83,7 +83,7 @@ class Order(Record):
 
 
 class Claim(Record):
-    """Which DAG run trains for an order. Without a run: the order waited too long and nobody may train for it."""
+    """Which DAG run trains for an order. Without a run: the order was given up and no run may train for it."""
 
     number: int
     dag_id: str = ""
@@ -103,14 +103,14 @@ class Outcome(Record):
     evaluation: str | None = None  # URI
     verdict: Verdict | None = None  # of the gate
     hours: float = 0.0  # of training, over all processes
-    gpu_hours: float | None = None  # of all pods of its run; None: none was accounted for
+    gpu_hours: float | None = None  # of all pods of its run; None: no pod has an account
     cost: float | None = None  # of the same, by the price of their compute profiles
     wish: str = ""  # the run of the DAG retraining in which a person gave it up
     ended: datetime
 
 
 class Snooze(Record):
-    """Until when the policy orders no retraining. A newer one replaces it, also with a time that is past."""
+    """Until when the policy orders no retraining. A newer one replaces it, even with a time in the past."""
 
     id: str
     until: datetime
@@ -120,10 +120,10 @@ class Snooze(Record):
 
 
 class AlertResponse(Record):
-    """That a person answers for a condition: until when people are not told of it again, and why. The newest counts.
+    """A person's response to an open alert: until when it is not repeated, and why. The newest response counts.
 
-    :param condition: the incident key that the alert and the application's page name.
-    :param action: `acknowledge` keeps what is no news of it from people, `silence` all of it; `end` ends either.
+    :param condition: the incident key, as in the alert and on the application's page.
+    :param action: `acknowledge` suppresses repetitions, `silence` all alerts of the condition; `end` ends either.
     """
 
     id: str = ""  # the ledger's
@@ -135,25 +135,25 @@ class AlertResponse(Record):
     created: AwareDatetime
 
     @property
-    def said(self) -> str:
-        """Who did it, until when and why, for a person."""
+    def sentence(self) -> str:
+        """Who responded, until when and why, for a person."""
         did = {"acknowledge": "acknowledged", "silence": "silenced", "end": "ended the silence of"}[self.action]
         until = "" if self.action == "end" else f" until {self.until:%Y-%m-%d %H:%M} UTC"
         return f"{self.by} {did} it{until}: {self.reason}"
 
     def holds(self, now: datetime) -> bool:
-        """Whether people are still not told."""
+        """Whether the response still suppresses alerts."""
         return self.action != "end" and now < self.until
 
 
 class Review(Record):
-    """What one person said of one answer, or of two, on the review page, once. It is never changed.
+    """One person's review of one answer, or of a pair of answers, on the review page. It is never changed.
 
     :param key: of the answer in the sample of its interval, or of the pair.
     :param digest: of the prompt's conversation, by which an erasure finds it.
-    :param good: of two answers: whether one of them is.
-    :param correction: what the answer should have been; "": nothing.
-    :param shadow: name of the one that has both answers; "", as what follows it: there was one answer.
+    :param good: for a pair: whether at least one answer is good.
+    :param correction: what the answer should have been; "": none given.
+    :param shadow: name of the shadow with both answers; it and the fields after it are "" for a single answer.
     """
 
     interval: str  # key of the interval that was answered
@@ -173,10 +173,10 @@ class Review(Record):
 
 
 class Release(Record):
-    """That a model becomes the champion, as one after the other; why is in the record of its gate."""
+    """A model that becomes the champion, numbered in order; the reason is in its gate record."""
 
     number: int = 0
-    ahead: bool = False  # of the alias; an earlier version wrote it when the alias had moved
+    ahead: bool = False  # whether it was written before the alias moved; older versions wrote it afterwards
     model_digest: str
     model: str = ""  # URI
     version: str = ""
@@ -185,27 +185,27 @@ class Release(Record):
 
 
 class Request(Record):
-    """A release that is put to people; `id` begins with the time. Its answer is a record of its own."""
+    """A release that needs an approval; `id` begins with the time. Its answer is a record of its own."""
 
     id: str
     version: str
     model_digest: str
     evaluation_digest: str
-    champion_digest: str | None  # who is in use
-    after: int | None = None  # number of the newest release then; None: an earlier version asked
+    champion_digest: str | None  # of the model in use
+    after: int | None = None  # number of the newest release then; None: written by an older version
     verdict: Verdict  # of the gate
     subject: str
     dag_id: str
     run_id: str
     task_id: str
-    approvers: list[str] = []  # names; empty: everybody whose role may answer
+    approvers: list[str] = []  # names; empty: all users whose role may answer
     asked_by: str = ""  # who started the run by hand
     asked: datetime
-    until: datetime  # no answer until then is a no
+    until: datetime  # rejected if unanswered by then
 
 
 class Answer(Record):
-    """What became of a request. It is never changed: whoever wants another answer asks again."""
+    """The answer to a request. It is never changed: another answer needs another request."""
 
     id: str  # of the request
     answer: Literal["approved", "rejected", "timeout", "withdrawn"]
@@ -214,17 +214,17 @@ class Answer(Record):
     answered: datetime
 
 
-DECIDING = ("gate", "watch")  # what decides where no person does
+DECIDING = ("gate", "watch")  # what decides without a person
 
 
 class GateRecord(Record):
-    """What the gate said about one candidate, or a person after it, with the numbers that it saw. `id` is the ledger's."""
+    """A decision of the gate, or of a person, about one candidate, with its numbers. The ledger sets `id`."""
 
     id: str = ""
     application: str
     version: str
     model_digest: str
-    champion_digest: str | None  # who was in use then
+    champion_digest: str | None  # of the model in use then
     evaluation: str
     evaluation_digest: str
     policy: str  # digest of the gate that decided
@@ -232,16 +232,16 @@ class GateRecord(Record):
     reasons: list[str]
     numbers: dict[str, float]
     released: bool
-    by: str  # one of DECIDING, or what the person who released it gave as a reason
-    person: str | None = None  # who released it, where a person did
-    request: str | None = None  # where people were asked: the request of the ledger
+    by: str  # one of DECIDING, or the reason of the person who released it
+    person: str | None = None  # who released it, if a person did
+    request: str | None = None  # id of the ledger's request, if an approval was required
     run_id: str = ""  # in which a person released it by a reason
-    after: int | None = None  # number of the newest release then; None: an earlier version decided
+    after: int | None = None  # number of the newest release then; None: written by an older version
     decided: datetime
 
 
 class Erasure(Record):
-    """That rows are to be erased. Written before the first is touched; jobs wait from then on until there is an Erased."""
+    """An order to erase rows. Written before the first row is touched; jobs then wait until its Erased exists."""
 
     number: int
     hashes: dict[str, str]  # `subject`, `id` or `digest` -> its keyed hash
@@ -251,12 +251,12 @@ class Erasure(Record):
 
 
 class Erased(Record):
-    """That all rows of an erasure are gone, and of what.
+    """The completion of an erasure.
 
-    :param rows: of examples and traffic, quarantined ones included.
-    :param rewritten: kind -> how many partitions are without some rows, or without a page that showed one.
-    :param deleted: kind -> how many folders are gone that can be made again.
-    :param versions: of the application's model that were trained on a row, or have one in their prompt.
+    :param rows: erased rows of examples and traffic, quarantined ones included.
+    :param rewritten: kind -> number of partitions that lost rows, or a page that showed one.
+    :param deleted: kind -> number of deleted folders, which can be made again.
+    :param versions: versions of the application's model that were trained on a row, or have one in their prompt.
     """
 
     number: int
@@ -269,9 +269,9 @@ class Erased(Record):
 
 
 class Split(Record):
-    """That a released candidate, the challenger, answers a growing share of the traffic beside the champion.
+    """A split: a candidate, the challenger, answers a growing share of the champion's traffic.
 
-    :param decision: id of the record of the gate, or of a person, that it follows from.
+    :param decision: id of the gate record that started it.
     :param after: number of the newest release then.
     :param settings: those of its start; an edit of the file changes the next split.
     """
@@ -288,7 +288,7 @@ class Split(Record):
     started: datetime
 
     def arm(self, share: float, *, challenger: bool) -> Arm:
-        """Return which rows of an interval one of both answers."""
+        """Return which rows of an interval the challenger, or the champion, answers."""
         return Arm(split=self.number, challenger=challenger, key=self.key, unit=self.settings.unit, share=share)
 
 
@@ -301,10 +301,10 @@ class IntervalArms(Record):
 
 
 class Arms(Record):
-    """What both arms of a split are known by so far, as the evidence that is published for a look says.
+    """The scores of both arms of a split so far, from the evidence published for a look.
 
     :param evidence: number of that look.
-    :param metric: by which the answers are compared; None: too few of both have a score.
+    :param metric: by which the answers are compared; None: too few of both arms have a score.
     :param differences: challenger minus champion by measure: value, lower and upper bound. Empty: not compared.
     :param known: rows that the challenger had answered by each comparison.
     """
@@ -319,10 +319,10 @@ class Arms(Record):
 
 
 class SplitLook(Record):
-    """What follows for a split from one interval. There is one for each interval that was split, in order of their ends.
+    """The decision about a split after one interval. Each interval of the split has one, in order of their ends.
 
-    :param step: place, from 0, of the share at which the interval was answered.
-    :param evidence: number of the look whose evidence holds all so far; 0: there is none.
+    :param step: index, from 0, of the share at which the interval was answered.
+    :param evidence: number of the look whose evidence holds all so far; 0: none yet.
     :param comparisons: of both arms so far.
     """
 

@@ -1,6 +1,6 @@
-"""Releases, one after the other: each decision is about the next one, and spent by it, whichever model it is.
+"""Numbered releases: each decision is valid for the next release only, whichever model it releases.
 
-So whether something was decided and not carried out yet is one comparison of numbers, and needs no clock.
+So comparing numbers, without clocks, tells whether a decision was carried out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from nightshift.ledger.store import Ledger
 
 
 def decided_next(ledger: Ledger, model_digest: str, champion_digest: str | None) -> GateRecord | None:
-    """Return the decision that a model replaces a champion in the next release; None where there is none that counts.
+    """Return the valid decision that a model replaces a champion in the next release; None if there is none.
 
-    The newest answer of people about the same speaks for itself: after a "no" nothing else does.
+    People's newest answer about the same models takes precedence: after a rejection no other decision counts.
     """
     releases = ledger.releases()
     about = {
@@ -39,26 +39,26 @@ def decided_next(ledger: Ledger, model_digest: str, champion_digest: str | None)
 
 
 def unfinished(release: Release, model_digest: str, carried_out: str) -> bool:
-    """Return whether a release was written down, and killed before the alias had moved to its model.
+    """Return whether a release was recorded, but the task was killed before the alias moved.
 
-    :param model_digest: of a version, whose tag says which release of it was `carried_out` last.
+    :param model_digest: of a version, whose tag names its release that was `carried_out` last.
     """
     return release.ahead and release.model_digest == model_digest and carried_out != str(release.number)
 
 
 def decided_after(decision: GateRecord, releases: list[Release]) -> int:
-    """Return the number of the newest release when something was decided; of an earlier version's, by the clock."""
+    """Return the number of the newest release at the time of a decision; records of older versions are ordered by time."""
     if decision.after is not None:
         return decision.after
     return sum(release.released <= decision.decided for release in releases)
 
 
 def moved_by_hand(ledger: Ledger, application: str, version: str, digest: str) -> str | None:
-    """Say what is wrong where the alias `champion` names another model than the newest release, and what to do; else None.
+    """Return a message if the alias `champion` names another model than the newest release; else None.
 
-    Before the first release that was written down nothing can be said.
+    It returns None, too, before the first recorded release.
 
-    :param version: that the alias names, with the digest of its model.
+    :param version: the version that the alias names, with the `digest` of its model.
     """
     newest = ledger.newest_release()
     if newest is None or newest.model_digest == digest:

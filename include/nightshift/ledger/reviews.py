@@ -1,9 +1,9 @@
-"""What people said on the review page: one record of each person and answer, created once.
+"""Reviews from the review page: one record for each person and answer, created once.
 
     <application>/reviews/<interval or name of the shadow>/<key of the answer or pair>-<hash of the name>.json
 
-They lie beside the ledger, since the API server writes them and may write nothing else. Each is announced before it is written
-(:mod:`nightshift.storage.arrivals`), so that the audit log finds what is new without listing them all.
+They are kept outside the ledger, since the API server writes them and may not write the ledger. Each is announced before it is
+written (:mod:`nightshift.storage.arrivals`), so that the audit log finds new ones without listing all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REVIEWS = "reviews"
 
 
 def keep(home: UPath, review: Review) -> bool:
-    """Keep a review unless this person has judged this answer already; return whether this call wrote it.
+    """Write a review unless this person has reviewed this answer already; return whether this call wrote it.
 
     :param home: the application's folder.
     """
@@ -35,7 +35,7 @@ def keep(home: UPath, review: Review) -> bool:
 
 
 def reviews_of(home: UPath, folders: Iterable[str]) -> list[Review]:
-    """Return what was said in folders of intervals or shadows, in their order: a listing each, and a read for each record.
+    """Return the reviews of intervals or shadows, in their order: one listing for each, one read for each review.
 
     :raises BadInput: a record cannot be read.
     """
@@ -43,7 +43,7 @@ def reviews_of(home: UPath, folders: Iterable[str]) -> list[Review]:
 
 
 def reviews_by_path(home: UPath, folders: Iterable[str] | None = None) -> Iterator[tuple[str, Review]]:
-    """Yield the same, of all where none are given, each with its path below the application's folder."""
+    """Yield reviews with their paths below the application's folder; of all folders if none are given."""
     folders = sorted(names_in(home / REVIEWS) if folders is None else folders)
     listed = read_each(home, lambda folder: names_in(home / REVIEWS / folder), folders)
     paths = [f"{REVIEWS}/{folder}/{name}" for folder, names in zip(folders, listed, strict=True) for name in names]

@@ -1,9 +1,9 @@
-"""What an application used in a month, in one file: sums of accounts of its pods, judge and embedder, of answers to nights,
+"""An application's spending of a month, in one file: sums of accounts of its pods, judge and embedder, of answers to nights,
 evaluations, bias probes, shadows and replays, and its storage.
 
     <storage>/<app>/usage/summary.json
 
-Accounts and manifests stay the truth: each is read once and its sums are kept, and a summary that is gone is made anew.
+Accounts and manifests stay the truth: each is read once and its sums are kept, and a missing summary is made again.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from nightshift.storage.endpoint_accounts import endpoint_accounts, read_endpoin
 from nightshift.storage.files import names_in, read_bytes, read_each, replace
 from nightshift.storage.manifest import Manifest, read_manifest
 
-LATE_DAYS = 8  # in which accounts may still arrive: that of a pod lies in the folder of the day on which it ended
+LATE_DAYS = 8  # in which accounts may still arrive in the folder of the day on which their pod ended
 HOURS_OF_A_MONTH = 730
-ASKED = ("answers", "probes", "shadows")  # folders of what evaluations, bias reports and shadows asked models
+ASKED = ("answers", "probes", "shadows")  # folders with the answers to evaluations, bias reports and shadows
 REPLAYED = "replay_reports"  # by the interval that was answered again
-ARMS = "arms"  # what challengers answered of intervals, by split
-NEWEST_SPLITS = 9  # that are looked at: more in a month are none
-COUNTED_AFTER = timedelta(hours=20)  # storage, by an hourly task that may come late
+ARMS = "arms"  # the challengers' interactions, by split
+NEWEST_SPLITS = 9  # that are read: a month has no more
+COUNTED_AFTER = timedelta(hours=20)  # storage is measured once a day, by an hourly task that may be late
 
 
 class Pod(NamedTuple):
-    """Of one pod: when it ended, and what it used."""
+    """The end and the use of one pod."""
 
     ended: AwareDatetime
     hours: float
@@ -44,7 +44,7 @@ class Pod(NamedTuple):
 
 
 class Night(NamedTuple):
-    """Of the interactions of one interval: when they were published, and what they took."""
+    """The publication time and the use of one interval's interactions."""
 
     created: AwareDatetime
     prompt_tokens: int
@@ -53,14 +53,14 @@ class Night(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Of questions to an endpoint, a judge or an embedder: when the answers were published, or asked for, and what they took."""
+    """The time and the cost of requests to an endpoint, a judge or an embedder."""
 
     created: AwareDatetime
     cost: float
 
 
 class Stored(NamedTuple):
-    """What lay in storage when it was counted."""
+    """The size of an application's storage when it was measured."""
 
     at: AwareDatetime
     bytes: int
@@ -82,7 +82,7 @@ class Summary(BaseModel):
     storage: Stored | None = None
 
     def spent(self, days: int, now: datetime, price_per_gb_month: float = 0.0) -> Spent:
-        """Return what was used in the last `days` days; storage as if it had held all the time what it held when counted."""
+        """Return the use of the last `days` days; storage is assumed to have had its measured size all the time."""
         since = now - timedelta(days=days)
         pods = [pod for pod in self.pods.values() if since < pod.ended]
         nights = [night for night in self.nights.values() if since < night.created]
@@ -100,7 +100,7 @@ class Summary(BaseModel):
 
 
 def kept_summary(home: UPath) -> Summary | None:
-    """Return the summary as it was last written, None where there is none.
+    """Return the stored summary, None if there is none.
 
     :param home: the application's folder.
     """
@@ -112,7 +112,7 @@ def kept_summary(home: UPath) -> Summary | None:
 
 
 def summary_now(ledger: Ledger, now: datetime) -> Summary:
-    """Return the summary with what came since it was written.
+    """Return the stored summary with later accounts added.
 
     :raises OSError: storage cannot be read.
     """
@@ -120,7 +120,7 @@ def summary_now(ledger: Ledger, now: datetime) -> Summary:
 
 
 def keep_summary(ledger: Ledger, now: datetime) -> Summary:
-    """Write the summary where it is news, and return it. The accounts of a week are looked at once an hour, else of two days.
+    """Write the summary if it changed, and return it. Once an hour it reads the accounts of a week, otherwise of two days.
 
     :raises OSError: storage cannot be read or written.
     """
@@ -132,14 +132,14 @@ def keep_summary(ledger: Ledger, now: datetime) -> Summary:
 
 
 def write_summary(home: UPath, summary: Summary) -> None:
-    """Write a summary. Of two writers either may win: what the other has read is read again."""
+    """Write a summary. Of two writers either may win: accounts that it lacks are read again."""
     replace(home / "usage" / "summary.json", summary.model_dump_json().encode())
 
 
 def count_storage(home: UPath, now: datetime) -> Stored | None:
-    """Count what an application has in storage, into its summary; None where that was done in the last 20 hours.
+    """Measure an application's storage and add it to its summary; None if that was done in the last 20 hours.
 
-    It lists a partition at a time, so that what it holds in memory does not grow with the history.
+    It lists a partition at a time, so that its memory does not grow with the history.
 
     :raises OSError: storage cannot be read or written.
     """
@@ -158,12 +158,12 @@ def count_storage(home: UPath, now: datetime) -> Stored | None:
 
 
 def spent_by_days(summary: Summary, budget: Budget, now: datetime) -> dict[int, Spent]:
-    """Return what was used in a week and in a month, by their days."""
+    """Return the use of a week and of a month, by their number of days."""
     return {days: summary.spent(days, now, budget.storage_price) for days in (7, MONTH_DAYS)}
 
 
 def bounds_now(ledger: Ledger, budget: Budget, now: datetime) -> list[Bound]:
-    """Return what was used of the bounds of a budget in this moment; nothing is read where there are none.
+    """Return the current use of a budget's bounds; without bounds nothing is read.
 
     :raises OSError: storage cannot be read.
     """
@@ -174,7 +174,7 @@ def bounds_now(ledger: Ledger, budget: Budget, now: datetime) -> list[Bound]:
 
 
 def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: int) -> Summary:
-    """A summary with what came since; where none was kept, all of the month is looked at."""
+    """A summary with later accounts added; without a stored one, the whole month is read."""
     home, known, since = ledger.home, kept or Summary(), now - timedelta(days=MONTH_DAYS + 1)
     new = Summary(storage=known.storage)
     new.pods = {name: pod for name, pod in known.pods.items() if pod.ended > since}
@@ -206,7 +206,7 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     for path, night in zip(unread, read_each(home, lambda one: _manifest(home / one), unread), strict=True):
         if night:
             new.nights[path] = _night(night, night.created)
-    # An interval is answered again within days of it; longer ago nothing is asked any more.
+    # Replays follow their interval within days, so that older intervals have no new answers.
     nights = [night for night in names_in(home / REPLAYED) if night[:10] > since.date().isoformat()]
     folders = [*ASKED, *(f"{REPLAYED}/{night}" for night in nights)]
     there = [f"{folder}/{name}" for folder in folders for name in names_in(home / folder)]
@@ -219,7 +219,7 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
 
 
 def _entries(files: Any, folder: str) -> list[dict[str, Any]]:
-    """What a folder holds; nothing where it was removed meanwhile."""
+    """The entries of a folder; none if it was removed meanwhile."""
     files.invalidate_cache(folder)
     try:
         return list(files.ls(folder, detail=True))
@@ -242,7 +242,7 @@ def _night(manifest: Manifest | None, created: datetime) -> Night:
 
 
 def _manifest(partition: UPath) -> Manifest | None:
-    """One that cannot be read counts for nothing: pages and verdicts say so."""
+    """A manifest; None if it is unreadable, which pages and verdicts report."""
     try:
         return read_manifest(partition)
     except BadInput:

@@ -1,6 +1,6 @@
-"""Splits of the traffic between a champion and its challenger, one at a time: how one begins, goes on and ends.
+"""Splits of the traffic between a champion and its challenger, one at a time: how one starts, goes on and ends.
 
-Every record is created once. A split runs until it has an end, and an end that says `passed` is followed by the release.
+Every record is created once. A split runs until it has an end; after the result `passed` the challenger is released.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nightshift.storage.manifest import digest_of
 
 
 def running(ledger: Ledger) -> Split | None:
-    """Return the split that has no end, or whose challenger passed and was not released yet."""
+    """Return the split without an end, or whose challenger passed and was not released yet."""
     newest = next(reversed(ledger.splits()), None)
     end = ledger.split_end(newest.number) if newest else None
     if newest is None or end is None:
@@ -26,7 +26,7 @@ def running(ledger: Ledger) -> Split | None:
 
 
 def ended(ledger: Ledger, model_digest: str, champion_digest: str | None, after: int) -> tuple[Split, SplitEnd] | None:
-    """Return the newest split between two models since a release, where it is the newest of all and has ended."""
+    """Return the newest split if it has ended, is between these models, and started after this release."""
     newest = next(reversed(ledger.splits()), None)
     end = ledger.split_end(newest.number) if newest else None
     if newest is None or end is None:
@@ -38,9 +38,9 @@ def ended(ledger: Ledger, model_digest: str, champion_digest: str | None, after:
 def begun(
     ledger: Ledger, settings: SplitSettings, decision: GateRecord, champion: str, now: datetime
 ) -> tuple[Split, SplitEnd | None] | None:
-    """Return the split that follows from a decision, begun now where it was not, and its end.
+    """Return the split that follows from a decision, and its end; start the split if there is none.
 
-    One that was withdrawn may begin anew. None: another process began a split in this moment.
+    A withdrawn split may start again. None: another process started a split at the same time.
 
     :param champion: version of the model that answers all of the traffic now.
     """
@@ -67,15 +67,15 @@ def begun(
 
 
 def end_split(ledger: Ledger, end: SplitEnd) -> SplitEnd:
-    """Keep how a split ended, and return what is kept: the first end stays."""
+    """Record how a split ended, and return the recorded end: the first one stays."""
     ledger.create(end)
     return ledger.split_end(end.number) or end
 
 
 def share_of(ledger: Ledger, split: Split) -> float:
-    """Return the share of the units that the challenger answers from the next interval on; 0 where it was stopped.
+    """Return the share of the units that the challenger answers from the next interval on; 0 after a stop.
 
-    One that passed keeps its last share until it is released: nobody is sent back to the champion in between.
+    A challenger that passed keeps its last share until it is released, so that no user switches back in between.
     """
     looks, end = ledger.looks(split.number), ledger.split_end(split.number)
     if (end and end.result != "passed") or (looks and looks[-1].action == "stop"):
@@ -85,7 +85,7 @@ def share_of(ledger: Ledger, split: Split) -> float:
 
 
 def step_of(looks: list[SplitLook]) -> int | None:
-    """Return the place of the share that follows from the looks; None: they ended the split."""
+    """Return the index of the current share after these looks; None: they ended the split."""
     newest = looks[-1] if looks else None
     if newest is None:
         return 0
@@ -93,12 +93,12 @@ def step_of(looks: list[SplitLook]) -> int | None:
 
 
 def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms | None, now: datetime) -> SplitLook:
-    """Decide what follows for a split that runs from one more interval: a pure function of what is given.
+    """Decide about a running split after one more interval: a pure function.
 
-    Any guard rail that shows the challenger to be worse by the margin stops it; a step is passed when the decisive metric and
-    all guard rails show it to be worse by less. All else holds the share.
+    Any guard rail by which the challenger is worse by the margin stops it; a step is passed when it is worse by less than the
+    margin in the decisive metric and all guard rails. Otherwise the share is held.
 
-    :param found: the evidence up to now; None: there is no more than before.
+    :param found: the evidence so far; None: nothing new.
     """
     step, last = step_of(looks), looks[-1] if looks else None
     assert step is not None  # noqa: S101  (it runs)
@@ -113,9 +113,9 @@ def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms |
         action, what = "stop", f"is worse by more than {margin:.1%}"
     elif found and found.metric and {found.metric, *settings.rails} <= set(no_worse):
         action = "pass" if step + 1 == len(settings.shares) else "step"
-        what = f"is worse by less than {margin:.1%}, if at all"
+        what = f"is worse by less than {margin:.1%}, or better"
     elif differences and found and found.metric:
-        what = f"is not shown to be worse by less than {margin:.1%}, nor by more"
+        what = f"is neither shown to be worse by less than {margin:.1%} nor by more"
     elif differences:
         what = "cannot be compared: too few answers of both have a known answer or a judge's score"
     else:
@@ -139,7 +139,7 @@ def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms |
 
 
 def sentence(split: Split, share: float) -> str:
-    """Say what runs, for a person."""
+    """Describe the running split in a sentence."""
     return (
         f"version {split.version} answers {share:.0%} of the traffic beside version {split.champion}, since "
         f"{split.started:%Y-%m-%d %H:%M} UTC (split {split.number})"

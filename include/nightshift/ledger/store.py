@@ -7,20 +7,20 @@
     snoozes/<id>.json                               until when nothing is ordered
     responses/<condition>-<number>-<run>.json       who acknowledged or silenced a condition of the alerts
     releases/<number>.json                          that a model becomes the champion
-    requests/<id>.json                              a release that is put to people
-    answers/<id>.json                               what they said
-    gate/<id>.json                                  what the gate said about a candidate, or a person after it
-    erasures/<number>.json                          that rows are to be erased
-    erased/<number>.json                            that they are
-    splits/<number>.json                            that a candidate answers a share of the traffic
-    arms/<interval>.json                            which share of an interval, fixed before it is answered
-    looks/<split>-<number>.json                     what follows for a split from an interval
+    requests/<id>.json                              a release that needs an approval
+    answers/<id>.json                               the answer to a request
+    gate/<id>.json                                  a decision of the gate, or of a person, about a candidate
+    erasures/<number>.json                          an order to erase rows
+    erased/<number>.json                            the completion of an erasure
+    splits/<number>.json                            a split of the traffic between candidate and champion
+    arms/<interval>.json                            the challenger's share of an interval, fixed before it is answered
+    looks/<split>-<number>.json                     the decision about a split after an interval
     ends/<number>.json                              how a split ended
 
 Lists of all but the decisions, responses and arms come from the index (`index.py`): records are announced before they are
 written.
-Where it matters who is first, storage decides: of two writers of one name exactly one wins
-(:func:`nightshift.storage.files.create`). Outcomes and decisions may be replaced.
+Of two writers of one name exactly one wins (:func:`nightshift.storage.files.create`). Only outcomes and decisions may be
+replaced.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from nightshift.storage.erasures import ENDED, ORDERED, record_at
 from nightshift.storage.files import create, names_in, read_bytes, replace
 from nightshift.storage.partition import partition_of
 
-BY_MODEL = 16  # characters of the name of a release that an earlier version wrote: of its model's digest
+BY_MODEL = 16  # length of a release's name in older versions: the start of its model's digest
 
 
 class Ledger:
@@ -73,10 +73,10 @@ class Ledger:
         self._reading = threading.Lock()  # pages read in several threads
 
     def index(self, *folders: str) -> Index:
-        """Return what is known now: one call of storage where nothing arrived since the last time.
+        """Return the current index, with one storage call if nothing arrived since the last time.
 
-        :param folders: of which every record must be readable.
-        :raises BadInput: one is not.
+        :param folders: folders in which every record must be readable.
+        :raises BadInput: a record is unreadable.
         """
         with self._reading:
             if self._known is None:
@@ -88,7 +88,7 @@ class Ledger:
         return known
 
     def keep_index(self) -> None:
-        """Write the index down where it is news, so that readers have less to read."""
+        """Write the index if it changed, so that readers have fewer arrivals to read."""
         known = self.index()
         if known is not self._written:
             write_index(self.home, known)
@@ -113,7 +113,7 @@ class Ledger:
         return self._read("claims", _name(number), Claim)
 
     def outcome(self, number: int) -> Outcome | None:
-        """Return how an order ended."""
+        """Return the outcome of an order."""
         return self._read("outcomes", _name(number), Outcome)
 
     def snoozes(self) -> list[Snooze]:
@@ -127,7 +127,7 @@ class Ledger:
     def releases(self) -> list[Release]:
         """Return the releases in order, the newest last.
 
-        An earlier version named them by the model that was released; these come first, numbered in order of time.
+        Those of older versions, which named them by model, come first, numbered in order of time.
         """
         known = self.index("releases").releases
         by_model = sorted((one for name, one in known.items() if len(name) == BY_MODEL), key=lambda one: one.released)
@@ -135,7 +135,7 @@ class Ledger:
         return [*(one.model_copy(update={"number": number}) for number, one in enumerate(by_model, start=1)), *numbered]
 
     def newest_release(self) -> Release | None:
-        """Return the newest release, or None where there was none."""
+        """Return the newest release, or None if there was none."""
         return next(reversed(self.releases()), None)
 
     def requests(self) -> dict[str, Request]:
@@ -155,7 +155,7 @@ class Ledger:
         return self._read("answers", request_id, Answer)
 
     def responses(self, conditions: Iterable[str]) -> dict[str, AlertResponse]:
-        """Return the newest response to each of some conditions of the alerts that has any: a listing, and a read for each."""
+        """Return the newest response to each of these alert conditions that has one: one listing, and one read for each."""
         newest = {name.partition("-")[0]: name for name in names_in(self.home / "ledger" / "responses")}
         found = {condition: newest.get(condition_key(condition), "") for condition in conditions}
         names = {condition: name.removesuffix(".json") for condition, name in found.items() if name}
@@ -163,9 +163,9 @@ class Ledger:
         return {condition: response for condition, response in read.items() if response}
 
     def respond(self, response: AlertResponse, wish: str) -> AlertResponse:
-        """Keep a response as the newest to its condition, once for each wish, and return it with its id.
+        """Record a response as the newest to its condition, once for each request, and return it with its id.
 
-        :param wish: names what a person asked for, so that a task that is tried again asks for nothing more.
+        :param wish: identifies a person's request, so that a retried task records it once.
         """
         key = condition_key(response.condition)
         own = [name for name in names_in(self.home / "ledger" / "responses") if name.startswith(f"{key}-")]
@@ -181,15 +181,15 @@ class Ledger:
         return self._read(ORDERED, f"{number:06d}", Erasure)
 
     def erased(self, number: int) -> Erased | None:
-        """Return what became of the erasure of this number, or None where it has not ended."""
+        """Return the completion of this erasure, or None if it has not ended."""
         return self._read(ENDED, f"{number:06d}", Erased)
 
     def gate_record(self, record_id: str) -> GateRecord | None:
-        """Return what was said under this id about a candidate."""
+        """Return the gate record with this id."""
         return self._read("gate", record_id, GateRecord)
 
     def gate_records(self) -> list[GateRecord]:
-        """Return the newest 100 of what the gate and people said about candidates, in order of time."""
+        """Return the newest 100 gate records, in order of time."""
         return sorted(self.index("gate").gate.values(), key=lambda record: (record.decided, record.version))
 
     def splits(self) -> list[Split]:
@@ -205,21 +205,21 @@ class Ledger:
         return [look for _, look in sorted(self.index("looks").looks.items()) if look.split == split]
 
     def arms(self, interval: str) -> IntervalArms | None:
-        """Return which share of an interval a challenger answers; None: nobody said so."""
+        """Return the challenger's share of an interval; None: the interval is not split."""
         return self._read("arms", interval, IntervalArms)
 
     def create(self, record: Record) -> bool:
-        """Keep a record unless there is one of its name; return whether this call wrote it."""
+        """Write a record unless its name exists; return whether this call wrote it."""
         path = self._announced(record)
         return create(path, _content(record))
 
     def replace(self, record: Decision | Outcome) -> None:
-        """Keep a record in place of an earlier one."""
+        """Write a record in place of an earlier one."""
         path = self._announced(record, _content(record))
         replace(path, _content(record))
 
     def _announced(self, record: Record, content: bytes | None = None) -> UPath:
-        """Say that a record is about to be written, and return where."""
+        """Announce that a record is about to be written, and return its path."""
         match record:
             case Decision():
                 return self.home / "ledger" / "decisions" / f"{record.id}.json"
@@ -253,7 +253,7 @@ class Ledger:
 
 
 def condition_key(condition: str) -> str:
-    """Return what a condition of the alerts is called in storage: it may name anything, also files."""
+    """Return the name of an alert condition in storage: a digest, since a condition may contain any text."""
     return hashlib.sha256(condition.encode()).hexdigest()[:20]
 
 

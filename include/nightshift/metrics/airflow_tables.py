@@ -1,4 +1,4 @@
-"""What Airflow's database says for metrics: tasks and runs that are not done, heartbeats, housekeeping, and what jobs took."""
+"""Metrics from Airflow's database: unfinished tasks and runs, heartbeats, housekeeping, and durations of jobs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from nightshift.settings.job_names import JOBS
 COMPONENTS = {"SchedulerJob": "scheduler", "DagProcessorJob": "dag_processor", "TriggererJob": "triggerer"}
 TASK_STATES = ("scheduled", "queued", "running", "deferred", "up_for_retry", "awaiting_input")
 RUN_STATES = ("queued", "running")
-# Since when a task waits, by the state in which it does.
+# The start of a task's wait, by its state.
 WAITING = {"scheduled": TaskInstance.scheduled_dttm, "queued": TaskInstance.queued_dttm}
 
 
 def samples_of_airflow(names: list[str], now: datetime) -> Iterator[Sample]:
-    """Yield what Airflow's database says; its tables are read by their indexes, whatever the history.
+    """Yield the samples from Airflow's database; its tables are read by indexes, independent of the history.
 
     :param names: of the applications.
     """
@@ -81,7 +81,7 @@ def _runs(names: list[str], owner: Mapping[str, str]) -> Iterator[Sample]:
 
 
 def _jobs(owner: Mapping[str, str]) -> Iterator[Sample]:
-    """What jobs took in the newest successful run of each DAG; two DAGs may have one job, and the newer run counts."""
+    """Durations of jobs in the newest successful run of each DAG; for a job of two DAGs the newer run counts."""
     with create_session(scoped=False) as session:
         newest = session.scalars(
             select(func.max(DagRun.id))
@@ -118,7 +118,7 @@ def _components() -> Iterator[Sample]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """What a task kept, which Airflow stores as JSON."""
+    """An XCom of a task, which Airflow stores as JSON."""
     with suppress(ValueError, TypeError):
         value = json.loads(value)
     return value if isinstance(value, dict) else {}

@@ -1,7 +1,7 @@
-"""What the plugin mounts at `/nightshift`: the endpoint `/metrics` for Prometheus, and the dashboard.
+"""The application that the plugin mounts at `/nightshift`: the endpoint `/metrics` for Prometheus, and the dashboard.
 
-A login of Airflow expires, so it is a token of its own, of the environment variable `NIGHTSHIFT_METRICS_TOKEN`. Without one there
-is no endpoint.
+Airflow's logins expire, so the endpoint has a token of its own in the environment variable `NIGHTSHIFT_METRICS_TOKEN`. Without
+it there is no endpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nightshift.dashboard.own_threads import in_own_threads
 from nightshift.metrics.gathering import Scrapes
 
 TOKEN = "NIGHTSHIFT_METRICS_TOKEN"  # noqa: S105  (the name of a variable)
-SHORTEST = 16  # characters: who guesses has as many tries as they like
+SHORTEST = 16  # characters, since guesses are not limited
 
 app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 scrapes = Scrapes()
@@ -33,26 +33,26 @@ registry.register(scrapes)
 @app.get("/metrics")
 @in_own_threads
 def metrics(request: Request) -> Response:
-    """Answer a scrape in the format that it asks for: Prometheus' text or OpenMetrics."""
+    """Answer a scrape in the requested format: Prometheus' text or OpenMetrics."""
     token = os.environ.get(TOKEN, "")
     if len(token) < SHORTEST:
-        return _refusal(404, f"There are no metrics here: {TOKEN} is not set, or has fewer than {SHORTEST} characters.")
+        return _refusal(404, f"Metrics are disabled: {TOKEN} is not set, or has fewer than {SHORTEST} characters.")
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip()), _digest(token)):
-        return _refusal(401, "The token of the header Authorization is not that of the metrics.")
+        return _refusal(401, "The token in the header Authorization is wrong.")
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(registry), headers={**HEADERS, "Content-Type": content_type})
 
 
-# Everything else below the plugin's address is the dashboard's, which asks for a login.
+# Everything else below the plugin's address is the dashboard, which requires a login.
 app.mount("/", dashboard)
 
 
-def _refusal(status: int, said: str) -> Response:
+def _refusal(status: int, message: str) -> Response:
     challenge = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
-    return PlainTextResponse(f"{said}\n", status, {**HEADERS, **challenge})
+    return PlainTextResponse(f"{message}\n", status, {**HEADERS, **challenge})
 
 
 def _digest(token: str) -> bytes:
-    """Digests have one length, so that comparing them tells nothing of the token's."""
+    """A digest, so that the comparison does not reveal the token's length."""
     return hashlib.sha256(token.encode()).digest()

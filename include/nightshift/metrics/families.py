@@ -1,4 +1,4 @@
-"""Every metric that the endpoint shows: its name, its labels and what it says. docs/metrics.md lists the same."""
+"""All metrics of the endpoint with their labels and help texts. docs/metrics.md lists the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gathers all metrics for a scrape. What cannot be read of one application, or of Airflow's database, hides nothing else."""
+"""Gathers all metrics for a scrape. An unreadable application, or Airflow's database being down, does not affect the others."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from prometheus_client.core import Metric
 from upath import UPath
 
 from nightshift.dashboard.airflow_state import storage_uri, waiting_for_people
-from nightshift.dashboard.known import Known, known_applications
+from nightshift.dashboard.application_files import ApplicationFile, known_applications
 from nightshift.dashboard.own_threads import PATIENCE_SECONDS
 from nightshift.errors import JobError
 from nightshift.metrics.airflow_tables import samples_of_airflow
+from nightshift.metrics.application_facts import read_facts
 from nightshift.metrics.families import Sample, exposed
 from nightshift.metrics.of_application import samples_of
-from nightshift.metrics.seen import see
 from nightshift.storage.files import read_each
 
-FRESH_SECONDS = 15.0  # two Prometheus servers that scrape the same API server cost storage one scrape
+FRESH_SECONDS = 15.0  # several Prometheus servers share one read of storage
 
 Found = TypeVar("Found")
 
@@ -41,7 +41,7 @@ def gather(now: datetime) -> list[Sample]:
     samples: list[Sample] = []
     storage = _or_nothing(storage_uri)
 
-    def of(one: Known) -> list[Sample]:
+    def of(one: ApplicationFile) -> list[Sample]:
         return _of(one, storage, [asked.subject for asked in (waiting or {}).get(one.name, [])], now)
 
     for found in read_each(UPath(storage), of, known) if storage else map(of, known):
@@ -53,7 +53,7 @@ def gather(now: datetime) -> list[Sample]:
 
 
 class Scrapes:
-    """What a scrape shows, gathered at most every few seconds; who asks meanwhile waits for it and gets the same."""
+    """The metrics of a scrape, gathered at most every few seconds; concurrent scrapes wait for the same result."""
 
     def __init__(self) -> None:
         self._gathering = threading.Lock()
@@ -61,7 +61,7 @@ class Scrapes:
         self._at = float("-inf")
 
     def collect(self) -> list[Metric]:
-        """Return the metrics, as a registry of prometheus_client asks for them.
+        """Return the metrics for a registry of prometheus_client.
 
         :raises HTTPException: 503, an earlier scrape still waits for storage.
         """
@@ -76,10 +76,10 @@ class Scrapes:
             self._gathering.release()
 
 
-def _of(known: Known, storage: str | None, waits: list[str], now: datetime) -> list[Sample]:
+def _of(known: ApplicationFile, storage: str | None, waits: list[str], now: datetime) -> list[Sample]:
     try:
         if known.settings and storage:
-            return list(samples_of(see(known.settings, storage, now), waits, now))
+            return list(samples_of(read_facts(known.settings, storage, now), waits, now))
     except Exception as error:  # object stores have errors of their own
         if not isinstance(error, JobError):
             log.warning("the metrics of %s cannot be gathered", known.name, exc_info=True)

@@ -1,4 +1,4 @@
-"""From what is known of an application to its metrics: pure functions."""
+"""The metrics of an application: pure functions of its facts."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from nightshift.dashboard.nights import JudgedNight, start_of
 from nightshift.dashboard.state import Facts, Word, state_of, without_approvals
 from nightshift.ledger.budget import bounds, forecast
 from nightshift.ledger.spending import spent_by_days
+from nightshift.metrics.application_facts import ApplicationFacts
 from nightshift.metrics.families import Sample
-from nightshift.metrics.seen import Seen
 from nightshift.settings.people import Severity
 from nightshift.verdict import Verdict
 
-# An endpoint may end a response for reasons of its own, which are no labels.
+# Endpoints may return other finish reasons, which do not become labels.
 FINISH_REASONS = ("stop", "length", "too_long", "refused", "tool_calls", "content_filter")
 EXAMPLE_OUTCOMES = ("kept", "duplicates", "near_duplicates", "quarantined")
 OUTCOMES = ("registered", "failed", "cancelled", "lost")
 
 
-def samples_of(seen: Seen, waits: Sequence[str], now: datetime) -> Iterator[Sample]:
+def samples_of(facts: ApplicationFacts, waits: Sequence[str], now: datetime) -> Iterator[Sample]:
     """Yield the samples of one application.
 
-    :param waits: the releases that wait for a person, in words.
+    :param waits: the releases that wait for a person, as text.
     """
     for name, labels, value in (
-        *_state(seen, waits),
-        *_verdicts(seen),
-        *_measures(seen),
-        *_partitions(seen),
-        *_champion(seen),
-        *_retrainings(seen, now),
-        *_alerts(seen),
-        *_spending(seen, now),
+        *_state(facts, waits),
+        *_verdicts(facts),
+        *_measures(facts),
+        *_partitions(facts),
+        *_champion(facts),
+        *_retrainings(facts, now),
+        *_alerts(facts),
+        *_spending(facts, now),
     ):
-        yield Sample(f"nightshift_{name}", (seen.app.name, *labels), float(value))
+        yield Sample(f"nightshift_{name}", (facts.app.name, *labels), float(value))
 
 
 Samples = Iterator[tuple[str, tuple[str, ...], float]]
 
 
-def _state(seen: Seen, waits: Sequence[str]) -> Samples:
-    alerts = without_approvals(seen.alerts, waits)
+def _state(facts: ApplicationFacts, waits: Sequence[str]) -> Samples:
+    alerts = without_approvals(facts.alerts, waits)
     state = state_of(
         Facts(
-            nights=seen.nights,
-            champion=seen.champion,
-            retraining=open_retraining(list(seen.retrainings)),
+            nights=facts.nights,
+            champion=facts.champion,
+            retraining=open_retraining(list(facts.retrainings)),
             waits=waits,
             alerts=[(alert.severity, alert.title) for alert in alerts],
-            stale=[one for one in seen.fresh if one.stale],
+            stale=[one for one in facts.fresh if one.stale],
         )
     )
     yield "application_readable", (), 1
     yield from (("application_state", (word.replace(" ", "_"),), word is state.word) for word in Word)
-    yield "unreadable_records", (), len(seen.index.unreadable)
+    yield "unreadable_records", (), len(facts.index.unreadable)
     yield "approvals_waiting", (), len(waits)
 
 
-def _verdicts(seen: Seen) -> Samples:
-    for monitor, judged in seen.nights.items():
-        of_champion = [night for night in judged if _is_of_champion(seen, night)]
+def _verdicts(facts: ApplicationFacts) -> Samples:
+    for monitor, judged in facts.nights.items():
+        of_champion = [night for night in judged if _is_of_champion(facts, night)]
         newest = of_champion[-1].verdict if of_champion else None
         counted = Counter(night.verdict for night in judged)
         for verdict in Verdict:
@@ -71,95 +71,95 @@ def _verdicts(seen: Seen) -> Samples:
             yield "intervals", (monitor, verdict), counted[verdict]
 
 
-def _is_of_champion(seen: Seen, night: JudgedNight) -> bool:
+def _is_of_champion(facts: ApplicationFacts, night: JudgedNight) -> bool:
     """As the policy counts: what was judged before a release says nothing about the model that is in use since."""
-    champion = seen.champion
+    champion = facts.champion
     return champion is None or (night.model_digest == champion.digest and night.created >= champion.since)
 
 
-def _measures(seen: Seen) -> Samples:
-    for metric, excess, warn, fail in seen.moved:
+def _measures(facts: ApplicationFacts) -> Samples:
+    for metric, excess, warn, fail in facts.moved:
         yield "drift_excess", (metric,), excess
         yield "drift_floor", (metric, Verdict.WARN), warn
         yield "drift_floor", (metric, Verdict.FAIL), fail
-    yield from (("bias_gap", key, gap) for key, gap in seen.gaps.largest.items())
-    if seen.gaps.limit is not None:
-        yield "bias_gap_limit", (), seen.gaps.limit
-    if seen.interactions:
-        yield from (("score", (score,), mean) for score, mean in seen.interactions.facts.get("means", {}).items())
+    yield from (("bias_gap", key, gap) for key, gap in facts.gaps.largest.items())
+    if facts.gaps.limit is not None:
+        yield "bias_gap_limit", (), facts.gaps.limit
+    if facts.interactions:
+        yield from (("score", (score,), mean) for score, mean in facts.interactions.facts.get("means", {}).items())
 
 
-def _partitions(seen: Seen) -> Samples:
-    for one in seen.fresh:
+def _partitions(facts: ApplicationFacts) -> Samples:
+    for one in facts.fresh:
         yield "partition_late", (one.kind,), bool(one.stale)
         if one.written:
             yield "partition_created_timestamp_seconds", (one.kind,), one.written.timestamp()
     intervals = {
-        "examples": max(seen.index.examples, default=""),
-        "interactions": max(seen.index.interactions, default=""),
+        "examples": max(facts.index.examples, default=""),
+        "interactions": max(facts.index.interactions, default=""),
     }
-    intervals |= {monitor: judged[-1].interval for monitor, judged in seen.nights.items() if judged}
+    intervals |= {monitor: judged[-1].interval for monitor, judged in facts.nights.items() if judged}
     for kind, key in intervals.items():
         if key:
             yield "partition_interval_start_timestamp_seconds", (kind,), start_of(key).timestamp()
-    if seen.examples:
+    if facts.examples:
         for outcome in EXAMPLE_OUTCOMES:
-            yield "example_rows", (outcome,), seen.examples.counts.get(outcome, 0)
-    if seen.interactions:
-        counts, facts = seen.interactions.counts, seen.interactions.facts
+            yield "example_rows", (outcome,), facts.examples.counts.get(outcome, 0)
+    if facts.interactions:
+        counts, generated = facts.interactions.counts, facts.interactions.facts
         yield "interaction_rows", (), counts.get("rows", 0)
         known = {reason: rows for reason, rows in counts.items() if reason in FINISH_REASONS}
         other = sum(rows for reason, rows in counts.items() if reason != "rows" and reason not in known)
         for reason, rows in {**known, **({"other": other} if other else {})}.items():
             yield "interaction_endings", (reason,), rows
-        yield "generation_seconds", (), facts.get("generation_seconds", 0.0)
-        yield "generation_tokens", (), facts.get("tokens", 0)
+        yield "generation_seconds", (), generated.get("generation_seconds", 0.0)
+        yield "generation_tokens", (), generated.get("tokens", 0)
 
 
-def _champion(seen: Seen) -> Samples:
-    yield "releases_total", (), seen.releases[-1].number if seen.releases else 0
-    verdicts = Counter(record.verdict for record in seen.index.gate.values())
+def _champion(facts: ApplicationFacts) -> Samples:
+    yield "releases_total", (), facts.releases[-1].number if facts.releases else 0
+    verdicts = Counter(record.verdict for record in facts.index.gate.values())
     yield from (("gate_decisions", (verdict,), verdicts[verdict]) for verdict in Verdict)
-    champion = seen.champion
+    champion = facts.champion
     if champion is None:
         return
     yield "champion_info", (champion.version, champion.digest[:12]), 1
     yield "champion_released_timestamp_seconds", (), champion.since.timestamp()
-    if score := champion.score(seen.app):
-        metric = seen.app.gate.metric
+    if score := champion.score(facts.app):
+        metric = facts.app.gate.metric
         for bound in ("value", "low", "high"):
             yield "champion_score", (metric, bound), getattr(score, bound)
 
 
-def _retrainings(seen: Seen, now: datetime) -> Samples:
-    yield "retrainings_total", (), max(seen.index.orders, default=0)
-    results = Counter[str](outcome.result for outcome in seen.index.outcomes.values())
+def _retrainings(facts: ApplicationFacts, now: datetime) -> Samples:
+    yield "retrainings_total", (), max(facts.index.orders, default=0)
+    results = Counter[str](outcome.result for outcome in facts.index.outcomes.values())
     yield from (("retraining_outcomes", (result,), results[result]) for result in OUTCOMES)
-    still = open_retraining(list(seen.retrainings))
+    still = open_retraining(list(facts.retrainings))
     trains = bool(still and still.claim and still.claim.run_id)
     yield "retraining_open", ("waiting",), bool(still) and not trains
     yield "retraining_open", ("training",), trains
     if still:
         yield "retraining_ordered_timestamp_seconds", (), still.order.created.timestamp()
-    if seen.snooze and seen.snooze.until > now:
-        yield "retraining_snoozed_until_timestamp_seconds", (), seen.snooze.until.timestamp()
+    if facts.snooze and facts.snooze.until > now:
+        yield "retraining_snoozed_until_timestamp_seconds", (), facts.snooze.until.timestamp()
 
 
-def _alerts(seen: Seen) -> Samples:
-    counted = Counter(alert.severity for alert in seen.alerts)
+def _alerts(facts: ApplicationFacts) -> Samples:
+    counted = Counter(alert.severity for alert in facts.alerts)
     yield from (("alerts_open", (severity,), counted[severity]) for severity in Severity)
-    yield "alerts_undelivered", (), seen.undelivered
-    if seen.looked:
-        yield "looked_timestamp_seconds", (), seen.looked.timestamp()
+    yield "alerts_undelivered", (), facts.undelivered
+    if facts.looked:
+        yield "looked_timestamp_seconds", (), facts.looked.timestamp()
 
 
-def _spending(seen: Seen, now: datetime) -> Samples:
-    budget, expected = seen.app.budget, forecast(seen.index.outcomes.values())
+def _spending(facts: ApplicationFacts, now: datetime) -> Samples:
+    budget, expected = facts.app.budget, forecast(facts.index.outcomes.values())
     yield "next_retraining_gpu_hours", (), expected.gpu_hours
     yield "next_retraining_cost", (), expected.cost
-    if seen.spending is None:
+    if facts.spending is None:
         return
-    spent = spent_by_days(seen.spending, budget, now)
+    spent = spent_by_days(facts.spending, budget, now)
     for days, one in spent.items():
         yield "gpu_hours", (str(days),), one.gpu_hours
         yield "pod_hours", (str(days),), one.pod_hours
@@ -167,8 +167,8 @@ def _spending(seen: Seen, now: datetime) -> Samples:
             yield "cost", (kind, str(days)), cost
         yield "tokens", ("prompt", str(days)), one.prompt_tokens
         yield "tokens", ("response", str(days)), one.response_tokens
-    if seen.spending.storage:
-        yield "storage_bytes", (), seen.spending.storage.bytes
+    if facts.spending.storage:
+        yield "storage_bytes", (), facts.spending.storage.bytes
     for bound in bounds(budget, spent, expected):
         yield "budget", (bound.setting,), bound.most
         yield "budget_used_ratio", (bound.setting,), bound.share

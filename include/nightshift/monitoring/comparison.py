@@ -1,4 +1,4 @@
-"""Compares one metric of two profiles: the effect, what chance would give, and what changed in words."""
+"""Compares one metric of two profiles: the effect, its size by chance, and a description of the change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kind of drift a metric's move is: data drift, output drift or concept drift."""
+"""Classifies the drift of a metric: data drift, output drift or concept drift."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import fetch, partition_of
 
 VERSION = 1  # of what a reference holds
-# Another version of any of these makes a reference anew: numbers that were made in another way are not compared.
+# Raising any of these versions makes references again: numbers of different versions are not compared.
 VERSIONS = {"version": VERSION, "profile": PROFILE_VERSION, "scores": SCORES_VERSION}
 
 

@@ -53,11 +53,11 @@ def replayed(before: pa.Table, after: pa.Table, known_answers: Set[str], trained
     new = [row for row in counted if normalised(row["reference"]) not in known_answers]
 
     def compared(part: list[dict[str, str]]) -> Comparison:
-        wanted = [row["reference"] for row in part]
+        references = [row["reference"] for row in part]
         return compare(
             {
-                BEFORE: Answers(answer=[row["response"] for row in part], wanted=wanted),
-                AFTER: Answers(answer=[now[row["row"]] for row in part], wanted=wanted),
+                BEFORE: Answers(answer=[row["response"] for row in part], reference=references),
+                AFTER: Answers(answer=[now[row["row"]] for row in part], reference=references),
             }
         )
 

@@ -1,4 +1,4 @@
-"""Two answers to the same logged prompts compared: the champion's of then, and a candidate's. Pure functions of both."""
+"""Compares the champion's logged answers with a candidate's answers to the same prompts. Pure functions."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def compared(rows: Sequence[Row], answers: Sequence[Row], judged_by: str | None,
     old, new = texts
     scores: dict[str, list[tuple[float | None, float | None]]] = {}
     if judged_by == "reference":
-        wanted = [row["reference"] for row in rows]
-        scored = per_example(old, wanted), per_example(new, wanted)
+        references = [row["reference"] for row in rows]
+        scored = per_example(old, references), per_example(new, references)
         scores = {name: list(zip(scored[0][name], scored[1][name], strict=True)) for name in scored[0]}
     for column, measure in AS_MEASURED.items():
         scores[measure] = [(row[column], answer[column]) for row, answer in zip(rows, answers, strict=True)]
@@ -100,8 +100,8 @@ def verdict_of(found: Compared, settings: Shadow, level: float, last: bool) -> t
     if invalid and invalid.high < 0 and invalid.value < -settings.margin:
         return Verdict.FAIL, [_sentence("valid", invalid, len(found.rows), "below", settings.margin)]
     enough = difference is not None and count >= settings.min_prompts
-    said = ended(difference, settings.margin) if difference and enough else None
-    if said is None and not last:
+    outcome = ended(difference, settings.margin) if difference and enough else None
+    if outcome is None and not last:
         return None, []
     if difference is None or not enough:
         return Verdict.INSUFFICIENT_DATA, [
@@ -109,8 +109,8 @@ def verdict_of(found: Compared, settings: Shadow, level: float, last: bool) -> t
             "champion, unlike all that was trained on, with a known answer or a judge's score. People read the answers side "
             "by side"
         ]
-    worse = said == "worse" or (said is None and difference.value < -settings.margin)
-    verdict = Verdict.FAIL if worse else Verdict.WARN if said is None else Verdict.PASS
+    worse = outcome == "worse" or (outcome is None and difference.value < -settings.margin)
+    verdict = Verdict.FAIL if worse else Verdict.WARN if outcome is None else Verdict.PASS
     what = {Verdict.PASS: "above", Verdict.WARN: "not shown to be above", Verdict.FAIL: "below"}[verdict]
     return verdict, [_sentence(str(found.metric), difference, count, what, settings.margin)]
 

@@ -28,7 +28,7 @@ class MetricVerdict(Model):
     reference_rows: int
     effect: float = 0.0  # Wasserstein distance in standard deviations, or Jensen-Shannon distance (effects.py)
     expected_by_chance: float = 0.0  # effect that chance alone gives at these numbers of rows
-    excess: float = 0.0  # effect beyond chance: what is held against the floors
+    excess: float = 0.0  # effect beyond chance, which is compared with the floors
     p_value: float = 1.0
     q_value: float = 1.0  # p-value corrected for the number of metrics judged together
     warn: float  # floors of the excess

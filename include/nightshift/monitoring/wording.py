@@ -1,4 +1,4 @@
-"""Says in words what changed between two distributions."""
+"""Describes the change between two distributions as text."""
 
 from __future__ import annotations
 

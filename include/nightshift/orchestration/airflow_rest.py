@@ -1,7 +1,6 @@
-"""Airflow's REST API, asked by housekeeping tasks as the user of the connection `nightshift_airflow`.
+"""Airflow's REST API, which housekeeping tasks call as the user of the connection `nightshift_airflow`.
 
-Tasks do not reach Airflow's database; what they must know of other runs they ask like anybody else, with a user that may
-only look.
+Tasks have no access to Airflow's database; they read other runs through the API, as a user with read permissions only.
 """
 
 from __future__ import annotations

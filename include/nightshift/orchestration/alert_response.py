@@ -1,4 +1,4 @@
-"""The task in which a person acknowledges or silences a condition of the alerts, or ends that."""
+"""The task that acknowledges or silences an open alert for a person, or ends either."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from airflow.sdk.exceptions import AirflowFailException
 from nightshift.alerts.outbox import Outbox
 from nightshift.ledger.records import AlertResponse
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.deciding import OUTLASTING, deciding
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task
 from nightshift.shown import storable
 from nightshift.storage.manifest import digest_of
 
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def respond(application: str, **context: Any) -> dict[str, Any]:
-    """Keep what the person who started the run says about one condition that holds, and say what was kept.
+    """Keep the response of the person who started the run to one open alert.
 
     :return: `alert`, the condition, `until` (ISO 8601) and `reason`, which says who did what and why.
-    :raises AirflowFailException: no such condition holds, or there is nothing to end; the text says what to do.
+    :raises AirflowFailException: there is no such open alert, or no response to end; the text says what to do.
     """
     params, dag_run = context["params"], context["dag_run"]
-    with deciding(application, context) as (_, ledger):
+    with ledger_task(application, context) as (_, ledger):
         now, condition, action = datetime.now(UTC), params["alert"].strip(), params["action"]
         holding = [one.alert.condition for one in Outbox(storage_uri(), application).held()]
         if condition not in holding:
@@ -47,5 +47,5 @@ def respond(application: str, **context: Any) -> dict[str, Any]:
             created=now,
         )
         kept = ledger.respond(response, wish)
-        log.info("%s: %s", condition, kept.said)
-        return {"alert": condition, "until": kept.until.isoformat(), "reason": kept.said}
+        log.info("%s: %s", condition, kept.sentence)
+        return {"alert": condition, "until": kept.until.isoformat(), "reason": kept.sentence}

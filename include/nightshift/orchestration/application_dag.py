@@ -1,4 +1,4 @@
-"""What all DAGs of an application have in common, and those that look after all applications."""
+"""The common arguments of an application's DAGs, and of the housekeeping DAGs that serve all applications."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, get_parsing_context
 
 from nightshift.orchestration.forms import optional_interval
-from nightshift.orchestration.telling import telling_of_runs
+from nightshift.orchestration.telling import run_callbacks
 from nightshift.settings.application import Application
 from nightshift.settings.applications import BadApplication, load_application, readable_applications
 from nightshift.settings.pools import LIGHT_POOL
 from nightshift.settings.schedule import interval_holding
 
-# A task weighs as much as all that ran before it in its run: what is begun is finished before anything new is begun.
-# Airflow's own rule counts what comes after a task, so that ten trainings would come before the first evaluation.
+# A task's priority counts its upstream tasks, so that runs in progress finish before new ones start. Airflow's default
+# counts downstream tasks, and would start ten trainings before the first evaluation.
 FINISH_FIRST = "upstream"
 MOST_WAITING = 16  # runs of one DAG whose data may still arrive
 
@@ -37,9 +37,9 @@ def applications_to_parse(kind: str) -> list[Application]:
 
 
 def application_dag(app: Application, name: str, summary: str, **arguments: Any) -> DAG:
-    """Return the DAG `name` of an application, which one run at a time uses unless the `arguments` of DAG say more.
+    """Return the DAG `name` of an application, with one active run at a time unless `arguments` say otherwise.
 
-    Its tasks are light ones, but for the jobs, which have pools of their own.
+    Its tasks use the pool of light tasks; jobs name their own pools.
     """
     return DAG(
         dag_id=f"{app.name}_{name}",
@@ -54,13 +54,13 @@ def application_dag(app: Application, name: str, summary: str, **arguments: Any)
             "weight_rule": FINISH_FIRST,
         },
         tags=["nightshift", app.name],
-        **telling_of_runs(app, f"{app.name}_{name}"),
+        **run_callbacks(app, f"{app.name}_{name}"),
         **{"catchup": False, "max_active_runs": 1, **arguments},
     )
 
 
 def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DAG:
-    """Return the DAG `nightshift_<name>`, which runs by the clock for all applications together."""
+    """Return the DAG `nightshift_<name>`, which runs on a schedule for all applications together."""
     return DAG(
         dag_id=f"nightshift_{name}",
         description=summary,
@@ -68,9 +68,9 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        # They only look after what others do; one that nobody unpaused would be missed when it is needed.
+        # Housekeeping must run from the start; a DAG that nobody unpaused would be missing when it is needed.
         is_paused_upon_creation=False,
-        # Not in the pool of the jobs: those that wait for a full cluster would keep it from coming.
+        # Not in the pool of the jobs: jobs that wait for a full cluster would block it.
         default_args={
             "owner": "nightshift",
             "retries": 2,
@@ -83,7 +83,7 @@ def housekeeping_dag(name: str, summary: str, cron: str, **arguments: Any) -> DA
 
 
 def _intervals_that_wait(app: Application) -> int:
-    """How many intervals end within the hours in which data may arrive: none of a daily application that waits for two."""
+    """How many intervals end within the arrival hours: none for a daily application with two arrival hours."""
     if not app.schedule:
         return 0
     start, end = interval_holding(app.schedule, datetime.combine(app.start, time(12), UTC), app.zone)
@@ -91,15 +91,15 @@ def _intervals_that_wait(app: Application) -> int:
 
 
 def daily(app: Application, doing: str) -> dict[str, Any]:
-    """Return the arguments of a DAG that works on one data interval after the other and can be backfilled.
+    """Return the arguments of a DAG that processes data intervals in order and can be backfilled.
 
-    :param doing: what the form says about the interval, as in "to ingest".
+    :param doing: the verb in the form's description of the interval, as in "to ingest".
     """
     return {
         "schedule": CronDataIntervalTimetable(app.schedule, timezone=app.timezone) if app.schedule else None,
         "end_date": datetime.combine(app.end, time.max, app.zone).astimezone(UTC) if app.end else None,
         "catchup": app.catch_up,
-        # One run works; those whose data may still arrive wait beside it, and keep no later one from coming.
+        # One run works; runs whose data may still arrive wait without blocking later runs.
         "max_active_runs": 2 + _intervals_that_wait(app),
         "params": {"day": optional_interval(app, doing)},
     }

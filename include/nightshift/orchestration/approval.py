@@ -1,4 +1,4 @@
-"""The task `approve`: puts a release to the approvers of an application and waits for them, without holding a worker."""
+"""The task `approve`: asks the approvers of an application about a release and waits for them without holding a worker."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from nightshift.access.users import USERS_VARIABLE
 from nightshift.errors import BadInput
-from nightshift.ledger.approval import answered_with, asked_with, sentence
+from nightshift.ledger.approval import keep_answer, keep_request, sentence
 from nightshift.ledger.gate_records import put_to_people
 from nightshift.ledger.records import Answer, GateRecord, Request
 from nightshift.ledger.releases import decided_after
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.deciding import RETRIES, deciding, outlasting
+from nightshift.orchestration.ledger_task import RETRIES, airflow_errors, ledger_task
 from nightshift.orchestration.links import application_page
 from nightshift.settings.application import Application
 from nightshift.settings.people import Kind, Severity
 from nightshift.shown import storable
 
 APPROVE, REJECT = "Approve", "Reject"
-# Not `reason`: Airflow fills a field with what the form of the run said under the same name, and an approver who only
-# clicks would answer in the words of who asks.
+# Not `reason`: Airflow prefills a field with the run's parameter of the same name, and an approver who only clicks would
+# send the requester's reason as their own.
 FIELD = "why"
 LONGEST_REASON = 2_000
 REASON = Param(
@@ -51,12 +51,12 @@ KEEP_TRYING, PAUSE = timedelta(minutes=10), timedelta(seconds=5)
 
 
 class ApproveRelease(HITLOperator):
-    """Asks people about what the task `decided` said; skipped where it says that nobody is to be asked.
+    """Asks people to approve the decision of the task `decided`; skipped if that decision needs no approval.
 
-    The answer is kept in the ledger, and returned as :class:`nightshift.ledger.policy.Answer`. No answer in time is a
-    no. The task succeeds whatever the answer is: what follows from it is the work of the next one.
+    The answer is kept in the ledger, and returned as :class:`nightshift.ledger.policy.Answer`. An unanswered request is
+    rejected. The task succeeds whatever the answer is; the next task acts on it.
 
-    :param app: the application; its `approval` says who is asked and for how long.
+    :param app: the application; its `approval` names the approvers and the time limit.
     :param decided: id of the task whose result is the decision.
     """
 
@@ -68,49 +68,48 @@ class ApproveRelease(HITLOperator):
             options=[APPROVE, REJECT],
             defaults=[REJECT],
             response_timeout=timedelta(hours=app.approval.timeout_hours),
-            # Without the DAG's own params, which Airflow puts among a task's. It fails a task at its start, and tells
-            # nobody, whose params have no valid default.
+            # Without the DAG's own params, which Airflow adds to those of a task: it silently fails a task at its start if
+            # one of them has no valid default.
             **{**RETRIES, **kwargs, "params": {FIELD: REASON}},
         )
         self.application = app.name
         self.decided = decided
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Keep the request, put it to people, and tell them; return an answer that was kept before.
+        """Record the request, open it in Airflow and notify people; return an answer that was kept before.
 
-        :raises AirflowSkipException: nobody is to be asked.
-        :raises AirflowFailException: what was decided is no decision, or not one of the ledger that still counts; or none of
-            the approvers is a user of this Airflow.
+        :raises AirflowSkipException: no approval is needed.
+        :raises AirflowFailException: the decision is malformed, or not one in the ledger that still counts; or none of the
+            approvers is a user of this Airflow.
         :raises EnvironmentDown: storage cannot be reached.
         """
-        with outlasting(self.application, context):
+        with airflow_errors(self.application, context):
             decision = ReleaseDecision.of(context["ti"].xcom_pull(task_ids=self.decided))
             if not decision.ask:
-                raise AirflowSkipException(f"nobody is asked: {'; '.join(decision.reasons)}")
-        with deciding(self.application, context) as (app, ledger):
+                raise AirflowSkipException(f"no approval needed: {'; '.join(decision.reasons)}")
+        with ledger_task(self.application, context) as (app, ledger):
             request = self._request(app, decision, context)
             decided = _refuse_foreign(ledger, decision, request)
             if answer := ledger.answer(request.id):
                 return self._answered(ledger, answer)
             _refuse_stale(ledger, decided)
             self.assigned_users = self._assigned(app.approval.approvers)
-            request = asked_with(ledger, request)
+            request = keep_request(ledger, request)
             self.subject = request.subject
             self.body = f"{decision.body}\n\n[Everything about {app.name}]({application_page(app.name)})\n"
             self.response_timeout = max(request.until - datetime.now(UTC), SHORTEST_WAIT)
             try:
                 return super().execute(context)
             except TaskAwaitingInput:
-                # The request stands now, and a link to it leads somewhere.
-                self._tell(app, request, decision, context)
+                # The request is open in Airflow now, so that a link to it works.
+                self._notify(app, request, decision, context)
                 raise
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Keep the answer and return it.
 
-        It is final in Airflow, which drops it when the task is tried again. So nothing in it fails the task, and storage
-        that does not take it is tried for ten minutes. What it answers is the request of this run in the ledger, whatever
-        has become of the decision in Airflow by now.
+        Airflow drops the answer when the task is tried again. So nothing in it fails the task, and a failing storage is
+        retried for ten minutes. The request is the one of this run in the ledger, even if the decision in Airflow changed.
         """
         given = super().execute_complete(context, event)
         user = given["responded_by_user"]
@@ -124,7 +123,7 @@ class ApproveRelease(HITLOperator):
         )
         self.log.info("answer: %s by %s, reason %r", answer.answer, answer.by or "nobody", answer.reason)
         until = time.monotonic() + KEEP_TRYING.total_seconds()
-        with outlasting(self.application, context):
+        with airflow_errors(self.application, context):
             while True:
                 try:
                     ledger = Ledger(storage_uri(), self.application)
@@ -135,20 +134,22 @@ class ApproveRelease(HITLOperator):
                 except Exception as error:  # object stores have errors of their own
                     if time.monotonic() > until:
                         raise
-                    self.log.warning("the answer cannot be kept yet and is tried again: %s", error)
+                    self.log.warning("the answer cannot be written to the ledger yet, trying again: %s", error)
                 time.sleep(PAUSE.total_seconds())
 
     def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
-        """Take whatever was sent: Airflow's API checks nothing of it, and has taken the answer."""
+        """Accept any input: Airflow's API does not check it, and has taken the answer already."""
 
     def _assigned(self, approvers: list[str]) -> list[dict[str, str]] | None:
-        """The approvers as Airflow's users; None: everybody whose role may answer."""
+        """The approvers as Airflow's users; None: all users whose role may answer."""
         if not approvers:
             return None
         known = known_users()
         missing = [name for name in approvers if name not in known]
         if missing:
-            self.log.error("%s approve for %s and are no users of this Airflow", ", ".join(missing), self.application)
+            self.log.error(
+                "approvers of %s that are not users of this Airflow: %s", self.application, ", ".join(missing)
+            )
         if len(missing) == len(approvers):
             raise AirflowFailException(
                 f"nobody can answer for {self.application}: of its approvers ({', '.join(approvers)}) none is a user of "
@@ -171,7 +172,7 @@ class ApproveRelease(HITLOperator):
         )
 
     def _asked(self, ledger: Ledger, ti: Any) -> Request:
-        """The newest request of the run; of one whose decision was made anew, the one before is withdrawn."""
+        """The newest request of the run; an earlier one is withdrawn when its decision is made again."""
         place = (ti.dag_id, ti.run_id)
         asked = [one for one in ledger.requests().values() if (one.dag_id, one.run_id) == place]
         if not asked:
@@ -180,13 +181,13 @@ class ApproveRelease(HITLOperator):
 
     def _answered(self, ledger: Ledger, answer: Answer) -> dict[str, Any]:
         """Keep an answer, and return the one that is kept."""
-        kept = answered_with(ledger, answer)
+        kept = keep_answer(ledger, answer)
         self.log.info("request %s: %s", kept.id, sentence(kept))
         return kept.model_dump(mode="json")
 
-    def _tell(self, app: Application, request: Request, decision: ReleaseDecision, context: Any) -> None:
+    def _notify(self, app: Application, request: Request, decision: ReleaseDecision, context: Any) -> None:
         from nightshift.alerts.alert import Alert
-        from nightshift.orchestration.telling import tell
+        from nightshift.orchestration.telling import notify
 
         alert = Alert(
             application=app.name,
@@ -197,27 +198,27 @@ class ApproveRelease(HITLOperator):
             where=f"{request.dag_id} {request.run_id}",
             facts=decision.reasons,
             since=request.asked,
-            todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; no answer is a no",
+            todo=f"approve or reject it before {request.until:%Y-%m-%d %H:%M} UTC; an unanswered request is rejected",
             links={
                 "Answer": self.generate_link_to_ui_from_context(context=context),
                 "Nightshift": application_page(app.name),
             },
             condition=f"approval {request.id}",
-            # A try of the task before this one may have had an answer and lost it.
+            # An earlier try of the task may have had an answer and lost it.
             cause=f"{request.id} {context['ti'].try_number}",
         )
-        tell(app, [alert])
+        notify(app, [alert])
 
 
 def _refuse_foreign(ledger: Ledger, decision: ReleaseDecision, request: Request) -> GateRecord:
-    """Return what the ledger says was decided: results of tasks can be changed by Airflow's API, the ledger cannot.
+    """Return the decision as the ledger has it: Airflow's API can change results of tasks, but not the ledger.
 
-    :raises BadInput: the ledger has no such decision, or has a request of this id that is about something else.
+    :raises BadInput: the ledger has no such decision, or has a request of this id about something else.
     """
     known = ledger.request(request.id)
     if known and known.model_dump(include=ABOUT) != request.model_dump(include=ABOUT):
         raise BadInput(
-            f"request {request.id} is about version {known.version}, and not what the task release says; {ANEW}"
+            f"request {request.id} is about version {known.version}, but the task release returned another decision; {ANEW}"
         )
     decided = [
         one
@@ -226,25 +227,23 @@ def _refuse_foreign(ledger: Ledger, decision: ReleaseDecision, request: Request)
     ]
     if not decided:
         raise BadInput(
-            f"the ledger has no decision to ask people about version {decision.version} whose verdict is {decision.verdict}: "
-            f"what the task release returned was changed, or is another application's; {ANEW}"
+            f"the ledger has no decision about version {decision.version} with verdict {decision.verdict} that needs approval: "
+            f"the result of the task release was changed, or belongs to another application; {ANEW}"
         )
     return decided[-1]
 
 
 def _refuse_stale(ledger: Ledger, decided: GateRecord) -> None:
-    """:raises BadInput: a release came after what was decided, and an answer would count for nothing."""
+    """:raises BadInput: a later release spent the decision, and an answer would have no effect."""
     releases = ledger.releases()
     if decided_after(decided, releases) != len(releases):
         raise BadInput(
-            f"another release came after the decision about version {decided.version}, whose answer would not count; {ANEW}"
+            f"another release came after the decision about version {decided.version}, so an answer has no effect; {ANEW}"
         )
 
 
 def known_users() -> dict[str, str]:
-    """Return the ids of Airflow's users by their names.
-
-    The simple auth manager's are in its settings; of any other, the Variable `nightshift_users` names them.
+    """Return the ids of Airflow's users by name, from the settings of the simple auth manager or the Variable `nightshift_users`.
 
     :raises AirflowFailException: there is no such Variable, or it is no JSON object.
     """

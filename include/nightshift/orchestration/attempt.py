@@ -1,4 +1,4 @@
-"""One attempt of one task at a job: its spec, the place of its result, and the environment that the job may see."""
+"""One attempt of a task at a job: its spec, the address of its result, and the environment of the job."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ JUDGING = {
     "replay",
     "reference",
     *SEARCHING,
-}  # the jobs that ask the application's judge
-ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay", *SEARCHING}  # those that ask the application's model
+}  # jobs that call the application's judge
+ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay", *SEARCHING}  # jobs that call the application's model
 RETRIEVING = {"index", *ANSWERING}
-EMBEDDING = {"search_plan", *RETRIEVING}  # those that have passages or questions embedded
+EMBEDDING = {"search_plan", *RETRIEVING}  # jobs that embed passages or questions
 STORAGE_VARIABLE = "nightshift_storage"
 MLFLOW_CONNECTION = "nightshift_mlflow"
 ID_KEY_CONNECTION = "nightshift_id_key"  # its password is the key with which ids that hold personal data are hashed
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where one attempt reads its spec and leaves its result."""
+    """Where one attempt reads its spec and writes its result."""
 
     job: str
     spec: JobSpec
@@ -54,19 +54,19 @@ class Attempt:
 
     @property
     def spec_uri(self) -> str:
-        """Where the spec lies; `nightshift <job> --spec` with it runs the same job again from a shell."""
+        """URI of the spec; `nightshift <job> --spec` runs the same job again from a shell."""
         return str(self.location / "spec.json")
 
     @property
     def result_uri(self) -> str:
-        """Where the result of this attempt, and of no other, will lie."""
+        """URI of the result of this attempt alone."""
         return str(self.location / "result.json")
 
 
 def new_attempt(job: str, application: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> Attempt:
-    """Return the attempt of the running task. Where no argument is given the job's default counts.
+    """Return the attempt of the running task. The job's defaults apply to arguments that are not given.
 
-    :raises BadInput: the arguments do not fit the job, or the run was started with parameters that nobody declared.
+    :raises BadInput: the arguments do not fit the job, or the run was started with undeclared parameters.
     """
     refuse_unknown(context)
     app = load_application(application)
@@ -74,16 +74,16 @@ def new_attempt(job: str, application: str, arguments: Mapping[str, Any], contex
     try:
         spec = job_module(job).Spec(application=app, storage=storage, **_without_none(arguments))
     except ValidationError as error:
-        raise BadInput(f"the arguments of {job} are not right: {error}") from error
+        raise BadInput(f"invalid arguments of the job {job}: {error}") from error
     ti = context["ti"]
     place = results_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
     return Attempt(job, spec, UPath(storage).joinpath(app.name, *place, f"try-{ti.try_number}"))
 
 
 def refuse_unknown(context: Mapping[str, Any]) -> None:
-    """Refuse undeclared keys of a run's conf: Airflow merges them into its params, and a typo would change nothing.
+    """Refuse undeclared keys of a run's conf: Airflow merges them into its params, and a typo would have no effect.
 
-    :raises BadInput: there are some.
+    :raises BadInput: there are undeclared keys.
     """
     conf = context["dag_run"].conf or {}
     declared = set(context["dag"].params)
@@ -98,7 +98,7 @@ def results_of(dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
 
 
 def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str, str]:
-    """Return the environment of a job: the allow-list, the tracking server, and what opens its storage and sources."""
+    """Return the environment of a job: the allow-list, the tracking server, and the credentials of storage and sources."""
     sources = sources_of(spec, job)
     places = [spec.storage, *(source.uri for source in sources if source.uri)]
     patterns = [*PASSED, *compute.pass_environment]
@@ -132,25 +132,25 @@ def job_environment(spec: JobSpec, job: str, compute: LocalCompute) -> dict[str,
 
 
 def endpoint_connection(spec: JobSpec, job: str) -> str | None:
-    """Return the connection with the key of the endpoint that a job asks; None where it asks none, or needs no key."""
+    """Return the connection with the key of the endpoint that a job calls; None if it calls none, or needs no key."""
     endpoint = spec.application.inference.endpoint
     return endpoint.connection if endpoint and job in ANSWERING else None
 
 
 def embedder_connections(spec: JobSpec, job: str) -> dict[str, str]:
-    """Return the connections with the keys of the endpoints that a job has texts embedded at, by variable."""
+    """Return the connections with the keys of a job's embedding endpoints, by environment variable."""
     endpoints = [one.endpoint for one in spec.application.embedding_endpoints if one.endpoint and job in EMBEDDING]
     return {one.key_variable: one.connection for one in endpoints if one.connection and one.key_variable}
 
 
 def vector_database(spec: JobSpec, job: str) -> str | None:
-    """Return the connection of the database that a job searches vectors in; None where it searches none."""
+    """Return the connection of the job's vector database; None if it has none."""
     retrieval = spec.application.retrieval
     return retrieval.database if retrieval and job in RETRIEVING else None
 
 
 def id_key_of(spec: JobSpec, job: str) -> str:
-    """Return the installation's key for ids and subjects; empty where it has none, or the job reads none of these."""
+    """Return the installation's key for ids and subjects; empty if there is none, or the job does not read ids."""
     if not any(source.columns.keyed for source in sources_of(spec, job)):
         return ""
     try:
@@ -175,7 +175,7 @@ def source_environment(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def tracking_environment() -> dict[str, str]:
-    """Return what MLflow's client must know of the tracking server.
+    """Return the environment variables of MLflow's client.
 
     :raises BadInput: there is no connection to it.
     """
@@ -183,7 +183,7 @@ def tracking_environment() -> dict[str, str]:
 
 
 def environment_of(mlflow: Any) -> dict[str, str]:
-    """Return what MLflow's client must know of the tracking server of a connection; certificates are those of this process."""
+    """Return the environment variables of MLflow's client for a connection; certificates are those of this process."""
     environment = {"MLFLOW_TRACKING_URI": tracking_uri(mlflow), **allowed(os.environ, TLS), **mlflow_pages(mlflow)}
     if mlflow.login:
         environment["MLFLOW_TRACKING_USERNAME"] = mlflow.login
@@ -194,13 +194,13 @@ def environment_of(mlflow: Any) -> dict[str, str]:
 
 
 def mlflow_pages(mlflow: Any) -> dict[str, str]:
-    """Return where people see MLflow's pages, where that is not the address at which jobs reach it."""
+    """Return the address of MLflow's pages for people, if it differs from the address for jobs."""
     public = mlflow.extra_dejson.get("public_url") or os.environ.get(PAGES)
     return {PAGES: str(public)} if public else {}
 
 
 def storage_uri() -> str:
-    """Return where this Airflow's data lies."""
+    """Return the URI of this Airflow's storage."""
     return str(Variable.get(STORAGE_VARIABLE, default=None) or default_storage())
 
 
@@ -242,13 +242,13 @@ def tracking_uri(connection: Connection) -> str:
 
 
 def _without_none(value: Any) -> Any:
-    """Leave out what is not given, so that the job's default counts."""
+    """Leave out arguments that are None, so that the job's defaults apply."""
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
     return value
 
 
 def _slug(text: str) -> str:
-    """A folder name for text that people typed: unlike texts stay unlike."""
+    """A folder name for text that people typed: different texts get different names."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-")[:80]
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

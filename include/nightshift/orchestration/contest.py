@@ -1,4 +1,4 @@
-"""Who would replace whom: the candidate and the champion of a release, what its form wants, and what a shadow says of them."""
+"""The candidate and the champion of a release, the parameters of its form, and the result of their shadow."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ RequestId = Annotated[str, Field(pattern=r"^[\w-]+$", max_length=80)]  # part of
 
 
 class Form(BaseModel):
-    """What the person who started the run wants; of a run that nobody started, nothing.
+    """What the person who started the run entered; empty for a run that nobody started.
 
-    Where nobody else is to be asked, a reason turns a WARN, or an earlier champion, into a release that its giver answers
-    for. Where people are asked, it is part of the question.
+    Without an approval step, a reason turns a WARN, or an earlier champion, into a release on the responsibility of the
+    person who gave it. With one, the reason is part of the request.
 
     :param version: number in the registry; None: the newest candidate.
-    :param ask: have a person decide, whatever the application says.
-    :param run_id: a reason that is given in another DAG run is another decision.
+    :param ask: require an approval, whatever the application's settings.
+    :param run_id: a reason in another DAG run is another decision.
     """
 
     version: int | None = None
@@ -48,7 +48,7 @@ class Form(BaseModel):
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> Form:
-        """Return what the form of a DAG run says."""
+        """Return the parameters of a DAG run."""
         params, run = context["params"], context["dag_run"]
         return cls(
             version=params["version"],
@@ -60,10 +60,10 @@ class Form(BaseModel):
 
 
 class ReleaseDecision(BaseModel):
-    """The decision. Nothing has moved yet: the alias moves in the task `promote`.
+    """The decision about a release. The alias moves only later, in the task `promote`.
 
-    `ask` says whether people are to be asked: about `subject` and `body` (Markdown), as the request `request`. A request
-    without `ask` was approved before. `after` is the number of the newest release then: the next one spends the decision.
+    With `ask`, people are asked about `subject` and `body` (Markdown), as the request `request`. A request without `ask`
+    was approved before. `after` is the number of the newest release at that time: the next one spends the decision.
     """
 
     verdict: Verdict
@@ -83,14 +83,14 @@ class ReleaseDecision(BaseModel):
     def _can_be_asked(self) -> Self:
         needed = ("version", "model_digest", "evaluation_digest", "request", "subject", "body")
         if self.ask and (missing := [name for name in needed if not getattr(self, name)]):
-            raise ValueError(f"people are to be asked, and it lacks {', '.join(missing)}")
+            raise ValueError(f"`ask` is set, but these fields are missing: {', '.join(missing)}")
         return self
 
     @classmethod
     def of(cls, returned: Any) -> Self:
-        """Return what the task `release` returned.
+        """Validate the result of the task `release`.
 
-        :raises BadInput: it is no decision; somebody may have changed or deleted it in Airflow.
+        :raises BadInput: it is not a decision; somebody may have changed or deleted it in Airflow.
         """
         try:
             return cls.model_validate(returned)
@@ -100,16 +100,16 @@ class ReleaseDecision(BaseModel):
                 for one in error.errors(include_url=False, include_input=False)
             )
             raise BadInput(
-                f"what the task release returned is no decision about a release ({wrong}); clear that task to decide anew"
+                f"the result of the task release is not a release decision ({wrong}); clear that task to decide again"
             ) from error
 
 
 @dataclass(frozen=True)
 class Contest:
-    """A candidate that was judged, and the champion that it would replace.
+    """An evaluated candidate, and the champion that it would replace.
 
     :param returns: the candidate was the champion before.
-    :param stopped: its split was stopped, and a person begins another one.
+    :param stopped: its split was stopped, and a person starts another one.
     :param after: number of the newest release.
     """
 
@@ -125,9 +125,9 @@ class Contest:
 
 
 def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> Contest | ReleaseDecision:
-    """Return who would replace whom, with what the gate says; or what follows where that comes before any gate.
+    """Return candidate and champion with the gate's decision; or a decision that needs no gate.
 
-    A release that was written down and not carried out comes first, whoever is the candidate by now.
+    A release that was recorded and not carried out comes first, whatever the newest candidate is.
     """
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
@@ -142,7 +142,7 @@ def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> 
         return nothing("there is no candidate yet; finetune registers one")
     if champion and champion.digest == candidate.digest:
         return nothing(f"version {candidate.version} is the champion already")
-    # A model that was replaced, or stopped in its split, does not come back by itself: whoever did that had a reason.
+    # A model that was replaced, or stopped in its split, comes back only on request of a person, with a reason.
     returns = candidate.digest in {known.model_digest for known in releases}
     past = ended(ledger, candidate.digest, champion.digest if champion else None, len(releases))
     stopped = past is not None and past[1].result == "stopped"
@@ -160,17 +160,17 @@ def contest_of(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> 
     scores = read_scores(evaluation, require_manifest(evaluation, digest))
     if not returns and scores.models.get("champion") != (champion.digest if champion else None):
         return nothing(
-            f"version {candidate.version} was not judged against version {champion.version if champion else 'none'}, "
-            "which is the champion by now; finetune again judges it anew"
+            f"version {candidate.version} was not evaluated against version {champion.version if champion else 'none'}, "
+            "the current champion; run finetune again to evaluate it"
         )
     decision = gate(scores.comparison, app.gate, scores.parts)
     return Contest(candidate, champion, returns, stopped, len(releases), evaluation, digest, scores, decision)
 
 
 def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool, ShadowFile | None, str]:
-    """Return whether a contest needs a shadow, what that found so far (None: it did not end), and why there is none.
+    """Return whether a shadow is needed, its result (None: it did not end), and why there is none.
 
-    An empty reason says that nobody wants one, or that it changes nothing.
+    The reason is empty if no shadow is configured, or its result would not change the decision.
     """
     from nightshift.evaluation.shadow_file import read_shadow, shadow_partition
     from nightshift.monitoring.published_nights import answered_by
@@ -187,14 +187,14 @@ def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool,
         return (
             False,
             None,
-            f"no shadow: version {champion.version}, the champion, answered none of the newest "
+            f"no shadow: version {champion.version}, the champion, did not answer any of the newest "
             f"{app.shadow.intervals} intervals",
         )
-    return True, None, f"no comparison with version {champion.version} is published"
+    return True, None, f"the shadow of version {champion.version} has no published result yet"
 
 
 def _unfinished(server: Mlflow, name: str, ledger: Ledger, champion: Registered | None) -> ReleaseDecision | None:
-    """What is to be done before any candidate: a release that nobody carried out, or one that a split came before; or to wait."""
+    """What comes before any candidate: an unfinished release, the release of a challenger that passed its split, or a wait."""
     from nightshift.ledger.releases import unfinished
     from nightshift.ledger.splits import running, sentence, share_of
 
@@ -227,7 +227,7 @@ def _candidate(server: Mlflow, name: str, version: int | None) -> Registered | N
 
 
 def about_of(candidate: Registered, champion: Registered | None) -> dict[str, Any]:
-    """Return what a decision is about: the version, and the digests of both models."""
+    """Return the fields that identify a decision: the version, and the digests of both models."""
     return {
         "version": candidate.version,
         "model_digest": candidate.digest,
@@ -236,5 +236,5 @@ def about_of(candidate: Registered, champion: Registered | None) -> dict[str, An
 
 
 def nothing(reason: str) -> ReleaseDecision:
-    """Return that nothing can be decided, and why."""
+    """Return a decision to release nothing, with the reason."""
     return ReleaseDecision(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])

@@ -1,4 +1,4 @@
-"""Waits for the examples of an interval. The DAG `ingest` alone makes them; whoever needs them goes by their manifest."""
+"""Waits until the DAG `ingest` has published the examples of an interval: until their manifest exists."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LOOK_EVERY = timedelta(seconds=30)
 class ExamplesSensor(BaseSensorOperator):
     """A task that returns URI and digest of an interval's examples (`examples`, `digest`) once they are published.
 
-    It holds no worker between two looks. Where none come, it skips what follows: after the application's
-    `clock.arrival_hours` and `wait_hours`, or as soon as the ingest run of the same logical date has ended without any.
+    It holds no worker between two looks. It skips downstream tasks after the application's `clock.arrival_hours` and
+    `wait_hours`, or as soon as the ingest run of the same logical date has ended without examples.
 
     :param app: the application whose examples they are.
     :param interval: the interval as the job `ingest` takes it (templated).
@@ -41,20 +41,20 @@ class ExamplesSensor(BaseSensorOperator):
     def execute(self, context: Any) -> Any:
         """Wait for the examples.
 
-        :raises AirflowSkipException: none came.
-        :raises AirflowFailException: the run's interval is none of the application's, or their manifest is damaged.
+        :raises AirflowSkipException: no examples were published in time.
+        :raises AirflowFailException: the run's interval does not fit the application's schedule, or the manifest is damaged.
         :raises JobFailed: the storage cannot be read; trying again may help.
         """
         try:
             return super().execute(context)
         except AirflowSensorTimeout:
             raise AirflowSkipException(
-                f"no examples came in {self.timeout / 3600:g} hours (clock.arrival_hours and wait_hours); {self._advice}"
+                f"no examples in {self.timeout / 3600:g} hours (clock.arrival_hours plus wait_hours); {self._advice}"
             ) from None
 
     def poke(self, context: Any) -> PokeReturnValue | bool:
-        """Return whether the examples are there, with where."""
-        # Before the manifest is read: what ended since has published before.
+        """Return the address of the examples once they are published."""
+        # Ask before reading the manifest: a run that ended by now has published before.
         over = self._ingest_ended(context)
         try:
             spec: Any = new_attempt("ingest", self.application, {"interval": self.interval}, context).spec
@@ -78,7 +78,7 @@ class ExamplesSensor(BaseSensorOperator):
         return f"{self.application}_ingest makes them: look at its run for this interval, or start one"
 
     def _ingest_ended(self, context: Any) -> bool:
-        """Whether the run of `ingest` by the same schedule has ended. A run that a person started has no such date."""
+        """Whether the scheduled run of `ingest` for the same logical date has ended. Manual runs have no such date."""
         date = context.get("logical_date")
         count = context["ti"].get_dr_count
         dag = f"{self.application}_ingest"

@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class ForkedJob:
-    """A running job. When the fork server dies, nobody learns how the job ends: it is killed, as if it had died, too.
+    """A running job. It is killed when the fork server dies, since its exit code would be lost.
 
-    :param connection: to the server, which has told the job's process id.
-    :param streams: the ends of the job's stdin, stdout and stderr that are ours.
+    :param connection: to the server, which has sent the job's process id.
+    :param streams: our ends of the job's stdin, stdout and stderr.
     """
 
     def __init__(self, pid: int, connection: socket.socket, streams: Sequence[IO[str]]) -> None:
@@ -37,7 +37,7 @@ class ForkedJob:
         self._lock = threading.RLock()
 
     def poll(self) -> int | None:
-        """Return the exit code once the job has ended (negative: the signal that ended it), and nothing before."""
+        """Return the exit code once the job has ended (negative: the signal that ended it), else None."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
@@ -48,7 +48,7 @@ class ForkedJob:
         :param timeout: in seconds.
         :raises subprocess.TimeoutExpired: the job still runs.
         """
-        # Whoever is told to stop the job may interrupt whoever waits for it.
+        # A signal handler that stops the job may interrupt this wait.
         with self._lock:
             if self.returncode is None:
                 if not select.select([self._connection], [], [], timeout)[0]:
@@ -63,7 +63,7 @@ class ForkedJob:
             answer = b""
         if answer:
             return int(json.loads(answer)["code"])
-        log.error("the fork server died, so nobody would learn how the job ends: it is killed")
+        log.error("the fork server died and the job's exit code with it: the job is killed")
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return -signal.SIGKILL
@@ -72,7 +72,7 @@ class ForkedJob:
 def fork_job(
     server: Path, arguments: Sequence[str], environment: dict[str, str], processors: Sequence[int]
 ) -> ForkedJob | None:
-    """Have the fork server start `nightshift <arguments>`; return nothing, and log why, where it cannot or may not.
+    """Have the fork server start `nightshift <arguments>`; if it cannot, log why and return None.
 
     :param server: the path of the server's socket.
     """
@@ -100,7 +100,7 @@ def fork_job(
             os.close(end)
     if "pid" in answer:
         return ForkedJob(answer["pid"], connection, ours)
-    log.info("the job starts anew, importing everything: %s", answer.get("refused", "the fork server died"))
+    log.info("starting the job as a new process: %s", answer.get("refused", "the fork server died"))
     connection.close()
     for stream in ours:
         stream.close()

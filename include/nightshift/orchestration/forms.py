@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from nightshift.settings.application import Application
 from nightshift.settings.schedule import at_most_once_a_day
 
-# What a JSON Schema of ours and a Param of Airflow's have in common.
+# The keywords of a model's JSON Schema that Airflow's Param takes.
 KEYWORDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "description")
 
 
 def params_of(values: BaseModel, section: str | None = None) -> dict[str, Param]:
-    """Return one param for every field of a model, with the application's own value as its default."""
+    """Return one param for each field of a model, with the application's value as its default."""
     params = {}
     for name, schema in _schemas_of(type(values)).items():
         keywords: dict[str, Any] = {key: schema[key] for key in KEYWORDS if key in schema}
@@ -30,12 +30,12 @@ def _schemas_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def optional_day(app: Application, description: str) -> Param:
-    """Return a param for a day that may be left empty; its text says which days the application has."""
+    """Return a param for an optional day, described with the application's days."""
     return Param(None, type=["null", "string"], format="date", description=f"{description}. {_days_of(app)}")
 
 
 def optional_interval(app: Application, doing: str) -> Param:
-    """Return a param for the interval of the application's schedule to work on; its text says what to type.
+    """Return a param for a data interval of the application's schedule, described with the format to type.
 
     :param doing: such as "to ingest".
     """
@@ -44,13 +44,12 @@ def optional_interval(app: Application, doing: str) -> Param:
         asked = f"Day {doing} ({app.timezone})"
     elif at_most_once_a_day(schedule):
         asked = (
-            f"Day {doing} ({app.timezone}): stands for the interval of `{schedule}` that begins on this day; a day "
-            "within one means it, too"
+            f"Day {doing} ({app.timezone}): selects the interval of `{schedule}` that begins on this day or contains it"
         )
     else:
         kind = "date-time"
         asked = (
-            f"Moment {doing}, such as {app.start}T05:30:00Z: stands for the interval of `{schedule}` that it lies in; for "
+            f"Time {doing}, such as {app.start}T05:30:00Z: selects the interval of `{schedule}` that contains it; for "
             "all intervals of a day start a backfill"
         )
     description = f"{asked}; empty: the run's own data interval. {_days_of(app)}"

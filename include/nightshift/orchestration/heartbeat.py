@@ -1,4 +1,4 @@
-"""Tells somebody outside that Airflow lives: who listens there notices when it does not, which nobody in here can."""
+"""A heartbeat to an external monitor, which raises the alarm when Airflow is down and cannot do so itself."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ log = logging.getLogger(__name__)
 
 
 def beat() -> None:
-    """Call the address of the connection `nightshift_heartbeat`, where there is one. It fails nothing: silence is the sign.
+    """Call the address of the connection `nightshift_heartbeat`, if there is one. Never raises.
 
-    The address is the connection's password or, where that is empty, its URI. Whoever knows it can feign that all is
-    well, so it is in no log.
+    The address is the connection's password or, if that is empty, its URI. It is not logged, since anyone who knows it can
+    fake a heartbeat.
     """
     try:
         connection = Connection.get(HEARTBEAT_CONNECTION)
     except AirflowNotFoundException:
         return
     except Exception as error:  # each secrets backend has errors of its own
-        log.warning("the connection %s cannot be had (%s)", HEARTBEAT_CONNECTION, type(error).__name__)
+        log.warning("the connection %s cannot be read (%s)", HEARTBEAT_CONNECTION, type(error).__name__)
         return
     address = connection.password or _address(connection.get_uri())
     if not address.startswith(("http://", "https://")):

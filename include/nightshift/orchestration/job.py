@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def job(name: str, app: Application, arguments: Mapping[str, Any], **kwargs: Any) -> JobTask:
-    """Return the task of one job of an application, in the pool that the application has for it.
+    """Return the task of one job of an application, in the application's pool for it.
 
-    Its task id is the job's name unless another is given.
+    Its task id is the job's name unless given.
     """
     operator, fixed = _task_of(name, app, kwargs)
     return operator(**fixed, arguments=arguments)
@@ -38,14 +38,14 @@ def _task_of(name: str, app: Application, kwargs: Mapping[str, Any]) -> tuple[ty
 
 
 def workers_of(profile: str) -> dict[str, Any]:
-    """Return the arguments with which a task runs on the workers that take the jobs of a profile; pods have none."""
+    """Return the arguments that send a task to the workers of a local profile; empty for pods."""
     compute = _local(profile)
     placed = {"queue": compute.queue, "executor": compute.executor} if compute else {}
     return {key: value for key, value in placed.items() if value}
 
 
 def _limits(profile: str) -> dict[str, Any]:
-    """When a job of a local profile is ended. The time of pods is the cluster's to end."""
+    """The time limit of a job of a local profile. The cluster enforces that of pods."""
     compute = _local(profile)
     return {"execution_timeout": timedelta(hours=compute.deadline_hours)} if compute else {}
 
@@ -59,11 +59,11 @@ def _local(profile: str) -> LocalCompute | None:
 
 
 def operator_of(job: str, profile: str) -> type[JobTask]:
-    """Return the operator that runs a job on a compute profile. What it needs is imported only where it is used."""
+    """Return the operator that runs a job on a compute profile, importing only the one that is used."""
     try:
         compute = load_compute(profile)
     except BadApplication:
-        # Its tasks say what is wrong with the profile; the DAGs stay where people look for them.
+        # The task fails with what is wrong with the profile; the DAGs stay visible.
         compute = None
     if not isinstance(compute, KubernetesCompute):
         from nightshift.orchestration.local_job import LocalJob

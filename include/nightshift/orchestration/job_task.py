@@ -1,4 +1,4 @@
-"""What the tasks of all compute back ends share: a job with its arguments before, its result and verdict after."""
+"""The base of the job tasks of all compute back ends: writes the job's spec, reads its result and obeys its verdict."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nightshift.jobs.contract import JobSpec, read_result
 from nightshift.orchestration.attempt import Attempt, new_attempt
 from nightshift.orchestration.links import LINKS, links_of
 from nightshift.orchestration.outage import next_look
-from nightshift.orchestration.telling import tell_of_result
+from nightshift.orchestration.telling import notify_of_result
 from nightshift.settings.applications import load_compute
 from nightshift.storage.files import replace
 from nightshift.verdict import Verdict
 
-WORK = "work"  # key of the XCom that says what a job took
+WORK = "work"  # key of the XCom with the duration and memory of a job
 
 
 class JobFailed(AirflowException):
@@ -28,19 +28,18 @@ class JobFailed(AirflowException):
 
 
 class EnvironmentDown(JobFailed):
-    """Something that the job needs is missing or down, and is waited for."""
+    """Something that the job needs is missing or down; the task waits for it."""
 
 
 class JobTask(BaseOperator):
-    """A task that has `nightshift <job>` run and returns its result.
+    """A task that runs `nightshift <job>` and returns its result.
 
-    :param application: name of the application whose work it is.
+    :param application: name of the application.
     :param job: name of the job.
-    :param arguments: fields of the job's spec beyond application and storage (templated); what is None when the task runs
-        is left to the job's default.
+    :param arguments: fields of the job's spec beyond application and storage (templated); the job's default replaces None.
     :param compute: name of the compute profile.
-    :param obey_verdict: stop the flow by the result's verdict: INSUFFICIENT_DATA skips what follows, FAIL and ERROR
-        fail the task for good. Otherwise the verdict is only passed on.
+    :param obey_verdict: INSUFFICIENT_DATA skips downstream tasks, FAIL and ERROR fail the task without retries. False: the
+        verdict is only returned.
     """
 
     template_fields = ("arguments",)
@@ -67,7 +66,7 @@ class JobTask(BaseOperator):
         self.links: dict[str, str] = {}  # of the result, by the title of their button
 
     def prepared(self, context: Any) -> Attempt:
-        """Return this attempt, with its spec in storage.
+        """Write the spec of this attempt to storage, and return the attempt.
 
         :raises AirflowFailException: the arguments are wrong; no retry can help.
         :raises EnvironmentDown: the storage cannot be written.
@@ -83,10 +82,10 @@ class JobTask(BaseOperator):
 
     @contextmanager
     def outlasting(self, context: Any) -> Iterator[None]:
-        """Within this block an outage of what the job needs is waited for, which uses no retry.
+        """Wait out an outage that this block meets, without using a retry.
 
-        :raises TaskDeferred: the task leaves its worker and comes back to `again`.
-        :raises EnvironmentDown: it was waited for as long as the compute profile allows; Airflow's retries apply.
+        :raises TaskDeferred: the task leaves its worker and resumes in `again`.
+        :raises EnvironmentDown: the outage lasts longer than the compute profile allows; Airflow's retries apply.
         """
         try:
             yield
@@ -94,9 +93,9 @@ class JobTask(BaseOperator):
             self.wait_for_end(error, context)
 
     def wait_for_end(self, outage: EnvironmentDown, context: Any) -> None:
-        """Leave the worker for a while, longer after each look.
+        """Leave the worker for a pause that grows with each attempt.
 
-        :raises EnvironmentDown: this was done for as long as the compute profile allows.
+        :raises EnvironmentDown: the task has waited for as long as the compute profile allows.
         """
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
@@ -108,21 +107,21 @@ class JobTask(BaseOperator):
         if pause is None:
             raise outage
         self.log.warning(
-            "%s; starting the job again in %.0f s, which uses no retry; this try waits for at most %g hours (outage_hours "
+            "%s; starting the job again in %.0f s without using a retry; this try waits for at most %g hours (outage_hours "
             "of the compute profile %s)", outage, pause.total_seconds(), hours, self.compute,
         )  # fmt: skip
         self.defer(trigger=TimeDeltaTrigger(pause), method_name="again")
 
     def again(self, context: Any, event: Any = None) -> Any:
-        """Come back after a wait."""
+        """Start again after a pause."""
         return self.execute(context)
 
     def answer(self, spec: JobSpec, result_uri: str, context: Any) -> dict[str, Any]:
-        """Return the result that the attempt left, and let its verdict decide how the flow goes on.
+        """Return the result of the attempt, and stop the run if its verdict says so.
 
         :raises AirflowFailException: the verdict is FAIL or ERROR; no retry can help.
         :raises AirflowSkipException: the verdict is INSUFFICIENT_DATA.
-        :raises JobFailed: there is no result, so the job did not succeed, whatever its exit code.
+        :raises JobFailed: there is no result: the job failed, whatever its exit code.
         :raises EnvironmentDown: storage cannot be reached.
         """
         try:
@@ -138,7 +137,7 @@ class JobTask(BaseOperator):
         speed = {name: file.result[name] for name in ("tokens_per_second",) if file.result.get(name)}
         work = {"job": self.job, "seconds": round(seconds, 1), "peak_memory_gb": file.peak_memory_gb, **speed}
         ti.xcom_push(WORK, work)
-        tell_of_result(spec.application, self.job, spec, file.result, context, spec.storage)
+        notify_of_result(spec.application, self.job, spec, file.result, context, spec.storage)
         if "verdict" not in file.result:
             return file.result
         verdict = Verdict(file.result["verdict"])
@@ -152,14 +151,14 @@ class JobTask(BaseOperator):
 
 
 def as_airflow(error: JobError) -> AirflowException:
-    """Return what Airflow shall make of a job's error: bad input is not tried again, a bad environment is waited for."""
+    """Return a job's error as Airflow's: bad input is not retried, a bad environment is waited for."""
     if isinstance(error, BadEnvironment):
         return EnvironmentDown(str(error))
     return (AirflowFailException if error.exit_code == ExitCode.BAD_INPUT else JobFailed)(str(error))
 
 
 def _unreachable(what: str, error: Exception) -> Exception:
-    """Storage that is down, in words; whatever else went wrong stays what it is."""
+    """An error of storage as Airflow's; any other error unchanged."""
     if is_outage(error):
         return EnvironmentDown(f"{what}: {error}")
     return JobFailed(f"{what}: {error}") if isinstance(error, OSError) else error

@@ -1,4 +1,4 @@
-"""The buttons on a task's page: its MLflow run, its report, the model version, and the run's own page with its pods."""
+"""The buttons on a task's page: its MLflow run, report and model version, and the run's page with its pods."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow.sdk.configuration import conf
 
 @attrs.define
 class ResultLink(BaseOperatorLink):
-    """A button that leads where the result of the task says, and is not there where it says nothing.
+    """A button to an address in the task's result; hidden if the result has none.
 
-    The worker stores the address beside the result when the task ends; no result, no button.
+    The worker stores the address with the result when the task ends.
 
     :param title: the button's text, and the key of :func:`links_of`.
     """
@@ -29,11 +29,11 @@ class ResultLink(BaseOperatorLink):
 
     @property
     def xcom_key(self) -> str:
-        """Where the worker stores the address."""
+        """The XCom in which the worker stores the address."""
         return f"link_{self.title.lower().replace(' ', '_')}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address, empty where there is none."""
+        """Return the address; empty if there is none."""
         return str(operator.links.get(self.title, ""))
 
 
@@ -42,7 +42,7 @@ PODS = ResultLink("Pods")
 
 
 def links_of(application: str, dag_id: str, run_id: str, result: Mapping[str, Any]) -> dict[str, str]:
-    """Return the addresses that a job's result has, by the title of their button.
+    """Return the addresses in a job's result, by the title of their button.
 
     Of the nights that a monitor judged in one run, the newest one with a report is shown.
     """
@@ -65,12 +65,12 @@ def application_page(application: str) -> str:
 
 
 def rollback_page(application: str) -> str:
-    """Return the address of the DAG whose form takes a release back."""
+    """Return the address of the DAG that takes a release back."""
     return f"{_airflow()}/dags/{quote(application, safe='')}_rollback"
 
 
 def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
-    """Return the pages about a run, in Airflow and, of an application's run, in the dashboard."""
+    """Return the pages about a run: Airflow's and, for an application's run, the dashboard's."""
     from nightshift.alerts.global_alerts import ALL_APPLICATIONS
 
     links = {"Run": f"{_airflow()}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"}
@@ -78,12 +78,12 @@ def run_links(application: str, dag_id: str, run_id: str) -> dict[str, str]:
 
 
 def run_page(application: str, dag_id: str, run_id: str) -> str:
-    """Return the address of the page that says what a DAG run did for an application."""
+    """Return the address of the dashboard's page about a DAG run of an application."""
     return f"{application_page(application)}/runs/{quote(dag_id, safe='')}/{quote(run_id, safe='')}"
 
 
 def report_page(application: str, report: str | None) -> str:
-    """Return the address of the page that shows a report, empty where there is none.
+    """Return the address of the page that shows a report; empty if there is none.
 
     :param report: URI of the partition that holds the report, or of the report itself.
     """

@@ -30,7 +30,7 @@ class LocalJob(JobTask):
         self._group: ProcessGroup | None = None
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Run the job to its end, and wait while something that it needs is down.
+        """Run the job to its end, waiting out outages of what it needs.
 
         :raises AirflowFailException: the input is wrong, or the verdict is FAIL or ERROR; no retry can help.
         :raises AirflowSkipException: the verdict is INSUFFICIENT_DATA.
@@ -87,10 +87,10 @@ def _failure(job: str, code: int, group: ProcessGroup) -> AirflowException:
     if group.over_limit:
         return JobFailed(
             f"{job} was stopped: it used {group.peak_gb:.2f} GB, its compute profile allows {group.memory_gb:g} GB; "
-            "give it more (memory_gb) or less to do"
+            "raise memory_gb or reduce the job's load"
         )
     if code < 0:
-        return JobFailed(f"{job} was ended by {signal.Signals(-code).name}; its log is above")
+        return JobFailed(f"{job} was killed by {signal.Signals(-code).name}; its log is above")
     errors = {ExitCode.BAD_INPUT: AirflowFailException, ExitCode.BAD_ENVIRONMENT: EnvironmentDown}
     error = errors.get(code, JobFailed)  # type: ignore[call-overload]
     return error(f"{job} ended with exit code {code}: {meaning(code)}; the reason is in the log above")

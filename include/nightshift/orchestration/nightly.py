@@ -13,8 +13,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
-from nightshift.orchestration.deciding import OUTLASTING, champion_moved, deciding, runs_of_finetune, show, tell
-from nightshift.orchestration.given import Given, param
+from nightshift.orchestration.ledger_task import (
+    LEDGER_TASK,
+    champion_moved,
+    ledger_task,
+    log_decision,
+    notify_of_decision,
+    runs_of_finetune,
+)
+from nightshift.orchestration.runtime_values import RuntimeValue, param
 from nightshift.verdict import Verdict
 
 
@@ -23,7 +30,7 @@ def _expected_by(context: Mapping[str, Any]) -> datetime | None:
     return context.get("logical_date") if context["dag_run"].run_type == "scheduled" else None
 
 
-NIGHT = {"night": param("night"), "expected_by": Given("logical_date", _expected_by)}
+NIGHT = {"night": param("night"), "expected_by": RuntimeValue("logical_date", _expected_by)}
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +49,7 @@ def verdict(result: dict[str, Any]) -> None:
         raise AirflowSkipException(said)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Ask the ledger what follows from the newest night that was judged, and tell finetune of a retraining that waits for it.
 
@@ -54,7 +61,7 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
     :raises AirflowSkipException: no retraining waits; the text says why.
     :raises AirflowFailException: somebody moved the champion's alias by hand: nobody knows what the nights speak about.
     """
-    with deciding(application, context) as (app, ledger):
+    with ledger_task(application, context) as (app, ledger):
         if moved := champion_moved(app, ledger):
             raise AirflowFailException(moved)
         reports = [night["report"] for night in judged["nights"] if night["report"] and not night.get("challenger")]
@@ -64,7 +71,7 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
         decision = orders.evaluate(app, ledger, night, datetime.now(UTC), lives) if night else None
         if night and decision:
             log.info("%s: %s, %s: %s", night.interval, decision.action, decision.code, decision.reason)
-            show(app, decision)
+            log_decision(app, decision)
         order = orders.open_order(ledger)
         claim = ledger.claim(order.number) if order else None
         if order is None:
@@ -77,7 +84,7 @@ def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **
             "reason": reason,
             "order": order.number if order and claim is None else None,
         }
-        tell(app, "retraining", result, context)
+        notify_of_decision(app, "retraining", result, context)
         if order is None or claim:
             context["ti"].xcom_push("return_value", result)
             raise AirflowSkipException(f"no retraining: {reason}")

@@ -1,4 +1,4 @@
-"""The task `remove_old`, which removes indexes that nothing can answer from, and the check that a version still has its own."""
+"""The task `remove_old`, which removes unused indexes, and the check that a version's index still exists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
 from nightshift.registry.versions import CANDIDATE, CHAMPION
 from nightshift.retrieval.newest import mark_used
 from nightshift.storage.files import read_each
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def remove_old(application: str, **context: Any) -> dict[str, Any]:
-    """Remove the indexes that no version which may answer has pinned, and nothing began with for `retrieval.keep_days`.
+    """Remove indexes that no active version has pinned and that were not used for `retrieval.keep_days`.
 
     :return: `removed`, the names of their partitions.
-    :raises AirflowSkipException: all are kept.
+    :raises AirflowSkipException: all indexes are kept.
     """
     from nightshift.retrieval.unused import remove_unused
 
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         days = app.retrieval.keep_days if app.retrieval else None
         if days is None:
             raise AirflowSkipException("`retrieval.keep_days` is null: all indexes are kept")
@@ -47,24 +47,24 @@ def remove_old(application: str, **context: Any) -> dict[str, Any]:
         pinned = {UPath(index.uri).name for found in indexes for index in found}
         removed = remove_unused(storage_uri(), app.name, since, pinned)
         log.info(
-            "%d indexes are removed; %d versions may answer, from %d indexes", len(removed), len(versions), len(pinned)
+            "removed %d indexes; %d versions may answer, from %d indexes", len(removed), len(versions), len(pinned)
         )
         return {"removed": removed}
 
 
 def _may_answer(name: str, ledger: Ledger, server: Mlflow, since: datetime) -> Iterator[str]:
-    """URIs of the versions that answer, that did so since a moment or before today's champion, or that may be released."""
+    """URIs of versions that answer now, answered since `since` or before the current champion, or may be released."""
     from nightshift.ledger.splits import running
 
     releases, splits = ledger.releases(), [split] if (split := running(ledger)) else []
     champion = server.with_alias(name, CHAMPION)
     for registered in (champion, server.with_alias(name, CANDIDATE)):
         yield registered.model if registered else ""
-    # A run answers with the version that was the champion when it began.
+    # A run answers with the version that was the champion when the run began.
     yield from (release.model for release, next_one in pairwise(releases) if next_one.released >= since)
     others = (one for one in reversed(releases) if champion and one.version and one.model_digest != champion.digest)
     yield from (one.model for one in (*releases[-1:], *[next(others, None)]) if one)
-    # Intervals are fixed to both versions of a split, and may be run again once it has ended.
+    # Intervals stay assigned to both versions of a split, and may be run again after it ended.
     splits += [one for one in ledger.splits() if (end := ledger.split_end(one.number)) and end.ended >= since]
     asked = {one.version for one in ledger.requests().values() if one.until >= datetime.now(UTC)}
     for version in sorted(asked.union(*((one.version, one.champion) for one in splits))):
@@ -73,20 +73,22 @@ def _may_answer(name: str, ledger: Ledger, server: Mlflow, since: datetime) -> I
 
 
 def indexes_of(version: str) -> list[Parent]:
-    """Return the index that a version answers from, by the URI of the version; none, or one."""
+    """Return the index that a version answers from, by the version's URI: one or none."""
     manifest = read_manifest(UPath(version))
     return manifest.parents[1:] if manifest and manifest.kind == "version" else []
 
 
 def require_index(version: Registered) -> None:
-    """Make sure that the index of a version is there, and stays until the version answers.
+    """Make sure that a version's index exists, and protect it from removal.
 
-    :raises BadInput: it was removed.
+    :raises BadInput: the index was removed.
     """
     for index in indexes_of(version.model) if version.model else ():
-        mark_used(UPath(index.uri))  # first: whoever removes indexes then finds it used, or has removed it already
+        mark_used(
+            UPath(index.uri)
+        )  # before the check: a concurrent removal then sees the mark, or has removed it already
         if read_manifest(UPath(index.uri)) is None:
             raise BadInput(
-                f"version {version.version} answers from an index of documents that was removed, as nothing had answered from it "
-                f"for `retrieval.keep_days`; start {version.name}_reconfigure for a version with today's documents"
+                f"the document index of version {version.version} was removed, because it was not used for "
+                f"`retrieval.keep_days`; start {version.name}_reconfigure for a version with the current documents"
             )

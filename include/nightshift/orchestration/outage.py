@@ -1,4 +1,4 @@
-"""How long a task waits for what its job needs and what is down: storage, MLflow, a database, a model hub."""
+"""How long a task waits out an outage of storage, MLflow, a database or a model hub that its job needs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=15)
 
 
 class Outage(BaseModel):
-    """What a task remembers of an outage.
+    """A task's record of an outage, kept while it waits.
 
-    :param try_number: the try that met it; the next has a patience of its own.
+    :param try_number: the try that met it; the next try starts its own record.
     :param began: when it was first met.
-    :param looks: how often the job was to be started again.
+    :param looks: how often the job was started again.
     """
 
     try_number: int
@@ -26,9 +26,9 @@ class Outage(BaseModel):
 
 
 def next_look(context: Any, patience: timedelta, now: datetime) -> timedelta | None:
-    """Return how long to wait before the job is started again, and write that down; None: this try has waited enough.
+    """Record an attempt and return how long to wait before the next one; None: this try has waited for all of `patience`.
 
-    Each pause is twice as long as the one before, up to a quarter of an hour. The last one ends with the patience.
+    Each pause is twice as long as the one before, up to 15 minutes. The last one ends when `patience` is over.
     """
     store, number = context["task_state_store"], context["ti"].try_number
     stored = store.get(KEY)
@@ -40,5 +40,5 @@ def next_look(context: Any, patience: timedelta, now: datetime) -> timedelta | N
         return None
     looked = outage.model_copy(update={"looks": outage.looks + 1})
     store.set(KEY, looked.model_dump(mode="json"), retention=NEVER_EXPIRE)
-    # 2 ** 5 half minutes are longer than the longest pause already.
+    # 2 ** 5 half minutes exceed the longest pause already.
     return min(FIRST_PAUSE * 2 ** min(outage.looks, 5), LONGEST_PAUSE, left)

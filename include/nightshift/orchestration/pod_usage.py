@@ -1,4 +1,4 @@
-"""The task that shows in MLflow what the pods of an application used and cost, by the accounts that lie in storage."""
+"""The task that logs in MLflow what the pods of an application used and cost, from the accounts in storage."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from upath import UPath
 from nightshift.ledger.pod_accounts import PodUsage, pods_of_runs, total
 from nightshift.ledger.spending import count_storage
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
 
 if TYPE_CHECKING:
     from nightshift.registry.rest import Mlflow
 
-DAYS, LONGEST = 2, 31  # runs with a pod that ended in the last two days are looked at, up to a month back
+DAYS, LONGEST = 2, 31  # runs with a pod that ended in the last 2 days are read, up to 31 days back
 ACCOUNTS = "nightshift.accounts"  # tag: which accounts a run of MLflow shows
 
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def usage(application: str, **context: Any) -> dict[str, Any]:
-    """Log pods, hours, GPU-hours and cost of each DAG run, and of each training to the training's own run; count storage daily.
+    """Log pods, hours, GPU-hours and cost per DAG run, and per training in the training's own run; measure storage daily.
 
-    :return: `runs` with pods, those of them that are `logged` now because their accounts are new, and what they `used`.
+    :return: the number of `runs` with pods and of runs `logged` now because of new accounts, and what they `used`.
     """
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         if stored := count_storage(ledger.home, datetime.now(UTC)):
             log.info("%d files with %.1f GB are in storage", stored.files, stored.bytes / 1e9)
         runs = pods_of_runs(storage_uri(), app.name, datetime.now(UTC).date(), days=DAYS, longest=LONGEST)
@@ -44,7 +44,7 @@ def usage(application: str, **context: Any) -> dict[str, Any]:
 
 
 def _log(server: Mlflow, application: str, pods: list[PodUsage]) -> bool:
-    """Show what the pods of one DAG run used, unless that is shown already."""
+    """Log what the pods of one DAG run used, unless it is logged already."""
     first = pods[0]
     key, accounts = f"usage-{first.run_key}", _digest(pods)
     known = server.run_of(application, key)
@@ -57,7 +57,7 @@ def _log(server: Mlflow, application: str, pods: list[PodUsage]) -> bool:
         used = total(by_job["train"]).model_dump()
         server.log_metrics(training, {f"usage/{name}": value for name, value in used.items()})
     numbers = {f"{job}/{name}": value for job, own in by_job.items() for name, value in total(own).model_dump().items()}
-    # Its last step names the accounts: whoever is killed before logs them again.
+    # The tag with the accounts comes last: a task that is killed before logs them again.
     server.show(
         application,
         key,

@@ -1,4 +1,4 @@
-"""A command as a process group of its own: its lines as they come, its limits kept, nothing of it left behind."""
+"""Runs a command as a process group of its own: streams its output, enforces its limits and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ProcessGroup:
         first = os.getpid() % len(mine)
         processors = [mine[(first + i) % len(mine)] for i in range(min(cpus, len(mine)))]
         forked = fork_job(forkserver, command[3:], environment, processors) if forkserver else None
-        # The group's leader reads stdin: when this process dies, by whatever signal, the pipe closes and it ends itself.
+        # The group's leader reads stdin: when this process dies, even by SIGKILL, the pipe closes and the leader exits.
         self._process: ForkedJob | subprocess.Popen[str] = forked or subprocess.Popen(
             list(command),
             env=environment,
@@ -92,7 +92,7 @@ class ProcessGroup:
         return code
 
     def stop(self, grace_seconds: float = 30) -> None:
-        """Ask the group to end, and kill what is left of it after `grace_seconds`."""
+        """Ask the group to end, and kill the processes that are left after `grace_seconds`."""
         self._signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_seconds)

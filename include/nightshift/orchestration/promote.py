@@ -1,4 +1,4 @@
-"""The task `promote`: moves the alias `champion` to a released version, or begins the split that comes before it."""
+"""The task `promote`: moves the alias `champion` to a released version, or starts the split that precedes the release."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
 from nightshift.registry.versions import CHAMPION, EVALUATION_TAG, RELEASE_TAG, SPLIT_TAG, STATE_TAG
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def promote(application: str, decided: Mapping[str, Any], **context: Any) -> dict[str, Any]:
-    """Show what people answered, write the release down, then move the alias, unless it is there.
+    """Log people's answer, record the release in the ledger, then move the alias, unless it was moved before.
 
-    Where the application has a `split`, the candidate answers a share of the traffic first, and nothing is released yet.
+    If the application has a `split`, the candidate first answers a share of the traffic, and nothing is released yet.
 
-    Results of tasks say what to do; whether it was decided, the ledger says, which nobody can write by Airflow's API. A
-    decision moves the alias once: a release, or a "no", that came after it has spent it.
+    The decision is verified against the ledger, which Airflow's API cannot change, unlike results of tasks. A decision
+    moves the alias once: a later release or rejection spends it.
 
-    :param decided: what the task `release` returned.
+    :param decided: the result of the task `release`.
     :return: `verdict`, `reasons`, `version` and `model_digest` of the champion (None: nothing moved), the version that it
         `replaced`, and `model_url`.
-    :raises AirflowSkipException: the candidate was held back, or answers a share of the traffic now, and nothing moved.
+    :raises AirflowSkipException: the candidate was held back, or answers a share of the traffic now; nothing moved.
     :raises AirflowFailException: the version is another model, another one became champion since the decision, or the
         ledger has no such decision that counts.
     """
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         result = _promote(app, ledger, server, ReleaseDecision.of(decided))
         log.info("%s", result["reasons"][0])
-        tell(app, "promote", result, context)
+        notify_of_decision(app, "promote", result, context)
         if result["version"] is None:
             context["ti"].xcom_push("return_value", result)
             raise AirflowSkipException(result["reasons"][0])
@@ -58,7 +58,7 @@ def _promote(app: Application, ledger: Ledger, server: Mlflow, decision: Release
 
     name = app.name
     if decision.version is None or not (decision.released or decision.request):
-        return _held("nothing was released: the task before says why")
+        return _held("nothing was released; the task before logs the reason")
     released = server.version_of(name, decision.version)
     if released is None or released.digest != decision.model_digest:
         raise BadInput(f"version {decision.version} of {name} is not the model that was released")
@@ -93,9 +93,9 @@ def _promote(app: Application, ledger: Ledger, server: Mlflow, decision: Release
 
 
 def _split(app: Application, ledger: Ledger, server: Mlflow, version: Registered, champion: Registered) -> str | None:
-    """Say why the alias does not move yet, or not at all: the candidate answers a share of the traffic first, or was stopped.
+    """Start or read the candidate's split, and return why the alias does not move; None if it may move.
 
-    None: the split has passed, or there is none: not of what was a champion before, and not where nothing was decided.
+    It may move if the split has passed, or none is needed: for a former champion, or without a decision in the ledger.
     """
     from nightshift.ledger.releases import decided_next
     from nightshift.ledger.splits import begun, running, sentence, share_of
@@ -108,7 +108,7 @@ def _split(app: Application, ledger: Ledger, server: Mlflow, version: Registered
         return sentence(other, share_of(ledger, other))
     found = begun(ledger, app.split, decision, champion.version, datetime.now(UTC))
     if found is None:
-        raise BadEnvironment(f"another split of {app.name} began in this moment; the next try looks again")
+        raise BadEnvironment(f"another split of {app.name} started at the same time; the next try looks again")
     split, end = found
     if end is None:
         show_split(server, version, split, share := share_of(ledger, split))
@@ -117,13 +117,13 @@ def _split(app: Application, ledger: Ledger, server: Mlflow, version: Registered
 
 
 def show_split(server: Mlflow, version: Registered, split: Split, share: float) -> None:
-    """Show in MLflow which units a challenger answers, for serving code that assigns them too."""
+    """Log in MLflow which units a challenger answers, for serving code that assigns units itself."""
     told = {"key": split.key, "unit": split.settings.unit, "share": share}
     server.set_tags(version, {STATE_TAG: "split" if share else "stopped", SPLIT_TAG: json.dumps(told)})
 
 
 def withdraw_split(name: str, ledger: Ledger, server: Mlflow, split: Split, why: str) -> None:
-    """End a split because of what is no evidence. MLflow comes first: where the ledger has the end, nobody looks again."""
+    """End a split for a reason other than its evidence. MLflow first: once the ledger has the end, no task repeats this."""
     from nightshift.ledger.records import SplitEnd
     from nightshift.ledger.splits import end_split
 
@@ -151,7 +151,7 @@ def _release(name: str, ledger: Ledger, decision: ReleaseDecision, version: Regi
     if decided_next(ledger, version.digest, decision.champion_digest) is None:
         raise BadInput(
             f"the ledger of {name} has no release of version {version.version} in place of that champion that still counts: "
-            'a later release, or a "no", spends what was decided; to decide anew, start this DAG with the number of the version'
+            "a later release or a rejection spends a decision; to decide again, start this DAG with the number of the version"
         )
     release = Release(
         number=len(releases) + 1,
@@ -163,7 +163,9 @@ def _release(name: str, ledger: Ledger, decision: ReleaseDecision, version: Regi
         released=datetime.now(UTC),
     )
     if not ledger.create(release):
-        raise BadEnvironment(f"release {release.number} of {name} was taken in this moment; the next try looks again")
+        raise BadEnvironment(
+            f"release number {release.number} of {name} was taken at the same time; the next try looks again"
+        )
     return release.number
 
 
@@ -173,8 +175,8 @@ def _held(reason: str) -> dict[str, Any]:
 
 
 def _answered(name: str, ledger: Ledger, server: Mlflow, decision: ReleaseDecision, request_id: str) -> Answer:
-    """What people answered, from the ledger, in the gate's records and in MLflow by now."""
-    from nightshift.ledger.approval import answered_with
+    """Read people's answer from the ledger, and write it to the gate's records and MLflow."""
+    from nightshift.ledger.approval import keep_answer
     from nightshift.ledger.gate_records import record_approval
     from nightshift.ledger.mirror import mirror_answers
     from nightshift.ledger.records import Answer
@@ -182,10 +184,10 @@ def _answered(name: str, ledger: Ledger, server: Mlflow, decision: ReleaseDecisi
     request = ledger.request(request_id)
     if request is None or request.model_digest != decision.model_digest:
         raise BadInput(f"request {request_id} of {name} is not about version {decision.version}")
-    # Who only marks the task that asks as done has given no answer.
+    # Marking the task `approve` as success is not an answer.
     ended = "the task that asked ended without an answer"
     none = Answer(id=request_id, answer="withdrawn", reason=ended, answered=datetime.now(UTC))
-    answer = answered_with(ledger, none)
+    answer = keep_answer(ledger, none)
     if answer.answer == "approved":
         record_approval(ledger, request, answer)
     mirror_answers(server, name, ledger)

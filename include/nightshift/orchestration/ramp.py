@@ -1,4 +1,4 @@
-"""The tasks of a split: `assign` fixes which versions answer an interval, `ramp` decides after it how the split goes on."""
+"""The tasks of a split: `assign` fixes which versions answer an interval, `ramp` then decides how the split goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
 from nightshift.orchestration.promote import show_split, withdraw_split
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def assign(application: str, prompts: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Fix which versions answer an interval, unless that was done before.
 
-    :param prompts: the result of the task that has the interval's prompts.
+    :param prompts: the result of the task that made the interval's prompts.
     :return: `interval`; `champion` and `challenger`, the versions; `champion_rows` and `challenger_rows`, as
         :class:`nightshift.settings.split.Arm`.
     :raises AirflowSkipException: no split runs, or the interval was answered before: the champion answers it alone.
     """
-    with deciding(application, context) as (app, ledger):
+    with ledger_task(application, context) as (app, ledger):
         interval = _interval(str(prompts["examples"]).rstrip("/").rpartition("/")[2])
         fixed = ledger.arms(interval) or _fixed(app, ledger, interval)
         if isinstance(fixed, str):
@@ -50,9 +50,9 @@ def assign(application: str, prompts: Mapping[str, Any], **context: Any) -> dict
         }
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def ramp(application: str, assigned: Mapping[str, Any], **context: Any) -> dict[str, Any]:
-    """Decide by the evidence, which is read where it lies in storage, how a split goes on, and wake the release once it passed.
+    """Decide how a split goes on by the evidence in storage, and wake the release once it passed.
 
     :param assigned: the result of `assign`.
     :return: `action`, `reasons`, `version` of the challenger, its `share` from now on, `split`, `waited` of `intervals`.
@@ -60,7 +60,7 @@ def ramp(application: str, assigned: Mapping[str, Any], **context: Any) -> dict[
     """
     from nightshift.ledger.splits import step_of
 
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         split, fixed = next(reversed(ledger.splits())), ledger.arms(_interval(assigned["interval"]))
         looks = ledger.looks(split.number)
         mine = fixed is not None and fixed.split == split.number and split.after == len(ledger.releases())
@@ -70,7 +70,7 @@ def ramp(application: str, assigned: Mapping[str, Any], **context: Any) -> dict[
         if not mine or not looks:
             raise AirflowSkipException("the split of this interval is over")
         result = _followed(app, ledger, server, split, looks[-1])
-        tell(app, "ramp", result, context)
+        notify_of_decision(app, "ramp", result, context)
         if looks[-1].action != "pass":
             context["ti"].xcom_push("return_value", result)
             raise AirflowSkipException(f"{looks[-1].action}: {looks[-1].reason}")
@@ -85,7 +85,7 @@ def _interval(key: str) -> str:
 
 
 def _fixed(app: Application, ledger: Ledger, interval: str) -> IntervalArms | str:
-    """Write the arms of an interval down by the split that runs; or say why there are none."""
+    """Assign an interval's arms by the running split and record them; or return why there are none."""
     from nightshift.ledger.records import IntervalArms
     from nightshift.ledger.splits import running, share_of
     from nightshift.storage.manifest import read_manifest
@@ -97,12 +97,12 @@ def _fixed(app: Application, ledger: Ledger, interval: str) -> IntervalArms | st
     if read_manifest(ledger.home / "interactions" / interval):
         return f"{interval} was answered before split {split.number}"
     with mlflow() as server:
-        if not share:  # the task that decided so was killed before it could end it
+        if not share:  # the task that decided to stop was killed before it ended the split
             _followed(app, ledger, server, split, ledger.looks(split.number)[-1])
             return f"version {split.version} was stopped"
         champion = server.with_alias(app.name, CHAMPION)
         if champion is None or champion.digest != split.champion_digest:
-            why = f"version {split.champion} is not the champion any more"
+            why = f"version {split.champion} is no longer the champion"
             withdraw_split(app.name, ledger, server, split, why)
             return why
     fixed = IntervalArms(interval=interval, split=split.number, share=share)
@@ -122,7 +122,7 @@ def _looked(ledger: Ledger, split: Split, looks: list[SplitLook], interval: str)
 
 
 def _evidence(ledger: Ledger, split: int, number: int) -> Arms | None:
-    """What the job `arms` published for a look; results of tasks can be changed by Airflow's API, this cannot."""
+    """The evidence that the job `arms` published for a look. Airflow's API can change results of tasks, but not this."""
     from nightshift.ledger.records import Arms
     from nightshift.storage.manifest import read_manifest
 
@@ -131,7 +131,7 @@ def _evidence(ledger: Ledger, split: int, number: int) -> Arms | None:
 
 
 def _followed(app: Application, ledger: Ledger, server: Mlflow, split: Split, look: SplitLook) -> dict[str, Any]:
-    """Carry out what the newest look says: every step may be killed and taken again."""
+    """Carry out the newest look's decision; each step can be repeated after a kill."""
     from nightshift.ledger.records import SplitEnd
     from nightshift.ledger.splits import end_split, share_of
 

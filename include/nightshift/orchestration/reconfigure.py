@@ -1,4 +1,4 @@
-"""The task that notices a changed prompt, and makes a version of it around the champion's weights."""
+"""The task that detects changed parts in the application's file, and makes a version of them with the champion's weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
 from nightshift.registry.versions import CHAMPION
 from nightshift.retrieval.newest import pinned_index
 from nightshift.storage.application_version import Parts, open_version, publish_version
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     from nightshift.registry.rest import Mlflow
     from nightshift.settings.application import Application
 
-CHOSEN_OVER = "chosen_over"  # fact of a version: the parts, whatever the documents, that it is kept over
+CHOSEN_OVER = (
+    "chosen_over"  # fact of a version: digest of the parts (without documents) that a search found it better than
+)
 
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def changed(application: str, **context: Any) -> dict[str, Any]:
-    """Compare the champion's parts with what the application's file asks for; publish the version where they differ.
+    """Compare the champion's parts with the application's file; publish a version if they differ.
 
     :return: `model` and `model_digest` of the version, its `base_model`, and `changes`, the names of the parts that differ.
-    :raises AirflowSkipException: nothing differs, there is no champion, or the version was judged before and no person asks.
+    :raises AirflowSkipException: nothing differs, there is no champion, or a scheduled run finds a version judged before.
     """
-    with deciding(application, context) as (app, _), mlflow() as server:
+    with ledger_task(application, context) as (app, _), mlflow() as server:
         champion = server.with_alias(app.name, CHAMPION)
         if champion is None:
             raise AirflowSkipException(
@@ -44,11 +46,11 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
         if not context["dag_run"].triggering_user_name:
             over = require_manifest(before.partition, before.digest).facts.get(CHOSEN_OVER)
             if _is_chosen_over(server, app, before.parts, parts, over):
-                log.info("the champion was chosen over what the application's file asks for; it keeps its parts")
+                log.info("a search found the champion better than the application's file; the champion keeps its parts")
                 parts, facts = _with_index_of(before.parts, parts), {CHOSEN_OVER: parts.besides_documents}
         changes = parts.changed_from(before.parts)
         if not changes:
-            raise AirflowSkipException(f"version {champion.version}, the champion, is as the application's file asks")
+            raise AirflowSkipException(f"version {champion.version}, the champion, matches the application's file")
         partition, manifest = publish_version(app, storage_uri(), parts, **facts)
         refuse_judged(server, app, manifest.digest, context, f" ({', '.join(changes)} changed)")
         log.info("%s changed since version %s, the champion", ", ".join(changes), champion.version)
@@ -61,12 +63,11 @@ def changed(application: str, **context: Any) -> dict[str, Any]:
 
 
 def _is_chosen_over(server: Mlflow, app: Application, champion: Parts, asked: Parts, over: str | None) -> bool:
-    """Whether a search found the champion better than what the file asks for, and nobody has written it into the file yet.
+    """Whether a search found the champion better than the parts in the file, which do not contain its result yet.
 
-    It did, where these parts were judged on the champion's own documents, or on those of the version that it was before
-    documents were newer.
+    This holds if these parts were judged on the champion's own documents, or on those of its version before newer documents.
 
-    :param over: :attr:`Parts.besides_documents` of the parts that the champion was chosen over, as its manifest says.
+    :param over: :attr:`Parts.besides_documents` of the parts that the champion was better than, from its manifest.
     """
     own, newest = champion.retrieval, asked.retrieval
     if own is None or newest is None:
@@ -81,7 +82,7 @@ def _is_chosen_over(server: Mlflow, app: Application, champion: Parts, asked: Pa
 
 
 def _with_index_of(parts: Parts, newer: Parts) -> Parts:
-    """Return parts that find their passages in the index of others."""
+    """Return `parts` with the index of `newer`."""
     assert parts.retrieval  # noqa: S101  (both were seen before)
     assert newer.retrieval  # noqa: S101
     index = {"uri": newer.retrieval.uri, "digest": newer.retrieval.digest}
@@ -89,10 +90,10 @@ def _with_index_of(parts: Parts, newer: Parts) -> Parts:
 
 
 def refuse_judged(server: Mlflow, app: Application, digest: str, context: Mapping[str, Any], changes: str = "") -> None:
-    """Refuse a version that was judged before, unless a person asks.
+    """Refuse a version that was judged before, unless a person started the run.
 
-    :param changes: what differs from the champion, behind a space.
-    :raises AirflowSkipException: it was, and nobody does.
+    :param changes: what differs from the champion, after a space.
+    :raises AirflowSkipException: it was judged before, in a run that nobody started.
     """
     known = server.with_digest(app.name, digest)
     if known and not context["dag_run"].triggering_user_name:

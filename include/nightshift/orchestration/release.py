@@ -1,4 +1,4 @@
-"""The tasks `challenge`, which says who is compared in the shadow, and `release`, which decides by gate and shadow."""
+"""The tasks `challenge`, which chooses the models of the shadow, and `release`, which decides by gate and shadow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.contest import Contest, Form, ReleaseDecision, about_of, contest_of, nothing, shadow_of
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
 from nightshift.orchestration.promote import withdraw_split
 from nightshift.registry import versions
 from nightshift.settings.application import Application
@@ -25,42 +25,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def challenge(application: str, **context: Any) -> dict[str, Any]:
-    """Say which models the shadow compares. Nothing is decided here, and nothing written but that an index is in use.
+    """Return the models that the shadow compares. It decides nothing, and writes only that an index is in use.
 
     :return: `version`, `model_digest` of the candidate, and `champion_digest`.
     :raises AirflowSkipException: there is nothing to compare, or the shadow has ended before.
     """
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         contest = contest_of(app, ledger, server, Form.of(context))
         if isinstance(contest, ReleaseDecision):
             raise AirflowSkipException("; ".join(contest.reasons))
         needed, found, why = shadow_of(app, ledger, contest)
         if not needed:
-            raise AirflowSkipException(why or "nothing to compare: the gate holds it back, or nobody asks for a shadow")
+            raise AirflowSkipException(why or "no shadow: the gate holds the candidate back, or none is configured")
         if found and found.verdict is not Verdict.INSUFFICIENT_DATA:
             raise AirflowSkipException(f"the shadow of version {contest.candidate.version} ended: {found.verdict}")
         return about_of(contest.candidate, contest.champion)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def release(application: str, **context: Any) -> dict[str, Any]:
-    """Decide about the candidate by its evaluation and its shadow, both read where they lie in storage; keep the decision.
+    """Decide about the candidate by its evaluation and its shadow in storage, and record the decision.
 
     :return: a :class:`ReleaseDecision`.
     :raises AirflowFailException: there is no such version, or its evaluation is gone or damaged.
     """
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         decision = _decide(app, ledger, server, Form.of(context))
         log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
         result = decision.model_dump(mode="json")
-        tell(app, "release", result, context)
+        notify_of_decision(app, "release", result, context)
         return result
 
 
 def _decide(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> ReleaseDecision:
-    """Find the candidate, and decide about it unless something before its evaluation says what follows."""
+    """Find the candidate, and decide about it unless an unfinished release or split comes first."""
     from nightshift.ledger.approval import sentence, withdraw_open
     from nightshift.ledger.mirror import mirror_answers
     from nightshift.ledger.splits import running
@@ -75,7 +75,7 @@ def _decide(app: Application, ledger: Ledger, server: Mlflow, form: Form) -> Rel
         return contest
     needed, shadow, why = shadow_of(app, ledger, contest)
     if needed and shadow is None:
-        return nothing(f"version {contest.candidate.version} was not in the shadow yet: {why}; the next run decides")
+        return nothing(f"the shadow of version {contest.candidate.version} has not ended: {why}; the next run decides")
     return _judge(app, ledger, server, form, contest=contest, shadow=shadow, without_shadow=why)
 
 
@@ -89,9 +89,9 @@ def _judge(
     shadow: ShadowFile | None,
     without_shadow: str,
 ) -> ReleaseDecision:
-    """Decide by gate, shadow and the application's approval, keep the decision, and write the question where people are asked.
+    """Decide by gate, shadow and the application's approval, record the decision, and write the request if approval is needed.
 
-    :param without_shadow: why there is none.
+    :param without_shadow: why there is no shadow.
     """
     from nightshift.ledger.approval import FormChoices, earlier_answer, next_step
     from nightshift.ledger.gate_records import record

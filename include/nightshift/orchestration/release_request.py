@@ -1,4 +1,4 @@
-"""What people are shown before they decide about a release: gathered from the evaluation, the ledger, accounts and MLflow."""
+"""The text of an approval request, gathered from the evaluation, the ledger, the accounts of pods and MLflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nightshift.settings.application import Application
 from nightshift.storage.application_version import ApplicationVersion, open_version
 from nightshift.storage.manifest import Manifest, read_manifest
 
-MOST_DAYS = timedelta(days=31)  # of accounts that are looked at
+MOST_DAYS = timedelta(days=31)  # of accounts that are read
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ def request_text(
     *,
     candidate: Registered,
     champion: Registered | None,
-    **said: Any,
+    **given: Any,
 ) -> tuple[str, str]:
-    """Return headline and Markdown of a request. What is not known is said to be unknown.
+    """Return headline and Markdown of a request. The text names what is unknown.
 
-    :param said: verdict, reasons, returns, shadow and form_reason, as in :class:`nightshift.evaluation.request.Facts`.
+    :param given: verdict, reasons, returns, shadow and form_reason, as in :class:`nightshift.evaluation.request.Facts`.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     number = candidate.tags.get(ORDER_TAG, "")
@@ -54,8 +54,8 @@ def request_text(
         cause=_cause(order, scores.changes),
         nights=_nights(order),
         cost=_cost(app.name, version, claim),
-        links=_links(mlflow, app, candidate, version, champion if said.get("shadow") else None),
-        **said,
+        links=_links(mlflow, app, candidate, version, champion if given.get("shadow") else None),
+        **given,
     )
     return subject_of(app, facts), compose(app, facts, scores)
 
@@ -64,7 +64,7 @@ def _cause(order: Order | None, changes: list[str] | None) -> str:
     if order is None and changes and "weights" not in changes:
         return "Nothing was trained: the application's file was changed, and the champion's weights stay."
     if order is None:
-        return "No retraining of the ledger: a person or the application's own schedule started its training."
+        return "Trained without an order of the ledger: a person or the application's schedule started the training."
     return f"Retraining {order.number} of {order.created:%Y-%m-%d %H:%M} UTC: {order.decision.reason}"
 
 
@@ -90,7 +90,7 @@ def _nights(order: Order | None) -> list[FailedNight]:
 
 
 def _cost(application: str, version: ApplicationVersion | None, claim: Claim | None) -> Cost | None:
-    """What the training took; None where nothing says so."""
+    """What the training cost; None if unknown."""
     fitted = version.weights.facts.get("fitted") if version else None
     if not fitted:
         return None
@@ -120,7 +120,7 @@ def _links(
 ) -> dict[str, str]:
     """Addresses of MLflow's pages.
 
-    :param champion: in whose shadow the candidate was; None: in nobody's.
+    :param champion: the champion that the candidate's shadow ran against; None: there was no shadow.
     """
     evaluation = UPath(candidate.tags.get(EVALUATION_TAG, "")).name
     links = {}

@@ -1,4 +1,4 @@
-"""The task `watch`: a release whose first intervals measure less than was promised is taken back, or people are told."""
+"""The task `watch`: takes a release back, or alerts people, if its first intervals score below what was promised."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightshift.alerts.alert import Alert
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
 from nightshift.orchestration.links import application_page, rollback_page
 from nightshift.orchestration.rollback import earlier_champion, write_rollback
-from nightshift.orchestration.telling import tell
+from nightshift.orchestration.telling import notify
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
 from nightshift.settings.people import Kind, Severity
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def watch(application: str, **context: Any) -> dict[str, Any]:
-    """Read the newest look at the newest release where it lies in storage, and decide what follows.
+    """Read the newest look at the newest release from storage, and decide whether to take the release back.
 
-    :return: a :class:`ReleaseDecision` that takes the release back, which `promote` carries out.
-    :raises AirflowSkipException: nothing is taken back; the text says why.
+    :return: a :class:`ReleaseDecision` that takes the release back; `promote` carries it out.
+    :raises AirflowSkipException: the release stays; the text says why.
     :raises AirflowFailException: the look is damaged, or somebody moved the champion's alias by hand.
     """
     from nightshift.evaluation.watch_file import newest_look
 
-    with deciding(application, context) as (app, ledger):
+    with ledger_task(application, context) as (app, ledger):
         releases = ledger.releases()
         found = newest_look(storage_uri(), app.name, releases[-1].number) if releases and app.watch else None
         if found is None:
-            raise AirflowSkipException("no interval of the newest release was compared with what was promised of it")
+            raise AirflowSkipException("no interval of the newest release was compared with its promised scores yet")
         said = f"version {found.version}, {len(found.intervals)} of {found.of} intervals: {'; '.join(found.reasons)}"
         if found.verdict is not Verdict.FAIL:
             raise AirflowSkipException(f"{found.verdict}: {said}")
         log.warning("%s", said)
         decision = _take_back(app, ledger, releases, found)
-        tell(app, [_alert(app, found, releases, decision, context)])
+        notify(app, [_alert(app, found, releases, decision, context)])
         if decision is None:
-            raise AirflowSkipException(f"{said}; people are told, and decide")
+            raise AirflowSkipException(f"{said}; an alert was sent, and people decide")
         return decision.model_dump(mode="json")
 
 
 def _take_back(
     app: Application, ledger: Ledger, releases: Sequence[Release], found: WatchFile
 ) -> ReleaseDecision | None:
-    """Write down that the champion before comes back; None where people are to do it, or there is none."""
+    """Record that the former champion comes back; None if people decide, or there is no former champion."""
     from nightshift.ledger.releases import moved_by_hand
 
     assert app.watch is not None  # noqa: S101  (`watch` looked)
@@ -99,17 +99,15 @@ def _alert(
         todo = f"nothing: version {decision.version} answers from the next interval on. The form of {app.name}_release brings "
         todo += f"version {found.version} back, by its number and a reason"
     elif _has_earlier(releases):
-        todo = f"read the numbers; the form of {app.name}_rollback takes the release back, within a minute"
+        todo = f"read the numbers; start {app.name}_rollback to take the release back within a minute"
     else:
-        todo = (
-            "read the numbers; there is no earlier champion to go back to: train another, or change what is asked of it"
-        )
+        todo = "read the numbers; there is no earlier champion to go back to: train another model, or change the prompt"
     run = context["dag_run"]
     return Alert(
         application=app.name,
         kind=Kind.BELOW_PROMISE,
         severity=Severity.CRITICAL,
-        title=f"version {found.version} measures less than was promised of it"
+        title=f"version {found.version} scores below what was promised"
         + (f", and version {decision.version} comes back" if decision else ""),
         subject=f"release {found.release}",
         where=f"{app.name}, DAG {run.dag_id}, run {run.run_id}, task {context['ti'].task_id}",

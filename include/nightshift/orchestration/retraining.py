@@ -1,4 +1,4 @@
-"""The tasks around a retraining that only decide: who trains for it, how it ended, and how a person steps in."""
+"""The light tasks of a retraining: which run trains for an order, how it ended, and how a person intervenes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from nightshift.ledger.pod_accounts import pods_of_run, run_key, total
 from nightshift.ledger.records import Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import results_of, storage_uri
-from nightshift.orchestration.deciding import OUTLASTING, deciding, runs_of_finetune, show, tell
+from nightshift.orchestration.ledger_task import (
+    LEDGER_TASK,
+    ledger_task,
+    log_decision,
+    notify_of_decision,
+    runs_of_finetune,
+)
 from nightshift.shown import storable
 from nightshift.storage.manifest import digest_of
 
@@ -25,20 +31,20 @@ NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def due(application: str, unasked: Collection[str], **context: Any) -> dict[str, Any]:
-    """Claim the open order for this run, or find that it has it already; without one, go on only where somebody asked.
+    """Claim the open order for this run, unless the run has it already. Without an order, go on only if somebody asked.
 
-    A model that the run before trained and could not register is taken up, for its own order or for the next one that drift
-    led to. A person who asks for a training gets one of the newest rows.
+    A model that an earlier run trained and could not register is reused, for its own order or for the next one that drift
+    caused. A person who asks for a training gets one on the newest rows.
 
-    :param unasked: the types of runs that nobody asked for: they train only for an order.
-    :return: `order` and `decision` (None: it trains without one), `reason`, `reports`, the URIs that led to it, and `model`,
-        the URI of one that is trained already.
+    :param unasked: types of runs that train only for an order.
+    :return: `order` and `decision` (None: it trains without an order), `reason`, `reports` (URIs) that caused the order, and
+        `model`, the URI of a model that is trained already.
     :raises AirflowSkipException: nothing is due.
     """
     ti, dag_run = context["ti"], context["dag_run"]
-    with deciding(application, context) as (app, ledger):
+    with ledger_task(application, context) as (app, ledger):
         now, person = datetime.now(UTC), dag_run.triggering_user_name
         order, told = orders.claim(ledger, ti.dag_id, ti.run_id, now)
         within = timedelta(hours=app.retraining.lost_after_hours)
@@ -59,22 +65,22 @@ def due(application: str, unasked: Collection[str], **context: Any) -> dict[str,
         for report in order.decision.reports:
             log.info("report: %s", report)
         result = {**_ordered(order, told), "model": model}
-        tell(app, "due", result, context)
+        notify_of_decision(app, "due", result, context)
         return result
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def close(application: str, **context: Any) -> dict[str, Any]:
-    """Write down how the retraining of this run ended, so that one that failed or was cancelled blocks nobody.
+    """Record how the retraining of this run ended, so that a failed or cancelled one does not block the next.
 
-    It is a teardown: it runs whatever came before, also when a person marks the run as failed. The hours are those of all
-    processes. Of a training that left no result they are counted from when it began, which is the most that they can be.
+    It is a teardown: it always runs, also when a person marks the run as failed. The hours are summed over all processes;
+    for a training without a result they are an upper bound, counted from its start.
 
-    :return: `order` (None: the run trained for none), `outcome`, `reason` and `hours`.
-    :raises AirflowFailException: a person cancelled the run; so it ends as failed, which Airflow would forget.
+    :return: `order` (None: the run trained without one), `outcome`, `reason` and `hours`.
+    :raises AirflowFailException: a person cancelled the run; without this failure Airflow would show it as a success.
     """
     ti = context["ti"]
-    with deciding(application, context) as (app, ledger):
+    with ledger_task(application, context) as (app, ledger):
         number = (ti.xcom_pull(task_ids="due") or {}).get("order")
         got = {name: ti.xcom_pull(task_ids=name) or {} for name in ("snapshot", "train", "evaluate", "register")}
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
@@ -92,10 +98,10 @@ def close(application: str, **context: Any) -> dict[str, Any]:
                 ledger, Outcome(number=number, **ended, **paid, run_id=ti.run_id, ended=datetime.now(UTC))
             )
             if order := ledger.orders().get(number):
-                show(app, order.decision, outcome)
+                log_decision(app, order.decision, outcome)
             said = f"retraining {number}: {outcome.result}, {outcome.explanation}"
             result = {"order": number, "outcome": outcome.result, "reason": said, "hours": outcome.hours}
-            tell(app, "close", result, context)
+            notify_of_decision(app, "close", result, context)
         log.info("%s", result["reason"])
         if ended["result"] == "cancelled":
             ti.xcom_push("return_value", result)
@@ -103,30 +109,30 @@ def close(application: str, **context: Any) -> dict[str, Any]:
         return result
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def step_in(application: str, **context: Any) -> dict[str, Any]:
-    """Do what the person who started the run asks, and say what was done.
+    """Carry out the action that the person who started the run chose.
 
-    Force orders a retraining past every bound but one: only one is open at a time. Give up ends the open one without a
+    Force orders a retraining past every limit but one: only one is open at a time. Give up ends the open one without a
     model. Snooze keeps the policy from ordering for some days; forcing still works. Wake ends a snooze, and wakes finetune
     for an order that no run has claimed.
 
-    :return: `reason`, which says what was done; `order`, set where finetune has to be woken for one, `decision`, `reports`.
-    :raises AirflowFailException: what was asked for could not be done; the text says why, and what to do.
+    :return: `reason`, which says what was done; `order`, set if finetune has to be woken for it, `decision`, `reports`.
+    :raises AirflowFailException: the action is not possible; the text says why, and what to do.
     """
     ti, params = context["ti"], context["params"]
-    with deciding(application, context) as (app, ledger):
+    with ledger_task(application, context) as (app, ledger):
         now, reason = datetime.now(UTC), storable(params["reason"]).strip()
         by = storable(context["dag_run"].triggering_user_name or "somebody")
         orders.close_lost(ledger, now, app.retraining.lost_after_hours, runs_of_finetune(app, context))
         match params["action"]:
             case "force":
-                wish = f"forced-{_of_run(ti, 'force')}"
-                decision = orders.force(ledger, wish, reason=reason, by=by, now=now)
+                request = f"forced-{_of_run(ti, 'force')}"
+                decision = orders.force(ledger, request, reason=reason, by=by, now=now)
                 if decision is None:
                     result = _instead(ledger)
                 else:
-                    show(app, decision)
+                    log_decision(app, decision)
                     result = {
                         "order": decision.order,
                         "decision": decision.id,
@@ -137,7 +143,7 @@ def step_in(application: str, **context: Any) -> dict[str, Any]:
                 outcome = orders.give_up(ledger, ti.run_id, reason=reason, by=by, now=now)
                 if outcome is None:
                     raise AirflowFailException("nothing was given up: no retraining is open")
-                show(app, ledger.orders()[outcome.number].decision, outcome)
+                log_decision(app, ledger.orders()[outcome.number].decision, outcome)
                 result = {**NOTHING, "reason": _given_up(outcome)}
             case "snooze":
                 until = now + timedelta(days=params["days"])
@@ -156,10 +162,10 @@ def _ordered(order: Order, reason: str) -> dict[str, Any]:
 
 
 def _ended(run_id: str, states: Mapping[str, str], got: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How a run ended, from the states of its tasks and what they returned: fields of an outcome.
+    """The fields of an outcome, from the states and results of a run's tasks.
 
-    Who marks a run as failed has its running tasks fail and those that come after skipped. By itself, a task that fails
-    has what comes after it fail with it, and only a snapshot without examples, which says why, has it skipped.
+    Marking a run as failed fails its running tasks and skips those downstream. A task that fails by itself makes its
+    downstream tasks fail; only a snapshot without examples skips them.
     """
     kept = {
         "model": got["train"].get("model"),
@@ -174,20 +180,20 @@ def _ended(run_id: str, states: Mapping[str, str], got: Mapping[str, Mapping[str
     elif "skipped" in states.values() and not stopped:
         how, why = "cancelled", f"{run_id} was marked as failed by hand"
     elif failed:
-        how, why = "failed", f"{', '.join(failed)} failed in {run_id}; the log of that task says why"
+        how, why = "failed", f"{', '.join(failed)} failed in {run_id}; see the log of that task"
     else:
         how, why = "failed", stopped or f"{run_id} ended without a version"
     return {"result": how, "explanation": why, **kept}
 
 
 def _is_new(ledger: Ledger, number: int, ended: Mapping[str, Any]) -> bool:
-    """Whether the run trained its model, and did not take up one that another retraining has paid for."""
+    """Whether the run trained its model itself, and did not reuse one of an earlier retraining."""
     others = (other for other in ledger.index("outcomes").outcomes.values() if other.number != number)
     return not ended["model"] or all(other.model != ended["model"] for other in others)
 
 
 def _hours(application: str, ti: Any, trained: Mapping[str, Any], params: Mapping[str, Any]) -> float:
-    """Hours of training over all processes. Of one that left no result: those of its pods, else those since it began."""
+    """Hours of training over all processes. Without a result: those of its pods, else the hours since it began."""
     processes = trained.get("processes") or params.get("processes") or 1
     if "seconds" in trained:
         return float(processes * trained["seconds"]) / 3600
@@ -201,7 +207,7 @@ def _hours(application: str, ti: Any, trained: Mapping[str, Any], params: Mappin
 
 
 def _used(application: str, ti: Any, began: datetime | None) -> dict[str, float]:
-    """GPU-hours and cost of all pods of a run; nothing where none was accounted for, as with jobs of the worker's machine."""
+    """GPU-hours and cost of all pods of a run; empty without accounts, as for jobs on the worker's machine."""
     now = datetime.now(UTC)
     first = (began or now).astimezone(UTC).date()
     pods = pods_of_run(storage_uri(), application, run_key(ti.dag_id, ti.run_id), first, now.date())
@@ -210,7 +216,7 @@ def _used(application: str, ti: Any, began: datetime | None) -> dict[str, float]
 
 
 def _began(application: str, ti: Any) -> datetime | None:
-    """When the training of a run began, after it got a slot; None: it never did. Each try begins with its spec."""
+    """When the training of a run began, after it got a slot; None: it did not begin. Each try first writes its spec."""
     place = results_of(ti.dag_id, ti.run_id, "train", None)
     spec = UPath(storage_uri()).joinpath(application, *place, "try-1", "spec.json")
     try:
@@ -220,7 +226,7 @@ def _began(application: str, ti: Any) -> datetime | None:
 
 
 def _instead(ledger: Ledger) -> dict[str, Any]:
-    """What forcing does while a retraining is open: it wakes finetune for it where nobody trains for it yet."""
+    """Force while a retraining is open: wake finetune for it unless a run trains for it already."""
     order = orders.open_order(ledger)
     if order is None:
         raise AirflowFailException("the retraining that was open has just ended; start this DAG again")
@@ -254,5 +260,5 @@ def _given_up(outcome: Outcome) -> str:
 
 
 def _of_run(ti: Any, action: str) -> str:
-    """Identifies a wish: a task that is tried again wishes the same."""
+    """Identifies a request: a task that is tried again makes the same one."""
     return digest_of([ti.run_id, action])[:12]

@@ -1,4 +1,4 @@
-"""The task `rollback`: by a person's reason a split is stopped, or an earlier champion replaces today's. Nobody else is asked."""
+"""The task `rollback`: a person stops a split or brings back an earlier champion, without an approval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.sdk import task
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow, tell
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
 from nightshift.orchestration.old_indexes import require_index
 from nightshift.registry.versions import CHAMPION, EVALUATION_DIGEST_TAG, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.shown import storable
@@ -29,23 +29,23 @@ POLICY = digest_of("rollback")  # in place of a gate's, in the record of what wa
 log = logging.getLogger(__name__)
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def rollback(application: str, **context: Any) -> dict[str, Any]:
-    """Write down that an earlier champion replaces today's, by whom and why; where a split runs, that it is stopped.
+    """Record that an earlier champion replaces the current one, by whom and why; stop a split that runs.
 
-    :return: a :class:`ReleaseDecision`, which `promote` carries out. Where a split is stopped and the form names no version,
+    :return: a :class:`ReleaseDecision`, which `promote` carries out. If a split was stopped and the form names no version,
         nothing is left to carry out: the champion answers alone.
-    :raises AirflowFailException: there is no champion, no earlier one, or the version of the form never was it; or a release is
-        written down and not carried out yet.
+    :raises AirflowFailException: there is no champion or no earlier one, the form's version never was champion, or a release
+        is recorded and not carried out yet.
     """
-    with deciding(application, context) as (app, ledger), mlflow() as server:
+    with ledger_task(application, context) as (app, ledger), mlflow() as server:
         decision = _decide(app.name, ledger, server, context)
         log.info("%s", decision.reasons[0])
         split = next(reversed(ledger.splits()), None)
         end = ledger.split_end(split.number) if split else None
         if split and end and end.run_id == context["dag_run"].run_id:
             stopped = {"action": "stop", "reasons": [end.explanation], "version": split.version, "split": split.number}
-            tell(app, "ramp", stopped, context)
+            notify_of_decision(app, "ramp", stopped, context)
         return decision.model_dump(mode="json")
 
 
@@ -55,7 +55,7 @@ def _decide(name: str, ledger: Ledger, server: Mlflow, context: Mapping[str, Any
     params, run = context["params"], context["dag_run"]
     for kept in ledger.gate_records():
         if kept.policy == POLICY and kept.run_id == run.run_id:
-            return _as_decided(kept)  # tried again, or cleared: once is enough
+            return _as_decided(kept)  # a retry, or a cleared task
     champion = server.with_alias(name, CHAMPION)
     if champion is None:
         raise BadInput(f"{name} has no champion; there is nothing to take back")
@@ -92,10 +92,10 @@ def write_rollback(
     said: Sequence[str] = (),
     **about: Any,
 ) -> ReleaseDecision:
-    """Write down that an earlier champion replaces today's, once, and return the decision, which `promote` carries out.
+    """Record once that an earlier champion replaces the current one, and return the decision, which `promote` carries out.
 
-    :param said: reasons beside that.
-    :param about: fields of the record: who takes it back, and why.
+    :param said: further reasons.
+    :param about: fields of the record: who takes the release back, and why.
     """
     from nightshift.ledger.gate_records import record
     from nightshift.ledger.records import GateRecord
@@ -123,7 +123,7 @@ def write_rollback(
 
 
 def _stop_split(name: str, ledger: Ledger, server: Mlflow, wanted: SplitEnd) -> str | None:
-    """End the split that runs, and return its challenger's version; also where this run ended it before."""
+    """End the running split and return its challenger's version, also if this run ended it before."""
     from nightshift.ledger.splits import end_split
     from nightshift.orchestration.promote import show_split
 
@@ -134,7 +134,7 @@ def _stop_split(name: str, ledger: Ledger, server: Mlflow, wanted: SplitEnd) -> 
     if end.result == "passed":
         raise BadInput(
             f"version {split.version} passed split {split.number}, and is not the champion yet; start {name}_release, which "
-            "carries that out, and take it back then"
+            "promotes it, then roll back"
         )
     if end.run_id != wanted.run_id:
         return None
@@ -159,9 +159,9 @@ def _as_decided(kept: GateRecord) -> ReleaseDecision:
 def earlier_champion(
     name: str, ledger: Ledger, server: Mlflow, champion: Registered, wanted: int | None = None
 ) -> Registered:
-    """Return the version that comes back: the `wanted` one, or of the newest release of another model than the champion's.
+    """Return the version that comes back: the `wanted` one, or that of the newest release of another model.
 
-    :raises BadInput: there is none, it never was the champion, or a release is written down and not carried out yet.
+    :raises BadInput: there is none, it never was champion, or a release is recorded and not carried out yet.
     """
     from nightshift.ledger.releases import unfinished
 
@@ -172,7 +172,7 @@ def earlier_champion(
         if ahead and unfinished(newest, ahead.digest, ahead.tags.get(RELEASE_TAG, "")):
             raise BadInput(
                 f"version {newest.version} was released as number {newest.number}, and the alias has not moved to it yet; start "
-                f"{name}_release, which carries that out, and take it back then"
+                f"{name}_release, which moves it, then roll back"
             )
     others = [release for release in reversed(releases) if release.model_digest != champion.digest and release.version]
     if wanted is None:
@@ -183,7 +183,7 @@ def earlier_champion(
     if version is None or version.digest not in {release.model_digest for release in others}:
         known = ", ".join(dict.fromkeys(release.version for release in others)) or "none"
         raise BadInput(
-            f"version {wanted} is no earlier champion of {name} (these are: {known}); a version that never was is released by "
+            f"version {wanted} is not an earlier champion of {name} (known: {known}); release other versions with "
             f"{name}_release"
         )
     require_index(version)

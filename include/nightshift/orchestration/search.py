@@ -1,4 +1,4 @@
-"""The light tasks of a search: what is in use, which trials answer the next rung, and whether the best becomes a candidate."""
+"""The light tasks of a search: the champion to beat, the trials of the next rung, and whether the best becomes a candidate."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.evaluation.halving import ranked, survivors
-from nightshift.orchestration.deciding import OUTLASTING, deciding, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
 from nightshift.orchestration.reconfigure import refuse_judged
 from nightshift.registry.versions import CHAMPION
 from nightshift.storage.application_version import open_version
 
-Results = Sequence[Mapping[str, Any]]  # of mapped tasks, in the order of what they were given; a slice is one call
+Results = Sequence[Mapping[str, Any]]  # of mapped tasks, in the order of their arguments; a slice is one call
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def today(application: str, **context: Any) -> dict[str, Any]:
-    """Return the champion, by `model` and `model_digest`: the search is held against it, whatever is released meanwhile.
+    """Return the champion, as `model` and `model_digest`: the whole search compares with it, even after another release.
 
-    :raises AirflowSkipException: the application searches nothing, or has no champion.
+    :raises AirflowSkipException: the application has no `search`, or no champion.
     """
-    with deciding(application, context) as (app, _), mlflow() as server:
+    with ledger_task(application, context) as (app, _), mlflow() as server:
         if app.search is None:
             raise AirflowSkipException("the application's file has no `search`")
         champion = server.with_alias(app.name, CHAMPION)
         if champion is None:
-            raise AirflowSkipException("there is no champion yet, whose weights could answer")
+            raise AirflowSkipException("there is no champion yet, and a search needs its weights")
         return {"model": champion.model, "model_digest": champion.digest}
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def contenders(plan: Mapping[str, Any], rungs: Sequence[Results]) -> list[dict[str, Any]]:
     """Return the arguments of each trial of the next rung.
 
-    One that is left alone beside today has nothing to be compared with, and answers no more rows. So does the best one when
-    the search's minutes are spent: those that its answers took when they were made, so that a task that runs again says the same.
+    A single trial that is left with the champion answers no more rows, and neither does the best one once the search's minutes
+    are spent. They are counted from recorded durations of answers, so that a repeated task decides the same.
 
     :param rungs: results of the rungs before.
     """
@@ -51,9 +51,9 @@ def contenders(plan: Mapping[str, Any], rungs: Sequence[Results]) -> list[dict[s
     return [{"plan": plan["plan"], "digest": plan["digest"], "trial": trial, "rung": rung} for trial in trials]
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def best(plan: Mapping[str, Any], rungs: Sequence[Results]) -> dict[str, Any]:
-    """Return the arguments of the last comparison: the best trial of the last rung, and the scores of all."""
+    """Return the arguments of the final comparison: the best trial of the last rung, and the scores of all trials."""
     told = [
         [{name: one[name] for name in ("trial", "rung", "rows", "score", "metrics")} for one in results[:]]
         for results in rungs
@@ -61,15 +61,15 @@ def best(plan: Mapping[str, Any], rungs: Sequence[Results]) -> dict[str, Any]:
     return {"plan": plan["plan"], "digest": plan["digest"], "best": ranked(_scores(told[-1]))[0], "rungs": told}
 
 
-@task(**OUTLASTING)
+@task(**LEDGER_TASK)
 def winner(application: str, result: Mapping[str, Any], **context: Any) -> dict[str, Any]:
-    """Return the version that is shown to be better than today: `model`, `model_digest` and its `base_model`.
+    """Return the version that is significantly better than the champion: `model`, `model_digest` and its `base_model`.
 
-    :raises AirflowSkipException: nothing is, or it was judged before and no person asks.
+    :raises AirflowSkipException: no trial is better, or a scheduled run finds a version judged before.
     """
     if not result["better"]:
         raise AirflowSkipException(result["reasons"][0])
-    with deciding(application, context) as (app, _), mlflow() as server:
+    with ledger_task(application, context) as (app, _), mlflow() as server:
         refuse_judged(server, app, result["model_digest"], context)
         base = open_version(result["model"], result["model_digest"], app).base_model
         return {"model": result["model"], "model_digest": result["model_digest"], "base_model": base}

@@ -1,4 +1,4 @@
-"""Waits for the data of an interval: a file of each source, or a row of its query. The job `ingest` has the last word."""
+"""Waits for the data of an interval: a file of each source, or a row of its query. The job `ingest` then checks it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ LOOK_EVERY = timedelta(minutes=5)
 
 
 class SourcesSensor(BaseSensorOperator):
-    """A task that ends when every source has something for an interval, or when it is not waited for any longer.
+    """A task that ends when every source has data for an interval, or when the time to wait is over.
 
     A scheduled run and a backfill wait until `clock.arrival_hours` after the interval's end, and hold no worker between two
-    looks; a run that a person started does not wait. The task only ever delays: whatever is wrong or missing then, `ingest`
-    finds the same and tells people.
+    looks; a run that a person started does not wait. The task never fails for missing data: `ingest` reports it.
 
     :param app: the application whose sources they are.
     :param part: `examples` or `traffic`.
@@ -42,9 +41,9 @@ class SourcesSensor(BaseSensorOperator):
     ui_color = "#e3ecf7"
 
     def __init__(self, *, app: Application, part: str, interval: Mapping[str, Any], **kwargs: Any) -> None:
-        # From the workers that read the sources: others may not see their files.
+        # On the workers of ingest: others may not see the files.
         kwargs = {**workers_of(app.profile_of("ingest")), **kwargs}
-        # The hours are over by the interval's end; the task's own time only ends one that cannot look any more.
+        # `poke` ends by the interval's end; this timeout only ends a task that cannot poke any more.
         longest = timedelta(hours=app.clock.arrival_hours + 1)
         super().__init__(mode="reschedule", poke_interval=LOOK_EVERY, timeout=longest, **kwargs)
         self.application = app.name
@@ -57,7 +56,7 @@ class SourcesSensor(BaseSensorOperator):
         try:
             spec: Any = new_attempt("ingest", self.application, arguments, context).spec
         except JobError as error:
-            self.log.warning("ingest says what is wrong: %s", error)
+            self.log.warning("not waiting, ingest will fail with: %s", error)
             return True
         lacking = list(_lacking(spec.application, self.part, spec.interval))
         if not lacking:
@@ -75,7 +74,7 @@ class SourcesSensor(BaseSensorOperator):
 
 
 def _lacking(app: Application, part: str, interval: Interval) -> Iterator[str]:
-    """What there is not yet, a sentence for each source. A query is asked when all files are there."""
+    """Sources without data yet, a sentence for each. Queries run only once all files have arrived."""
     sources = app.traffic.sources if part == "traffic" else app.sources
     files = [source for source in sources if source.query is None]
     missing = [said for source in files if (said := _said(source, lambda one: _look_for_file(one, app, interval)))]
@@ -86,7 +85,7 @@ def _lacking(app: Application, part: str, interval: Interval) -> Iterator[str]:
 
 
 def _said(source: Source, look: Callable[[Source], None]) -> str | None:
-    """What is to be waited for; None where there is something, or where that cannot be seen from this worker."""
+    """What is missing; None if the source has data, or this worker cannot check it."""
     try:
         look(source)
     except NoData as nothing:
@@ -94,12 +93,12 @@ def _said(source: Source, look: Callable[[Source], None]) -> str | None:
     except Exception as error:
         if _is_down(error):
             return str(error)
-        log.warning("source %r is not waited for, as it cannot be looked at from here: %s", source.name, error)
+        log.warning("not waiting for source %r, which this worker cannot check: %s", source.name, error)
     return None
 
 
 def _is_down(error: Exception) -> bool:
-    """Whether a source cannot be reached now. A missing key, driver or connection of this worker does not pass by itself."""
+    """Whether a source is down for now. A missing key, driver or connection of this worker is no outage."""
     if isinstance(error, JobError):
         cause = error.__cause__
         return isinstance(error, BadEnvironment) and cause is not None and not isinstance(cause, PermissionError)

@@ -1,10 +1,10 @@
-"""Tells people what happens: from tasks, from the callbacks of DAGs and deadlines, and never at the cost of a run.
+"""Alerts from tasks, from callbacks of DAGs and from deadlines; a failure to send one never fails a run.
 
-Whatever is told lies in the application's outbox first. Tasks send it at once. Callbacks only keep it: those of all DAGs in
-a file share a process that Airflow ends after a time. The DAG `nightshift_alerts` sends that, and what could not be sent.
+An alert first goes to the application's outbox. Tasks send it at once. Callbacks only keep it: the callbacks of all DAGs in a
+file share a process that Airflow ends after a time. The DAG `nightshift_alerts` sends it, and what could not be sent.
 
-Storage, secrets backends, channels and Airflow's contexts each raise errors of their own. All are caught and logged here: a run
-that did its work must not fail because people could not be told of it.
+Storage, secrets backends, channels and Airflow's contexts each raise errors of their own. All are caught and logged here.
+Airflow stores the path of `run_is_late` with each running deadline: it must stay importable from this module.
 """
 
 from __future__ import annotations
@@ -30,30 +30,29 @@ if TYPE_CHECKING:
     from nightshift.alerts.outbox import Outbox
     from nightshift.jobs.contract import JobSpec
 
-AT_ONCE_SECONDS = 15  # in which a task begins to send; the rest is left to the DAG
-LONGEST_SECONDS = 40  # that telling holds up a task
-# How often the DAG delivers; a route that just failed is left to it.
+AT_ONCE_SECONDS = 15  # in which a task starts to send; the DAG sends the rest
+LONGEST_SECONDS = 40  # that alerts may delay a task
+# How often the DAG delivers; tasks leave a route that just failed to it.
 DRAINED_EVERY = timedelta(minutes=5)
 
 log = logging.getLogger(__name__)
 
 
-def tell(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> None:
+def notify(app: Application, alerts: Iterable[Alert], storage: str | None = None) -> None:
     """Keep alerts in the application's outbox and send them at once.
 
-    Never raises: what it cannot do, it logs. Whatever does not answer, storage and where connections are kept among it, holds
-    up nobody for longer than `LONGEST_SECONDS`.
+    Never raises: errors are logged. Slow storage, connections or channels delay the caller by at most `LONGEST_SECONDS`.
 
     :param storage: URI of the storage; None: this Airflow's.
     """
-    telling = threading.Thread(target=_tell, args=(app, list(alerts), storage), daemon=True)
+    telling = threading.Thread(target=_notify, args=(app, list(alerts), storage), daemon=True)
     telling.start()
     telling.join(LONGEST_SECONDS)
     if telling.is_alive():
-        log.warning("alerts of %s take long; what is kept, the next run of nightshift_alerts sends", app.name)
+        log.warning("alerts of %s take long; the next run of nightshift_alerts sends those that are kept", app.name)
 
 
-def _tell(app: Application, alerts: list[Alert], storage: str | None) -> None:
+def _notify(app: Application, alerts: list[Alert], storage: str | None) -> None:
     try:
         outbox = _outbox(app.name, storage)
         if keep(outbox, alerts):
@@ -62,12 +61,12 @@ def _tell(app: Application, alerts: list[Alert], storage: str | None) -> None:
             deliver(app, outbox, seconds=AT_ONCE_SECONDS, rest_after_trouble=DRAINED_EVERY)
     except Exception:  # never at the cost of a run
         log.exception(
-            "alerts of %s could not be sent now; what is kept, the next run of nightshift_alerts sends", app.name
+            "alerts of %s could not be sent now; the next run of nightshift_alerts sends those that are kept", app.name
         )
 
 
 def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
-    """Keep alerts, and return how many of them are news. Never raises: one that cannot be kept stops no other."""
+    """Keep alerts, and return how many are new. Never raises: an alert that cannot be kept does not block the others."""
     news = 0
     for alert in alerts:
         try:
@@ -77,7 +76,7 @@ def keep(outbox: Outbox, alerts: Iterable[Alert]) -> int:
     return news
 
 
-def tell_of_result(  # noqa: PLR0917
+def notify_of_result(  # noqa: PLR0917
     app: Application,
     task: str,
     spec: JobSpec | None,
@@ -85,9 +84,9 @@ def tell_of_result(  # noqa: PLR0917
     context: Mapping[str, Any],
     storage: str,
 ) -> None:
-    """Tell what follows for people from the result of a job, or of a task that decides. Never raises.
+    """Send the alerts that follow from the result of a job or a light task. Never raises.
 
-    :param spec: of the job; None: it is none.
+    :param spec: of the job; None for a light task.
     """
     try:
         from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
@@ -105,16 +104,16 @@ def tell_of_result(  # noqa: PLR0917
         )
         alerts = alerts_of(task, spec, result, about)
     except Exception:  # never at the cost of a run
-        log.exception("what the result of %s says to people could not be told", task)
+        log.exception("the alerts of the result of %s could not be sent", task)
         return
-    tell(app, alerts, storage)
+    notify(app, alerts, storage)
 
 
-def telling_of_runs(app: Application, dag_id: str) -> dict[str, Any]:
-    """Return the arguments of a DAG that have people told when its runs fail, work again, or are late.
+def run_callbacks(app: Application, dag_id: str) -> dict[str, Any]:
+    """Return the callbacks of a DAG, which alert people when its runs fail, recover, or are late.
 
-    All three only keep what there is to tell. Airflow calls the first two in the DAG processor when a run has ended, however
-    its tasks died; the one of the deadline in the triggerer.
+    They only keep alerts. Airflow calls the first two in the DAG processor when a run has ended, however its tasks died, and
+    that of the deadline in the triggerer.
     """
     return {
         "on_failure_callback": partial(_run_failed, app.name),
@@ -128,7 +127,7 @@ def telling_of_runs(app: Application, dag_id: str) -> dict[str, Any]:
 
 
 async def run_is_late(application: str, context: Mapping[str, Any]) -> None:
-    """Keep that a run is late. The triggerer's event loop waits for nothing."""
+    """Keep an alert about a late run, in a thread: the triggerer's event loop must not block."""
     await asyncio.to_thread(_keep_late, application, context["dag_run"])
 
 
@@ -137,17 +136,17 @@ def _keep_late(application: str, answer: Mapping[str, Any]) -> None:
         from nightshift.alerts.of_runs import late
 
         app, run = load_application(application), run_of(answer)
-        # Airflow looks at the deadline of a run that failed before it, too: that one is told as failed.
+        # Airflow also calls this for a run that failed before its deadline; that one is alerted as failed.
         if run.state in {"queued", "running"}:
             links = run_links(application, run.dag_id, run.run_id)
             alert = late(application, run, late_after(app, run.dag_id), links=links, now=datetime.now(UTC))
             keep(_outbox(application), [alert])
     except Exception:  # never at the cost of a run
-        log.exception("that a run of %s is late could not be kept", application)
+        log.exception("the alert about a late run of %s could not be kept", application)
 
 
 def late_after(app: Application, dag_id: str) -> float:
-    """Return how many hours a run of a DAG may take; people who are asked, and data that arrives, have their own time."""
+    """Return how many hours a run of a DAG may take, including the time to wait for approvals and for data."""
     own = {
         f"{app.name}_release": app.approval.timeout_hours if app.approval.required != "never" else 0,
         f"{app.name}_ingest": app.clock.arrival_hours,
@@ -157,7 +156,7 @@ def late_after(app: Application, dag_id: str) -> float:
 
 
 def run_of(answer: Mapping[str, Any]) -> Run:
-    """Return a run as Airflow's REST API tells of it."""
+    """Return a run from an answer of Airflow's REST API."""
     from nightshift.alerts.of_runs import Run
 
     return Run.model_validate({**answer, "run_id": answer["dag_run_id"]})
@@ -178,10 +177,10 @@ def _run_failed(application: str, context: Mapping[str, Any]) -> None:
             reason=str(context.get("reason") or ""),
         )
         keep(outbox, [alert])
-        # It is over, if not well; the failure is what there is to say of it.
+        # A failed run is no longer late.
         outbox.forget(lateness(run))
     except Exception:  # never at the cost of a run
-        log.exception("what there is to say of a failed run of %s could not all be kept", application)
+        log.exception("not all alerts about a failed run of %s could be kept", application)
 
 
 def _run_succeeded(application: str, context: Mapping[str, Any]) -> None:
@@ -192,11 +191,11 @@ def _run_succeeded(application: str, context: Mapping[str, Any]) -> None:
         links = run_links(application, run.dag_id, run.run_id)
         keep(_outbox(application), works_again(application, run, links=links, now=datetime.now(UTC)))
     except Exception:  # never at the cost of a run
-        log.exception("that a run of %s succeeded could not be kept", application)
+        log.exception("the recovery of %s could not be kept", application)
 
 
 def _ended(context: Mapping[str, Any]) -> Run:
-    """The run of a DAG's callback; Airflow does not always know more of it than its name."""
+    """The run of a DAG's callback; sometimes Airflow gives only its id."""
     from nightshift.alerts.of_runs import Run
 
     if run := context.get("dag_run"):

@@ -1,4 +1,4 @@
-"""`nightshift alerts test`: sends one alert of each kind along the routes of an application, and says what came of it."""
+"""`nightshift alerts test`: sends one alert of each kind along the routes of an application, and prints the results."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nightshift.settings.people import Route
 
 
 def try_routes(name: str) -> bool:
-    """Send, and print what each route took; return whether all of them took everything.
+    """Send the alerts, and print the result of each route; return whether all routes took all messages.
 
-    It runs in a shell with Airflow's environment. In a checkout whose local stack was started it needs none.
+    It runs in a shell with Airflow's environment, or in a checkout whose local stack was started.
 
     :raises BadApplication: the application's file is missing or wrong.
     :raises BadEnvironment: there is no Airflow.
@@ -40,7 +40,7 @@ def _sent(app: Application) -> Iterator[tuple[str, bool]]:
     from nightshift.orchestration.attempt import storage_uri
     from nightshift.orchestration.links import application_page
 
-    # What a route said stands in its line; what Airflow and Apprise log of each step would hide it.
+    # The line of each route has its result; the logs of Airflow and Apprise would hide it.
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.CRITICAL)
     now = datetime.now(UTC)
@@ -71,11 +71,11 @@ def _named(route: Route) -> str:
 
 
 def _enter_airflow() -> None:
-    """Make the connections of an Airflow readable here, before Airflow is imported: of this shell, or of the local stack.
+    """Set up the Airflow of this shell or of the local stack, before Airflow is imported, so that its connections are readable.
 
-    :raises BadEnvironment: there is neither. Airflow would make an empty one, and messages would go where nobody looks.
+    :raises BadEnvironment: there is neither. Airflow would silently create an empty one.
     """
-    # Only a process that says so reads connections from Airflow's database; one of the environment needs no database.
+    # Airflow reads connections from its database only in a process with this setting.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     if "AIRFLOW_HOME" in os.environ:
         return
@@ -88,4 +88,4 @@ def _enter_airflow() -> None:
             os.environ.update(airflow_environment(place))
     configured = any(name.startswith("AIRFLOW_") for name in os.environ)
     if not configured and not Path("~/airflow/airflow.cfg").expanduser().exists():
-        raise BadEnvironment("there is no Airflow here: call this in its environment, or after `nightshift up`")
+        raise BadEnvironment("no Airflow found: run this in Airflow's environment, or after `nightshift up`")

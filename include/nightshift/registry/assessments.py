@@ -1,4 +1,4 @@
-"""What people said of an MLflow experiment's traces: its assessments, as lines for the job `feedback`."""
+"""People's assessments of the traces of an MLflow experiment, as lines for the job `feedback`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def write_assessments(
     """Write a JSON line for each person and trace that was assessed in the interval, streaming.
 
     A line has `trace_id`, `client_request_id`, `session`, `user`, `tags.<name>`, `by` and `at` (of the last assessment),
-    `rationale`, and as `assessments.<name>` the newest value of each. What judges and code said is left out.
+    `rationale`, and as `assessments.<name>` the newest value of each. Assessments by LLM judges and code are left out.
 
-    :param names: the assessments that count; traces with none of them are not asked for.
+    :param names: the assessments to read; traces without any of them are not fetched.
     :param traced_since: traces that began before it are left out.
     :raises BadInput: there is no such experiment.
     :raises BadEnvironment: MLflow cannot be reached.
@@ -68,7 +68,7 @@ def _traces(client: MlflowClient, experiment: str, wanted: str) -> Iterator[Trac
 
 
 def _lines(trace: TraceInfo, names: set[str], interval: Interval) -> Iterator[dict[str, Any]]:
-    """What each person said of a trace in the interval, in the order of people's names."""
+    """A line for each person who assessed a trace in the interval, in the order of names."""
     said: dict[str, list[Assessment]] = {}
     for one in sorted(trace.assessments, key=lambda one: (one.create_time_ms or 0, one.assessment_id or "")):
         by_a_person = one.source.source_type == AssessmentSourceType.HUMAN and one.valid is not False

@@ -1,4 +1,4 @@
-"""Versions in MLflow that have the weights of another: their own prompt and settings, and the address of the weights.
+"""Versions in MLflow that share the weights of another one: they hold their prompt and settings, and refer to the weights.
 
 MLflow loads such a version by :func:`_load_pyfunc`, so Nightshift must be installed where it is served.
 """
@@ -16,14 +16,14 @@ MLMODEL = "MLmodel"
 
 
 def without_weights(folder: Path) -> None:
-    """Put empty files in the place of a model folder's weights, so that packaging it copies none."""
+    """Replace the weight files of a model folder by empty ones, so that packaging copies none."""
     for path in list(folder.glob("*.safetensors")):
         path.unlink()
         path.touch()
 
 
 def borrow(package: Path, lender: str) -> Path:
-    """Make a packaged model whose weight files are empty one that takes them from another of MLflow's models.
+    """Make a packaged model with empty weight files load the weights of another MLflow model.
 
     :param lender: address of the whole model, as `models:/m-…`.
     """
@@ -45,13 +45,13 @@ def borrow(package: Path, lender: str) -> Path:
 
 
 def _load_pyfunc(path: str, **_options: Any) -> Any:
-    """Return the model that the lender's weights and this version's own files are together."""
+    """Return the model made of the lender's weights and this version's own files."""
     import mlflow.artifacts
     import mlflow.pyfunc
 
     own = Path(path).parent
     borrowed = json.loads((own / WHOLE / BORROWED).read_bytes())
-    # What is loaded needs no files any more; those that were mapped stay until the process ends.
+    # A loaded model needs no files; mapped ones stay until the process ends.
     with tempfile.TemporaryDirectory(prefix="nightshift-served-") as folder:
         weights = Path(
             mlflow.artifacts.download_artifacts(artifact_uri=borrowed["lender"], dst_path=str(Path(folder, "lender")))

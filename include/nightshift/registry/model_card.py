@@ -1,4 +1,4 @@
-"""The model card of a registered version: what it was trained on, what it scores, and what it must not be trusted with."""
+"""The model card of a registered version: training data, scores, and limits."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def model_card(
     """Return the card as Markdown without front matter, at most 5,000 characters.
 
     :param days: interval keys of the snapshot; `counts` are its manifest's.
-    :param training: the settings that the model was trained with; None: it is at an endpoint, which `base_model` names.
+    :param training: the training settings; None for a model at an endpoint, which `base_model` names.
     :param scores: role -> metric -> {value, low, high}.
-    :param search: that found the version, as Markdown; it comes last, and is cut first.
+    :param search: the search that found the version, as Markdown; it comes last, and is cut first.
     """
     licence = licence_of(base_model)
     names = application.ingest.names
@@ -50,7 +50,7 @@ def model_card(
         "row resembles.",
         "## Data",
         f"{counts.get('train', 0):,} examples of {len(days)} partitions ({span}); {counts.get('held_out', 0):,} held out, "
-        f"after {counts.get('seen_in_training', 0):,} were taken away because the split map has them on another side. "
+        f"after {counts.get('seen_in_training', 0):,} were removed because the split map has them on another side. "
         "Personal data of the kinds "
         f"{', '.join(redacted) or '(none)'} was replaced by placeholders before training.",
         "## Training",
@@ -76,12 +76,12 @@ def front_matter(application: Application, base_model: str) -> str:
 
 
 def licence_of(base_model: str) -> str:
-    """Return the licence of a base model by its SPDX-like name, or `unknown`: then ask whoever published it."""
+    """Return the licence of a base model by its SPDX-like name, or `unknown`."""
     return LICENCES.get(base_model, "unknown")
 
 
 def without_passages(application: Application) -> str:
-    """Return what a copy of a version that answers from an index lacks, and how it is given that; "" for any other version."""
+    """Return what an exported copy of a version with an index lacks, and how to provide it; "" without an index."""
     index, prompt = application.index, application.prompt
     if index is None:
         return ""
@@ -99,7 +99,7 @@ def without_passages(application: Application) -> str:
 
 
 def _serving(application: Application) -> str:
-    """How who serves the weights gets the answers that were judged."""
+    """How to serve the weights so that they give the evaluated answers."""
     if steps := application.prompt.steps:
         names = ", ".join(f"`{step.name}`" for step in steps)
         return f"It answers in the steps {names}. No chat template does that: a server of this copy refuses to answer."
@@ -126,7 +126,7 @@ def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [f"| | {' | '.join(roles)} |", f"|---|{'---|' * len(roles)}"]
     for metric, title, factor in metrics:
         if metric not in scores[roles[0]]:
-            continue  # no model could read what the others could
+            continue  # no example that all models could read
         digits = 1 if factor == 100 else 3
         cells = [
             "{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".format(

@@ -1,8 +1,8 @@
-"""Versions of an application's model in the MLflow registry: one for each trained model, however often it is asked for.
+"""Versions of an application's model in the MLflow registry: one for each trained model, however often it is registered.
 
 The registered model has the application's name. The alias `candidate` is the version that was
 registered last (a model that was registered before keeps its version), `champion` the one in use.
-Every function raises BadEnvironment where MLflow cannot be reached.
+Every function raises BadEnvironment if MLflow cannot be reached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Package = Callable[[LoggedModel, LoggedModel | None], Path]
 
 
 def with_alias(name: str, alias: str) -> Registered | None:
-    """Return the version that has an alias, or None where there is none."""
+    """Return the version with an alias, or None."""
     try:
         with reachable():
             return _registered(MlflowClient().get_model_version_by_alias(name, alias))
@@ -35,7 +35,7 @@ def with_alias(name: str, alias: str) -> Registered | None:
 
 
 def version_of(name: str, version: str) -> Registered | None:
-    """Return a version by its number, or None where there is none."""
+    """Return a version by its number, or None."""
     try:
         with reachable():
             return _registered(MlflowClient().get_model_version(name, version))
@@ -55,7 +55,7 @@ def all_versions(name: str) -> list[tuple[Registered, list[str]]]:
 
 
 def find_version(name: str, digest: str) -> Registered | None:
-    """Return the version of the model with this digest, or None where there is none."""
+    """Return the version of the model with this digest, or None."""
     with reachable():
         found = MlflowClient().search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{digest}'")
     return _registered(min(found, key=lambda version: int(version.version))) if found else None
@@ -72,14 +72,14 @@ def register(
     package: Package,
     run_id: str | None,
 ) -> Registered:
-    """Return the version of the model with this digest, made if there is none; its tags and description are set anew.
+    """Return the version of the model with this digest, created if necessary; its tags and description are updated.
 
-    May be stopped anywhere and called again: what is there already is found by the digest.
+    It may be interrupted and called again: existing parts are found by the digest.
 
     :param model: URI of the version's partition.
-    :param weights: digest of its weights; no others are uploaded where MLflow has these.
-    :param package: makes the local folder to upload for a new model, given the one that has the same weights already; only
-        called when the version is not in MLflow yet.
+    :param weights: digest of its weights, which are not uploaded if MLflow has them.
+    :param package: makes the local folder to upload for a new model, given the one with the same weights, if any; called
+        only if the version is not in MLflow yet.
     :param run_id: the run that trained the model.
     """
     client = MlflowClient()
@@ -102,7 +102,7 @@ def register(
 
 
 def set_alias(registered: Registered, alias: str) -> None:
-    """Point an alias at a version, away from wherever it was."""
+    """Move an alias to a version."""
     with reachable():
         MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
 
@@ -115,7 +115,7 @@ def set_tags(registered: Registered, tags: Mapping[str, str]) -> None:
 
 
 def aliases_of(registered: Registered) -> list[str]:
-    """Return the aliases that a version has now, in order."""
+    """Return the current aliases of a version, in order."""
     with reachable():
         aliases = MlflowClient().get_registered_model(registered.name).aliases
     return sorted(alias for alias, version in aliases.items() if str(version) == registered.version)
@@ -128,7 +128,7 @@ def _registered(version: ModelVersion) -> Registered:
 def _logged_model(  # noqa: PLR0917
     client: MlflowClient, name: str, digest: str, weights: str, package: Package, run_id: str | None
 ) -> LoggedModel:
-    """The uploaded model with this digest; one whose upload was cut off is uploaded again in place."""
+    """The uploaded model with this digest; an interrupted upload is repeated in place."""
     experiment = experiment_of(client, name)
 
     def tagged(tag: str, value: str) -> list[LoggedModel]:
@@ -137,7 +137,7 @@ def _logged_model(  # noqa: PLR0917
     found = tagged(DIGEST_TAG, digest)
     if ready := _ready(found):
         return ready
-    # The first with these weights has them; one of before there were versions has them by its own digest.
+    # The first model with these weights holds them; an older upload is found by its own digest.
     whole = _ready(tagged(WHOLE_TAG, weights)) or _ready(tagged(DIGEST_TAG, weights))
     tags = {DIGEST_TAG: digest, **({} if whole else {WHOLE_TAG: weights})}
     logged = found[0] if found else client.create_logged_model(experiment, f"{name}-{digest[:8]}", run_id, tags=tags)
@@ -152,7 +152,7 @@ def _ready(models: list[LoggedModel]) -> LoggedModel | None:
 
 
 def _link(client: MlflowClient, run_id: str, model_id: str) -> None:
-    """Show the model on the page of its run; MLflow refuses to be told that twice."""
+    """Link the model to its run; MLflow refuses to link it twice."""
     outputs = client.get_run(run_id).outputs
     if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])

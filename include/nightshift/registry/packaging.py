@@ -1,4 +1,4 @@
-"""A trained model folder as MLflow wants it: safetensors, tokenizer, card and requirements, nothing pickled.
+"""A trained model folder in MLflow's format: safetensors, tokenizer, card and requirements, nothing pickled.
 
 The version loads back as a text-generation pipeline (`mlflow.transformers.load_model`) and as a chat model that speaks
 OpenAI's format (`mlflow.pyfunc.load_model`, `mlflow models serve`). The weights are copied, never loaded.
@@ -14,7 +14,7 @@ from nightshift.errors import BadInput
 
 TASK = "llm/v1/chat"
 REQUIREMENTS = ("mlflow", "torch", "transformers", "accelerate", "safetensors", "tokenizers")
-# Files that run code when they are read.
+# Files that may run code when loaded.
 UNSAFE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
@@ -23,7 +23,7 @@ def package_model(folder: Path, target: Path, logged: Any, card: str, lacks: str
 
     :param logged: the `LoggedModel` that this will be uploaded to.
     :param card: the model card, Markdown with front matter.
-    :param lacks: what the version has and this form of it has not, for the metadata of the MLmodel file.
+    :param lacks: what this format lacks compared with the version, for the metadata of the MLmodel file.
     :raises BadInput: the folder holds a file that may run code when it is loaded.
     """
     import mlflow.transformers
@@ -44,7 +44,7 @@ def package_model(folder: Path, target: Path, logged: Any, card: str, lacks: str
         task=TASK,
         model_card=ModelCard(card),
         metadata={"lacks": lacks} if lacks else None,
-        # Given, so that MLflow does not load the model in a process of its own to find them out.
+        # Given explicitly, or MLflow would load the model in another process to infer them.
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
         mlflow_model=Model(
             artifact_path=logged.artifact_location,

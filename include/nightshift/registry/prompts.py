@@ -1,7 +1,7 @@
 """Prompts in MLflow's prompt registry: one version for each prompt of an application, however often it is registered.
 
-MLflow lets no prompt have a model's name, so that of `banking_assistant` is called `banking_assistant.prompt`. Its version
-shows the messages in MLflow's own notation (`{{ message }}`), and its tags hold the settings that jobs are given.
+A prompt in MLflow cannot have a model's name, so that of `banking_assistant` is called `banking_assistant.prompt`. Its version
+shows the messages in MLflow's notation (`{{ message }}`), and its tags hold the settings of jobs.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from nightshift.registry.versions import CANDIDATE, PROMPT_TAG, Registered, prom
 from nightshift.settings.project import project_folder
 from nightshift.settings.prompt import Prompt
 
-# What MLflow's `format` of a template without Jinja's statements cannot be given: its own parameter has this name.
+# A variable that MLflow's `format` cannot fill in: one of its parameters has this name.
 PROMPT = re.compile(r"\{\{\s*prompt\s*\}\}")
 DIGEST_TAG, SETTINGS_TAG, COMMIT_TAG = "nightshift.prompt_digest", "nightshift.prompt", "nightshift.commit"
 
 
 def register_prompt(prompt: Prompt, digest: str, version: Registered, step: str | None = None) -> str:
-    """Return the number of the registered version of a prompt, and link the version of the model that answers with it.
+    """Return the number of the registered version of a prompt, and link the model version that uses it.
 
-    May be stopped anywhere and called again: what is there already is found by the digest. It becomes the `candidate`.
+    It may be interrupted and called again: existing parts are found by the digest. It becomes the `candidate`.
 
-    :param digest: of what the prompt dumps.
-    :param step: of a sequence, whose prompt it is: a prompt of its own in the registry, with this name behind the other's.
+    :param digest: of the serialized prompt.
+    :param step: name of the step whose prompt it is: a separate prompt in the registry, with this name as suffix.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     client, suffix = MlflowClient(), f".{step}" if step else ""
     name = prompt_name(version.name) + suffix
     with reachable():
         number = _find(client, name, digest) or _create(client, name, prompt, digest, version)
-        # MLflow gives the id of a version's uploaded model as its source alone.
+        # MLflow exposes the id of a version's uploaded model only in its source.
         place, _, model = str(client.get_model_version(version.name, version.version).source).partition(":/")
         if place == "models":
             client.link_prompt_version_to_model(name, number, model)
@@ -55,11 +55,11 @@ def _find(client: MlflowClient, name: str, digest: str) -> str | None:
 
 def _create(client: MlflowClient, name: str, prompt: Prompt, digest: str, version: Registered) -> str:
     try:
-        client.create_prompt(name, description=f"How {version.name} speaks to its model.")
+        client.create_prompt(name, description=f"The prompt of {version.name}.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # As MLflow's own pages do, which then show the prompt beside the runs of the application.
+    # The tag with which MLflow's pages show the prompt in the application's experiment.
     client.set_prompt_tag(name, PROMPT_EXPERIMENT_IDS_TAG_KEY, f",{experiment_of(client, version.name)},")
     commit = commit_of(project_folder())
     tags = {DIGEST_TAG: digest, SETTINGS_TAG: prompt.model_dump_json(), **({COMMIT_TAG: commit} if commit else {})}
@@ -68,7 +68,7 @@ def _create(client: MlflowClient, name: str, prompt: Prompt, digest: str, versio
 
 
 def _written(prompt: Prompt) -> list[dict[str, str]]:
-    """The messages, such that MLflow's `format` fills them in."""
+    """The messages in the notation of MLflow's `format`."""
     written = prompt.written
     texts = [turn["content"] for turn in written]
     if any("{%" in text or re.search(r"\bmessage\b[^{]*\}\}", text) for text in texts):

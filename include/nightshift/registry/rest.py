@@ -1,4 +1,4 @@
-"""MLflow by its REST API, for what only decides: MLflow's own client takes seconds and 200 MB to import."""
+"""MLflow's REST API for light tasks: importing MLflow's own client takes seconds and 200 MB."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nightshift.errors import BadEnvironment, BadInput
 from nightshift.registry.server import address, client_arguments, pages, without_login
 from nightshift.registry.versions import DIGEST_TAG, PROMPT_TAG, Registered, prompt_name
 
-KEY_TAG = "nightshift.key"  # of a run: what it is found again by
-NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's words for an unknown model and alias
-BUSY = {408, 429}  # refusals that pass
+KEY_TAG = "nightshift.key"  # the key by which a run is found again
+NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's error codes for an unknown model and alias
+BUSY = {408, 429}  # temporary refusals
 ADVICE = "check the login of the Airflow connection nightshift_mlflow, and what that user may do"
-LONGEST_WORDS = 500  # characters of MLflow's
+LONGEST_WORDS = 500  # characters of MLflow's messages
 PATIENCE_SECONDS = 20.0  # for one answer
 AT_ONCE = 100  # tags that MLflow takes in one call
 NEWEST = 1_000  # runs that one search returns at most
@@ -29,8 +29,8 @@ NEWEST = 1_000  # runs that one search returns at most
 class Run:
     """A run of MLflow.
 
-    :param page: the address where a person sees it.
-    :param finished: it was written whole.
+    :param page: the address of its page.
+    :param finished: it was written completely.
     """
 
     id: str
@@ -42,9 +42,9 @@ class Run:
 class Mlflow:
     """A tracking server.
 
-    :param environment: what MLflow's client must know of it: `MLFLOW_TRACKING_URI`, a login or a token, and certificates.
+    :param environment: variables of MLflow's client: `MLFLOW_TRACKING_URI`, a login or a token, and certificates.
     :raises BadEnvironment: it does not answer, or is down or busy (every method).
-    :raises BadInput: it cannot be asked so, or refuses what it is asked (every method); asking again cannot help.
+    :raises BadInput: the settings are invalid, or it refuses the request (every method); a retry cannot help.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -61,9 +61,9 @@ class Mlflow:
         self._client.close()
 
     def show(self, application: str, key: str, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-        """Write a run that has ended, or write it again where there is one for `key`; return the address of its page.
+        """Write an ended run, or update the one with this `key`; return the address of its page.
 
-        Metrics come before tags: what a tag says of them is true.
+        Metrics are written before tags, so that tags about them are true.
         """
         experiment = self._experiment(application)
         known = self._find(experiment, key)
@@ -72,47 +72,47 @@ class Mlflow:
         pairs = _pairs({"mlflow.runName": name, **tags})
         for start in range(0, len(pairs), AT_ONCE):
             self._post("runs/log-batch", {"run_id": run, "tags": pairs[start : start + AT_ONCE]})
-        # Last: a run that has not finished was not written whole.
+        # Last, since only a finished run counts as written.
         self._post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": _milliseconds()})
         return self._page(experiment, run)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Log numbers of a run, as of now."""
+        """Log numbers of a run with the current time."""
         now = _milliseconds()
         numbers = [{"key": key, "value": float(value), "timestamp": now, "step": 0} for key, value in metrics.items()]
         if numbers:
             self._post("runs/log-batch", {"run_id": run_id, "metrics": numbers})
 
     def run_of(self, application: str, key: str) -> Run | None:
-        """Return the run that was made for `key`, or None where there is none."""
+        """Return the run with this `key`, or None."""
         return self._find(self._experiment(application), key)
 
     def shown(self, application: str, job: str) -> set[str]:
-        """Return the keys of the newest 1,000 runs that a job, or what only decides, wrote whole."""
-        wanted = f"tags.`nightshift.job` = '{job}' and attributes.status = 'FINISHED'"
-        runs = self._runs(self._experiment(application), wanted, "attributes.start_time DESC", NEWEST)
+        """Return the keys of the newest 1,000 finished runs of a job or light task."""
+        query = f"tags.`nightshift.job` = '{job}' and attributes.status = 'FINISHED'"
+        runs = self._runs(self._experiment(application), query, "attributes.start_time DESC", NEWEST)
         return {run.tags.get(KEY_TAG, "") for run in runs}
 
     def with_alias(self, application: str, alias: str) -> Registered | None:
-        """Return the version that has an alias, or None where there is none."""
+        """Return the version with an alias, or None."""
         return self._version("registered-models/alias", {"name": application, "alias": alias})
 
     def version_of(self, application: str, version: str) -> Registered | None:
-        """Return a version by its number, or None where there is none."""
+        """Return a version by its number, or None."""
         return self._version("model-versions/get", {"name": application, "version": version})
 
     def with_digest(self, application: str, digest: str) -> Registered | None:
-        """Return the first version with this digest, or None where there is none."""
+        """Return the first version with this digest, or None."""
         wanted = f"name = '{application}' and tags.`{DIGEST_TAG}` = '{digest}'"
         found = self._ask("GET", "model-versions/search", {"filter": wanted}) or {}
         versions = sorted(found.get("model_versions") or [], key=lambda version: int(version["version"]))
         return self._registered(versions[0]) if versions else None
 
     def set_alias(self, registered: Registered, alias: str) -> None:
-        """Point an alias at a version, and those of the prompt registry at its prompts, away from wherever they were."""
+        """Move an alias to a version, and the aliases in the prompt registry to its prompts."""
         self._post("registered-models/alias", {"name": registered.name, "alias": alias, "version": registered.version})
         for tag in (tag for tag in registered.tags if tag.startswith(PROMPT_TAG)):
-            # A prompt that somebody deleted keeps no model from being released: the version has its own words.
+            # A deleted prompt does not block a release: the version contains its own copy.
             name = prompt_name(registered.name) + tag.removeprefix(PROMPT_TAG)
             asked = {"name": name, "alias": alias, "version": registered.tags[tag]}
             self._ask("POST", "registered-models/alias", asked, but=NO_SUCH)
@@ -133,7 +133,7 @@ class Mlflow:
         asked = {"experiment_name": name}
         found = self._ask("GET", "experiments/get-by-name", asked, but={"RESOURCE_DOES_NOT_EXIST"})
         if found is None:
-            # Somebody else may create it in this moment.
+            # Another process may create it at the same time.
             self._ask("POST", "experiments/create", {"name": name}, but={"RESOURCE_ALREADY_EXISTS"})
             found = self._ask("GET", "experiments/get-by-name", asked) or {}
         return str(found["experiment"]["experiment_id"])
@@ -176,7 +176,7 @@ class Mlflow:
     def _ask(
         self, method: str, path: str, asked: Mapping[str, Any], but: Collection[str] = ()
     ) -> dict[str, Any] | None:
-        """:param but: MLflow's words for refusals that are an answer, None."""
+        """:param but: MLflow's error codes for which None is returned."""
         reads = method == "GET"
         try:
             answer = self._client.request(
@@ -185,8 +185,8 @@ class Mlflow:
         except httpx.HTTPError as error:
             why = without_login(str(error))[:LONGEST_WORDS]
             raise BadEnvironment(
-                f"MLflow at {self.uri} does not answer ({type(error).__name__}: {why}). Is the server running? What was "
-                "decided is kept in storage, and the next try shows it"
+                f"MLflow at {self.uri} does not answer ({type(error).__name__}: {why}). Is the server running? "
+                "Decisions are kept in storage, and the next try logs them"
             ) from error
         said = _object(answer)
         if answer.is_success and said is not None:
@@ -196,19 +196,19 @@ class Mlflow:
         words = without_login(" ".join(str(said.get("message", "")).split()))[:LONGEST_WORDS] if said else ""
         if answer.status_code in BUSY or answer.is_server_error:
             raise BadEnvironment(
-                f"MLflow at {self.uri} answers {answer.status_code}, {words or 'without words'}: its own log says more"
+                f"MLflow at {self.uri} answers {answer.status_code}, {words or 'without a message'}: see its log"
             )
         if answer.is_success:
-            # As a gateway does whose server is being replaced.
-            raise BadEnvironment(f"what answers at {self.uri} ({answer.status_code}) is no MLflow")
-        advice = ADVICE if answer.status_code in {401, 403} else "trying again cannot help"
+            # For example a gateway while its server is replaced.
+            raise BadEnvironment(f"the server at {self.uri} ({answer.status_code}) is not MLflow")
+        advice = ADVICE if answer.status_code in {401, 403} else "a retry cannot help"
         raise BadInput(
-            f"MLflow at {self.uri} refuses {path} ({answer.status_code}, {words or 'without words'}): {advice}"
+            f"MLflow at {self.uri} refuses {path} ({answer.status_code}, {words or 'without a message'}): {advice}"
         )
 
 
 def _object(answer: httpx.Response) -> dict[str, Any] | None:
-    """The JSON object of an answer; None: it has none, and did not come from MLflow."""
+    """The JSON object of an answer; None: the answer is not from MLflow."""
     try:
         said = answer.json()
     except ValueError:

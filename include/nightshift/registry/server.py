@@ -1,4 +1,4 @@
-"""How MLflow's server is reached, as MLflow's own client reaches it: login, proxy and certificates, from the same variables."""
+"""The connection to MLflow's server: login, proxy and certificates, from the same variables as MLflow's own client."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ AUTHORITIES = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 OWN_CERTIFICATE = "MLFLOW_TRACKING_CLIENT_CERT_PATH"
 INSECURE = "MLFLOW_TRACKING_INSECURE_TLS"
 TLS = (AUTHORITIES, OWN_CERTIFICATE, INSECURE)
-# Of the process, as for every client that is built on `requests`.
+# Read from the process, like in every client based on `requests`.
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def address(environment: Mapping[str, str]) -> str:
-    """Return the address of the server without a login, as people may see it.
+    """Return the address of the server without a login.
 
-    :raises BadInput: it is not that of a server.
+    :raises BadInput: it is not the address of a server.
     """
     uri = environment.get(URI, "").rstrip("/")
     if not uri.startswith(("http://", "https://")):
-        raise BadInput(f"{URI} is {uri!r}; a decision is shown by an MLflow server (http:// or https://)")
+        raise BadInput(f"{URI} is {uri!r}; light tasks need an MLflow server (http:// or https://)")
     return without_login(uri)
 
 
 def pages(uri: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the address under which people see the pages of the server at `uri`: `NIGHTSHIFT_MLFLOW_PAGES`, or its own."""
+    """Return the address of the server's pages for people: `NIGHTSHIFT_MLFLOW_PAGES`, or `uri`."""
     return environment.get(PAGES, "").rstrip("/") or without_login(uri)
 
 
 def client_arguments(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of a client of httpx that asks the server.
+    """Return the arguments of an httpx client for the server.
 
-    :param environment: what MLflow's client must know of it: `MLFLOW_TRACKING_*`.
-    :raises BadInput: its address, the proxy or a file of certificates cannot be used.
+    :param environment: variables of MLflow's client: `MLFLOW_TRACKING_*`.
+    :raises BadInput: the address, the proxy or a certificate file is invalid.
     """
     uri = environment.get(URI, "").rstrip("/")
     login, token = environment.get("MLFLOW_TRACKING_USERNAME"), environment.get("MLFLOW_TRACKING_TOKEN")
@@ -56,23 +56,23 @@ def client_arguments(environment: Mapping[str, str]) -> dict[str, Any]:
         "base_url": f"{uri}/api/2.0/mlflow/",
         "auth": (login, environment.get("MLFLOW_TRACKING_PASSWORD", "")) if login else None,
         "headers": {"Authorization": f"Bearer {token}"} if token and not login else {},
-        # Where no certificate is looked at, none is loaded: that takes longer than most questions.
+        # Certificates are loaded only for https: that takes longer than most requests.
         "verify": _certificates(environment) if uri.startswith("https://") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         "proxy": _proxy(uri),
-        # httpx knows other variables for certificates, and no networks in NO_PROXY.
+        # httpx reads other variables for certificates, and does not support networks in NO_PROXY.
         "trust_env": False,
     }
 
 
 def without_login(text: str) -> str:
-    """Return a text with the logins in its addresses taken out."""
+    """Return a text without the logins in its addresses."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _proxy(uri: str) -> httpx.Proxy | None:
     """The proxy for an address: by `HTTP_PROXY`, `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` has its name or network.
 
-    :raises BadInput: the variable names no proxy.
+    :raises BadInput: the variable does not name a valid proxy.
     """
     server, proxies = urlsplit(uri), getproxies_environment()
     proxy = proxies.get(server.scheme) or proxies.get("all")
@@ -83,17 +83,15 @@ def _proxy(uri: str) -> httpx.Proxy | None:
             if ip_address(server.hostname or "") in ip_network(name.strip(), strict=False):
                 return None
     if proxy.startswith("socks") and not find_spec("socksio"):
-        raise BadInput("MLflow is to be asked by a SOCKS proxy, which needs the package httpx[socks]: install it")
+        raise BadInput("MLflow's proxy is a SOCKS proxy, which needs the package httpx[socks]: install it")
     try:
         return httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
     except (ValueError, httpx.InvalidURL):  # their words hold the proxy's login
-        raise BadInput(
-            f"MLflow is to be asked by a proxy, and {server.scheme.upper()}_PROXY or ALL_PROXY names none that can be used"
-        ) from None
+        raise BadInput(f"{server.scheme.upper()}_PROXY or ALL_PROXY is not a valid proxy for MLflow") from None
 
 
 def _certificates(environment: Mapping[str, str]) -> ssl.SSLContext:
-    """Whose certificates are trusted, and the own one where the server asks for one."""
+    """The trusted certificates, and the client's own one if configured."""
     if environment.get(INSECURE, "").lower() in {"true", "1"} and not environment.get(AUTHORITIES):
         context = httpx.create_ssl_context(verify=False, trust_env=False)
     elif named := _first((AUTHORITIES, environment), *((name, os.environ) for name in BUNDLES)):
@@ -120,4 +118,4 @@ def _read(name: str, path: str, read: Any) -> Any:
     try:
         return read(path)
     except (OSError, ssl.SSLError) as error:
-        raise BadInput(f"{name} names {path}, which holds no certificates that can be read: {error}") from error
+        raise BadInput(f"{name} names {path}, which has no readable certificates: {error}") from error

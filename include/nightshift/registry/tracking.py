@@ -1,4 +1,4 @@
-"""MLflow runs that can be written twice: a run is found again by its key, so a retried job completes it."""
+"""Idempotent MLflow runs: a run is found again by its key, so that a retried job completes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# MLflow's own defaults wait minutes for a server that is down; Airflow's retries do that better.
+# MLflow's defaults wait minutes for a server that is down; Airflow's retries do that better.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn a tracking server that is down or refuses into an error that says so.
+    """Raise errors of the tracking server as BadEnvironment.
 
-    :raises BadEnvironment: nothing answers at the tracking URI, or it answers with a server error.
+    :raises BadEnvironment: the tracking server does not answer, or with a server error.
     """
     try:
         yield
@@ -61,10 +61,10 @@ def _down(error: Exception) -> BadEnvironment:
     elif "error responses" not in words and (status is None or "failed with exception" in words):
         advice = "Is the server running?"
     else:
-        advice = "Its own log says more."
+        advice = "See its log."
     return BadEnvironment(
-        f"MLflow at {where} does not take the results: {words}\n{advice} What was computed is kept in storage, and the "
-        "next try only logs it"
+        f"MLflow at {where} does not accept the results: {words}\n{advice} The results are kept in storage, and the next "
+        "try only logs them"
     )
 
 
@@ -92,11 +92,11 @@ class TrackingRun:
 
     @property
     def url(self) -> str:
-        """Where a person sees this run in MLflow's pages."""
+        """The address of this run's page."""
         return f"{pages(self.client.tracking_uri)}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; nested values become JSON. A parameter that is there already keeps its value."""
+        """Log parameters; nested values become JSON. An existing parameter keeps its value."""
         with reachable():
             known = self.client.get_run(self.run_id).data.params
             new = [Param(key, _text(value)) for key, value in values.items() if key not in known]
@@ -106,8 +106,8 @@ class TrackingRun:
     def metrics(self, values: Mapping[str, float], step: int = 0, timestamp: int | None = None) -> None:
         """Log numbers of one step.
 
-        :param timestamp: of the measurement, in milliseconds: a number that is sent twice with its timestamp is there once.
-            None: now. A number that is sent again is then another point of the same step, and MLflow shows the newest.
+        :param timestamp: of the measurement, in milliseconds; repeated points with equal timestamps are stored once.
+            None: now, so that a repeated number is another point of the same step, of which MLflow shows the newest.
         """
         moment = timestamp or int(time.time() * 1000)
         with reachable():
@@ -119,7 +119,7 @@ class TrackingRun:
             self.client.log_batch(self.run_id, tags=[RunTag(key, _text(value)) for key, value in values.items()])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Upload a file, or a folder with all it holds."""
+        """Upload a file or a folder."""
         with reachable():
             if path.is_dir():
                 self.client.log_artifacts(self.run_id, str(path), folder)
@@ -127,7 +127,7 @@ class TrackingRun:
                 self.client.log_artifact(self.run_id, str(path), folder)
 
     def reopen(self) -> None:
-        """Mark the run as running, whatever an attempt before left it as."""
+        """Mark the run as running, whatever its status after an earlier attempt."""
         with reachable():
             self.client.update_run(self.run_id, status="RUNNING")
 
@@ -138,9 +138,9 @@ class TrackingRun:
 
 
 class LiveMetrics:
-    """Numbers of a running training: on disk at once, in MLflow when it answers. It never fails or slows the training.
+    """Metrics of a running training: written to disk at once, and sent to MLflow without failing or slowing the training.
 
-    Each line of the file is `{"step": …, "timestamp": milliseconds, "metrics": {…}}`; :func:`replay` sends what
+    Each line of the file is `{"step": …, "timestamp": milliseconds, "metrics": {…}}`; :func:`replay` sends those that
     MLflow missed.
     """
 
@@ -152,13 +152,13 @@ class LiveMetrics:
         self._thread.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep the numbers of one step."""
+        """Log the numbers of one step."""
         entry = {"step": step, "timestamp": int(time.time() * 1000), "metrics": dict(metrics)}
         self._file.write(json.dumps(entry) + "\n")
         self._queue.put(entry)
 
     def close(self) -> None:
-        """Wait until what is queued was sent, or given up."""
+        """Wait until all queued numbers were sent or given up."""
         self._queue.put(None)
         self._thread.join()
         self._file.close()
@@ -170,23 +170,23 @@ class LiveMetrics:
             try:
                 self._run.metrics(entry["metrics"], entry["step"], entry["timestamp"])
             except (BadEnvironment, MlflowException) as error:
-                log.warning("MLflow does not answer; the metrics stay on disk and are sent at the end (%s)", error)
+                log.warning("MLflow does not answer; the metrics are kept on disk and sent at the end (%s)", error)
                 self._run = None
 
 
 @contextmanager
 def system_metrics(run: TrackingRun | None, seconds: float = 30) -> Iterator[None]:
-    """Log what this machine's processors, memory, disk, network and NVIDIA GPUs are at, every so often, as MLflow's `system/…`.
+    """Log the load of this machine's processors, memory, disk, network and NVIDIA GPUs regularly as MLflow's `system/…`.
 
-    It ends where MLflow does not answer; what runs meanwhile goes on, and at the end waits for it for two seconds at most.
+    It stops if MLflow does not answer; the training goes on, and at its end waits at most two seconds for the last numbers.
     """
     monitor = None
     if run is not None:
         try:
             monitor = SystemMetricsMonitor(run.run_id, sampling_interval=seconds, resume_logging=True)
             monitor.start()
-        except Exception as error:  # of drivers and servers, whatever they raise
-            log.warning("training goes on without numbers of this machine (%s)", error)
+        except Exception as error:  # drivers and servers have errors of their own
+            log.warning("training goes on without system metrics (%s)", error)
     try:
         yield
     finally:
@@ -197,7 +197,7 @@ def system_metrics(run: TrackingRun | None, seconds: float = 30) -> Iterator[Non
 
 
 def replay(path: Path, run: TrackingRun) -> int:
-    """Send every line of a metrics file; return how many. MLflow ignores those that it has."""
+    """Send every line of a metrics file; return their number. MLflow ignores those that it has."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     metrics = [
         Metric(key, float(value), line["timestamp"], line["step"])
@@ -211,7 +211,7 @@ def replay(path: Path, run: TrackingRun) -> int:
 
 
 def replace_artifacts(application: str, key: str, files: list[Path], folder: str | None = None) -> None:
-    """Put files in the place of those of the same names that the run of a key has; it gets no others.
+    """Replace artifacts of the run with this key by files of the same names; no others are added.
 
     :raises BadEnvironment: MLflow cannot be reached.
     """
@@ -228,7 +228,7 @@ def replace_artifacts(application: str, key: str, files: list[Path], folder: str
 
 
 def finished_keys(application: str, job: str) -> set[str]:
-    """Return the keys of the newest 1,000 runs of a job that are finished.
+    """Return the keys of the newest 1,000 finished runs of a job.
 
     :raises BadEnvironment: MLflow cannot be reached.
     """
@@ -247,7 +247,7 @@ def finished_keys(application: str, job: str) -> set[str]:
 
 
 def find_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
-    """Return the run that was made for `key`, or None where there is none."""
+    """Return the run with this `key`, or None."""
     found = client.search_runs(
         [experiment_id], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time ASC"], max_results=1
     )
@@ -255,14 +255,14 @@ def find_run(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
 
 
 def experiment_of(client: MlflowClient, name: str) -> str:
-    """Return the id of an experiment, made if there is none."""
+    """Return the id of an experiment, created if necessary."""
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
     try:
         return str(client.create_experiment(name))
     except MlflowException:
-        # Somebody else created it in this moment.
+        # Another process created it at the same time.
         if (experiment := client.get_experiment_by_name(name)) is None:
             raise
         return str(experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""A version of an application's model, as the registry keeps it; its aliases, and the tags that a release reads and sets."""
+"""A version of an application's model in the registry, with its aliases and tags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 MODEL_TAG = "nightshift.model"  # URI of the version's partition
-WHOLE_TAG = "nightshift.whole"  # of an uploaded model that holds weights: their digest
+WHOLE_TAG = "nightshift.whole"  # digest of the weights, on uploaded models that contain them
 DIGEST_TAG = "nightshift.model_digest"  # digest of its manifest
 EVALUATION_TAG = "nightshift.evaluation"  # URI of the evaluation that it was registered with
 EVALUATION_DIGEST_TAG = "nightshift.evaluation_digest"
@@ -19,11 +19,11 @@ SPLIT_TAG = "nightshift.split"  # JSON of which units a challenger answers: key,
 PROMPT_TAG = (
     "nightshift.prompt_version"  # number of its prompt in the prompt registry; of a step, with `.<its name>` behind it
 )
-RELEASE_TAG = "nightshift.release_number"  # of the newest release whose alias has moved to this version
+RELEASE_TAG = "nightshift.release_number"  # newest release after which the alias has moved to this version
 
 
 def prompt_name(application: str) -> str:
-    """Return how an application's prompt is called in the prompt registry."""
+    """Return the name of an application's prompt in the prompt registry."""
     return f"{application}.prompt"
 
 
@@ -31,7 +31,7 @@ def prompt_name(application: str) -> str:
 class Registered:
     """A version in the registry and the partition that it was made from.
 
-    :param url: where a person sees it in MLflow's pages.
+    :param url: the address of its page in MLflow.
     """
 
     name: str
@@ -43,6 +43,6 @@ class Registered:
 
     @classmethod
     def of(cls, server: str, name: str, version: str, tags: Mapping[str, str]) -> Self:
-        """Return a version of the registry at the address `server`, with what its tags say."""
+        """Return a version in the registry at the address `server`, from its tags."""
         url = f"{server}/#/models/{name}/versions/{version}"
         return cls(name, str(version), tags.get(MODEL_TAG, ""), tags.get(DIGEST_TAG, ""), tags, url)

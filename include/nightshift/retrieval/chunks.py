@@ -1,4 +1,4 @@
-"""From the text of a document to passages, as places in it: windows of words, each of which overlaps with the next."""
+"""Splits the text of a document into passages: overlapping windows of words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nightshift.settings.retrieval import Chunk
 
 
 def chunks(text: str, settings: Chunk) -> Iterator[tuple[int, int]]:
-    """Yield where each passage of a text begins and ends, in characters; none where the text has no word.
+    """Yield the begin and end of each passage of a text, in characters; none if the text has no words.
 
     Words are those of Unicode (UAX #29), in any script.
     """

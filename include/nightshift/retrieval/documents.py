@@ -1,4 +1,4 @@
-"""The documents of an application, one at a time: rows of files or queries, or whole files of text."""
+"""Reads the documents of an application, one at a time: rows of files or queries, or whole text files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nightshift.storage.files import is_local
 WHOLE_FILES = {".txt", ".md", ".markdown", ".html", ".htm", ".pdf"}
 MOST_BYTES = 10_000_000  # of a whole file, which is held in memory
 UNSEEN = {"script", "style", "template", "noscript"}
-# Documents are read as they are; a source asks for an interval, and no uri of them names one.
+# Documents have no interval, but reading a source needs one; no URI of documents uses it.
 ANY_INTERVAL = Interval(
     start=datetime(2000, 1, 1, tzinfo=UTC), end=datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=1)
 )
@@ -32,7 +32,7 @@ ANY_INTERVAL = Interval(
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to find passages in."""
+    """A document to index."""
 
     id: str
     title: str
@@ -41,18 +41,18 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row or file that is no document: where it is, and why."""
+    """A rejected row or file: its place and the reason."""
 
     place: str
     reason: str
 
 
 class _NoText(Exception):
-    """Raised with the reason why a file holds none."""
+    """Raised with the reason why a file has no text."""
 
 
 def read_documents(sources: Sequence[Documents], folder: Path) -> Iterator[Document | Refused]:
-    """Yield what the sources hold; copies of remote files go to `folder`.
+    """Yield the documents of the sources; copies of remote files go to `folder`.
 
     :raises NoData: a source has no file.
     :raises BadInput: a file cannot be used as a whole.
@@ -118,7 +118,7 @@ def _files(documents: Documents) -> Iterator[Document | Refused]:
         kind = name.suffix.lower()
         if kind not in WHOLE_FILES:
             raise BadInput(
-                f"{place}: is no {', '.join(sorted(WHOLE_FILES))}; for files of rows give the source `columns`"
+                f"{place}: not one of {', '.join(sorted(WHOLE_FILES))}; for files of rows give the source `columns`"
             )
         try:
             if path.stat().st_size > MOST_BYTES:
@@ -150,7 +150,7 @@ def _of_text(content: bytes, *, html: bool) -> tuple[str, str]:
 
 
 def _of_pdf(content: bytes) -> tuple[str, str]:
-    """Title and text. A scanned page has none."""
+    """Title and text. Scanned pages have no text."""
     from pypdf import PdfReader
     from pypdf.errors import FileNotDecryptedError
 
@@ -160,12 +160,12 @@ def _of_pdf(content: bytes) -> tuple[str, str]:
         return str(title or ""), "\n".join(page.extract_text() for page in file.pages)
     except FileNotDecryptedError as error:
         raise _NoText("encrypted") from error
-    except Exception as error:  # a damaged file ends its reader in many ways
+    except Exception as error:  # the reader raises many kinds of errors for damaged files
         raise _NoText("not_pdf") from error
 
 
 class _Page(HTMLParser):
-    """What a reader sees of a page, and its title. Every element ends a word."""
+    """The visible text of a page, and its title. Every element ends a word."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Vectors of texts by which passages are found: word vectors from the package, or an embedding model, here or at an endpoint."""
+"""Embeddings for retrieval: word vectors from a package, or an embedding model, here or at an endpoint."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class TextEmbedder(Protocol):
-    """Embeds texts. The vector of a text does not depend on the others: to the last bit, but where an endpoint makes it."""
+    """Embeds texts. The vector of a text does not depend on the others, to the last bit except at endpoints."""
 
     dimensions: int
 
     def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
-        """Return a unit vector for each text, shape (texts, dimensions); zeros where nothing is known of it."""
+        """Return a unit vector for each text, shape (texts, dimensions); zeros for a text without known words."""
 
 
 def made_by(settings: Embedder) -> str | dict[str, Any]:
-    """Return what determines an embedder's vectors, as an index's manifest keeps it.
+    """Return the identity of an embedder, as an index's manifest keeps it: all that determines its vectors.
 
-    :raises BadInput: the model is not there, or is no sentence embedding model that can be kept to.
+    :raises BadInput: the model is missing, or is not a supported sentence embedding model.
     :raises BadEnvironment: it cannot be fetched.
     """
     if settings.endpoint:
@@ -56,13 +56,13 @@ def embedder_of(
     kept: KeptVectors | None = None,
     places: Sequence[str] = (),
 ) -> TextEmbedder:
-    """Return the embedder that :func:`made_by` names.
+    """Return the embedder with an identity from :func:`made_by`.
 
     :param home: the application's folder.
     :param endpoints: of the application's file.
-    :param kept: what an endpoint was paid for before.
-    :param places: ids, URIs or folders that may have a model that embeds here.
-    :raises BadInput: the model is gone, or is another one by now.
+    :param kept: kept vectors of an endpoint.
+    :param places: ids, URIs or folders that may have a local model.
+    :raises BadInput: the model is gone, or has changed.
     :raises BadEnvironment: it cannot be fetched.
     """
     if isinstance(identity, str):
@@ -82,7 +82,7 @@ class WordVectors:
     dimensions = DIMENSIONS
 
     def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
-        """Return a unit vector for each text, shape (texts, 256); zeros where nothing is known of it."""
+        """Return a unit vector for each text, shape (texts, 256); zeros for a text without known words."""
         model = _word_vectors()
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
         for start in range(0, len(texts), AT_ONCE):

@@ -1,4 +1,4 @@
-"""Vectors of texts from an embedding model that somebody else runs, over OpenAI's protocol, with what they cost."""
+"""Embeddings from a hosted model over OpenAI's protocol, with their costs."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.retrieval import Embedder
 from nightshift.storage.endpoint_accounts import keep_endpoint_account
 
-AT_ONCE = 32  # texts of a request, which every server takes that we know
-PLAIN = "a"  # a text that is refused where every text is
+AT_ONCE = 32  # texts of a request, accepted by all known servers
+PLAIN = "a"  # a harmless text: if it is refused, every text is
 
 log = logging.getLogger(__name__)
 
 
 def endpoint_identity(settings: Embedder) -> dict[str, Any]:
-    """Return what determines the vectors of a model at an endpoint."""
-    assert settings.endpoint  # noqa: S101  (who calls this has looked)
+    """Return the identity of a model at an endpoint: all that determines its vectors."""
+    assert settings.endpoint  # noqa: S101  (checked by the caller)
     return {"url": settings.endpoint.url.rstrip("/"), **settings.model_dump(mode="json", exclude={"endpoint"})}
 
 
 class EndpointEmbedder:
-    """Embeds texts with a model at an endpoint. A text that the endpoint refuses has no vector; one that is too long is cut.
+    """Embeds texts with a model at an endpoint. A refused text has no vector; one that is too long is cut.
 
-    The key is read from the variable of the endpoint in the application's file, and sent to its address alone.
+    The key is read from the variable of the endpoint in the application's file, and sent to its address only.
 
-    :param identity: of :func:`endpoint_identity`.
+    :param identity: from :func:`endpoint_identity`.
     :param endpoints: of the application's file, :attr:`Application.embedding_endpoints`.
-    :param home: the application's folder, where what it takes is accounted for.
-    :param kept: of the texts that were embedded before; None: they are not kept. What is kept is of 16 bits, and so is what
-        is returned, the first time too.
+    :param home: the application's folder, for accounts of the costs.
+    :param kept: kept vectors; None: vectors are not kept. Kept vectors have 16 bits, and so have returned ones, the first time
+        too.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class EndpointEmbedder:
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
-        """Return a unit vector for each text, shape (texts, dimensions); zeros where nothing is known of it.
+        """Return a unit vector for each text, shape (texts, dimensions); zeros for a refused text.
 
-        Equal texts are asked for once.
+        Equal texts are sent once.
 
-        :raises BadInput: the endpoint refuses the key, the model or every text, or its vectors are others than the settings say.
+        :raises BadInput: the endpoint refuses the key, the model or every text, or its vectors do not fit the settings.
         :raises BadEnvironment: it cannot be reached, or is busy for too long.
         """
         before = self._identity["question" if question else "passage"]
@@ -79,7 +79,7 @@ class EndpointEmbedder:
         return np.array([found.get(before + text, unknown) for text in texts], np.float32).reshape(-1, self.dimensions)
 
     def _paid(self, texts: list[str]) -> dict[str, Any]:
-        """The vectors of texts that the endpoint is asked for, which is accounted for."""
+        """Request the vectors of texts from the endpoint, and account for the cost."""
         found: dict[str, Any] = {}
         parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
         settings, tokens = self._settings, self._tokens
@@ -98,7 +98,7 @@ class EndpointEmbedder:
         return found
 
     def _embedded(self, client: EndpointClient, texts: list[str]) -> dict[str, Any]:
-        """The vectors of texts, those that are refused left out."""
+        """The vectors of texts, without refused ones."""
         asked = self._asked(client, texts)
         known = [row for row, vector in enumerate(asked) if vector.any()]
         found = [texts[row] for row in known]
@@ -131,7 +131,7 @@ class EndpointEmbedder:
                     raise BadInput(f"{self._url} refuses every text: {client.what_happened(error)}") from error
                 self._asked(client, [PLAIN])
             said = client.what_happened(error)
-            log.warning("%s refuses a text, which is found by its words alone: %s", self._url, said)
+            log.warning("%s refuses a text, which is found only by its words: %s", self._url, said)
             return np.zeros((1, self.dimensions), np.float32)
         except httpx.HTTPError as error:
             raise self._failure(client, error) from error
@@ -148,7 +148,7 @@ class EndpointEmbedder:
         vectors = np.array(found, np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
-            raise BadInput(f"{self._model} at {self._url} gives vectors that have no direction")
+            raise BadInput(f"{self._model} at {self._url} returns vectors of length zero")
         return np.asarray(vectors / lengths, np.float32)
 
     def _failure(self, client: EndpointClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:

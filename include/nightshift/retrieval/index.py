@@ -1,11 +1,11 @@
-"""From documents to the files of an index: passages, postings with their BM25 scores, and vectors.
+"""Builds the files of an index from documents: passages, postings with their BM25 scores, and vectors.
 
-Everything is in the order of the documents' ids, and depends on nothing but the documents and the settings: an index that
-took vectors over from an earlier one is equal to one that was made from nothing, byte by byte. Rows are streamed, and what is
-sorted spills to disk, so that memory is bounded.
+Everything is ordered by the documents' ids, and depends only on the documents and the settings: an index that reuses vectors
+of an earlier one is equal to one that was built from scratch, byte by byte. Rows are streamed, and sorting spills to disk, so
+that memory is bounded.
 
-BM25 as Lucene has it (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75): each posting holds what its word adds to the score
-of a passage.
+BM25 as in Lucene (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75): each posting holds its word's contribution to the score of
+a passage.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ POSTINGS_AT_ONCE = 1 << 15  # of a row group: what a question's words read
 TEXT = pa.string()
 STAGED_SCHEMA = pa.schema([("position", pa.int64()), ("id", TEXT), ("title", TEXT), ("text", TEXT), ("digest", TEXT)])
 CUT_SCHEMA = pa.schema([("id", TEXT), ("title", TEXT), ("digest", TEXT), ("first", pa.int64()), ("chunks", pa.int64())])
-# Null: no document before it, in order of ids, says nearly the same.
+# Null: no earlier document, in order of ids, is a near-duplicate.
 DOCUMENT_SCHEMA = CUT_SCHEMA.append(pa.field("near_duplicate_of", TEXT))
 CHUNK_SCHEMA = pa.schema(
     [
@@ -62,7 +62,7 @@ LATER_OF_ITS_ID = "SELECT id FROM read_parquet(?) QUALIFY row_number() OVER (PAR
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Documents in a local file. `digest` is of all that they are, and of what was refused."""
+    """Documents in a local file. `digest` covers all of them, and the rejected ones."""
 
     path: Path
     quarantine: Path
@@ -73,9 +73,9 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an index holds, and what became of the documents of the one before.
+    """Counts of an index, also compared with the one before.
 
-    :param embedded: any of its passages has a vector.
+    :param embedded: at least one passage has a vector.
     """
 
     chunks: int
@@ -86,7 +86,7 @@ class Counts:
 
 
 def stage(found: Iterable[Document | Refused], folder: Path) -> Staged:
-    """Write documents to `folder`. Of two with one id the first is kept, the other is refused."""
+    """Write documents to `folder`. Of several with the same id the first is kept, the others are rejected."""
     folder.mkdir()
     path, quarantine = folder / "staged.parquet", folder / QUARANTINE
     refused, digest, position = Counter[str](), hashlib.sha256(), 0
@@ -129,7 +129,7 @@ def build(
 ) -> Counts:
     """Write the files of an index of the documents to `folder`.
 
-    :param before: folder with an index of the same settings, whose vectors of unchanged documents are taken over.
+    :param before: folder with an index of the same settings, whose vectors of unchanged documents are reused.
     """
     count = unchanged = lengths = 0
     embedded = False
@@ -175,13 +175,13 @@ def build(
 
 
 def read_vectors(path: Path, dimensions: int, first: int, count: int) -> npt.NDArray[np.float16]:
-    """Return vectors of passages, shape (count, dimensions): read, because a mapped file would seem to fill the memory."""
+    """Read vectors of passages, shape (count, dimensions); a mapped file would count as used memory."""
     size = dimensions * np.dtype(np.float16).itemsize
     return np.fromfile(path, np.float16, count * dimensions, offset=first * size).reshape(count, dimensions)
 
 
 class _Piece:
-    """Some documents cut into passages, whose numbers go on from `first`."""
+    """Some documents split into passages, which are numbered from `first`."""
 
     def __init__(self, first: int) -> None:
         self._first = first
@@ -232,7 +232,7 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 def _batches(
     database: duckdb.DuckDBPyConnection, query: str, parameters: list[str], rows: int = AT_ONCE
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of an ordered query, some at a time; the same rows always come in the same batches."""
+    """The rows of an ordered query in batches, which are the same for the same rows."""
     held: list[pa.RecordBatch] = []
     for batch in database.sql(query, params=parameters).to_arrow_reader(rows):
         held.append(batch)
@@ -246,7 +246,7 @@ def _batches(
 
 
 def _in_order(database: duckdb.DuckDBPyConnection, staged: Staged, before: Path | None) -> Iterator[pa.RecordBatch]:
-    """The documents by their ids, each with where its vectors begin in the index before; None: it is new or has changed."""
+    """The documents by id, each with the start of its vectors in the index before; None: it is new or has changed."""
     query, parameters = f"SELECT *, NULL AS known FROM ({FIRST_OF_ITS_ID}) ORDER BY id", [str(staged.path)]  # noqa: S608
     if before:
         query = (

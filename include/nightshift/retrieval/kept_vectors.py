@@ -1,8 +1,8 @@
-"""Vectors that an endpoint was paid for, kept until what needs them is published: a killed job pays for no text twice.
+"""Vectors from a paid endpoint, kept until their index or answers are published, so that a killed job pays for no text twice.
 
     <application>/embeddings/<month>/<settings>/<digest>.npz   of one request: the digests of its texts, and their vectors
 
-What a job finds is in a database on its disk, so memory does not grow with the documents. A month (UTC) goes, whole, once the
+A job loads them into a database on its disk, so memory does not grow with the documents. A month (UTC) is deleted once the
 next one is over.
 """
 
@@ -32,10 +32,10 @@ Vector = np.ndarray[Any, np.dtype[np.float16]]
 
 
 class KeptVectors:
-    """The vectors of the passages of one index, or of the questions of one job, as 16-bit floats; several threads may keep some.
+    """The vectors of the passages of one index, or of the questions of one job, as 16-bit floats; thread-safe.
 
     :param home: the application's folder.
-    :param settings: names what determines the vectors, and which texts are asked for.
+    :param settings: identifies the embedder and the set of texts.
     :param work: a folder for the database.
     """
 
@@ -57,7 +57,7 @@ class KeptVectors:
                     self._remember(file["texts"].tolist(), file["vectors"])
 
     def find(self, texts: Sequence[str]) -> dict[str, Vector]:
-        """Return the vectors of those texts that were embedded before."""
+        """Return the kept vectors of these texts."""
         found: dict[str, Vector] = {}
         for start in range(0, len(texts), AT_ONCE):
             digests = {_digest(text): text for text in texts[start : start + AT_ONCE]}
@@ -67,7 +67,7 @@ class KeptVectors:
         return found
 
     def keep(self, texts: Sequence[str], vectors: Vector) -> None:
-        """Keep the vectors that one request was paid for."""
+        """Keep the vectors of one request."""
         digests, content = [_digest(text) for text in texts], io.BytesIO()
         np.savez(content, texts=np.array(digests), vectors=vectors)
         name = f"{_digest(''.join(digests))}.npz"
@@ -77,7 +77,7 @@ class KeptVectors:
             self._remember(digests, vectors)
 
     def drop(self) -> None:
-        """Remove those that were found or kept, not what another job keeps meanwhile; and whole months that are over."""
+        """Remove the vectors that this job found or kept, but not those of other jobs; and months that are over."""
         self._known.close()
         for folder in self._folders:
             if mine := [(folder / name).path for name in names_in(folder) if name in self._names]:

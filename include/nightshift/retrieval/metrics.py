@@ -1,7 +1,7 @@
-"""How well a ranking finds what is relevant to a question: recall@k, reciprocal rank, nDCG@k.
+"""Retrieval metrics of a ranking: recall@k, reciprocal rank, nDCG@k.
 
 A ranking is ids, best first; `relevant` are the ids that should be found. Over many questions each is averaged: the mean of
-reciprocal ranks is MRR. A question to which nothing is relevant has no value (None): nothing could be found.
+reciprocal ranks is MRR. A question without relevant ids has no value (None).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from math import log2
 
 
 def recall_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> float | None:
-    """Return the share of what is relevant among the first `k`."""
+    """Return the share of relevant ids that are among the first `k`."""
     return len(set(ranking[:k]) & set(relevant)) / len(set(relevant)) if relevant else None
 
 
 def reciprocal_rank(ranking: Sequence[str], relevant: Collection[str]) -> float | None:
-    """Return 1 / rank of the first that is relevant, 0 where none is."""
+    """Return 1 / rank of the first relevant id, 0 if none was found."""
     if not relevant:
         return None
     return next((1 / rank for rank, one in enumerate(ranking, 1) if one in relevant), 0.0)

@@ -1,4 +1,4 @@
-"""Documents that say nearly what an earlier one says, by MinHash over their character 5-grams (data/similarity.py)."""
+"""Near-duplicate documents by MinHash over character 5-grams (data/similarity.py)."""
 
 from __future__ import annotations
 

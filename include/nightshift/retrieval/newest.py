@@ -1,4 +1,4 @@
-"""Which index of an application is the newest: one small file, so that nobody lists all of them."""
+"""The newest index of an application, named by one small file, so that indexes need not be listed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Newest(BaseModel):
 
 
 def newest_index(storage: str, application: str) -> Newest | None:
-    """Return the newest index; None where there is none, or where the file that names it cannot be read."""
+    """Return the newest index; None if there is none, or the file that names it is unreadable."""
     content = read_bytes(partition_of(storage, application, INDEXES) / FILE)
     try:
         return Newest.model_validate_json(content) if content else None
@@ -34,9 +34,9 @@ def newest_index(storage: str, application: str) -> Newest | None:
 
 
 def pinned_index(application: Application, storage: str) -> PinnedIndex | None:
-    """Return what a version that is made now answers from: the newest index, searched as the application's file says.
+    """Return the index for a new version: the newest one, with the search settings of the application's file.
 
-    None: the file has no `retrieval`, or its documents were not indexed yet.
+    None: the file has no `retrieval`, or its documents are not indexed yet.
     """
     settings, newest = application.retrieval, newest_index(storage, application.name)
     if settings is None or newest is None:
@@ -45,9 +45,9 @@ def pinned_index(application: Application, storage: str) -> PinnedIndex | None:
 
 
 def last_read(storage: str, application: str, index: Manifest) -> tuple[datetime, bool]:
-    """Return when the documents of an index were last read and were the same (UTC), and whether they are the newest.
+    """Return when the documents of an index were last read and unchanged (UTC), and whether they are the newest.
 
-    Those that newer ones have replaced were read when their index was made, or when that was which it was made from.
+    For replaced documents it is the time at which their index, or the one that it was derived from, was made.
 
     :raises BadInput: the newest index is gone.
     """
@@ -60,7 +60,7 @@ def last_read(storage: str, application: str, index: Manifest) -> tuple[datetime
 
 
 def name_newest(storage: str, application: str, newest: Newest) -> None:
-    """Name an index that is published as the newest. The one before may still be answered from by what began with it."""
+    """Name a published index as the newest. Running jobs may still use the one before."""
     folder, before = partition_of(storage, application, INDEXES), newest_index(storage, application)
     if before and before.uri != newest.uri:
         mark_used(folder / UPath(before.uri).name)
@@ -68,8 +68,8 @@ def name_newest(storage: str, application: str, newest: Newest) -> None:
 
 
 def mark_used(index: UPath) -> None:
-    """Write down that somebody may begin to answer from an index: from now on it is kept for another `retrieval.keep_days`.
+    """Record that an index is about to be used, which keeps it for another `retrieval.keep_days`.
 
-    Whoever finds its manifest afterwards has it: whoever removes it takes the manifest first, and then looks here once more.
+    If its manifest exists afterwards, the index stays: a removal deletes the manifest first, and then checks this mark again.
     """
     replace(index / USED, datetime.now(UTC).isoformat().encode())

@@ -1,4 +1,4 @@
-"""An index as a partition, addressed by its documents and by how they are cut; and the same documents, cut in another way."""
+"""An index as a partition, addressed by its documents and settings; and indexes of the same documents by other settings."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 
 def inputs_of(documents: str, settings: Retrieval) -> dict[str, Any]:
-    """Return what determines an index of documents (a digest), and how it is searched but for `search` and `k`.
+    """Return what determines an index of documents (a digest): all settings except `search` and `k`.
 
-    :raises BadInput: a model is not there, or cannot be used.
+    :raises BadInput: a model is missing or unusable.
     :raises BadEnvironment: a model cannot be fetched.
     """
     inputs: dict[str, Any] = {"documents": documents, "chunk": settings.chunk.model_dump(mode="json")}
@@ -45,7 +45,7 @@ def inputs_of(documents: str, settings: Retrieval) -> dict[str, Any]:
 
 
 def place_of(application: str, storage: str, documents: str, settings: Retrieval) -> tuple[UPath, dict[str, Any]]:
-    """Return where the index of documents is, and what it is made from: :func:`inputs_of`."""
+    """Return the address of an index of documents, and its inputs from :func:`inputs_of`."""
     inputs = inputs_of(documents, settings)
     return partition_of(storage, application, INDEXES, digest_of(inputs)[:16]), inputs
 
@@ -62,10 +62,10 @@ def make(
     facts: Mapping[str, Any] | None = None,
     endpoints: Sequence[Embedder] = (),
 ) -> Manifest:
-    """Publish the index of documents, which names where its models are: where they lie is no part of its address.
+    """Publish the index of documents. It records where its models are, but that is not part of its address.
 
-    :param work: an empty place for files that it needs meanwhile.
-    :param before: files of an index of the same settings, whose vectors of unchanged documents are taken over.
+    :param work: an empty folder for temporary files.
+    :param before: files of an index of the same settings, whose vectors of unchanged documents are reused.
     :param endpoints: of the application's file.
     :raises BadInput: an endpoint embeds no passage at all.
     """
@@ -76,7 +76,7 @@ def make(
     embedder = embedder_of(identity, home, endpoints, kept, [settings.embedder.model])
     counts = build(staged, settings.chunk, embedder, made, work, before=before)
     if kept and not counts.embedded:
-        raise BadInput(f"{identity['url']} refuses every passage; the log says why")
+        raise BadInput(f"{identity['url']} refuses every passage; see the log")
     manifest = publish(
         partition,
         made,
@@ -98,7 +98,7 @@ def make(
 
 
 def newest_files(application: str, storage: str, inputs: Mapping[str, Any], folder: Path) -> Path | None:
-    """Return the files of the newest index; None where there is none that was made with the same settings."""
+    """Return the files of the newest index; None if it was made with other settings."""
     newest = newest_index(storage, application)
     if newest is None:
         return None
@@ -118,7 +118,7 @@ def _with_vectors_of(inputs: Mapping[str, Any], partition: UPath, manifest: Mani
 
 
 def _of_vectors(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What determines the vector of a document: neither which others there are, nor who reads them again."""
+    """The inputs that determine the vector of a document: without the other documents and the reranker."""
     return {**inputs, **dict.fromkeys(("documents", "reranker"))}
 
 
@@ -129,9 +129,9 @@ def index_by(
     storage: str,
     endpoints: Sequence[Embedder] = (),
 ) -> PinnedIndex:
-    """Return an index of the documents of another one by other settings: published here, or found.
+    """Return an index of another index's documents by other settings, published now or found.
 
-    It is the one that the job `index` makes of these documents by these settings. It is not named as the newest.
+    It equals the one that the job `index` makes of these documents and settings. It is not named as the newest.
 
     :param endpoints: of the application's file.
     :raises BadInput: the other index is gone or damaged, or a model cannot be used.
@@ -159,7 +159,7 @@ def index_by(
 
 
 def _staged_again(source: UPath, manifest: Manifest, work: Path) -> Staged:
-    """The documents of an index, and what was refused beside them."""
+    """The documents of an index, and the rejected ones."""
     staged = stage(_documents(fetch(source, manifest, CHUNKS, work / "before")), work / "staged")
     shutil.copy(fetch(source, manifest, QUARANTINE, work / "before"), staged.quarantine)
     reasons = pq.read_table(staged.quarantine, columns=["reason"])["reason"].value_counts().to_pylist()
@@ -168,7 +168,7 @@ def _staged_again(source: UPath, manifest: Manifest, work: Path) -> Staged:
 
 
 def _documents(file: Path) -> Iterator[Document]:
-    """Documents from their passages, which leave nothing out and overlap."""
+    """Documents rebuilt from their passages, which overlap and cover all of the text."""
     with pq.ParquetFile(file) as chunks:
         rows = (row for batch in chunks.iter_batches(AT_ONCE) for row in batch.to_pylist())
         for (name, title), passages in groupby(rows, lambda row: (row["document"], row["title"])):

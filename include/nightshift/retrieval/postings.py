@@ -1,4 +1,4 @@
-"""The words of an index: in which passages each is, and what it adds to their BM25 scores.
+"""The postings of an index: the passages of each word, with its contribution to their BM25 scores.
 
 The file is sorted by word, so that a question reads the row groups of its own words. Memory is bounded: a row group, and the
 sums of as many questions as fit into `SUMS_AT_ONCE`.
@@ -25,7 +25,7 @@ Ranking = list[tuple[int, float]]  # numbers of passages with their scores, best
 
 
 class Postings:
-    """The postings of an index of so many passages."""
+    """The postings of an index."""
 
     def __init__(self, path: Path, passages: int) -> None:
         self._file, self._passages = pq.ParquetFile(path, read_dictionary=["term"]), passages
@@ -35,9 +35,9 @@ class Postings:
         self._ends = [(one.min, one.max) if one else None for one in known]  # none where a word is very long
 
     def best(self, questions: Sequence[Collection[str]], k: int) -> list[Ranking]:
-        """Return the `k` passages with the highest sums for each question, which is a set of words; equal ones in order.
+        """Return the `k` passages with the highest sums for each question (a set of words); equal ones in order.
 
-        Fewer where fewer have a word of it.
+        Fewer if fewer have a word of it.
         """
         rankings: list[Ranking] = []
         at_once = max(1, SUMS_AT_ONCE // max(self._passages, 1))
@@ -55,13 +55,13 @@ class Postings:
         return rankings
 
     def weights(self, terms: Collection[str]) -> dict[str, float]:
-        """Return the inverse document frequency of each word, as BM25 has it; a word that no passage has weighs the most."""
+        """Return the inverse document frequency of each word as in BM25; a word that no passage has weighs the most."""
         for _ in self._read([term for term in terms if term not in self._found]):
             pass
         return {term: log(1 + (self._passages - self._found[term] + 0.5) / (self._found[term] + 0.5)) for term in terms}
 
     def _read(self, terms: Iterable[str]) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """Yield each word with the numbers of passages that have it and what it adds to them; in parts, if it has many."""
+        """Yield each word with its passages' numbers and its contributions to their scores; in parts, if it has many."""
         wanted = sorted(terms)
         found, values = Counter(dict.fromkeys(wanted, 0)), pa.array(wanted, pa.string())
         for group, ends in enumerate(self._ends):
@@ -88,7 +88,7 @@ def _best(sums: npt.NDArray[np.float64], k: int) -> Ranking:
 
 
 def highest(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.intp]:
-    """Return where the `k` highest scores are, the highest first, equal ones in order."""
+    """Return the indices of the `k` highest scores, the highest first, equal ones in order."""
     places = np.arange(len(scores))
     if len(scores) > k:
         places = np.flatnonzero(scores >= np.partition(scores, -k)[-k])

@@ -1,7 +1,7 @@
-"""The passages of an index that fit a question best: by BM25, by vectors, or by both, fused by reciprocal rank.
+"""Searches an index: by BM25, by vectors, or by both, fused by reciprocal rank.
 
-All searches are exact. Memory depends on the number of questions, not on that of passages. Scores of different searches have
-nothing in common, and that of a hybrid one only says at which ranks a passage was; so each passage has a relevance, too.
+All searches are exact. Memory depends on the number of questions, not of passages. Scores of different searches are not
+comparable, and a hybrid score only reflects ranks; so each passage also has a relevance.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ VECTORS_AT_ONCE = 1 << 16  # 64 MB as float32
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A part of a document. `id` is the same in every index in which the document is the same.
+    """A part of a document. `id` is equal in all indexes with the same version of the document.
 
-    :param score: of the search that found it, for an order.
-    :param relevance: how much it has to do with the question, 0 to 1, whatever the search: :func:`relevance`.
+    :param score: of the search that found it, for ordering only.
+    :param relevance: to the question, 0 to 1, independent of the search: :func:`relevance`.
     """
 
     id: str
@@ -80,19 +80,19 @@ class Index:
         models: Mapping[str, str] | None = None,
         kept: KeptVectors | None = None,
     ) -> Index:
-        """Return an index whose files are copied to `folder` where they are not local.
+        """Open an index; remote files are copied to `folder`.
 
         :param endpoints: of the application's file.
-        :param database: the connection of that which vectors are searched in; None: in their file.
-        :param models: where its models may lie by now, as `Retrieval.models` has it, if not where they lay.
-        :param kept: of questions that an endpoint was paid for before.
-        :raises BadInput: a file of it is gone or damaged, or a model that it was made for is another one by now.
+        :param database: connection of the vector database; None: vectors are searched in their file.
+        :param models: current places of its models, as `Retrieval.models` has them, if they moved.
+        :param kept: kept vectors of questions from an endpoint.
+        :raises BadInput: a file of it is gone or damaged, or a model has changed since.
         :raises BadEnvironment: storage cannot be read, or a model not fetched.
         """
         files = (CHUNKS, POSTINGS) if database else (CHUNKS, POSTINGS, VECTORS)
         paths = [fetch(partition, manifest, name, folder) for name in files]
         home, reranker = partition.parent.parent, None
-        # Older indexes have their models' places among their inputs.
+        # Older indexes keep the places of their models in their inputs.
         inputs = {name: of["model"] for name, of in manifest.inputs.items() if isinstance(of, dict) and "model" in of}
         named = (inputs, manifest.facts.get("models", {}), models or {})
         places = {name: [of[name] for of in named if name in of] for name in ("embedder", "reranker")}
@@ -110,9 +110,9 @@ class Index:
         return cls(Path(paths[0]).parent, manifest.counts["chunks"], embedder, reranker, table)
 
     def retrieve(self, questions: Sequence[str], k: int, search: SearchBy = "hybrid") -> list[list[Passage]]:
-        """Return the best `k` passages for each question, best first, each with the score of that search, or of the reranker.
+        """Return the best `k` passages for each question, best first, with the score of the search or of the reranker.
 
-        Fewer are found by words where fewer have a word of the question.
+        A search by words returns fewer if fewer passages have a word of the question.
         """
         found: list[list[Passage]] = []
         wanted, k = k, max(k, self._reranker.candidates) if self._reranker else k
@@ -136,7 +136,7 @@ class Index:
 
     def _by_vectors(self, wanted: Vectors, k: int) -> list[Ranking]:
         rankings = self._table.nearest(wanted, k) if self._table else self._nearest(wanted, k)
-        # What has no vector, because an endpoint refuses it or a model knows none of its words, is near to nothing.
+        # Questions without a vector (refused by an endpoint, or without known words) have no near passages.
         return [ranking if vector.any() else [] for ranking, vector in zip(rankings, wanted, strict=True)]
 
     def _nearest(self, wanted: Vectors, k: int) -> list[Ranking]:
@@ -185,9 +185,9 @@ class Index:
 
 
 def relevance(asked: Mapping[str, float], held: Collection[str], cosine: float) -> float:
-    """Return how much a passage has to do with a question, 0 to 1: the mean of two measures that fail in different places.
+    """Return the relevance of a passage to a question, 0 to 1: the mean of two measures with different weaknesses.
 
-    One is the share of the question's words that the passage holds, by their weight, the other the cosine of both vectors.
+    One is the weighted share of the question's words that the passage has, the other the cosine of both vectors.
 
     :param asked: the weights of the question's words.
     :param held: the words of the passage.
@@ -204,7 +204,7 @@ def _reranked(reranker: PassageReranker, question: str, passages: Sequence[Passa
 
 
 def fused(rankings: Sequence[Ranking]) -> Ranking:
-    """Return what several rankings hold, best first: the score is the sum of 1 / (60 + rank)."""
+    """Return the fusion of several rankings, best first: the score is the sum of 1 / (60 + rank)."""
     scores: defaultdict[int, float] = defaultdict(float)
     for ranking in rankings:
         for rank, (number, _) in enumerate(ranking, 1):

@@ -1,7 +1,7 @@
-"""Sentence embedding models and rerankers by Hugging Face id, URI or folder: safetensors only, no code that comes with them.
+"""Sentence embedding models and rerankers by Hugging Face id, URI or folder: safetensors only, without running their code.
 
-Texts are embedded one at a time: padding and the size of a batch would change the last bits of a vector, and an index that
-took vectors over would differ from one that was made from nothing.
+Texts are embedded one at a time: padding and batch size would change the last bits of a vector, and an index with reused
+vectors would differ from one that was built from scratch.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from nightshift.training.base_model import POOLING, base_model_digest, resolve_b
 
 KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}  # of sentence-transformers; others change the vectors
 KNOWN_POOLING = ("mean", "cls", "lasttoken")
-LONGEST = 8192  # tokens of a text that are read where a model names no limit
+LONGEST = 8192  # tokens of a text that are read if a model has no limit
 
 
 def identity(settings: Embedder) -> dict[str, Any]:
-    """Return what determines the vectors of a model.
+    """Return the identity of a model: all that determines its vectors.
 
-    :raises BadInput: the model is not there, or does more than pool its last layer.
+    :raises BadInput: the model is missing, or does more than pool its last layer.
     :raises BadEnvironment: it cannot be fetched.
     """
     folder = resolve_base_model(settings.model)
@@ -38,9 +38,9 @@ def identity(settings: Embedder) -> dict[str, Any]:
 
 
 def reranker_identity(settings: Reranker) -> dict[str, Any]:
-    """Return what determines the scores of a reranker.
+    """Return the identity of a reranker: all that determines its scores.
 
-    :raises BadInput: the model is not there.
+    :raises BadInput: the model is missing.
     :raises BadEnvironment: it cannot be fetched.
     """
     digest = base_model_digest(resolve_base_model(settings.model))
@@ -48,11 +48,11 @@ def reranker_identity(settings: Reranker) -> dict[str, Any]:
 
 
 class SentenceModel:
-    """Embeds texts with a model whose last layer is pooled, as its folder says.
+    """Embeds texts with a model whose last layer is pooled as configured in its folder.
 
-    :param identity: of :func:`identity`.
+    :param identity: from :func:`identity`.
     :param places: ids, URIs or folders that may have the model.
-    :raises BadInput: the model is gone, or is another one by now.
+    :raises BadInput: the model is gone, or has changed.
     :raises BadEnvironment: it cannot be fetched.
     """
 
@@ -77,11 +77,11 @@ class SentenceModel:
 
 
 class PassageReranker:
-    """Scores passages against a question, both read together (a cross-encoder of one score).
+    """Scores passages against a question with a cross-encoder of one score.
 
-    :param identity: of :func:`reranker_identity`.
+    :param identity: from :func:`reranker_identity`.
     :param places: ids, URIs or folders that may have the model.
-    :raises BadInput: the model is gone, is another one by now, or has more than one score.
+    :raises BadInput: the model is gone, has changed, or has more than one score.
     :raises BadEnvironment: it cannot be fetched.
     """
 
@@ -96,7 +96,7 @@ class PassageReranker:
 
     @torch.inference_mode()
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """Return a score for each passage; the larger, the better it answers the question."""
+        """Return a score for each passage; higher is better."""
         found = []
         for passage in passages:
             tokens = _tokens(self._tokenizer, [question, passage], self._most)
@@ -105,7 +105,7 @@ class PassageReranker:
 
 
 def _tokens(tokenizer: Any, texts: list[str], most: int) -> Any:
-    # What users and documents say is text: a separator that they type is none.
+    # Special tokens in texts of users and documents are treated as plain text.
     return tokenizer(*texts, truncation=True, max_length=most, split_special_tokens=True, return_tensors="pt")
 
 
@@ -114,7 +114,7 @@ def _device() -> str:
 
 
 def _unchanged(identity: dict[str, Any], places: Sequence[str]) -> Path:
-    """The folder of the first place that has the model; what is fetched is fetched only where those before do not have it."""
+    """The folder of the first place that has the unchanged model; later places are fetched only if needed."""
     disable_progress_bar()
     wrong: list[JobError] = []
     for place in dict.fromkeys(places):
@@ -125,7 +125,7 @@ def _unchanged(identity: dict[str, Any], places: Sequence[str]) -> Path:
             continue
         if base_model_digest(folder) == identity["digest"]:
             return folder
-        wrong.append(BadInput(f"{place!r} is another model by now than the index was made for"))
+        wrong.append(BadInput(f"{place!r} has changed since the index was made"))
     kind = BadEnvironment if any(isinstance(error, BadEnvironment) for error in wrong) else BadInput
     raise kind(f"{'; '.join(map(str, wrong))}; run the DAG of the index, or put the model back")
 
@@ -133,20 +133,18 @@ def _unchanged(identity: dict[str, Any], places: Sequence[str]) -> Path:
 def _pooling(folder: Path) -> str:
     modules = _json(folder / "modules.json") or []
     if unknown := {str(one["type"]).rpartition(".")[2] for one in modules} - KNOWN_MODULES:
-        raise BadInput(
-            f"{folder.name} needs {', '.join(sorted(unknown))} behind its last layer, which is not supported"
-        )
+        raise BadInput(f"{folder.name} needs {', '.join(sorted(unknown))} after its last layer, which is not supported")
     settings = _json(folder / POOLING) or {"pooling_mode_mean_tokens": True}
     flags = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "lasttoken"}
     named = settings.get("pooling_mode") or [name for flag, name in flags.items() if settings.get(flag)]
     found = [named] if isinstance(named, str) else named
     if len(found) != 1 or found[0] not in KNOWN_POOLING:
-        raise BadInput(f"{folder.name}/{POOLING} asks for another pooling than one of {', '.join(KNOWN_POOLING)}")
+        raise BadInput(f"{folder.name}/{POOLING}: the pooling is not one of {', '.join(KNOWN_POOLING)}")
     return str(found[0])
 
 
 def _most_tokens(folder: Path) -> int:
-    """Tokens of a text, with those that the tokenizer adds, that the model reads."""
+    """The model's limit of tokens of a text, including those that the tokenizer adds."""
     limits = [
         (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length"),
         (_json(folder / "tokenizer_config.json") or {}).get("model_max_length"),

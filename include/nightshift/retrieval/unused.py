@@ -1,8 +1,8 @@
-"""Indexes that nothing answers from any more: how long they are kept, and that they are removed.
+"""Removes unused indexes after a time.
 
-    <application>/indexes/<inputs>/used   when an index was last one that somebody may begin to answer from (UTC)
+    <application>/indexes/<inputs>/used   when an index was last about to be used (UTC)
 
-What answers from an index is for :mod:`nightshift.orchestration.old_indexes` to say.
+:mod:`nightshift.orchestration.old_indexes` determines which versions use an index.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def remove_unused(storage: str, application: str, since: datetime, pinned: Container[str]) -> list[str]:
-    """Remove the indexes that nobody could begin to answer from since a moment, and return their names.
+    """Remove the indexes that were not used since a time, and return their names.
 
-    The newest stays, and so does one that has no manifest yet: somebody may just be making it.
+    The newest index is kept, and so is one without a manifest, which may just be being made.
 
-    :param pinned: names of those that a version which may answer pins.
+    :param pinned: names of indexes that active versions have pinned.
     :raises BadInput: a manifest cannot be read.
     """
     folder, newest = partition_of(storage, application, INDEXES), newest_index(storage, application)
@@ -37,14 +37,14 @@ def remove_unused(storage: str, application: str, since: datetime, pinned: Conta
     last = read_each(folder, lambda name: _last_used(folder / name), names)
     old = [name for name, used in zip(names, last, strict=True) if used and used < since]
     if newest is None or newest != newest_index(storage, application):
-        return []  # it is not known which is the newest, or one of these has just become that
+        return []  # the newest index is unknown, or has just changed
     return [name for name in old if _removed(folder / name, since)]
 
 
 def _removed(index: UPath, since: datetime) -> bool:
-    """Remove an index that nobody began to use meanwhile; where that is interrupted, the next call goes on.
+    """Remove an index unless its use began meanwhile; the next call continues an interrupted removal.
 
-    Files that come after the manifest is gone are of somebody who makes the index anew.
+    Files that appear after the manifest is gone belong to a job that makes the index again.
     """
     used, content, names = _last_used(index), read_bytes(index / MANIFEST), names_in(index)
     if used is None or used >= since:
@@ -57,7 +57,7 @@ def _removed(index: UPath, since: datetime) -> bool:
             if content:
                 create(index / MANIFEST, content)
             return False
-        log.info("%s: no version that may answer has this index, it is removed", index)
+        log.info("removing index %s, which no active version uses", index)
         for name in sorted({*names, USED} - {MANIFEST}, key=lambda name: name == USED):
             index.fs.rm((index / name).path, recursive=True)
     if is_local(index):

@@ -1,5 +1,5 @@
-"""The vectors of an index as a table of a PostgreSQL with pgvector, searched there, by other programs too. The partition stays
-the record: a table is made from it whenever it is missing, in one transaction, and goes when nobody searched it for a month.
+"""The vectors of an index as a table of PostgreSQL with pgvector, which other programs may search, too. The partition stays the
+source: a missing table is made from it in one transaction, and a table that was not searched for a month is dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nightshift.storage.partition import fetch
 TABLES = "nightshift_indexes"  # every table of vectors, with the day on which it was last searched
 UNUSED_DAYS = 31
 AT_ONCE = 1_000  # passages of a statement
-DROP_TIMEOUT = "5s"  # that a table which somebody reads is waited for
+DROP_TIMEOUT = "5s"  # wait for a table that is being read
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ class VectorTable:
     """The table of one index, named by its application and its digest.
 
     :param connection: Airflow connection of the database.
-    :raises BadInput: it is of no PostgreSQL.
-    :raises BadEnvironment: the connection is not given to this job.
+    :raises BadInput: it is not a PostgreSQL connection.
+    :raises BadEnvironment: this job does not have the connection.
     """
 
     def __init__(self, connection: str, manifest: Manifest) -> None:
         url = database_url(connection)
         if url.get_backend_name() != "postgresql":
-            raise BadInput(f"retrieval.database: {connection} is of no PostgreSQL")
+            raise BadInput(f"retrieval.database: {connection} is not a PostgreSQL connection")
         self._connection, self._manifest, self._application = connection, manifest, manifest.application
         size = next(file.bytes for file in manifest.files if file.name == VECTORS)
         self._dimensions = size // np.dtype(np.float16).itemsize // manifest.counts["chunks"]
@@ -52,11 +52,11 @@ class VectorTable:
         self._engine = create_engine(url, poolclass=NullPool)  # an index is open for hours
 
     def fill(self, partition: UPath, folder: Path) -> None:
-        """Make the table from the files of the index where it is not there, and drop those that nobody searched for a month.
+        """Make the table from the files of the index if it is missing, and drop tables that were not searched for a month.
 
-        Vectors that are in the table which was searched last are copied within the database.
+        Vectors that the last searched table has are copied within the database.
 
-        :raises BadInput: a file is gone or damaged, or the database refuses: it has no pgvector, or this user no right.
+        :raises BadInput: a file is gone or damaged, or the database refuses: pgvector or a privilege is missing.
         :raises BadEnvironment: storage or the database does not answer.
         """
         with self._alone(TABLES) as database:
@@ -65,7 +65,7 @@ class VectorTable:
             database.execute(text(f"CREATE TABLE IF NOT EXISTS {TABLES} ({columns})"))
         of_mine = {"application": self._application, "days": UNUSED_DAYS}
         with self._alone(self.name) as database:
-            # Somebody may have dropped a table, or restored the list alone.
+            # A table may have been dropped, or only the list restored.
             query = (
                 f"SELECT name, dimensions, used < current_date - :days FROM {TABLES} "  # noqa: S608
                 "WHERE application = :application AND to_regclass(quote_ident(name)) IS NOT NULL ORDER BY used DESC"
@@ -90,7 +90,7 @@ class VectorTable:
                 self._drop(name)
 
     def nearest(self, wanted: Vectors, k: int) -> list[list[tuple[int, float]]]:
-        """Return the numbers and cosines of the `k` nearest passages to each unit vector, best first: exactly, without an index.
+        """Return the numbers and cosines of the `k` nearest passages to each unit vector, best first, by an exact search.
 
         :raises BadEnvironment: the database does not answer.
         """
@@ -150,21 +150,19 @@ class VectorTable:
             database.execute(text(query), sent | {"vectors": _texts(vectors[new])})
 
     def _drop(self, name: str) -> None:
-        """Drop a table, unless somebody searches it by now, reads it, or the database refuses: the next job tries again."""
+        """Drop a table, unless it was searched meanwhile, is being read, or the database refuses; the next job tries again."""
         query = f"DELETE FROM {TABLES} WHERE name = :name AND used < current_date - :days RETURNING name"  # noqa: S608
         try:
             with self._alone(name, DROP_TIMEOUT) as database:
                 if database.execute(text(query), {"name": name, "days": UNUSED_DAYS}).all():
                     database.execute(text(f"DROP TABLE {name}"))
-                    log.info(
-                        "%s was not searched for %d days: it is dropped from %s", name, UNUSED_DAYS, self._connection
-                    )
+                    log.info("%s was not searched for %d days: dropped from %s", name, UNUSED_DAYS, self._connection)
         except (BadInput, BadEnvironment) as error:
             log.warning("%s was not searched for %d days, and cannot be dropped: %s", name, UNUSED_DAYS, error)
 
     @contextmanager
     def _alone(self, name: str, lock_timeout: str | None = None) -> Iterator[Connection]:
-        """A transaction that no other job with the same name is in."""
+        """A transaction with an exclusive lock on a name."""
         with self._transaction() as database:
             if lock_timeout:
                 database.execute(text(f"SET LOCAL lock_timeout = '{lock_timeout}'"))
@@ -184,5 +182,5 @@ class VectorTable:
 
 
 def _texts(vectors: np.ndarray[Any, Any]) -> list[str]:
-    """Vectors as pgvector reads them, without a rounding."""
+    """Vectors in pgvector's format, without rounding."""
     return [f"[{','.join(map(repr, vector))}]" for vector in vectors.astype(np.float32).astype(np.float64).tolist()]

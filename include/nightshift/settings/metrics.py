@@ -125,7 +125,7 @@ class DriftKind(StrEnum):
     CONCEPT = "concept drift"
 
 
-FEEDBACK = (Metric.BAD_FEEDBACK, Metric.MEAN_RATING)  # no reference has them: they are held against their floors
+FEEDBACK = (Metric.BAD_FEEDBACK, Metric.MEAN_RATING)  # references do not have them: they are compared with fixed floors
 LABELS = {"logprob": "log-probability (nats)"}  # of columns that are no metric of the night
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
 

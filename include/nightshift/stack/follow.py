@@ -1,4 +1,4 @@
-"""Follows DAG runs to their end, with a line for whatever changes."""
+"""Follows DAG runs to their end, and prints a line for each change."""
 
 from __future__ import annotations
 

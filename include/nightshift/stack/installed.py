@@ -1,4 +1,4 @@
-"""What a part of the stack was started from, so that it is started again from what an upgrade brought."""
+"""The version that a part of the stack was started from, so that it is restarted after an upgrade."""
 
 from __future__ import annotations
 

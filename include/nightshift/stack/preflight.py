@@ -1,4 +1,4 @@
-"""What must be right before the stack starts: ports, disk, folders. Every message says what to do."""
+"""Checks before the stack starts: ports, disk, folders. Every message says what to do."""
 
 from __future__ import annotations
 

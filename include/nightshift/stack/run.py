@@ -1,4 +1,4 @@
-"""Starts the stack, has it tell the story of the project's sample, and says what came out."""
+"""Starts the stack, runs the project's sample, and prints a summary."""
 
 from __future__ import annotations
 

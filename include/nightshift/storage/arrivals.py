@@ -1,4 +1,4 @@
-"""What was written in an application's storage, in order of arrival: what is new is found without listing a folder.
+"""Numbered announcements of files in an application's storage, so that new files are found without listing folders.
 
     <application>/arrivals/<number>.json   one file that was about to be written: its path, and what it would hold
     <application>/arrivals/newest          the newest number, or one shortly before it

@@ -1,4 +1,4 @@
-"""Rows that people had erased, as jobs see it: none runs while rows are erased, and none brings one back.
+"""Erasures from the jobs' side: no job runs during an erasure, and none restores an erased row.
 
 <application>/ledger/erasures/<number>.json   that rows are to be erased
 <application>/ledger/erased/<number>.json     that they are

@@ -1,4 +1,4 @@
-"""What a partition says of itself: its files with their digests, what it was made from, and the digest of what it holds."""
+"""The manifest of a partition: its files with their digests, its inputs and parents, and the digest of its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work in parts that nodes share out. They share no disk, so what each has done is what it has published."""
+"""Distributes parts of work over nodes without a shared disk: a part is done when it is published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a base model by name: a prepared one (:mod:`built_in`), a Hugging Face id, a URI, or a local folder.
+"""Finds a base model by name: a prepared one (:mod:`built_in`), a Hugging Face id, a URI, or a local folder.
 
 What is fetched or made lies in `$NIGHTSHIFT_CACHE/models` (default `~/.cache/nightshift/models`).
 Weights are read as safetensors only: no pickles, and no code that comes with a model is ever run. Who only counts tokens

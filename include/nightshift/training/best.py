@@ -1,4 +1,4 @@
-"""The weights of the lowest held-out loss so far, kept until the training ends; without what an optimiser needs."""
+"""The weights with the lowest held-out loss so far, kept until the training ends, without optimizer states."""
 
 from __future__ import annotations
 

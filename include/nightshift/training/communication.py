@@ -1,4 +1,4 @@
-"""How the training processes find each other, and a check before anything is loaded that they can talk."""
+"""The rendezvous of the training processes, and a check that they can communicate before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the two engines trains: the one for short rows on a CPU, or the one for everything else."""
+"""Chooses the training engine: the one for short rows on a CPU, or the one for everything else."""
 
 from __future__ import annotations
 

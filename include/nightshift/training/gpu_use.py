@@ -1,4 +1,4 @@
-"""What a step made of the GPU: memory, tokens a second, and the share of its arithmetic that the model needed (MFU)."""
+"""GPU utilization of a step: memory, tokens per second, and model FLOPs utilization (MFU)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training is spread: over which nodes, how many processes on each, and how many rows a process takes at once."""
+"""The layout of a training: nodes, processes per node, and rows per process and step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base model of a training, as its settings ask for it: precision, attention, adapter, what is trained."""
+"""Loads the base model of a training by its settings: precision, attention, adapter, trained layers."""
 
 from __future__ import annotations
 

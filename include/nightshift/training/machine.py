@@ -1,4 +1,4 @@
-"""What the training processes of one node may use: GPUs, their memory, and the memory of the job itself."""
+"""The resources of the training processes of one node: GPUs, their memory, and the memory of the job."""
 
 from __future__ import annotations
 

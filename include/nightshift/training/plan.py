@@ -1,4 +1,4 @@
-"""A training that was decided, in lines for people: sizes, steps, memory by part, and why each open setting is what it is."""
+"""The plan of a training as text: sizes, steps, memory by part, and the reason for each automatic setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which number format a machine multiplies fastest without losing what a model learned."""
+"""The fastest number format of a machine that is precise enough for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the learning rate goes over a training, as a share of its peak."""
+"""Learning rate schedules, as a share of the peak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one training is asked to do, in a form that a second process can read, and its rows in the order of training."""
+"""The task of a training in a form that its other processes can read, and its rows in the order of training."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def read_rows(task: Task) -> Rows:
 
 
 def row_order(rows: int, epochs: float, seed: int) -> npt.NDArray[np.int32]:
-    """Return the rows in the order of training: each pass shuffled anew, the last one cut where `epochs` ends."""
+    """Return the rows in the order of training: each pass shuffled differently, the last one cut where `epochs` ends."""
     order = array("i")
     total = max(1, round(rows * epochs))
     while len(order) < total:

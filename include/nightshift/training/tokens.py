@@ -1,4 +1,4 @@
-"""Examples as the model sees them: token ids, and which of them are learned."""
+"""Tokenized examples: token ids, and which of them are trained on."""
 
 from __future__ import annotations
 

@@ -75,12 +75,12 @@ DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "Preemptio
         (pod(terminated(0), phase="Succeeded"), "ok", "succeeded"),
         (pod(terminated(65), phase="Failed"), "hopeless", "exit code 65: bad input (a retry cannot help)"),
         (pod(terminated(69), phase="Failed"), "outage", "missing or down"),
-        (pod(terminated(1, message="ERROR disk"), phase="Failed"), "", "its last words: ERROR disk"),
+        (pod(terminated(1, message="ERROR disk"), phase="Failed"), "", "end of its log: ERROR disk"),
         (pod(terminated(137, reason="OOMKilled"), phase="Failed"), "", "raise memory_gb"),
         (pod(terminated(137), phase="Failed"), "", "killed by signal 9"),
-        (pod(terminated(75), phase="Failed"), "taken_away", "saved what it had"),
-        (pod(terminated(137), phase="Failed", conditions=DISRUPTED), "taken_away", "PreemptionByScheduler: for high"),
-        (pod(phase="Failed", reason="Evicted", message="low on disk"), "taken_away", "Evicted: low on disk"),
+        (pod(terminated(75), phase="Failed"), "preempted", "saved what it had"),
+        (pod(terminated(137), phase="Failed", conditions=DISRUPTED), "preempted", "PreemptionByScheduler: for high"),
+        (pod(phase="Failed", reason="Evicted", message="low on disk"), "preempted", "Evicted: low on disk"),
         (pod(terminated(143), phase="Failed", reason="DeadlineExceeded"), "hopeless", "deadline_hours"),
         (pod({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}, phase="Pending"), "",
          "did not start: ImagePullBackOff: no such image"),
@@ -89,7 +89,7 @@ DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "Preemptio
 def test_every_ending_of_a_pod_has_words_and_a_consequence(ended, expected, text):
     ending = ending_of(ended, "train")
     assert text in ending.text
-    consequences = ("ok", "taken_away", "hopeless", "outage")
+    consequences = ("ok", "preempted", "hopeless", "outage")
     assert [name for name in consequences if getattr(ending, name)] == [expected][: bool(expected)]
 
 

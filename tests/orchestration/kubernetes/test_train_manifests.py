@@ -90,5 +90,5 @@ def test_only_the_runtime_is_asked_about_beforehand(monkeypatch):
     compute = profile(launcher="trainjob")
     said = dry_run(compute, rendered(compute, "train"))
     assert asked == [["nightshift", "trainingruntimes", "All"]]
-    assert "would take it" in said[0]
-    assert "not asked" in said[1]
+    assert "accepted by the cluster" in said[0]
+    assert "not checked" in said[1]

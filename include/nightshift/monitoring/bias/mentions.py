@@ -1,4 +1,4 @@
-"""Which prompts mention a demographic group: word lists, matched as whole words, whatever their case.
+"""Finds prompts that mention a demographic group: word lists, matched as whole words, ignoring case.
 
 A list names a group by words that rarely mean anything else; it finds what is said openly and nothing else. The lists are
 in docs/bias.md, with what they miss.

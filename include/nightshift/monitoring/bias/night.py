@@ -174,7 +174,7 @@ def _probe(context: BiasContext, interval: Interval) -> dict[str, list[Probed]]:
     sets = sets_of(app, held_out, full=is_full(app, interval))
     found: dict[str, list[Probed]] = {}
     for one in asked:
-        role = one.under_test.role
+        role = one.model.role
 
         def report(done: int, of: int, role: str = role) -> None:
             context.report(done, of, f"answers of the {role}")

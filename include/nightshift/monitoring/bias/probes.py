@@ -18,9 +18,9 @@ from upath import UPath
 
 from nightshift.data.interactions import OF_SOME_LANGUAGES, UNSCORED, Unscored
 from nightshift.errors import BadEnvironment
-from nightshift.evaluation.judge import UnderTest
+from nightshift.evaluation.answers import EvaluatedModel
 from nightshift.evaluation.likeness import exact_match
-from nightshift.inference.engine import Engine, TokenEngine, Wanted, about
+from nightshift.inference.engine import Engine, ReferenceAnswer, TokenEngine, about
 from nightshift.inference.engines import chat_engine, open_engine, open_token_engine
 from nightshift.inference.retrieving import Retriever
 from nightshift.monitoring.bias.counterfactuals import Message, key_of, messages_of
@@ -93,8 +93,8 @@ def sets_of(application: Application, held_out: Sequence[Mapping[str, Any]], *, 
 class AskedModel:
     """One model that is asked; it is loaded when the first set was not asked before."""
 
-    def __init__(self, under_test: UnderTest, storage: str, folder: Path) -> None:
-        self.under_test, self._application = under_test, under_test.application
+    def __init__(self, model: EvaluatedModel, storage: str, folder: Path) -> None:
+        self.model, self._application = model, model.application
         self._storage, self._folder = storage, folder
         self._cost = 0.0  # what an endpoint took for the set that is asked
 
@@ -116,7 +116,7 @@ class AskedModel:
 
     @cached_property
     def _model_folder(self) -> Path:
-        return self.under_test.folder(self._folder)
+        return self.model.folder(self._folder)
 
     def unload(self) -> None:
         """Let go of the model, so that another one finds the memory; the next question loads it again."""
@@ -129,7 +129,7 @@ class AskedModel:
         :raises BadInput: what is kept is damaged, or the model is gone.
         """
         inputs: dict[str, Any] = {
-            "probe": probe, "model": self.under_test.weights, "set": digest_of([asdict(item) for item in items]),
+            "probe": probe, "model": self.model.weights, "set": digest_of([asdict(item) for item in items]),
             "count": len(items), "version": VERSION,
         }  # fmt: skip
         if probe == "counterfactuals":
@@ -138,7 +138,7 @@ class AskedModel:
         partition = partition_of(self._storage, self._application.name, "probes", digest_of(inputs)[:16])
         manifest = find(partition, inputs)
         if manifest is None:
-            log.info("asking the %s model %s: %d %s", self.under_test.role, self.under_test.name, len(items), probe)
+            log.info("asking the %s model %s: %d %s", self.model.role, self.model.name, len(items), probe)
             return self._ask(probe, items, inputs, partition, report)
         file = fetch(partition, manifest, ANSWERS, self._folder / partition.name)
         return Probed(probe, partition, manifest, json.loads(file.read_bytes()), new=False)
@@ -165,8 +165,8 @@ class AskedModel:
                 rows={ANSWERS: len(rows)},
                 counts={"asked": len({key_of(row) for row in rows} if probe == "counterfactuals" else items)},
                 facts={
-                    "role": self.under_test.role,
-                    "model": self.under_test.name,
+                    "role": self.model.role,
+                    "model": self.model.name,
                     "seconds": round(time.monotonic() - wall, 1),
                     "processor_seconds": round(_processor_seconds() - processor, 1),
                     **(self._engine.about if probe == "counterfactuals" else about(self._tokens)),
@@ -192,7 +192,7 @@ class AskedModel:
         everything = [(message, version, text) for message in messages for version, text in message.versions.items()]
         asked_with = [_conversation(message, text) for message, _, text in everything]
         retriever = Retriever(self._application, self._folder / "index")
-        responses = engine.answer(retriever.given(asked_with), report, wanted=True)
+        responses = engine.answer(retriever.given(asked_with), report, references=True)
         self._cost = sum(answer.paid for answer in responses)
         unread = {one.message for (one, _, _), answer in zip(everything, responses, strict=True) if answer.too_long}
         if unread:
@@ -221,7 +221,7 @@ class AskedModel:
                 "text": text,
                 "answer": answer,
                 "exact_match": exact_match(answer, message.wanted),
-                "wanted_probability": _probability(response.wanted),
+                "wanted_probability": _probability(response.reference),
                 "toxicity": scores["toxicity"][at],
                 "refusal": scores["refusal"][at],
                 "sentiment": None if (mood := scores["sentiment"][at]) is None else (mood + 1) / 2,
@@ -236,9 +236,9 @@ def _conversation(message: Message, text: str) -> Row:
     return {"digest": message.message, "messages": [*message.before, *turns]}
 
 
-def _probability(wanted: Wanted | None) -> float | None:
+def _probability(reference: ReferenceAnswer | None) -> float | None:
     """The geometric mean of the probabilities of a wanted answer's tokens, where they were measured."""
-    return math.exp(-wanted.loss / wanted.tokens) if wanted and wanted.tokens else None
+    return math.exp(-reference.loss / reference.tokens) if reference and reference.tokens else None
 
 
 def _processor_seconds() -> float:

@@ -1,4 +1,4 @@
-"""From differences to verdicts: which gaps are too large, after chance over all of them was allowed for."""
+"""Verdicts from differences: which gaps are too large, corrected for multiple comparisons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job in pods: what one pod and a group of pods have in common."""
+"""A job in pods: the common part of a single pod and a group of pods."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ MOST_INTERRUPTIONS = 100
 
 
 class ClusterJob(JobTask):
-    """A task whose job runs in pods, which outlive the worker that asked for them.
+    """A task whose job runs in pods, which outlive the worker that created them.
 
-    A try finds the pods of the try before and goes on with them. A cluster that is down, full or forbids is waited for,
-    without a worker, as long as the profile says.
+    A try goes on with the pods of the try before. If the cluster is down, full or refuses, the task waits without a worker
+    for as long as the profile allows.
     """
 
     operator_extra_links = (*LINKS, PODS)
 
     @abstractmethod
     def goes_on(self, submission: Submission) -> bool:
-        """Return whether the pods of an earlier try still run, or ended and nobody drew the consequence yet."""
+        """Return whether the pods of an earlier try still run, or ended without their result being handled yet."""
 
     @abstractmethod
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
-        """Ask the cluster for the pods; those that are there already are taken."""
+        """Create the pods, unless they exist already."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Delete the pods, if they are there."""
+        """Delete the pods, if they exist."""
 
     @abstractmethod
     def watch(self, submission: Submission, context: Any) -> Any:
-        """Leave the worker, and come back when the pods ended."""
+        """Leave the worker until the pods ended."""
 
     @cached_property
     def profile(self) -> KubernetesCompute:
-        """The compute profile, as it is now."""
+        """The compute profile, read now."""
         try:
             compute = load_compute(self.compute)
         except JobError as error:
             raise as_airflow(error) from error
         if not isinstance(compute, KubernetesCompute):
-            raise AirflowFailException(f"compute profile {self.compute!r} is none of Kubernetes any more")
+            raise AirflowFailException(f"compute profile {self.compute!r} is no longer one of Kubernetes")
         return compute
 
     @cached_property
@@ -69,7 +69,7 @@ class ClusterJob(JobTask):
         return KubernetesHook(conn_id=self.profile.connection)
 
     def execute(self, context: Any) -> Any:
-        """Ask for pods, or find those of an earlier try, and wait for them.
+        """Create the pods, or find those of an earlier try, and wait for them.
 
         :raises AirflowFailException: the profile or the arguments are wrong; no retry can help.
         :raises JobFailed: the cluster could not be used for longer than the profile allows.
@@ -94,17 +94,17 @@ class ClusterJob(JobTask):
         if before is None:
             return None
         if before.max_tries != context["ti"].max_tries:
-            self.log.info("the task was cleared: %s is dropped, and the job starts anew", before.name)
+            self.log.info("the task was cleared: dropping %s and starting the job again", before.name)
             self.remove(before.name)
             return None
         if not self.goes_on(before):
             return None
-        self.log.info("going on with %s, which an earlier try asked for", before.name)
+        self.log.info("continuing with %s, which an earlier try created", before.name)
         return before
 
     @contextmanager
     def in_reach(self, doing: str, submission: Submission | None, context: Any) -> Iterator[None]:
-        """Within this block an error of the cluster is told in words, and waited for where that can help."""
+        """Explain an error of the cluster in this block, and wait if waiting can help."""
         try:
             yield
         except TaskDeferred:
@@ -122,15 +122,15 @@ class ClusterJob(JobTask):
             self.wait(found.text, submission, context)
 
     def wait(self, why: str, submission: Submission | None, context: Any) -> None:
-        """Leave the worker for half a minute, and look again.
+        """Leave the worker for 30 seconds, then try again.
 
-        :raises JobFailed: this was done for as long as the profile allows.
+        :raises JobFailed: the task has waited for as long as the profile allows.
         """
-        # Without a submission there is nothing to remember, and the task has only begun.
+        # Without a submission the wait is not recorded: the task has only begun.
         since = waiting(submission, context).waits_since if submission else None
         waited = datetime.now(UTC) - since if since else timedelta()
         if submission and waited > timedelta(minutes=self.profile.schedule_minutes):
-            # The next try has a patience of its own.
+            # The next try waits anew.
             record(submission.model_copy(update={"waits_since": None}), context)
             raise JobFailed(f"{why}; waited {waited.total_seconds() / 60:.0f} minutes")
         self.log.warning(
@@ -145,14 +145,14 @@ class ClusterJob(JobTask):
             self.remove(submission.name)
 
     def clear_away(self, submission: Submission) -> None:
-        """Delete what ended well. What cannot be deleted now is the janitor's, and no matter of the result."""
+        """Delete pods that succeeded. If that fails, the janitor deletes them later; the result counts."""
         try:
             self.remove(submission.name)
         except Exception as error:
-            self.log.warning("%s stays until the janitor comes: %s", submission.name, error)
+            self.log.warning("%s could not be deleted and is left to the janitor: %s", submission.name, error)
 
     def succeeded(self, submission: Submission, context: Any) -> dict[str, Any]:
-        """Return the result, which alone proves that the job ended well."""
+        """Return the result, the only proof that the job succeeded."""
         try:
             spec = submission.spec
         except JobError as error:
@@ -164,15 +164,15 @@ class ClusterJob(JobTask):
         return self.answer(spec, submission.result_uri, context)
 
     def failed(self, ending: Ending, submission: Submission, context: Any) -> Any:
-        """Raise what the ending of the pods asks for; on spot nodes an interruption uses no retry."""
+        """Raise the error that fits the pods' ending; an interruption on spot nodes uses no retry."""
         submission = record(submission.model_copy(update={"over": True}), context)
         if ending.hopeless:
             raise AirflowFailException(ending.text)
         if ending.outage:
             raise EnvironmentDown(ending.text)
-        if not (ending.taken_away and self.profile.spot and submission.interruptions < MOST_INTERRUPTIONS):
+        if not (ending.preempted and self.profile.spot and submission.interruptions < MOST_INTERRUPTIONS):
             raise JobFailed(ending.text)
         count = submission.interruptions + 1
         record(submission.model_copy(update={"interruptions": count}), context)
-        self.log.warning("%s; interruption %d, which uses no retry: asking for pods again", ending.text, count)
+        self.log.warning("%s; interruption %d, which uses no retry: creating new pods", ending.text, count)
         self.defer(trigger=TimeDeltaTrigger(LOOK_AGAIN), method_name="again")

@@ -1,4 +1,4 @@
-"""What the pods of a job are told by environment variables. Secrets are not among it: the cluster puts them in."""
+"""The plain environment variables of a job's pods. Secrets are not among them: the cluster injects those."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
     uri = compute.environment.get("MLFLOW_TRACKING_URI") or tracking_uri(mlflow)
     if LOOPBACK.search(uri):
         raise BadInput(
-            f"pods cannot reach MLflow at {uri}, which is this machine's own address: give the connection "
+            f"pods cannot reach MLflow at {uri}, a loopback address: give the connection "
             f"{MLFLOW_CONNECTION!r} a host that the cluster resolves"
         )
     needed = {f"AIRFLOW_CONN_{one.connection.upper()}": one.name for one in sources_of(spec, job) if one.connection}
@@ -54,9 +54,9 @@ def pod_environment(spec: JobSpec, job: str, compute: KubernetesCompute) -> dict
         needed[ID_KEY_VARIABLE] = ID_KEY_CONNECTION
     missing = {} if compute.secret_sets else {key: why for key, why in needed.items() if key not in compute.secrets}
     if missing:
-        wanted = ", ".join(f"{key} (for {why})" for key, why in missing.items())
+        lacking = ", ".join(f"{key} (for {why})" for key, why in missing.items())
         raise BadInput(
-            f"compute profile {compute.name!r} gives its pods no {wanted}: put it into a Secret of the namespace "
+            f"compute profile {compute.name!r} gives its pods no {lacking}: put it into a Secret of the namespace "
             f"{compute.namespace} and name that in `secrets` or `secret_sets`"
         )
     project = project_folder()
@@ -75,7 +75,7 @@ def _reaches_storage(storage: str, compute: KubernetesCompute) -> None:
     path = storage.removeprefix("file://")
     if not any(path == volume.path or path.startswith(f"{volume.path}/") for volume in compute.volumes):
         raise BadInput(
-            f"the storage is a folder, {path}, and no volume of compute profile {compute.name!r} holds it: give the "
-            "variable nightshift_storage an object store (s3://, gs://, abfs://), or mount a ReadWriteMany claim there "
+            f"the storage is a folder, {path}, and no volume of compute profile {compute.name!r} holds it: set the "
+            "variable nightshift_storage to an object store (s3://, gs://, abfs://), or mount a ReadWriteMany claim there "
             "in Airflow and in the profile's `volumes`"
         )

@@ -29,16 +29,16 @@ from nightshift.settings.compute import Launcher
 
 
 class GroupJob(ClusterJob):
-    """Runs the job on the nodes of its profile at once and leaves the worker while it runs.
+    """Runs the job on all nodes of its profile at once, without holding the worker.
 
-    The provider's own operator for Jobs neither finds the Job of an earlier try nor deletes it when the task is ended.
+    The provider's operator for Jobs neither finds the Job of an earlier try nor deletes it when the task is killed.
     """
 
     launcher: ClassVar[Launcher] = "job"
 
     @cached_property
     def objects(self) -> CustomObjectsApi:
-        """The API of what starts the nodes, whatever its kind."""
+        """The API of Jobs and TrainJobs."""
         return CustomObjectsApi(self.cluster.get_conn())
 
     @cached_property
@@ -47,22 +47,22 @@ class GroupJob(ClusterJob):
         return CoreV1Api(self.cluster.get_conn())
 
     def goes_on(self, submission: Submission) -> bool:
-        """Return whether the Job of an earlier try still runs, or ended and nobody drew the consequence yet."""
+        """Return whether the Job of an earlier try still runs, or ended without its result being handled yet."""
         job = self._read(submission.name)
         if job is None:
-            # The worker before may have died before it came to this, or somebody deleted it.
+            # The worker of the earlier try may have died before it created the Job, or somebody deleted it.
             self.remove(submission.name)
             return False
         if "deletionTimestamp" in job["metadata"]:
             return False
         if condition(job, "Failed"):
             return not submission.over
-        # The worker before may have died between the two.
+        # The worker of the earlier try may have died between creating the Job and its Service.
         self.complete(job)
         return True
 
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
-        """Ask the cluster for the Job, and for what goes with it."""
+        """Create the Job with its Service."""
         nodes = self.profile.nodes_of(self.job)
         pod = pod_manifest(
             self.profile,
@@ -80,11 +80,11 @@ class GroupJob(ClusterJob):
         self.complete(self.start(job_manifest(pod, nodes=nodes)))
 
     def start(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask the cluster for the Job, and return what it made of it."""
+        """Create the Job, and return it as the cluster has it."""
         return self.offer(JOBS, job)
 
     def complete(self, job: Mapping[str, Any]) -> None:
-        """Ask for the Service that goes with a Job of the cluster, if it is not there."""
+        """Create the Service of a Job, unless it exists."""
         service = service_manifest(job["metadata"], job["metadata"]["uid"])
         try:
             self.core.create_namespaced_service(self.profile.namespace, service, _request_timeout=REQUEST_SECONDS)
@@ -93,11 +93,11 @@ class GroupJob(ClusterJob):
                 raise
 
     def remove(self, name: str) -> None:
-        """Delete the Job with its pods and its Service, if it is there."""
+        """Delete the Job with its pods and its Service, if it exists."""
         self.delete(KINDS[self.launcher], name)
 
     def offer(self, kind: Kind, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Create something and return it; one of this name is this task's."""
+        """Create an object and return it; an existing one of this name belongs to this task."""
         place = kind.objects_of(self.profile.namespace)
         created: dict[str, Any]
         try:
@@ -113,7 +113,7 @@ class GroupJob(ClusterJob):
         return created
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Delete something with all that it owns, if it is there."""
+        """Delete an object with all that it owns, if it exists."""
         try:
             self.objects.delete_namespaced_custom_object(
                 **kind.objects_of(self.profile.namespace), name=name, propagation_policy="Background",
@@ -124,7 +124,7 @@ class GroupJob(ClusterJob):
                 raise
 
     def watch(self, submission: Submission, context: Any) -> Any:
-        """Leave the worker to the trigger that follows the Job."""
+        """Leave the worker, and let the trigger follow the Job."""
         minutes = max(self.profile.schedule_minutes, self.profile.startup_minutes)
         self.defer(
             trigger=GroupTrigger(
@@ -139,7 +139,7 @@ class GroupJob(ClusterJob):
         )
 
     def ended(self, context: Any, event: dict[str, Any]) -> Any:
-        """Come back from the trigger."""
+        """Resume after the trigger's event."""
         submission = recorded(context)
         assert submission is not None  # noqa: S101  (written before the Job was asked for)
         with self.in_reach(f"look at {submission.name}", submission, context):
@@ -148,7 +148,7 @@ class GroupJob(ClusterJob):
             if job is not None and condition(job, "Complete"):
                 try:
                     return self.succeeded(submission, context)
-                finally:  # also where its verdict stops the flow
+                finally:  # also if the verdict stops the run
                     self.clear_away(submission)
             if event["phase"] == "forbidden":
                 return self.wait(
@@ -158,7 +158,7 @@ class GroupJob(ClusterJob):
                 self.remove(submission.name)
                 ending = Ending(f"{self.job}: not all nodes of {submission.name} could start; the events are above")
             elif job is None:
-                ending = Ending(f"{self.job}: {submission.name} is gone: it was deleted", taken_away=True)
+                ending = Ending(f"{self.job}: {submission.name} is gone: it was deleted", preempted=True)
             elif (failed := condition(job, "Failed")) is None:
                 return self.watch(submission, context)
             else:
@@ -186,17 +186,17 @@ class GroupJob(ClusterJob):
 
 
 def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
-    """Why a Job failed: what its pods say, the one with a fault of its own first."""
+    """Why a Job failed, by the endings of its pods, one with a fault of its own first."""
     why = f"{failed['reason']}: {failed['message']}"
     if "DeadlineExceeded" in why:
         return Ending(f"{job}: ran longer than its profile's deadline_hours and was ended ({why})", hopeless=True)
     endings = [ending_of(pod, job) for pod in pods if pod.status.phase == "Failed"]
-    endings.sort(key=lambda ending: (not ending.hopeless, ending.taken_away))
+    endings.sort(key=lambda ending: (not ending.hopeless, ending.preempted))
     if not endings:
         return Ending(f"{job}: {why}")
     return Ending(
         f"{endings[0].text} ({why})",
-        taken_away=endings[0].taken_away,
+        preempted=endings[0].preempted,
         hopeless=endings[0].hopeless,
         outage=endings[0].outage,
     )

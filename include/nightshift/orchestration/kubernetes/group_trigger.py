@@ -30,7 +30,7 @@ class GroupTrigger(BaseTrigger):
 
     An API server that does not answer is asked again: the cluster itself ends a Job that runs too long.
 
-    :param launcher: what started the pods; a trigger of before there was a choice says nothing.
+    :param launcher: what started the pods; triggers of older releases leave it out.
     :param pending_seconds: longest wait for pods, and of pods for a node, an image or a volume.
     """
 
@@ -58,7 +58,7 @@ class GroupTrigger(BaseTrigger):
         self._read_of: tuple[str, Any, float] = ("", None, 0.0)  # pod, read up to, when
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the triggerer needs to make this trigger again."""
+        """Return the class and arguments with which the triggerer recreates this trigger."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -77,7 +77,7 @@ class GroupTrigger(BaseTrigger):
         return AsyncKubernetesHook(conn_id=self.connection, in_cluster=self.in_cluster)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, `{"phase": "ended" | "gone" | "stuck" | "forbidden"}`, when there is nothing to wait for."""
+        """Yield one event, `{"phase": "ended" | "gone" | "stuck" | "forbidden"}`, when the wait is over."""
         from kubernetes_asyncio.client.exceptions import ApiException
 
         refusals = 0
@@ -103,7 +103,7 @@ class GroupTrigger(BaseTrigger):
             await asyncio.sleep(POLL_SECONDS)
 
     async def on_kill(self) -> None:
-        """Delete the Job with all that belongs to it: a person ended the task."""
+        """Delete the Job with all that it owns: a person ended the task."""
         from kubernetes_asyncio.client import CustomObjectsApi
 
         self.log.info("deleting %s in namespace %s", self.name, self.namespace)
@@ -123,16 +123,16 @@ class GroupTrigger(BaseTrigger):
             pods = (await core.list_namespaced_pod(self.namespace, label_selector=f"{GROUP}={self.name}")).items
             over = condition(job, "Complete", "Failed") is not None
             self._tell(job, pods)
-            await self._told(self._events(core))
-        await self._told(self._follow(pods, to_the_end=over))
+            await self._logging_errors(self._events(core))
+        await self._logging_errors(self._follow(pods, to_the_end=over))
         if over:
             return "ended"
         return "stuck" if self._is_stuck(job, pods) else None
 
-    async def _told(self, telling: Awaitable[None]) -> None:
-        """What only informs people never keeps the end from being seen."""
+    async def _logging_errors(self, reading: Awaitable[None]) -> None:
+        """Await events or the log; their errors are logged, since they must not hide the end of the pods."""
         try:
-            await telling
+            await reading
         except Exception as error:
             if str(error) not in self._seen:
                 self.log.warning("events or the log cannot be read: %s", error)
@@ -147,7 +147,7 @@ class GroupTrigger(BaseTrigger):
             self.log.info("%s: %s of %d nodes", self.name, state or "no pod yet", nodes_of(job))
 
     def _is_stuck(self, job: Any, pods: list[Any]) -> bool:
-        # Without a pod no deadline counts: nobody makes one where Kubeflow Trainer is down, or the namespace is full.
+        # Deadlines of pods do not apply without a pod, as when Kubeflow Trainer is down or the namespace is full.
         waits = job["spec"].get("suspend") or not pods or any(pod.status.phase == "Pending" for pod in pods)
         if not waits:
             self._pending_since = None
@@ -161,7 +161,7 @@ class GroupTrigger(BaseTrigger):
         self._next_events = time.monotonic() + EVENT_SECONDS
         for event in (await core.list_namespaced_event(self.namespace, field_selector="type=Warning")).items:
             key, name = f"{event.metadata.uid}/{event.count}", event.involved_object.name or ""
-            # Its own, and those of its pods and of what Trainer made in between.
+            # Events of the group, its pods and the objects that Trainer made in between.
             ours = name == self.name or name.startswith(f"{self.name}-")
             if ours and key not in self._seen:
                 self._seen.add(key)
@@ -176,7 +176,7 @@ class GroupTrigger(BaseTrigger):
         name, since, when = self._read_of
         if name != newest.metadata.name:
             if last := [pod for pod in first if pod.metadata.name == name]:
-                # Its last words are why there is another.
+                # The end of its log explains why the pod was replaced.
                 await self._read(last[0], since)
             since, when = None, 0.0
         if to_the_end or time.monotonic() - when >= LOG_SECONDS:

@@ -1,4 +1,4 @@
-"""What is left in a namespace and belongs to no task any more: found, told, accounted for, and deleted after a while."""
+"""Finds pods, Jobs and Services without a live task in a namespace, records what they used, reports and later deletes them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from nightshift.orchestration.kubernetes.suspects import Suspects
 from nightshift.orchestration.kubernetes.usage import account
 from nightshift.settings.compute import KubernetesCompute
 
-# A task that is being started, cleared or moved has no state for a moment.
+# A task that is being started, cleared or moved briefly has no state.
 GRACE = timedelta(minutes=10)
-# Between the two looks that find something without a task before it is deleted: one wrong answer costs nobody a training.
+# Two looks this far apart must find an object without a task before it is deleted: one wrong answer deletes no training.
 AGAIN = timedelta(minutes=5)
-# How long people may look at a pod that ended.
+# How long an ended pod is kept for people to inspect.
 KEPT = timedelta(hours=24)
 LIVE = {
     "scheduled",
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 class Leftover:
     """A pod, Job, TrainJob, runtime or Service of ours, with the task that asked for it.
 
-    :param uid: of the cluster: another of the same name has another.
+    :param uid: the cluster's id; an object created later under the same name has another.
     :param ended: when it ended, or None while it is active.
     """
 
@@ -65,9 +65,9 @@ class Leftover:
 
 
 def fate_of(thing: Leftover, state: str | None, suspected: datetime | None, now: datetime) -> Fate:
-    """Return what happens to something whose task is in a state (None: there is no such task instance).
+    """Return whether to keep, report or delete an object whose task is in a state (None: there is no such task instance).
 
-    :param suspected: when an earlier look first found it without a live task; None: it did not.
+    :param suspected: when an earlier look first found it without a live task; None: no earlier look did.
     """
     if thing.ended:
         return "delete" if now - thing.ended > KEPT else "keep"
@@ -83,7 +83,7 @@ def judged(
     suspected: Mapping[str, datetime],
     now: datetime,
 ) -> tuple[list[tuple[Leftover, Fate, str | None]], dict[str, datetime]]:
-    """Return what happens to each thing and the state of its task, and what the next look is to know.
+    """Return the fate of each object with the state of its task, and the suspects for the next look.
 
     :param suspected: when earlier looks first found things without a live task, by uid.
     """
@@ -103,11 +103,11 @@ def sweep(
 ) -> dict[str, list[str]]:
     """Return what was kept, reported and deleted in the namespace of a profile, as texts, `kind name: task is state`.
 
-    Only what this Airflow asked for is looked at, and something active is deleted by the second look that finds it without a
-    live task. What pods used that ended with nobody looking is written down.
+    Only objects that this Airflow created are looked at. An active one is deleted by the second look that finds it without a
+    live task. The usage of pods that ended unobserved is recorded.
 
     :param state_of: the state of a task instance by DAG, run, task and map index.
-    :param delete: False: only tell, and count as no look.
+    :param delete: False: only report, and do not count as a look.
     """  # fmt: skip
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
     from kubernetes.client import BatchV1Api, CoreV1Api, CustomObjectsApi
@@ -148,13 +148,13 @@ def sweep(
 
 
 def _listed(custom: Any, kind: Kind, namespace: str, select: dict[str, str]) -> list[Any]:
-    """What there is of a kind, in the shape of the client's own classes; nothing where the cluster has no such kind."""
+    """All objects of a kind, shaped as the client's own classes; none if the cluster does not have the kind."""
     from kubernetes.client.exceptions import ApiException
 
     try:
         found = custom.list_namespaced_custom_object(**kind.objects_of(namespace), **select)["items"]
     except ApiException as error:
-        # Whoever may not see them (the value trainJobs of the chart) started none.
+        # Without the right to list them (the chart's value trainJobs) this Airflow cannot have started any.
         if error.status in {403, 404}:
             return []
         raise
@@ -195,7 +195,7 @@ def _leftovers(pods: list[Any], groups: dict[str, list[Any]], theirs: dict[str, 
         ]
         yield _leftover(kind, group, over[0].last_transition_time if over else None)
     for pod in pods:
-        # Those of a group go where it goes.
+        # Pods of a group are deleted with it.
         if pod.metadata.labels.get(GROUP) not in names:
             times = times_of(pod)
             ended = times[1] if times else pod.metadata.creation_timestamp

@@ -1,4 +1,4 @@
-"""What starts a group of pods, a Job or Kubeflow Trainer's TrainJob: where its API is, and how its state is read."""
+"""The kinds that start a group of pods, Job and Kubeflow Trainer's TrainJob: their APIs, and how to read their state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Kind(NamedTuple):
     plural: str
 
     def objects_of(self, namespace: str) -> dict[str, str]:
-        """Return the arguments by which the client of any kind (CustomObjectsApi) finds the objects of this one."""
+        """Return the arguments with which the generic client (CustomObjectsApi) finds objects of this kind."""
         return {**self._asdict(), "namespace": namespace}
 
 
@@ -33,6 +33,6 @@ def condition(thing: Mapping[str, Any], *types: str) -> dict[str, Any] | None:
 
 
 def nodes_of(thing: Mapping[str, Any]) -> int:
-    """Return the number of pods that it was asked for."""
+    """Return the number of pods of its spec."""
     spec = thing["spec"]
     return int(spec["completions"] if "completions" in spec else spec["trainer"]["numNodes"])

@@ -1,4 +1,4 @@
-"""The labels and annotations by which pods, Jobs, TrainJobs and Services are known as ours, and as whose."""
+"""The labels and annotations that mark pods, Jobs, TrainJobs and Services as Nightshift's, and name their owner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GPUS, PRICE = "nightshift/gpus", "nightshift/price-per-hour"
 
 
 def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
-    """Return the labels of a task's pods: Airflow's own, ours, and whose Airflow it is."""
+    """Return the labels of a task's pods: Airflow's own, Nightshift's, and the id of this Airflow."""
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
     return {
@@ -34,7 +34,7 @@ def labels_of(job: str, application: str, context: Any) -> dict[str, str]:
 
 
 def airflow_id() -> str:
-    """Return what tells this Airflow from another that uses the same namespace: a digest of its base URL and storage."""
+    """Return the id of this Airflow among those that share a namespace: a digest of its base URL and storage."""
     from airflow.sdk.configuration import conf
 
     identity = [conf.get("api", "base_url", fallback=""), storage_uri()]
@@ -42,7 +42,7 @@ def airflow_id() -> str:
 
 
 def annotations_of(context: Any, result_uri: str, job: str, compute: KubernetesCompute) -> dict[str, str]:
-    """Return the task's full identity, which labels are too short for, where its result will lie, and what it costs."""
+    """Return the annotations of a task's pods: its full identity (labels are too short), result URI, GPUs and price."""
     ti = context["ti"]
     return {
         GPUS: str(compute.gpus_of(job)),

@@ -1,4 +1,4 @@
-"""The manifests of a job's pods: pure functions from a compute profile to what the cluster is given.
+"""The manifests of a job's pods: pure functions of a compute profile.
 
 Every pod meets the restricted pod security standard, and only /scratch, /tmp, /dev/shm and the profile's volumes can be
 written to.
@@ -23,8 +23,8 @@ CONTAINERS: dict[Launcher, str] = {"job": CONTAINER, "trainjob": TRAINER_NODE}
 USER = 50_000
 RENDEZVOUS_PORT = 29_500
 GRACE_SECONDS = 120  # from SIGTERM to SIGKILL: time for a checkpoint
-KEPT_SECONDS = 86_400  # of a Job that ended, for people who look why
-# Exit codes of jobs after which the same thing cannot go better.
+KEPT_SECONDS = 86_400  # that an ended Job is kept for people to inspect
+# Exit codes of jobs after which a retry cannot help.
 HOPELESS = [int(ExitCode.FAILED), int(ExitCode.BAD_INPUT)]
 TRIES_PER_NODE = 3
 
@@ -35,7 +35,7 @@ SECURITY = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-# What libraries write without being asked goes where it can be written to.
+# Libraries write caches to these folders, so they must be writable.
 HOMES = {
     "HOME": "/scratch",
     "TMPDIR": "/scratch",
@@ -49,8 +49,7 @@ HOMES = {
 def image_of(compute: KubernetesCompute) -> str:
     """Return the image of a profile's pods.
 
-    :raises BadInput: the profile names none, and neither does Airflow's environment; or it may mean one today and
-        another tomorrow.
+    :raises BadInput: neither the profile nor Airflow's environment names an image, or its tag may move.
     """
     image = compute.image or os.environ.get("NIGHTSHIFT_IMAGE")
     if not image:
@@ -85,8 +84,8 @@ def pod_manifest(
         "serviceAccountName": compute.service_account,
         "automountServiceAccountToken": compute.mount_token,
         "enableServiceLinks": False,
-        # The first process of a namespace ignores signals that it has no handler for, and must bury orphans; with this
-        # it is the sandbox's, whatever the image starts.
+        # PID 1 ignores signals without a handler and must reap orphans; with a shared process namespace, the sandbox's
+        # process is PID 1, whatever the image starts.
         "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "activeDeadlineSeconds": int(compute.deadline_hours * 3600),
@@ -148,7 +147,7 @@ def pod_manifest(
             "namespace": compute.namespace,
             "labels": {**labels, **queue},
             "annotations": {
-                # An autoscaler that empties a node would kill a training of eight hours.
+                # An autoscaler that drains a node would kill a training of eight hours.
                 "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
                 **(annotations or {}),
             },
@@ -161,8 +160,8 @@ def pod_manifest(
 def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
     """Return the indexed Job that runs a pod on several nodes.
 
-    What takes a node away does not count as a failure; a job that cannot go better is not repeated; anything else is
-    tried a few times, and goes on from its newest checkpoint.
+    A lost node does not count as a failure; a hopeless exit code is not retried; any other failure is retried
+    a few times, from the newest checkpoint.
     """
     name, metadata = pod["metadata"]["name"], pod["metadata"]
     queue = {key: value for key, value in metadata["labels"].items() if key.startswith("kueue.")}
@@ -185,7 +184,7 @@ def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                    # What the other nodes say when one is taken away.
+                    # The exit code of the other nodes when one is lost.
                     {
                         "action": "Ignore",
                         "onExitCodes": {
@@ -217,7 +216,7 @@ def job_manifest(pod: Mapping[str, Any], *, nodes: int) -> dict[str, Any]:
 def service_manifest(job: Mapping[str, Any], uid: str) -> dict[str, Any]:
     """Return the headless Service by which the pods of a Job find each other.
 
-    The Job owns it, so that it goes with the Job, however that ends.
+    The Job owns it, so that both are deleted together.
 
     :param job: the Job's metadata.
     :param uid: the cluster's id of the Job.
@@ -241,7 +240,7 @@ def service_manifest(job: Mapping[str, Any], uid: str) -> dict[str, Any]:
 
 
 def group_environment(name: str, compute: KubernetesCompute, job: str) -> dict[str, str]:
-    """Return the variables by which the nodes of a group know each other, and how long they wait for each other."""
+    """Return the variables with which the nodes of a group find each other, and the time that they wait."""
     first = f"{name}-0" if compute.launcher == "job" else f"{name}-{TRAINER_NODE}-0-0"
     return {
         "NIGHTSHIFT_NODES": str(compute.nodes_of(job)),
@@ -253,7 +252,7 @@ def group_environment(name: str, compute: KubernetesCompute, job: str) -> dict[s
 
 def _resources(compute: KubernetesCompute, job: str) -> dict[str, dict[str, str]]:
     gpus = {compute.gpu_resource: str(compute.gpus_of(job))} if compute.gpus_of(job) else {}
-    # Memory that is promised is there: a limit above the request ends in a kill by the node.
+    # The request equals the limit: with a smaller request the node may kill the pod when memory is short.
     limits = {"memory": _bytes(compute.memory_gb), "ephemeral-storage": _bytes(compute.scratch_gb), **gpus}
     return {"requests": {"cpu": f"{round(compute.cpus * 1000)}m", **limits}, "limits": limits}
 
@@ -272,7 +271,7 @@ def _toleration(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _on_template(compute: KubernetesCompute, pod: dict[str, Any]) -> dict[str, Any]:
-    """The pod on the profile's template, put together as Airflow puts its operators' arguments on a template."""
+    """The pod merged into the profile's template, as Airflow merges its operators' arguments."""
     if compute.template is None:
         return pod
     from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator

@@ -24,7 +24,7 @@ LOG_SECONDS = 15  # between two looks at the pod's log
 
 
 class PodJob(ClusterJob, KubernetesPodOperator):
-    """Runs the job as a pod and leaves the worker while it runs; its progress is in the task's log meanwhile."""
+    """Runs the job as a pod without holding the worker; the pod's log is copied to the task's log."""
 
     def __init__(self, *, compute: str, **kwargs: Any) -> None:
         profile = load_compute(compute)
@@ -51,14 +51,14 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         )
 
     def goes_on(self, submission: Submission) -> bool:
-        """Return whether the pod of an earlier try still runs, or ended and nobody drew the consequence yet."""
+        """Return whether the pod of an earlier try still runs, or ended without its result being handled yet."""
         pod = self._read(submission.name)
         if pod is None or pod.metadata.deletion_timestamp:
             return False
         return not (pod.status.phase == "Failed" and submission.over)
 
     def create(self, attempt: Attempt, submission: Submission, context: Any) -> None:
-        """Ask the cluster for the pod; one of this name is this task's."""
+        """Create the pod; an existing one of this name belongs to this task."""
         manifest = pod_manifest(
             self.profile,
             self.job,
@@ -77,7 +77,7 @@ class PodJob(ClusterJob, KubernetesPodOperator):
                 raise
 
     def remove(self, name: str) -> None:
-        """Delete the pod, if it is there."""
+        """Delete the pod, if it exists."""
         try:
             self.client.delete_namespaced_pod(name, self.profile.namespace, _request_timeout=REQUEST_SECONDS)
         except ApiException as error:
@@ -85,7 +85,7 @@ class PodJob(ClusterJob, KubernetesPodOperator):
                 raise
 
     def watch(self, submission: Submission, context: Any) -> Any:
-        """Leave the worker to the provider's trigger, which follows the pod and its log."""
+        """Leave the worker, and let the provider's trigger follow the pod and its log."""
         return self._defer(self._read(submission.name), submission, None, context)
 
     def _defer(self, pod: Any, submission: Submission, last_log_time: Any, context: Any) -> Any:
@@ -101,13 +101,13 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         self._config_dict = None
 
     def succeeded(self, submission: Submission, context: Any) -> dict[str, Any]:
-        """Return the result, and push it: `do_xcom_push`, which would add a sidecar, keeps Airflow from doing that."""
+        """Return the result, and push it here: Airflow would need `do_xcom_push`, which adds a sidecar."""
         result = super().succeeded(submission, context)
         context["ti"].xcom_push("return_value", result)
         return result
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
-        """Come back from the trigger: the pod ended, or could not be watched."""
+        """Resume after the trigger's event: the pod ended, or could not be watched."""
         submission = recorded(context)
         assert submission is not None  # noqa: S101  (written before the pod was asked for)
         with self.in_reach(f"look at {submission.name}", submission, context):
@@ -137,13 +137,13 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         if ending.ok:
             try:
                 return self.succeeded(submission, context)
-            finally:  # also where its verdict stops the flow
+            finally:  # also if the verdict stops the run
                 self.clear_away(submission)
         self._read_pod_events(pod, reraise=False)
         if event["status"] == "timeout":
             ending = Ending(f"{self.job}: {event['message']} The events of the pod are above")
         if pod.status.phase == "Pending":
-            # It would start some day, with nobody who waits for it.
+            # Otherwise it could still start later, without a task that waits for it.
             self.remove(submission.name)
         return self.failed(ending, submission, context)
 
@@ -158,5 +158,5 @@ class PodJob(ClusterJob, KubernetesPodOperator):
 
 def _gone(submission: Submission) -> Ending:
     return Ending(
-        f"{submission.job}: pod {submission.name} is gone: it was deleted, or its node went away", taken_away=True
+        f"{submission.job}: pod {submission.name} is gone: it was deleted, or its node went away", preempted=True
     )

@@ -1,4 +1,4 @@
-"""What a compute profile becomes on a cluster, to read before anything runs, and to ask the cluster about."""
+"""The manifests of a compute profile, to read before anything runs, and to validate by a dry run on the cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nightshift.settings.compute import KubernetesCompute
 def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
     """Return the manifests of a job on a profile: a pod, or a Job and its Service, or a TrainJob and its runtime.
 
-    What belongs to a task (spec, labels of its run, MLflow's address) stands there as an example.
+    Values of a task (spec, labels of its run, MLflow's address) are examples.
 
     :raises BadInput: there is no image, or the template cannot be read.
     """
@@ -48,11 +48,9 @@ def rendered(compute: KubernetesCompute, job: str) -> list[dict[str, Any]]:
 
 
 def dry_run(compute: KubernetesCompute, manifests: list[dict[str, Any]]) -> list[str]:
-    """Return what the cluster of the current kubeconfig (or the one around this process) says to each manifest.
+    """Return the answer of the cluster (of the current kubeconfig, or around this process) to each manifest; create nothing.
 
-    Nothing is created.
-
-    :raises BadInput: the cluster refuses one.
+    :raises BadInput: the cluster refuses a manifest.
     :raises BadEnvironment: it cannot be reached, does not allow it, or is full.
     """
     from kubernetes import config
@@ -64,11 +62,11 @@ def dry_run(compute: KubernetesCompute, manifests: list[dict[str, Any]]) -> list
         "Service": lambda: CoreV1Api().create_namespaced_service,
         "TrainingRuntime": lambda: _create_runtime,
     }
-    said = []
+    answers = []
     for manifest in manifests:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         if kind == "TrainJob":
-            said.append(f"{kind} {name}: not asked, as Kubeflow Trainer takes one only when its runtime is there")
+            answers.append(f"{kind} {name}: not checked, as Kubeflow Trainer accepts one only after its runtime exists")
             continue
         try:
             config.load_config()
@@ -78,8 +76,8 @@ def dry_run(compute: KubernetesCompute, manifests: list[dict[str, Any]]) -> list
             if found is None:
                 raise
             raise (BadEnvironment if found.passes else BadInput)(found.text) from error
-        said.append(f"{kind} {name}: the cluster would take it")
-    return said
+        answers.append(f"{kind} {name}: accepted by the cluster (dry run)")
+    return answers
 
 
 def _create_runtime(namespace: str, manifest: dict[str, Any], **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a task remembers about the pods that it asked for, so that a retry finds them and a clear starts anew."""
+"""A task's record of the pods that it created, so that a retry finds them and a cleared task starts new ones."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ KEY = "nightshift_submission"
 
 
 class Submission(BaseModel):
-    """One pod, or one group of pods, that a task asked the cluster for.
+    """One pod, or one group of pods, of a task.
 
-    It is written down before the pod exists, and its name never holds the number of the try: a retry must find what
-    the try before it started. Airflow keeps the state of a task when the task is cleared; but a clear raises the
-    tries that it may have, and a retry does not, so by `max_tries` one tells them apart.
+    It is recorded before the pod exists, and its name never holds the number of the try: a retry must find the pods of the
+    try before. Airflow keeps this record when the task is cleared; but a clear raises `max_tries` and a retry does not, which
+    distinguishes them.
 
     :param number: counts the submissions of the task, and makes their names differ.
-    :param over: whether a task has already drawn its consequence from a failure of these pods.
-    :param interruptions: how often the cluster took pods away since the task was started or cleared.
-    :param waits_since: when a cluster that is down, full or forbids was first met; None: it answered since.
+    :param over: whether the task has already handled a failure of these pods.
+    :param interruptions: how often the cluster preempted pods since the task was started or cleared.
+    :param waits_since: since when the cluster is down, full or refuses; None: it answers.
     """
 
     name: str
@@ -41,27 +41,27 @@ class Submission(BaseModel):
 
     @property
     def spec(self) -> JobSpec:
-        """The spec that the pods were given.
+        """The spec of the pods.
 
-        :raises BadInput: it is gone.
+        :raises BadInput: the spec is gone.
         """
         return read_spec(self.job, self.spec_uri)
 
 
 def recorded(context: Any) -> Submission | None:
-    """Return what the task remembers, of this or an earlier try."""
+    """Return the task's submission, of this or an earlier try."""
     stored = context["task_state_store"].get(KEY)
     return Submission.model_validate(stored) if stored else None
 
 
 def record(submission: Submission, context: Any) -> Submission:
-    """Write a submission down."""
+    """Record a submission."""
     context["task_state_store"].set(KEY, submission.model_dump(mode="json"), retention=NEVER_EXPIRE)
     return submission
 
 
 def submit(attempt: Attempt, before: Submission | None, context: Any) -> Submission:
-    """Write down that the pods of an attempt are about to be asked for, after those of `before`."""
+    """Record that the pods of an attempt are about to be created, after those of `before`."""
     number, ti = (before.number + 1 if before else 1), context["ti"]
     same_task = before is not None and before.max_tries == ti.max_tries
     return record(
@@ -80,7 +80,7 @@ def submit(attempt: Attempt, before: Submission | None, context: Any) -> Submiss
 
 
 def waiting(submission: Submission, context: Any) -> Submission:
-    """Write down that the cluster cannot be used now; the first time since it could counts."""
+    """Record that the cluster cannot be used, since the first time of this outage."""
     if submission.waits_since:
         return submission
     return record(submission.model_copy(update={"waits_since": datetime.now(UTC)}), context)
@@ -89,7 +89,7 @@ def waiting(submission: Submission, context: Any) -> Submission:
 def name_of(job: str, application: str, ti: Any, number: int) -> str:
     """Return the name of a task's pods: the same for the same task and number, at most 50 characters, a DNS label.
 
-    Another Airflow, which may have the same DAGs and runs in the same namespace, gives other names.
+    The names of another Airflow with the same DAGs and runs in the same namespace differ.
     """
     identity = f"{airflow_id()}|{ti.dag_id}|{ti.run_id}|{ti.task_id}|{ti.map_index}"
     short = f"{job}-{application[:20]}".replace("_", "-").strip("-")

@@ -1,4 +1,4 @@
-"""What the janitor found without a task at earlier looks: it deletes nothing that it found so only once."""
+"""Objects that the janitor found without a task at earlier looks: it deletes only what two looks found."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class Suspects:
-    """When each active thing was first found without a task, by its uid in the cluster, for one compute profile.
+    """When each active object was first found without a task, by its uid in the cluster, for one compute profile.
 
-    It is kept in storage, since a mark on the pod itself would need the right to change pods.
+    Kept in storage, since a mark on the pod itself would need the right to change pods.
 
     :param storage: URI of the storage.
     :param profile: name of the compute profile whose namespace is looked at.
@@ -30,15 +30,15 @@ class Suspects:
         self._file = UPath(storage).joinpath("janitor", airflow_id(), f"{profile}.json")
 
     def read(self) -> dict[str, datetime]:
-        """Return what the last look kept; nothing where there is none, or where it cannot be understood."""
+        """Return the suspects of the last look; none if there was no look, or its file is damaged."""
         try:
             return FOUND.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return {}
         except ValidationError as error:
-            log.warning("%s is not what the janitor writes, and everything is looked at anew: %s", self._file, error)
+            log.warning("%s is damaged, starting without suspects: %s", self._file, error)
             return {}
 
     def keep(self, found: Mapping[str, datetime]) -> None:
-        """Write down what this look found."""
+        """Record the suspects of this look."""
         replace(self._file, FOUND.dump_json(dict(found)))

@@ -1,8 +1,7 @@
 """A job over several nodes, started by Kubeflow Trainer: a TrainJob, and a TrainingRuntime of its own with our pods.
 
-The runtime holds the whole template, so that no field of a pod is Trainer's to choose, and nothing is used (overrides,
-patches) that its releases 2.0 to 2.3 write differently. Trainer makes a JobSet of it, with the Service by which the nodes
-find each other.
+The runtime holds the whole template, so that Trainer chooses no field of a pod; overrides and patches, which differ between
+its releases 2.0 and 2.3, are not used. Trainer makes a JobSet of it, with the Service by which the nodes find each other.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ class TrainJobGroup(GroupJob):
     launcher: ClassVar[Launcher] = "trainjob"
 
     def start(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask the cluster for the TrainingRuntime and then the TrainJob: Trainer refuses one without the other."""
+        """Create the TrainingRuntime and then the TrainJob: Trainer refuses a TrainJob without its runtime."""
         self.offer(RUNTIMES, runtime_manifest(job))
         return self.offer(TRAIN_JOBS, train_job_manifest(job))
 
     def complete(self, job: Mapping[str, Any]) -> None:
-        """Make the TrainJob, whose id is known only now, the owner of its runtime, which then goes with it."""
+        """Make the TrainJob, whose id is known only now, the owner of its runtime, so that both are deleted together."""
         owned = {"metadata": {"ownerReferences": [owner_reference(job)]}}
         try:
             self.objects.patch_namespaced_custom_object(

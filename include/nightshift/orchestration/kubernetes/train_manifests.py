@@ -1,4 +1,4 @@
-"""The manifests of a TrainJob: made from the Job that would run the same pods, so that both are one and the same group."""
+"""The manifests of a TrainJob, made from the equivalent Job, so that both launchers run the same pods."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nightshift.orchestration.kubernetes.kinds import TRAIN_JOBS, nodes_of
 from nightshift.orchestration.kubernetes.manifests import TRAINER_NODE
 
 API = f"{TRAIN_JOBS.group}/{TRAIN_JOBS.version}"
-# By this label Trainer knows the replicated job whose pods `trainer.numNodes` counts.
+# This label marks the replicated job whose pods `trainer.numNodes` counts.
 ANCESTOR = "trainer.kubeflow.org/trainjob-ancestor-step"
-# What the owner of a Job decides: when it may start, and when it goes.
+# Fields that the owner of a Job sets: when it may start, and when it is deleted.
 NOT_OF_A_CHILD = {"ttlSecondsAfterFinished", "suspend"}
 
 
 def runtime_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the TrainingRuntime of one TrainJob: a JobSet of a single Job.
 
-    It has no failure policy: the Job inside replaces the nodes that are lost, up to its own limit, and when it gives up,
-    or a node says that nothing can help, the whole TrainJob has failed. A policy would repeat the hopeless as well.
+    It has no failure policy: the inner Job replaces lost nodes up to its own limit; when it gives up, or a node ends with a
+    hopeless exit code, the TrainJob fails. A failure policy would retry hopeless failures as well.
 
     :param job: the indexed Job (manifests.job_manifest).
     """
@@ -36,7 +36,7 @@ def runtime_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def train_job_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the TrainJob that runs the runtime of the same name; a queue, if any, lets it go."""
+    """Return the TrainJob that runs the runtime of the same name, suspended if a queue admits it."""
     return {
         "apiVersion": API,
         "kind": "TrainJob",
@@ -54,6 +54,6 @@ def train_job_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def owner_reference(train_job: Mapping[str, Any]) -> dict[str, str]:
-    """Return what makes a TrainJob of the cluster the owner of something."""
+    """Return the reference that makes a TrainJob the owner of an object."""
     known = train_job["metadata"]
     return {"apiVersion": API, "kind": "TrainJob", "name": known["name"], "uid": known["uid"]}

@@ -1,4 +1,4 @@
-"""What pods used: how long they really ran, on how many GPUs, and what that cost."""
+"""Accounts of pods: how long they ran, on how many GPUs, and what that cost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nightshift.storage.files import replace
 
 
 def account(pod: Any, log: logging.Logger) -> None:
-    """Write down what a pod that ended used. A pod that is written down twice is counted once.
+    """Record what an ended pod used. A pod that is recorded twice is counted once.
 
-    Storage that cannot be written is logged: accounts fail no job.
+    A failing storage is logged: accounts fail no job.
     """
     times, labels, known = times_of(pod), pod.metadata.labels or {}, pod.metadata.annotations or {}
     application, result = labels.get(APPLICATION, ""), known.get(RESULT, "")
@@ -35,11 +35,11 @@ def account(pod: Any, log: logging.Logger) -> None:
         result_uri=result,
         started=times[0],
         ended=times[1],
-        # What held when it was made, whatever the profile says by now.
+        # The values at the pod's creation, even if the profile has changed since.
         gpus=int(known.get(GPUS, 0)),
         price_per_hour=float(known.get(PRICE, 0)),
     )
     try:
         replace(usage_address(UPath(storage), application, used), used.model_dump_json().encode())
     except Exception as error:  # each object store has errors of its own
-        log.warning("what pod %s used is not written down: %s", pod.metadata.name, error)
+        log.warning("the usage of pod %s could not be recorded: %s", pod.metadata.name, error)

@@ -1,4 +1,4 @@
-"""Reads what an application's metrics are made of: its index and a dozen small files of storage, whatever its history."""
+"""Reads the input of an application's metrics: its index and a dozen small files, independent of its history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nightshift.settings.application import Application
 from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
-MOST_GAPS = 60  # of an interval: groups are of the data, and may be many
+MOST_GAPS = 60  # of an interval: the data may have many groups
 
 
 class Moved(NamedTuple):
@@ -47,14 +47,14 @@ NO_GAPS = Gaps({}, None)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What is known of an application.
+class ApplicationFacts:
+    """The input of an application's metrics.
 
-    :param nights: what each monitor said of its newest intervals, in order.
-    :param examples: the newest manifest, as `interactions`; None where there is none.
-    :param undelivered: routes that lack a message.
-    :param looked: when housekeeping last looked after it.
-    :param spending: as housekeeping last wrote it; None: it never did.
+    :param nights: verdicts of each monitor on its newest intervals, in order.
+    :param examples: the newest manifest, like `interactions`; None if there is none.
+    :param undelivered: number of routes with pending messages.
+    :param looked: when housekeeping last checked the application.
+    :param spending: the last summary of housekeeping; None: none yet.
     """
 
     app: Application
@@ -75,8 +75,8 @@ class Seen:
     spending: Summary | None = None
 
 
-def see(app: Application, storage: str, now: datetime) -> Seen:
-    """Return what is known of an application.
+def read_facts(app: Application, storage: str, now: datetime) -> ApplicationFacts:
+    """Read the facts of an application.
 
     :raises BadInput: a record of the ledger cannot be read.
     :raises OSError: storage cannot be read.
@@ -86,7 +86,7 @@ def see(app: Application, storage: str, now: datetime) -> Seen:
     nights, _ = last_nights(index, LOOK_BACK, app.zone)
     newest = {monitor: judged[-1] for monitor, judged in nights.items() if judged}
     champion = models.champion(store, records)
-    return Seen(
+    return ApplicationFacts(
         app=app,
         index=index,
         nights=nights,
@@ -107,7 +107,7 @@ def see(app: Application, storage: str, now: datetime) -> Seen:
 
 
 def _newest(store: Store, kind: str, published: Mapping[str, object]) -> Manifest | None:
-    """One that cannot be read is none: the index counts it among what is unreadable."""
+    """The newest manifest; None if it is unreadable, which the index counts."""
     try:
         return store.manifest(kind, max(published)) if published else None
     except BadInput:

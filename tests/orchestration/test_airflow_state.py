@@ -3,7 +3,7 @@
 import pytest
 
 from nightshift.alerts.global_alerts import ALL_APPLICATIONS
-from nightshift.orchestration.seen import see
+from nightshift.orchestration.airflow_state import read_airflow_state
 
 
 def dag(name, *tags):
@@ -28,7 +28,7 @@ def test_only_dags_of_known_applications_and_housekeeping_are_looked_at(rest, an
     ]  # fmt: skip
     airflow["/api/v2/dags/~/dagRuns"]["dag_runs"] = [{"dag_id": "x", "dag_run_id": "r", "state": "failed"}]
     airflow["/api/v2/dags/nightshift_usage/dagRuns"] = {"dag_runs": []}
-    seen = see(rest, ["bank"])
+    seen = read_airflow_state(rest, ["bank"])
     assert {name: [dag.dag_id for dag in dags] for name, dags in seen.dags.items()} == {
         "bank": ["bank_ingest"], ALL_APPLICATIONS: ["nightshift_usage"],
     }  # fmt: skip
@@ -49,7 +49,7 @@ def test_no_task_is_left_out_when_others_end_between_two_pages(rest, airflow):
         return {"task_instances": found, "next_cursor": found[-1]["task_id"] if more else None}
 
     airflow["/api/v2/dags/~/dagRuns/~/taskInstances"] = page
-    assert len(see(rest, ["bank"]).tasks["bank"]) == 150
+    assert len(read_airflow_state(rest, ["bank"]).tasks["bank"]) == 150
 
 
 def test_an_airflow_that_is_shared_is_asked_for_our_dags_alone(rest, answers, airflow):
@@ -72,7 +72,7 @@ def test_an_airflow_that_is_shared_is_asked_for_our_dags_alone(rest, answers, ai
         return {"task_instances": found, "next_cursor": None}
 
     airflow["/api/v2/dags/~/dagRuns"], airflow["/api/v2/dags/~/dagRuns/~/taskInstances"] = runs, tasks
-    seen = see(rest, ["bank", "bank_ingest"])
+    seen = read_airflow_state(rest, ["bank", "bank_ingest"])
     asked = [path for path in answers.asked if "/dagRuns" in path]
     assert [path for path in asked if "dag_id_prefix_pattern" not in path or len(path) > 4_000] == []
     for found in (seen.failed, seen.unfinished, seen.tasks):
@@ -89,10 +89,10 @@ def test_housekeeping_fails_or_works_by_its_newest_run_however_old_it_is(rest, a
     airflow["/api/v2/dags/nightshift_audit/dagRuns"] = lambda query: {
         "dag_runs": [run for run in runs if run["state"] in query["state"]][: int(query["limit"][0])]
     }
-    seen = see(rest, ["bank"])
+    seen = read_airflow_state(rest, ["bank"])
     assert [(one.run, one.last_success) for one in seen.failed_housekeeping] == [("c", "a")]
     assert seen.works == {}
     runs.insert(0, audit("d", 4, "success"))
-    seen = see(rest, ["bank"])
+    seen = read_airflow_state(rest, ["bank"])
     assert seen.failed_housekeeping == []
     assert seen.works["nightshift_audit"].hour == 4

@@ -1,4 +1,4 @@
-"""One model's answers to the held-out examples, computed once and kept: a base model is not asked the same twice."""
+"""One model's answers to the held-out examples, kept in storage so that the same model is not asked twice."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from nightshift.inference.engine import Engine, Response
     from nightshift.storage.application_version import ApplicationVersion
 
-VERSION = 3  # of how answers are made, not of their scores; another one asks every model again
+VERSION = 3  # of how answers are made, not of their scores; raising it asks every model again
 
-# Metrics that are means over the answers, with their columns; a column that is not known of each row is not measured.
+# Metrics that are means over the answers, with their columns; a column with nulls counts as not measured.
 MEANS = {"tokens": "answer_tokens"} | {
     name: name for name in ("similarity", "valid", "finished", "latency_ms", "cost", "judge")
 }
@@ -45,14 +45,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class UnderTest:
-    """A model to judge.
+class EvaluatedModel:
+    """A model to evaluate.
 
-    :param name: what people call it.
-    :param digest: of the version, or of the weights of a model that is none.
-    :param application: what it answers for, with the prompt and the decoding settings that are its own.
-    :param folder: makes a local model folder; called only where the model must be loaded.
-    :param version: None: it is no version.
+    :param name: as people know it.
+    :param digest: of the version, or of the weights of an unregistered model.
+    :param application: with the model's own prompt and decoding settings.
+    :param folder: makes a local model folder; called only when the model must be loaded.
+    :param version: None for an unregistered model.
     """
 
     role: str
@@ -63,21 +63,21 @@ class UnderTest:
     version: ApplicationVersion | None = None
 
     @classmethod
-    def of(cls, role: str, name: str, version: ApplicationVersion) -> UnderTest:
-        """Return a version to judge."""
+    def of(cls, role: str, name: str, version: ApplicationVersion) -> EvaluatedModel:
+        """Return a registered version to evaluate."""
         return cls(role, name, version.digest, version.application, partial(fetch_served, version), version)
 
     @property
     def weights(self) -> str:
-        """Digest of the weights: the same weights, prompt and settings have the same answers, in whatever version."""
+        """Digest of the weights: equal weights, prompt and settings give equal answers, whatever the version."""
         return self.version.parts.weights.digest if self.version else self.digest
 
 
 @dataclass(frozen=True)
-class Judged:
+class ModelAnswers:
     """The answers of one model (`ANSWER_SCHEMA`), in the order of the held-out examples."""
 
-    under_test: UnderTest
+    model: EvaluatedModel
     manifest: Manifest
     parent: Parent
     table: pa.Table
@@ -85,16 +85,16 @@ class Judged:
 
     @property
     def spread(self) -> dict[str, float]:
-        """By how much each score differs between samples; empty where each example has one answer."""
+        """Standard deviation of each score between samples; empty if each example has one answer."""
         return spread(self.answers)
 
     @property
     def answers(self) -> Answers:
-        """What scoring needs of the table."""
+        """The columns that scoring needs."""
         return _answers(self.table)
 
     def answers_where(self, mask: Sequence[bool]) -> Answers:
-        """The same of the rows that `mask` is true for."""
+        """The same for the rows where `mask` is true."""
         return _answers(self.table.filter(pa.array(mask, pa.bool_())))
 
 
@@ -103,7 +103,7 @@ def _answers(table: pa.Table) -> Answers:
     measured = any(tokens)
     return Answers(
         answer=table["answer"].to_pylist(),
-        wanted=table["wanted"].to_pylist(),
+        reference=table["wanted"].to_pylist(),
         loss_sum=table["wanted_loss"].to_pylist() if measured else [],
         answer_tokens=tokens if measured else [],
         others=[list(texts) for texts in zip(*others, strict=True)] if all(others) else [],
@@ -116,7 +116,7 @@ def _answers(table: pa.Table) -> Answers:
 
 
 def _means(table: pa.Table) -> dict[str, str]:
-    """The metrics that are means over the answers, with their columns: ours, and those of own scorers."""
+    """Metrics that are means over the answers, with their columns: built-in ones and those of own scorers."""
     return MEANS | {name: name for name in table.column_names if name not in ANSWER_SCHEMA.names}
 
 
@@ -125,22 +125,22 @@ def _whole(table: pa.Table, column: str) -> bool:
 
 
 def held_out_examples(snapshot: UPath, manifest: Manifest, most: int, folder: Path) -> list[dict[str, Any]]:
-    """Return the held-out rows to judge on: the first `most` by digest, which is as good as chance and never changes."""
+    """Return the held-out rows to evaluate on: the first `most` by digest, a random but stable sample."""
     columns = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language", "rejected"]
     table = examples_in(fetch(snapshot, manifest, HELD_OUT, folder), columns)
     return list(table.sort_by("digest").slice(0, most).to_pylist())
 
 
-def judge(
-    under_test: UnderTest,
+def answers_to(
+    model: EvaluatedModel,
     held_out: list[dict[str, Any]],
     storage: str,
     report: Callable[[int, int], None],
-) -> Judged:
-    """Return a model's answers to the held-out rows, from storage where it was asked before."""
-    application, settings = under_test.application, under_test.application.evaluation
+) -> ModelAnswers:
+    """Return a model's answers to the held-out rows, from storage if it was asked before."""
+    application, settings = model.application, model.application.evaluation
     inputs = {
-        "model": under_test.weights,
+        "model": model.weights,
         "examples": digest_of([_key(row, application) for row in held_out]),
         "prompt": application.prompt.model_dump(mode="json"),
         "max_new_tokens": application.evaluated_tokens,
@@ -153,28 +153,28 @@ def judge(
     partition = partition_of(storage, application.name, "answers", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is None:
-        log.info("asking the %s model %s", under_test.role, under_test.name)
-        manifest = _ask(under_test, held_out, storage, partition, inputs=inputs, report=report)
+        log.info("asking the %s model %s", model.role, model.name)
+        manifest = _ask(model, held_out, storage, partition, inputs=inputs, report=report)
     else:
-        log.info("the %s model %s was asked before", under_test.role, under_test.name)
+        log.info("the %s model %s was asked before", model.role, model.name)
     folder = scratch(UPath(storage))
     try:
-        table = _scored_anew(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
-        table = _judged_by_form_and_meaning(table, held_out, application, storage)
+        table = _rescored(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
+        table = _with_model_scores(table, held_out, application, storage)
     finally:
         shutil.rmtree(folder)
     parent = Parent(uri=str(partition), digest=manifest.digest)
-    return Judged(under_test, manifest, parent, table, {row["digest"]: row for row in held_out})
+    return ModelAnswers(model, manifest, parent, table, {row["digest"]: row for row in held_out})
 
 
 def _key(row: dict[str, Any], application: Application) -> Any:
-    """What says what a model is given for a row: its digest, and what the application's prompt takes of its metadata."""
+    """What identifies a model's input for a row: the row's digest, and the metadata that the prompt uses."""
     taken = application.prompt.taken_from(row)
     return [row["digest"], taken] if taken else row["digest"]
 
 
-def _scored_anew(answers: pa.Table) -> pa.Table:
-    """Answers that were kept, with the scores of today: they may have been scored in another way, or not yet."""
+def _rescored(answers: pa.Table) -> pa.Table:
+    """Kept answers, scored by the current code: an earlier version may have scored them differently or not at all."""
     for name in set(ANSWER_SCHEMA.names).difference(answers.column_names):  # made before there were such columns
         answers = answers.append_column(
             ANSWER_SCHEMA.field(name), pa.nulls(len(answers), ANSWER_SCHEMA.field(name).type)
@@ -183,35 +183,35 @@ def _scored_anew(answers: pa.Table) -> pa.Table:
     asked = [not too_long for too_long in answers["too_long"].to_pylist()]
     for name, values in mean_per_example(_answers(answers)).items():
         field = ANSWER_SCHEMA.field(name)
-        # A model that was not asked is not right by saying nothing where a full stop is wanted.
-        scores = [value if told else 0.0 for value, told in zip(values, asked, strict=True)]
+        # The empty answer of a model that was not asked must not match a reference such as a lone full stop.
+        scores = [value if was_asked else 0.0 for value, was_asked in zip(values, asked, strict=True)]
         answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(scores, field.type))
     return answers
 
 
-def _judged_by_form_and_meaning(
+def _with_model_scores(
     answers: pa.Table, held_out: list[dict[str, Any]], application: Application, storage: str
 ) -> pa.Table:
-    """The same with `valid`, and where the application's gate looks at them, `similarity`, `judge` and a column for each own
-    scorer. Of drawn answers, that of the first counts.
+    """The answers with `valid`, and if the gate uses them, `similarity`, `judge` and a column for each own scorer. With
+    several samples, the first one is scored.
 
     :raises BadInput: an own scorer cannot be loaded.
     :raises BadEnvironment: the judge does not answer.
     """
-    form, said = application.inference.response_format, answers["answer"].to_pylist()
+    form, texts = application.inference.response_format, answers["answer"].to_pylist()
     contexts = answers["context"].to_pylist()
     valid = [
-        float(is_valid(text, why, form)) for text, why in zip(said, answers["finish_reason"].to_pylist(), strict=True)
+        float(is_valid(text, why, form)) for text, why in zip(texts, answers["finish_reason"].to_pylist(), strict=True)
     ]
     found: dict[str, Sequence[float | None]] = {"valid": valid}
     if "similarity" in application.gate.metrics:
         from nightshift.evaluation.similarity import similarities
 
-        found["similarity"] = similarities(said, answers["wanted"].to_pylist(), [row["language"] for row in held_out])
+        found["similarity"] = similarities(texts, answers["wanted"].to_pylist(), [row["language"] for row in held_out])
     if "judge" in application.gate.metrics:
         from nightshift.evaluation.opinions import judge_scores
 
-        found["judge"] = judge_scores(held_out, said, contexts, application, storage)
+        found["judge"] = judge_scores(held_out, texts, contexts, application, storage)
     for name, values in found.items():
         field = ANSWER_SCHEMA.field(name)
         answers = answers.set_column(answers.schema.get_field_index(name), field, pa.array(values, field.type))
@@ -220,10 +220,10 @@ def _judged_by_form_and_meaning(
 
         asked = [
             {
-                "prompt": row["prompt"], "response": text, "context": context, "reference": wanted, "metadata": {},
+                "prompt": row["prompt"], "response": text, "context": context, "reference": reference, "metadata": {},
                 "language": row["language"], "messages": row["messages"][:-1],
             }
-            for row, text, wanted, context in zip(held_out, said, answers["wanted"].to_pylist(), contexts, strict=True)
+            for row, text, reference, context in zip(held_out, texts, answers["wanted"].to_pylist(), contexts, strict=True)
         ]  # fmt: skip
         for name, scorer in load_own_scorers(own, project_folder()).items():
             answers = answers.append_column(name, pa.array(scorer.score(asked)[0], pa.float64()))
@@ -231,7 +231,7 @@ def _judged_by_form_and_meaning(
 
 
 def _ask(
-    under_test: UnderTest,
+    model: EvaluatedModel,
     held_out: list[dict[str, Any]],
     storage: str,
     partition: UPath,
@@ -239,15 +239,15 @@ def _ask(
     inputs: dict[str, Any],
     report: Callable[[int, int], None],
 ) -> Manifest:
-    from nightshift.inference.engine import Wanted
+    from nightshift.inference.engine import ReferenceAnswer
     from nightshift.inference.engines import open_engine
     from nightshift.inference.retrieving import Retriever
 
-    application, started = under_test.application, time.monotonic()
+    application, started = model.application, time.monotonic()
     work = scratch(UPath(storage))
     try:
         engine = open_engine(
-            under_test.folder(work),
+            model.folder(work),
             application,
             max_new_tokens=application.evaluated_tokens,
             batch_rows=application.evaluation.batch_size,
@@ -260,17 +260,20 @@ def _ask(
         folder = work / "answers"
         folder.mkdir()
         refused = sum(answer.finish_reason == "refused" for answer in answers)
-        wanted = [answer.wanted or Wanted(row["answer"], 0, 0.0) for row, answer in zip(held_out, answers, strict=True)]
+        references = [
+            answer.reference or ReferenceAnswer(row["answer"], 0, 0.0)
+            for row, answer in zip(held_out, answers, strict=True)
+        ]
         columns: dict[str, Any] = {
             "digest": [row["digest"] for row in held_out],
             "prompt": [row["prompt"] for row in held_out],
-            "wanted": [one.text for one in wanted],
+            "wanted": [one.text for one in references],
             "answer": [answer.text for answer in answers],
             "answer_tokens": [answer.tokens for answer in answers],
             "finished": [answer.finish_reason == "stop" for answer in answers],
             "too_long": [answer.too_long for answer in answers],
-            "wanted_tokens": [one.tokens for one in wanted],
-            "wanted_loss": [one.loss for one in wanted],
+            "wanted_tokens": [one.tokens for one in references],
+            "wanted_loss": [one.loss for one in references],
             "others": others or [None for _ in answers],
             "reasoning": [answer.reasoning for answer in answers],
             "reasoning_tokens": [answer.reasoning_tokens for answer in answers],
@@ -283,7 +286,7 @@ def _ask(
             **dict.fromkeys(("valid", "similarity", "judge"), [None] * len(answers)),
             "preferred": preferred(engine, given, report) if "preferences" in inputs else [None] * len(answers),
         }
-        table = _scored_anew(pa.table(columns, schema=ANSWER_SCHEMA))
+        table = _rescored(pa.table(columns, schema=ANSWER_SCHEMA))
         pq.write_table(table, folder / ANSWERS, compression="zstd")
         return publish(
             partition,
@@ -299,8 +302,8 @@ def _ask(
                 **({"refused": refused} if refused else {}),
             },
             facts={
-                "role": under_test.role,
-                "model": under_test.name,
+                "role": model.role,
+                "model": model.name,
                 "seconds": round(time.monotonic() - started, 1),
                 **engine.about,
                 **({"cost": round(cost, 6)} if cost else {}),
@@ -313,12 +316,12 @@ def _ask(
 def _drawn(
     engine: Engine, held_out: list[dict[str, Any]], samples: int, report: Callable[[int, int], None]
 ) -> list[list[Response]]:
-    """The responses to all rows, for each sample."""
+    """The responses to all rows, once for each sample."""
     drawn = []
     for number in range(samples):
 
-        def told(done: int, of: int, before: int = number) -> None:
+        def report_sample(done: int, of: int, before: int = number) -> None:
             report(before * of + done, samples * of)
 
-        drawn.append(engine.answer(held_out, told, sample=number, wanted=number == 0))
+        drawn.append(engine.answer(held_out, report_sample, sample=number, references=number == 0))
     return drawn

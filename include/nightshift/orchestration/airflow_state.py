@@ -17,21 +17,21 @@ from nightshift.alerts.watch import LONG, Dag, Task
 from nightshift.orchestration.airflow_rest import AirflowRest
 from nightshift.orchestration.telling import run_of
 
-LOOKED_BACK = timedelta(hours=24)  # at failed runs; what was told is not told again
-# A failed run's own callback knows more of it, and has this long to tell.
+LOOKED_BACK = timedelta(hours=24)  # at failed runs; an alert that was kept is not repeated
+# The callback of a failed run has more details and goes first; it has this long.
 CALLBACK_TIME = timedelta(minutes=2)
 UNFINISHED = ["queued", "running", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule", "scheduled"]
-HOUSEKEEPING = "nightshift_"  # how the ids of the DAGs begin that are nobody's and everybody's
+HOUSEKEEPING = "nightshift_"  # prefix of the DAGs that belong to no application
 NEWEST = 10  # runs of a DAG
 AT_ONCE = 40  # ids of DAGs in one question: an address of 4,000 characters is short enough for every proxy
 
 
 @dataclass
-class Seen:
-    """What Airflow says, by the name of the application whose DAGs it is about; housekeeping is `ALL_APPLICATIONS`'s.
+class AirflowState:
+    """DAGs, runs and tasks of Airflow by application; housekeeping is under `ALL_APPLICATIONS`.
 
     :param failed_housekeeping: housekeeping DAGs whose newest run failed.
-    :param works: when the newest run of a housekeeping DAG ended, where it succeeded.
+    :param works: end of the newest run of each housekeeping DAG whose newest run succeeded.
     """
 
     began: datetime
@@ -44,30 +44,30 @@ class Seen:
     works: dict[str, datetime] = field(default_factory=dict)
 
 
-def see(rest: AirflowRest, names: Iterable[str]) -> Seen:
-    """Ask Airflow for everything that is looked at, a page at a time, and of a shared Airflow for our DAGs alone.
+def read_airflow_state(rest: AirflowRest, names: Iterable[str]) -> AirflowState:
+    """Read the state of our DAGs, page by page; other DAGs of a shared Airflow are left out.
 
     :param names: of the applications.
     :raises AirflowException: Airflow does not answer, or refuses.
     """
     now, known = datetime.now(UTC), set(names)
-    seen, owner = Seen(began=now), {}
+    state, owner = AirflowState(began=now), {}
     for dag in rest.all("dags", "dags", tags="nightshift"):
         name = next((tag["name"] for tag in dag["tags"] if tag["name"] in known), None)
         if name or dag["dag_id"].startswith(HOUSEKEEPING):
             owner[dag["dag_id"]] = name or ALL_APPLICATIONS
-            seen.dags[name or ALL_APPLICATIONS].append(Dag.model_validate(dag))
+            state.dags[name or ALL_APPLICATIONS].append(Dag.model_validate(dag))
     since = {"end_date_gte": (now - LOOKED_BACK).isoformat(), "end_date_lte": (now - CALLBACK_TIME).isoformat()}
     for run in _of_dags(rest, owner, "dags/~/dagRuns", "dag_runs", state="failed", **since):
-        seen.failed[owner[run["dag_id"]]].append(run_of(run))
+        state.failed[owner[run["dag_id"]]].append(run_of(run))
     for run in _of_dags(rest, owner, "dags/~/dagRuns", "dag_runs", state=["queued", "running"]):
-        seen.unfinished[owner[run["dag_id"]]].append(run_of(run))
+        state.unfinished[owner[run["dag_id"]]].append(run_of(run))
     for task in _of_dags(rest, owner, "dags/~/dagRuns/~/taskInstances", "task_instances", state=UNFINISHED):
-        seen.tasks[owner[task["dag_id"]]].append(_with_history(rest, Task.model_validate(task), now))
-    seen.broken = [BrokenFile.model_validate(error) for error in rest.all("importErrors", "import_errors")]
-    for dag_id in [dag.dag_id for dag in seen.dags[ALL_APPLICATIONS]]:
-        _see_whether_it_works(rest, dag_id, seen)
-    return seen
+        state.tasks[owner[task["dag_id"]]].append(_with_history(rest, Task.model_validate(task), now))
+    state.broken = [BrokenFile.model_validate(error) for error in rest.all("importErrors", "import_errors")]
+    for dag_id in [dag.dag_id for dag in state.dags[ALL_APPLICATIONS]]:
+        _read_housekeeping(rest, dag_id, state)
+    return state
 
 
 def failed_tasks(rest: AirflowRest, run: Run) -> list[str]:
@@ -77,7 +77,7 @@ def failed_tasks(rest: AirflowRest, run: Run) -> list[str]:
 
 
 def run_now(rest: AirflowRest, dag_id: str, run_id: str) -> Run | None:
-    """Return a run as it is now; None: it was deleted."""
+    """Return the current state of a run; None: it was deleted."""
     try:
         return run_of(rest.get(f"{_runs(dag_id)}/{quote(run_id, safe='')}"))
     except AirflowNotFoundException:
@@ -93,33 +93,33 @@ def newest_runs(rest: AirflowRest, dag_id: str, *states: str, most: int = NEWEST
 def _of_dags(
     rest: AirflowRest, dag_ids: Iterable[str], path: str, key: str, **filters: Any
 ) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a listing that are about some DAGs.
+    """Yield the entries of a listing that belong to these DAGs.
 
-    By prefix, because a listing by cursor takes no list of ids: one that takes it (POST …/list) pages by offset, leaves
-    out what moves between two pages, and writes each question into Airflow's audit log.
+    By prefix, because a listing with a cursor takes no list of ids. The one that does (POST …/list) pages by offset, misses
+    entries that move between two pages, and writes each request into Airflow's audit log.
     """
     ordered = sorted(dag_ids)
     for some in (set(ordered[start : start + AT_ONCE]) for start in range(0, len(ordered), AT_ONCE)):
         for entry in rest.all(path, key, dag_id_prefix_pattern="|".join(sorted(some)), **filters):
-            if entry["dag_id"] in some:  # and not in that of a DAG whose id goes on
+            if entry["dag_id"] in some:  # a prefix also matches longer ids
                 yield entry
 
 
-def _see_whether_it_works(rest: AirflowRest, dag_id: str, seen: Seen) -> None:
+def _read_housekeeping(rest: AirflowRest, dag_id: str, state: AirflowState) -> None:
     newest = next(iter(newest_runs(rest, dag_id, "success", "failed", most=1)), None)
     if newest is None or newest.end_date is None:
         return
     if newest.state == "success":
-        seen.works[dag_id] = newest.end_date
+        state.works[dag_id] = newest.end_date
         return
     last_success = next((run.run_id for run in newest_runs(rest, dag_id, "success", most=1)), "")
-    seen.failed_housekeeping.append(
+    state.failed_housekeeping.append(
         FailedHousekeeping(dag_id=dag_id, run=newest.run_id, ended=newest.end_date, last_success=last_success)
     )
 
 
 def _with_history(rest: AirflowRest, task: Task, now: datetime) -> Task:
-    """A task that runs long, with how long it ever took."""
+    """A long-running task, with the durations of its earlier runs."""
     if task.waits or task.waits_by_design or task.state == "awaiting_input" or task.lasts(now) < LONG:
         return task
     query = {"task_id": task.task_id, "state": "success", "order_by": "-start_date", "limit": NEWEST}

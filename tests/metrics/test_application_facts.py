@@ -9,7 +9,7 @@ from stored_application import StoredApplication, days
 
 from nightshift.alerts.outbox import Outbox
 from nightshift.ledger.spending import keep_summary
-from nightshift.metrics.seen import see
+from nightshift.metrics.application_facts import read_facts
 from nightshift.settings.application import Application
 
 APP = Application(
@@ -51,9 +51,9 @@ def test_a_scrape_asks_storage_as_often_after_a_month_of_nights_as_after_three(a
         stored.ledger.keep_index()
         keep_summary(stored.ledger, datetime.now(UTC))
         Outbox(stored.storage, "app").looked(datetime.now(UTC))
-        see(APP, stored.storage, datetime.now(UTC))  # what never changes is read once in a process
+        read_facts(APP, stored.storage, datetime.now(UTC))  # what never changes is read once in a process
         asked.clear()
-        seen = see(APP, stored.storage, datetime.now(UTC))
+        seen = read_facts(APP, stored.storage, datetime.now(UTC))
         took[nights] = asked.total()
         assert len(seen.nights["drift"]) == nights
     assert took[30] == took[3] <= 14

@@ -1,6 +1,6 @@
-"""Detects what no task reports, for the DAG `nightshift_alerts`: by what Airflow says, the ledger, and the accounts of pods.
+"""Detects what no task reports, for the DAG `nightshift_alerts`: from Airflow's state, the ledger and the accounts of pods.
 
-A look only keeps what there is to tell; the task beside it sends it.
+A look only keeps alerts; the task `deliver` sends them.
 """
 
 from __future__ import annotations
@@ -18,25 +18,32 @@ from nightshift.ledger.records import Answer
 from nightshift.ledger.spending import keep_summary, spent_by_days
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.airflow_rest import AirflowRest
+from nightshift.orchestration.airflow_state import (
+    CALLBACK_TIME,
+    LOOKED_BACK,
+    AirflowState,
+    failed_tasks,
+    newest_runs,
+    run_now,
+)
 from nightshift.orchestration.links import run_links
-from nightshift.orchestration.seen import CALLBACK_TIME, LOOKED_BACK, Seen, failed_tasks, newest_runs, run_now
 from nightshift.orchestration.telling import keep, late_after
 from nightshift.settings.application import Application
 
 
-def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) -> int:
-    """Keep what is to be told of one application, and what is over; return how much of it is news.
+def detect(app: Application, storage: str, rest: AirflowRest, state: AirflowState) -> int:
+    """Keep new alerts of one application, and the ends of open ones; return how many are new.
 
     :raises OSError: storage cannot be read or written.
     """
-    outbox, ledger, now = Outbox(storage, app.name), Ledger(storage, app.name), seen.began
+    outbox, ledger, now = Outbox(storage, app.name), Ledger(storage, app.name), state.began
     held = outbox.held()
-    watched = watch.told_anew(_of_airflow(app, seen), held, outbox.knows, now=now)
+    watched = watch.with_recurrence(_of_airflow(app, state), held, outbox.knows, now=now)
     watched += _of_budget(app, ledger, now)
-    waiting, reminders = _of_approvals(app, ledger, seen)
+    waiting, reminders = _of_approvals(app, ledger, state)
     still = {alert.condition for alert in watched} | waiting
     over = watch.over(held, still, _answers(ledger, held, still), now=now)
-    told = [*_failures(app, outbox, rest, seen), *_lost(app, ledger, now)]
+    told = [*_failures(app, outbox, rest, state), *_lost(app, ledger, now)]
     over += _recoveries(app, rest, held, now)
     ended = {alert.condition for alert in over}
     holding = [one for one in held if one.alert.condition not in ended]
@@ -47,45 +54,45 @@ def look_after(app: Application, storage: str, rest: AirflowRest, seen: Seen) ->
     return news
 
 
-def look_after_all(all_applications: Application, storage: str, seen: Seen) -> int:
-    """Keep what is to be told of housekeeping and of files that cannot be read, as `look_after` does.
+def detect_global(all_applications: Application, storage: str, state: AirflowState) -> int:
+    """Keep the alerts of housekeeping DAGs and unreadable files, as `detect` does.
 
     :raises OSError: storage cannot be read or written.
     """
-    outbox, now = Outbox(storage, all_applications.name), seen.began
+    outbox, now = Outbox(storage, all_applications.name), state.began
     held = outbox.held()
     found = [
-        *_of_airflow(all_applications, seen),
+        *_of_airflow(all_applications, state),
         *(
             housekeeping_failed(dag, links=run_links(all_applications.name, dag.dag_id, dag.run), now=now)
-            for dag in seen.failed_housekeeping
+            for dag in state.failed_housekeeping
         ),
-        *(paused(dag, now=now) for dag in seen.dags[all_applications.name] if dag.is_paused and not dag.is_stale),
-        *(unreadable(error, now=now) for error in seen.broken),
+        *(paused(dag, now=now) for dag in state.dags[all_applications.name] if dag.is_paused and not dag.is_stale),
+        *(unreadable(error, now=now) for error in state.broken),
     ]
-    watched = watch.told_anew(found, held, outbox.knows, now=now)
-    still = {alert.condition for alert in watched} | {one.alert.condition for one in held if _still_fails(one, seen)}
+    watched = watch.with_recurrence(found, held, outbox.knows, now=now)
+    still = {alert.condition for alert in watched} | {one.alert.condition for one in held if _still_fails(one, state)}
     return keep(outbox, [*watched, *watch.over(held, still, {}, now=now)])
 
 
-def _still_fails(held: Open, seen: Seen) -> bool:
-    """Whether a housekeeping DAG that failed did not succeed since; that it is paused or failed long ago ends nothing."""
+def _still_fails(held: Open, state: AirflowState) -> bool:
+    """Whether a failed housekeeping DAG has not succeeded since; pausing it does not end its alert."""
     mark, _, dag_id = held.alert.condition.partition(" ")
-    return mark == "housekeeping" and not (dag_id in seen.works and seen.works[dag_id] > held.alert.since)
+    return mark == "housekeeping" and not (dag_id in state.works and state.works[dag_id] > held.alert.since)
 
 
-def _failures(app: Application, outbox: Outbox, rest: AirflowRest, seen: Seen) -> list[Alert]:
-    """Failed runs that nobody told: their callback was lost, or never called."""
+def _failures(app: Application, outbox: Outbox, rest: AirflowRest, state: AirflowState) -> list[Alert]:
+    """Failed runs without an alert: their callback was lost, or never called."""
     found = []
-    for run in seen.failed[app.name]:
+    for run in state.failed[app.name]:
         links = run_links(app.name, run.dag_id, run.run_id)
-        if not outbox.knows(failed(app.name, run, tasks=[], links=links, now=seen.began).id):
-            found.append(failed(app.name, run, tasks=failed_tasks(rest, run), links=links, now=seen.began))
+        if not outbox.knows(failed(app.name, run, tasks=[], links=links, now=state.began).id):
+            found.append(failed(app.name, run, tasks=failed_tasks(rest, run), links=links, now=state.began))
     return found
 
 
 def _recoveries(app: Application, rest: AirflowRest, held: list[Open], now: datetime) -> list[Alert]:
-    """Failures that are over, and nobody told it: the callback was lost, or the run was deleted."""
+    """Failures that ended without a notice: the callback was lost, or the run was deleted."""
     found: list[Alert] = []
     for one in held:
         if not one.alert.condition.startswith("failed "):
@@ -98,8 +105,8 @@ def _recoveries(app: Application, rest: AirflowRest, held: list[Open], now: date
     return found
 
 
-def _of_airflow(app: Application, seen: Seen) -> list[Alert]:
-    now, unfinished = seen.began, seen.unfinished[app.name]
+def _of_airflow(app: Application, state: AirflowState) -> list[Alert]:
+    now, unfinished = state.began, state.unfinished[app.name]
     found = [
         late(app.name, run, hours, links=run_links(app.name, run.dag_id, run.run_id), now=now)
         for run in unfinished
@@ -108,46 +115,46 @@ def _of_airflow(app: Application, seen: Seen) -> list[Alert]:
     ]
     found += [
         watch.stuck(app.name, task, links=run_links(app.name, task.dag_id, task.run_id), now=now)
-        for task in seen.tasks[app.name]
+        for task in state.tasks[app.name]
         if watch.hangs(task, now)
     ]
-    return found + watch.not_come(app.name, seen.dags[app.name], {run.dag_id for run in unfinished}, now=now)
+    return found + watch.not_come(app.name, state.dags[app.name], {run.dag_id for run in unfinished}, now=now)
 
 
 def _of_budget(app: Application, ledger: Ledger, now: datetime) -> list[Alert]:
-    """What is told of the budget; the summary that it is read from is kept for whoever asks for metrics, too."""
+    """Alerts about the budget; the spending summary is kept, and the metrics endpoint reads it, too."""
     spent = spent_by_days(keep_summary(ledger, now), app.budget, now)
     expected = forecast(ledger.index("outcomes").outcomes.values())
     return watch_people.spent(app, bounds(app.budget, spent, expected), now=now)
 
 
-def _of_approvals(app: Application, ledger: Ledger, seen: Seen) -> tuple[set[str], list[Alert]]:
-    """The conditions of requests that wait, and reminders that are due."""
+def _of_approvals(app: Application, ledger: Ledger, state: AirflowState) -> tuple[set[str], list[Alert]]:
+    """The conditions of open approval requests, and reminders that are due."""
     requests = ledger.requests()
     answered = ledger.answers(requests)
-    waiting_tasks = {(task.dag_id, task.run_id, task.task_id) for task in seen.tasks[app.name]}
+    waiting_tasks = {(task.dag_id, task.run_id, task.task_id) for task in state.tasks[app.name]}
     waiting, reminders = set(), []
     for request in (request for name, request in requests.items() if name not in answered):
-        # One that was asked while we looked is in no list of tasks yet.
-        new = seen.began - request.asked < CALLBACK_TIME
+        # A request that opened during this look is missing in the list of tasks.
+        new = state.began - request.asked < CALLBACK_TIME
         if not (new or (request.dag_id, request.run_id, request.task_id) in waiting_tasks):
             continue
         waiting.add(f"approval {request.id}")
         links = run_links(app.name, request.dag_id, request.run_id)
-        if reminder := watch_people.waits(app, request, links=links, now=seen.began):
+        if reminder := watch_people.waits(app, request, links=links, now=state.began):
             reminders.append(reminder)
     return waiting, reminders
 
 
 def _answers(ledger: Ledger, held: list[Open], still: set[str]) -> dict[str, Answer]:
-    """The answers to requests that wait no longer, and whose end is not told yet."""
+    """The answers to requests that were closed since the last look."""
     conditions = [one.alert.condition for one in held if one.alert.condition not in still]
     ids = [name.removeprefix("approval ") for name in conditions if name.startswith("approval ")]
     return {name: answer for name in ids if (answer := ledger.answer(name))}
 
 
 def _lost(app: Application, ledger: Ledger, now: datetime) -> list[Alert]:
-    """Retrainings that the ledger gave up lately; their alerts are few, and each is told once."""
+    """Retrainings that the ledger recently recorded as lost; the outbox sends each alert once."""
     return [
         watch_people.lost(app, outcome, now=now)
         for outcome in ledger.index("outcomes").outcomes.values()

@@ -1,4 +1,4 @@
-"""What the newest drift verdict says in detail: metrics that moved, where, and prompts that are unlike all before."""
+"""Details of the newest drift verdict: metrics that moved, in which segments, and novel prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Moved(BaseModel):
 
 
 class Segment(BaseModel):
-    """How the rows of one segment compare, with the metrics that moved in it, the worst first."""
+    """The comparison of one segment, with the metrics that moved in it, the worst first."""
 
     segment: str
     verdict: Verdict
@@ -46,7 +46,7 @@ class Novel(BaseModel):
 
 
 @dataclass(frozen=True)
-class Why:
+class DriftDetails:
     """What to show of one night."""
 
     night: JudgedNight
@@ -64,8 +64,8 @@ class _Report(BaseModel):
     new: list[Novel] = []
 
 
-def why(store: Store, judged: Sequence[JudgedNight]) -> Why | None:
-    """Return what the newest of the judged nights says, or None where there is none.
+def drift_details(store: Store, judged: Sequence[JudgedNight]) -> DriftDetails | None:
+    """Return the details of the newest judged night, or None if there is none.
 
     :raises BadInput: a file of its partition cannot be read.
     """
@@ -77,7 +77,7 @@ def why(store: Store, judged: Sequence[JudgedNight]) -> Why | None:
     verdict = store.model(_Verdict, *place, manifest.file("verdict.json").path) if manifest else None
     listed = manifest if "report.json" in night.files else None
     report = store.model(_Report, *place, listed.file("report.json").path) if listed else None
-    return Why(
+    return DriftDetails(
         night,
         [one for one in verdict.metrics if one.verdict in MOVED] if verdict else [],
         [one for one in verdict.segments if one.verdict in MOVED][:SEGMENTS_SHOWN] if verdict else [],

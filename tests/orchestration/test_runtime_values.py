@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nightshift.orchestration.given import INTERVAL, form, param, result_of
+from nightshift.orchestration.runtime_values import INTERVAL, form, param, result_of
 
 
 def pulled(results):

@@ -16,9 +16,9 @@ from nightshift.alerts.watch import Dag, Task
 from nightshift.ledger.pod_accounts import PodUsage, usage_address
 from nightshift.ledger.records import Answer, Decision, Order, Outcome, Request
 from nightshift.ledger.store import Ledger
+from nightshift.orchestration.airflow_state import AirflowState
+from nightshift.orchestration.detection import detect, detect_global
 from nightshift.orchestration.heartbeat import beat
-from nightshift.orchestration.seen import Seen
-from nightshift.orchestration.watching import look_after, look_after_all
 from nightshift.settings.application import Application
 from nightshift.storage.files import replace
 
@@ -41,10 +41,10 @@ def look(tmp_path, rest):
     """Look after the application, with what Airflow says."""
 
     def looked(**seen):
-        found = Seen(began=datetime.now(UTC))
+        found = AirflowState(began=datetime.now(UTC))
         for name, values in seen.items():
             getattr(found, name)["bank"].extend(values)
-        return look_after(APP, tmp_path.as_uri(), rest, found)
+        return detect(APP, tmp_path.as_uri(), rest, found)
 
     return looked
 
@@ -195,7 +195,7 @@ def test_a_retraining_that_the_ledger_gave_up_is_told_once(look, box, tmp_path):
     ledger.create(Order(number=7, decision=decision, created=NOW))
     ledger.create(Outcome(number=7, result="lost", explanation="no run claimed it", ended=NOW))
     assert (look(), look()) == (1, 0)
-    assert [alert.title for alert in box.open()] == ["retraining 7 is given up for lost"]
+    assert [alert.title for alert in box.open()] == ["retraining 7 was lost"]
 
 
 @pytest.fixture
@@ -204,9 +204,9 @@ def look_at_all(tmp_path):
 
     def looked(*, works=None, failed_housekeeping=(), **dag):
         dags = [Dag(**{"dag_id": "nightshift_audit", "is_paused": False, **dag})]
-        seen = Seen(began=datetime.now(UTC), failed_housekeeping=list(failed_housekeeping), works=works or {})
+        seen = AirflowState(began=datetime.now(UTC), failed_housekeeping=list(failed_housekeeping), works=works or {})
         seen.dags[ALL_APPLICATIONS].extend(dags)
-        return look_after_all(all_applications([APP]), tmp_path.as_uri(), seen)
+        return detect_global(all_applications([APP]), tmp_path.as_uri(), seen)
 
     return looked
 
@@ -217,8 +217,8 @@ def test_housekeeping_that_fails_is_over_when_it_works_and_not_because_it_is_pau
     assert [look_at_all(failed_housekeeping=[fails]), look_at_all(failed_housekeeping=[fails])] == [1, 0]
     assert look_at_all(is_paused=True) == 1
     assert [alert.title for alert in box.open()] == [
-        "nightshift_audit fails, which looks after every application",
-        "nightshift_audit is paused, which looks after every application",
+        "nightshift_audit fails, which serves all applications",
+        "nightshift_audit is paused, which serves all applications",
     ]
     assert look_at_all() == 1  # it is not paused any more
     assert look_at_all(works={"nightshift_audit": NOW - timedelta(hours=1)}) == 0

@@ -1,4 +1,4 @@
-"""What tasks have in common that only decide: they read and write the ledger in the worker, and import nothing heavy."""
+"""Common parts of the light tasks that only decide: they read and write the ledger in the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nightshift.ledger.records import Claim, Decision, Outcome
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import refuse_unknown, storage_uri, tracking_environment
 from nightshift.orchestration.job_task import EnvironmentDown, as_airflow
-from nightshift.orchestration.telling import tell_of_result
+from nightshift.orchestration.telling import notify_of_result
 from nightshift.settings.application import Application
 from nightshift.settings.applications import load_application
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRIES = 3  # of what is no outage
-# Of a task that decides. Half a minute, doubled up to a quarter of an hour: an outage of six hours costs no decision.
+TRIES = 3  # for errors other than outages
+# 30 seconds, doubled up to 15 minutes: 28 retries outlast an outage of six hours.
 RETRIES: dict[str, Any] = {
     "retries": 28,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=15),
 }
-# The same for @task, which else stores each key of a result that is a mapping once more, as an XCom of its own.
-OUTLASTING: dict[str, Any] = {**RETRIES, "multiple_outputs": False}
+# The arguments of @task, which by default also stores each key of a result as an XCom of its own.
+LEDGER_TASK: dict[str, Any] = {**RETRIES, "multiple_outputs": False}
 
 
 @contextmanager
-def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[Application, Ledger]]:
-    """Yield an application and its ledger; what goes wrong becomes what Airflow tries again, or does not.
+def ledger_task(application: str, context: Mapping[str, Any]) -> Iterator[tuple[Application, Ledger]]:
+    """Yield an application and its ledger, and raise errors in a form that Airflow retries, or does not.
 
-    :raises AirflowFailException: the application's file, a record or the run's parameters are wrong, or something that is
-        no outage went wrong at the third try or a later one; no retry can help.
+    :raises AirflowFailException: the application's file, a record or the run's parameters are wrong, or an error other
+        than an outage occurred at the third try or later; no retry can help.
     :raises EnvironmentDown: storage or MLflow cannot be reached.
     """
-    with outlasting(application, context):
+    with airflow_errors(application, context):
         refuse_unknown(context)
         app = load_application(application)
         ledger = Ledger(storage_uri(), app.name)
@@ -58,8 +58,8 @@ def deciding(application: str, context: Mapping[str, Any]) -> Iterator[tuple[App
 
 
 @contextmanager
-def outlasting(application: str, context: Mapping[str, Any]) -> Iterator[None]:
-    """Within this block, what goes wrong becomes what Airflow tries again, or does not, as in :func:`deciding`."""
+def airflow_errors(application: str, context: Mapping[str, Any]) -> Iterator[None]:
+    """Raise the errors of this block in a form that Airflow retries, or does not, as :func:`ledger_task` does."""
     try:
         yield
     except AirflowException:
@@ -75,7 +75,7 @@ def outlasting(application: str, context: Mapping[str, Any]) -> Iterator[None]:
 
 
 def runs_of_finetune(app: Application, context: Mapping[str, Any]) -> Lives:
-    """Return what says whether runs of finetune are queued or running, as Airflow knows it: that of a claim, or any."""
+    """Return a function that asks Airflow whether a claim's run of finetune, or any, is queued or running."""
 
     def live(claim: Claim | None) -> bool:
         if claim and not claim.run_id:
@@ -87,7 +87,7 @@ def runs_of_finetune(app: Application, context: Mapping[str, Any]) -> Lives:
 
 
 def _keep_index(ledger: Ledger) -> None:
-    """It only spares calls: what was decided stands without it."""
+    """Write the index. It only saves storage calls, so a failure is logged and does not undo the decision."""
     try:
         ledger.keep_index()
     except Exception as error:  # each object store has errors of its own
@@ -95,19 +95,19 @@ def _keep_index(ledger: Ledger) -> None:
 
 
 def mlflow() -> Mlflow:
-    """Return the tracking server, to be closed by whoever asks for it.
+    """Return the tracking server; the caller closes it.
 
-    :raises BadInput: there is no connection to it, or it names no server, or a proxy or certificates that cannot be used.
+    :raises BadInput: its connection is missing, names no server, or names an unusable proxy or certificate.
     """
     from nightshift.registry.rest import Mlflow
 
     return Mlflow(tracking_environment())
 
 
-def show(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:
-    """Show a decision in MLflow.
+def log_decision(app: Application, decision: Decision, outcome: Outcome | None = None) -> None:
+    """Log a decision in MLflow.
 
-    :raises BadEnvironment: MLflow cannot be reached; the ledger has the decision all the same.
+    :raises BadEnvironment: MLflow cannot be reached; the decision is in the ledger already.
     """
     from nightshift.ledger.mirror import mirror_decision
 
@@ -116,7 +116,7 @@ def show(app: Application, decision: Decision, outcome: Outcome | None = None) -
 
 
 def champion_moved(app: Application, ledger: Ledger) -> str | None:
-    """Say what is wrong where MLflow names another champion than the ledger.
+    """Return a message if MLflow names another champion than the ledger.
 
     :raises BadEnvironment: MLflow cannot be reached.
     """
@@ -128,6 +128,6 @@ def champion_moved(app: Application, ledger: Ledger) -> str | None:
     return moved_by_hand(ledger, app.name, champion.version, champion.digest) if champion else None
 
 
-def tell(app: Application, task: str, result: Mapping[str, Any], context: Mapping[str, Any]) -> None:
-    """Tell people what follows from what a task decided. Never raises."""
-    tell_of_result(app, task, None, result, context, storage_uri())
+def notify_of_decision(app: Application, task: str, result: Mapping[str, Any], context: Mapping[str, Any]) -> None:
+    """Send the alerts that follow from a task's decision. Never raises."""
+    notify_of_result(app, task, None, result, context, storage_uri())

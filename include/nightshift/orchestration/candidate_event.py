@@ -1,4 +1,4 @@
-"""The task that tells who waits for candidates that one is registered."""
+"""The task that emits the candidate asset when a version is registered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from airflow.sdk import task
 
 @task
 def announce(version: dict[str, Any], *, ti: Any, outlet_events: Any) -> None:
-    """Tell that a candidate is registered.
+    """Emit the candidate asset.
 
-    :param version: what the job `register` returned.
+    :param version: the result of the job `register`.
     """
     extra = {key: version[key] for key in ("name", "version", "verdict", "model_url")}
     outlet_events[ti.task.outlets[0]].extra = extra
