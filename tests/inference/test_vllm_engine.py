@@ -168,7 +168,7 @@ def adapted(tmp_path_factory, vllm_python, small, families):
         made[name] = (str(merged), str(folder))
     asked = {
         "prompts": prompts, "most": 16, "settings": {"engine": "vllm", "vllm": {"adapters": True}},
-        "wanted": [prompt[-5:] for prompt in prompts], "continuations": [[prompt, 1] for prompt in prompts],
+        "references": [prompt[-5:] for prompt in prompts], "continuations": [[prompt, 1] for prompt in prompts],
     }  # fmt: skip
     work = tmp_path_factory.mktemp("adapted")
     found = ask(vllm_python, work, {name: {"model": folder, **asked} for name, (_, folder) in made.items()})
@@ -304,10 +304,10 @@ def test_a_base_model_with_its_adapter_answers_as_the_merged_model_does(adapted,
     merged, prompts, found = adapted[kind]
     monkeypatch.setattr(model, "fast_dtype", lambda: torch.float32)  # of these weights bf16 would cut digits
     loaded = model.load(Path(merged))
-    expected = ours(loaded, prompts, 16, wanted=[prompt[-5:] for prompt in prompts])
+    expected = ours(loaded, prompts, 16, references=[prompt[-5:] for prompt in prompts])
     assert spoken(found["rows"]) == [(one.tokens, one.finish_reason) for one in expected]
     assert spoken(found["rows"]) != [(one.tokens, one.finish_reason) for one in ours(small[0], prompts, 16)]
     losses = [loss for *_, loss, _ in found["rows"]]
-    assert losses == pytest.approx([one.wanted_loss for one in expected], rel=1e-3)
+    assert losses == pytest.approx([one.reference_loss for one in expected], rel=1e-3)
     texts = [Continuation(prompt, 1) for prompt in prompts]
     assert found["likelihoods"] == pytest.approx(log_likelihoods(loaded.model, texts), rel=1e-3)
