@@ -87,13 +87,12 @@ def digest_of_messages(
 
     Calls of tools, the tools and a rejected answer follow, where there are any, behind a byte that no text holds.
     """
-    content = "".join([f"{message['role']}\0{message['content']}\0" for message in messages])
-    # A message that was read from a file has all fields.
-    called = [
-        [place, *fields]
-        for place, message in enumerate(messages)
-        if len(message) > 2 and any(fields := _of_tools(message))
-    ]
+    content, called = "", []
+    for place, message in enumerate(messages):
+        content += f"{message['role']}\0{message['content']}\0"
+        # A message that was read from a file has all fields.
+        if len(message) > 2 and any(fields := _of_tools(message)):
+            called.append([place, *fields])
     if called or tools or rejected:
         other = rejected and [rejected["role"], rejected["content"], *_of_tools(rejected)]
         content += "\1" + json.dumps([called, tools, other], ensure_ascii=False)

@@ -100,23 +100,17 @@ def conversation(row: Row, columns: Columns, ingest: Ingest, interval: Interval,
     asked = messages[-2] if answered else last
     if asked["role"] != "user":
         asked = next(message for message in reversed(messages) if message["role"] == "user")
-    return Conversation(
-        digest=digest_of_messages(messages, tools, rejected),
-        messages=messages,
-        tools=tools,
-        prompt=asked["content"],
-        answer=answer_of(last) if answered else None,
-        rejected=rejected,
-        id=_id(row, columns.id, id_key),
-        subject=_id(row, columns.subject, id_key, always_hashed=True),
-        split_group=_id(row, columns.split_group, id_key),
-        timestamp=timestamp,
-        response=response,
-        context=context,
-        metadata=metadata,
-        pii=dict(sorted(found.items())) if found else {},
-        late=timestamp is not None and timestamp < interval.start,
-    )
+    digest = digest_of_messages(messages, tools, rejected)
+    answer = answer_of(last) if answered else None
+    row_id = _id(row, columns.id, id_key)
+    subject = _id(row, columns.subject, id_key, always_hashed=True)
+    split_group = _id(row, columns.split_group, id_key)
+    pii = dict(sorted(found.items())) if found else {}
+    late = timestamp is not None and timestamp < interval.start
+    return Conversation(  # by position, which takes half of the time
+        digest, messages, tools, asked["content"], answer, rejected, row_id, subject, split_group, timestamp, response,
+        context, metadata, pii, late,
+    )  # fmt: skip
 
 
 def known_by(row: Row, columns: Columns, id_key: bytes) -> tuple[str | None, str | None]:

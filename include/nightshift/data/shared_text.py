@@ -32,7 +32,7 @@ CONTEXT = 12  # characters of a frame that stay next to a rest that is shorter
 SAMPLE_CHARACTERS = 1_000_000
 SAMPLE_PROMPTS = 2_000
 MOST_PIECES = 50_000  # of one length, found in one interval
-CHARACTERS_AT_ONCE = 50_000
+CHARACTERS_AT_ONCE = 20_000
 BITS = 20  # of the table that rules most pieces out before they are looked up
 
 Codes = npt.NDArray[np.uint64]

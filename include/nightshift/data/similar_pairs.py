@@ -20,7 +20,8 @@ def compared(
     Each row is compared with the first row of its band and with its neighbours in the finer order.
     """
     order = np.argsort(keys)
-    alike = keys[order[1:]] == keys[order[:-1]]
+    in_order = keys[order]
+    alike = in_order[1:] == in_order[:-1]
     shared = np.zeros(len(keys), dtype=bool)
     shared[1:] = alike
     shared[:-1] |= alike

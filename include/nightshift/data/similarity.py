@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, pairwise, product
 from pathlib import Path
+from struct import Struct
 from typing import Any, BinaryIO
 
 import duckdb
@@ -38,6 +39,7 @@ VALUES = 125  # bytes of a signature
 BAND = 5  # values
 BANDS = VALUES // BAND
 SEED = 7
+PACK = Struct(f"={VALUES}I").pack
 SIMILAR = 0.65  # rows estimated at least this similar belong on one side
 # In a long text a whole question can be exchanged, and 0.95 is still alike. So many 5-grams may be in one of two texts only:
 # an exchanged word makes about 18, two added ones 12. Similar by 0.85, two texts of 150 characters differ in 24.
@@ -94,11 +96,12 @@ def signatures(texts: list[str]) -> Signatures:
 def _signed(texts: list[str]) -> Signatures:
     padded = [text.ljust(SHINGLE) for text in texts]
     lengths = np.array([len(text) for text in padded])
-    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64) + np.uint64(1)
     count = len(codes) - SHINGLE + 1
     pieces = np.zeros(count, dtype=np.uint64)
     for offset in range(SHINGLE):
-        pieces = pieces * np.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + count] + np.uint64(1)
+        pieces *= np.uint64(0x9E3779B97F4A7C15)
+        pieces += codes[offset : offset + count]
         pieces ^= pieces >> np.uint64(29)
     # A piece that begins in the last four characters of a text reaches into the next one.
     inside = np.ones(len(codes), dtype=bool)
@@ -107,9 +110,8 @@ def _signed(texts: list[str]) -> Signatures:
         inside[ends - offset] = False
     offsets = np.concatenate([[0], np.cumsum(lengths - SHINGLE + 1)]).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(pieces[inside[:count]], offsets, VALUES, SEED)
-    packed = b"".join([array("I", row).tobytes() for row in matrix.to_rows()])
-    values = np.frombuffer(packed, dtype=np.uint32).reshape(len(texts), VALUES)
-    return (values & np.uint32(0xFF)).astype(np.uint8)
+    packed = b"".join([PACK(*row) for row in matrix.to_rows()])
+    return np.frombuffer(packed, dtype=np.uint32).reshape(len(texts), VALUES).astype(np.uint8)  # the lowest byte
 
 
 def bands_of(values: Signatures) -> Keys:
@@ -117,7 +119,8 @@ def bands_of(values: Signatures) -> Keys:
     parts = values.reshape(len(values), BANDS, BAND)
     keys = np.broadcast_to(np.arange(BANDS, dtype=np.uint64), (len(values), BANDS)).copy()
     for position in range(BAND):
-        keys = (keys << np.uint64(8)) | parts[:, :, position]
+        keys <<= np.uint64(8)
+        keys |= parts[:, :, position]
     return keys
 
 
