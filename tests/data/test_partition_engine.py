@@ -282,9 +282,9 @@ def test_what_needs_all_rows_at_once_is_checked_on_a_sample_and_the_result_names
     assert "expect_column_values_to_not_be_null (number): checked" not in page
 
 
-def found_in(folder, *expectations):
-    """Return what each expectation says of forty rows: whether it holds, or `broken`."""
-    pq.write_table(table(seed=1, rows=40), folder / "rows.parquet")
+def found_in(folder, *expectations, rows=40):
+    """Return what each expectation says of so many rows: whether it holds, or `broken`."""
+    pq.write_table(table(seed=1, rows=rows), folder / "rows.parquet")
     suite = gx.ExpectationSuite(name="several", expectations=list(expectations))
     result = check_rows(folder / "rows.parquet", suite, folder / "gx", SCHEMA.names)
     return {kind.partition("'")[2].partition("'")[0]: said for kind, (said, _) in answers(result).items()}
@@ -307,3 +307,13 @@ def test_a_condition_on_rows_that_python_cannot_evaluate_breaks_no_other_expecta
         expected("column_values_to_not_be_null", column="number"),
     )
     assert said == {"expect_column_mean_to_be_between": "broken", "expect_column_values_to_not_be_null": True}
+
+
+def test_what_is_expected_of_each_row_holds_where_there_are_none(tmp_path):
+    said = found_in(
+        tmp_path,
+        expected("column_values_to_not_be_null", column="text"),
+        expected("column_values_to_match_regex", column="full", regex="^[a-z ]+$"),
+        rows=0,
+    )
+    assert said == {"expect_column_values_to_not_be_null": True, "expect_column_values_to_match_regex": True}

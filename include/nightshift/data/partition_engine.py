@@ -177,10 +177,11 @@ class PartitionEngine(PandasExecutionEngine):
         tests, asked = [], []
         for number, condition in enumerate(conditions.values()):
             tests.append(f"{condition.unexpected} AS unexpected_{number}")
-            where = f"FILTER (WHERE unexpected_{number})"
-            asked.append(f"count(*) {where} AS count_{number}, min({ROW}, {SHOWN_ROWS}) {where} AS first_{number}")
+            # A filter on each aggregate would take a tenth longer.
+            first = f"min(if(unexpected_{number}, {ROW}, NULL), {SHOWN_ROWS}) AS first_{number}"
+            asked.append(f"coalesce(count_if(unexpected_{number}), 0) AS count_{number}, {first}")
         domains = list(dict.fromkeys(condition.domain for condition in conditions.values()))
-        asked += [f"count(*) FILTER (WHERE {domain}) AS rows_{number}" for number, domain in enumerate(domains)]
+        asked += [f"coalesce(count_if({domain}), 0) AS rows_{number}" for number, domain in enumerate(domains)]
         asked += [f"{aggregate.sql} AS value_{number}" for number, aggregate in enumerate(aggregates.values())]
         if not asked:
             return {}
