@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
 
@@ -19,6 +19,7 @@ FIRST_PAUSE_SECONDS = 1.0
 TRIES, LONGEST_PAUSE_SECONDS = 8, 60.0  # some three minutes of an endpoint that is busy
 MOST_ANSWER_BYTES = 32_000_000
 SAID_CHARACTERS = 300  # of what an endpoint says to a request that failed
+MOST_TOKENS = 2**31 - 1  # what a column of counts holds
 PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 REFUSING_STATUS = frozenset({400, 422})
 TOO_LARGE_STATUS = 413
@@ -26,6 +27,17 @@ TOO_LONG = re.compile(
     r"context (?:length|window)|too (?:large|long)|maximum (?:context|input length)|context_length_exceeded|"
     r"less than \d+ tokens"
 )
+
+
+def key_header(key: str | None) -> dict[str, str]:
+    """Return the header that holds an API key, without the white space that files and consoles leave around it.
+
+    :raises BadInput: no header can hold it; the message does not tell it.
+    """
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise BadInput("the API key holds a character that no header can: set the password of its connection anew")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 class EndpointClient:
@@ -39,6 +51,7 @@ class EndpointClient:
     :param timeouts: tries of a request whose answer does not come in time, at most `tries`.
     :param longest_pause_seconds: between two tries, whatever the endpoint asks for.
     :param most_bytes: of one answer.
+    :raises BadInput: no header can hold the key.
     """
 
     def __init__(
@@ -53,12 +66,12 @@ class EndpointClient:
         longest_pause_seconds: float = 30.0,
         most_bytes: int = 1_000_000,
     ) -> None:
-        self._url, self._key, self._timeout = url.rstrip("/"), key, timeout_seconds
+        self._url, self._key, self._timeout = url.rstrip("/"), (key or "").strip(), timeout_seconds
         self._tries, self._timeouts = tries, timeouts
         self._longest_pause, self._most_bytes = longest_pause_seconds, most_bytes
         self._stopped = threading.Event()
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=key_header(key),
             timeout=timeout_seconds,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
@@ -149,7 +162,8 @@ class EndpointClient:
                     break
                 if time.monotonic() > ends:
                     raise httpx.ReadTimeout(f"no whole answer in {self._timeout:g} s")
-        kept = {name: value for name, value in reply.headers.items() if name in {"content-type", "retry-after"}}
+        # Without the encoding that it names, which may be none of text: JSON is UTF-8.
+        kept = [(name, value) for name, value in reply.headers.raw if name.lower() == b"retry-after"]
         return httpx.Response(reply.status_code, headers=kept, content=bytes(content), request=reply.request)
 
 
@@ -160,17 +174,46 @@ def _retry_after(reply: httpx.Response) -> float | None:
         return float(wanted)
     try:
         return max(0.0, parsedate_to_datetime(wanted).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def is_completion(found: Any) -> bool:
+    """Whether JSON is a chat completion: a message with a text, or the parts of one, or with calls of tools."""
+    try:
+        message = found["choices"][0]["message"]
+        return bool(message.keys() & {"content", "tool_calls"}) and isinstance(
+            message.get("content"), str | list | None
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message; of one that is sent in parts, the text of these."""
+    parts = content if isinstance(content, list) else [content]
+    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def tokens_of(completion: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the tokens of the prompt, of the answer, and of the reasoning in it; 0 for what an endpoint does not tell."""
+    usage = completion.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), _count(details, "reasoning_tokens")
+
+
+def _count(usage: Any, name: str) -> int:
+    number = usage.get(name) if isinstance(usage, dict) else None
+    return int(number) if isinstance(number, int | float) and 0 <= number <= MOST_TOKENS else 0
 
 
 def _completion(reply: httpx.Response) -> dict[str, Any]:
     try:
         completion: dict[str, Any] = reply.json()
-        said = completion["choices"][0]["message"].keys() & {"content", "tool_calls"}
-    except (ValueError, LookupError, TypeError, AttributeError):
-        said = set()
-    if not said:
+    except (ValueError, RecursionError):
+        completion = {}
+    if not is_completion(completion):
         raise httpx.DecodingError("the answer is not a chat completion", request=reply.request)
     return completion
 
@@ -179,8 +222,8 @@ def _embeddings(reply: httpx.Response, texts: int) -> tuple[list[list[float]], i
     try:
         answer = reply.json()
         vectors = [[*map(float, one["embedding"])] for one in sorted(answer["data"], key=lambda one: one["index"])]
-        tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        tokens = _count(answer.get("usage"), "prompt_tokens")
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         vectors, tokens = [], 0
     if len(vectors) != texts:
         raise httpx.DecodingError("the answer is not a vector for each text", request=reply.request)

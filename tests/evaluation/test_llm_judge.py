@@ -44,6 +44,13 @@ def test_each_response_gets_its_own_score_in_order(serve):
     assert judge.counts == {"scored": 20}
 
 
+def test_a_judge_that_counts_tokens_in_an_unusual_way_or_answers_in_parts_is_read(serve):
+    said = {"content": [{"type": "text", "text": '{"score": 1}'}], "usage": ["many"]}
+    judge = judge_at(serve(lambda body: (200, dict(said))), price={"input": 1, "output": 1})
+    assert scores(judge, [QUESTION]) == [1.0]
+    assert judge.cost == 0
+
+
 def test_the_judge_is_asked_over_the_chat_protocol_with_the_rubric_and_the_key_of_the_environment(serve, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_JUDGE_KEY", "secret-key")
     server = serve(by_likeness)

@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class ChatServer(ThreadingHTTPServer):
     """Answers each request with what `reply(body)` returns: a status and the text of the completion, or of the error.
 
-    In place of a text it may be a message with more than its content; headers may follow. A token is a word.
+    In place of a text it may be a message with more than its content, or bytes that are sent as they are; headers may follow.
+    A token is a word.
     Asked to embed, `reply` returns the vectors of the texts of `input`; they are sent back last one first.
     Batches of requests are taken too: each looks as if it ended when somebody has looked at it `looks` times before.
     """
@@ -35,7 +36,8 @@ class _Completions(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, dict(self.headers), body))
         status, text, *headers = self.server.reply(body)
         answer = _embeddings if self.path == "/v1/embeddings" else _completion
-        return self._send(status, answer(body, text) if status == 200 else text, dict(*headers))
+        as_it_is = status != 200 or isinstance(text, bytes)
+        return self._send(status, text if as_it_is else answer(body, text), dict(*headers))
 
     def do_GET(self):
         _, _, kind, *rest = self.path.partition("?")[0].split("/")
@@ -64,7 +66,8 @@ class _Completions(BaseHTTPRequestHandler):
         return self._send(200, batch)
 
     def _send(self, status, said, headers=()):
-        data = said.encode() or b"{}" if isinstance(said, str) else json.dumps(said).encode()
+        said = said.encode() or b"{}" if isinstance(said, str) else said
+        data = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(status)
         for name, value in dict(headers).items():
             self.send_header(name, value)
@@ -80,14 +83,15 @@ def _completion(body, said):
     message = dict(said) if isinstance(said, dict) else {"content": said}
     reason, thought = message.pop("finish_reason", "stop"), message.pop("reasoning_tokens", 0)
     asked = sum(len((one["content"] or "").split()) for one in body["messages"])
+    usage = {
+        "prompt_tokens": asked,
+        "completion_tokens": len(str(message["content"] or "").split()),
+        "completion_tokens_details": {"reasoning_tokens": thought},
+    }
     return {
         "model": body.get("model"),
+        "usage": message.pop("usage", usage),
         "choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}],
-        "usage": {
-            "prompt_tokens": asked,
-            "completion_tokens": len((message["content"] or "").split()),
-            "completion_tokens_details": {"reasoning_tokens": thought},
-        },
     }
 
 

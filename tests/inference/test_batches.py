@@ -84,6 +84,19 @@ def test_what_a_batch_leaves_open_is_asked_one_by_one(serve):
     assert "no such question" in answers[4].refusal
 
 
+def test_a_line_of_a_batch_that_is_no_completion_is_asked_by_itself(serve):
+    server = serve(echo)
+    engine_of(server).announce(ROWS)
+    client = batch_client.BatchClient(server.url, None)
+    assert len(client.completions("batch-0", lambda _done: None)) == 20
+    lines = server.files["file-1"]
+    lines[0]["response"]["body"] = {"error": {"message": "overloaded"}}
+    lines[1]["response"] = {"status_code": 200}
+    lines[2]["response"]["body"] = {"choices": []}
+    answers = engine_of(server).answer(ROWS, silent)
+    assert [answer.text for answer in answers] == [f"you said message {number % 20}" for number in range(30)]
+
+
 def test_what_an_endpoint_refuses_of_a_request_is_known_before_a_batch_is_made(serve):
     def reply(body):
         return (400, "use max_completion_tokens, not max_tokens") if "max_tokens" in body else echo(body)

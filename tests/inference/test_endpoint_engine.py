@@ -223,6 +223,77 @@ def test_thoughts_are_told_from_answers_wherever_an_endpoint_puts_them(engine_at
     assert other.reasoning_tokens == 7
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ({"content": [{"type": "text", "text": "card"}, {"type": "text", "text": " arrival"}]}, "card arrival"),
+        ({"content": "cut within an emoji \ud83d"}, "cut within an emoji ?"),
+        ({"content": "card arrival", "reasoning_content": "hm \udc00"}, "card arrival"),
+        ({"content": None, "tool_calls": [None]}, "null"),
+        ({"content": None, "tool_calls": [{"function": "look_up"}]}, '{"function": "look_up"}'),
+        ({"content": None, "tool_calls": {"function": {"name": "a"}}}, '{"arguments": null, "name": "a"}'),
+        (
+            {"content": None, "tool_calls": [{"function": {"name": "a", "arguments": "[" * 100_000}}]},
+            json.dumps({"arguments": "[" * 100_000, "name": "a"}),
+        ),
+        (
+            {"content": None, "tool_calls": [{"function": {"name": "a", "arguments": '"\\ud83d"'}}]},
+            '{"arguments": "?", "name": "a"}',
+        ),
+    ],
+)
+def test_an_answer_of_an_unusual_form_is_kept_as_text_that_can_be_stored(engine_at, said, answer):
+    engine, _ = engine_at(lambda body: (200, dict(said)))
+    (response,) = engine.answer([row("a")], silent)
+    assert response.text == answer
+    assert (response.text + response.reasoning).encode()
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        [1],
+        "many",
+        {"prompt_tokens": "many", "completion_tokens": 1},
+        {"prompt_tokens": -5, "completion_tokens": -7},
+        {"prompt_tokens": float("nan"), "completion_tokens": float("inf")},
+        {"prompt_tokens": 1, "completion_tokens": 10**12},
+        {"prompt_tokens": 1, "completion_tokens": 1, "completion_tokens_details": "none"},
+    ],
+)
+def test_counts_of_tokens_that_cannot_be_believed_cost_no_answer_and_are_never_below_zero(engine_at, usage):
+    price = {"input": 2, "output": 10}
+    engine, _ = engine_at(lambda body: (200, {"content": "fine", "usage": usage}), endpoint={"price": price})
+    (response,) = engine.answer([row("a")], silent)
+    assert response.text == "fine"
+    assert 0 <= response.tokens < 2**31
+    assert 0 <= response.cost < 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish", "text"),
+    [
+        ("model_length", "length", "half"),
+        ("error", "refused", ""),
+        ("eos", "stop", "half"),
+        (["length"], "stop", "half"),
+    ],
+)
+def test_an_answer_that_the_server_broke_off_is_not_a_finished_one(engine_at, reason, finish, text):
+    engine, _ = engine_at(lambda body: (200, {"content": "half", "finish_reason": reason}))
+    (response,) = engine.answer([row("a")], silent)
+    assert (response.finish_reason, response.text) == (finish, text)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>sign in</html>", b"[" * 200_000, b'{"choices": [{"message": {"content": 5}}]}']
+)
+def test_what_is_no_completion_is_told(engine_at, body):
+    engine, _ = engine_at(lambda _body: (200, body, {"Content-Type": "text/html"}))
+    with pytest.raises(BadEnvironment, match="not a chat completion"):
+        engine.answer([row("a")], silent)
+
+
 def test_calls_of_tools_are_compared_by_name_and_arguments(engine_at):
     call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": '{"b": 1, "a": "x"}'}}
     engine, server = engine_at(lambda body: (200, {"content": None, "tool_calls": [call]}))

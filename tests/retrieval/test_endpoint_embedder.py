@@ -1,5 +1,6 @@
 """Texts embedded at an endpoint: what it is asked, what it refuses, what it costs, what is told of a wrong one."""
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -111,13 +112,43 @@ def test_an_endpoint_that_takes_no_dimensions_is_asked_without(embedder_at):
     [
         (401, "no such key", BadInput, "Are the endpoint of retrieval.embedder and the password"),
         (200, [[0.0] * DIMENSIONS], BadInput, "length zero"),
+        (200, [[float("nan")] * DIMENSIONS], BadInput, "length zero"),
+        (200, [[]], BadInput, "vectors of 0 numbers"),
         (200, [], BadEnvironment, "not a vector for each text"),
+        (200, b"[" * 200_000, BadEnvironment, "not a vector for each text"),
     ],
 )
 def test_what_is_no_vector_is_told(embedder_at, status, said, error, told):
     embedder, _ = embedder_at(lambda body: (status, said))
     with pytest.raises(error, match=told):
         embedder.embed(["a"])
+
+
+def test_texts_that_get_vectors_of_different_lengths_are_told(embedder_at):
+    embedder, _ = embedder_at(lambda body: (200, [[1.0] * DIMENSIONS, []]))
+    with pytest.raises(BadInput, match="vectors of 0 numbers"):
+        embedder.embed(["a", "b"])
+
+
+def test_tokens_below_zero_give_no_money_back(embedder_at, tmp_path):
+    answer = {"data": [{"index": 0, "embedding": [1.0] * DIMENSIONS}], "usage": {"prompt_tokens": -9}}
+    embedder, _ = embedder_at(lambda body: (200, json.dumps(answer).encode()))
+    assert embedder.embed(["a"]).any()
+    assert paid(tmp_path / "app") == 0
+
+
+def test_kept_vectors_that_are_damaged_are_paid_for_again(embedder_at, tmp_path):
+    def kept(name):
+        (tmp_path / name).mkdir()
+        return KeptVectors(UPath(tmp_path / "app"), "settings", tmp_path / name)
+
+    first = embedder_at(kept=kept("first"))[0].embed(["a card"])
+    (file,) = (tmp_path / "app" / "embeddings").rglob("*.npz")
+    for number, damaged in enumerate([file.read_bytes()[:100], b"PK\x03\x04", b"not a file of vectors"]):
+        file.write_bytes(damaged)
+        again, server = embedder_at(kept=kept(str(number)))
+        assert np.array_equal(again.embed(["a card"]), first)
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("storage", ["file", "s3"], indirect=True)

@@ -59,6 +59,17 @@ def test_an_application_without_documents_is_stored_as_before(tmp_path):
             "{documents: [{uri: a}], embedder: {dimensions: 9, endpoint: {url: 'http://a/v1'}}}",
             "name of a model at the endpoint",
         ),
+        *(
+            (f"{{documents: [{{uri: a}}], embedder: {{model: e5, dimensions: 9, endpoint: {{url: '{url}'}}}}}}", "url")
+            for url in (
+                "http://a:b/v1",
+                "http://a:99999/v1",
+                "http:///v1",
+                "http://:80/v1",
+                "http://[a]/v1",
+                "http://a..b/v1",
+            )
+        ),
         ("{documents: [{uri: a}], embedder: {model: e5, dimensions: 9, endpoint: {url: 'http://me:key@a/v1'}}}", "url"),
     ],
 )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from nightshift.endpoint_client import REFUSING_STATUS, TOO_LONG, EndpointClient
+from nightshift.endpoint_client import REFUSING_STATUS, TOO_LONG, EndpointClient, text_of, tokens_of
 from nightshift.evaluation.judgements import Judgement, KeptJudgements
 from nightshift.settings.judging import Judge
 from nightshift.shown import shown
@@ -216,12 +216,12 @@ class LlmJudge:
                     ", ".join(optional) or "none",
                 )
                 self._optional = optional
-            self._pay(completion.get("usage") or {})
-            return str(completion["choices"][0]["message"].get("content"))
+            self._pay(completion)
+            return text_of(completion["choices"][0]["message"].get("content"))
 
-    def _pay(self, usage: Mapping[str, Any]) -> None:
+    def _pay(self, completion: Mapping[str, Any]) -> None:
         price = self._settings.price
-        read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        read, written, _ = tokens_of(completion)
         with self._lock:
             self.cost += (read * price.input + written * price.output) / 1_000_000
 

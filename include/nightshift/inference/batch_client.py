@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from nightshift.endpoint_client import PASSING_STATUS, SAID_CHARACTERS
+from nightshift.endpoint_client import PASSING_STATUS, SAID_CHARACTERS, is_completion, key_header
 from nightshift.errors import BadInput
 from nightshift.shown import shown
 
@@ -35,11 +35,11 @@ class BatchClient:
 
     :param url: up to `/v1`.
     :param key: sent as a bearer token; without one, none is sent.
+    :raises BadInput: no header can hold the key.
     """
 
     def __init__(self, url: str, key: str | None) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_SECONDS)
+        self._client = httpx.Client(base_url=url.rstrip("/"), headers=key_header(key), timeout=TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
         self._client.__enter__()
@@ -96,7 +96,7 @@ class BatchClient:
                 line["custom_id"]: line.get("response") or {}
                 for line in map(json.loads, filter(None, lines.split("\n")))
             }
-            return {name: one["body"] for name, one in answers.items() if one.get("status_code") == httpx.codes.OK}
+            return {name: one["body"] for name, one in answers.items() if is_completion(one.get("body"))}
 
     def _known(self, digest: str) -> str | None:
         """The newest batch with these requests that has not failed, among recent ones."""
@@ -134,5 +134,5 @@ def _protocol() -> Iterator[None]:
     """Raise an answer of another form as a decoding error."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise httpx.DecodingError(f"the answer does not follow the batch protocol: {error!r}") from error

@@ -27,19 +27,20 @@ def as_sent(message: Message) -> Message:
     return {name: value for name, value in message.items() if name != "name"}
 
 
-def calls_as_text(calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return calls of tools as text, a line for each: the name and the arguments in order."""
-    lines = []
-    for call in calls:
-        function = call.get("function") or {}
-        arguments = function.get("arguments")
-        if isinstance(arguments, str):
-            with suppress(ValueError):
-                arguments = json.loads(arguments)
-        lines.append(
-            json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False, sort_keys=True)
-        )
-    return lines
+def calls_as_text(calls: Sequence[Any]) -> list[str]:
+    """Return calls of tools as text, a line for each: the name and the arguments in order; what is no call, as it is."""
+    return [json.dumps(_compared(call), ensure_ascii=False, sort_keys=True) for call in calls]
+
+
+def _compared(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return call
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        with suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments)
+    return {"name": function.get("name"), "arguments": arguments}
 
 
 def reference_text(row: Mapping[str, Any]) -> str:

@@ -21,7 +21,14 @@ from typing import Any
 
 import httpx
 
-from nightshift.endpoint_client import REFUSING_STATUS, TOO_LARGE_STATUS, TOO_LONG, EndpointClient
+from nightshift.endpoint_client import (
+    REFUSING_STATUS,
+    TOO_LARGE_STATUS,
+    TOO_LONG,
+    EndpointClient,
+    text_of,
+    tokens_of,
+)
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.inference.batch_client import BatchClient
 from nightshift.inference.chat_messages import as_sent, calls_as_text, reference_text, without_answer
@@ -35,6 +42,9 @@ KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
 # If all of the first rows are refused, the request is at fault, not the users' texts. If as many rows time out one after
 # another, the endpoint is at fault.
 REFUSED_BEFORE_GIVING_UP = 10
+# Why an answer ended, by the names that servers have for it; by any other name it is whole.
+CUT = frozenset({"length", "model_length"})
+WITHHELD = frozenset({"content_filter", "error"})
 SEEDS = 2**31
 
 log = logging.getLogger(__name__)
@@ -276,30 +286,29 @@ class EndpointEngine:
         """Record the endpoint's name of the model, and that it accepts requests without the `refused` parameters."""
         with self._lock:
             self._answers, self._late = True, 0
-            self._served.add(str(completion.get("model") or self._model)[:200])
+            self._served.add(_encodable(str(completion.get("model") or self._model)[:200]))
             if new := refused - self._refused_names:
                 self._refused_names |= new
                 log.warning("%s refuses %s: left out from now on", self._url, ", ".join(sorted(new)))
 
     def _response(self, completion: Mapping[str, Any], milliseconds: float | None) -> Response:
-        choice, usage = completion["choices"][0], completion.get("usage") or {}
-        message, price = choice["message"], self._settings.price
-        text = str(message.get("content") or message.get("refusal") or "")
-        reasoning, answer = apart(text)
+        choice, price = completion["choices"][0], self._settings.price
+        message, reason = choice["message"], str(choice.get("finish_reason"))
+        calls = message.get("tool_calls")
+        reasoning, answer = apart(text_of(message.get("content")) or str(message.get("refusal") or ""))
         reasoning = str(message.get("reasoning_content") or message.get("reasoning") or reasoning)
-        answer = "\n".join(filter(None, [answer, *calls_as_text(message.get("tool_calls") or [])]))
-        read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        thought = int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
-        filtered = choice.get("finish_reason") == "content_filter"
+        called = calls_as_text(calls if isinstance(calls, list) else [calls] * bool(calls))
+        answer = "\n".join(filter(None, [answer, *called]))
+        read, written, thought = tokens_of(completion)
         return Response(
-            "" if filtered else answer,
+            "" if reason in WITHHELD else _encodable(answer),
             written,
-            "refused" if filtered else "length" if choice.get("finish_reason") == "length" else "stop",
-            reasoning,
+            "refused" if reason in WITHHELD else "length" if reason in CUT else "stop",
+            _encodable(reasoning),
             thought,
             read,
             milliseconds,
-            refusal="content_filter" if filtered else "",
+            refusal=reason if reason in WITHHELD else "",
             cost=(read * price.input + written * price.output) / 1_000_000,
         )
 
@@ -312,3 +321,8 @@ class EndpointEngine:
 def _names(name: str, detail: str) -> bool:
     """Whether an endpoint's error names a parameter; `stop`, which is also an ordinary word, only in quotes."""
     return bool(re.search(r"[\"'`]stop[\"'`]", detail)) if name == "stop" else name in detail
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode()

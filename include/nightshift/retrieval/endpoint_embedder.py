@@ -140,7 +140,7 @@ class EndpointEmbedder:
         return self._checked(found)
 
     def _checked(self, found: list[list[float]]) -> Vectors:
-        if wrong := next((len(one) for one in found if len(one) != self.dimensions), None):
+        if (wrong := next((len(one) for one in found if len(one) != self.dimensions), None)) is not None:
             raise BadInput(
                 f"{self._model} at {self._url} gives vectors of {wrong} numbers, and `dimensions` of the embedder is "
                 f"{self.dimensions}"

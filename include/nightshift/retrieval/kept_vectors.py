@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from upath import UPath
@@ -52,8 +53,8 @@ class KeptVectors:
         self._names = {file.name for file in files}
         for start in range(0, len(files), FILES_AT_ONCE):
             for content in read_each(home, read_bytes, files[start : start + FILES_AT_ONCE]):
-                if content:
-                    file = np.load(io.BytesIO(content))
+                with suppress(ValueError, KeyError, EOFError, OSError, BadZipFile):  # what is damaged is paid for again
+                    file = np.load(io.BytesIO(content or b""))
                     self._remember(file["texts"].tolist(), file["vectors"])
 
     def find(self, texts: Sequence[str]) -> dict[str, Vector]:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
 
 from nightshift.settings.fields import Model, Name
+
+
+def _an_address(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0 or not url.isprintable():
+        raise ValueError("there is no host and port to connect to")
+    parts.hostname.encode("idna")  # an error of values, too: a label of a name is empty or too long
+    return url
+
+
+EndpointUrl = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$"), AfterValidator(_an_address)]
 
 
 class Price(Model):
@@ -25,9 +39,7 @@ class Batch(Model):
 class Service(Model):
     """Where an endpoint is, and how it is asked."""
 
-    url: str = Field(
-        pattern=r"^https?://[^\s@?#]+$", description="base URL up to `/v1`, as in https://api.openai.com/v1"
-    )
+    url: EndpointUrl = Field(description="base URL up to `/v1`, as in https://api.openai.com/v1")
     connection: Name | None = Field(
         None, description="Airflow connection whose password is the API key; null: none is sent"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nightshift.settings.endpoint import Price
+from nightshift.settings.endpoint import EndpointUrl, Price
 from nightshift.settings.fields import Model, Name
 
 SHOWN = 4  # version of what a judge is shown and told
@@ -14,9 +14,7 @@ OPINION = ("url", "model", "rubric", "shown")  # what its scores depend on; thos
 class Judge(Model):
     """An LLM that scores a sample of each night's responses, at any endpoint that speaks OpenAI's chat protocol."""
 
-    url: str = Field(
-        pattern=r"^https?://[^\s@?#]+$", description="base URL up to `/v1`, as in https://api.openai.com/v1"
-    )
+    url: EndpointUrl = Field(description="base URL up to `/v1`, as in https://api.openai.com/v1")
     model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
     connection: Name | None = Field(
         None, description="Airflow connection whose password is the API key; null: none is sent"
