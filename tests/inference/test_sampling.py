@@ -27,6 +27,14 @@ def test_a_temperature_below_one_sharpens():
     assert drawn(Decoding(temperature=0.5)) == pytest.approx(dict(enumerate(sharp)), abs=0.03)
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-38, 1e-300])
+def test_the_least_temperature_that_can_be_set_draws_the_likeliest(temperature):
+    tokens = next_tokens(
+        torch.tensor([[1.0, 30.0, 2.0]]), Decoding(temperature=temperature), [[0]], [[]], [torch.Generator()]
+    )
+    assert tokens == [1]
+
+
 def test_top_p_keeps_the_likeliest_that_reach_it():
     assert drawn(Decoding(temperature=1, top_p=0.7)) == pytest.approx({0: 0.625, 1: 0.375}, abs=0.03)
     assert set(drawn(Decoding(temperature=1, top_p=0.01))) == {0}

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from nightshift.errors import BadInput
 from nightshift.inference.engine import Continuation
 from nightshift.inference.key_value_cache import KeyValueCache
-from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention
+from nightshift.inference.model import GROUPED, LoadedModel, grouped_attention, load
 from nightshift.inference.transformers_engine import TransformersEngine, common_prefix
 from nightshift.settings.decoding import Decoding
 
@@ -72,6 +72,26 @@ def test_every_row_is_what_generate_says_to_it_alone(family):
     assert [(one.tokens, one.finish_reason) for one in generated] == [alone(model, prompt, 20) for prompt in prompts]
     assert {one.finish_reason for one in generated} == {"stop", "length"}
     assert all(one.latency_ms > 0 for one in generated)
+
+
+def test_a_pad_token_that_was_added_to_the_tokenizer_alone_fills_no_row(monkeypatch):
+    prompts = prompts_of(5)
+    wanted = TransformersEngine(loaded(), max_new_tokens=5, batch_tokens=600).generate(prompts)
+    monkeypatch.setattr(NoTokenizer, "pad_token_id", VOCABULARY)
+    generated = TransformersEngine(loaded(), max_new_tokens=5, batch_tokens=600).generate(prompts)
+    assert [one.tokens for one in generated] == [one.tokens for one in wanted]
+
+
+def test_a_model_that_does_not_know_the_token_that_ends_a_turn_is_refused(tmp_path):
+    from tiny_model import tiny_model
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model(tmp_path))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end_of_turn|>"]})
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|end_of_turn|>")
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match=r"<\|end_of_turn\|>.*the model knows 275 tokens"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(temperature=0.8, repetition_penalty=1.3)])

@@ -11,6 +11,7 @@ from nightshift.erasure.finding import Finding
 from nightshift.erasure.target import ErasureTarget
 from nightshift.jobs.feedback import run
 from nightshift.settings.application import Application
+from nightshift.settings.feedback import FeedbackSource
 from nightshift.storage import partition as partitions
 from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import partition_of
@@ -136,6 +137,12 @@ def test_who_has_their_rows_erased_leaves_no_feedback(said, answered, progress, 
 def test_columns_that_cannot_be_used_are_refused_with_what_to_write(said, columns, says):
     with pytest.raises(ValidationError, match=says):
         said([], columns)
+
+
+@pytest.mark.parametrize("scale", [(3, 3), (float("nan"), 5), (1, float("inf")), (-1e308, 1e308)])
+def test_a_scale_on_which_every_rating_would_be_the_same_is_refused(scale):
+    with pytest.raises(ValidationError, match="scale: between the worst rating"):
+        FeedbackSource(uri="said.jsonl", columns={"id": "message", "rating": "stars"}, scale=scale)
 
 
 @pytest.mark.parametrize(

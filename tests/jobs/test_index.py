@@ -169,10 +169,14 @@ def test_each_row_is_a_document_or_quarantined_with_its_reason(indexed):
         {"id": "e", "text": " "},
         {"text": "x"},
         {"id": "n", "text": 1},
+        {"id": "s", "text": "half a pair \ud800"},
     ]
     result = indexed(rows)
     assert result.documents + sum(result.quarantined.values()) == len(rows)
-    assert result.quarantined == {"duplicate_id": 1, "empty": 1, "missing_id": 1, "not_text": 1}
+    assert result.quarantined == {
+        "duplicate_id": 1, "empty": 1, "lone_surrogate": 1, "missing_id": 1, "not_text": 1
+    }  # fmt: skip
+    assert "{'duplicate_id': 1, 'empty': 1, 'lone_surrogate': 1," in result.reason
 
 
 def test_documents_that_say_nearly_the_same_are_marked_with_the_first_of_them(indexed, tmp_path):
@@ -211,6 +215,7 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.html").write_text("<title>Fees</title><style>p {}</style><p>Cash is&nbsp;free.</p>")
     (tmp_path / "pages" / "b.md").write_bytes("Größe".encode("latin-1"))
+    (tmp_path / "pages" / "odd.html").write_text("<![sort of a page]> Cash is free.")
     write_pdf(tmp_path / "pages" / "c.pdf", "A lost card is blocked in the app.")
     (tmp_path / "pages" / "damaged.pdf").write_bytes((tmp_path / "pages" / "c.pdf").read_bytes()[:300])
     write_pdf(tmp_path / "pages" / "scanned.pdf", "")
@@ -235,7 +240,7 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
         "Lost cards",
         "A lost card is blocked in the app.",
     )
-    assert result.quarantined == {"empty": 1, "encrypted": 1, "not_pdf": 1, "not_utf8": 1}
+    assert result.quarantined == {"empty": 1, "encrypted": 1, "not_html": 1, "not_pdf": 1, "not_utf8": 1}
 
 
 def test_documents_of_a_database_are_those_that_its_query_finds_today(indexed, tmp_path, monkeypatch):

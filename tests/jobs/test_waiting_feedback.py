@@ -15,6 +15,7 @@ from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.target import ErasureTarget
 from nightshift.jobs.feedback import run
+from nightshift.jobs.waiting_feedback import LOOKED
 from nightshift.storage import partition as partitions
 from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import fetch, partition_of
@@ -138,6 +139,21 @@ def test_a_night_is_read_once_for_all_that_waits_and_what_was_joined_late_is_log
         (f"feedback {interval(day).key}", joined) for day in (3, 4) for joined in (0, 1)
     ]  # fmt: skip
     assert points == [1] * 4
+
+
+@pytest.mark.usefixtures("mlflow_store")
+@pytest.mark.parametrize("damaged", [b'["cut', b"\xff", b"{}"])
+def test_a_damaged_note_of_where_was_looked_keeps_nothing_from_being_joined(said, answered, progress, damaged):
+    spec = said([{"message": "a", "asked": ASKED, "vote": "up"}])
+    first = run(spec, progress)
+    UPath(spec.application.feedback.sources[0].uri).unlink()
+    answered(2, ["other"])
+    run(on_day(spec, 4), progress)
+    note = UPath(first.feedback) / LOOKED
+    assert note.exists()
+    answered(1, ["a"])
+    note.write_bytes(damaged)
+    assert run(on_day(spec, 5), progress).joined_late == 1
 
 
 @pytest.mark.usefixtures("mlflow_store")

@@ -17,6 +17,7 @@ from nightshift.errors import BadInput
 from nightshift.settings.prompt import Prompt
 from nightshift.training.chat_template import ChatTemplate
 from nightshift.training.precision import fast_precision
+from nightshift.training.tokens import filler
 
 GROUPED = "nightshift_grouped"
 
@@ -32,14 +33,23 @@ class LoadedModel:
     @property
     def pad_token(self) -> int:
         """A token to fill rows with; it is masked, so any will do."""
-        return int(self.tokenizer.pad_token_id or min(self.end_tokens, default=0))
+        return filler(self.tokenizer, self.model.get_input_embeddings().num_embeddings)
 
 
 def load(folder: Path) -> LoadedModel:
-    """Load a model folder (safetensors, config, tokenizer) without running any code of the model."""
+    """Load a model folder (safetensors, config, tokenizer) without running any code of the model.
+
+    :raises BadInput: the model has no embedding for the token with which its tokenizer ends a turn.
+    """
     disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=fast_dtype(), use_safetensors=True)
+    known, end = model.get_input_embeddings().num_embeddings, _end_of_turn(tokenizer)
+    if end is not None and end >= known:
+        raise BadInput(
+            f"{folder.name}: its chat template ends a turn with {tokenizer.convert_ids_to_tokens(end)}, number {end} of the "
+            f"tokenizer, and the model knows {known} tokens; train it with that token, or choose another template"
+        )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     if not torch.cuda.is_available() and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(GROUPED, grouped_attention)
@@ -54,10 +64,14 @@ def end_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
     A chat model ends its turn with its template's end token or the tokenizer's, even if its generation config lacks them.
     """
     ends = generation_config.eos_token_id
-    found = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
-    with suppress(BadInput):  # a model without a usable chat template can still score sentences
-        found.add(ChatTemplate(tokenizer, Prompt()).end_id)
+    found = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id, _end_of_turn(tokenizer)}
     return frozenset(found - {None})
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    with suppress(BadInput):  # a model that cannot chat can still be asked how likely a sentence is
+        return ChatTemplate(tokenizer, Prompt()).end_id
+    return None
 
 
 def longest_of(config: Any) -> int:

@@ -12,6 +12,8 @@ import torch
 
 from nightshift.settings.decoding import Decoding
 
+LEAST_TEMPERATURE = 1e-30  # by less, a logit is no number of 32 bits any more
+
 
 def next_tokens(
     logits: torch.Tensor,
@@ -30,7 +32,7 @@ def next_tokens(
         logits = _penalized(logits.float(), decoding, prompts, answers)
     if decoding.temperature == 0:
         return list(logits.argmax(-1).tolist())
-    shares = (logits.float() / decoding.temperature).softmax(-1)
+    shares = (logits.float() / max(decoding.temperature, LEAST_TEMPERATURE)).softmax(-1)
     order = None
     if decoding.top_p < 1:
         shares, order = shares.sort(descending=True, stable=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
@@ -136,8 +137,10 @@ def _anew(  # noqa: PLR0917
     from nightshift.storage.partition import fetch, publish
 
     new = [night for night in nights if night.digest not in before.inputs["interactions"]]
-    looked = json.loads(read_bytes(partition / LOOKED) or b"[]") if new else []
-    if looked[:1] == [before.digest]:
+    looked: Any = []
+    with suppress(ValueError, RecursionError):  # damaged: what waits is looked for once more
+        looked = json.loads(read_bytes(partition / LOOKED) or b"[]") if new else []
+    if isinstance(looked, list) and looked[:1] == [before.digest]:
         new = [night for night in new if night.digest not in looked]
     if not (new or given_up):
         return before

@@ -71,7 +71,7 @@ def _rows(documents: Documents, columns: DocumentColumns, folder: Path) -> Itera
             for row in piece.rows():
                 place = f"{file.name}:{row.number}"
                 yield (
-                    Refused(place, row.reason)
+                    Refused(place, row.reason.value)
                     if isinstance(row, Quarantined)
                     else _of_row(row, columns, documents.name, place)
                 )
@@ -100,7 +100,7 @@ def _document(source: str, name: str | None, title: str, text: str, place: str) 
     try:
         text, title, name = clean(text), clean(title), clean(name or "")
     except Unusable as error:
-        return Refused(place, error.reason)
+        return Refused(place, error.reason.value)
     if not WORD.search(text):
         return Refused(place, "empty")
     return Document(f"{source}/{name or hashlib.sha256(text.encode()).hexdigest()[:16]}", title, text)
@@ -144,8 +144,11 @@ def _of_text(content: bytes, *, html: bool) -> tuple[str, str]:
     if not html:
         return "", text
     page = _Page()
-    page.feed(text)
-    page.close()
+    try:
+        page.feed(text)
+        page.close()
+    except AssertionError as error:  # of a declaration that Python's parser does not know
+        raise _NoText("not_html") from error
     return " ".join("".join(page.title).split()), "".join(page.text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -77,8 +78,9 @@ class FeedbackSource(Source):
 
     @model_validator(mode="after")
     def _has_two_ends(self) -> Self:
-        if self.scale[0] == self.scale[1]:
-            raise ValueError(f"scale: worst and best rating are both {self.scale[0]:g}")
+        worst, best = self.scale
+        if worst == best or not math.isfinite(best - worst):
+            raise ValueError(f"scale: between the worst rating {worst:g} and the best {best:g} there is no share")
         return self
 
 

@@ -20,6 +20,7 @@ from nightshift.training.kto import KtoTrainer
 from nightshift.training.load import load_model
 from nightshift.training.preference import PreferenceTrainer
 from nightshift.training.task import Fitted, OnMetrics, OnRows, Task, read_rows
+from nightshift.training.tokens import filler
 from nightshift.training.trainer import PackedTrainer, training_arguments
 from nightshift.training.weights import export
 
@@ -55,7 +56,7 @@ def fit(
         arguments,
         training,
         rows,
-        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        pad=filler(tokenizer, model.get_input_embeddings().num_embeddings),
         checkpoints=Checkpoints(
             UPath(task.checkpoints), task.application, task.inputs, training.model_dump(mode="json")
         ),

@@ -97,6 +97,12 @@ def prompt_ids(rows: Iterable[Mapping[str, Any]], template: ChatTemplate) -> Ite
         yield from (ids[one] for one in asked)
 
 
+def filler(tokenizer: Any, known: int) -> int:
+    """Return a token to fill rows with, which nothing looks at: the tokenizer's own if it is one of those that a model knows."""
+    pad = tokenizer.pad_token_id
+    return int(pad) if pad is not None and pad < known else 0
+
+
 def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
     iterator = iter(rows)
     while part := list(islice(iterator, ROWS_AT_ONCE)):
