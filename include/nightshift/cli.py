@@ -41,37 +41,31 @@ def _parser() -> argparse.ArgumentParser:
     from nightshift.settings.job_names import JOBS
     from nightshift.stack.samples import SAMPLES
 
-    parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="nightshift",
+        description="Monitor and retrain generative-AI applications: the local stack, checks of your files, and every job.",
+        epilog=f"Tasks of the DAGs run {', '.join(job for job in JOBS if job != 'train')}, each with --spec and --result.",
+    )
     parser.add_argument("--version", action="version", version=f"nightshift {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for job in JOBS:
-        command = commands.add_parser(job, help=f"run the job {job!r}")
-        planned = job == "train"
-        command.add_argument("--spec", required=not planned, help="path or URI of the spec (JSON)")
-        command.add_argument("--result", required=not planned, help="path or URI where the result is written (JSON)")
-        command.add_argument("--end-with-parent", action="store_true", help="stop when stdin closes")
-        command.set_defaults(run=_run_job, job=job)
-        if planned:
-            command.add_argument(
-                "--plan", nargs="?", const="", metavar="APPLICATION",
-                help="print what would be trained, its memory and its defaults, and train nothing: of --spec, or of an "
-                "application and its newest snapshot",
-            )  # fmt: skip
-            command.add_argument(
-                "--storage", help="URI, with an application (default: the local stack's, or $NIGHTSHIFT_STORAGE)"
-            )
-            command.set_defaults(run=_train)
-
-    forkserver = commands.add_parser(
-        "forkserver", help="start jobs as forks of a process that has imported their libraries"
-    )
-    forkserver.add_argument("socket", type=Path, help="path of the Unix socket at which Airflow's workers ask for jobs")
-    forkserver.set_defaults(run=_serve_forks)
+    for name, text in {
+        "up": "start MLflow and Airflow on this machine",
+        "run": "start them and run the sample application to its end",
+        "down": "stop them; data, models and history stay",
+    }.items():
+        stack = commands.add_parser(name, help=text)
+        stack.add_argument(
+            "--sample",
+            choices=SAMPLES,
+            default="quick",
+            help="quick (default) and full: docs/sample.md; documents: docs/documents-sample.md",
+        )
+        stack.set_defaults(run=_stack, stack=name)
 
     init = commands.add_parser("init", help="make a project folder with an application to fill in")
-    init.add_argument("folder", type=Path)
-    init.add_argument("--application", default="assistant", metavar="NAME", help="default: assistant")
+    init.add_argument("folder", type=Path, help="made if it is missing; files in it are kept")
+    init.add_argument("--application", default="assistant", metavar="NAME", help="its name (default: assistant)")
     init.set_defaults(run=_init)
 
     apps = commands.add_parser("apps", help="check application files, print their JSON Schema").add_subparsers(
@@ -94,42 +88,58 @@ def _parser() -> argparse.ArgumentParser:
     render.set_defaults(run=_render_compute)
     compute.add_parser("schema", help="print the JSON Schema of a Kubernetes profile").set_defaults(run=_compute_schema)
 
-    model = commands.add_parser("model", help="base models").add_subparsers(required=True)
+    model = commands.add_parser("model", help="fetch base models").add_subparsers(required=True)
     fetch = model.add_parser("fetch", help="fetch base models into the cache")
-    fetch.add_argument("base_models", nargs="*", metavar="base_model", default=["smollm2-135m-instruct"])
+    fetch.add_argument(
+        "base_models", nargs="*", metavar="base_model", default=["smollm2-135m-instruct"],
+        help="a built-in model or a Hugging Face id (default: smollm2-135m-instruct)",
+    )  # fmt: skip
     fetch.set_defaults(run=_fetch_models)
 
     _add_roles(commands)
 
-    alerts = commands.add_parser("alerts", help="who is told of what").add_subparsers(required=True)
+    alerts = commands.add_parser("alerts", help="send test alerts").add_subparsers(required=True)
     test = alerts.add_parser("test", help="send one alert of each kind along the routes of an application")
-    test.add_argument("application")
+    test.add_argument("application", help="its name")
     test.set_defaults(run=_test_alerts)
 
     add_audit(commands)
     add_erase(commands)
     add_prompts(commands)
 
-    for name, text in {
-        "up": "start MLflow and Airflow on this machine",
-        "run": "start them and run the sample application to its end",
-        "down": "stop them",
-    }.items():
-        stack = commands.add_parser(name, help=text)
-        stack.add_argument(
-            "--sample",
-            choices=SAMPLES,
-            default="quick",
-            help="quick and full: docs/sample.md; documents: docs/documents-sample.md",
-        )
-        stack.set_defaults(run=_stack, stack=name)
+    for job in JOBS:
+        planned = job == "train"
+        if planned:
+            command = commands.add_parser(job, help="train one model, or print what would be trained")
+        else:
+            command = commands.add_parser(job)  # without help: the epilog names these
+        command.add_argument("--spec", required=not planned, help="path or URI of the spec (JSON)")
+        command.add_argument("--result", required=not planned, help="path or URI where the result is written (JSON)")
+        command.add_argument("--end-with-parent", action="store_true", help="stop when stdin closes")
+        command.set_defaults(run=_run_job, job=job)
+        if planned:
+            command.add_argument(
+                "--plan", nargs="?", const="", metavar="APPLICATION",
+                help="print what would be trained, with its defaults and memory, and train nothing; without --spec, "
+                "from the newest snapshot of APPLICATION",
+            )  # fmt: skip
+            command.add_argument(
+                "--storage", help="URI of APPLICATION's storage (default: the local stack's, or $NIGHTSHIFT_STORAGE)"
+            )
+            command.set_defaults(run=_train)
+
+    forkserver = commands.add_parser(
+        "forkserver", description="Start jobs as forks of a process that has imported their libraries."
+    )
+    forkserver.add_argument("socket", type=Path, help="path of the Unix socket at which Airflow's workers ask for jobs")
+    forkserver.set_defaults(run=_serve_forks)
     return parser
 
 
 def _add_roles(commands: Any) -> None:
-    roles = commands.add_parser("roles", help="who may do what: FAB's roles of each application").add_subparsers(
-        required=True
-    )
+    roles = commands.add_parser(
+        "roles", help="print or synchronize the roles of each application (FAB auth manager)"
+    ).add_subparsers(required=True)
     for name, text in {
         "show": "print which role may do what",
         "mapping": "print FAB's mapping from an identity provider's groups to the roles (Python)",
@@ -174,9 +184,11 @@ def _run_job(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> ExitCode | None:
     if options.plan is None:
         if not (options.spec and options.result):
-            raise BadInput("name --spec and --result, or --plan")
+            raise BadInput("train needs --spec and --result, or --plan APPLICATION to print what would be trained")
         _run_job(options)
         return None
+    if not (options.spec or options.plan):
+        raise BadInput("--plan needs the name of an application, or --spec")
     from nightshift.jobs.contract import read_spec
     from nightshift.jobs.progress import log_to_stderr
     from nightshift.jobs.train import ENVIRONMENT, Spec
@@ -186,12 +198,9 @@ def _train(options: argparse.Namespace) -> ExitCode | None:
     log_to_stderr()
     from nightshift.jobs.train_plan import plan, spec_of
 
-    if options.spec:
-        spec = read_spec("train", options.spec)
-    elif options.plan:
-        spec = spec_of(options.plan, options.storage or storage_here())
-    else:
-        raise BadInput("name an application, or its --spec")
+    spec = (
+        read_spec("train", options.spec) if options.spec else spec_of(options.plan, options.storage or storage_here())
+    )
     assert isinstance(spec, Spec)  # noqa: S101  (of this job)
     lines, code = plan(spec)
     print(*lines, sep="\n")
@@ -294,7 +303,9 @@ def _render_compute(options: argparse.Namespace) -> None:
 
     compute = load_compute(options.profile)
     if not isinstance(compute, KubernetesCompute):
-        raise BadInput(f"compute profile {compute.name!r} is of the back end {compute.backend}: it becomes no manifest")
+        raise BadInput(
+            f"compute profile {compute.name!r} has no manifests: its backend is {compute.backend}, not kubernetes"
+        )
     manifests = rendered(compute, options.job)
     print(yaml.safe_dump_all(manifests, sort_keys=False), end="")
     if options.dry_run:

@@ -11,7 +11,7 @@ from nightshift.errors import ExitCode
 
 def add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its own commands to those of `nightshift`."""
-    audit = commands.add_parser("audit", help="who did what: check the log, print it").add_subparsers(required=True)
+    audit = commands.add_parser("audit", help="verify and print the log of who did what").add_subparsers(required=True)
     verify = audit.add_parser("verify", help="say whether the log is what was written: verified, unwitnessed, tampered")
     verify.add_argument("--mlflow", help="where it is anchored (default: $MLFLOW_TRACKING_URI, or the local stack's)")
     verify.add_argument("--anchor", help="URI of the place that the Airflow variable nightshift_audit_anchor names")

@@ -177,8 +177,8 @@ def _read(path: Path) -> Any:
     try:
         return read_yaml(path)
     except FileNotFoundError:
-        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
-        raise NoSuchFile(f"{path}: there is no such file (in {path.parent}: {known})") from None
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "no YAML file"
+        raise NoSuchFile(f"{path}: there is no such file; {path.parent} has {known}") from None
     except BadYaml as error:
         raise BadApplication(str(error)) from error
 
