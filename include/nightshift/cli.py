@@ -107,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     add_erase(commands)
     add_prompts(commands)
 
+    _add_jobs(commands)
+    return parser
+
+
+def _add_jobs(commands: Any) -> None:
+    from nightshift.settings.job_names import JOBS
+
     for job in JOBS:
         planned = job == "train"
         if planned:
@@ -133,7 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     forkserver.add_argument("socket", type=Path, help="path of the Unix socket at which Airflow's workers ask for jobs")
     forkserver.set_defaults(run=_serve_forks)
-    return parser
 
 
 def _add_roles(commands: Any) -> None:
