@@ -95,6 +95,11 @@ def test_a_run_shows_its_tasks_with_what_their_newest_try_answered(visit, ran, t
     assert '/dags/ran_finetune/runs/manual__2026-11-28T10%3A00%3A00%2B00%3A00/tasks/approve" target="_top"' in page
 
 
+def test_tasks_that_have_not_begun_follow_in_the_order_of_the_dag(visit, ran):
+    page = visit(f"/apps/ran/runs/ran_finetune/{RUN.replace('+', '%2B')}").text
+    assert re.findall(r"/tasks/(\w+)\"", page) == ["snapshot", "due", "approve"]
+
+
 def test_a_task_that_only_decides_shows_what_it_returned(visit, ran):
     page = visit("/apps/ran/runs/ran_finetune/manual__2026-11-28T10%3A00%3A00%2B00%3A00").text
     assert "2 of 3 nights &lt;failed&gt;" in page

@@ -14,6 +14,7 @@ from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.hitl import HITLDetail
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
 from airflow.models.xcom import XComModel
@@ -133,8 +134,10 @@ def run_of(dag_id: str, run_id: str) -> Run | None:
 
 
 def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
-    """Return the tasks of a run, in the order in which they began."""
+    """Return the tasks of a run, in the order in which they began; the others follow in the order of the DAG."""
     with create_session(scoped=False) as session:
+        dag = SerializedDagModel.get_dag(dag_id, session=session)
+        places = {node.node_id: place for place, node in enumerate(dag.task_group.topological_sort())} if dag else {}
         found = session.scalars(
             select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         ).all()
@@ -150,7 +153,10 @@ def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
             )
             for ti in found
         ]
-    return sorted(tasks, key=lambda task: (task.started is None, task.started, task.task_id, task.map_index))
+    return sorted(
+        tasks,
+        key=lambda task: (task.started is None, task.started, places.get(task.task_id, len(places)), task.map_index),
+    )
 
 
 def results_of_tasks(dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
