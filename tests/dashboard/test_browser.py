@@ -58,7 +58,7 @@ def served(tmp_path_factory):
         "AIRFLOW_CONN_NIGHTSHIFT_MLFLOW": "http://127.0.0.1:1",
         "AIRFLOW_VAR_NIGHTSHIFT_STORAGE": (place / "storage").as_uri(),
         "NIGHTSHIFT_PROJECT": str(place),
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": f"{HERE}:{ROOT / 'include'}",
     }
     made = subprocess.run(
         [sys.executable, HERE / "make_browsed.py"], env=environment, capture_output=True, text=True, check=False
@@ -169,6 +169,57 @@ def test_charts_are_drawn_from_tables_that_are_there_without_scripts(opened):
     assert (
         bare.locator("figure tbody tr").first.is_visible() or bare.locator("figure details summary").first.is_visible()
     )
+
+
+DRAWN = """figure => {
+  const texts = [];
+  const write = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    const width = this.measureText(text).width;
+    const left = { right: x - width, center: x - width / 2 }[this.textAlign] ?? x;
+    texts.push({ text, left, right: left + width, canvas: this.canvas.width });
+    write.call(this, text, x, y);
+  };
+  draw(figure);
+  return new Promise(done => requestAnimationFrame(() => {
+    CanvasRenderingContext2D.prototype.fillText = write;
+    done(texts);
+  }));
+}"""
+
+
+def test_a_chart_of_one_night_shows_its_value_and_its_day(opened):
+    page = opened("/nightshift/apps/helper")
+    page.wait_for_selector("#trend canvas")
+    figure = page.locator("#trend figure").nth(1)  # the mean quality
+    figure.evaluate("figure => [...figure.querySelectorAll('details tbody tr')].slice(1).forEach(row => row.remove())")
+    texts = [one["text"] for one in figure.evaluate(DRAWN)]
+    day = figure.locator("details tbody th").first.text_content()
+    assert day[5:] in texts
+    assert day in figure.locator(".u-legend").inner_text()
+    accent = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--accent')")
+    assert figure.locator("canvas").evaluate(
+        """(canvas, accent) => {
+          const [red, green, blue] = [1, 3, 5].map(at => parseInt(accent.trim().slice(at, at + 2), 16));
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          for (let at = 0; at < data.length; at += 4)
+            if (data[at] === red && data[at + 1] === green && data[at + 2] === blue && data[at + 3] === 255) return true;
+          return false;
+        }""",
+        accent,
+    )
+    assert not opened.errors
+
+
+def test_the_name_of_a_new_version_is_whole_wherever_it_begins(opened):
+    page = opened("/nightshift/apps/helper")
+    page.wait_for_selector("#trend canvas")
+    figure = page.locator("#trend figure").first
+    for place in (0, 15, 29):
+        figure.locator("details tbody tr").nth(place).evaluate(f"row => {{ row.dataset.mark = 'version {place}'; }}")
+    marks = {one["text"]: one for one in figure.evaluate(DRAWN) if one["text"].startswith("version")}
+    assert {*marks} >= {"version 0", "version 15", "version 29"}
+    assert all(one["left"] >= 0 and one["right"] <= one["canvas"] for one in marks.values()), marks
 
 
 def test_pages_fit_a_phone_and_a_keyboard(opened):

@@ -30,7 +30,7 @@ def test_the_overview_says_who_fails_and_why_and_what_the_champion_scores(visit,
 
 def test_an_application_page_shows_every_night_with_its_floors_in_a_table(visit, helper):
     page = visit("/apps/helper").text
-    chart = re.search(r"<figure.*?Drift: what moved most.*?</figure>", page, re.S)[0]
+    chart = re.search(r"<figure.*?Drift: the metric that moved most.*?</figure>", page, re.S)[0]
     assert 'data-y="300' in chart  # 0.6 of a floor of 0.2
     assert "FAIL: exact match 0.6 beyond chance" in chart
     assert 'data-role="fail"' in chart
@@ -49,7 +49,7 @@ def test_own_scorers_are_drawn_and_named_as_their_application_calls_them(visit, 
     page = visit("/apps/helper").text
     quality = re.search(r"<figure.*?Mean kind words of the responses.*?</figure>", page, re.S)[0]
     assert "75.0 %" in quality
-    chart = re.search(r"<figure.*?Drift: what moved most.*?</figure>", page, re.S)[0]
+    chart = re.search(r"<figure.*?Drift: the metric that moved most.*?</figure>", page, re.S)[0]
     assert "FAIL: kind words 0.6 beyond chance" in chart
     assert "Worst: kind words" in page
     assert '<th scope="row" role="rowheader">kind words</th>' in page

@@ -37,8 +37,10 @@ function short(value) {
   return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
 }
 
-function day(seconds) {
-  return new Date(seconds * 1000).toISOString().slice(0, 10);
+// Ticks at intervals that there are, the newest always, so that each label names one as the table does.
+function ticks(xs, names, width) {
+  const every = Math.ceil((xs.length * (10 + 6 * names[0].length)) / width);
+  return xs.filter((_x, index) => (xs.length - 1 - index) % every === 0);
 }
 
 // Where another model began to answer, or another share of the traffic: a line and its name.
@@ -48,8 +50,9 @@ function marks(rows, xs) {
     context.save();
     context.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     context.fillStyle = context.strokeStyle = colour("muted");
-    context.textAlign = "left";
     context.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    context.textAlign = "left";
+    let free = 0; // from here on to the right, no name is written above
     rows.forEach((row, place) => {
       if (!row.dataset.mark) return;
       const x = plot.valToPos(xs[place], "x", true);
@@ -57,7 +60,12 @@ function marks(rows, xs) {
       context.moveTo(x, plot.bbox.top);
       context.lineTo(x, plot.bbox.top + plot.bbox.height);
       context.stroke();
-      context.fillText(row.dataset.mark, x + 4 * devicePixelRatio, plot.bbox.top + 11 * devicePixelRatio);
+      // Above the lines of the chart; below its edge, where the name before needs the place.
+      const width = context.measureText(row.dataset.mark).width;
+      const left = Math.min(x, plot.bbox.left + plot.bbox.width - width);
+      const above = left > free;
+      context.fillText(row.dataset.mark, left, plot.bbox.top + (above ? -4 : 11) * devicePixelRatio);
+      if (above) free = left + width;
     });
     context.restore();
   };
@@ -73,13 +81,15 @@ function erase(figure) {
 }
 
 function draw(figure) {
-  const table = figure.querySelector("table");
+  const table = figure.querySelector("details table");
   const rows = [...table.tBodies[0].rows];
   const place = figure.querySelector(".plot");
   erase(figure);
-  if (rows.length < 2 || typeof uPlot === "undefined") return;
+  if (typeof uPlot === "undefined") return;
   const nights = figure.dataset.chart === "nights";
   const xs = rows.map((row) => Number(row.dataset.x));
+  const names = rows.map((row) => row.cells[0].textContent);
+  const room = (xs.at(-1) - xs[0]) / 40 || 1; // else the first and the last point, or a single one, would be half cut
   const series = [...table.tHead.rows[0].cells].map((head, index) => (head.dataset.role ? seriesOf(head, index) : null)).filter(Boolean);
   const data = [xs, ...series.map((one) => column(rows, one.index))];
   const failed = rows.map((row, index) => (row.dataset.state === "FAIL" ? data[1][index] : null));
@@ -94,20 +104,20 @@ function draw(figure) {
     {
       width: Math.max(place.clientWidth, 200),
       height: HEIGHT,
-      scales: { x: { time: nights }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
+      scales: { x: { time: false, range: () => [nights ? xs[0] - room : 0, xs.at(-1) + room] }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
         second: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       axes: [
-        { ...axis, space: 70, values: nights ? (_plot, values) => values.map((value) => day(value).slice(5)) : undefined, incrs: nights ? [86400, 2 * 86400, 7 * 86400, 14 * 86400, 30 * 86400] : undefined },
+        { ...axis, space: 70, ...(nights ? { splits: (plot) => ticks(xs, names, plot.width), values: (_plot, values) => values.map((value) => names[xs.indexOf(value)].slice(5)) } : {}) },
         { ...axis, size: 48, values: (_plot, values) => values.map(short) },
         ...(two ? [{ ...axis, side: 1, scale: "second", size: 48, grid: { show: false }, values: (_plot, values) => values.map(short) }] : []),
       ],
       series: [
-        { label: nights ? "night" : "step", value: (_plot, value) => (value === null ? "–" : nights ? day(value) : short(value)) },
+        { label: nights ? "night" : "step", value: (_plot, value, _series, index) => (value === null ? "–" : names[index]) },
         ...series.map((one) => ({ ...one, value: (_plot, value) => short(value) })),
       ],
       cursor: { drag: { x: false, y: false } },
-      hooks: { draw: [marks(rows, xs)] },
+      // The legend has the newest values, until somebody points at others.
+      hooks: { draw: [marks(rows, xs)], ready: [(drawn) => drawn.setLegend({ idx: xs.length - 1 })] },
     },
     data,
     place,
