@@ -100,6 +100,19 @@ def test_tasks_that_have_not_begun_follow_in_the_order_of_the_dag(visit, ran):
     assert re.findall(r"/tasks/(\w+)\"", page) == ["snapshot", "due", "approve"]
 
 
+def test_a_failed_task_without_a_result_points_to_its_log(visit, ran):
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    address = f"/apps/ran/runs/ran_finetune/{RUN.replace('+', '%2B')}"
+    for state, pointed in (("failed", True), ("awaiting_input", False)):
+        with create_session() as session:
+            one = (TaskInstance.run_id == RUN, TaskInstance.task_id == "approve")
+            session.execute(update(TaskInstance).where(*one).values(state=state))
+        assert ("no result; the task's log says why" in visit(address).text.replace("&#39;", "'")) is pointed
+
+
 def test_a_task_that_only_decides_shows_what_it_returned(visit, ran):
     page = visit("/apps/ran/runs/ran_finetune/manual__2026-11-28T10%3A00%3A00%2B00%3A00").text
     assert "2 of 3 nights &lt;failed&gt;" in page
