@@ -54,5 +54,13 @@ def test_a_candidate_that_the_gate_holds_back_ends_the_story_with_its_reasons_an
     assert f"trigger {RELEASE} with this version and a reason" in str(held.value)
 
 
+def test_a_candidate_that_no_reason_can_release_is_told_so() -> None:
+    failed = {"release": {**HELD["release"], "verdict": "FAIL"}}
+    with pytest.raises(RunFailed, match=r"gate and shadow say FAIL:\n    it lost 7.4 points") as held:
+        story_runs(failed).promoted("2")
+    assert "a reason" not in str(held.value)
+    assert "correct the gate or the training in the application's file" in str(held.value)
+
+
 def test_a_candidate_that_somebody_released_after_all_is_the_champion() -> None:
     story_runs(RELEASED, HELD).promoted("2")

@@ -162,10 +162,15 @@ class StoryRuns:
             said = self.api.result(dag, run["dag_run_id"], "release") if run["state"] in ENDED else {}
             if said.get("version") == version and not said["released"] and said["request"] is None:
                 reasons = "".join(f"\n    {reason}" for reason in said["reasons"])
+                todo = (
+                    f"trigger {dag} with this version and a reason to release it all the same"
+                    if said["verdict"] == "WARN"  # the only verdict that a reason overrides
+                    else f"correct the gate or the training in the application's file and trigger {dag}, or "
+                    f"{self.dag('finetune')} for another candidate"
+                )
                 raise RunFailed(
                     f"{dag}: version {version} is not released, gate and shadow say {said['verdict']}:{reasons}\n"
-                    f"  What to do: look at its page, {self.api.page(dag, run['dag_run_id'])}; trigger {dag} with this "
-                    "version and a reason to release it all the same, then `make run` again."
+                    f"  What to do: look at its page, {self.api.page(dag, run['dag_run_id'])}; {todo}; then `make run` again."
                 )
 
 
