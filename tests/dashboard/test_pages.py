@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stored_application import LAST, MODELS
 
+from nightshift.alerts.alert import Alert
+from nightshift.alerts.outbox import Outbox
 from nightshift.dashboard import own_threads
 from nightshift.dashboard.application_files import known_application
 from nightshift.evaluation.shadow_file import shadow_partition
@@ -302,3 +304,13 @@ def test_a_split_that_runs_shows_its_share_both_versions_numbers_and_what_was_de
     page = visit("/apps/helper").text
     assert "of the traffic beside version 1, since" not in page
     assert "split 1 stopped" in page
+
+
+def test_each_fact_of_an_alert_and_what_to_do_has_a_line_of_its_own(visit, helper):
+    alert = Alert(
+        application="helper", kind="drift", severity="warning", title="version 1 is held back", condition="gate",
+        facts=["exact match is below 50.0%", "no shadow"], todo="read the numbers",
+    )  # fmt: skip
+    Outbox(helper.storage, "helper").accept(alert)
+    people = re.search(r'<section id="people".*?</section>', visit("/apps/helper").text, re.S)[0]
+    assert "<br>exact match is below 50.0%<br>no shadow<br>What to do: read the numbers" in people.replace("\n", "")

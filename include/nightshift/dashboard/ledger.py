@@ -208,7 +208,7 @@ def _asked(one: Asked) -> list[Entry]:
     request, answer = one.request, one.answer
     run = (request.dag_id, request.run_id)
     who = ", ".join(request.approvers) or "all users whose role may approve"
-    why = f"{request.subject} Asked: {who}, until {request.until:%Y-%m-%d %H:%M} UTC"
+    why = f"{request.subject}. Asked: {who}, until {request.until:%Y-%m-%d %H:%M} UTC"
     entries = [Entry(request.asked, f"approval of version {request.version} asked", request.asked_by or "release", why,
                      request.verdict, run=run)]  # fmt: skip
     if answer:
