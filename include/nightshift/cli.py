@@ -17,6 +17,7 @@ from nightshift.audit.arguments import add_audit
 from nightshift.erasure.arguments import add_erase
 from nightshift.errors import DISK_REFUSES, BadEnvironment, BadInput, ExitCode, JobError, is_outage
 from nightshift.prompts.arguments import add_prompts
+from nightshift.settings.job_names import JOBS
 
 if TYPE_CHECKING:
     from nightshift.settings.application import Application
@@ -38,7 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from nightshift.settings.job_names import JOBS
     from nightshift.stack.samples import SAMPLES
 
     parser = argparse.ArgumentParser(
@@ -55,12 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         "down": "stop them; data, models and history stay",
     }.items():
         stack = commands.add_parser(name, help=text)
-        stack.add_argument(
-            "--sample",
-            choices=SAMPLES,
-            default="quick",
-            help="quick (default) and full: docs/sample.md; documents: docs/documents-sample.md",
-        )
+        about = "quick (default) and full: docs/sample.md; documents: docs/documents-sample.md"
+        stack.add_argument("--sample", choices=SAMPLES, default="quick", help=about)
         stack.set_defaults(run=_stack, stack=name)
 
     init = commands.add_parser("init", help="make a project folder with an application to fill in")
@@ -82,18 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     render = compute.add_parser("render", help="print what a profile becomes on a cluster (YAML)")
     render.add_argument("profile", help="a file in compute/, without .yaml")
     render.add_argument("--job", choices=JOBS, default="train")
-    render.add_argument(
-        "--dry-run", action="store_true", help="ask the cluster of the kubeconfig whether it would take it"
-    )
+    render.add_argument("--dry-run", action="store_true", help="ask the kubeconfig's cluster whether it would take it")
     render.set_defaults(run=_render_compute)
     compute.add_parser("schema", help="print the JSON Schema of a Kubernetes profile").set_defaults(run=_compute_schema)
 
     model = commands.add_parser("model", help="fetch base models").add_subparsers(required=True)
     fetch = model.add_parser("fetch", help="fetch base models into the cache")
-    fetch.add_argument(
-        "base_models", nargs="*", metavar="base_model", default=["smollm2-135m-instruct"],
-        help="a built-in model or a Hugging Face id (default: smollm2-135m-instruct)",
-    )  # fmt: skip
+    about = "a built-in model or a Hugging Face id (default: smollm2-135m-instruct)"
+    fetch.add_argument("base_models", nargs="*", metavar="base_model", default=["smollm2-135m-instruct"], help=about)
     fetch.set_defaults(run=_fetch_models)
 
     _add_roles(commands)
@@ -112,14 +104,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_jobs(commands: Any) -> None:
-    from nightshift.settings.job_names import JOBS
-
     for job in JOBS:
         planned = job == "train"
-        if planned:
-            command = commands.add_parser(job, help="train one model, or print what would be trained")
-        else:
-            command = commands.add_parser(job)  # without help: the epilog names these
+        # The epilog of the parser has the others.
+        listed: dict[str, Any] = {"help": "train one model, or print a plan"} if planned else {}
+        command = commands.add_parser(job, **listed)
         command.add_argument("--spec", required=not planned, help="path or URI of the spec (JSON)")
         command.add_argument("--result", required=not planned, help="path or URI where the result is written (JSON)")
         command.add_argument("--end-with-parent", action="store_true", help="stop when stdin closes")
@@ -130,22 +119,18 @@ def _add_jobs(commands: Any) -> None:
                 help="print what would be trained, with its defaults and memory, and train nothing; without --spec, "
                 "from the newest snapshot of APPLICATION",
             )  # fmt: skip
-            command.add_argument(
-                "--storage", help="URI of APPLICATION's storage (default: the local stack's, or $NIGHTSHIFT_STORAGE)"
-            )
+            default = "the local stack's, or $NIGHTSHIFT_STORAGE"
+            command.add_argument("--storage", help=f"URI of APPLICATION's storage (default: {default})")
             command.set_defaults(run=_train)
 
-    forkserver = commands.add_parser(
-        "forkserver", description="Start jobs as forks of a process that has imported their libraries."
-    )
+    about = "Start jobs as forks of a process that has imported their libraries."
+    forkserver = commands.add_parser("forkserver", description=about)
     forkserver.add_argument("socket", type=Path, help="path of the Unix socket at which Airflow's workers ask for jobs")
     forkserver.set_defaults(run=_serve_forks)
 
 
 def _add_roles(commands: Any) -> None:
-    roles = commands.add_parser(
-        "roles", help="print or synchronize the roles of each application (FAB auth manager)"
-    ).add_subparsers(required=True)
+    roles = commands.add_parser("roles", help="print or sync the roles (FAB)").add_subparsers(required=True)
     for name, text in {
         "show": "print which role may do what",
         "mapping": "print FAB's mapping from an identity provider's groups to the roles (Python)",
