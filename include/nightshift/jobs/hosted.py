@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
-if TYPE_CHECKING:
-    from nightshift.jobs import train
+from nightshift.jobs.train_contract import Result, Spec
 
 VERSION = 1  # raised when the same endpoint begins to be another model
 
 
-def publish_endpoint(spec: train.Spec) -> train.Result:
+def publish_endpoint(spec: Spec) -> Result:
     """Publish the application's endpoint as a model, or find it.
 
     :raises BadInput: the snapshot is gone.
     :raises BadEnvironment: MLflow cannot be reached; the next try only logs.
     """
     from nightshift.inference.engines import ENDPOINT
-    from nightshift.jobs.train import Result
     from nightshift.registry.tracking import TrackingRun
     from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version

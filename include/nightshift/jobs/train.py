@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, Preempted
-from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
+from nightshift.jobs.train_contract import Result, Spec
 from nightshift.settings.training import Training, TrainingSettings
 
 if TYPE_CHECKING:
@@ -41,39 +41,6 @@ WITHOUT_EFFECT = {
 ENVIRONMENT = FOR_MODELS
 
 log = logging.getLogger(__name__)
-
-
-class Spec(JobSpec):
-    """The snapshot (URI and digest) to train on, from which model, and how."""
-
-    snapshot: str
-    digest: str
-    base_model: str
-    training: TrainingSettings
-    # They say why, and have no part in what comes out.
-    order: int | None = None  # of the ledger
-    reason: str = ""
-
-
-class Result(JobResult):
-    """Where the model is, and the application version of it with the prompt and the settings that it was trained for.
-
-    `train_tokens` counts the examples' tokens, `seconds` the optimiser steps of all attempts, and `processes` those of
-    the last one on all nodes.
-    """
-
-    model: str
-    digest: str
-    version: str
-    version_digest: str
-    run_id: str
-    run_url: str
-    steps: int
-    train_tokens: int
-    tokens_per_second: float
-    held_out_loss: float | None  # None: nothing was trained, and nobody measured it
-    seconds: float
-    processes: int
 
 
 def run(spec: Spec, progress: Progress) -> Result | None:

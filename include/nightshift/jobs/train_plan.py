@@ -13,7 +13,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput, ExitCode
 from nightshift.jobs.nodes import nodes
-from nightshift.jobs.train import Spec
+from nightshift.jobs.train_contract import Spec
 from nightshift.settings.training import Training, TrainingSettings
 from nightshift.training.decide import Data, Decided, decide
 from nightshift.training.layout import Layout, check_shares, processes_here

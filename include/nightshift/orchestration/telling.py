@@ -90,7 +90,8 @@ def tell_of_result(  # noqa: PLR0917
     :param spec: of the job; None: it is none.
     """
     try:
-        from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
+        from nightshift.alerts.alert import ResultAlerts
+        from nightshift.alerts.of_jobs import alerts_of
         from nightshift.alerts.of_runs import Run, failed
 
         now, ti, run = datetime.now(UTC), context["ti"], Run.model_validate(context["dag_run"])

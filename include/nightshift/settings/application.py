@@ -280,18 +280,11 @@ class Application(Model):
             raise ValueError("split: a serving system answers this traffic; leave `split` out")
         price = self.inference.endpoint.price if self.inference.endpoint else None
         batch = self.inference.hosted and self.inference.hosted.batch
+        shares = {name for name, scorer in self.scorers.items() if scorer.kind == "share"}
+        priced = bool(price and (price.input or price.output))
         for place, rails in {"split": self.split, "watch": self.watch}.items():
-            for name in rails.guard_rails if rails else ():
-                if name not in self.scorers or self.scorers[name].kind != "share":
-                    raise ValueError(f"{place}.guard_rails: there is no own scorer `{name}` of the kind share")
-            if rails and rails.cost_limit and not (price and (price.input or price.output)):
-                raise ValueError(
-                    f"{place}.cost_limit: without inference.endpoint.price nothing has a cost; use token_limit"
-                )
-            if rails and rails.latency_ms and batch:
-                raise ValueError(
-                    f"{place}.latency_ms: answers of inference.endpoint.batch have no latency; leave it out"
-                )
+            if rails and (wrong := rails.wrong_for(shares, priced=priced, batch=bool(batch))):
+                raise ValueError(f"{place}.{wrong}")
         if self.traffic.served_elsewhere and self.watch and {*self.watch.rails} - {VALID, *self.watch.guard_rails}:
             raise ValueError(
                 "watch: of traffic that a serving system answers no latency, cost or tokens are known; leave their limits out"
@@ -301,7 +294,7 @@ class Application(Model):
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")
         if wrong := self.decoding.refused_by(engine, in_steps=bool(self.prompt.steps)):
             raise ValueError(f"decoding.{wrong}")
-        if self.prompt.steps and self.inference.hosted and self.inference.hosted.batch:
+        if self.prompt.steps and batch:
             raise ValueError(
                 "inference.endpoint.batch: each step waits for the one before; leave it, or `prompt.steps`, out"
             )
@@ -309,7 +302,10 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _keeps_to_the_file_of_its_prompt(self) -> Self:
-        if wrong := self.prompt.unfit(self):
+        wrong = self.prompt.unfit(
+            self.decoding, self.inference.max_new_tokens, self.every_source, retrieves=self.retrieval is not None
+        )
+        if wrong:
             raise ValueError(f"prompt.{wrong}")
         return self
 
@@ -320,8 +316,14 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _searches_what_can_be_tried(self) -> Self:
-        if self.search and (wrong := self.search.wrong_for(self)):
-            raise ValueError(f"search{wrong}")
+        if self.search:
+            if not self.ingest.splits.development:
+                raise ValueError("search: it needs rows that no gate judges by; give ingest.splits.development a share")
+            if self.search.metric == "judge" and self.judge is None:
+                raise ValueError("search.metric: `judge` is what a judge says; the application has no `judge`")
+            about = (self.prompt, self.decoding, self.inference, self.retrieval, self.every_source)
+            if wrong := self.search.wrong_for(*about):
+                raise ValueError(f"search{wrong}")
         if self.retrieval and (wrong := self.retrieval.wrong_for([*self.sources, *self.evaluation.suites])):
             raise ValueError(f"retrieval{wrong}")
         return self

@@ -6,18 +6,17 @@ A prompt is one, or a sequence of steps: each is a prompt file, and a later one 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
+from nightshift.settings.decoding import Decoding
 from nightshift.settings.fields import Model, Name
+from nightshift.settings.intake import Source
 from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_file import InputVariable, Metadata, PromptFile, read_prompt
 from nightshift.settings.prompt_template import PROMPT, Code, Turn
 from nightshift.settings.scorers import PROJECT
-
-if TYPE_CHECKING:
-    from nightshift.settings.application import Application
 
 MOST_CHARACTERS = 90_000  # of a sequence: MLflow's registry takes tags of 100,000
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
@@ -168,12 +167,14 @@ class Prompt(Model):
         by_itself: dict[str, Any] = {"steps": [], "answer": None}
         return {step.name: self.model_copy(update=by_itself | {"file": step.file}) for step in self.steps}
 
-    def unfit(self, application: Application) -> str | None:
-        """Return which of its files an application cannot ask with, and why; None: it can ask with all."""
+    def unfit(
+        self, decoding: Decoding, max_new_tokens: int, sources: Sequence[Source], *, retrieves: bool
+    ) -> str | None:
+        """Return which of its files an application of such settings cannot ask with, and why; None: it can ask with all."""
         for place, (key, file) in enumerate(self.files.items()):
             earlier = [step.name for step in self.steps[:place]]
-            wrong = file.not_as(application.decoding, application.inference.max_new_tokens)
-            if wrong := wrong or file.unfilled(application, earlier):
+            wrong = file.not_as(decoding, max_new_tokens)
+            if wrong := wrong or file.unfilled(sources, earlier, retrieves=retrieves):
                 return f"{key}: {wrong}"
         return None
 

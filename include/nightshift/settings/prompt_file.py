@@ -8,19 +8,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from nightshift.settings.decoding import Decoding, StopString
 from nightshift.settings.fields import Model
+from nightshift.settings.intake import Source
 from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_template import PROMPT, Language, Turn, turns_of
 from nightshift.settings.yaml_file import BadYaml, nodes_of, problem, read_yaml
-
-if TYPE_CHECKING:
-    from nightshift.settings.application import Application
 
 Metadata = Mapping[str, str] | Sequence[tuple[str, str]] | None  # of a row, as it comes from Arrow
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
@@ -162,12 +160,14 @@ class PromptFile(Model):
                     )
         return None
 
-    def unfilled(self, application: Application, answered: Sequence[str]) -> str | None:
-        """Return which variable gets no value in an application, or none that may stand there, and why; None: there is none.
+    def unfilled(self, sources: Sequence[Source], answered: Sequence[str], *, retrieves: bool) -> str | None:
+        """Return which variable gets no value, or none that may stand there, and why; None: there is none.
 
+        :param sources: of all rows that the model is given.
         :param answered: the names of the steps before this prompt, whose answers are variables.
+        :param retrieves: passages of documents are a variable too.
         """
-        sources, passages = application.every_source, {CONTEXT} if application.retrieval else set()
+        passages = {CONTEXT} if retrieves else set()
         instructing = set().union(*(turn.variables for turn in self.turns[:-1]))
         if passages & instructing:
             return f"`{CONTEXT}` is what documents say, and stands in the last message alone: they write no instruction"
