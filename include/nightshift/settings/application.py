@@ -16,7 +16,7 @@ from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, omit_default
 from nightshift.settings.gate import MEASURED, Gate
 from nightshift.settings.guard_rails import VALID, GuardRails
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
@@ -90,41 +90,25 @@ class Application(Model):
     training: TrainingSettings = Field(TrainingSettings(), description="how a candidate is trained")
     evaluation: Evaluation = Field(Evaluation(), description="how models are compared")
     gate: Gate = Field(Gate(), description="what a candidate must show")
-    shadow: Shadow | None = Field(
-        Shadow(),
-        description="how a candidate is compared with the champion on logged prompts; null: not at all",
-        exclude_if=lambda value: value == Shadow(),
+    shadow: Shadow | None = omit_default(
+        Shadow(), description="how a candidate is compared with the champion on logged prompts; null: not at all"
     )
-    watch: Watch | None = Field(
-        Watch(),
-        description="how a released version is watched in its first intervals; null: not at all",
-        exclude_if=lambda value: value == Watch(),
+    watch: Watch | None = omit_default(
+        Watch(), description="how a released version is watched in its first intervals; null: not at all"
     )
-    split: Split | None = Field(
-        None, exclude_if=lambda one: one is None, description="how a release grows share by share; null: all at once"
-    )
+    split: Split | None = omit_default(None, description="how a release grows share by share; null: all at once")
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
-    feedback: Feedback | None = Field(
-        None, exclude_if=lambda one: one is None, description="what people say of answers; null: nobody is asked"
-    )
+    feedback: Feedback | None = omit_default(None, description="what people say of answers; null: nobody is asked")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
-    decoding: Decoding = Field(
-        Decoding(),
-        description="how an answer is chosen from what the model finds likely",
-        exclude_if=lambda value: value == Decoding(),
+    decoding: Decoding = omit_default(
+        Decoding(), description="how an answer is chosen from what the model finds likely"
     )
-    search: Search | None = Field(
-        None,
-        description="prompts, examples, decoding settings and retrieval that are tried; null: none are",
-        exclude_if=lambda value: value is None,
+    search: Search | None = omit_default(
+        None, description="prompts, examples, decoding settings and retrieval that are tried; null: none are"
     )
-    retrieval: Retrieval | None = Field(
-        None, exclude_if=lambda one: one is None, description="documents whose passages answers rest on; null: none"
-    )
+    retrieval: Retrieval | None = omit_default(None, description="documents whose passages answers rest on; null: none")
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
-    scoring: Scoring = Field(
-        Scoring(), exclude_if=lambda value: value == Scoring(), description="how our own scores are computed"
-    )
+    scoring: Scoring = omit_default(Scoring(), description="how our own scores are computed")
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, omit_default
 
 
 class Price(Model):
@@ -53,11 +53,7 @@ class Endpoint(Service):
     price: Price = Field(
         Price(), description="of a million tokens; what a night costs is in its manifest and in MLflow"
     )
-    batch: Batch | None = Field(
-        None,
-        description="ask for a night's answers in batches; null: one by one",
-        exclude_if=lambda value: value is None,
-    )
+    batch: Batch | None = omit_default(None, description="ask for a night's answers in batches; null: one by one")
 
     @property
     def identity(self) -> dict[str, str]:

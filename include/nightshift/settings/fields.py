@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,3 +14,8 @@ class Model(BaseModel):
     """Unknown keys are errors and values never change after they were checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def omit_default(default: Any, **constraints: Any) -> Any:
+    """Return a field that is not dumped where it is the default: what was made before the field existed keeps its address."""
+    return Field(default, exclude_if=lambda value: value == default, **constraints)

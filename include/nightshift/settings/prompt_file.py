@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from nightshift.settings.decoding import Decoding, StopString
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 from nightshift.settings.intake import Source
 from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_template import PROMPT, Language, Turn, turns_of
@@ -28,9 +28,7 @@ class InputVariable(Model):
     """A variable of the template: `prompt`, the row's text, or the metadata column of its name."""
 
     name: VariableName = Field(description="`prompt`, or a column in `metadata` of the sources")
-    default: str = Field(
-        "", description="value for rows that have none", exclude_if=lambda value: not value, max_length=8_000
-    )
+    default: str = omit_default("", description="value for rows that have none", max_length=8_000)
     description: str = Field("", description="for people", exclude=True)
     is_required: bool = Field(
         True, description="for Semantic Kernel; a row without a value gets `default`", exclude=True
@@ -61,9 +59,7 @@ class PromptFile(Model):
 
     name: str = Field("", max_length=200, description="for people", exclude=True)
     description: str = Field("", max_length=2_000, description="for people", exclude=True)
-    template_format: Language = Field(
-        "semantic-kernel", description="language of `template`", exclude_if=lambda value: value == "semantic-kernel"
-    )
+    template_format: Language = omit_default("semantic-kernel", description="language of `template`")
     template: str = Field(
         min_length=1, max_length=50_000, description="the messages, in `<message role=…>` tags, or one text"
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.decoding import Decoding
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 from nightshift.settings.gate import RETRIEVAL
 from nightshift.settings.intake import Source
 from nightshift.settings.policies import Inference
@@ -25,19 +25,11 @@ PROMPTS_SCHEMA = {"type": "array", "items": {"type": "string"}, "maxItems": 50}
 class RetrievalChoice(Model):
     """What stands in place of settings of the application's `retrieval`; what is not given is as there."""
 
-    chunk: Chunk | None = Field(
-        None, exclude_if=lambda value: value is None, description="how documents are cut into passages"
-    )
-    embedder: Embedder | None = Field(
-        None, exclude_if=lambda value: value is None, description="what vectors are made with"
-    )
-    search: SearchBy | None = Field(None, exclude_if=lambda value: value is None, description="how passages are found")
-    reranker: Reranker | None = Field(
-        None, exclude_if=lambda value: value is None, description="what puts the best of what was found first"
-    )
-    k: int | None = Field(
-        None, ge=1, le=100, exclude_if=lambda value: value is None, description="passages that are found for a question"
-    )
+    chunk: Chunk | None = omit_default(None, description="how documents are cut into passages")
+    embedder: Embedder | None = omit_default(None, description="what vectors are made with")
+    search: SearchBy | None = omit_default(None, description="how passages are found")
+    reranker: Reranker | None = omit_default(None, description="what puts the best of what was found first")
+    k: int | None = omit_default(None, ge=1, le=100, description="passages that are found for a question")
 
     def applied_to(self, retrieval: Retrieval) -> Retrieval:
         """Return the settings with what is chosen."""
