@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.settings.intake import Splits
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
 
@@ -121,13 +120,10 @@ def read_examples(partition: UPath, manifest: Manifest, split: Split | None = No
 
     :raises BadInput: the file is missing, or not what the manifest says.
     """
-    folder = scratch(partition.parent)
-    try:
+    with scratch_folder(partition.parent) as folder:
         file = fetch(partition, manifest, EXAMPLES, folder)
         # Not memory-mapped: the table outlives the folder.
         return examples_in(file, filters=None if split is None else pc.field("split") == split)
-    finally:
-        shutil.rmtree(folder)
 
 
 def example_batches(file: Path, columns: Sequence[str] = EXAMPLE_SCHEMA.names) -> Iterator[pa.Table]:

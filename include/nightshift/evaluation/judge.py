@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from nightshift.evaluation.scores import Answers, mean_per_example, spread
 from nightshift.evaluation.validity import is_valid
 from nightshift.settings.application import Application
 from nightshift.settings.project import project_folder
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import fetch, find, partition_of, publish
 
@@ -155,12 +154,9 @@ def judge(
         manifest = _ask(under_test, held_out, storage, partition, inputs=inputs, report=report)
     else:
         log.info("the %s model %s was asked before", under_test.role, under_test.name)
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         table = _scored_anew(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
         table = _judged_by_form_and_meaning(table, held_out, application, storage)
-    finally:
-        shutil.rmtree(folder)
     parent = Parent(uri=str(partition), digest=manifest.digest)
     return Judged(under_test, manifest, parent, table, {row["digest"]: row for row in held_out})
 
@@ -242,8 +238,7 @@ def _ask(
     from nightshift.inference.retrieving import Retriever
 
     application, started = under_test.application, time.monotonic()
-    work = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as work:
         engine = open_engine(
             under_test.folder(work),
             application,
@@ -304,8 +299,6 @@ def _ask(
                 **({"cost": round(cost, 6)} if cost else {}),
             },
         )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _drawn(

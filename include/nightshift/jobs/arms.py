@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.ledger.splits import running, step_of
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.published_nights import arms_partition
-    from nightshift.storage.files import names_in, scratch
+    from nightshift.storage.files import names_in, scratch_folder
     from nightshift.storage.manifest import read_manifest
     from nightshift.storage.partition import find, partition_of, publish
 
@@ -53,8 +52,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     if split is None or step_of(looks) is None:
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="no split runs")
     number = looks[-1].number + 1 if looks else 1
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         evidence, known, seen = _before(spec, looks, split, folder)
         champions = partition_of(spec.storage, app.name, "interactions")
         place = arms_partition(spec.storage, app.name, split.number)
@@ -87,8 +85,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                     "arms": evidence.compared(known, number).model_dump(mode="json"),
                 },
             )  # fmt: skip
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     _log(app.name, split, number, manifest)
     return Result(
         verdict=Verdict.PASS,

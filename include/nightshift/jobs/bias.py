@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.registry.models import with_alias
     from nightshift.registry.versions import CHAMPION
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     alias = with_alias(spec.application.name, CHAMPION)
@@ -80,8 +79,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     missing = lacking(spec.expected_by, answered, broken, app)
     if missing:
         wanted.append(Due(missing, None, None, digests[0], inputs_of(None, *digests, app)))
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         context = _context(spec, champion, base, folder, progress) if wanted else None
         for one in wanted:
             assert context is not None  # noqa: S101
@@ -92,8 +90,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                 nights.append(unreadable_night(one.key, str(error)))
                 continue
             nights.append(published_night(*published))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(**said_of(nights, missing))
 
 

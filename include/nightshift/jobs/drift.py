@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -205,10 +204,9 @@ def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iter
     """Judge one night after the other, and say what was published of it, or why it cannot be judged."""
     from nightshift.errors import BadInput
     from nightshift.monitoring.night import judge, missing_night
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
 
-    folder = scratch(UPath(benches.spec.storage))
-    try:
+    with scratch_folder(UPath(benches.spec.storage)) as folder:
         for one in due:
             try:
                 yield published_night(*judge(benches.of(one.model_digest, folder), one))
@@ -220,5 +218,3 @@ def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iter
                 yield published_night(*missing_night(benches.of(benches.champion.digest, folder), missing))
             except BadInput as error:
                 yield unreadable_night(missing.key, str(error))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,15 +54,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.comparison import evaluation_of
     from nightshift.evaluation.judge import held_out_examples, judge
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
     candidate = open_version(spec.model, spec.model_digest, spec.application)
     models = _models(spec, candidate)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         examples = held_out_examples(snapshot, manifest, spec.application.evaluation.max_examples, folder)
 
         def asked(examples: list[dict[str, Any]], what: str) -> list[Judged]:
@@ -79,8 +77,6 @@ def run(spec: Spec, progress: Progress) -> Result:
             judged, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
         )
         url = _log(spec, evaluated, candidate, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(
         evaluation=str(evaluated.partition),
         digest=evaluated.manifest.digest,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -67,7 +66,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.waiting_feedback import look_again
     from nightshift.monitoring.published_nights import interactions_between
     from nightshift.registry.tracking import finished_keys
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.partition import find, partition_of
 
     app, interval = spec.application, spec.interval
@@ -75,8 +74,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         raise BadInput(f"{app.name} has no `feedback` in its file")
     id_key = id_key_of(app, app.feedback.every_source)
     partition = partition_of(spec.storage, app.name, "feedback", interval.key)
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         review = app.feedback.review
         sample = publish_sample(spec, review.rows, id_key, work) if review else None
         to_review = sample.counts["rows"] if sample else 0
@@ -110,8 +108,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                 waited.unreadable.append(f"corrections of {earlier.key}: {error}")
             if RUN_KEY.format(anew.inputs_digest) not in logged:
                 _log(of_earlier, anew, str(place))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     before = {"joined_late": waited.joined, "given_up": waited.given_up, "waiting_before": waited.waiting}
     said = [*missing, *waited.sentences(interval)]
     if manifest is None or not manifest.counts["rows_in"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,7 +94,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import digest_of, require_manifest
     from nightshift.storage.partition import partition_of
     from nightshift.storage.sharing import await_parts, parts_of
@@ -103,8 +102,7 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     application, settings = spec.application, spec.application.inference
     partition = UPath(spec.prompts)
     manifest = require_manifest(partition, spec.digest)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         prompts = Prompts(partition, manifest, folder, spec.arm)
         if prompts.rows == 0:
             who = " for this version" if spec.arm else ""
@@ -153,8 +151,6 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
 
             found = dict(zip(mine, manifests, strict=True))
             manifests = await_parts(parts, found, answering.find, node.count, report)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     tokens = sum(part.counts["tokens"] for part in manifests)
     seconds = sum(part.facts["seconds"] for part in manifests)
     rows = sum(part.counts["rows"] for part in manifests)

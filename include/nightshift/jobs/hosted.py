@@ -7,7 +7,6 @@ model, whatever it is judged on; another one is another candidate, which takes t
 from __future__ import annotations
 
 import json
-import shutil
 
 from upath import UPath
 
@@ -26,7 +25,7 @@ def publish_endpoint(spec: Spec) -> Result:
     from nightshift.registry.tracking import TrackingRun
     from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import Parent, digest_of, require_manifest
     from nightshift.storage.partition import find, partition_of, publish
 
@@ -38,8 +37,7 @@ def publish_endpoint(spec: Spec) -> Result:
     partition = partition_of(spec.storage, application.name, "models", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is None:
-        folder = scratch(UPath(spec.storage))
-        try:
+        with scratch_folder(UPath(spec.storage)) as folder:
             (folder / "model").mkdir()
             (folder / "model" / ENDPOINT).write_text(json.dumps(endpoint, indent=1) + "\n", encoding="utf-8")
             manifest = publish(
@@ -51,8 +49,6 @@ def publish_endpoint(spec: Spec) -> Result:
                 facts={"base_model": f"{endpoint['model']} at {endpoint['url']}"},
                 parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     run = TrackingRun(
         application.name,
         key=f"train-{partition.name}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,7 +74,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     from nightshift.data.names import identity
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
-    from nightshift.storage.files import scratch, sha256_of
+    from nightshift.storage.files import scratch_folder, sha256_of
     from nightshift.storage.partition import partition_of
     from nightshift.training.base_model import resolve_tokenizer
 
@@ -90,8 +89,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     names = application.ingest.names
     models = {"names": identity(names)} if names else {}
     tokenizer = tokenizer_file(resolve_tokenizer(application.base_model))
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         try:
             files = [
                 file
@@ -124,8 +122,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
             night.shared.drop()
             reason = f"there is not one row in {', '.join(file.label for file in files)}"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     if manifest is None or not node.leads:
         return None
     _log(spec, manifest, str(partition))

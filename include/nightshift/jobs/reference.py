@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,14 +92,13 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
     from nightshift.monitoring.measured import SAMPLE, measure
     from nightshift.monitoring.profiles import PROFILE, write_profile
     from nightshift.monitoring.topics import Embedder, fit_topics
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import Parent, require_manifest
     from nightshift.storage.partition import fetch, publish
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
-    work, folder = scratch(UPath(spec.storage)), scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work, scratch_folder(UPath(spec.storage)) as folder:
         train, held_out = (fetch(snapshot, manifest, name, work) for name in (TRAIN, HELD_OUT))
         embedder = Embedder()
         try:
@@ -136,9 +134,6 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
                 Parent(uri=spec.evaluation, digest=spec.evaluation_digest),
             ],
         )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fits(digest: str) -> bool:

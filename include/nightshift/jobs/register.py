@@ -63,7 +63,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.registry.server import pages
     from nightshift.registry.tracking import experiment_of, find_run, reachable
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import digest_of, require_manifest
 
     name, evaluation = spec.application.name, UPath(spec.evaluation)
@@ -80,8 +80,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     runs = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs"
     search_url = f"{runs}/{search.info.run_id}" if search else ""
     card = _card(spec, candidate, scores, decision, search_url)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         progress.report(0, 2, unit="steps")
         version = models.register(
             name,
@@ -93,8 +92,6 @@ def run(spec: Spec, progress: Progress) -> Result:
             package=lambda logged, whole: _package(candidate, card, logged, whole, folder),
             run_id=training.info.run_id if training else None,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     progress.report(1, 2, unit="steps")
     models.set_alias(version, versions.CANDIDATE)
     prompt = candidate.application.prompt

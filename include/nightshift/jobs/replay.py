@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -63,7 +62,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs import generate, score
     from nightshift.monitoring.references import require_reference
     from nightshift.registry.models import find_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import digest_of, require_manifest
     from nightshift.storage.partition import find, partition_of
 
@@ -110,15 +109,12 @@ def run(spec: Spec, progress: Progress) -> Result:
         "version": VERSION,
     }
     partition = partition_of(spec.storage, name, "replay_reports", night, digest_of(inputs)[:16])
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs) or _judge(
             spec, order, version, inputs, partition=partition, answered=(before, answered), after=UPath(scored.interactions),
             folder=folder, progress=progress,
         )  # fmt: skip
         url = _log(spec, version, partition, manifest, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     facts = manifest.facts
     return Result(
         verdict=Verdict(facts["verdict"]),
@@ -156,7 +152,6 @@ def _judge(
     from nightshift.data.unseen import seen_in_training
     from nightshift.monitoring import replay
     from nightshift.monitoring.replay_report import render
-    from nightshift.storage.files import scratch
     from nightshift.storage.manifest import Parent, require_manifest
     from nightshift.storage.partition import publish
 
@@ -172,7 +167,8 @@ def _judge(
     verdict, reasons = replay.helped(measured, spec.application.gate)
     drift = _drift(spec, after, after_manifest, folder, progress)
     reasons = [*reasons, f"the night is {drift.verdict} against the reference of version {version.version}"]
-    output = scratch(UPath(spec.storage))
+    output = folder / "output"
+    output.mkdir()
     (output / NUMBERS).write_text(measured.model_dump_json(indent=1))
     page = render(
         spec.application,

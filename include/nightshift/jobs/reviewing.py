@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -135,7 +134,7 @@ def publish_pairs(
     """
     from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, SIDES, VERSION, drawn_pairs
     from nightshift.data.review_sample import SAMPLE, quality_of, write_sample
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.partition import find, partition_of, publish
 
     app = spec.application
@@ -162,15 +161,12 @@ def publish_pairs(
     rows = drawn_pairs(pairs, app.feedback.review.rows)
     if not rows:
         return
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         write_sample(rows, work / SAMPLE, PAIR_SCHEMA)
         publish(
             partition, work, kind="review_sample", application=app.name, interval=night, inputs=inputs,
             rows={SAMPLE: len(rows)}, counts={"rows": len(rows)},
         )  # fmt: skip
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:

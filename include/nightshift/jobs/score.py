@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +68,13 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     """
     from nightshift.evaluation.night_log import log_night
     from nightshift.inference.prompts import Prompts
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import require_manifest
 
     node = nodes()
     partition = UPath(spec.prompts)
     manifest = require_manifest(partition, spec.digest)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         prompts = Prompts(partition, manifest, folder, spec.arm)
         if prompts.rows == 0:
             result = Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
@@ -85,8 +83,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         spec = _as_answered(spec, parts)
         night = _Night(spec, prompts, manifest, parts, _inputs(spec, parts), _address(spec, manifest), folder)
         interactions = _together(night, node, progress) if node.count > 1 else _alone(night, progress)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if interactions is None or not node.leads:
         return None
     facts = interactions.facts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -54,7 +53,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import require_manifest
 
     application, search = spec.application, spec.application.search
@@ -62,8 +61,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         raise BadInput(f"the file of {application.name} has no `search`")
     manifest = require_manifest(UPath(spec.snapshot), spec.digest)
     today = open_version(spec.model, spec.model_digest, application)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         index = today.parts.retrieval or pinned_index(application, spec.storage)
         if search.choices.retrieval and index is None:
             return Result(
@@ -74,8 +72,6 @@ def run(spec: Spec, progress: Progress) -> Result:
         if lacking := _lacking(plan, search.rows):
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=lacking)
         partition, published = _publish(spec, plan, today)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     progress.report(1, 1, unit="plans")
     rows = sum(map(len, plan.rungs))
     return Result(
@@ -191,7 +187,7 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
 
 def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
     from nightshift.evaluation.halving import PLAN
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import Parent, digest_of
     from nightshift.storage.partition import find, partition_of, publish
 
@@ -200,8 +196,7 @@ def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, 
     partition = partition_of(spec.storage, spec.application.name, "searches", digest_of(inputs)[:16])
     if manifest := find(partition, inputs):
         return partition, manifest
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         (folder / PLAN).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
         parents = [
             Parent(uri=spec.snapshot, digest=spec.digest),
@@ -216,5 +211,3 @@ def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, 
             counts={"trials": len(plan.trials), "rows": sum(map(len, plan.rungs)), "final": len(plan.final)},
             parents=parents,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

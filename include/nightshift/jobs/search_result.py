@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -52,7 +51,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow, the judge or the endpoint of the model does not answer.
     """
     from nightshift.evaluation.halving import SEARCH, SearchFile, read_plan
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import digest_of, require_manifest
     from nightshift.storage.partition import find, partition_of, read_file
 
@@ -65,15 +64,12 @@ def run(spec: Spec, progress: Progress) -> Result:
         "judge": spec.application.judged_by if plan.metric == "judge" else None,
     }
     partition = partition_of(spec.storage, spec.application.name, "search_results", digest_of(inputs)[:16])
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs) or _compare(
             spec, plan, planned, partition, inputs, folder=folder, progress=progress
         )
         found = SearchFile.model_validate_json(read_file(partition, manifest, SEARCH))
         url = _log(spec, plan, partition, manifest, found, folder=folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     best = found.trials[found.best]
     return Result(
         better=found.better,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -55,7 +54,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.errors import BadInput
     from nightshift.evaluation.shadow_file import REPORT, read_shadow, shadow_partition
     from nightshift.registry.models import find_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import read_manifest
 
     name, digests = spec.application.name, (spec.model_digest, spec.champion_digest)
@@ -63,16 +62,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     if spec.application.shadow is None or candidate is None or champion is None:
         raise BadInput(f"{name} has no shadow (`shadow: null`), or no version in the registry that is one of {digests}")
     partition = shadow_partition(spec.storage, spec.application, *digests)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = read_manifest(partition)
         if manifest is None or manifest.facts["verdict"] == Verdict.INSUFFICIENT_DATA:
             manifest = _compare(spec, partition, candidate, champion, folder=folder, progress=progress)
         found = read_shadow(partition, manifest)
         assert found is not None  # noqa: S101  (it has a manifest)
         url = _log(candidate, partition, manifest, found, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(
         verdict=found.verdict,
         reasons=found.reasons,
@@ -187,11 +183,11 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     from nightshift.evaluation.shadow_file import PAIRS, REPORT, SHADOW
     from nightshift.monitoring.logged_prompts import FURTHER
     from nightshift.monitoring.shadow_report import render
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.partition import publish
 
-    folder, cost = scratch(UPath(spec.storage)), sum(row["paid"] for row in found.answers)
-    try:
+    cost = sum(row["paid"] for row in found.answers)
+    with scratch_folder(UPath(spec.storage)) as folder:
         (folder / SHADOW).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         (folder / REPORT).write_text(render(spec.application, file, found), encoding="utf-8")
         pairs = {name: [row[name] for row in found.rows] for name in ("digest", "unit", "prompt", "reference")}
@@ -224,8 +220,6 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
                 **({"cost": round(cost, 6)} if cost else {}),
             },
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log(candidate: Registered, partition: UPath, manifest: Manifest, found: ShadowFile, folder: Path) -> str:

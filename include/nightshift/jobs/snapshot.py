@@ -117,18 +117,15 @@ def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe)
     from nightshift.data.examples import count_pairs
     from nightshift.data.judged_answers import judged_files, one_sided
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.partition import fetch
 
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         files = [fetch(partition, manifest, name, folder) for name in (TRAIN, HELD_OUT)]
         if recipe == "kto":
             _, counts = judged_files(partition, manifest, files, folder, ["digest"])
             return sum(counts[0]), sum(counts[1]), one_sided(*counts)
         return count_pairs(files[0]), count_pairs(files[1]), None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _snapshot_of(model: str) -> Result | None:
@@ -198,11 +195,10 @@ def _make(  # noqa: PLR0917
 ) -> Manifest:
     from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN
     from nightshift.data.training_set import write_training_set
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.partition import publish
 
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         counts = write_training_set(
             selection, state, folder, lambda done, of: progress.report(done, of, unit="partitions"), gathered
         )
@@ -226,5 +222,3 @@ def _make(  # noqa: PLR0917
             },
             parents=[published.parent for published in selection.window],
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

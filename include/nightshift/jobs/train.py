@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -61,7 +60,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     from nightshift.jobs.train_plan import layout_of, started_from
     from nightshift.retrieval.newest import pinned_index
     from nightshift.storage.application_version import Parts, publish_version
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.manifest import Parent, digest_of
     from nightshift.storage.partition import find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
@@ -86,8 +85,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     key = digest_of(inputs)[:16]
     partition = partition_of(spec.storage, spec.application.name, "models", key)
     checkpoints = partition_of(spec.storage, spec.application.name, "checkpoints", key)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs)
         if manifest is None:
             manifest = _train(
@@ -99,8 +97,6 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         Checkpoints(checkpoints, spec.application.name, inputs).drop_all()
         BestWeights(UPath(f"{checkpoints}-best"), spec.application.name, inputs, folder).drop()
         tracking = _log(spec, partition, manifest, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     fitted = Fitted.model_validate(manifest.facts["fitted"])
     weights = Parent(uri=str(partition), digest=manifest.digest)
     parts = Parts.of(spec.application, weights, pinned_index(spec.application, spec.storage))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ def plan(spec: Spec) -> tuple[list[str], ExitCode]:
 
     :raises BadInput: what training itself refuses before it begins.
     """
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.training.base_model import resolve_base_model
     from nightshift.training.plan import lines
     from nightshift.training.precision import decided
@@ -46,14 +45,11 @@ def plan(spec: Spec) -> tuple[list[str], ExitCode]:
     layout = layout_of(spec.training)
     spec = spec.model_copy(update={"training": decided(spec.training)})
     base = resolve_base_model(spec.base_model)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         base = start_folder(base, started_from(spec), folder / "start")
         tokens = tokenized(shards_of(spec, base, folder), layout, lambda _done, _of: None, folder / "tokens")
         found = decide_for(spec, base, tokens, layout, scratch=folder)
         told = lines(found, tokens, this_machine(folder), layout, base_model=spec.base_model)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return told, ExitCode.BAD_INPUT if found.missing else ExitCode.OK
 
 
