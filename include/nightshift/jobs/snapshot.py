@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -159,11 +158,8 @@ def _published(  # noqa: PLR0917
 ) -> Manifest | None:
     """The snapshot, found or made; None: other nodes make it."""
     from nightshift.data.gathering import SharedGathering
-    from nightshift.storage.files import scratch
+    from nightshift.storage.files import scratch_folder
     from nightshift.storage.partition import find
-
-    folder = scratch(UPath(spec.storage))
-    gathered = SharedGathering(spec.application.name, spec.storage, selection, state, folder)
 
     def published() -> Manifest | None:
         return find(partition, selection.inputs(state.number))
@@ -175,14 +171,13 @@ def _published(  # noqa: PLR0917
         manifest = published()
         return _make(spec, partition, selection, state, progress, gathered) if node.leads and not manifest else manifest
 
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
+        gathered = SharedGathering(spec.application.name, spec.storage, selection, state, folder)
         if node.count > 1:
             return together(share, published, gathered.drop)
         manifest = published() or _make(spec, partition, selection, state, progress)
         gathered.drop()  # of attempts on more nodes that were given up
         return manifest
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make(  # noqa: PLR0917
