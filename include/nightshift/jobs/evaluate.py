@@ -12,12 +12,15 @@ from upath import UPath
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import CHAMPION
+from nightshift.storage.application_version import ApplicationVersion, open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, read_manifest, require_manifest
+from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
     from nightshift.evaluation.comparison import Evaluated
     from nightshift.evaluation.judge import Judged, UnderTest
-    from nightshift.storage.application_version import ApplicationVersion
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +56,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.evaluation.comparison import evaluation_of
     from nightshift.evaluation.judge import held_out_examples, judge
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
@@ -109,8 +109,6 @@ def _known_to_champion(models: list[UnderTest], folder: Path) -> frozenset[str]:
     import pyarrow.parquet as pq
 
     from nightshift.data.snapshot import HELD_OUT
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import fetch
 
     champion = next((model.version for model in models if model.role == "champion"), None)
     if champion is None or champion.snapshot is None:
@@ -131,8 +129,6 @@ def _models(spec: Spec, candidate: ApplicationVersion) -> list[UnderTest]:
     """
     from nightshift.evaluation.judge import UnderTest
     from nightshift.registry.models import with_alias
-    from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.application_version import open_version
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     models, app = [], spec.application
@@ -153,7 +149,6 @@ def _log(spec: Spec, evaluated: Evaluated, candidate: ApplicationVersion, folder
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     from nightshift.registry.tracking import TrackingRun, find_run
-    from nightshift.storage.partition import fetch
 
     run = TrackingRun(
         spec.application.name,

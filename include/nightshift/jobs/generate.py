@@ -14,13 +14,17 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import Nodes, nodes
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import CHAMPION, Registered
 from nightshift.settings.split import Arm
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import create, scratch_folder
+from nightshift.storage.manifest import Manifest, digest_of, require_manifest
+from nightshift.storage.partition import partition_of
+from nightshift.storage.sharing import await_parts, parts_of
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.inference.answering import Answering
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.manifest import Manifest
 
 VERSION = 2  # raised when the same prompts would be given to the model, or answered, in another way
 # Generating is bound by the same processors and allocator as training.
@@ -93,11 +97,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
 def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import partition_of
-    from nightshift.storage.sharing import await_parts, parts_of
 
     application, settings = spec.application, spec.application.inference
     partition = UPath(spec.prompts)
@@ -199,10 +198,6 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
 def _model(spec: Spec, node: Nodes) -> Registered | None:
     """The version that answers. Shards and nodes of one run agree on a champion by the first one's record of it."""
     from nightshift.registry.models import version_of, with_alias
-    from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.files import create
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import partition_of
 
     name, version = spec.application.name, spec.model
     if version is None:

@@ -11,6 +11,10 @@ import json
 from upath import UPath
 
 from nightshift.jobs.train_contract import Result, Spec
+from nightshift.storage.application_version import Parts, publish_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Parent, digest_of, require_manifest
+from nightshift.storage.partition import find, partition_of, publish
 
 VERSION = 1  # raised when the same endpoint begins to be another model
 
@@ -24,10 +28,6 @@ def publish_endpoint(spec: Spec) -> Result:
     from nightshift.inference.engines import ENDPOINT
     from nightshift.registry.tracking import TrackingRun
     from nightshift.retrieval.newest import pinned_index
-    from nightshift.storage.application_version import Parts, publish_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import Parent, digest_of, require_manifest
-    from nightshift.storage.partition import find, partition_of, publish
 
     application = spec.application
     assert application.inference.hosted  # noqa: S101  (or a model is trained)

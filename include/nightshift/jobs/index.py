@@ -9,6 +9,8 @@ from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.partition import find
 from nightshift.verdict import Verdict
 
 
@@ -42,8 +44,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.retrieval.index import stage
     from nightshift.retrieval.newest import Newest, mark_used, name_newest
     from nightshift.retrieval.partition import make, newest_files, place_of
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.partition import find
 
     name, retrieval = spec.application.name, spec.application.retrieval
     if retrieval is None:

@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.ledger.records import of_challenger
 from nightshift.settings.interval import Interval
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from upath import UPath
 
-    from nightshift.storage.manifest import Manifest
 
 # Of a night that the result holds; the report has them all.
 MOST_REASONS, MOST_FAILING = 5, 20

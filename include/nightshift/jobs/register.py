@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.storage.application_version import ApplicationVersion, open_version, parts_tags
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import read_file
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
 
     from nightshift.evaluation.gates import Decision
     from nightshift.evaluation.score_file import ScoreFile
-    from nightshift.storage.application_version import ApplicationVersion
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +60,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from mlflow import MlflowClient
 
-    from nightshift.errors import BadInput
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
     from nightshift.registry import models, prompts, versions
     from nightshift.registry.server import pages
     from nightshift.registry.tracking import experiment_of, find_run, reachable
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import digest_of, require_manifest
 
     name, evaluation = spec.application.name, UPath(spec.evaluation)
     candidate = open_version(spec.model, spec.model_digest, spec.application)
@@ -136,8 +136,6 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
     from nightshift.evaluation.halving import SEARCH, SearchFile
     from nightshift.jobs.search_result import PAGE, PROMPT, RETRIEVAL, note
     from nightshift.registry.model_card import model_card
-    from nightshift.storage.manifest import read_manifest, require_manifest
-    from nightshift.storage.partition import read_file
 
     search = ""
     if spec.search:
@@ -168,7 +166,6 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
 
 def _tags(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> dict[str, str]:
     from nightshift.registry import versions
-    from nightshift.storage.application_version import parts_tags
 
     return {
         "nightshift.application": spec.application.name,

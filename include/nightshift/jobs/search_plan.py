@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.settings.gate import RETRIEVAL
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.settings.search import Search
+from nightshift.storage.application_version import ApplicationVersion, Parts, open_version, publish_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -16,10 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.evaluation.halving import Plan
-    from nightshift.settings.pinned_index import PinnedIndex
-    from nightshift.settings.search import Search
-    from nightshift.storage.application_version import ApplicationVersion, Parts
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +54,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadInput: a partition is gone or damaged, or the file has no `search`, or one whose prompts cannot be made.
     """
-    from nightshift.errors import BadInput
     from nightshift.retrieval.newest import pinned_index
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import require_manifest
 
     application, search = spec.application, spec.application.search
     if search is None:
@@ -98,9 +98,6 @@ def _plan(
     from nightshift.data.snapshot import DEVELOPMENT, TRAIN
     from nightshift.evaluation.halving import Plan, Trial
     from nightshift.evaluation.retrieved import relevant_in
-    from nightshift.settings.gate import RETRIEVAL
-    from nightshift.storage.application_version import publish_version
-    from nightshift.storage.partition import fetch
 
     snapshot = UPath(spec.snapshot)
     examples = few_shot_rows(fetch(snapshot, manifest, TRAIN, folder), max(search.choices.few_shot, default=0))
@@ -145,9 +142,7 @@ def _parts(
     """The weights of today, with what is chosen; what is not, is as the application's file says."""
     from pydantic import ValidationError
 
-    from nightshift.errors import BadInput
     from nightshift.retrieval.partition import index_by
-    from nightshift.storage.application_version import Parts
 
     application, retrieval = spec.application, today.parts.retrieval
     prompt, decoding = application.prompt, choices.get("decoding", application.decoding)
@@ -187,9 +182,6 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
 
 def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
     from nightshift.evaluation.halving import PLAN
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import find, partition_of, publish
 
     where = {"trials": {"__all__": {"model"}}}  # no part of what is searched
     inputs = {"snapshot": spec.digest, "plan": digest_of(plan.model_dump(mode="json", exclude=where))}

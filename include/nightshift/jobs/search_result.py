@@ -11,13 +11,17 @@ from nightshift.evaluation.halving import Scored
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.shown import in_markdown, shown
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish, read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.evaluation.halving import Plan, SearchFile
-    from nightshift.settings.pinned_index import PinnedIndex
-    from nightshift.storage.manifest import Manifest
 
 PROMPT, RETRIEVAL, PAGE = "prompt.yaml", "retrieval.yaml", "search.html"
 # Generating is bound by the same processors and allocator as training.
@@ -51,9 +55,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow, the judge or the endpoint of the model does not answer.
     """
     from nightshift.evaluation.halving import SEARCH, SearchFile, read_plan
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import find, partition_of, read_file
 
     planned = require_manifest(UPath(spec.plan), spec.digest)
     plan = read_plan(UPath(spec.plan), planned)
@@ -98,9 +99,6 @@ def _compare(
     from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
     from nightshift.evaluation.search_report import render
     from nightshift.evaluation.search_scores import gain, mean, measure, said_of
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.manifest import Parent, require_manifest
-    from nightshift.storage.partition import fetch, publish
 
     at = planned.parents[0]
     file = fetch(UPath(at.uri), require_manifest(UPath(at.uri), at.digest), DEVELOPMENT, folder)
@@ -147,7 +145,6 @@ def _compare(
 
 def _settings(index: PinnedIndex) -> dict[str, Any]:
     """What an application's file says whose documents are cut, and found, as in this index."""
-    from nightshift.storage.manifest import require_manifest
 
     chunk = require_manifest(UPath(index.uri), index.digest).inputs["chunk"]
     return {"chunk": chunk, "search": index.search, "k": index.k}
@@ -158,7 +155,6 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import fetch
 
     name, key = spec.application.name, f"search-{partition.name}"
     run = TrackingRun(
@@ -200,7 +196,6 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
 def note(found: SearchFile) -> str:
     """Return a search as a table in Markdown; what the application's file says is text in it."""
     from nightshift.evaluation.estimates import metric_of
-    from nightshift.shown import in_markdown, shown
 
     measure = metric_of(found.metric)
     rungs = [{one.trial: one for one in rung} for rung in found.rungs]

@@ -7,6 +7,10 @@ from upath import UPath
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -43,10 +47,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.snapshot import DEVELOPMENT
     from nightshift.evaluation.halving import read_plan
     from nightshift.evaluation.search_scores import Measured, mean, means, measure
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     partition = UPath(spec.plan)
     manifest = require_manifest(partition, spec.digest)

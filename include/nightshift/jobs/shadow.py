@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import Registered
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, find, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -18,8 +23,6 @@ if TYPE_CHECKING:
     from nightshift.evaluation.shadow_file import ShadowFile
     from nightshift.monitoring.logged_prompts import LoggedPrompts, Row
     from nightshift.monitoring.shadow import Compared
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.manifest import Manifest
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -51,11 +54,8 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a model, a night or its prompts are gone or damaged.
     :raises BadEnvironment: MLflow or storage cannot be reached.
     """
-    from nightshift.errors import BadInput
     from nightshift.evaluation.shadow_file import REPORT, read_shadow, shadow_partition
     from nightshift.registry.models import find_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import read_manifest
 
     name, digests = spec.application.name, (spec.model_digest, spec.champion_digest)
     candidate, champion = (find_version(name, digest) for digest in digests)
@@ -90,8 +90,6 @@ def _compare(
     from nightshift.monitoring.logged_prompts import logged_prompts
     from nightshift.monitoring.published_nights import answered_by
     from nightshift.monitoring.shadow import compared, verdict_of
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import find
 
     application, settings = spec.application, spec.application.shadow
     assert settings is not None  # noqa: S101  (`run` looked)
@@ -148,11 +146,8 @@ def _answers(
     import pyarrow.parquet as pq
 
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
     from nightshift.monitoring.logged_prompts import columns_of
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     at, manifest = logged.publish(part, spec.storage, spec.application.name)
     asked = {"application": spec.application, "storage": spec.storage, "prompts": str(at), "digest": manifest.digest}
@@ -183,8 +178,6 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     from nightshift.evaluation.shadow_file import PAIRS, REPORT, SHADOW
     from nightshift.monitoring.logged_prompts import FURTHER
     from nightshift.monitoring.shadow_report import render
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.partition import publish
 
     cost = sum(row["paid"] for row in found.answers)
     with scratch_folder(UPath(spec.storage)) as folder:
@@ -226,7 +219,6 @@ def _log(candidate: Registered, partition: UPath, manifest: Manifest, found: Sha
     from nightshift.evaluation.shadow_file import REPORT, SHADOW
     from nightshift.registry.models import set_tags
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import fetch
 
     run = TrackingRun(
         found.application,

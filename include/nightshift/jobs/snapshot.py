@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.settings.training import LEARNED_FROM, Recipe
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.data.gathering import SharedGathering
     from nightshift.data.snapshot import Selection
     from nightshift.data.split_map import State
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     from nightshift.data.published_sides import catch_up
     from nightshift.data.snapshot import published_corrections, published_examples, select
     from nightshift.data.split_map import SplitMap
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import partition_of
 
     name, training, node = spec.application.name, spec.application.training, nodes()
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
@@ -116,8 +117,6 @@ def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe)
     from nightshift.data.examples import count_pairs
     from nightshift.data.judged_answers import judged_files, one_sided
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.partition import fetch
 
     with scratch_folder(UPath(storage)) as folder:
         files = [fetch(partition, manifest, name, folder) for name in (TRAIN, HELD_OUT)]
@@ -129,8 +128,6 @@ def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe)
 
 def _snapshot_of(model: str) -> Result | None:
     """What a model was trained on; None where the model or its snapshot is gone."""
-    from nightshift.errors import BadInput
-    from nightshift.storage.manifest import require_manifest
 
     try:
         trained = require_manifest(UPath(model))
@@ -158,8 +155,6 @@ def _published(  # noqa: PLR0917
 ) -> Manifest | None:
     """The snapshot, found or made; None: other nodes make it."""
     from nightshift.data.gathering import SharedGathering
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.partition import find
 
     def published() -> Manifest | None:
         return find(partition, selection.inputs(state.number))
@@ -190,8 +185,6 @@ def _make(  # noqa: PLR0917
 ) -> Manifest:
     from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN
     from nightshift.data.training_set import write_training_set
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.partition import publish
 
     with scratch_folder(UPath(spec.storage)) as folder:
         counts = write_training_set(

@@ -17,10 +17,13 @@ from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
 from nightshift.jobs.train_contract import Result, Spec
 from nightshift.settings.training import Training, TrainingSettings
+from nightshift.storage.application_version import Parts, publish_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 
 if TYPE_CHECKING:
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.manifest import Manifest, Parent
     from nightshift.training.checkpoints import Checkpoint
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
@@ -59,10 +62,6 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         return publish_endpoint(spec) if nodes().leads else None
     from nightshift.jobs.train_plan import layout_of, started_from
     from nightshift.retrieval.newest import pinned_index
-    from nightshift.storage.application_version import Parts, publish_version
-    from nightshift.storage.files import scratch_folder
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.best import BestWeights
     from nightshift.training.checkpoints import Checkpoints
@@ -137,8 +136,6 @@ def _train(
     progress: Progress,
 ) -> Manifest:
     from nightshift.jobs.train_plan import as_decided, decide_for, start_folder
-    from nightshift.storage.manifest import Parent, require_manifest
-    from nightshift.storage.partition import publish
     from nightshift.training.checkpoints import Checkpoints
     from nightshift.training.group import gathered
     from nightshift.training.task import Task
@@ -298,7 +295,6 @@ def _described_run(spec: Spec, partition: UPath) -> TrackingRun:
 
 def _log(spec: Spec, partition: UPath, manifest: Manifest, folder: Path) -> TrackingRun:
     from nightshift.registry.tracking import replay
-    from nightshift.storage.partition import fetch
 
     if known := manifest.facts.get("training"):
         spec = spec.model_copy(update={"training": Training.model_validate(known)})

@@ -10,6 +10,10 @@ from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.settings.project import project_folder
+from nightshift.storage.files import replace, scratch_folder
+from nightshift.storage.manifest import digest_of, require_manifest
+from nightshift.storage.partition import fetch, partition_of
 from nightshift.verdict import Verdict
 
 
@@ -46,10 +50,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.examples import EXAMPLES
     from nightshift.data.expectations import check, check_rows, decide, failures, profile_suite, read_suite
     from nightshift.data.profile import profile
-    from nightshift.settings.project import project_folder
-    from nightshift.storage.files import replace, scratch_folder
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import fetch, partition_of
 
     application, policy = spec.application, spec.application.validation
     partition = UPath(spec.examples)
