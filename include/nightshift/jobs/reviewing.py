@@ -52,7 +52,6 @@ class Reviewed:
     @property
     def digest(self) -> str:
         """What it holds, as an input of what is made of it."""
-
         return digest_of([[review.model_dump(mode="json") for review in self.reviews], sorted(self.rows)])
 
 

@@ -145,7 +145,6 @@ def _compare(
 
 def _settings(index: PinnedIndex) -> dict[str, Any]:
     """What an application's file says whose documents are cut, and found, as in this index."""
-
     chunk = require_manifest(UPath(index.uri), index.digest).inputs["chunk"]
     return {"chunk": chunk, "search": index.search, "k": index.k}
 

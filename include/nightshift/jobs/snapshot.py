@@ -128,7 +128,6 @@ def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe)
 
 def _snapshot_of(model: str) -> Result | None:
     """What a model was trained on; None where the model or its snapshot is gone."""
-
     try:
         trained = require_manifest(UPath(model))
         if not trained.parents:

@@ -63,7 +63,6 @@ def spec_of(application: str, storage: str) -> Spec:
 
     :raises BadInput: it has none yet.
     """
-
     app = load_application(application)
     snapshots = partition_of(storage, application, "snapshots")
     found = [(snapshots / name, read_manifest(snapshots / name)) for name in names_in(snapshots)]
