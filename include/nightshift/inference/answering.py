@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import GIVEN, STEPS
+from nightshift.inference.engine import Engine, Report
 from nightshift.inference.prompts import Prompts
 from nightshift.inference.retrieving import Retriever
 from nightshift.settings.application import Application
@@ -20,9 +21,6 @@ from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import find as find_partition
 from nightshift.storage.partition import publish
-
-if TYPE_CHECKING:
-    from nightshift.inference.engine import Engine, Report
 
 RESPONSES = "responses.parquet"
 LATENCIES = "latencies.parquet"  # apart, as a log: it differs between attempts that answer the same

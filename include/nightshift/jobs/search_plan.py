@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from upath import UPath
 
 from nightshift.errors import BadInput
+from nightshift.evaluation.halving import PLAN, Plan, Trial
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
 from nightshift.settings.gate import RETRIEVAL
@@ -18,12 +21,6 @@ from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from nightshift.evaluation.halving import Plan
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +93,6 @@ def _plan(
 ) -> Plan:
     from nightshift.data.search_rows import drawn_rows, few_shot_rows
     from nightshift.data.snapshot import DEVELOPMENT, TRAIN
-    from nightshift.evaluation.halving import Plan, Trial
     from nightshift.evaluation.retrieved import relevant_in
 
     snapshot = UPath(spec.snapshot)
@@ -181,7 +177,6 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
 
 
 def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
-    from nightshift.evaluation.halving import PLAN
 
     where = {"trials": {"__all__": {"model"}}}  # no part of what is searched
     inputs = {"snapshot": spec.digest, "plan": digest_of(plan.model_dump(mode="json", exclude=where))}

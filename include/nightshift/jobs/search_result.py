@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from upath import UPath
 
-from nightshift.evaluation.halving import Scored
+from nightshift.evaluation.halving import SEARCH, TODAY, Plan, Scored, SearchFile, read_plan
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
@@ -17,11 +18,6 @@ from nightshift.storage.application_version import open_version
 from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish, read_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nightshift.evaluation.halving import Plan, SearchFile
 
 PROMPT, RETRIEVAL, PAGE = "prompt.yaml", "retrieval.yaml", "search.html"
 # Generating is bound by the same processors and allocator as training.
@@ -54,7 +50,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged.
     :raises BadEnvironment: MLflow, the judge or the endpoint of the model does not answer.
     """
-    from nightshift.evaluation.halving import SEARCH, SearchFile, read_plan
 
     planned = require_manifest(UPath(spec.plan), spec.digest)
     plan = read_plan(UPath(spec.plan), planned)
@@ -96,7 +91,6 @@ def _compare(
 
     from nightshift.data.search_rows import rows_of, unit_of
     from nightshift.data.snapshot import DEVELOPMENT
-    from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
     from nightshift.evaluation.search_report import render
     from nightshift.evaluation.search_scores import gain, mean, measure, said_of
 
