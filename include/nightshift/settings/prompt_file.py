@@ -5,7 +5,6 @@ It is read with the application's file and is then part of its settings: jobs ar
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from nightshift.settings.decoding import Decoding, StopString
-from nightshift.settings.fields import Model, omit_default
+from nightshift.settings.fields import Model, hint, omit_default
 from nightshift.settings.intake import Source
 from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_template import PROMPT, Language, Turn, turns_of
@@ -112,7 +111,7 @@ class PromptFile(Model):
                 *(turn.variables for turn in turns_of(info.data["template"], info.data["template_format"]))
             )
             for name in sorted(used - {PROMPT, *known}):
-                raise ValueError(f"the template takes `{name}`, which is not among them; {_hint(name, known)}")
+                raise ValueError(f"the template takes `{name}`, which is not among them; {hint(name, known)}")
         return value
 
     @property
@@ -179,7 +178,7 @@ class PromptFile(Model):
                 continue
             if name not in known:
                 what = "is no earlier step, and no column" if answered else "is no column"
-                return f"the variable `{name}` {what} in `metadata` of any source; {_hint(name, [*answered, *known])}"
+                return f"the variable `{name}` {what} in `metadata` of any source; {hint(name, [*answered, *known])}"
             lacking = [source for source, names in columns.items() if name not in names]
             if lacking and not default:
                 return (
@@ -201,7 +200,7 @@ def read_prompt(name: str, folder: Path) -> PromptFile:
         return PromptFile.model_validate(read_yaml(path))
     except FileNotFoundError:
         near = sorted(file.relative_to(folder).as_posix() for file in path.parent.glob("*.yaml"))
-        raise ValueError(f"there is no file {path}; {_hint(name, near)}") from None
+        raise ValueError(f"there is no file {path}; {hint(name, near)}") from None
     except BadYaml as error:
         raise ValueError(str(error)) from None
     except ValidationError as error:
@@ -213,8 +212,3 @@ def prompt_schema() -> dict[str, Any]:
     """Return the JSON Schema of a prompt file, for editors."""
     schema = PromptFile.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Nightshift prompt"}
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known) or 'none'}"
