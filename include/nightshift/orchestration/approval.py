@@ -51,18 +51,17 @@ KEEP_TRYING, PAUSE = timedelta(minutes=10), timedelta(seconds=5)
 
 
 class ApproveRelease(HITLOperator):
-    """Asks people about what the task `decided` said; skipped where it says that nobody is to be asked.
+    """Asks people about what the task `release` said; skipped where it says that nobody is to be asked.
 
     The answer is kept in the ledger, and returned as :class:`nightshift.ledger.policy.Answer`. No answer in time is a
     no. The task succeeds whatever the answer is: what follows from it is the work of the next one.
 
     :param app: the application; its `approval` says who is asked and for how long.
-    :param decided: id of the task whose result is the decision.
     """
 
     ui_color = "#f6ecd9"
 
-    def __init__(self, *, app: Application, decided: str = "release", **kwargs: Any) -> None:
+    def __init__(self, *, app: Application, **kwargs: Any) -> None:
         super().__init__(
             subject=f"Release a candidate of {app.name}?",  # until the decision says more
             options=[APPROVE, REJECT],
@@ -73,7 +72,6 @@ class ApproveRelease(HITLOperator):
             **{**RETRIES, **kwargs, "params": {FIELD: REASON}},
         )
         self.application = app.name
-        self.decided = decided
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Keep the request, put it to people, and tell them; return an answer that was kept before.
@@ -84,7 +82,7 @@ class ApproveRelease(HITLOperator):
         :raises EnvironmentDown: storage cannot be reached.
         """
         with outlasting(self.application, context):
-            decision = ReleaseDecision.of(context["ti"].xcom_pull(task_ids=self.decided))
+            decision = ReleaseDecision.of(context["ti"].xcom_pull(task_ids="release"))
             if not decision.ask:
                 raise AirflowSkipException(f"nobody is asked: {'; '.join(decision.reasons)}")
         with deciding(self.application, context) as (app, ledger):

@@ -94,7 +94,6 @@ class Bias(Model):
     counterfactual_pairs: int = Field(30, ge=0, le=10_000, description="messages asked with swapped names or groups")
     stereotype_pairs: int = Field(48, ge=0, le=1508, description="CrowS-Pairs sentences compared by likelihood")
     questions: int = Field(64, ge=0, le=10_000, description="BBQ questions")
-    # Left out where it is empty, so that what was judged before it was there keeps its address.
     metrics: list[str] = omit_default(
         [],
         max_length=50,

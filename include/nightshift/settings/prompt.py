@@ -70,7 +70,6 @@ class Prompt(Model):
         None, description="the step whose answer is the application's; null: the last one"
     )
     system: str | None = Field(None, description="system message", max_length=8_000)
-    # Left out where it is the default, so that what was made before it was there keeps its address.
     system_from: Literal["row", "application"] = omit_default(
         "row", description="whose system message counts where a row and the application have one"
     )
