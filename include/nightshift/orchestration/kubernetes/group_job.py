@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -181,9 +182,4 @@ def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
     endings.sort(key=lambda ending: (not ending.hopeless, ending.taken_away))
     if not endings:
         return Ending(f"{job}: {why}")
-    return Ending(
-        f"{endings[0].text} ({why})",
-        taken_away=endings[0].taken_away,
-        hopeless=endings[0].hopeless,
-        outage=endings[0].outage,
-    )
+    return replace(endings[0], text=f"{endings[0].text} ({why})")
