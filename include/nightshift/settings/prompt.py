@@ -20,24 +20,10 @@ from nightshift.settings.scorers import PROJECT
 
 MOST_CHARACTERS = 90_000  # of a sequence: MLflow's registry takes tags of 100,000
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
-TAKEN = frozenset(
-    [
-        "messages",
-        "conversation",
-        "tools",
-        "documents",
-        "chat_template",
-        "tokenize",
-        "add_generation_prompt",
-        "continue_final_message",
-        "tokenizer_kwargs",
-        "return_dict",
-        "return_tensors",
-        "padding",
-        "truncation",
-        "max_length",
-    ]
-)
+TAKEN = frozenset({
+    "messages", "conversation", "tools", "documents", "chat_template", "tokenize", "add_generation_prompt",
+    "continue_final_message", "tokenizer_kwargs", "return_dict", "return_tensors", "padding", "truncation", "max_length",
+})  # fmt: skip
 
 
 def _read(value: Any, info: ValidationInfo) -> Any:

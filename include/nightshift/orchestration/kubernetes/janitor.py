@@ -34,15 +34,8 @@ AGAIN = timedelta(minutes=5)
 # How long people may look at a pod that ended.
 KEPT = timedelta(hours=24)
 LIVE = {
-    "scheduled",
-    "queued",
-    "running",
-    "deferred",
-    "restarting",
-    "awaiting_input",
-    "up_for_retry",
-    "up_for_reschedule",
-}
+    "scheduled", "queued", "running", "deferred", "restarting", "awaiting_input", "up_for_retry", "up_for_reschedule",
+}  # fmt: skip
 
 Fate = Literal["keep", "report", "delete"]
 log = logging.getLogger(__name__)
