@@ -182,7 +182,8 @@ def _train(options: argparse.Namespace) -> ExitCode | None:
         raise BadInput("--plan needs the name of an application, or --spec")
     from nightshift.jobs.contract import read_spec
     from nightshift.jobs.progress import log_to_stderr
-    from nightshift.jobs.train import ENVIRONMENT, Spec
+    from nightshift.jobs.train import ENVIRONMENT
+    from nightshift.jobs.train_contract import Spec
     from nightshift.stack.place import storage_here
 
     _restart_with(ENVIRONMENT)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from told import application
 
-from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
+from nightshift.alerts.alert import ResultAlerts
+from nightshift.alerts.of_jobs import alerts_of
 from nightshift.jobs import bias, drift, ingest, validate
 from nightshift.jobs.nights import NightResult, said_of
 from nightshift.orchestration.contest import ReleaseDecision

@@ -61,7 +61,7 @@ def trainings(tmp_path, storage, snapshot, tiny_models, forked_jobs):
     """A function that makes the spec of a training of a tiny model."""
     from training_runs import APPLICATION, SMALL
 
-    from nightshift.jobs.train import Spec
+    from nightshift.jobs.train_contract import Spec
     from nightshift.settings.training import Training
 
     partition, manifest = snapshot

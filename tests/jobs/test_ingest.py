@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from published_examples import read_examples
 from upath import UPath
 
-from nightshift.data.examples import EXAMPLE_SCHEMA, read_examples
+from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.data.ingestion import Ingestion
 from nightshift.data.split_map import SplitMap
 from nightshift.errors import BadEnvironment, BadInput

@@ -11,9 +11,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 from nights import NEW, QUIET, crown, messages
 from pendulum import instance
+from published_examples import read_examples
 from upath import UPath
 
-from nightshift.data.examples import read_examples
 from nightshift.jobs import drift, evaluate, generate, ingest, reference, score, snapshot, validate
 from nightshift.ledger import history, orders
 from nightshift.ledger.records import Outcome, Release

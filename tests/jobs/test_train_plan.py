@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def open_spec(storage, snapshot, tiny_models):
     """The spec of a training whose settings leave open what can be."""
-    from nightshift.jobs.train import Spec
+    from nightshift.jobs.train_contract import Spec
 
     partition, manifest = snapshot
     return Spec(

@@ -10,7 +10,7 @@ from upath import UPath
 
 from nightshift.data.examples import EXAMPLE_SCHEMA
 from nightshift.errors import BadInput
-from nightshift.jobs.train import Spec
+from nightshift.jobs.train_contract import Spec
 from nightshift.jobs.train_plan import shards_of, start_folder, started_from
 from nightshift.registry import models
 from nightshift.settings.training import Training

@@ -14,6 +14,7 @@ from nightshift.data.interactions import INTERACTIONS
 from nightshift.erasure.applying import apply
 from nightshift.erasure.finding import Finding
 from nightshift.erasure.target import ErasureTarget
+from nightshift.jobs import waiting_feedback
 from nightshift.jobs.feedback import run
 from nightshift.jobs.waiting_feedback import LOOKED
 from nightshift.storage import partition as partitions
@@ -117,7 +118,7 @@ def test_a_night_is_read_once_for_all_that_waits_and_what_was_joined_late_is_log
         read.append((partition.name, name))
         return fetch(partition, manifest, name, folder)
 
-    monkeypatch.setattr(partitions, "fetch", counted)
+    monkeypatch.setattr(waiting_feedback, "fetch", counted)
     spec = said([{"message": "y", "asked": ASKED, "vote": "up"}])
     for day in (3, 4):
         run(on_day(spec, day), progress)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import false_discovery_control
 
 from nightshift.monitoring.cells import histogram
 from nightshift.monitoring.effects import side_by_side, wasserstein
@@ -95,6 +96,7 @@ def test_the_p_value_of_a_mean_is_not_too_small_where_effects_replace_each_other
     assert true <= mean_of([drawn, drawn]).p_value(effect) < 2 * true
 
 
-def test_q_values_are_those_of_benjamini_and_hochberg():
-    assert q_values([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.04 * 4 / 3, 0.04 * 4 / 3, 0.5])
+def test_q_values_are_those_of_scipy():
+    chances = [0.001, 0.2, 0.03, 0.03, 0.9, 0.004]
+    assert q_values(chances) == pytest.approx(list(false_discovery_control(chances)))
     assert q_values([]) == []

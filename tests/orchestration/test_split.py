@@ -13,7 +13,8 @@ from release_tasks import registered
 from split_tasks import NEW, OLD, SPLIT
 from upath import UPath
 
-from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
+from nightshift.alerts.alert import ResultAlerts
+from nightshift.alerts.of_jobs import alerts_of
 from nightshift.inference.prompts import Prompts, numbers_in_arm
 from nightshift.jobs import register
 from nightshift.ledger import orders, store

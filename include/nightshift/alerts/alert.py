@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from nightshift.settings.people import Kind, Severity
+
+if TYPE_CHECKING:
+    from nightshift.settings.application import Application
 
 
 def _only_web(links: dict[str, str]) -> dict[str, str]:
@@ -68,3 +73,33 @@ class Alert(BaseModel):
     def group(self) -> str:
         """The group of alerts that are sent together: its night, or else the day on which it was noticed."""
         return self.night or f"{self.at.astimezone(UTC):%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
+class ResultAlerts:
+    """What all alerts of one result have in common.
+
+    :param where: application, DAG, run and task, for a person.
+    :param links: pages about the run, by name; `report_page` gives the page of one report by its URI.
+    :param failure: id of the alert that tells that this run failed: what explains the failure makes it superfluous. Two
+        tries of one run have the same, a run that was cleared has another.
+    """
+
+    application: Application
+    where: str
+    links: Mapping[str, str]
+    report_page: Callable[[str | None], str]
+    failure: str
+    now: datetime
+
+    def alert(self, kind: Kind, severity: Severity, title: str, **fields: Any) -> Alert:
+        """Return an alert of this result."""
+        links = {name: url for name, url in {**self.links, **fields.pop("links", {})}.items() if url}
+        return Alert(
+            application=self.application.name, where=self.where, at=self.now,
+            kind=kind, severity=severity, title=title, links=links, **{"occurrence": self.failure, **fields},
+        )  # fmt: skip
+
+    def good(self, kind: Kind, condition: str, title: str, **fields: Any) -> Alert:
+        """Return a recovery; the outbox drops it where nothing was open."""
+        return self.alert(kind, Severity.INFO, title, condition=condition, good=True, **fields)

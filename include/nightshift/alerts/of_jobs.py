@@ -7,50 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from nightshift.alerts.alert import Alert
+from nightshift.alerts.alert import Alert, ResultAlerts
 from nightshift.alerts.of_indexes import of_index
 from nightshift.alerts.of_splits import of_ramp
-from nightshift.settings.application import Application
 from nightshift.settings.metrics import label_of
 from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
 # Codes with which the ledger orders no retraining although enough nights failed.
 REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "budget", "refused", "too_few_new_examples", "hosted"}
-
-
-@dataclass(frozen=True)
-class ResultAlerts:
-    """Makes the alerts of one result, with their common fields.
-
-    :param where: application, DAG, run and task, for a person.
-    :param links: pages about the run, by name; `report_page` gives the page of one report by its URI.
-    :param failure: id of the alert that this run failed, which an alert with the cause replaces. It is equal for all tries of
-        a run; a cleared run has another.
-    """
-
-    application: Application
-    where: str
-    links: Mapping[str, str]
-    report_page: Callable[[str | None], str]
-    failure: str
-    now: datetime
-
-    def alert(self, kind: Kind, severity: Severity, title: str, **fields: Any) -> Alert:
-        """Return an alert of this result."""
-        links = {name: url for name, url in {**self.links, **fields.pop("links", {})}.items() if url}
-        return Alert(
-            application=self.application.name, where=self.where, at=self.now,
-            kind=kind, severity=severity, title=title, links=links, **{"occurrence": self.failure, **fields},
-        )  # fmt: skip
-
-    def good(self, kind: Kind, condition: str, title: str, **fields: Any) -> Alert:
-        """Return a recovery; the outbox drops it if its condition is not open."""
-        return self.alert(kind, Severity.INFO, title, condition=condition, good=True, **fields)
 
 
 def alerts_of(job: str, spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> list[Alert]:

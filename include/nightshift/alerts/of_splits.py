@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nightshift.alerts.alert import Alert
+from nightshift.alerts.alert import Alert, ResultAlerts
 from nightshift.settings.people import Kind, Severity
-
-if TYPE_CHECKING:
-    from nightshift.alerts.of_jobs import ResultAlerts
 
 
 def of_ramp(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:

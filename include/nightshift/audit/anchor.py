@@ -31,8 +31,20 @@ class Anchor(BaseModel):
     signature: str = ""
     place: str = Field("", exclude=True)
 
+    def is_of(self, chain: str, storage: str) -> bool:
+        """Whether it is of a log, or of another that lay in the same storage."""
+        return self.chain == chain or self.storage == storage
+
     def __str__(self) -> str:
         return f"entry {self.count} was anchored in {self.place} at {self.anchored:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def anchor_in(content: bytes | str, place: str) -> Anchor | None:
+    """Return the anchor that a place keeps as this; None: it is none."""
+    try:
+        return Anchor.model_validate_json(content).model_copy(update={"place": place})
+    except ValidationError:
+        return None
 
 
 class Witness(Protocol):
@@ -71,7 +83,7 @@ class AnchorFiles:
         for path, content in zip(files, contents, strict=True):
             if isinstance(content, Exception):
                 raise content
-            if anchor := self._anchor(content):
+            if anchor := anchor_in(content, self.name):
                 found.append(anchor)
             else:
                 wrong.append(f"{path} was edited: it is no anchor any more")
@@ -80,7 +92,7 @@ class AnchorFiles:
     def newest(self, chain: str, storage: str) -> Anchor | None:
         """Return the newest anchor of a log, or of another that lay in the same storage."""
         last = [next(filter(None, map(self._read, reversed(self._files(log)))), None) for log in self._logs()]
-        mine = [anchor for anchor in last if anchor and (anchor.chain == chain or anchor.storage == storage)]
+        mine = [anchor for anchor in last if anchor and anchor.is_of(chain, storage)]
         return max(mine, key=lambda anchor: anchor.anchored, default=None)
 
     def keep(self, anchor: Anchor) -> None:
@@ -103,11 +115,4 @@ class AnchorFiles:
         return [log / name for name in names_in(log) if re.fullmatch(r"\d{12}\.json", name)]
 
     def _read(self, path: UPath) -> Anchor | None:
-        return self._anchor(path.fs.cat_file(path.path))
-
-    def _anchor(self, content: bytes) -> Anchor | None:
-        try:
-            anchor = Anchor.model_validate_json(content)
-        except ValidationError:
-            return None
-        return anchor.model_copy(update={"place": self.name})
+        return anchor_in(path.fs.cat_file(path.path), self.name)

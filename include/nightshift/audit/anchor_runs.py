@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from pydantic import ValidationError
 
-from nightshift.audit.anchor import Anchor
+from nightshift.audit.anchor import Anchor, anchor_in
 from nightshift.errors import BadEnvironment
 from nightshift.registry.tracking import TrackingRun, reachable
 
@@ -38,7 +37,7 @@ class AnchorRuns:
             if run.info.lifecycle_stage == "deleted":
                 wrong.append(f"the MLflow run {run.info.run_name!r} ({run.info.run_id}) with anchors was deleted")
             for key, value in run.data.params.items():
-                if anchor := _anchor(value):
+                if anchor := anchor_in(value, self.name):
                     found.append(anchor)
                 else:
                     wrong.append(
@@ -49,9 +48,8 @@ class AnchorRuns:
     def newest(self, chain: str, storage: str) -> Anchor | None:
         """Return the newest anchor of a log, or of another that lay in the same storage."""
         for run in _runs(NEWEST):
-            anchors = filter(None, map(_anchor, run.data.params.values()))
-            mine = [anchor for anchor in anchors if anchor.chain == chain or anchor.storage == storage]
-            if mine:
+            anchors = (anchor_in(value, self.name) for value in run.data.params.values())
+            if mine := [anchor for anchor in anchors if anchor and anchor.is_of(chain, storage)]:
                 return max(mine, key=lambda anchor: anchor.count)
         return None
 
@@ -81,10 +79,3 @@ def _runs(at_once: int) -> Iterator[Run]:
             token = page.token
             if not token:
                 return
-
-
-def _anchor(value: str) -> Anchor | None:
-    try:
-        return Anchor.model_validate_json(value).model_copy(update={"place": AnchorRuns.name})
-    except ValidationError:
-        return None

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from upath import UPath
@@ -146,107 +146,88 @@ def event_of_record(application: str, kind: str, name: str, content: bytes, writ
     )
 
 
-def _audit_event(told: dict[str, Any], common: dict[str, Any]) -> AuditEvent:
-    at = told["at"]
+class _Told(NamedTuple):
+    """What one record says: when it was done, by whom, what, to what, and why."""
+
+    at: datetime
+    who: str
+    did: str
+    to: dict[str, Any]
+    details: dict[str, Any] | None = None
+
+
+def _audit_event(told: _Told, common: dict[str, Any]) -> AuditEvent:
     return AuditEvent(
-        at=at if at.tzinfo else at.replace(tzinfo=UTC),
-        who=text_of(told["who"]),
-        did=told["did"],
-        to={key: text_of(value) for key, value in told["to"].items() if value},
-        details=bounded(without_secrets({key: value for key, value in told.get("details", {}).items() if value})),
+        at=told.at if told.at.tzinfo else told.at.replace(tzinfo=UTC),
+        who=text_of(told.who),
+        did=told.did,
+        to={key: text_of(value) for key, value in told.to.items() if value},
+        details=bounded(without_secrets({key: value for key, value in (told.details or {}).items() if value})),
         **common,
     )
 
 
-def _told(record: BaseModel) -> dict[str, Any] | None:  # noqa: PLR0912  (a case a kind)
-    told: dict[str, Any] | None
+def _told(record: BaseModel) -> _Told | None:  # noqa: PLR0911, PLR0912  (a case a kind)
+    to: dict[str, Any]
+    details: dict[str, Any]
     match record:
         case Order():
             decision = record.decision
             did = "forced a retraining" if decision.code == "forced" else "ordered a retraining"
-            told = {
-                "at": record.created, "who": decision.by, "did": did, "to": {"retraining": record.number},
-                "details": {"reason": decision.reason, "decision": decision.id, "champion": decision.model_digest},
-            }  # fmt: skip
+            details = {"reason": decision.reason, "decision": decision.id, "champion": decision.model_digest}
+            return _Told(record.created, decision.by, did, {"retraining": record.number}, details)
         case Claim():
             did = "took up a retraining" if record.run_id else "gave up a retraining that no run took up"
-            told = {
-                "at": record.claimed, "who": record.run_id or "policy", "did": did,
-                "to": {"retraining": record.number, "dag": record.dag_id, "run": record.run_id},
-            }  # fmt: skip
+            to = {"retraining": record.number, "dag": record.dag_id, "run": record.run_id}
+            return _Told(record.claimed, record.run_id or "policy", did, to)
         case Outcome():
-            told = {
-                "at": record.ended, "who": record.run_id or "policy", "did": f"ended a retraining as {record.result}",
-                "to": {"retraining": record.number, "run": record.run_id, "version": record.model_version},
-                "details": {"explanation": record.explanation, "verdict": record.verdict},
-            }  # fmt: skip
+            to = {"retraining": record.number, "run": record.run_id, "version": record.model_version}
+            details = {"explanation": record.explanation, "verdict": record.verdict}
+            return _Told(record.ended, record.run_id or "policy", f"ended a retraining as {record.result}", to, details)
         case Snooze():
             did = "snoozed retraining" if record.until > record.created else "ended a snooze"
-            told = {
-                "at": record.created, "who": record.by, "did": did, "to": {"snooze": record.id},
-                "details": {"until": record.until.isoformat(), "reason": record.reason},
-            }  # fmt: skip
+            details = {"until": record.until.isoformat(), "reason": record.reason}
+            return _Told(record.created, record.by, did, {"snooze": record.id}, details)
         case AlertResponse():
-            told = {
-                "at": record.created, "who": record.by, "did": _RESPONDED[record.action], "to": {"alert": record.condition},
-                "details": {"until": record.until.isoformat(), "reason": record.reason},
-            }  # fmt: skip
+            details = {"until": record.until.isoformat(), "reason": record.reason}
+            return _Told(record.created, record.by, _RESPONDED[record.action], {"alert": record.condition}, details)
         case Review():
             did = "judged an answer as good" if record.good else "judged an answer as bad"
-            details: dict[str, object] = {"chosen as": record.chosen, "corrected": bool(record.correction)}
+            details = {"reason": record.reason, "chosen as": record.chosen, "corrected": bool(record.correction)}
             if record.better:
                 did = "chose between two answers"
-                details = {"candidate": record.candidate, "better": record.better}
-            told = {
-                "at": record.at, "who": record.by, "did": did,
-                "to": {"review": f"{record.shadow or record.interval}/{record.key}", "version": record.version},
-                "details": {"reason": record.reason, **details},
-            }  # fmt: skip
+                details = {"reason": record.reason, "candidate": record.candidate, "better": record.better}
+            to = {"review": f"{record.shadow or record.interval}/{record.key}", "version": record.version}
+            return _Told(record.at, record.by, did, to, details)
         case Release():
-            told = {
-                "at": record.released, "who": "release", "did": "made a version the champion",
-                "to": {"version": record.version, "model": record.model_digest},
-            }  # fmt: skip
+            to = {"version": record.version, "model": record.model_digest}
+            return _Told(record.released, "release", "made a version the champion", to)
         case Split():
-            told = {
-                "at": record.started, "who": "release", "did": "began a split",
-                "to": {"split": record.number, "version": record.version, "model": record.model_digest},
-                "details": {"shares": record.settings.shares, "champion": record.champion},
-            }  # fmt: skip
+            to = {"split": record.number, "version": record.version, "model": record.model_digest}
+            details = {"shares": record.settings.shares, "champion": record.champion}
+            return _Told(record.started, "release", "began a split", to, details)
         case SplitEnd():
-            told = {
-                "at": record.ended, "who": record.by, "did": f"ended a split as {record.result}",
-                "to": {"split": record.number, "run": record.run_id}, "details": {"explanation": record.explanation},
-            }  # fmt: skip
+            to = {"split": record.number, "run": record.run_id}
+            details = {"explanation": record.explanation}
+            return _Told(record.ended, record.by, f"ended a split as {record.result}", to, details)
         case Request():
-            told = {
-                "at": record.asked, "who": record.asked_by or "release", "did": "asked for approval",
-                "to": {"request": record.id, "version": record.version, "model": record.model_digest,
-                       "dag": record.dag_id, "run": record.run_id, "task": record.task_id},
-                "details": {"subject": record.subject, "verdict": record.verdict, "approvers": record.approvers,
-                            "until": record.until.isoformat()},
-            }  # fmt: skip
+            to = {"request": record.id, "version": record.version, "model": record.model_digest}
+            to |= {"dag": record.dag_id, "run": record.run_id, "task": record.task_id}
+            details = {"subject": record.subject, "verdict": record.verdict, "approvers": record.approvers}
+            details["until"] = record.until.isoformat()
+            return _Told(record.asked, record.asked_by or "release", "asked for approval", to, details)
         case Answer():
-            told = {
-                "at": record.answered, "who": record.by or "nobody", "did": _ANSWERED[record.answer],
-                "to": {"request": record.id}, "details": {"reason": record.reason},
-            }  # fmt: skip
+            did, details = _ANSWERED[record.answer], {"reason": record.reason}
+            return _Told(record.answered, record.by or "nobody", did, {"request": record.id}, details)
         case GateRecord():
-            told = _gate(record)
+            return _gate(record)
         case Erasure():
-            told = {
-                "at": record.created, "who": record.by, "did": "began to erase rows", "to": {"erasure": record.number},
-                "details": {"reason": record.reason, "hashes": record.hashes},
-            }  # fmt: skip
+            details = {"reason": record.reason, "hashes": record.hashes}
+            return _Told(record.created, record.by, "began to erase rows", {"erasure": record.number}, details)
         case Erased():
-            told = {
-                "at": record.ended, "who": record.by, "did": "erased rows", "to": {"erasure": record.number},
-                "details": {"rows": record.rows, "rewritten": record.rewritten, "deleted": record.deleted,
-                            "versions": record.versions},
-            }  # fmt: skip
-        case _:
-            raise TypeError(f"the audit log knows no {type(record).__name__}")
-    return told
+            details = record.model_dump(include={"rows", "rewritten", "deleted", "versions"})
+            return _Told(record.ended, record.by, "erased rows", {"erasure": record.number}, details)
+    raise TypeError(f"the audit log knows no {type(record).__name__}")
 
 
 _RESPONDED = {
@@ -262,18 +243,16 @@ _ANSWERED = {
 }
 
 
-def _gate(record: GateRecord) -> dict[str, Any] | None:
+def _gate(record: GateRecord) -> _Told | None:
     """What a gate alone held back is nothing that anybody did."""
     if record.by == "gate" and not record.released:
         return None
     by_itself = record.by in DECIDING and not record.person
     did = "released a version" if record.released else "was refused the release of a version"
-    return {
-        "at": record.decided, "who": record.person or (record.by if by_itself else "somebody"), "did": did,
-        "to": {"version": record.version, "model": record.model_digest, "request": record.request},
-        "details": {"verdict": record.verdict, "reason": "" if by_itself else record.by,
-                    "reasons": record.reasons},
-    }  # fmt: skip
+    who = record.person or (record.by if by_itself else "somebody")
+    to = {"version": record.version, "model": record.model_digest, "request": record.request}
+    reason = "" if by_itself else record.by
+    return _Told(record.decided, who, did, to, {"verdict": record.verdict, "reason": reason, "reasons": record.reasons})
 
 
 def _written(about: Mapping[str, Any]) -> datetime | None:

@@ -38,7 +38,7 @@ class AirflowMemory:
 
     def newest(self, chain: str, storage: str) -> Anchor | None:
         """Return the newest anchor of a log, or of another that lay in the same storage."""
-        mine = [anchor for anchor in self._anchors() if anchor.chain == chain or anchor.storage == storage]
+        mine = [anchor for anchor in self._anchors() if anchor.is_of(chain, storage)]
         return max(mine, key=lambda anchor: anchor.anchored, default=None)
 
     def keep(self, anchor: Anchor) -> None:

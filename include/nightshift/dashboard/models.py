@@ -37,7 +37,6 @@ class Evaluation:
     examples: int
     models: dict[str, str]  # role -> digest
     scores: dict[str, dict[str, Score]]
-    gains: dict[str, dict[str, Score]]  # candidate minus other, by the other's role
     verdict: Verdict
     reasons: tuple[str, ...]
     created: datetime
@@ -147,7 +146,6 @@ def _evaluation(store: Store, address: str) -> Evaluation:
             examples=int(comparison["examples"]),
             models={str(role): str(digest) for role, digest in content["models"].items()},
             scores=_by_role(comparison["scores"]),
-            gains=_by_role(comparison["differences"]),
             verdict=Verdict(decision["verdict"]),
             reasons=tuple(map(str, decision["reasons"])),
             created=manifest.created,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,12 +12,8 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from upath import UPath
 
 from nightshift.settings.intake import Splits
-from nightshift.storage.files import scratch
-from nightshift.storage.manifest import Manifest
-from nightshift.storage.partition import fetch
 
 Split = Literal["train", "traffic", "held_out", "development"]
 
@@ -111,22 +106,6 @@ def side_of(digest: str, splits: Splits) -> Split:
     if point < splits.held_out + splits.train:
         return "train"
     return "development" if point >= 1 - splits.development else "traffic"
-
-
-def read_examples(partition: UPath, manifest: Manifest, split: Split | None = None) -> pa.Table:
-    """Return the examples of a partition (`EXAMPLE_SCHEMA`), all of them or those of one split, in source order.
-
-    What a partition of an earlier version lacks is null.
-
-    :raises BadInput: the file is missing, or not what the manifest says.
-    """
-    folder = scratch(partition.parent)
-    try:
-        file = fetch(partition, manifest, EXAMPLES, folder)
-        # Not memory-mapped: the table outlives the folder.
-        return examples_in(file, filters=None if split is None else pc.field("split") == split)
-    finally:
-        shutil.rmtree(folder)
 
 
 def example_batches(file: Path, columns: Sequence[str] = EXAMPLE_SCHEMA.names) -> Iterator[pa.Table]:

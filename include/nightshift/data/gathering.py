@@ -23,7 +23,7 @@ from nightshift.data.snapshot import Published, Selection
 from nightshift.data.split_map import State
 from nightshift.data.words import folded
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, digest_of
 from nightshift.storage.partition import fetch, find, partition_of, publish
 
@@ -134,8 +134,7 @@ class SharedGathering:
 
     def _make(self, published: Published) -> None:
         counts: Counter[str] = Counter()
-        folder = scratch(UPath(self.storage))
-        try:
+        with scratch_folder(UPath(self.storage)) as folder:
             with (
                 pq.ParquetWriter(folder / ANSWERED, EXAMPLE_SCHEMA, compression="zstd") as writer,
                 (folder / SIGNATURES).open("wb") as signed,
@@ -147,8 +146,6 @@ class SharedGathering:
                 self._address(published), folder, kind="gathered", application=self.application,
                 inputs=self._inputs(published), counts=counts,
             )  # fmt: skip
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _address(self, published: Published) -> UPath:
         key = digest_of(self._inputs(published))[:16]

@@ -22,7 +22,7 @@ from nightshift.data.snapshot import TRAIN as TRAINING_SET
 from nightshift.data.snapshot import Published, published_corrections, published_examples, published_snapshots
 from nightshift.data.split_map import DEVELOPMENT, HELD_OUT, NAMES, SEGMENTS, TRAFFIC, TRAIN, SplitMap, State
 from nightshift.settings.intake import Splits
-from nightshift.storage.files import names_in, scratch
+from nightshift.storage.files import names_in, scratch_folder
 from nightshift.storage.manifest import read_manifest
 from nightshift.storage.partition import fetch, partition_of
 
@@ -89,11 +89,8 @@ def catch_up(
         ]
         if not unknown:
             return state
-        folder = scratch(UPath(storage))
-        try:
+        with scratch_folder(UPath(storage)) as folder:
             _settle(split_map, unknown, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _made_by(state: State, snapshot: Published) -> bool:

@@ -15,15 +15,8 @@ from nightshift.data.examples import example_batches, examples_in
 from nightshift.data.review_pairs import is_chosen_of_two
 
 LONGEST_EXAMPLE = 1_000  # characters of a few-shot example, question and answer together
-ASKED = [
-    "digest",
-    "messages",
-    "tools",
-    "metadata",
-    "prompt",
-    "answer",
-    "language",
-]  # what an answer is made and judged by
+# What an answer is made and judged by.
+ASKED = ["digest", "messages", "tools", "metadata", "prompt", "answer", "language"]
 UNIT = ["subject", "split_group", "group"]  # the first that a row has says which rows are not independent of it
 
 

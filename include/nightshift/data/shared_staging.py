@@ -25,7 +25,7 @@ from nightshift.data.sources import RawFile
 from nightshift.data.staging import STAGED_SCHEMA, Staged, Staging
 from nightshift.data.staging_processes import StagingProcesses
 from nightshift.settings.interval import Interval
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, digest_of
 from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.storage.partition import find as find_partition
@@ -96,8 +96,7 @@ class SharedStaging:
         return find_partition(self._address(first), self._inputs(first))
 
     def _make(self, first: int, file: RawFile, stretch: Iterable[Piece], processes: StagingProcesses) -> Manifest:
-        folder = scratch(UPath(self.storage))
-        try:
+        with scratch_folder(UPath(self.storage)) as folder:
             late = erased = 0
             with (
                 pq.ParquetWriter(folder / STAGED, STAGED_SCHEMA, compression="zstd") as writer,
@@ -112,8 +111,6 @@ class SharedStaging:
                 self._address(first), folder, kind="staged", application=self.application, inputs=self._inputs(first),
                 facts={"late": late, "erased": erased},
             )  # fmt: skip
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def join(self, stretches: dict[Rows, Manifest]) -> Iterator[tuple[str, Staged]]:
         """Yield the rows of all stretches in order, a few at a time, each with the name of its file.

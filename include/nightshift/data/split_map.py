@@ -18,7 +18,6 @@ none, or a damaged one, reads the segments.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from nightshift.data.shared_text import LONG, SHORT, SharedText
 from nightshift.data.similarity import VALUES, Keys, Signatures
 from nightshift.errors import BadInput
 from nightshift.settings.interval import Interval
-from nightshift.storage.files import names_in, read_each, scratch
+from nightshift.storage.files import names_in, read_each, scratch_folder
 from nightshift.storage.manifest import Manifest, read_manifest
 from nightshift.storage.partition import fetch, partition_of, publish
 
@@ -128,8 +127,7 @@ def _fetched(parts: Iterable[tuple[UPath, Manifest]], name: str) -> Iterator[Pat
     :raises BadInput: a segment is damaged.
     """
     for partition, manifest in parts:
-        folder = scratch(partition.parents[3])
-        try:
+        with scratch_folder(partition.parents[3]) as folder:
             try:
                 path = fetch(partition, manifest, name, folder)
             except BadInput as error:
@@ -142,8 +140,6 @@ def _fetched(parts: Iterable[tuple[UPath, Manifest]], name: str) -> Iterator[Pat
                 yield from _fetched(_described([segments / f"{number:08d}" for number in numbers]), name)
             else:
                 yield path
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _described(partitions: list[UPath]) -> Iterator[tuple[UPath, Manifest]]:
@@ -241,8 +237,7 @@ class SplitMap:
         facts: dict[str, Any],
         interval: Interval | None = None,
     ) -> Manifest:  # fmt: skip
-        folder = scratch(partition.parents[3])
-        try:
+        with scratch_folder(partition.parents[3]) as folder:
             counts = dict.fromkeys(NAMES, 0)
             with pq.ParquetWriter(folder / SIDES, SIDE_SCHEMA, compression="zstd") as writer:
                 for table in tables:
@@ -257,8 +252,6 @@ class SplitMap:
                 rows={SIDES: sum(counts.values()), SHARED: len(pieces)}, counts=counts,
                 facts=facts | {"shared": len(pieces)}, replacing=False,
             )  # fmt: skip
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _merge(self, first: int, level: int) -> None:
         parts = tuple(self._parts(first + MERGED_AT_ONCE**level - 1, first, level - 1))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +13,7 @@ from nightshift.data.sides import resembling_trained
 from nightshift.data.similarity import plain
 from nightshift.data.snapshot import TRAIN, published_snapshots
 from nightshift.data.split_map import SplitMap
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
 
@@ -36,13 +34,10 @@ def seen_in_training(rows: pa.Table, storage: str, application: str) -> frozense
     state = catch_up(SplitMap(storage, application), storage, application, snapshots=snapshots)
     if state.number == 0:
         return frozenset(digests)
-    folder = scratch(UPath(storage))
     prompts = rows.select(["prompt"]).to_batches(max_chunksize=ROWS_AT_ONCE)
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         questions = ([plain(prompt) for prompt in batch["prompt"].to_pylist()] for batch in prompts)
         seen = {digests[row] for row in np.nonzero(resembling_trained(state, questions, folder))[0].tolist()}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     # A row has the last of several turns only, so a conversation is found by its digest.
     for snapshot in snapshots:
         trained = training_rows(snapshot.partition, snapshot.manifest, "digest")["digest"]
@@ -55,8 +50,5 @@ def training_rows(snapshot: UPath, manifest: Manifest, *columns: str) -> pa.Tabl
 
     :raises BadInput: the training set is damaged.
     """
-    folder = scratch(snapshot.parent)
-    try:
+    with scratch_folder(snapshot.parent) as folder:
         return pq.read_table(fetch(snapshot, manifest, TRAIN, folder), columns=list(columns))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +20,7 @@ from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.review_sample import SAMPLE
 from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN
 from nightshift.erasure.plan import Change, Plan, unlisted
-from nightshift.storage.files import replace, scratch
+from nightshift.storage.files import replace, scratch_folder
 from nightshift.storage.manifest import Manifest, read_manifest
 from nightshift.storage.partition import drop, fetch, rewrite, upload
 
@@ -56,14 +55,11 @@ def apply(home: UPath, plan: Plan, number: int, replaced: Replaced) -> None:
     for path in plan.deleted:
         drop(home / path)
     for path in plan.pages:
-        folder = scratch(home.parent)
-        try:
+        with scratch_folder(home.parent) as folder:
             page = folder / path.rpartition("/")[2]
             page.write_text(PAGE.format(number=number), encoding="utf-8")
             replaced(path, [page])
             replace(home / path, page.read_bytes())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(partition: UPath) -> None:
@@ -83,16 +79,12 @@ def _rewrite(home: UPath, change: Change, number: int, replaced: Replaced) -> No
     if manifest is None:
         return
     if manifest.erasure < number:
-        work, folder = scratch(home.parent), scratch(home.parent)
-        try:
+        with scratch_folder(home.parent) as work, scratch_folder(home.parent) as folder:
             counts, facts = _write(partition, manifest, change, number, work, folder)
             rows = {name: pq.read_metadata(folder / name).num_rows for name in change.rows}
             replaced(change.path, [folder / name for name in (*change.pages, *change.rows)])
             logs = {file.name for file in manifest.files if file.log}
             new = {file.name: file for file in upload(partition, folder, f"erased-{number:06d}", rows=rows, logs=logs)}
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
         files = [new.get(file.name, file) for file in manifest.files]
         update = {"files": files, "counts": counts, "facts": facts, "erasure": number, "published": manifest.digest}
         rewrite(partition, manifest.model_copy(update=update))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from nightshift.evaluation.validity import is_valid
 from nightshift.inference.adapter import fetch_served
 from nightshift.settings.application import Application
 from nightshift.settings.project import project_folder
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import fetch, find, partition_of, publish
 
@@ -157,12 +156,9 @@ def answers_to(
         manifest = _ask(model, held_out, storage, partition, inputs=inputs, report=report)
     else:
         log.info("the %s model %s was asked before", model.role, model.name)
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         table = _rescored(pq.read_table(fetch(partition, manifest, ANSWERS, folder)))
         table = _with_model_scores(table, held_out, application, storage)
-    finally:
-        shutil.rmtree(folder)
     parent = Parent(uri=str(partition), digest=manifest.digest)
     return ModelAnswers(model, manifest, parent, table, {row["digest"]: row for row in held_out})
 
@@ -244,8 +240,7 @@ def _ask(
     from nightshift.inference.retrieving import Retriever
 
     application, started = model.application, time.monotonic()
-    work = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as work:
         engine = open_engine(
             model.folder(work),
             application,
@@ -309,8 +304,6 @@ def _ask(
                 **({"cost": round(cost, 6)} if cost else {}),
             },
         )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _drawn(

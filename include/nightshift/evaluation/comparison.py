@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,7 @@ from nightshift.evaluation.score_file import SCORES, ScoreFile, read_scores
 from nightshift.evaluation.scores import compare, estimate_of
 from nightshift.evaluation.side_by_side import COLUMNS, side_by_side
 from nightshift.settings.application import Application
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import find, partition_of, publish
 
@@ -119,8 +118,7 @@ def evaluation_of(
         decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long, *_agreement(answered)]}),
     )
     answers = [one.parent for group in (answered, *(suites or {}).values()) for one in group]
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         (folder / SCORES).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         pq.write_table(table, folder / ANSWERS, compression="zstd")
         page = render(application, file, answered, snapshot_manifest)
@@ -140,8 +138,6 @@ def evaluation_of(
             },
             parents=[Parent(uri=str(snapshot), digest=snapshot_manifest.digest), *answers],
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Evaluated(partition, manifest, file)
 
 

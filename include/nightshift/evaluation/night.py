@@ -32,10 +32,8 @@ from nightshift.storage.manifest import Manifest
 from nightshift.storage.partition import fetch
 
 ROWS_AT_ONCE = 2_000  # read, scored and held
-GROUP_ROWS, GROUP_BYTES = (
-    50_000,
-    64_000_000,
-)  # of a row group of the file: few enough to hold, large enough to read fast
+# Of a row group of the file: few enough to hold, large enough to read fast.
+GROUP_ROWS, GROUP_BYTES = 50_000, 64_000_000
 # Columns with few different values; to look for a dictionary in the others costs time and finds none.
 REPETITIVE = [
     *("model", "model_digest", "prompt_version", "finish_reason", "prompt_language", "response_language", "reference"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nightshift.data.examples import both_answers
 from nightshift.evaluation.estimates import PREFERENCE, Comparison
 from nightshift.evaluation.scores import add_measured
-
-if TYPE_CHECKING:
-    from nightshift.inference.engine import Engine, Report
+from nightshift.inference.engine import Engine, Report
 
 
 def preferred(engine: Engine, rows: Sequence[Mapping[str, Any]], report: Report) -> list[float | None]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from nightshift.evaluation.answers import ModelAnswers
 from nightshift.evaluation.estimates import METRICS, metric_of
+from nightshift.evaluation.score_file import ScoreFile
 from nightshift.settings.application import Application
 from nightshift.storage.manifest import Manifest
-
-if TYPE_CHECKING:
-    from nightshift.evaluation.score_file import ScoreFile
 
 SHOWN = 25  # examples in each list
 HARDEST = 12  # reference answers in the table of the most frequent errors

@@ -6,7 +6,6 @@ sample, is kept by the node that joins the stretches.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ from nightshift.evaluation.night import ROWS_AT_ONCE, answered, served
 from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, digest_of
 from nightshift.storage.partition import fetch, partition_of, publish
 from nightshift.storage.partition import find as find_partition
@@ -117,8 +116,7 @@ class SharedScores:
                 columns.setdefault(name, []).extend(values)
             rows += table.num_rows
             report(rows)
-        folder = scratch(UPath(self.storage))
-        try:
+        with scratch_folder(UPath(self.storage)) as folder:
             # With an explicit type: it cannot be inferred if no row lacks a score.
             reasons = interaction_schema(self.application.own_metrics).field(UNSCORED).type
             arrays = columns | {UNSCORED: pa.array(columns[UNSCORED], reasons)}
@@ -133,8 +131,6 @@ class SharedScores:
                 counts={"rows": rows},
                 facts={"seconds": dict(scorers.seconds), "given_up": dict(scorers.given_up)},
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def join(self, manifests: list[Manifest], scorers: Scorers) -> Iterator[Scored]:
         """Yield all rows with every score; the judge is asked here, so that its sample covers the whole night.

@@ -7,7 +7,6 @@ note on data-splitting for the evaluation of significance levels").
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from nightshift.evaluation.retrieved import relevant_in
 from nightshift.inference.retrieving import Retriever
 from nightshift.settings.gate import RETRIEVAL
 from nightshift.storage.application_version import ApplicationVersion
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 
 Scores = list[float | None]
 OF_ANSWERS = {"tokens": "answer_tokens", "latency_ms": "latency_ms", "cost": "cost"}  # with their columns
@@ -67,11 +66,8 @@ def measure(
         return Measured([], [])
     ids = [relevant_in(dict(row["metadata"] or ()).get(relevant)) if relevant else frozenset[str]() for row in rows]
     if metric in RETRIEVAL:
-        work = scratch(UPath(storage))
-        try:
+        with scratch_folder(UPath(storage)) as work:
             given = Retriever(version.application, work).given(rows)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         found = [
             of_passages(row.get("retrieved") or (), row.get("context"), expected, k)
             for row, expected in zip(given, ids, strict=True)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import GIVEN, STEPS
+from nightshift.inference.engine import Engine, Report
 from nightshift.inference.prompts import Prompts
 from nightshift.inference.retrieving import Retriever
 from nightshift.settings.application import Application
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import find as find_partition
 from nightshift.storage.partition import publish
-
-if TYPE_CHECKING:
-    from nightshift.inference.engine import Engine, Report
 
 RESPONSES = "responses.parquet"
 LATENCIES = "latencies.parquet"  # a separate file: it differs between attempts with equal answers
@@ -106,8 +103,7 @@ class Answering:
         latencies["logprob"] = [response.logprob for response in responses]
         latencies["cost"] = [response.cost if cost else None for response in responses]
         rare = {"refused": reasons.count("refused"), "reasoning_tokens": sum(table["reasoning_tokens"])}
-        folder = scratch(UPath(self.storage))
-        try:
+        with scratch_folder(UPath(self.storage)) as folder:
             pq.write_table(pa.table(table, schema=RESPONSE_SCHEMA), folder / RESPONSES, compression="zstd")
             pq.write_table(pa.table(latencies, schema=LATENCY_SCHEMA), folder / LATENCIES, compression="zstd")
             return publish(
@@ -135,8 +131,6 @@ class Answering:
                 parents=[Parent(uri=uri, digest=digest) for uri, digest in self.parents],
                 logs={LATENCIES},
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def announce(self, parts: Sequence[tuple[int, int]]) -> None:
         """Start the batches of all unanswered parts, if the endpoint is asked in batches.

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nightshift.errors import BadInput
+from nightshift.inference.engine import Engine, TokenEngine
 from nightshift.inference.sequence import in_steps
 from nightshift.settings.application import Application
 from nightshift.settings.prompt import Prompt
-
-if TYPE_CHECKING:
-    from nightshift.inference.engine import Engine, TokenEngine
 
 ENDPOINT = "endpoint.json"  # in the folder of a hosted model: its url and model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from nightshift.assignment import is_challengers
 from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES
 from nightshift.errors import BadInput
 from nightshift.settings.split import Arm, Unit
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import fetch
 
@@ -82,11 +81,9 @@ def numbers_in_arm(partition: UPath, arm: dict[str, Any], rows: Collection[int])
 
     :raises BadInput: the partition is damaged.
     """
-    mine, folder = Arm.model_validate(arm), scratch(partition.parent)
-    try:
+    mine = Arm.model_validate(arm)
+    with scratch_folder(partition.parent) as folder:
         prompts = Prompts(partition, require_manifest(partition), folder)
         units = units_of(prompts.read(0, prompts.rows - 1, sorted({mine.unit, "digest"} - {"row"})), mine.unit)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     own = (row for row, unit in enumerate(units) if is_challengers(mine.key, unit, mine.share) == mine.challenger)
     return [number for number, row in enumerate(own) if row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,14 @@ from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.storage.files import names_in, scratch_folder
+from nightshift.storage.manifest import Manifest, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.evaluation.arms import Evidence
     from nightshift.ledger.records import Split, SplitLook
-    from nightshift.storage.manifest import Manifest
 
 VERSION = 2  # of how arms are counted and compared
 
@@ -43,9 +44,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.ledger.splits import running, step_of
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.published_nights import arms_partition
-    from nightshift.storage.files import names_in, scratch
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import find, partition_of, publish
 
     app, ledger = spec.application, Ledger(spec.storage, spec.application.name)
     split = running(ledger)
@@ -53,8 +51,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     if split is None or step_of(looks) is None:
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reason="no split runs")
     number = looks[-1].number + 1 if looks else 1
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         evidence, known, seen = _before(spec, looks, split, folder)
         champions = partition_of(spec.storage, app.name, "interactions")
         place = arms_partition(spec.storage, app.name, split.number)
@@ -87,8 +84,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                     "arms": evidence.compared(known, number).model_dump(mode="json"),
                 },
             )  # fmt: skip
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     _log(app.name, split, number, manifest)
     return Result(
         verdict=Verdict.PASS,
@@ -119,8 +114,6 @@ def _log(application: str, split: Split, look: int, manifest: Manifest) -> None:
 def _before(spec: Spec, looks: list[SplitLook], split: Split, folder: Path) -> tuple[Evidence, list[float], list[str]]:
     """The evidence so far, the rows that were known at each comparison, and which intervals of the split were seen."""
     from nightshift.evaluation.arms import EVIDENCE, Evidence, evidence_partition
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     if not looks or not looks[-1].evidence:
         return Evidence(spec.application.gate.metric, split.settings), [], []

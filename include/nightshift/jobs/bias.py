@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nights import (
     NightlyResult,
@@ -19,11 +19,14 @@ from nightshift.jobs.nights import (
     unreadable_night,
 )
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import CHAMPION, Registered
+from nightshift.storage.application_version import ApplicationVersion, open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
     from nightshift.monitoring.bias.night import BiasContext
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.application_version import ApplicationVersion
 
     Champion = tuple[Registered, ApplicationVersion]
 
@@ -49,15 +52,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: the base model cannot be found.
     :raises BadEnvironment: MLflow or storage cannot be reached; nights that were judged before are kept.
     """
-    from nightshift.errors import BadInput
     from nightshift.monitoring.bias.due import Due, due, due_night, inputs_of
     from nightshift.monitoring.bias.night import judge_bias
     from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import with_alias
-    from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     alias = with_alias(spec.application.name, CHAMPION)
@@ -80,8 +79,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     missing = lacking(spec.expected_by, answered, broken, app)
     if missing:
         wanted.append(Due(missing, None, None, digests[0], inputs_of(None, *digests, app)))
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         context = _context(spec, champion, base, folder, progress) if wanted else None
         for one in wanted:
             assert context is not None  # noqa: S101
@@ -92,8 +90,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                 nights.append(unreadable_night(one.key, str(error)))
                 continue
             nights.append(published_night(*published))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(**said_of(nights, missing))
 
 
@@ -130,9 +126,6 @@ def _held_out(champion: ApplicationVersion, folder: Path) -> list[dict[str, Any]
 
     from nightshift.data.examples import without_calls
     from nightshift.data.snapshot import HELD_OUT
-    from nightshift.errors import BadInput
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     if champion.snapshot is None:
         return []

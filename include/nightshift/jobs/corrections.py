@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from nightshift.jobs.contract import IntervalSpec
-
-if TYPE_CHECKING:
-    from nightshift.storage.manifest import Manifest
+from nightshift.storage.files import sha256_of
+from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 
 
 def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest, work: Path) -> Manifest:
@@ -33,9 +32,6 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     from nightshift.data.staging import Staging
     from nightshift.jobs.waiting_feedback import fetched
     from nightshift.monitoring.published_nights import interactions_of
-    from nightshift.storage.files import sha256_of
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import fetch, find, partition_of, publish
     from nightshift.training.base_model import resolve_tokenizer
 
     app, interval, storage = spec.application, spec.interval, spec.storage
@@ -86,8 +82,6 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
 def _traffic(spec: IntervalSpec, nights: list[str], folder: Path) -> Iterator[Path]:
     """Local files of what was asked in these intervals, the newest first, of those whose traffic is still there."""
     from nightshift.data.examples import EXAMPLES
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import fetch, partition_of
 
     for night in reversed(nights):
         partition = partition_of(spec.storage, spec.application.name, "traffic", night)

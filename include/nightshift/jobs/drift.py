@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.nights import (
     NightlyResult,
     NightlySpec,
@@ -21,6 +21,11 @@ from nightshift.jobs.nights import (
     unreadable_night,
 )
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import CHAMPION, Registered
+from nightshift.settings.interval import Interval
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -29,9 +34,6 @@ if TYPE_CHECKING:
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.due_nights import Answered, Due
     from nightshift.monitoring.night import DriftContext
-    from nightshift.registry.versions import Registered
-    from nightshift.settings.interval import Interval
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.monitoring.feedback import with_feedback
     from nightshift.monitoring.published_nights import published_interactions, reports_of
     from nightshift.registry.models import with_alias
-    from nightshift.registry.versions import CHAMPION
 
     app = spec.application
     champion = with_alias(app.name, CHAMPION)
@@ -93,9 +94,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 def _stale_index(spec: Spec, champion: Registered) -> str | None:
     """What is wrong with the age of the documents that the champion answers from; "": nothing; None: any age is right."""
-    from nightshift.errors import BadInput
     from nightshift.retrieval.stale import why_stale
-    from nightshift.storage.application_version import open_version
 
     settings = spec.application.retrieval
     if settings is None or settings.stale_after is None:
@@ -109,7 +108,6 @@ def _stale_index(spec: Spec, champion: Registered) -> str | None:
 
 def _unwatched(spec: Spec, ledger: Ledger, answered: list[Answered]) -> Iterator[NightResult]:
     """Watch the newest release; where that cannot be, say so of the newest night."""
-    from nightshift.errors import BadInput
     from nightshift.monitoring.release_watch import watch_release
 
     try:
@@ -121,7 +119,6 @@ def _unwatched(spec: Spec, ledger: Ledger, answered: list[Answered]) -> Iterator
 
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The digests of the models' references, and of those without one, why not."""
-    from nightshift.errors import BadInput
     from nightshift.monitoring.references import require_reference
 
     found, lacking = {}, {}
@@ -203,12 +200,9 @@ class _Benches:
 
 def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iterator[NightResult]:
     """Judge one night after the other, and say what was published of it, or why it cannot be judged."""
-    from nightshift.errors import BadInput
     from nightshift.monitoring.night import judge, missing_night
-    from nightshift.storage.files import scratch
 
-    folder = scratch(UPath(benches.spec.storage))
-    try:
+    with scratch_folder(UPath(benches.spec.storage)) as folder:
         for one in due:
             try:
                 yield published_night(*judge(benches.of(one.model_digest, folder), one))
@@ -220,5 +214,3 @@ def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iter
                 yield published_night(*missing_night(benches.of(benches.champion.digest, folder), missing))
             except BadInput as error:
                 yield unreadable_night(missing.key, str(error))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,15 @@ from upath import UPath
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import CHAMPION
+from nightshift.storage.application_version import ApplicationVersion, open_version, without_adapter
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, read_manifest, require_manifest
+from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
     from nightshift.evaluation.answers import EvaluatedModel, ModelAnswers
     from nightshift.evaluation.comparison import Evaluated
-    from nightshift.storage.application_version import ApplicationVersion
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +56,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from nightshift.evaluation.answers import answers_to, held_out_examples
     from nightshift.evaluation.comparison import evaluation_of
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import require_manifest
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
     candidate = open_version(spec.model, spec.model_digest, spec.application)
     models = _models(spec, candidate)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         examples = held_out_examples(snapshot, manifest, spec.application.evaluation.max_examples, folder)
 
         def asked(examples: list[dict[str, Any]], what: str) -> list[ModelAnswers]:
@@ -79,8 +77,6 @@ def run(spec: Spec, progress: Progress) -> Result:
             answered, snapshot, manifest, spec.application, spec.storage, known=known, suites=suites
         )
         url = _log(spec, evaluated, candidate, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(
         evaluation=str(evaluated.partition),
         digest=evaluated.manifest.digest,
@@ -113,8 +109,6 @@ def _known_to_champion(models: list[EvaluatedModel], folder: Path) -> frozenset[
     import pyarrow.parquet as pq
 
     from nightshift.data.snapshot import HELD_OUT
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import fetch
 
     champion = next((model.version for model in models if model.role == "champion"), None)
     if champion is None or champion.snapshot is None:
@@ -138,8 +132,6 @@ def _models(spec: Spec, candidate: ApplicationVersion) -> list[EvaluatedModel]:
     """
     from nightshift.evaluation.answers import EvaluatedModel
     from nightshift.registry.models import with_alias
-    from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.application_version import open_version, without_adapter
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
     models, app = [], spec.application
@@ -166,7 +158,6 @@ def _log(spec: Spec, evaluated: Evaluated, candidate: ApplicationVersion, folder
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     from nightshift.registry.tracking import TrackingRun, find_run
-    from nightshift.storage.partition import fetch
 
     run = TrackingRun(
         spec.application.name,

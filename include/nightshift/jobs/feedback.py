@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,11 @@ from upath import UPath
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import IntervalSpec, JobResult
 from nightshift.jobs.progress import Progress
+from nightshift.settings.feedback import CHOICES, REVIEWS, FeedbackSource
+from nightshift.storage.erasures import erased_of
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent
+from nightshift.storage.partition import find, partition_of, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -21,8 +25,6 @@ if TYPE_CHECKING:
     from nightshift.data.sources import RawFile
     from nightshift.jobs.reviewing import Reviewed
     from nightshift.monitoring.due_nights import Answered
-    from nightshift.settings.feedback import FeedbackSource
-    from nightshift.storage.manifest import Manifest
 
 VERSION = 1  # raised when the same raw rows would become other feedback, so that they are read again
 RUN_KEY = "feedback-{:.16}"  # of the run in MLflow that has the numbers of a partition, by the digest of its inputs
@@ -67,16 +69,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.waiting_feedback import look_again
     from nightshift.monitoring.published_nights import interactions_between
     from nightshift.registry.tracking import finished_keys
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import find, partition_of
 
     app, interval = spec.application, spec.interval
     if app.feedback is None:
         raise BadInput(f"{app.name} has no `feedback` in its file")
     id_key = id_key_of(app, app.feedback.every_source)
     partition = partition_of(spec.storage, app.name, "feedback", interval.key)
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         review = app.feedback.review
         sample = publish_sample(spec, review.rows, id_key, work) if review else None
         to_review = sample.counts["rows"] if sample else 0
@@ -110,8 +109,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                 waited.unreadable.append(f"corrections of {earlier.key}: {error}")
             if RUN_KEY.format(anew.inputs_digest) not in logged:
                 _log(of_earlier, anew, str(place))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     before = {"joined_late": waited.joined, "given_up": waited.given_up, "waiting_before": waited.waiting}
     said = [*missing, *waited.sentences(interval)]
     if manifest is None or not manifest.counts["rows_in"]:
@@ -148,7 +145,6 @@ def _files(
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
     from nightshift.jobs.reviewing import write_reviews
-    from nightshift.settings.feedback import CHOICES, REVIEWS
 
     files, missing, answers = [], [], None
     feedback = spec.application.feedback
@@ -201,9 +197,6 @@ def _publish(  # noqa: PLR0917
     from nightshift.evaluation.choices import agreement_of_choices
     from nightshift.evaluation.reviewers import agreement_of
     from nightshift.jobs.waiting_feedback import fetched
-    from nightshift.storage.erasures import erased_of
-    from nightshift.storage.manifest import Parent
-    from nightshift.storage.partition import partition_of, publish
     from nightshift.training.base_model import resolve_tokenizer
 
     app = spec.application

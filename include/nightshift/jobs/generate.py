@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,13 +14,17 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import Nodes, nodes
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import CHAMPION, Registered
 from nightshift.settings.split import Arm
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import create, scratch_folder
+from nightshift.storage.manifest import Manifest, digest_of, require_manifest
+from nightshift.storage.partition import partition_of
+from nightshift.storage.sharing import await_parts, parts_of
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.inference.answering import Answering
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.manifest import Manifest
 
 VERSION = 2  # raised when the same prompts would be given to the model, or answered, in another way
 # Generating is bound by the same processors and allocator as training.
@@ -95,17 +98,11 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
     from nightshift.inference.adapter import fetch_served
     from nightshift.inference.answering import Answering
     from nightshift.inference.prompts import Prompts
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import partition_of
-    from nightshift.storage.sharing import await_parts, parts_of
 
     application, settings = spec.application, spec.application.inference
     partition = UPath(spec.prompts)
     manifest = require_manifest(partition, spec.digest)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         prompts = Prompts(partition, manifest, folder, spec.arm)
         if prompts.rows == 0:
             who = " for this version" if spec.arm else ""
@@ -154,8 +151,6 @@ def _answered(spec: Spec, node: Nodes, progress: Progress) -> Result | None:
 
             found = dict(zip(mine, manifests, strict=True))
             manifests = await_parts(parts, found, answering.find, node.count, report)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     tokens = sum(part.counts["tokens"] for part in manifests)
     seconds = sum(part.facts["seconds"] for part in manifests)
     rows = sum(part.counts["rows"] for part in manifests)
@@ -204,10 +199,6 @@ def _answer(answering: Answering, parts: list[tuple[int, int]], progress: Progre
 def _model(spec: Spec, node: Nodes) -> Registered | None:
     """The version that answers. Shards and nodes of one run agree on a champion by the first one's record of it."""
     from nightshift.registry.models import version_of, with_alias
-    from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.files import create
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import partition_of
 
     name, version = spec.application.name, spec.model
     if version is None:

@@ -7,31 +7,27 @@ whatever the evaluation data; another endpoint is another candidate, with evalua
 from __future__ import annotations
 
 import json
-import shutil
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
-if TYPE_CHECKING:
-    from nightshift.jobs import train
+from nightshift.jobs.train_contract import Result, Spec
+from nightshift.storage.application_version import Parts, publish_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Parent, digest_of, require_manifest
+from nightshift.storage.partition import find, partition_of, publish
 
 VERSION = 1  # raised when the same endpoint begins to be another model
 
 
-def publish_endpoint(spec: train.Spec) -> train.Result:
+def publish_endpoint(spec: Spec) -> Result:
     """Publish the application's endpoint as a model, or find it.
 
     :raises BadInput: the snapshot is gone.
     :raises BadEnvironment: MLflow cannot be reached; the next try only logs.
     """
     from nightshift.inference.engines import ENDPOINT
-    from nightshift.jobs.train import Result
     from nightshift.registry.tracking import TrackingRun
     from nightshift.retrieval.newest import pinned_index
-    from nightshift.storage.application_version import Parts, publish_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import Parent, digest_of, require_manifest
-    from nightshift.storage.partition import find, partition_of, publish
 
     application = spec.application
     assert application.inference.hosted  # noqa: S101  (or a model is trained)
@@ -41,8 +37,7 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
     partition = partition_of(spec.storage, application.name, "models", digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is None:
-        folder = scratch(UPath(spec.storage))
-        try:
+        with scratch_folder(UPath(spec.storage)) as folder:
             (folder / "model").mkdir()
             (folder / "model" / ENDPOINT).write_text(json.dumps(endpoint, indent=1) + "\n", encoding="utf-8")
             manifest = publish(
@@ -54,8 +49,6 @@ def publish_endpoint(spec: train.Spec) -> train.Result:
                 facts={"base_model": f"{endpoint['model']} at {endpoint['url']}"},
                 parents=[Parent(uri=spec.snapshot, digest=spec.digest)],
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     run = TrackingRun(
         application.name,
         key=f"train-{partition.name}",

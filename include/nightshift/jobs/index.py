@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -10,6 +9,8 @@ from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.partition import find
 from nightshift.verdict import Verdict
 
 
@@ -43,14 +44,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.retrieval.index import stage
     from nightshift.retrieval.newest import Newest, mark_used, name_newest
     from nightshift.retrieval.partition import make, newest_files, place_of
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import find
 
     name, retrieval = spec.application.name, spec.application.retrieval
     if retrieval is None:
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"the file of {name} has no `retrieval`")
-    folder, read = scratch(UPath(spec.storage)), datetime.now(UTC)
-    try:
+    read = datetime.now(UTC)
+    with scratch_folder(UPath(spec.storage)) as folder:
         try:
             staged = stage(read_documents(retrieval.documents, folder / "sources"), folder / "staged")
         except NoData as error:
@@ -73,8 +72,6 @@ def run(spec: Spec, progress: Progress) -> Result:
             VectorTable(retrieval.database, manifest).fill(partition, folder / "table")
         name_newest(spec.storage, name, Newest(uri=str(partition), digest=manifest.digest, read=read))
         progress.report(staged.documents, staged.documents, unit="documents")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     count, unchanged, removed = manifest.counts["documents"], manifest.facts["unchanged"], manifest.facts["removed"]
     chunks, near = manifest.counts["chunks"], manifest.counts["near_duplicates"]
     return Result(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,11 @@ from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.settings.application import Application
 from nightshift.settings.intake import Names, Source
+from nightshift.storage.erasures import ErasedHashes, erased_of
+from nightshift.storage.files import scratch_folder, sha256_of
+from nightshift.storage.manifest import Manifest, digest_of
+from nightshift.storage.partition import find, partition_of, publish
+from nightshift.storage.sharing import await_parts
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
     from nightshift.data.shared_staging import SharedStaging
     from nightshift.data.sources import RawFile
     from nightshift.data.staging import Staged
-    from nightshift.storage.erasures import ErasedHashes
-    from nightshift.storage.manifest import Manifest
 
 VERSION = 5  # raised when the same raw rows would become other examples, so that they are made again
 # With the key in it, subjects, and ids that hold personal data, are hashed; orchestration fills it from a connection.
@@ -75,8 +77,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     from nightshift.data.names import identity
     from nightshift.data.source_files import NoData
     from nightshift.data.sources import raw_files
-    from nightshift.storage.files import scratch, sha256_of
-    from nightshift.storage.partition import partition_of
     from nightshift.training.base_model import resolve_tokenizer
 
     application, interval, node = spec.application, spec.interval, nodes()
@@ -90,8 +90,7 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     names = application.ingest.names
     models = {"names": identity(names)} if names else {}
     tokenizer = tokenizer_file(resolve_tokenizer(application.base_model))
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         try:
             files = [
                 file
@@ -124,8 +123,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
             night.shared.drop()
             reason = f"there is not one row in {', '.join(file.label for file in files)}"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     if manifest is None or not node.leads:
         return None
     _log(spec, manifest, str(partition))
@@ -159,7 +156,6 @@ class _Night:
     work: Path
 
     def published(self) -> Manifest | None:
-        from nightshift.storage.partition import find
 
         return find(self.target, self.inputs)
 
@@ -171,7 +167,6 @@ class _Night:
 
     @cached_property
     def erased(self) -> ErasedHashes:
-        from nightshift.storage.erasures import erased_of
 
         return erased_of(self.target.parents[1])
 
@@ -189,7 +184,6 @@ def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None
 
 def _share(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
     from nightshift.data.staging import Staging
-    from nightshift.storage.sharing import await_parts
 
     spec, shared = night.spec, night.shared
     staging = Staging(spec.application.ingest, spec.interval, night.measures, spec.part, night.id_key, night.erased)
@@ -219,8 +213,6 @@ def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[str, Stag
     from nightshift.data.ingestion import Ingestion
     from nightshift.data.published_sides import catch_up, is_behind
     from nightshift.data.split_map import SplitMap
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import publish
 
     spec, application = night.spec, night.spec.application
     names, split_map = application.ingest.names, SplitMap(spec.storage, application.name)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, Field
+from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.ledger.records import of_challenger
 from nightshift.settings.interval import Interval
+from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict, worst
-
-if TYPE_CHECKING:
-    from upath import UPath
-
-    from nightshift.storage.manifest import Manifest
 
 # Of a night that the result holds; the report has them all.
 MOST_REASONS, MOST_FAILING = 5, 20

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nightshift.errors import BadEnvironment, BadInput
-
-if TYPE_CHECKING:
-    from nightshift.storage.manifest import Manifest
+from nightshift.storage.manifest import Manifest
 
 
 @dataclass(frozen=True)

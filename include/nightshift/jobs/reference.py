@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
-
-if TYPE_CHECKING:
-    from nightshift.storage.manifest import Manifest
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, publish
 
 BATCH_ROWS = 4_096
 
@@ -45,9 +46,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged, or no prompt has a word.
     """
     from nightshift.monitoring.references import VERSIONS, reference_partition
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import find
 
     app = open_version(spec.model, spec.model_digest, spec.application).application
     spec, snapshot, evaluation = (
@@ -89,18 +87,13 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
 
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.errors import BadInput
     from nightshift.monitoring.measured import SAMPLE, measure
     from nightshift.monitoring.profiles import PROFILE, write_profile
     from nightshift.monitoring.topics import Embedder, fit_topics
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import Parent, require_manifest
-    from nightshift.storage.partition import fetch, publish
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)
-    work, folder = scratch(UPath(spec.storage)), scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work, scratch_folder(UPath(spec.storage)) as folder:
         train, held_out = (fetch(snapshot, manifest, name, work) for name in (TRAIN, HELD_OUT))
         embedder = Embedder()
         try:
@@ -136,9 +129,6 @@ def _make(spec: Spec, partition: UPath, inputs: dict[str, Any], progress: Progre
                 Parent(uri=spec.evaluation, digest=spec.evaluation_digest),
             ],
         )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fits(digest: str) -> bool:
@@ -168,8 +158,6 @@ def _answers(spec: Spec, work: Path) -> dict[str, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from nightshift.evaluation.answer_file import ANSWERS
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     evaluation = UPath(spec.evaluation)
     manifest = require_manifest(evaluation, spec.evaluation_digest)

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.storage.application_version import ApplicationVersion, open_version, parts_tags
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import read_file
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
 
     from nightshift.evaluation.gates import Decision
     from nightshift.evaluation.score_file import ScoreFile
-    from nightshift.storage.application_version import ApplicationVersion
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +60,11 @@ def run(spec: Spec, progress: Progress) -> Result:
     """
     from mlflow import MlflowClient
 
-    from nightshift.errors import BadInput
     from nightshift.evaluation.gates import gate
     from nightshift.evaluation.score_file import read_scores
     from nightshift.registry import models, prompts, versions
     from nightshift.registry.server import pages
     from nightshift.registry.tracking import experiment_of, find_run, reachable
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import digest_of, require_manifest
 
     name, evaluation = spec.application.name, UPath(spec.evaluation)
     candidate = open_version(spec.model, spec.model_digest, spec.application)
@@ -80,8 +80,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     runs = f"{pages(client.tracking_uri)}/#/experiments/{experiment}/runs"
     search_url = f"{runs}/{search.info.run_id}" if search else ""
     card = _card(spec, candidate, scores, decision, search_url)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         progress.report(0, 2, unit="steps")
         version = models.register(
             name,
@@ -93,8 +92,6 @@ def run(spec: Spec, progress: Progress) -> Result:
             package=lambda logged, whole: _package(candidate, card, logged, whole, folder),
             run_id=training.info.run_id if training else None,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     progress.report(1, 2, unit="steps")
     models.set_alias(version, versions.CANDIDATE)
     prompt = candidate.application.prompt
@@ -139,8 +136,6 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
     from nightshift.evaluation.halving import SEARCH, SearchFile
     from nightshift.jobs.search_result import PAGE, PROMPT, RETRIEVAL, note
     from nightshift.registry.model_card import model_card
-    from nightshift.storage.manifest import read_manifest, require_manifest
-    from nightshift.storage.partition import read_file
 
     search = ""
     if spec.search:
@@ -171,7 +166,6 @@ def _card(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision
 
 def _tags(spec: Spec, candidate: ApplicationVersion, scores: ScoreFile, decision: Decision) -> dict[str, str]:
     from nightshift.registry import versions
-    from nightshift.storage.application_version import parts_tags
 
     return {
         "nightshift.application": spec.application.name,

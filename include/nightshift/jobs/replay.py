@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import ORDER_TAG, Registered
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,8 +25,6 @@ if TYPE_CHECKING:
     from nightshift.ledger.records import Order
     from nightshift.monitoring.replay import Replayed
     from nightshift.monitoring.verdicts import NightVerdict
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +62,9 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: the night's prompts or interactions, or a model, are gone or damaged.
     :raises BadEnvironment: the order has no outcome yet, or MLflow or storage cannot be reached.
     """
-    from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
     from nightshift.monitoring.references import require_reference
     from nightshift.registry.models import find_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import find, partition_of
 
     name, common = spec.application.name, {"application": spec.application, "storage": spec.storage}
     version = find_version(name, spec.model_digest)
@@ -110,15 +109,12 @@ def run(spec: Spec, progress: Progress) -> Result:
         "version": VERSION,
     }
     partition = partition_of(spec.storage, name, "replay_reports", night, digest_of(inputs)[:16])
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs) or _judge(
             spec, order, version, inputs, partition=partition, answered=(before, answered), after=UPath(scored.interactions),
             folder=folder, progress=progress,
         )  # fmt: skip
         url = _log(spec, version, partition, manifest, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     facts = manifest.facts
     return Result(
         verdict=Verdict(facts["verdict"]),
@@ -135,7 +131,6 @@ def run(spec: Spec, progress: Progress) -> Result:
 def _order_of(spec: Spec, version: Registered) -> Order | None:
     """The order that the version was trained for, or None where nobody ordered it."""
     from nightshift.ledger.store import Ledger
-    from nightshift.registry.versions import ORDER_TAG
 
     number = version.tags.get(ORDER_TAG)
     return Ledger(spec.storage, spec.application.name).orders().get(int(number)) if number else None
@@ -156,9 +151,6 @@ def _judge(
     from nightshift.data.unseen import seen_in_training
     from nightshift.monitoring import replay
     from nightshift.monitoring.replay_report import render
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import Parent, require_manifest
-    from nightshift.storage.partition import publish
 
     before, before_manifest = answered
     after_manifest = require_manifest(after)
@@ -172,7 +164,8 @@ def _judge(
     verdict, reasons = replay.helped(measured, spec.application.gate)
     drift = _drift(spec, after, after_manifest, folder, progress)
     reasons = [*reasons, f"the night is {drift.verdict} against the reference of version {version.version}"]
-    output = scratch(UPath(spec.storage))
+    output = folder / "output"
+    output.mkdir()
     (output / NUMBERS).write_text(measured.model_dump_json(indent=1))
     page = render(
         spec.application,
@@ -210,10 +203,8 @@ def _judge(
 
 def _answers_of(spec: Spec, model_digest: str) -> frozenset[str]:
     """What the earlier champion was trained to answer; of one that is gone, nothing is known."""
-    from nightshift.errors import BadInput
     from nightshift.monitoring.replay import trained_answers
     from nightshift.registry.models import find_version
-    from nightshift.storage.application_version import open_version
 
     earlier = find_version(spec.application.name, model_digest)
     try:
@@ -232,8 +223,6 @@ def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress:
     from nightshift.monitoring.references import read_reference, reference_partition
     from nightshift.monitoring.topics import Embedder
     from nightshift.monitoring.verdicts import judge_night
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     at = reference_partition(spec.storage, spec.application.name, spec.model_digest)
     reference = read_reference(at, require_manifest(at).digest, folder / "reference")
@@ -272,7 +261,6 @@ def _parts(spec: Spec, measured: Replayed) -> dict[str, dict[str, float]]:
 def _log(spec: Spec, version: Registered, partition: UPath, manifest: Manifest, folder: Path) -> str:
     from nightshift.registry.models import set_tags
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import fetch
 
     facts = manifest.facts
     run = TrackingRun(

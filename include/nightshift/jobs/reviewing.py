@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,13 +14,18 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs.contract import IntervalSpec, JobSpec
+from nightshift.registry.versions import Registered
+from nightshift.settings.feedback import CHOSEN_BY, REVIEWED
+from nightshift.settings.interval import Interval
+from nightshift.settings.split import Arm
+from nightshift.storage.files import names_in, scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish, read_file
 
 if TYPE_CHECKING:
     from nightshift.ledger.records import Review
     from nightshift.monitoring.logged_prompts import LoggedPrompts
     from nightshift.monitoring.shadow import Compared
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.manifest import Manifest
 
 # Of a sample's rows: what joins reviews to interactions, and what reviewers are compared with. Texts would fill the memory.
 ABOUT = ["key", "digest", "row", "model", "model_digest", "scores"]
@@ -48,8 +52,6 @@ class Reviewed:
     @property
     def digest(self) -> str:
         """What it holds, as an input of what is made of it."""
-        from nightshift.storage.manifest import digest_of
-
         return digest_of([[review.model_dump(mode="json") for review in self.reviews], sorted(self.rows)])
 
 
@@ -61,8 +63,6 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.data.review_sample import SAMPLE, SAMPLES, VERSION, chosen, write_sample
     from nightshift.monitoring.topics import Embedder
-    from nightshift.storage.manifest import Parent, read_manifest
-    from nightshift.storage.partition import fetch, partition_of, publish
 
     app, interval = spec.application, spec.interval
     night = partition_of(spec.storage, app.name, "interactions", interval.key)
@@ -103,8 +103,6 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
 def _with_turns(rows: list[dict[str, Any]], answered: Manifest, folder: Path) -> None:
     """Add what was asked, with all turns before, where the prompts are still those that were answered."""
     from nightshift.inference.prompts import Prompts
-    from nightshift.settings.split import Arm
-    from nightshift.storage.manifest import require_manifest
 
     asked, arm = answered.parents[0], answered.inputs.get("arm")
     try:
@@ -135,8 +133,6 @@ def publish_pairs(
     """
     from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, SIDES, VERSION, drawn_pairs
     from nightshift.data.review_sample import SAMPLE, quality_of, write_sample
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import find, partition_of, publish
 
     app = spec.application
     if app.feedback is None or app.feedback.review is None or not found.answers:
@@ -162,15 +158,12 @@ def publish_pairs(
     rows = drawn_pairs(pairs, app.feedback.review.rows)
     if not rows:
         return
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         write_sample(rows, work / SAMPLE, PAIR_SCHEMA)
         publish(
             partition, work, kind="review_sample", application=app.name, interval=night, inputs=inputs,
             rows={SAMPLE: len(rows)}, counts={"rows": len(rows)},
         )  # fmt: skip
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
@@ -183,10 +176,6 @@ def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     from nightshift.data.review_pairs import PAIR_SCHEMA, PAIRS, interval_of, newest_pairs
     from nightshift.data.review_sample import SAMPLE, SAMPLES, sample_rows
     from nightshift.ledger.reviews import REVIEWS, reviews_of
-    from nightshift.settings.interval import Interval
-    from nightshift.storage.files import names_in
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import partition_of, read_file
 
     home, interval = partition_of(spec.storage, spec.application.name), spec.interval
     since = interval.start - timedelta(days=lookback_days)
@@ -224,7 +213,6 @@ def write_reviews(reviewed: Reviewed, spec: IntervalSpec, folder: Path) -> tuple
     from nightshift.data.feedback import REVIEWED_SCHEMA
     from nightshift.data.review_pairs import SIDES
     from nightshift.evaluation.choices import outcomes
-    from nightshift.settings.feedback import CHOSEN_BY, REVIEWED
 
     found, start = outcomes(reviewed.choices), spec.interval.start
     written = {choice.key for choice in reviewed.choices if choice.at < start and choice.better != "same"}

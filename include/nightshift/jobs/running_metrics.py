@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from nightshift.jobs.nodes import nodes
-
-if TYPE_CHECKING:
-    from nightshift.settings.application import Application
+from nightshift.settings.application import Application
 
 # The OTLP exporter reads these, and OTEL_EXPORTER_OTLP_HEADERS and the like, by itself.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")

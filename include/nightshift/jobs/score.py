@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,17 @@ from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.settings.split import Arm
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import find, partition_of, publish
+from nightshift.storage.sharing import await_parts, named, parts_of
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.evaluation.scorers import Scorers
     from nightshift.evaluation.scoring import Scored, SharedScores
     from nightshift.inference.prompts import Prompts
-    from nightshift.storage.manifest import Manifest
 
 
 class Spec(JobSpec):
@@ -69,14 +72,11 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     """
     from nightshift.evaluation.night_log import log_night
     from nightshift.inference.prompts import Prompts
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import require_manifest
 
     node = nodes()
     partition = UPath(spec.prompts)
     manifest = require_manifest(partition, spec.digest)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         prompts = Prompts(partition, manifest, folder, spec.arm)
         if prompts.rows == 0:
             result = Result(verdict=Verdict.INSUFFICIENT_DATA, reason=f"{partition} holds no prompt")
@@ -85,8 +85,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         spec = _as_answered(spec, parts)
         night = _Night(spec, prompts, manifest, parts, _inputs(spec, parts), _address(spec, manifest), folder)
         interactions = _together(night, node, progress) if node.count > 1 else _alone(night, progress)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if interactions is None or not node.leads:
         return None
     facts = interactions.facts
@@ -118,7 +116,6 @@ class _Night:
     folder: Path
 
     def published(self) -> Manifest | None:
-        from nightshift.storage.partition import find
 
         return find(self.target, self.inputs)
 
@@ -138,8 +135,6 @@ class _Night:
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
     """The parts that hold the responses, in order of their rows; none where the night was served elsewhere."""
     from nightshift.inference.answering import part_address
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.sharing import named, parts_of
 
     if spec.responses is None:
         return []
@@ -166,7 +161,6 @@ def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
 
 def _as_answered(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> Spec:
     """The spec with the prompt and settings of the version that answered; of what was served elsewhere, nobody knows them."""
-    from nightshift.storage.application_version import open_version
 
     if not parts:
         return spec
@@ -196,8 +190,6 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
 
 def _address(spec: Spec, prompts: Manifest) -> UPath:
     from nightshift.monitoring.published_nights import arms_partition
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import partition_of
 
     if prompts.interval is None:
         raise BadInput(f"{spec.prompts} is of no data interval")
@@ -232,7 +224,6 @@ def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None
 
 
 def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:
-    from nightshift.storage.sharing import await_parts
 
     scorers = night.scorers()
     mine = shared.stretches[node.index :: node.count]
@@ -267,8 +258,6 @@ def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress)
 def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.evaluation.night import InteractionWriter
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import publish
 
     spec, parts = night.spec, night.parts
     output = night.folder / "interactions"

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from upath import UPath
 
+from nightshift.errors import BadInput
+from nightshift.evaluation.halving import PLAN, Plan, Trial
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.settings.gate import RETRIEVAL
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.settings.search import Search
+from nightshift.storage.application_version import ApplicationVersion, Parts, open_version, publish_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from nightshift.evaluation.halving import Plan
-    from nightshift.settings.pinned_index import PinnedIndex
-    from nightshift.settings.search import Search
-    from nightshift.storage.application_version import ApplicationVersion, Parts
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +51,14 @@ def run(spec: Spec, progress: Progress) -> Result:
 
     :raises BadInput: a partition is gone or damaged, or the file has no `search`, or one whose prompts cannot be made.
     """
-    from nightshift.errors import BadInput
     from nightshift.retrieval.newest import pinned_index
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import require_manifest
 
     application, search = spec.application, spec.application.search
     if search is None:
         raise BadInput(f"the file of {application.name} has no `search`")
     manifest = require_manifest(UPath(spec.snapshot), spec.digest)
     today = open_version(spec.model, spec.model_digest, application)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         index = today.parts.retrieval or pinned_index(application, spec.storage)
         if search.choices.retrieval and index is None:
             return Result(
@@ -74,8 +69,6 @@ def run(spec: Spec, progress: Progress) -> Result:
         if lacking := _lacking(plan, search.rows):
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=lacking)
         partition, published = _publish(spec, plan, today)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     progress.report(1, 1, unit="plans")
     rows = sum(map(len, plan.rungs))
     return Result(
@@ -100,11 +93,7 @@ def _plan(
 ) -> Plan:
     from nightshift.data.search_rows import drawn_rows, few_shot_rows
     from nightshift.data.snapshot import DEVELOPMENT, TRAIN
-    from nightshift.evaluation.halving import Plan, Trial
     from nightshift.evaluation.retrieved import relevant_in
-    from nightshift.settings.gate import RETRIEVAL
-    from nightshift.storage.application_version import publish_version
-    from nightshift.storage.partition import fetch
 
     snapshot = UPath(spec.snapshot)
     examples = few_shot_rows(fetch(snapshot, manifest, TRAIN, folder), max(search.choices.few_shot, default=0))
@@ -149,9 +138,7 @@ def _parts(
     """The weights of today, with what is chosen; what is not, is as the application's file says."""
     from pydantic import ValidationError
 
-    from nightshift.errors import BadInput
     from nightshift.retrieval.partition import index_by
-    from nightshift.storage.application_version import Parts
 
     application, retrieval = spec.application, today.parts.retrieval
     prompt, decoding = application.prompt, choices.get("decoding", application.decoding)
@@ -190,18 +177,13 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
 
 
 def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
-    from nightshift.evaluation.halving import PLAN
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import find, partition_of, publish
 
     where = {"trials": {"__all__": {"model"}}}  # no part of what is searched
     inputs = {"snapshot": spec.digest, "plan": digest_of(plan.model_dump(mode="json", exclude=where))}
     partition = partition_of(spec.storage, spec.application.name, "searches", digest_of(inputs)[:16])
     if manifest := find(partition, inputs):
         return partition, manifest
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         (folder / PLAN).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
         parents = [
             Parent(uri=spec.snapshot, digest=spec.digest),
@@ -216,5 +198,3 @@ def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, 
             counts={"trials": len(plan.trials), "rows": sum(map(len, plan.rungs)), "final": len(plan.final)},
             parents=parents,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

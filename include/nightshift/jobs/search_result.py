@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from upath import UPath
 
-from nightshift.evaluation.halving import Scored
+from nightshift.evaluation.halving import SEARCH, TODAY, Plan, Scored, SearchFile, read_plan
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nightshift.evaluation.halving import Plan, SearchFile
-    from nightshift.settings.pinned_index import PinnedIndex
-    from nightshift.storage.manifest import Manifest
+from nightshift.settings.pinned_index import PinnedIndex
+from nightshift.shown import in_markdown, shown
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish, read_file
 
 PROMPT, RETRIEVAL, PAGE = "prompt.yaml", "retrieval.yaml", "search.html"
 # Generating is bound by the same processors and allocator as training.
@@ -51,10 +50,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a partition is gone or damaged.
     :raises BadEnvironment: MLflow, the judge or the endpoint of the model does not answer.
     """
-    from nightshift.evaluation.halving import SEARCH, SearchFile, read_plan
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import find, partition_of, read_file
 
     planned = require_manifest(UPath(spec.plan), spec.digest)
     plan = read_plan(UPath(spec.plan), planned)
@@ -65,15 +60,12 @@ def run(spec: Spec, progress: Progress) -> Result:
         "judge": spec.application.judged_by if plan.metric == "judge" else None,
     }
     partition = partition_of(spec.storage, spec.application.name, "search_results", digest_of(inputs)[:16])
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs) or _compare(
             spec, plan, planned, partition, inputs, folder=folder, progress=progress
         )
         found = SearchFile.model_validate_json(read_file(partition, manifest, SEARCH))
         url = _log(spec, plan, partition, manifest, found, folder=folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     best = found.trials[found.best]
     return Result(
         better=found.better,
@@ -99,12 +91,8 @@ def _compare(
 
     from nightshift.data.search_rows import rows_of, unit_of
     from nightshift.data.snapshot import DEVELOPMENT
-    from nightshift.evaluation.halving import SEARCH, TODAY, SearchFile
     from nightshift.evaluation.search_report import render
     from nightshift.evaluation.search_scores import conclusion, gain, mean, measure
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.manifest import Parent, require_manifest
-    from nightshift.storage.partition import fetch, publish
 
     at = planned.parents[0]
     file = fetch(UPath(at.uri), require_manifest(UPath(at.uri), at.digest), DEVELOPMENT, folder)
@@ -151,8 +139,6 @@ def _compare(
 
 def _settings(index: PinnedIndex) -> dict[str, Any]:
     """What an application's file says whose documents are cut, and found, as in this index."""
-    from nightshift.storage.manifest import require_manifest
-
     chunk = require_manifest(UPath(index.uri), index.digest).inputs["chunk"]
     return {"chunk": chunk, "search": index.search, "k": index.k}
 
@@ -162,7 +148,6 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import fetch
 
     name, key = spec.application.name, f"search-{partition.name}"
     run = TrackingRun(
@@ -204,7 +189,6 @@ def _log(spec: Spec, plan: Plan, partition: UPath, manifest: Manifest, found: Se
 def note(found: SearchFile) -> str:
     """Return a search as a table in Markdown; what the application's file says is text in it."""
     from nightshift.evaluation.estimates import metric_of
-    from nightshift.shown import in_markdown, shown
 
     measure = metric_of(found.metric)
     rungs = [{one.trial: one for one in rung} for rung in found.rungs]

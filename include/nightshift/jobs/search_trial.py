@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import require_manifest
+from nightshift.storage.partition import fetch
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -45,10 +47,6 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.snapshot import DEVELOPMENT
     from nightshift.evaluation.halving import read_plan
     from nightshift.evaluation.search_scores import Measured, mean, means, measure
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     partition = UPath(spec.plan)
     manifest = require_manifest(partition, spec.digest)
@@ -56,8 +54,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     trial = plan.trials[spec.trial]
     version = open_version(trial.model, trial.model_digest, spec.application)
     measured: list[Measured] = []
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         file = fetch(UPath(snapshot.uri), require_manifest(UPath(snapshot.uri), snapshot.digest), DEVELOPMENT, folder)
         # Each rung is a partition of answers of its own, so that the next one adds to it.
         for number, digests in enumerate(plan.rungs[: spec.rung], 1):
@@ -71,8 +68,6 @@ def run(spec: Spec, progress: Progress) -> Result:
                     trial.name, version, rows, plan.metric, plan.relevant, k=plan.k, storage=spec.storage, report=report
                 )
             )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     scores = [score for one in measured for score in one.scores]
     return Result(
         name=trial.name, trial=spec.trial, rung=spec.rung, rows=len(scores), score=mean(scores),

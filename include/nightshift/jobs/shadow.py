@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.progress import Progress
+from nightshift.registry.versions import Registered
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, digest_of, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, find, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -19,8 +23,6 @@ if TYPE_CHECKING:
     from nightshift.evaluation.shadow_file import ShadowFile
     from nightshift.monitoring.logged_prompts import LoggedPrompts, Row
     from nightshift.monitoring.shadow import Compared
-    from nightshift.registry.versions import Registered
-    from nightshift.storage.manifest import Manifest
 
 # Generating is bound by the same processors and allocator as training.
 ENVIRONMENT = FOR_MODELS
@@ -52,27 +54,21 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadInput: a model, a night or its prompts are gone or damaged.
     :raises BadEnvironment: MLflow or storage cannot be reached.
     """
-    from nightshift.errors import BadInput
     from nightshift.evaluation.shadow_file import REPORT, read_shadow, shadow_partition
     from nightshift.registry.models import find_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import read_manifest
 
     name, digests = spec.application.name, (spec.model_digest, spec.champion_digest)
     candidate, champion = (find_version(name, digest) for digest in digests)
     if spec.application.shadow is None or candidate is None or champion is None:
         raise BadInput(f"{name} has no shadow (`shadow: null`), or no version in the registry that is one of {digests}")
     partition = shadow_partition(spec.storage, spec.application, *digests)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = read_manifest(partition)
         if manifest is None or manifest.facts["verdict"] == Verdict.INSUFFICIENT_DATA:
             manifest = _compare(spec, partition, candidate, champion, folder=folder, progress=progress)
         found = read_shadow(partition, manifest)
         assert found is not None  # noqa: S101  (it has a manifest)
         url = _log(candidate, partition, manifest, found, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(
         verdict=found.verdict,
         reasons=found.reasons,
@@ -94,8 +90,6 @@ def _compare(
     from nightshift.monitoring.logged_prompts import logged_prompts
     from nightshift.monitoring.published_nights import answered_by
     from nightshift.monitoring.shadow import compared, verdict_of
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import find
 
     application, settings = spec.application, spec.application.shadow
     assert settings is not None  # noqa: S101  (`run` looked)
@@ -152,11 +146,8 @@ def _answers(
     import pyarrow.parquet as pq
 
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.errors import BadInput
     from nightshift.jobs import generate, score
     from nightshift.monitoring.logged_prompts import columns_of
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     at, manifest = logged.publish(part, spec.storage, spec.application.name)
     asked = {"application": spec.application, "storage": spec.storage, "prompts": str(at), "digest": manifest.digest}
@@ -187,11 +178,9 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
     from nightshift.evaluation.shadow_file import PAIRS, REPORT, SHADOW
     from nightshift.monitoring.logged_prompts import FURTHER
     from nightshift.monitoring.shadow_report import render
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import publish
 
-    folder, cost = scratch(UPath(spec.storage)), sum(row["paid"] for row in found.answers)
-    try:
+    cost = sum(row["paid"] for row in found.answers)
+    with scratch_folder(UPath(spec.storage)) as folder:
         (folder / SHADOW).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         (folder / REPORT).write_text(render(spec.application, file, found), encoding="utf-8")
         pairs = {name: [row[name] for row in found.rows] for name in ("digest", "unit", "prompt", "reference")}
@@ -224,15 +213,12 @@ def _publish(spec: Spec, partition: UPath, inputs: dict[str, Any], found: Compar
                 **({"cost": round(cost, 6)} if cost else {}),
             },
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log(candidate: Registered, partition: UPath, manifest: Manifest, found: ShadowFile, folder: Path) -> str:
     from nightshift.evaluation.shadow_file import REPORT, SHADOW
     from nightshift.registry.models import set_tags
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.partition import fetch
 
     run = TrackingRun(
         found.application,

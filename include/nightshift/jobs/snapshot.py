@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from upath import UPath
 
+from nightshift.errors import BadInput
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.nodes import Nodes, nodes, together
 from nightshift.jobs.progress import Progress
 from nightshift.settings.training import LEARNED_FROM, Recipe
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
 
 if TYPE_CHECKING:
     from nightshift.data.gathering import SharedGathering
     from nightshift.data.snapshot import Selection
     from nightshift.data.split_map import State
-    from nightshift.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,6 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
     from nightshift.data.published_sides import catch_up
     from nightshift.data.snapshot import published_corrections, published_examples, select
     from nightshift.data.split_map import SplitMap
-    from nightshift.storage.manifest import digest_of
-    from nightshift.storage.partition import partition_of
 
     name, training, node = spec.application.name, spec.application.training, nodes()
     if spec.of_model and (known := _snapshot_of(spec.of_model)):
@@ -117,25 +117,17 @@ def _counted(storage: str, partition: UPath, manifest: Manifest, recipe: Recipe)
     from nightshift.data.examples import count_pairs
     from nightshift.data.judged_answers import judged_files, one_sided
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import fetch
 
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         files = [fetch(partition, manifest, name, folder) for name in (TRAIN, HELD_OUT)]
         if recipe == "kto":
             _, counts = judged_files(partition, manifest, files, folder, ["digest"])
             return sum(counts[0]), sum(counts[1]), one_sided(*counts)
         return count_pairs(files[0]), count_pairs(files[1]), None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _snapshot_of(model: str) -> Result | None:
     """What a model was trained on; None where the model or its snapshot is gone."""
-    from nightshift.errors import BadInput
-    from nightshift.storage.manifest import require_manifest
-
     try:
         trained = require_manifest(UPath(model))
         if not trained.parents:
@@ -162,11 +154,6 @@ def _published(  # noqa: PLR0917
 ) -> Manifest | None:
     """The snapshot, found or made; None: other nodes make it."""
     from nightshift.data.gathering import SharedGathering
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import find
-
-    folder = scratch(UPath(spec.storage))
-    gathered = SharedGathering(spec.application.name, spec.storage, selection, state, folder)
 
     def published() -> Manifest | None:
         return find(partition, selection.inputs(state.number))
@@ -178,14 +165,13 @@ def _published(  # noqa: PLR0917
         manifest = published()
         return _make(spec, partition, selection, state, progress, gathered) if node.leads and not manifest else manifest
 
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
+        gathered = SharedGathering(spec.application.name, spec.storage, selection, state, folder)
         if node.count > 1:
             return together(share, published, gathered.drop)
         manifest = published() or _make(spec, partition, selection, state, progress)
         gathered.drop()  # of attempts on more nodes that were given up
         return manifest
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make(  # noqa: PLR0917
@@ -198,11 +184,8 @@ def _make(  # noqa: PLR0917
 ) -> Manifest:
     from nightshift.data.snapshot import DEVELOPMENT, HELD_OUT, JUDGED, REGRESSION, TRAIN
     from nightshift.data.training_set import write_training_set
-    from nightshift.storage.files import scratch
-    from nightshift.storage.partition import publish
 
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         counts = write_training_set(
             selection, state, folder, lambda done, of: progress.report(done, of, unit="partitions"), gathered
         )
@@ -226,5 +209,3 @@ def _make(  # noqa: PLR0917
             },
             parents=[published.parent for published in selection.window],
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

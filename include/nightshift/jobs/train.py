@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -13,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, Preempted
-from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.environment import FOR_MODELS
 from nightshift.jobs.nodes import nodes
 from nightshift.jobs.progress import Progress
+from nightshift.jobs.train_contract import Result, Spec
 from nightshift.settings.training import Training, TrainingSettings
+from nightshift.storage.application_version import Parts, publish_version
+from nightshift.storage.files import scratch_folder
+from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
+from nightshift.storage.partition import fetch, find, partition_of, publish
 
 if TYPE_CHECKING:
     from nightshift.registry.tracking import TrackingRun
-    from nightshift.storage.manifest import Manifest, Parent
     from nightshift.training.checkpoints import Checkpoint
     from nightshift.training.group import Group
     from nightshift.training.layout import Layout
@@ -43,39 +45,6 @@ ENVIRONMENT = FOR_MODELS
 log = logging.getLogger(__name__)
 
 
-class Spec(JobSpec):
-    """The snapshot (URI and digest) to train on, from which model, and how."""
-
-    snapshot: str
-    digest: str
-    base_model: str
-    training: TrainingSettings
-    # They say why, and have no part in what comes out.
-    order: int | None = None  # of the ledger
-    reason: str = ""
-
-
-class Result(JobResult):
-    """Where the model is, and the application version of it with the prompt and the settings that it was trained for.
-
-    `train_tokens` counts the examples' tokens, `seconds` the optimiser steps of all attempts, and `processes` those of
-    the last one on all nodes.
-    """
-
-    model: str
-    digest: str
-    version: str
-    version_digest: str
-    run_id: str
-    run_url: str
-    steps: int
-    train_tokens: int
-    tokens_per_second: float
-    held_out_loss: float | None  # None: nothing was trained
-    seconds: float
-    processes: int
-
-
 def run(spec: Spec, progress: Progress) -> Result | None:
     """Train on this and all other nodes, or find the model that these inputs gave before; the first node then logs it.
 
@@ -93,10 +62,6 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         return publish_endpoint(spec) if nodes().leads else None
     from nightshift.jobs.train_plan import layout_of, started_from
     from nightshift.retrieval.newest import pinned_index
-    from nightshift.storage.application_version import Parts, publish_version
-    from nightshift.storage.files import scratch
-    from nightshift.storage.manifest import Parent, digest_of
-    from nightshift.storage.partition import find, partition_of
     from nightshift.training.base_model import base_model_digest, resolve_base_model
     from nightshift.training.best import BestWeights
     from nightshift.training.checkpoints import Checkpoints
@@ -119,8 +84,7 @@ def run(spec: Spec, progress: Progress) -> Result | None:
     key = digest_of(inputs)[:16]
     partition = partition_of(spec.storage, spec.application.name, "models", key)
     checkpoints = partition_of(spec.storage, spec.application.name, "checkpoints", key)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs)
         if manifest is None:
             manifest = _train(
@@ -132,8 +96,6 @@ def run(spec: Spec, progress: Progress) -> Result | None:
         Checkpoints(checkpoints, spec.application.name, inputs).drop_all()
         BestWeights(UPath(f"{checkpoints}-best"), spec.application.name, inputs, folder).drop()
         tracking = _log(spec, partition, manifest, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     fitted = Fitted.model_validate(manifest.facts["fitted"])
     weights = Parent(uri=str(partition), digest=manifest.digest)
     parts = Parts.of(spec.application, weights, pinned_index(spec.application, spec.storage))
@@ -174,8 +136,6 @@ def _train(
     progress: Progress,
 ) -> Manifest:
     from nightshift.jobs.train_plan import as_decided, decide_for, start_folder
-    from nightshift.storage.manifest import Parent, require_manifest
-    from nightshift.storage.partition import publish
     from nightshift.training.checkpoints import Checkpoints
     from nightshift.training.group import gathered
     from nightshift.training.task import Task
@@ -335,7 +295,6 @@ def _described_run(spec: Spec, partition: UPath) -> TrackingRun:
 
 def _log(spec: Spec, partition: UPath, manifest: Manifest, folder: Path) -> TrackingRun:
     from nightshift.registry.tracking import replay
-    from nightshift.storage.partition import fetch
 
     if known := manifest.facts.get("training"):
         spec = spec.model_copy(update={"training": Training.model_validate(known)})

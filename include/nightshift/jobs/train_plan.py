@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,15 @@ from upath import UPath
 
 from nightshift.errors import BadInput, ExitCode
 from nightshift.jobs.nodes import nodes
-from nightshift.jobs.train import Spec
+from nightshift.jobs.train_contract import Spec
+from nightshift.registry.versions import CHAMPION
+from nightshift.settings.applications import load_application, load_compute
+from nightshift.settings.compute import MEMORY_VARIABLE, LocalCompute
 from nightshift.settings.training import Training, TrainingSettings
+from nightshift.storage.application_version import open_version
+from nightshift.storage.files import names_in, scratch_folder
+from nightshift.storage.manifest import Parent, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, fetch_folder, partition_of
 from nightshift.training.decide import Data, Decided, decide
 from nightshift.training.layout import Layout, check_shares, processes_here
 from nightshift.training.machine import this_machine
@@ -22,7 +28,6 @@ from nightshift.training.memory import PaperModel
 from nightshift.training.token_shards import TokenShards, tokenized
 
 if TYPE_CHECKING:
-    from nightshift.storage.manifest import Parent
     from nightshift.training.group import Group
     from nightshift.training.token_files import TokenFiles
 
@@ -36,7 +41,6 @@ def plan(spec: Spec) -> tuple[list[str], ExitCode]:
 
     :raises BadInput: what training itself refuses before it begins.
     """
-    from nightshift.storage.files import scratch
     from nightshift.training.base_model import resolve_base_model
     from nightshift.training.plan import lines
     from nightshift.training.precision import decided
@@ -46,14 +50,11 @@ def plan(spec: Spec) -> tuple[list[str], ExitCode]:
     layout = layout_of(spec.training)
     spec = spec.model_copy(update={"training": decided(spec.training)})
     base = resolve_base_model(spec.base_model)
-    folder = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as folder:
         base = start_folder(base, started_from(spec), folder / "start")
         tokens = tokenized(shards_of(spec, base, folder), layout, lambda _done, _of: None, folder / "tokens")
         found = decide_for(spec, base, tokens, layout, scratch=folder)
         told = lines(found, tokens, this_machine(folder), layout, base_model=spec.base_model)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return told, ExitCode.BAD_INPUT if found.missing else ExitCode.OK
 
 
@@ -62,12 +63,6 @@ def spec_of(application: str, storage: str) -> Spec:
 
     :raises BadInput: it has none yet.
     """
-    from nightshift.settings.applications import load_application, load_compute
-    from nightshift.settings.compute import MEMORY_VARIABLE, LocalCompute
-    from nightshift.storage.files import names_in
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import partition_of
-
     app = load_application(application)
     snapshots = partition_of(storage, application, "snapshots")
     found = [(snapshots / name, read_manifest(snapshots / name)) for name in names_in(snapshots)]
@@ -114,9 +109,6 @@ def started_from(spec: Spec) -> Parent | None:
     if spec.training.recipe == "sft":
         return None
     from nightshift.registry.models import with_alias
-    from nightshift.registry.versions import CHAMPION
-    from nightshift.storage.application_version import open_version
-    from nightshift.storage.manifest import Parent
 
     champion = with_alias(spec.application.name, CHAMPION)
     if champion is None:
@@ -137,8 +129,6 @@ def start_folder(base: Path, started: Parent | None, folder: Path) -> Path:
     """
     if started is None:
         return base
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch_folder
 
     folder.mkdir()
     return fetch_folder(UPath(started.uri), require_manifest(UPath(started.uri), started.digest), folder) / "model"
@@ -152,8 +142,6 @@ def shards_of(spec: Spec, base: Path, folder: Path) -> TokenShards:
     from nightshift.data.examples import write_pairs
     from nightshift.data.judged_answers import judged_files, one_sided
     from nightshift.data.snapshot import HELD_OUT, TRAIN
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     snapshot = UPath(spec.snapshot)
     manifest = require_manifest(snapshot, spec.digest)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from pathlib import Path
 
 from upath import UPath
 
 from nightshift.jobs.contract import JobResult, JobSpec
 from nightshift.jobs.progress import Progress
+from nightshift.settings.project import project_folder
+from nightshift.storage.files import replace, scratch_folder
+from nightshift.storage.manifest import digest_of, require_manifest
+from nightshift.storage.partition import fetch, partition_of
 from nightshift.verdict import Verdict
 
 
@@ -47,17 +50,12 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.data.examples import EXAMPLES
     from nightshift.data.expectations import check, check_rows, decide, failures, profile_suite, read_suite
     from nightshift.data.profile import profile
-    from nightshift.settings.project import project_folder
-    from nightshift.storage.files import replace, scratch
-    from nightshift.storage.manifest import digest_of, require_manifest
-    from nightshift.storage.partition import fetch, partition_of
 
     application, policy = spec.application, spec.application.validation
     partition = UPath(spec.examples)
     manifest = require_manifest(partition, spec.digest)
     suites = [read_suite(project_folder() / "suites" / f"{name}.json") for name in policy.suites]
-    work = scratch(UPath(spec.storage))
-    try:
+    with scratch_folder(UPath(spec.storage)) as work:
         examples = fetch(partition, manifest, EXAMPLES, work)
         measures = profile(examples, manifest)
         ours = profile_suite(measures, policy.expectations)
@@ -85,8 +83,6 @@ def run(spec: Spec, progress: Progress) -> Result:
         record_acceptance(partition, manifest.digest, verdict, reasons)
         result = Result(verdict=verdict, reasons=reasons, measures=measures, data_docs=str(docs / INDEX), run_url="")
         result.run_url = _log(spec, manifest.digest, result, address, local)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return result
 
 

@@ -21,10 +21,13 @@ from upath import UPath
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.jobs.contract import IntervalSpec
 from nightshift.settings.interval import Interval
+from nightshift.storage.erasures import came_since
+from nightshift.storage.files import names_in, read_bytes, read_each, replace
+from nightshift.storage.manifest import Manifest, Parent, read_manifest, require_manifest
+from nightshift.storage.partition import fetch, partition_of, publish
 
 if TYPE_CHECKING:
     from nightshift.monitoring.due_nights import Answered
-    from nightshift.storage.manifest import Manifest
 
 LOOKED = "looked.json"  # beside a partition: its digest, and those of the nights that held nothing of what waits in it
 
@@ -67,9 +70,6 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
     :raises BadEnvironment: storage cannot be read, or rows are being erased.
     """
     from nightshift.monitoring.published_nights import interactions_between
-    from nightshift.storage.files import names_in, read_each
-    from nightshift.storage.manifest import read_manifest
-    from nightshift.storage.partition import partition_of
 
     name, end, window = spec.application.name, spec.interval.end, timedelta(days=lookback_days)
     folder, waited = partition_of(spec.storage, name, "feedback"), Waited()
@@ -131,10 +131,6 @@ def _anew(  # noqa: PLR0917
     from nightshift.data.feedback import FEEDBACK, WAITING, said_in
     from nightshift.data.quarantine import Reason
     from nightshift.data.waiting_feedback import join_waiting
-    from nightshift.storage.erasures import came_since
-    from nightshift.storage.files import read_bytes, replace
-    from nightshift.storage.manifest import Parent, read_manifest
-    from nightshift.storage.partition import fetch, publish
 
     new = [night for night in nights if night.digest not in before.inputs["interactions"]]
     looked: Any = []
@@ -192,7 +188,5 @@ def fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Pat
 
 def _fetched(night: Answered, folder: Path) -> Path:
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.storage.manifest import require_manifest
-    from nightshift.storage.partition import fetch
 
     return fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)

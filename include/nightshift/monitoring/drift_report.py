@@ -17,10 +17,11 @@ from nightshift.monitoring.cells import Numbers
 from nightshift.monitoring.effects import SMALLEST_OF_EMBEDDINGS
 from nightshift.monitoring.evidently_page import POLICY, compare_samples, with_section
 from nightshift.monitoring.measured import COLUMNS
+from nightshift.monitoring.metric_verdict import MetricVerdict, SegmentVerdict
 from nightshift.monitoring.of_documents import FEWEST_ANSWERS, gaps_in
 from nightshift.monitoring.profiles import Profile
 from nightshift.monitoring.references import Reference
-from nightshift.monitoring.verdicts import MetricVerdict, NightVerdict, SegmentVerdict
+from nightshift.monitoring.verdicts import NightVerdict
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import Metric
 from nightshift.shown import shown

@@ -15,7 +15,8 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.monitoring.due_nights import Answered
-from nightshift.monitoring.verdicts import MetricVerdict, floors
+from nightshift.monitoring.metric_verdict import MetricVerdict
+from nightshift.monitoring.verdicts import floors
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import Metric
 from nightshift.settings.policies import Drift

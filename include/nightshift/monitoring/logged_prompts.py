@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +26,7 @@ from nightshift.monitoring.due_nights import Answered
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.settings.split import Arm
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import fetch, partition_of, publish
 
@@ -74,8 +73,7 @@ class LoggedPrompts:
         rows = self.examples[part]
         key = hashlib.sha256("".join(row["digest"] for row in rows).encode()).hexdigest()
         at = partition_of(storage, application, "shadow_prompts", key[:16])
-        folder = scratch(UPath(storage))
-        try:
+        with scratch_folder(UPath(storage)) as folder:
             with RowWriter(folder / EXAMPLES, EXAMPLE_SCHEMA) as writer:
                 writer.write(rows)
             intervals = [night.interval for night in self.nights]
@@ -84,8 +82,6 @@ class LoggedPrompts:
                 at, folder, kind="traffic", application=application, inputs={"rows": key}, interval=spanned,
                 rows={EXAMPLES: len(rows)}, counts={"rows": len(rows)},
             )  # fmt: skip
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return at, manifest
 
 
@@ -127,8 +123,7 @@ def rows_of_night(
     :raises BadInput: the night, its prompts, the split map or a training set is damaged.
     """
     manifest = require_manifest(night.partition, night.digest)
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         table = _sampled(fetch(night.partition, manifest, INTERACTIONS, folder), most, salt, application)
         if not table.num_rows:
             return
@@ -157,8 +152,6 @@ def rows_of_night(
         ]
         for row in sorted(rows, key=lambda row: (_rank(row), _drawn(salt, row["digest"]))):
             yield row, examples[row["row"]] | {"split": "traffic"}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def columns_of(application: Application, schema: pa.Schema) -> list[str]:

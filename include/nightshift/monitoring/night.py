@@ -39,7 +39,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.settings.metrics import Metric
 from nightshift.shown import in_markdown
-from nightshift.storage.files import names_in, scratch
+from nightshift.storage.files import names_in, scratch, scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
@@ -79,8 +79,7 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
     partition = drift_partition(context.storage, app.name, due.night.key, due.inputs)
     if manifest := find(partition, due.inputs):
         return partition, manifest
-    work = scratch(UPath(context.storage))
-    try:
+    with scratch_folder(UPath(context.storage)) as work:
         profiled, at = _profile(context, due.night)
         profile = _read_profile(context, at, profiled, work)
         interactions = require_manifest(due.night.partition, due.night.digest)
@@ -150,8 +149,6 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             ],
             logs={REPORT, REPORT_JSON},  # Evidently numbers its pictures by the clock
         )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return partition, manifest
 
 

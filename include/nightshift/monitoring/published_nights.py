@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from nightshift.errors import BadInput
+from nightshift.ledger.records import Release
 from nightshift.monitoring.due_nights import Answered, answered_night
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.storage.files import names_in
 from nightshift.storage.manifest import Manifest, read_manifest
 from nightshift.storage.partition import partition_of
-
-if TYPE_CHECKING:
-    from nightshift.ledger.records import Release
 
 NEWEST_SPLITS = 3  # of those that may have intervals among the newest without a verdict
 

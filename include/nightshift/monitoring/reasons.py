@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from nightshift.data.interactions import OF_SOME_LANGUAGES
+from nightshift.monitoring.metric_verdict import MetricVerdict, SegmentVerdict
 from nightshift.monitoring.wording import clean, number
 from nightshift.settings.metrics import FEEDBACK, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
-
-if TYPE_CHECKING:
-    from nightshift.monitoring.verdicts import MetricVerdict, SegmentVerdict
 
 MOVED = (Verdict.FAIL, Verdict.WARN)
 NAMED_SHARE = 0.05  # of the rows in a language that a scorer does not know, from which the reasons name it

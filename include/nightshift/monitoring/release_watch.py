@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from nightshift.monitoring.promise import Rows, measures_of, promise_of, verdict
 from nightshift.monitoring.published_nights import of_champion, reports_of
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import DriftKind
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Parent, require_manifest
 from nightshift.storage.partition import fetch, publish, read_file
 from nightshift.verdict import Verdict
@@ -80,8 +79,7 @@ def _look(
     """Publish what one more interval says, or find it."""
     assert application.watch is not None  # noqa: S101  (`watch_release` looked)
     look = len(known.intervals) + 1 if known else 1
-    folder = scratch(UPath(storage))
-    try:
+    with scratch_folder(UPath(storage)) as folder:
         rows: Rows = []
         if known:
             last = watch_partition(storage, application.name, release.number, look - 1)
@@ -122,8 +120,6 @@ def _look(
             parents=[Parent(uri=str(night.partition), digest=night.digest)],
             replacing=False,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return WatchFile.model_validate_json(read_file(at, manifest, WATCH))
 
 

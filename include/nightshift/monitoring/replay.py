@@ -6,7 +6,6 @@ apart: those whose answer the earlier champion was trained on, and those with an
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Set
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from nightshift.evaluation.likeness import normalised
 from nightshift.evaluation.scores import Answers, compare
 from nightshift.settings.gate import Gate
 from nightshift.storage.application_version import ApplicationVersion
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
@@ -106,11 +105,8 @@ def read_interactions(partition: UPath, manifest: Manifest) -> pa.Table:
 
     :raises BadInput: the file is missing, or not what the manifest says.
     """
-    folder = scratch(partition.parent)
-    try:
+    with scratch_folder(partition.parent) as folder:
         return pq.read_table(fetch(partition, manifest, INTERACTIONS, folder), columns=COLUMNS)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def trained_answers(version: ApplicationVersion) -> frozenset[str]:

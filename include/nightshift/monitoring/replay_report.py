@@ -34,10 +34,8 @@ def render(
     drift: NightVerdict,
 ) -> str:
     """Return the page, which loads nothing. Reasons may quote what people typed: they are escaped."""
-    places = [
-        PackageLoader("nightshift.monitoring", ""),
-        PackageLoader("nightshift.evaluation", ""),
-    ]  # the style is there
+    # The style is with the report of an evaluation.
+    places = [PackageLoader("nightshift.monitoring", ""), PackageLoader("nightshift.evaluation", "")]
     environment = Environment(loader=ChoiceLoader(places), autoescape=True)
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
     return environment.get_template("replay_report.html.jinja").render(

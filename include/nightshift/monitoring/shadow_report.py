@@ -21,10 +21,8 @@ Piece = tuple[str, bool]  # a piece of a text, and whether the other text lacks 
 
 def render(application: Application, file: ShadowFile, found: Compared) -> str:
     """Return the page, which loads nothing. What users and models wrote is text in it, whatever it looks like."""
-    places = [
-        PackageLoader("nightshift.monitoring", ""),
-        PackageLoader("nightshift.evaluation", ""),
-    ]  # the style is there
+    # The style is with the report of an evaluation.
+    places = [PackageLoader("nightshift.monitoring", ""), PackageLoader("nightshift.evaluation", "")]
     environment = Environment(loader=ChoiceLoader(places), autoescape=True)
     scores = found.scores.get(found.metric or "", [(None, None)] * len(found.rows))
     rows = [

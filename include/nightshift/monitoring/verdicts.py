@@ -10,6 +10,7 @@ from nightshift.data.interactions import OF_SOME_LANGUAGES, SCORES, Unscored
 from nightshift.monitoring.comparison import Comparison, compare
 from nightshift.monitoring.drift_kinds import kinds_of
 from nightshift.monitoring.failures import missing_values, rows_without
+from nightshift.monitoring.metric_verdict import MetricVerdict, SegmentVerdict
 from nightshift.monitoring.profiles import ALL_ROWS, Profile
 from nightshift.monitoring.reasons import MOVED, only_missing, reasons_of
 from nightshift.monitoring.significance import q_values
@@ -17,36 +18,6 @@ from nightshift.settings.fields import Model
 from nightshift.settings.metrics import BUILT_IN, DriftKind, Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict, worst
-
-
-class MetricVerdict(Model):
-    """How one metric of a night compares with the reference."""
-
-    metric: Metric
-    verdict: Verdict
-    rows: int  # with a value
-    reference_rows: int
-    effect: float = 0.0  # Wasserstein distance in standard deviations, or Jensen-Shannon distance (effects.py)
-    expected_by_chance: float = 0.0  # effect that chance alone gives at these numbers of rows
-    excess: float = 0.0  # effect beyond chance, which is compared with the floors
-    p_value: float = 1.0
-    q_value: float = 1.0  # p-value corrected for the number of metrics judged together
-    warn: float  # floors of the excess
-    fail: float
-    direction: str = ""  # what changed, in words
-    learned: bool = False  # it would be FAIL, but the champion was retrained for this change
-    missing: str = ""  # which values are missing, in words, where that makes it a WARN
-    not_applicable: int = 0  # rows of the night that lack it because it does not apply to them
-
-
-class SegmentVerdict(Model):
-    """How the rows of one segment compare with the same segment of the reference."""
-
-    segment: str  # column=value
-    verdict: Verdict
-    rows: int
-    reference_rows: int
-    metrics: list[MetricVerdict]  # those that are WARN or FAIL, the worst first
 
 
 class NightVerdict(Model):

@@ -51,18 +51,17 @@ KEEP_TRYING, PAUSE = timedelta(minutes=10), timedelta(seconds=5)
 
 
 class ApproveRelease(HITLOperator):
-    """Asks people to approve the decision of the task `decided`; skipped if that decision needs no approval.
+    """Asks people to approve the decision of the task `release`; skipped if that decision needs no approval.
 
     The answer is kept in the ledger, and returned as :class:`nightshift.ledger.policy.Answer`. An unanswered request is
     rejected. The task succeeds whatever the answer is; the next task acts on it.
 
     :param app: the application; its `approval` names the approvers and the time limit.
-    :param decided: id of the task whose result is the decision.
     """
 
     ui_color = "#f6ecd9"
 
-    def __init__(self, *, app: Application, decided: str = "release", **kwargs: Any) -> None:
+    def __init__(self, *, app: Application, **kwargs: Any) -> None:
         super().__init__(
             subject=f"Release a candidate of {app.name}?",  # until the decision says more
             options=[APPROVE, REJECT],
@@ -73,7 +72,6 @@ class ApproveRelease(HITLOperator):
             **{**RETRIES, **kwargs, "params": {FIELD: REASON}},
         )
         self.application = app.name
-        self.decided = decided
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Record the request, open it in Airflow and notify people; return an answer that was kept before.
@@ -84,7 +82,7 @@ class ApproveRelease(HITLOperator):
         :raises EnvironmentDown: storage cannot be reached.
         """
         with airflow_errors(self.application, context):
-            decision = ReleaseDecision.of(context["ti"].xcom_pull(task_ids=self.decided))
+            decision = ReleaseDecision.of(context["ti"].xcom_pull(task_ids="release"))
             if not decision.ask:
                 raise AirflowSkipException(f"no approval needed: {'; '.join(decision.reasons)}")
         with ledger_task(self.application, context) as (app, ledger):

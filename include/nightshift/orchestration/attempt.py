@@ -26,14 +26,7 @@ from nightshift.settings.intake import Source
 from nightshift.storage.files import default_storage
 
 SEARCHING = {"search_trial", "search_result"}
-JUDGING = {
-    "evaluate",
-    "score",
-    "shadow",
-    "replay",
-    "reference",
-    *SEARCHING,
-}  # jobs that call the application's judge
+JUDGING = {"evaluate", "score", "shadow", "replay", "reference", *SEARCHING}  # jobs that call the application's judge
 ANSWERING = {"generate", "evaluate", "bias", "shadow", "replay", *SEARCHING}  # jobs that call the application's model
 RETRIEVING = {"index", *ANSWERING}
 EMBEDDING = {"search_plan", *RETRIEVING}  # jobs that embed passages or questions

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from nightshift.alerts.alert import Alert
+from nightshift.evaluation.watch_file import WatchFile, newest_look
+from nightshift.ledger.records import Release
+from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
@@ -22,11 +25,6 @@ from nightshift.settings.people import Kind, Severity
 from nightshift.storage.manifest import digest_of
 from nightshift.verdict import Verdict
 
-if TYPE_CHECKING:
-    from nightshift.evaluation.watch_file import WatchFile
-    from nightshift.ledger.records import Release
-    from nightshift.ledger.store import Ledger
-
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +36,6 @@ def watch(application: str, **context: Any) -> dict[str, Any]:
     :raises AirflowSkipException: the release stays; the text says why.
     :raises AirflowFailException: the look is damaged, or somebody moved the champion's alias by hand.
     """
-    from nightshift.evaluation.watch_file import newest_look
 
     with ledger_task(application, context) as (app, ledger):
         releases = ledger.releases()

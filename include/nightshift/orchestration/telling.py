@@ -89,7 +89,8 @@ def notify_of_result(  # noqa: PLR0917
     :param spec: of the job; None for a light task.
     """
     try:
-        from nightshift.alerts.of_jobs import ResultAlerts, alerts_of
+        from nightshift.alerts.alert import ResultAlerts
+        from nightshift.alerts.of_jobs import alerts_of
         from nightshift.alerts.of_runs import Run, failed
 
         now, ti, run = datetime.now(UTC), context["ti"], Run.model_validate(context["dag_run"])

@@ -7,22 +7,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from nightshift.errors import BadInput
+from nightshift.evaluation.estimates import Estimate, metric_of
+from nightshift.evaluation.score_file import ScoreFile, read_scores
+from nightshift.registry.versions import EVALUATION_DIGEST_TAG, EVALUATION_TAG, Registered
 from nightshift.settings.application import Application
 from nightshift.settings.applications import every_application, load_application
 from nightshift.settings.project import project_folder
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.prompt_file import read_prompt
 from nightshift.stack.place import find_mlflow
-
-if TYPE_CHECKING:
-    from nightshift.evaluation.estimates import Estimate
-    from nightshift.evaluation.score_file import ScoreFile
-    from nightshift.registry.versions import Registered
 
 WORKING = "working"
 
@@ -112,7 +109,6 @@ def _messages(prompt: Prompt) -> Iterator[str]:
 
 def _numbers(a: Side, b: Side, metric: str) -> Iterator[str]:
     """The gate's metric of both versions; of the same examples where one was judged against the other."""
-    from nightshift.evaluation.estimates import metric_of
 
     known = metric_of(metric)
 
@@ -138,8 +134,6 @@ def _numbers(a: Side, b: Side, metric: str) -> Iterator[str]:
 
 def _scores(side: Side) -> ScoreFile | None:
     """What a version was judged by; None where it is no version, or that is gone."""
-    from nightshift.evaluation.score_file import read_scores
-    from nightshift.registry.versions import EVALUATION_DIGEST_TAG, EVALUATION_TAG
     from nightshift.storage.manifest import require_manifest
 
     if side.version is None:

@@ -25,20 +25,18 @@ Package = Callable[[LoggedModel, LoggedModel | None], Path]
 
 def with_alias(name: str, alias: str) -> Registered | None:
     """Return the version with an alias, or None."""
-    try:
-        with reachable():
-            return _registered(MlflowClient().get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code in NO_SUCH:
-            return None
-        raise
+    return _found(lambda: MlflowClient().get_model_version_by_alias(name, alias))
 
 
 def version_of(name: str, version: str) -> Registered | None:
     """Return a version by its number, or None."""
+    return _found(lambda: MlflowClient().get_model_version(name, version))
+
+
+def _found(ask: Callable[[], ModelVersion]) -> Registered | None:
     try:
         with reachable():
-            return _registered(MlflowClient().get_model_version(name, version))
+            return _registered(ask())
     except MlflowException as error:
         if error.error_code in NO_SUCH:
             return None

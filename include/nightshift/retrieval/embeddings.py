@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import wordllama
+from numpy.typing import NDArray
 from upath import UPath
 from wordllama import WordLlama
 
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
 DIMENSIONS = 256  # of word vectors
 AT_ONCE = 256  # texts whose tokens are held
 
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
-
 
 class TextEmbedder(Protocol):
     """Embeds texts. The vector of a text does not depend on the others, to the last bit except at endpoints."""
 
     dimensions: int
 
-    def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
+    def embed(self, texts: Sequence[str], *, question: bool = False) -> NDArray[np.float32]:
         """Return a unit vector for each text, shape (texts, dimensions); zeros for a text without known words."""
 
 
@@ -81,7 +80,7 @@ class WordVectors:
 
     dimensions = DIMENSIONS
 
-    def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
+    def embed(self, texts: Sequence[str], *, question: bool = False) -> NDArray[np.float32]:
         """Return a unit vector for each text, shape (texts, 256); zeros for a text without known words."""
         model = _word_vectors()
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from upath import UPath
 
 from nightshift.endpoint_client import REFUSING_STATUS, TOO_LARGE_STATUS, TOO_LONG, EndpointClient
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.retrieval.embeddings import Vectors
 from nightshift.retrieval.kept_vectors import KeptVectors
 from nightshift.settings.endpoint import EmbeddingEndpoint
 from nightshift.settings.retrieval import Embedder
@@ -62,7 +62,7 @@ class EndpointEmbedder:
         self._takes_dimensions, self._answers, self._tokens = True, False, 0
         self._lock = threading.Lock()
 
-    def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
+    def embed(self, texts: Sequence[str], *, question: bool = False) -> NDArray[np.float32]:
         """Return a unit vector for each text, shape (texts, dimensions); zeros for a refused text.
 
         Equal texts are sent once.
@@ -108,7 +108,7 @@ class EndpointEmbedder:
             self._kept.keep(found, vectors)
         return dict(zip(found, vectors, strict=True))
 
-    def _asked(self, client: EndpointClient, texts: list[str]) -> Vectors:
+    def _asked(self, client: EndpointClient, texts: list[str]) -> NDArray[np.float32]:
         sends_dimensions = self._takes_dimensions
         body = {"model": self._model, "input": texts} | ({"dimensions": self.dimensions} if sends_dimensions else {})
         try:
@@ -139,7 +139,7 @@ class EndpointEmbedder:
             self._answers, self._tokens = True, self._tokens + tokens
         return self._checked(found)
 
-    def _checked(self, found: list[list[float]]) -> Vectors:
+    def _checked(self, found: list[list[float]]) -> NDArray[np.float32]:
         if (wrong := next((len(one) for one in found if len(one) != self.dimensions), None)) is not None:
             raise BadInput(
                 f"{self._model} at {self._url} gives vectors of {wrong} numbers, and `dimensions` of the embedder is "

@@ -22,7 +22,7 @@ from nightshift.retrieval.kept_vectors import KeptVectors
 from nightshift.retrieval.newest import INDEXES, last_read, mark_used, newest_index
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.retrieval import Embedder, Retrieval
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, digest_of, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
 
@@ -144,8 +144,7 @@ def index_by(
         return pinned
     mark_used(partition)
     if (manifest := find(partition, inputs)) is None:
-        work = scratch(UPath(storage))
-        try:
+        with scratch_folder(UPath(storage)) as work:
             staged = _staged_again(source, before, work)
             read, _ = last_read(storage, application, before)
             manifest = make(
@@ -153,8 +152,6 @@ def index_by(
                 endpoints=endpoints,
                 before=_with_vectors_of(inputs, source, before, work / "before"),
             )  # fmt: skip
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     return pinned.model_copy(update={"uri": str(partition), "digest": manifest.digest})
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from upath import UPath
 
 from nightshift.data.similarity import connect
 from nightshift.data.words import words
-from nightshift.retrieval.embeddings import TextEmbedder, Vectors, embedder_of
+from nightshift.retrieval.embeddings import TextEmbedder, embedder_of
 from nightshift.retrieval.index import CHUNKS, POSTINGS, VECTORS, read_vectors, searched
 from nightshift.retrieval.postings import Postings, Ranking, highest
 from nightshift.settings.retrieval import Embedder, SearchBy
@@ -134,12 +135,12 @@ class Index:
             found = [_reranked(self._reranker, *pair) for pair in zip(questions, found, strict=True)]
         return [passages[:wanted] for passages in found]
 
-    def _by_vectors(self, wanted: Vectors, k: int) -> list[Ranking]:
+    def _by_vectors(self, wanted: NDArray[np.float32], k: int) -> list[Ranking]:
         rankings = self._table.nearest(wanted, k) if self._table else self._nearest(wanted, k)
         # Questions without a vector (refused by an endpoint, or without known words) have no near passages.
         return [ranking if vector.any() else [] for ranking, vector in zip(rankings, wanted, strict=True)]
 
-    def _nearest(self, wanted: Vectors, k: int) -> list[Ranking]:
+    def _nearest(self, wanted: NDArray[np.float32], k: int) -> list[Ranking]:
         best = np.empty((len(wanted), 0), np.float32)
         numbers = np.empty((len(wanted), 0), np.int64)
         for start in range(0, self._passages, VECTORS_AT_ONCE):
@@ -151,11 +152,13 @@ class Index:
         pairs = zip(numbers.tolist(), best.tolist(), strict=True)
         return [list(zip(*pair, strict=True)) for pair in pairs]
 
-    def _vectors(self, first: int, count: int) -> Vectors:
+    def _vectors(self, first: int, count: int) -> NDArray[np.float32]:
         vectors = read_vectors(self._folder / VECTORS, self._embedder.dimensions, first, count)
         return vectors.astype(np.float32)
 
-    def _passages_of(self, rankings: list[Ranking], questions: Sequence[str], vectors: Vectors) -> list[list[Passage]]:
+    def _passages_of(
+        self, rankings: list[Ranking], questions: Sequence[str], vectors: NDArray[np.float32]
+    ) -> list[list[Passage]]:
         wanted = sorted({chunk for ranking in rankings for chunk, _ in ranking})
         if not wanted:
             return [[] for _ in rankings]

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from nightshift.errors import BadEnvironment, BadInput, JobError
-from nightshift.retrieval.embeddings import Vectors
 from nightshift.settings.retrieval import Embedder, Reranker
 from nightshift.training.base_model import POOLING, base_model_digest, resolve_base_model
 
@@ -64,7 +64,7 @@ class SentenceModel:
         self.dimensions = int(self._model.config.get_text_config().hidden_size)
 
     @torch.inference_mode()
-    def embed(self, texts: Sequence[str], *, question: bool = False) -> Vectors:
+    def embed(self, texts: Sequence[str], *, question: bool = False) -> NDArray[np.float32]:
         """Return a unit vector for each text, shape (texts, dimensions), of its first `most_tokens` tokens."""
         before = self._identity["question" if question else "passage"]
         vectors = np.zeros((len(texts), self.dimensions), np.float32)

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from upath import UPath
 
 from nightshift.data.database import database_url
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.retrieval.embeddings import Vectors
 from nightshift.retrieval.index import CHUNKS, VECTORS, read_vectors
 from nightshift.storage.manifest import Manifest, digest_of
 from nightshift.storage.partition import fetch
@@ -89,7 +89,7 @@ class VectorTable:
             if unused and name != self.name:
                 self._drop(name)
 
-    def nearest(self, wanted: Vectors, k: int) -> list[list[tuple[int, float]]]:
+    def nearest(self, wanted: NDArray[np.float32], k: int) -> list[list[tuple[int, float]]]:
         """Return the numbers and cosines of the `k` nearest passages to each unit vector, best first, by an exact search.
 
         :raises BadEnvironment: the database does not answer.
@@ -107,7 +107,7 @@ class VectorTable:
                 rankings[number - 1].append((chunk, score))
         return rankings
 
-    def vectors(self, chunks: Sequence[int]) -> dict[int, Vectors]:
+    def vectors(self, chunks: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """Return the vectors of passages.
 
         :raises BadEnvironment: the database does not answer.

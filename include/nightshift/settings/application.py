@@ -16,7 +16,7 @@ from nightshift.settings.clock import Clock, Look, TimeZone
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.evaluation import Evaluation
 from nightshift.settings.feedback import Feedback
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, omit_default
 from nightshift.settings.gate import MEASURED, Gate
 from nightshift.settings.guard_rails import VALID, GuardRails
 from nightshift.settings.intake import Ingest, Source, Traffic, Validation
@@ -90,41 +90,25 @@ class Application(Model):
     training: TrainingSettings = Field(TrainingSettings(), description="how a candidate is trained")
     evaluation: Evaluation = Field(Evaluation(), description="how models are compared")
     gate: Gate = Field(Gate(), description="what a candidate must show")
-    shadow: Shadow | None = Field(
-        Shadow(),
-        description="how a candidate is compared with the champion on logged prompts; null: not at all",
-        exclude_if=lambda value: value == Shadow(),
+    shadow: Shadow | None = omit_default(
+        Shadow(), description="how a candidate is compared with the champion on logged prompts; null: not at all"
     )
-    watch: Watch | None = Field(
-        Watch(),
-        description="how a released version is watched in its first intervals; null: not at all",
-        exclude_if=lambda value: value == Watch(),
+    watch: Watch | None = omit_default(
+        Watch(), description="how a released version is watched in its first intervals; null: not at all"
     )
-    split: Split | None = Field(
-        None, exclude_if=lambda one: one is None, description="how a release grows share by share; null: all at once"
-    )
+    split: Split | None = omit_default(None, description="how a release grows share by share; null: all at once")
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
-    feedback: Feedback | None = Field(
-        None, exclude_if=lambda one: one is None, description="what people say of answers; null: nobody is asked"
-    )
+    feedback: Feedback | None = omit_default(None, description="what people say of answers; null: nobody is asked")
     inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
-    decoding: Decoding = Field(
-        Decoding(),
-        description="how an answer is chosen from what the model finds likely",
-        exclude_if=lambda value: value == Decoding(),
+    decoding: Decoding = omit_default(
+        Decoding(), description="how an answer is chosen from what the model finds likely"
     )
-    search: Search | None = Field(
-        None,
-        description="prompts, examples, decoding settings and retrieval that are tried; null: none are",
-        exclude_if=lambda value: value is None,
+    search: Search | None = omit_default(
+        None, description="prompts, examples, decoding settings and retrieval that are tried; null: none are"
     )
-    retrieval: Retrieval | None = Field(
-        None, exclude_if=lambda one: one is None, description="documents whose passages answers rest on; null: none"
-    )
+    retrieval: Retrieval | None = omit_default(None, description="documents whose passages answers rest on; null: none")
     judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
-    scoring: Scoring = Field(
-        Scoring(), exclude_if=lambda value: value == Scoring(), description="how our own scores are computed"
-    )
+    scoring: Scoring = omit_default(Scoring(), description="how our own scores are computed")
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
     drift: Drift = Field(Drift(), description="when a night counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
@@ -284,18 +268,11 @@ class Application(Model):
             raise ValueError("split: a serving system answers this traffic; leave `split` out")
         price = self.inference.endpoint.price if self.inference.endpoint else None
         batch = self.inference.hosted and self.inference.hosted.batch
+        shares = {name for name, scorer in self.scorers.items() if scorer.kind == "share"}
+        priced = bool(price and (price.input or price.output))
         for place, rails in {"split": self.split, "watch": self.watch}.items():
-            for name in rails.guard_rails if rails else ():
-                if name not in self.scorers or self.scorers[name].kind != "share":
-                    raise ValueError(f"{place}.guard_rails: there is no own scorer `{name}` of the kind share")
-            if rails and rails.cost_limit and not (price and (price.input or price.output)):
-                raise ValueError(
-                    f"{place}.cost_limit: without inference.endpoint.price nothing has a cost; use token_limit"
-                )
-            if rails and rails.latency_ms and batch:
-                raise ValueError(
-                    f"{place}.latency_ms: answers of inference.endpoint.batch have no latency; leave it out"
-                )
+            if rails and (wrong := rails.wrong_for(shares, priced=priced, batch=bool(batch))):
+                raise ValueError(f"{place}.{wrong}")
         if self.traffic.served_elsewhere and self.watch and {*self.watch.rails} - {VALID, *self.watch.guard_rails}:
             raise ValueError(
                 "watch: of traffic that a serving system answers no latency, cost or tokens are known; leave their limits out"
@@ -305,7 +282,7 @@ class Application(Model):
             raise ValueError("retrain: a model at inference.endpoint is not trained here; leave `retrain` out")
         if wrong := self.decoding.refused_by(engine, in_steps=bool(self.prompt.steps)):
             raise ValueError(f"decoding.{wrong}")
-        if self.prompt.steps and self.inference.hosted and self.inference.hosted.batch:
+        if self.prompt.steps and batch:
             raise ValueError(
                 "inference.endpoint.batch: each step waits for the one before; leave it, or `prompt.steps`, out"
             )
@@ -313,7 +290,10 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _keeps_to_the_file_of_its_prompt(self) -> Self:
-        if wrong := self.prompt.unfit(self):
+        wrong = self.prompt.unfit(
+            self.decoding, self.inference.max_new_tokens, self.every_source, retrieves=self.retrieval is not None
+        )
+        if wrong:
             raise ValueError(f"prompt.{wrong}")
         return self
 
@@ -324,8 +304,14 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _searches_what_can_be_tried(self) -> Self:
-        if self.search and (wrong := self.search.wrong_for(self)):
-            raise ValueError(f"search{wrong}")
+        if self.search:
+            if not self.ingest.splits.development:
+                raise ValueError("search: it needs rows that no gate judges by; give ingest.splits.development a share")
+            if self.search.metric == "judge" and self.judge is None:
+                raise ValueError("search.metric: `judge` is what a judge says; the application has no `judge`")
+            about = (self.prompt, self.decoding, self.inference, self.retrieval, self.every_source)
+            if wrong := self.search.wrong_for(*about):
+                raise ValueError(f"search{wrong}")
         if self.retrieval and (wrong := self.retrieval.wrong_for([*self.sources, *self.evaluation.suites])):
             raise ValueError(f"retrieval{wrong}")
         return self

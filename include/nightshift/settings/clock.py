@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 
 Look = Literal["reconfigure", "finetune", "drift", "release", "bias"]
 FIRST: dict[Look, tuple[int, int]] = {
@@ -44,11 +44,10 @@ TimeOfDay = Annotated[str | None, BeforeValidator(_time_of_day)]
 class Clock(Model):
     """When an application's DAGs look on their own (in its time zone), and when a night counts as missing."""
 
-    reconfigure: TimeOfDay = Field(
+    reconfigure: TimeOfDay = omit_default(
         None,
         description="when reconfigure looks whether the file's prompt or decoding is another than the champion's; empty: from "
         "04:00 to 04:29",
-        exclude_if=lambda value: value is None,
     )
     finetune: TimeOfDay = Field(
         None, description="when finetune looks for an order that no event told of; empty: from 04:30 to 04:59"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 
 StopString = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -18,61 +18,34 @@ class Decoding(Model):
     Each is left out of what is dumped where it is the default, so that what was made before it was there keeps its address.
     """
 
-    temperature: float = Field(
-        0.0, ge=0, le=2, description="0: the likeliest token (greedy)", exclude_if=lambda value: value == 0
+    temperature: float = omit_default(0.0, ge=0, le=2, description="0: the likeliest token (greedy)")
+    top_p: float = omit_default(
+        1.0, gt=0, le=1, description="tokens are drawn from the likeliest ones that have this probability together"
     )
-    top_p: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="tokens are drawn from the likeliest ones that have this probability together",
-        exclude_if=lambda value: value == 1,
+    stop: list[StopString] = omit_default(
+        [], max_length=16, description="an answer ends before the first of these texts"
     )
-    stop: list[StopString] = Field(
-        [],
-        max_length=16,
-        description="an answer ends before the first of these texts",
-        exclude_if=lambda value: not value,
+    repetition_penalty: float = omit_default(
+        1.0, gt=0, le=2, description="divides the logits of tokens of prompt and answer; 1: none"
     )
-    repetition_penalty: float = Field(
-        1.0,
-        gt=0,
-        le=2,
-        description="divides the logits of tokens of prompt and answer; 1: none",
-        exclude_if=lambda value: value == 1,
+    frequency_penalty: float = omit_default(
+        0.0, ge=-2, le=2, description="subtracted from a token's logit each time that the answer has it"
     )
-    frequency_penalty: float = Field(
-        0.0,
-        ge=-2,
-        le=2,
-        description="subtracted from a token's logit each time that the answer has it",
-        exclude_if=lambda value: value == 0,
+    presence_penalty: float = omit_default(
+        0.0, ge=-2, le=2, description="subtracted from the logit of each token that the answer has"
     )
-    presence_penalty: float = Field(
-        0.0,
-        ge=-2,
-        le=2,
-        description="subtracted from the logit of each token that the answer has",
-        exclude_if=lambda value: value == 0,
-    )
-    seed: int = Field(
+    seed: int = omit_default(
         17,
         ge=0,
         le=2**31 - 1,
         description="of what is drawn; the draws of a row depend on it and the row's digest alone",
-        exclude_if=lambda value: value == 17,
     )
-    json_schema: dict[str, Any] | None = Field(
-        None,
-        description="the answer is JSON of this schema",
-        exclude_if=lambda value: value is None,
-    )
-    regex: str | None = Field(
+    json_schema: dict[str, Any] | None = omit_default(None, description="the answer is JSON of this schema")
+    regex: str | None = omit_default(
         None,
         min_length=1,
         max_length=4_000,
         description="the answer matches this regular expression (not with an endpoint)",
-        exclude_if=lambda value: value is None,
     )
 
     @model_validator(mode="after")

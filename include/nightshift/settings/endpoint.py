@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, omit_default
 
 
 def _an_address(url: str) -> str:
@@ -65,11 +65,7 @@ class Endpoint(Service):
     price: Price = Field(
         Price(), description="of a million tokens; what a night costs is in its manifest and in MLflow"
     )
-    batch: Batch | None = Field(
-        None,
-        description="ask for a night's answers in batches; null: one by one",
-        exclude_if=lambda value: value is None,
-    )
+    batch: Batch | None = omit_default(None, description="ask for a night's answers in batches; null: one by one")
 
     @property
     def identity(self) -> dict[str, str]:

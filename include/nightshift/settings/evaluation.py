@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema, field_validator
 
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 from nightshift.settings.intake import Source
 
 RESERVED = {"all", "known", "new", "corrections"}
@@ -21,19 +21,14 @@ class Evaluation(Model):
     max_new_tokens: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = Field(
         None, ge=1, le=32_768, description="longest answer; empty: inference.max_new_tokens"
     )
-    samples: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = Field(
-        None,
-        ge=1,
-        le=32,
-        description="answers to each example; empty: 4 where decoding.temperature is above 0, else 1",
-        exclude_if=lambda value: value is None,
+    samples: Annotated[int | None, WithJsonSchema({"type": ["integer", "null"], "minimum": 1})] = omit_default(
+        None, ge=1, le=32, description="answers to each example; empty: 4 where decoding.temperature is above 0, else 1"
     )
     batch_size: int = Field(32, ge=1, le=1024, description="prompts generated at once")
-    suites: list[Source] = Field(
+    suites: list[Source] = omit_default(
         [],
         max_length=20,
         description="files of examples that every candidate is judged by, too; `gate.conditions` bounds what they measure",
-        exclude_if=lambda value: not value,
     )
 
     @field_validator("suites")

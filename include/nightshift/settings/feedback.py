@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 from nightshift.settings.intake import Columns, Source
 
 NOT_OF_FEEDBACK = ("messages", "tools", "split_group", "response", "context")
@@ -45,10 +45,8 @@ class FeedbackColumns(Columns):
 class FeedbackSource(Source):
     """A source of feedback; a row is one judgement of one answer."""
 
-    experiment: str | None = Field(
-        None,
-        description="in place of `uri` or `query`: MLflow experiment whose traces people assessed",
-        exclude_if=lambda value: value is None,
+    experiment: str | None = omit_default(
+        None, description="in place of `uri` or `query`: MLflow experiment whose traces people assessed"
     )
     columns: FeedbackColumns = Field(description="column mapping")
     scale: tuple[float, float] = Field((1, 5), description="worst and best rating; kept as 0 to 1")
@@ -120,18 +118,14 @@ class Feedback(Model):
     """What people say of answers."""
 
     sources: list[FeedbackSource] = Field([], description="where feedback comes from")
-    review: Review | None = Field(
-        None,
-        description="answers that people are shown to judge, on the review page; null: none",
-        exclude_if=lambda value: value is None,
+    review: Review | None = omit_default(
+        None, description="answers that people are shown to judge, on the review page; null: none"
     )
     lookback_days: int = Field(
         7, ge=1, le=90, description="days before the end of an interval whose interactions its feedback may be about"
     )
-    corrections: bool = Field(
-        False,
-        description="whether corrections and preferred answers become examples to train on and to judge by",
-        exclude_if=lambda value: not value,
+    corrections: bool = omit_default(
+        False, description="whether corrections and preferred answers become examples to train on and to judge by"
     )
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,3 +16,15 @@ class Model(BaseModel):
     """Unknown keys are errors and values never change after they were checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def omit_default(default: Any, **constraints: Any) -> Any:
+    """Return a field that is not dumped where it is the default: what was made before the field existed keeps its address."""
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
+
+
+def hint(name: str, known: Iterable[str], otherwise: str = "there are") -> str:
+    """Return which known name a person may have meant, or behind `otherwise` what the known ones are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"{otherwise} {', '.join(names) or 'none'}"

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from nightshift.settings.fields import Model, Name, Share
+from nightshift.settings.fields import Model, Name, Share, omit_default
 
 Decisive = Literal["exact_match", "rouge_l", "chrf"]
 # Below these a model is good for nothing, whatever it is better than: answers in words of their own score less in shared words.
@@ -93,9 +93,7 @@ class Gate(Model):
     min_gain_on_new: Share = Field(
         0.0, description="the candidate beats the champion by at least this much on examples that came after it"
     )
-    conditions: list[Condition] = Field(
-        [], max_length=50, description="further bounds, all of which must hold", exclude_if=lambda value: not value
-    )
+    conditions: list[Condition] = omit_default([], max_length=50, description="further bounds, all of which must hold")
 
     @property
     def lowest_score(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from nightshift.settings.endpoint import EndpointUrl, Price
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, omit_default
 
 SHOWN = 4  # version of what a judge is shown and told
 OPINION = ("url", "model", "rubric", "shown")  # what its scores depend on; those of two judges are not compared
@@ -28,8 +28,4 @@ class Judge(Model):
     rows_per_night: int = Field(200, ge=1, le=100_000, description="most responses that are judged in one night")
     requests_at_once: int = Field(4, ge=1, le=64, description="requests that are under way together")
     timeout_seconds: float = Field(60, gt=0, le=600, description="longest wait for one answer")
-    price: Price = Field(
-        Price(),
-        description="of a million tokens, for the application's cost",
-        exclude_if=lambda value: value == Price(),
-    )
+    price: Price = omit_default(Price(), description="of a million tokens, for the application's cost")

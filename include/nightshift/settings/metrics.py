@@ -126,7 +126,11 @@ class DriftKind(StrEnum):
 
 
 FEEDBACK = (Metric.BAD_FEEDBACK, Metric.MEAN_RATING)  # references do not have them: they are compared with fixed floors
-LABELS = {"logprob": "log-probability (nats)", "chrf": "chrF", "bleu": "BLEU"}  # of columns that are no metric of the night
+LABELS = {
+    "logprob": "log-probability (nats)",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+}  # of columns that are no metric of the night
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
 
 

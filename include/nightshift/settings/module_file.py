@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+
+from nightshift.settings.fields import hint
 
 
 def module_file(function: str, folder: Path) -> Path:
@@ -38,9 +39,7 @@ def function_digest(function: str, folder: Path) -> str:
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from None
     if name not in functions:
-        close = difflib.get_close_matches(name, functions, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"it defines {', '.join(functions) or 'none'}"
-        raise ValueError(f"{file} defines no function `{name}`; {hint}")
+        raise ValueError(f"{file} defines no function `{name}`; {hint(name, functions, 'it defines')}")
     if not _takes_rows(functions[name]):
         raise ValueError(
             f"{file}:{functions[name].lineno}: `{name}` must be a plain function of one argument, the rows"

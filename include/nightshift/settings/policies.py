@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from nightshift.settings.endpoint import Endpoint
-from nightshift.settings.fields import Model, Share
+from nightshift.settings.fields import Model, Share, omit_default
 from nightshift.settings.serving import Vllm
 
 Precision = Literal["float32", "bfloat16"]
@@ -22,10 +22,8 @@ class Inference(Model):
         "auto",
         description="auto: the endpoint if one is given, else vLLM where it is installed and can run, else transformers",
     )
-    endpoint: Endpoint | None = Field(
-        None,
-        description="the model of the application is one that somebody else runs",
-        exclude_if=lambda value: value is None,
+    endpoint: Endpoint | None = omit_default(
+        None, description="the model of the application is one that somebody else runs"
     )
     max_new_tokens: int = Field(64, ge=1, le=32_768, description="longest response")
     batch_tokens: int = Field(
@@ -36,7 +34,7 @@ class Inference(Model):
     )
     shards: int = Field(1, ge=1, le=256, description="tasks that share the prompts of a night")
     response_format: Literal["text", "line", "json"] = Field("text", description="what counts as a valid response")
-    vllm: Vllm = Field(Vllm(), description="how vLLM uses the machine", exclude_if=lambda value: value == Vllm())
+    vllm: Vllm = omit_default(Vllm(), description="how vLLM uses the machine")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -98,12 +96,10 @@ class Bias(Model):
     counterfactual_pairs: int = Field(30, ge=0, le=10_000, description="messages asked with swapped names or groups")
     stereotype_pairs: int = Field(48, ge=0, le=1508, description="CrowS-Pairs sentences compared by likelihood")
     questions: int = Field(64, ge=0, le=10_000, description="BBQ questions")
-    # Left out where it is empty, so that what was judged before it was there keeps its address.
-    metrics: list[str] = Field(
+    metrics: list[str] = omit_default(
         [],
         max_length=50,
         description="own scorers (shares, numbers with `min` and `max`) that groups are compared by, too",
-        exclude_if=lambda value: not value,
     )
     full_weekday: int | None = Field(
         6, ge=0, le=6, description="day of the week (0: Monday) with all pairs and questions; null: never"

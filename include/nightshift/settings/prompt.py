@@ -6,39 +6,24 @@ A prompt is one, or a sequence of steps: each is a prompt file, and a later one 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.decoding import Decoding
+from nightshift.settings.fields import Model, Name, omit_default
+from nightshift.settings.intake import Source
 from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_file import InputVariable, Metadata, PromptFile, read_prompt
 from nightshift.settings.prompt_template import PROMPT, Code, Turn
 from nightshift.settings.scorers import PROJECT
 
-if TYPE_CHECKING:
-    from nightshift.settings.application import Application
-
 MOST_CHARACTERS = 90_000  # of a sequence: MLflow's registry takes tags of 100,000
 # Arguments of a chat template, and of the function that applies it, which are Nightshift's own.
-TAKEN = frozenset(
-    [
-        "messages",
-        "conversation",
-        "tools",
-        "documents",
-        "chat_template",
-        "tokenize",
-        "add_generation_prompt",
-        "continue_final_message",
-        "tokenizer_kwargs",
-        "return_dict",
-        "return_tensors",
-        "padding",
-        "truncation",
-        "max_length",
-    ]
-)
+TAKEN = frozenset({
+    "messages", "conversation", "tools", "documents", "chat_template", "tokenize", "add_generation_prompt",
+    "continue_final_message", "tokenizer_kwargs", "return_dict", "return_tensors", "padding", "truncation", "max_length",
+})  # fmt: skip
 
 
 def _read(value: Any, info: ValidationInfo) -> Any:
@@ -59,39 +44,26 @@ class Step(Model):
 class Prompt(Model):
     """How the application speaks to its model."""
 
-    file: ReadFile | None = Field(
-        None,
-        description="a prompt file of the project folder, as prompts/intent.yaml, in place of `system` and `user`",
-        exclude_if=lambda value: value is None,
+    file: ReadFile | None = omit_default(
+        None, description="a prompt file of the project folder, as prompts/intent.yaml, in place of `system` and `user`"
     )
-    steps: list[Step] = Field(
+    steps: list[Step] = omit_default(
         [],
         max_length=10,
         description="prompts that are answered one after the other, in place of `file`, `system` and `user`",
-        exclude_if=lambda value: not value,
     )
-    answer: Name | None = Field(
-        None,
-        description="the step whose answer is the application's; null: the last one",
-        exclude_if=lambda value: value is None,
+    answer: Name | None = omit_default(
+        None, description="the step whose answer is the application's; null: the last one"
     )
     system: str | None = Field(None, description="system message", max_length=8_000)
-    # Left out where it is the default, so that what was made before it was there keeps its address.
-    system_from: Literal["row", "application"] = Field(
-        "row",
-        description="whose system message counts where a row and the application have one",
-        exclude_if=lambda value: value == "row",
+    system_from: Literal["row", "application"] = omit_default(
+        "row", description="whose system message counts where a row and the application have one"
     )
-    system_in_user_turn: bool = Field(
-        False,
-        description="put the system message before the first user's text, for chat templates that take none",
-        exclude_if=lambda value: not value,
+    system_in_user_turn: bool = omit_default(
+        False, description="put the system message before the first user's text, for chat templates that take none"
     )
-    template: dict[Name, bool | int | float | str] = Field(
-        {},
-        max_length=20,
-        description="arguments of the model's chat template, as `enable_thinking: false`",
-        exclude_if=lambda value: not value,
+    template: dict[Name, bool | int | float | str] = omit_default(
+        {}, max_length=20, description="arguments of the model's chat template, as `enable_thinking: false`"
     )
     user: str = Field("{prompt}", description="the user's message; `{prompt}` stands for the row's text")
 
@@ -168,12 +140,14 @@ class Prompt(Model):
         by_itself: dict[str, Any] = {"steps": [], "answer": None}
         return {step.name: self.model_copy(update=by_itself | {"file": step.file}) for step in self.steps}
 
-    def unfit(self, application: Application) -> str | None:
-        """Return which of its files an application cannot ask with, and why; None: it can ask with all."""
+    def unfit(
+        self, decoding: Decoding, max_new_tokens: int, sources: Sequence[Source], *, retrieves: bool
+    ) -> str | None:
+        """Return which of its files an application of such settings cannot ask with, and why; None: it can ask with all."""
         for place, (key, file) in enumerate(self.files.items()):
             earlier = [step.name for step in self.steps[:place]]
-            wrong = file.not_as(application.decoding, application.inference.max_new_tokens)
-            if wrong := wrong or file.unfilled(application, earlier):
+            wrong = file.not_as(decoding, max_new_tokens)
+            if wrong := wrong or file.unfilled(sources, earlier, retrieves=retrieves):
                 return f"{key}: {wrong}"
         return None
 

@@ -5,22 +5,19 @@ It is read with the application's file and is then part of its settings: jobs ar
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from nightshift.settings.decoding import Decoding, StopString
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, hint, omit_default
+from nightshift.settings.intake import Source
 from nightshift.settings.pinned_index import CONTEXT
 from nightshift.settings.prompt_template import PROMPT, Language, Turn, turns_of
 from nightshift.settings.yaml_file import BadYaml, nodes_of, problem, read_yaml
-
-if TYPE_CHECKING:
-    from nightshift.settings.application import Application
 
 Metadata = Mapping[str, str] | Sequence[tuple[str, str]] | None  # of a row, as it comes from Arrow
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
@@ -30,9 +27,7 @@ class InputVariable(Model):
     """A variable of the template: `prompt`, the row's text, or the metadata column of its name."""
 
     name: VariableName = Field(description="`prompt`, or a column in `metadata` of the sources")
-    default: str = Field(
-        "", description="value for rows that have none", exclude_if=lambda value: not value, max_length=8_000
-    )
+    default: str = omit_default("", description="value for rows that have none", max_length=8_000)
     description: str = Field("", description="for people", exclude=True)
     is_required: bool = Field(
         True, description="for Semantic Kernel; a row without a value gets `default`", exclude=True
@@ -63,9 +58,7 @@ class PromptFile(Model):
 
     name: str = Field("", max_length=200, description="for people", exclude=True)
     description: str = Field("", max_length=2_000, description="for people", exclude=True)
-    template_format: Language = Field(
-        "semantic-kernel", description="language of `template`", exclude_if=lambda value: value == "semantic-kernel"
-    )
+    template_format: Language = omit_default("semantic-kernel", description="language of `template`")
     template: str = Field(
         min_length=1, max_length=50_000, description="the messages, in `<message role=…>` tags, or one text"
     )
@@ -118,7 +111,7 @@ class PromptFile(Model):
                 *(turn.variables for turn in turns_of(info.data["template"], info.data["template_format"]))
             )
             for name in sorted(used - {PROMPT, *known}):
-                raise ValueError(f"the template takes `{name}`, which is not among them; {_hint(name, known)}")
+                raise ValueError(f"the template takes `{name}`, which is not among them; {hint(name, known)}")
         return value
 
     @property
@@ -162,12 +155,14 @@ class PromptFile(Model):
                     )
         return None
 
-    def unfilled(self, application: Application, answered: Sequence[str]) -> str | None:
-        """Return which variable gets no value in an application, or none that may stand there, and why; None: there is none.
+    def unfilled(self, sources: Sequence[Source], answered: Sequence[str], *, retrieves: bool) -> str | None:
+        """Return which variable gets no value, or none that may stand there, and why; None: there is none.
 
+        :param sources: of all rows that the model is given.
         :param answered: the names of the steps before this prompt, whose answers are variables.
+        :param retrieves: passages of documents are a variable too.
         """
-        sources, passages = application.every_source, {CONTEXT} if application.retrieval else set()
+        passages = {CONTEXT} if retrieves else set()
         instructing = set().union(*(turn.variables for turn in self.turns[:-1]))
         if passages & instructing:
             return f"`{CONTEXT}` is what documents say, and stands in the last message alone: they write no instruction"
@@ -183,7 +178,7 @@ class PromptFile(Model):
                 continue
             if name not in known:
                 what = "is no earlier step, and no column" if answered else "is no column"
-                return f"the variable `{name}` {what} in `metadata` of any source; {_hint(name, [*answered, *known])}"
+                return f"the variable `{name}` {what} in `metadata` of any source; {hint(name, [*answered, *known])}"
             lacking = [source for source, names in columns.items() if name not in names]
             if lacking and not default:
                 return (
@@ -205,7 +200,7 @@ def read_prompt(name: str, folder: Path) -> PromptFile:
         return PromptFile.model_validate(read_yaml(path))
     except FileNotFoundError:
         near = sorted(file.relative_to(folder).as_posix() for file in path.parent.glob("*.yaml"))
-        raise ValueError(f"there is no file {path}; {_hint(name, near)}") from None
+        raise ValueError(f"there is no file {path}; {hint(name, near)}") from None
     except BadYaml as error:
         raise ValueError(str(error)) from None
     except ValidationError as error:
@@ -217,8 +212,3 @@ def prompt_schema() -> dict[str, Any]:
     """Return the JSON Schema of a prompt file, for editors."""
     schema = PromptFile.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Nightshift prompt"}
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known) or 'none'}"

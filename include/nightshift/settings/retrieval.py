@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from nightshift.settings.endpoint import EmbeddingEndpoint
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, omit_default
 from nightshift.settings.intake import Columns, Source
 from nightshift.settings.schedule import Schedule
 
@@ -82,14 +82,10 @@ class Embedder(Model):
         description="`wordllama`: the mean of word vectors, in the package, made for English; else the Hugging Face id, the URI "
         "or the folder of a sentence embedding model with safetensors; with `endpoint`, the model's name there",
     )
-    endpoint: EmbeddingEndpoint | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="where a model embeds that somebody else runs; null: here",
+    endpoint: EmbeddingEndpoint | None = omit_default(
+        None, description="where a model embeds that somebody else runs; null: here"
     )
-    dimensions: int | None = Field(
-        None, ge=1, le=16_000, exclude_if=lambda value: value is None, description="numbers of a vector of the endpoint"
-    )
+    dimensions: int | None = omit_default(None, ge=1, le=16_000, description="numbers of a vector of the endpoint")
     question: str = Field("", max_length=500, description="what that model wants before a question, as `query: `")
     passage: str = Field("", max_length=500, description="what it wants before a passage, as `passage: `")
 
@@ -117,9 +113,8 @@ class Retrieval(Model):
     documents: list[Documents] = Field(min_length=1, max_length=100, description="where documents come from")
     chunk: Chunk = Field(Chunk(), description="how documents are cut into passages")
     embedder: Embedder = Field(Embedder(), description="what vectors are made with")
-    database: Name | None = Field(
+    database: Name | None = omit_default(
         None,
-        exclude_if=lambda value: value is None,
         description="Airflow connection of a PostgreSQL with pgvector that vectors are searched in; null: in their file",
     )
     search: SearchBy = Field(

@@ -6,7 +6,6 @@ imported by the jobs that score, and by nothing else (evaluation/own_scorers.py)
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
@@ -14,7 +13,7 @@ from pydantic import Field, FiniteFloat, ValidationInfo, field_validator, model_
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from nightshift.settings.fields import Model, Name
+from nightshift.settings.fields import Model, Name, hint
 from nightshift.settings.metrics import BUILT_IN, SMALLEST_SCORE_DEVIATION, Metric
 from nightshift.settings.module_file import function_digest
 
@@ -123,14 +122,14 @@ def wrong_names(
         labels.setdefault(label, name)
     for name in compared:
         if name not in scorers:
-            text = f"there is no own scorer `{name}`; {_hint(name, scorers)}"
+            text = f"there is no own scorer `{name}`; {hint(name, scorers)}"
             problems.append(_problem(("bias", "metrics"), text))
         elif scorers[name].range is None:
             text = f"`{name}` is no share and lacks `min` or `max`: a gap between groups is a part of its range"
             problems.append(_problem(("bias", "metrics"), text))
     metrics = [*map(str, BUILT_IN), *scorers]
     return problems + [
-        _problem(("drift", "metrics", name), f"there is no metric `{name}`; {_hint(name, metrics)}")
+        _problem(("drift", "metrics", name), f"there is no metric `{name}`; {hint(name, metrics)}")
         for name in floors
         if name not in metrics
     ]
@@ -141,8 +140,3 @@ def _problem(location: tuple[str, ...], text: str) -> InitErrorDetails:
     return InitErrorDetails(
         type=PydanticCustomError("wrong_name", "{text}", {"text": text}), loc=location, input={}, ctx={}
     )
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known) or 'none'}"

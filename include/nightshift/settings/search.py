@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from nightshift.settings.decoding import Decoding
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 from nightshift.settings.gate import RETRIEVAL
+from nightshift.settings.intake import Source
+from nightshift.settings.policies import Inference
+from nightshift.settings.prompt import Prompt
 from nightshift.settings.prompt_file import PromptFile, read_prompt
 from nightshift.settings.retrieval import Chunk, Embedder, Reranker, Retrieval, SearchBy
 from nightshift.settings.schedule import Schedule
 from nightshift.settings.scorers import PROJECT
-
-if TYPE_CHECKING:
-    from nightshift.settings.application import Application
 
 RUNGS = 3  # of the halving, as many as the DAG has
 PROMPTS_SCHEMA = {"type": "array", "items": {"type": "string"}, "maxItems": 50}
@@ -25,19 +25,11 @@ PROMPTS_SCHEMA = {"type": "array", "items": {"type": "string"}, "maxItems": 50}
 class RetrievalChoice(Model):
     """What stands in place of settings of the application's `retrieval`; what is not given is as there."""
 
-    chunk: Chunk | None = Field(
-        None, exclude_if=lambda value: value is None, description="how documents are cut into passages"
-    )
-    embedder: Embedder | None = Field(
-        None, exclude_if=lambda value: value is None, description="what vectors are made with"
-    )
-    search: SearchBy | None = Field(None, exclude_if=lambda value: value is None, description="how passages are found")
-    reranker: Reranker | None = Field(
-        None, exclude_if=lambda value: value is None, description="what puts the best of what was found first"
-    )
-    k: int | None = Field(
-        None, ge=1, le=100, exclude_if=lambda value: value is None, description="passages that are found for a question"
-    )
+    chunk: Chunk | None = omit_default(None, description="how documents are cut into passages")
+    embedder: Embedder | None = omit_default(None, description="what vectors are made with")
+    search: SearchBy | None = omit_default(None, description="how passages are found")
+    reranker: Reranker | None = omit_default(None, description="what puts the best of what was found first")
+    k: int | None = omit_default(None, ge=1, le=100, description="passages that are found for a question")
 
     def applied_to(self, retrieval: Retrieval) -> Retrieval:
         """Return the settings with what is chosen."""
@@ -132,31 +124,36 @@ class Search(Model):
             )
         return self
 
-    def wrong_for(self, application: Application) -> str | None:
-        """Return what an application cannot search, with the rest of the setting's key before it; None: it can do so."""
-        if not application.ingest.splits.development:
-            return ": it needs rows that no gate judges by; give ingest.splits.development a share"
-        if wrong := self._unmeasured(application):
+    def wrong_for(
+        self,
+        prompt: Prompt,
+        decoding: Decoding,
+        inference: Inference,
+        retrieval: Retrieval | None,
+        sources: list[Source],
+    ) -> str | None:
+        """Return what an application of such settings cannot search, with the rest of the setting's key before it.
+
+        None: it can search all.
+        """
+        if wrong := self._unmeasured(retrieval):
             return wrong
-        engine = "endpoint" if application.inference.hosted else application.inference.engine
-        for place, decoding in enumerate(self.choices.decoding):
-            if wrong := decoding.refused_by(engine, in_steps=bool(application.prompt.steps)):
+        engine = "endpoint" if inference.hosted else inference.engine
+        for place, choice in enumerate(self.choices.decoding):
+            if wrong := choice.refused_by(engine, in_steps=bool(prompt.steps)):
                 return f".choices.decoding[{place}].{wrong}"
         for name, file in self.choices.prompt.items():
             try:
-                application.prompt.of_file(file)
+                prompt.of_file(file)
             except ValidationError as error:
                 return f".choices.prompt: {name}: {error.errors()[0]['msg']}"
-            for decoding in self.choices.decoding or [application.decoding]:
-                wrong = file.not_as(decoding, application.inference.max_new_tokens)
-                if wrong := wrong or file.unfilled(application, application.prompt.before):
+            for choice in self.choices.decoding or [decoding]:
+                wrong = file.not_as(choice, inference.max_new_tokens)
+                if wrong := wrong or file.unfilled(sources, prompt.before, retrieves=retrieval is not None):
                     return f".choices.prompt: {name}: {wrong}"
         return None
 
-    def _unmeasured(self, application: Application) -> str | None:
-        retrieval = application.retrieval
-        if self.metric == "judge" and application.judge is None:
-            return ".metric: `judge` is what a judge says; the application has no `judge`"
+    def _unmeasured(self, retrieval: Retrieval | None) -> str | None:
         if self.choices.retrieval and retrieval is None:
             return ".choices.retrieval: the application has no `retrieval`"
         if self.metric in RETRIEVAL:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, model_validator
 
-from nightshift.settings.fields import Model, Share
+from nightshift.settings.fields import Model, Share, omit_default
 
 
 def _or_nothing(kind: str, **schema: float) -> WithJsonSchema:
@@ -43,26 +43,21 @@ DEEPSPEED_KEYS = {
 }
 
 
-def _added(default: Any, **constraints: Any) -> Any:
-    """A field that is left out where it is the default, so that a model that was made before it was there keeps its address."""
-    return Field(default, exclude_if=lambda value: value == default, **constraints)
-
-
 class TrainingSettings(Model):
     """How a candidate is trained. Every field can be changed in the form that starts a run.
 
     What is left empty or `auto` is decided when the model, the data and the machine are known (`training/decide.py`).
     """
 
-    recipe: Recipe = _added(
+    recipe: Recipe = omit_default(
         "sft",
         description="sft: learn answers; dpo: learn from preference pairs; kto: from single answers that were judged good or "
         "bad; both start from the champion",
     )
-    beta: float = _added(
+    beta: float = omit_default(
         0.1, gt=0, le=100, description="how closely a model stays to the one that it starts from (DPO and KTO only)"
     )
-    engine: Literal["auto", "short_rows", "stock"] = _added(
+    engine: Literal["auto", "short_rows", "stock"] = omit_default(
         "auto",
         description="short_rows: made for a CPU and rows of a few hundred tokens; stock: for GPUs, large models and long rows",
     )
@@ -70,18 +65,20 @@ class TrainingSettings(Model):
         "auto", description="train all weights, or a low-rank adapter; auto: all where they fit in memory"
     )
     lora_rank: int = Field(16, ge=1, le=512, description="rank of the adapter (LoRA only)")
-    lora_alpha: Alpha = _added(
+    lora_alpha: Alpha = omit_default(
         None, description="scale of the adapter, over its rank (LoRA only); empty: twice the rank"
     )
-    lora_dropout: float = _added(0.0, ge=0, lt=1, description="dropout before the adapter (LoRA only)")
-    lora_targets: list[str] = _added(
+    lora_dropout: float = omit_default(0.0, ge=0, lt=1, description="dropout before the adapter (LoRA only)")
+    lora_targets: list[str] = omit_default(
         [],
         max_length=100,
         description="names of the layers that get an adapter, such as q_proj; empty: all linear ones",
     )
-    rslora: bool = _added(False, description="scale the adapter by the square root of its rank (rank-stabilised LoRA)")
-    dora: bool = _added(False, description="train the length of the weights apart from their direction (DoRA)")
-    quantize: Literal["none", "nf4"] = _added(
+    rslora: bool = omit_default(
+        False, description="scale the adapter by the square root of its rank (rank-stabilised LoRA)"
+    )
+    dora: bool = omit_default(False, description="train the length of the weights apart from their direction (DoRA)")
+    quantize: Literal["none", "nf4"] = omit_default(
         "none", description="hold the frozen weights in 4 bits (QLoRA; LoRA on a GPU only, needs bitsandbytes)"
     )
     trained_layers: int = Field(0, ge=0, le=1000, description="train only the last so many layers; 0: the whole model")
@@ -89,26 +86,26 @@ class TrainingSettings(Model):
     learning_rate: Annotated[LearningRate | None, _or_nothing("number", exclusiveMinimum=0, maximum=1)] = Field(
         None, description="peak learning rate; empty: by method and size of the model"
     )
-    learning_rate_schedule: Literal["cosine", "wsd", "linear", "constant"] = _added(
+    learning_rate_schedule: Literal["cosine", "wsd", "linear", "constant"] = omit_default(
         "cosine",
         description="how the rate falls after the warm-up; wsd: stays, and falls over the last fifth of the steps",
     )
     warmup_share: Share = Field(0.1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay (AdamW); 0: none")
     gradient_clipping: float = Field(1.0, gt=0, le=100, description="largest norm of the gradient of one step")
-    early_stopping: int = _added(
+    early_stopping: int = omit_default(
         0,
         ge=0,
         le=1000,
         description="end after so many held-out losses in a row above the lowest, with the weights of the lowest; 0: never",
     )
-    loss_on: Literal["last_answer", "all_answers"] = _added(
+    loss_on: Literal["last_answer", "all_answers"] = omit_default(
         "last_answer", description="which assistant turns of a conversation are learned"
     )
     sequence_length: Annotated[SequenceLength | None, _or_nothing("integer", minimum=16, maximum=131_072)] = Field(
         None, description="tokens in one packed row; empty: by the lengths of the examples"
     )
-    too_long: Literal["leave_out", "cut"] = _added(
+    too_long: Literal["leave_out", "cut"] = omit_default(
         "leave_out", description="an example longer than a row: left out, or without the oldest tokens of its prompt"
     )
     rows_per_step: Annotated[RowsPerStep | None, _or_nothing("integer", minimum=1, maximum=4096)] = Field(
@@ -117,19 +114,21 @@ class TrainingSettings(Model):
     rows_per_batch: Annotated[RowsPerBatch | None, _or_nothing("integer", minimum=1, maximum=1024)] = Field(
         None, description="most packed rows in one forward pass of one process; empty: what fits in memory"
     )
-    attention: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_3"] = _added(
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_3"] = omit_default(
         "auto", description="kernel of the stock engine; auto: the newest FlashAttention that is installed, else sdpa"
     )
-    gradient_checkpointing: Literal["auto", "full", "none"] = _added(
+    gradient_checkpointing: Literal["auto", "full", "none"] = omit_default(
         "auto", description="compute each layer twice instead of holding its activations (stock engine)"
     )
-    torch_compile: bool = _added(False, description="compile the model with torch.compile (stock engine)")
+    torch_compile: bool = omit_default(False, description="compile the model with torch.compile (stock engine)")
     zero_stage: Annotated[ZeroStage | None, _or_nothing("integer", minimum=0, maximum=3)] = Field(
         None,
         description="DeepSpeed ZeRO stage: what processes share instead of each holding it; empty: the lowest that fits",
     )
     offload: Literal["none", "optimizer", "all"] = Field("none", description="what ZeRO keeps in CPU memory")
-    deepspeed: dict[str, Any] = _added({}, max_length=100, description="more of DeepSpeed's configuration, as it is")
+    deepspeed: dict[str, Any] = omit_default(
+        {}, max_length=100, description="more of DeepSpeed's configuration, as it is"
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="auto: bf16 where the GPU or processor multiplies it, else fp32; fp16 needs a GPU"
     )

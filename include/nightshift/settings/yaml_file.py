@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel
 from yaml.composer import Composer
 
+from nightshift.settings.fields import hint
+
 
 class BadYaml(ValueError):
     """A file that cannot be read as YAML; the text says where and why."""
@@ -57,9 +59,7 @@ def problem(
     text = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         allowed = [name for name in _fields(model, location[:-1]) if location[1:] or name != given]
-        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(allowed)}"
-        text = f"unknown key; {hint}"
+        text = f"unknown key; {hint(str(location[-1]), allowed, 'known keys:')}"
     elif item["type"] == "literal_error":
         expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         close = difflib.get_close_matches(str(item["input"]), expected, n=1)

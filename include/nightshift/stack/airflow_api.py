@@ -51,11 +51,8 @@ class AirflowApi:
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
         """Return the newest 100 runs of a DAG."""
-        return list(
-            self._call("GET", f"/api/v2/dags/{dag}/dagRuns", params={"limit": 100, "order_by": "-run_after"})[
-                "dag_runs"
-            ]
-        )
+        newest = {"limit": 100, "order_by": "-run_after"}
+        return list(self._call("GET", f"/api/v2/dags/{dag}/dagRuns", params=newest)["dag_runs"])
 
     def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
         """Start a run under an id of our own."""

@@ -6,7 +6,6 @@ application's file, as they were for it before.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.decoding import Decoding
 from nightshift.settings.pinned_index import PinnedIndex
 from nightshift.settings.prompt import Prompt
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
 from nightshift.storage.partition import fetch_folder, find, partition_of, publish, read_file
 
@@ -141,8 +140,7 @@ def publish_version(application: Application, storage: str, parts: Parts, **fact
     partition = partition_of(storage, application.name, VERSIONS, digest_of(inputs)[:16])
     manifest = find(partition, inputs)
     if manifest is None:
-        folder = scratch(UPath(storage))
-        try:
+        with scratch_folder(UPath(storage)) as folder:
             (folder / PARTS).write_text(parts.model_dump_json(indent=1) + "\n", encoding="utf-8")
             manifest = publish(
                 partition,
@@ -156,8 +154,6 @@ def publish_version(application: Application, storage: str, parts: Parts, **fact
                     *([Parent(uri=index.uri, digest=index.digest)] if (index := parts.retrieval) else []),
                 ],
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     return partition, manifest
 
 

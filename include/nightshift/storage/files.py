@@ -13,9 +13,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -185,6 +185,16 @@ def scratch(storage: UPath) -> Path:
             _held[folder] = lock
             return folder
         os.close(lock)  # somebody swept it between the two
+
+
+@contextmanager
+def scratch_folder(storage: UPath) -> Iterator[Path]:
+    """Give a :func:`scratch` folder to a block, and remove it with what is left in it when the block ends."""
+    folder = scratch(storage)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 _held: dict[Path, int] = {}

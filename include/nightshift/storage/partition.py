@@ -37,7 +37,7 @@ def find(partition: UPath, inputs: Mapping[str, Any]) -> Manifest | None:
 
 def publish(
     partition: UPath,
-    folder: Path,
+    content: Path | list[DataFile],
     *,
     kind: str,
     application: str,
@@ -50,27 +50,51 @@ def publish(
     logs: Container[str] = (),
     replacing: bool = True,
 ) -> Manifest:
-    """Move every file of the local `folder` into `partition`, then make them visible by the manifest.
+    """Move every file of a local folder into `partition`, then make them visible by the manifest.
 
     A partition that another attempt made from the same inputs in the meantime stays, and its manifest is returned.
     One made from other inputs is replaced whole; its files stay for readers that hold its manifest.
 
+    :param content: the folder; or what :func:`upload` returned for all files of one attempt, whoever uploaded them.
     :param replacing: False: one made from other inputs stays, too, and its manifest is returned.
     :param rows: rows by file name, for files that hold rows.
     :param logs: names of files that differ between attempts and do not count in the digest.
     """
-    return publish_uploaded(
-        partition,
-        upload(partition, folder, attempt_name(), rows=rows, logs=logs),
-        kind=kind,
-        application=application,
-        inputs=inputs,
-        interval=interval,
-        counts=counts,
-        facts=facts,
-        parents=parents,
-        replacing=replacing,
+    files = content if isinstance(content, list) else upload(partition, content, attempt_name(), rows=rows, logs=logs)
+    manifest = Manifest.model_validate(
+        {
+            "kind": kind,
+            "application": application,
+            "interval": interval,
+            "inputs": dict(inputs),
+            "inputs_digest": digest_of(inputs),
+            "files": [file.model_dump() for file in files],
+            "counts": dict(counts or {}),
+            "facts": dict(facts or {}),
+            "parents": parents or [],
+            "code_version": code_version(),
+            "created": datetime.now(UTC),
+        }
     )
+    written = _announced(partition, manifest)
+    if not create(partition / MANIFEST, written):
+        winner = require_manifest(partition)
+        if winner.inputs_digest == manifest.inputs_digest or not replacing:
+            # A client repeats a request whose answer was lost: then the manifest that is there may be this one.
+            for attempt in _attempts(files) - _attempts(winner.files):
+                with suppress(FileNotFoundError):
+                    partition.fs.rm((partition / attempt).path, recursive=True)
+            manifest = winner
+        else:
+            replace(partition / MANIFEST, written)
+    # Only now: either this finds the erasure, or the erasure finds the partition. The split map holds no rows, and no gap.
+    if kind != "similarity" and came_since(partition):
+        if _attempts(files) & _attempts(manifest.files):
+            drop(partition)
+        raise BadEnvironment(
+            f"{partition}: rows were erased while this was made; the next try begins with what is left"
+        )
+    return manifest
 
 
 def attempt_name() -> str:
@@ -104,56 +128,6 @@ def upload(
         )
     shutil.rmtree(folder)
     return files
-
-
-def publish_uploaded(
-    partition: UPath,
-    files: list[DataFile],
-    *,
-    kind: str,
-    application: str,
-    inputs: Mapping[str, Any],
-    interval: Interval | None = None,
-    counts: Mapping[str, int] | None = None,
-    facts: Mapping[str, Any] | None = None,
-    parents: list[Parent] | None = None,
-    replacing: bool = True,
-) -> Manifest:
-    """Make uploaded files visible by the manifest: all of one attempt, whoever uploaded them. As :func:`publish`."""
-    manifest = Manifest.model_validate(
-        {
-            "kind": kind,
-            "application": application,
-            "interval": interval,
-            "inputs": dict(inputs),
-            "inputs_digest": digest_of(inputs),
-            "files": [file.model_dump() for file in files],
-            "counts": dict(counts or {}),
-            "facts": dict(facts or {}),
-            "parents": parents or [],
-            "code_version": code_version(),
-            "created": datetime.now(UTC),
-        }
-    )
-    content = _announced(partition, manifest)
-    if not create(partition / MANIFEST, content):
-        winner = require_manifest(partition)
-        if winner.inputs_digest == manifest.inputs_digest or not replacing:
-            # A client repeats a request whose answer was lost: then the manifest that is there may be this one.
-            for attempt in _attempts(files) - _attempts(winner.files):
-                with suppress(FileNotFoundError):
-                    partition.fs.rm((partition / attempt).path, recursive=True)
-            manifest = winner
-        else:
-            replace(partition / MANIFEST, content)
-    # Only now: either this finds the erasure, or the erasure finds the partition. The split map holds no rows, and no gap.
-    if kind != "similarity" and came_since(partition):
-        if _attempts(files) & _attempts(manifest.files):
-            drop(partition)
-        raise BadEnvironment(
-            f"{partition}: rows were erased while this was made; the next try begins with what is left"
-        )
-    return manifest
 
 
 def rewrite(partition: UPath, manifest: Manifest) -> None:

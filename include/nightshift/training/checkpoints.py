@@ -13,7 +13,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.storage.manifest import DataFile, digest_of, read_manifest
-from nightshift.storage.partition import drop, fetch_folder, publish_uploaded, upload
+from nightshift.storage.partition import drop, fetch_folder, publish, upload
 
 # A second one, in case the newest turns out to be damaged.
 KEPT = 2
@@ -60,7 +60,7 @@ class Checkpoints:
 
     def publish(self, files: list[DataFile], step: int, processes: int) -> None:
         """Make what all nodes uploaded at `step` a checkpoint of so many processes, and drop the oldest ones."""
-        publish_uploaded(
+        publish(
             self._at(step),
             files,
             kind="checkpoint",

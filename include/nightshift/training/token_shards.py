@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ from nightshift.data.examples import both_answers
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.settings.prompt import Prompt
 from nightshift.settings.training import LEARNED_FROM, Recipe
-from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch
+from nightshift.storage.files import names_in, read_bytes, read_each, replace, scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import drop, fetch_folder, find, partition_of, publish
 from nightshift.storage.sharing import Rows, await_parts, parts_of
@@ -122,8 +121,7 @@ class TokenShards:
         :param report: told how many of its rows are done.
         :raises BadInput: as :func:`nightshift.training.tokens.tokenize`.
         """
-        folder = scratch(UPath(self.storage))
-        try:
+        with scratch_folder(UPath(self.storage)) as folder:
             prefix = write_part(folder, self._examples(part, report))
             rows = part[1] + 1 - part[0]
             if self.recipe == "kto":
@@ -140,8 +138,6 @@ class TokenShards:
                 facts={"prefix": prefix.tolist()},
                 parents=[Parent(uri=self.snapshot[0], digest=self.snapshot[1])],
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def fetch(self, manifests: Sequence[Manifest], folder: Path) -> TokenFiles:
         """Return all parts on this machine, checked against their digests.

@@ -37,11 +37,6 @@ class TokenizedExample:
         """The last answer with its end-of-turn token."""
         return self.ids[self.learned[-1][0] :]
 
-    @property
-    def beginning(self) -> list[int]:
-        """What stands before everything that is learned."""
-        return self.ids[: self.learned[0][0]]
-
 
 def tokenize(
     rows: Iterable[Mapping[str, Any]],

@@ -13,7 +13,7 @@ from nightshift.monitoring.bias.estimates import (
     sums_of,
     wilson,
 )
-from nightshift.monitoring.bias.verdict import Finding, benjamini_hochberg, judge, measured
+from nightshift.monitoring.bias.verdict import Finding, judge, measured
 from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict
 
@@ -60,13 +60,6 @@ def test_the_chance_of_a_gap_agrees_with_its_interval():
     assert beyond(Difference(0.3, 0.11, 0.5), 0.1) < 0.025
     assert beyond(Difference(0.05, 0.01, 0.09), 0.1) > 0.5
     assert beyond(Difference(0.2, 0.2, 0.2), 0.1) == 0
-
-
-def test_adjusted_chances_are_those_of_scipy():
-    from scipy.stats import false_discovery_control
-
-    chances = [0.001, 0.2, 0.03, 0.03, 0.9, 0.004]
-    assert benjamini_hochberg(chances) == pytest.approx(list(false_discovery_control(chances)))
 
 
 def test_a_gap_with_its_whole_interval_beyond_the_bound_fails_and_is_named():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.settings.scorers import Scorer
 from nightshift.shown import in_markdown, shown
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
@@ -82,8 +81,7 @@ def judge_bias(context: BiasContext, due: Due) -> tuple[UPath, Manifest]:
     partition = partition_of(context.storage, app.name, "bias", due.key, digest_of(due.inputs)[:16])
     if manifest := find(partition, due.inputs):
         return partition, manifest
-    folder = scratch(UPath(context.storage))
-    try:
+    with scratch_folder(UPath(context.storage)) as folder:
         rows, findings, left_out = _outputs(context, due, folder)
         probed = _probe(context, due.interval)
         champion = probed.get("champion", [])
@@ -139,8 +137,6 @@ def judge_bias(context: BiasContext, due: Due) -> tuple[UPath, Manifest]:
             ],
             logs={REPORT},  # it says how long the probes took
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return partition, manifest
 
 

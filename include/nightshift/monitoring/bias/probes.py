@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from nightshift.monitoring.bias.stereotypes import ask_pairs
 from nightshift.monitoring.bias.verdict import Section
 from nightshift.settings.application import Application
 from nightshift.settings.policies import Bias
-from nightshift.storage.files import scratch
+from nightshift.storage.files import scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of
 from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.training.base_model import resolve_tokenizer
@@ -153,8 +152,7 @@ class AskedModel:
             rows = ask_questions(self._tokens, items, report)
         else:
             rows = self._counterfactuals(self._engine, items, report)
-        folder = scratch(UPath(self._storage))
-        try:
+        with scratch_folder(UPath(self._storage)) as folder:
             (folder / ANSWERS).write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
             manifest = publish(
                 partition,
@@ -173,8 +171,6 @@ class AskedModel:
                     **({"cost": round(self._cost, 6)} if self._cost else {}),
                 },
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return Probed(probe, partition, manifest, rows, new=True)
 
     def _counterfactuals(self, engine: Engine, messages: Sequence[Message], report: Report) -> list[Row]:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from nightshift.monitoring.bias.estimates import Difference, beyond
+from nightshift.monitoring.significance import q_values
 from nightshift.settings.policies import Bias
 from nightshift.verdict import Verdict, worst
 
@@ -83,7 +84,7 @@ def judge(findings: Sequence[Finding], policy: Bias) -> Judged:
     INSUFFICIENT_DATA and decide nothing, unless there is nothing else.
     """
     tested = [finding for finding in findings if finding.value is not None and finding.verdict is not None]
-    chances = benjamini_hochberg([_chance(finding, policy.max_gap) for finding in tested])
+    chances = q_values([_chance(finding, policy.max_gap) for finding in tested])
     told = iter(
         finding.model_copy(update={"q": round(q, 6), "verdict": _verdict(finding, q, policy.max_gap)})
         for finding, q in zip(tested, chances, strict=True)
@@ -102,16 +103,6 @@ def judge(findings: Sequence[Finding], policy: Bias) -> Judged:
         findings=judged,
         reasons=[sentence(finding, policy.max_gap) for finding in bad] or [_quiet(judged, policy)],
     )
-
-
-def benjamini_hochberg(chances: Sequence[float]) -> list[float]:
-    """Return the adjusted p-values (Benjamini and Hochberg 1995) in the order given."""
-    order = sorted(range(len(chances)), key=lambda index: -chances[index])
-    adjusted, smallest = [0.0] * len(chances), 1.0
-    for place, index in enumerate(order):
-        smallest = min(smallest, chances[index] * len(chances) / (len(chances) - place))
-        adjusted[index] = smallest
-    return adjusted
 
 
 def by_size(findings: Iterable[Finding]) -> list[Finding]:

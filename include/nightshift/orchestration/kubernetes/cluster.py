@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -80,6 +82,23 @@ def trouble(error: Exception, compute: KubernetesCompute, doing: str) -> Trouble
 def exists_already(error: Any) -> bool:
     """Whether an object of this name exists already; a 409 may also mean a busy quota."""
     return bool(error.status == 409 and '"AlreadyExists"' in str(error.body))
+
+
+def is_gone(error: Any) -> bool:
+    """Whether a cluster has nothing of this name."""
+    return bool(error.status == 404)
+
+
+@contextmanager
+def ignoring(is_fine: Callable[[Any], bool]) -> Iterator[None]:
+    """Within this block an answer of the cluster that is fine ends the block, and is no error."""
+    from kubernetes.client.exceptions import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if not is_fine(error):
+            raise
 
 
 @dataclass(frozen=True)

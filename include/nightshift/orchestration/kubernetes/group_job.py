@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from kubernetes.client import CoreV1Api, CustomObjectsApi
-from kubernetes.client.exceptions import ApiException
 
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already
+from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already, ignoring, is_gone
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
 from nightshift.orchestration.kubernetes.environment import pod_environment
 from nightshift.orchestration.kubernetes.group_trigger import GroupTrigger
@@ -86,11 +86,8 @@ class GroupJob(ClusterJob):
     def complete(self, job: Mapping[str, Any]) -> None:
         """Create the Service of a Job, unless it exists."""
         service = service_manifest(job["metadata"], job["metadata"]["uid"])
-        try:
+        with ignoring(exists_already):
             self.core.create_namespaced_service(self.profile.namespace, service, _request_timeout=REQUEST_SECONDS)
-        except ApiException as error:
-            if not exists_already(error):
-                raise
 
     def remove(self, name: str) -> None:
         """Delete the Job with its pods and its Service, if it exists."""
@@ -99,29 +96,23 @@ class GroupJob(ClusterJob):
     def offer(self, kind: Kind, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object and return it; an existing one of this name belongs to this task."""
         place = kind.objects_of(self.profile.namespace)
-        created: dict[str, Any]
-        try:
-            created = self.objects.create_namespaced_custom_object(
+        with ignoring(exists_already):
+            created: dict[str, Any] = self.objects.create_namespaced_custom_object(
                 **place, body=manifest, field_validation="Strict", _request_timeout=REQUEST_SECONDS
             )
-        except ApiException as error:
-            if not exists_already(error):
-                raise
-            created = self.objects.get_namespaced_custom_object(
-                **place, name=manifest["metadata"]["name"], _request_timeout=REQUEST_SECONDS
-            )
-        return created
+            return created
+        found: dict[str, Any] = self.objects.get_namespaced_custom_object(
+            **place, name=manifest["metadata"]["name"], _request_timeout=REQUEST_SECONDS
+        )
+        return found
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete an object with all that it owns, if it exists."""
-        try:
+        with ignoring(is_gone):
             self.objects.delete_namespaced_custom_object(
                 **kind.objects_of(self.profile.namespace), name=name, propagation_policy="Background",
                 _request_timeout=REQUEST_SECONDS,
             )  # fmt: skip
-        except ApiException as error:
-            if error.status != 404:
-                raise
 
     def watch(self, submission: Submission, context: Any) -> Any:
         """Leave the worker, and let the trigger follow the Job."""
@@ -174,15 +165,12 @@ class GroupJob(ClusterJob):
         return pods
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        try:
+        with ignoring(is_gone):
             found: dict[str, Any] = self.objects.get_namespaced_custom_object(
                 **KINDS[self.launcher].objects_of(self.profile.namespace), name=name, _request_timeout=REQUEST_SECONDS
             )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        return found
+            return found
+        return None
 
 
 def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
@@ -194,9 +182,4 @@ def _ending(failed: Mapping[str, Any], pods: list[Any], job: str) -> Ending:
     endings.sort(key=lambda ending: (not ending.hopeless, ending.preempted))
     if not endings:
         return Ending(f"{job}: {why}")
-    return Ending(
-        f"{endings[0].text} ({why})",
-        preempted=endings[0].preempted,
-        hopeless=endings[0].hopeless,
-        outage=endings[0].outage,
-    )
+    return replace(endings[0], text=f"{endings[0].text} ({why})")

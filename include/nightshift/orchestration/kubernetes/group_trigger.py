@@ -59,17 +59,8 @@ class GroupTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and arguments with which the triggerer recreates this trigger."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "name": self.name,
-                "launcher": self.launcher,
-                "namespace": self.namespace,
-                "connection": self.connection,
-                "in_cluster": self.in_cluster,
-                "pending_seconds": self.pending_seconds,
-            },
-        )
+        names = ("name", "launcher", "namespace", "connection", "in_cluster", "pending_seconds")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     @cached_property
     def cluster(self) -> AsyncKubernetesHook:

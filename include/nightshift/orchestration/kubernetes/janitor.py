@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.kubernetes.cluster import times_of
+from nightshift.orchestration.kubernetes.cluster import ignoring, is_gone, times_of
 from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS, Kind
 from nightshift.orchestration.kubernetes.labels import (
     DAG_ID,
@@ -34,15 +34,8 @@ AGAIN = timedelta(minutes=5)
 # How long an ended pod is kept for people to inspect.
 KEPT = timedelta(hours=24)
 LIVE = {
-    "scheduled",
-    "queued",
-    "running",
-    "deferred",
-    "restarting",
-    "awaiting_input",
-    "up_for_retry",
-    "up_for_reschedule",
-}
+    "scheduled", "queued", "running", "deferred", "restarting", "awaiting_input", "up_for_retry", "up_for_reschedule",
+}  # fmt: skip
 
 Fate = Literal["keep", "report", "delete"]
 log = logging.getLogger(__name__)
@@ -143,22 +136,18 @@ def sweep(
         dag, run, task, _ = thing.task
         told[fate].append(f"{thing.kind} {thing.name}: {task} of {dag} in {run} is {state or 'gone'}")
         if fate == "delete" and delete:
-            _remove(removals[thing.kind], thing.name, namespace)
+            with ignoring(is_gone):
+                removals[thing.kind](thing.name, namespace)
     return told
 
 
 def _listed(custom: Any, kind: Kind, namespace: str, select: dict[str, str]) -> list[Any]:
     """All objects of a kind, shaped as the client's own classes; none if the cluster does not have the kind."""
-    from kubernetes.client.exceptions import ApiException
-
-    try:
+    # Without the right to list them (the chart's value trainJobs) this Airflow cannot have started any.
+    with ignoring(lambda error: error.status in {403, 404}):
         found = custom.list_namespaced_custom_object(**kind.objects_of(namespace), **select)["items"]
-    except ApiException as error:
-        # Without the right to list them (the chart's value trainJobs) this Airflow cannot have started any.
-        if error.status in {403, 404}:
-            return []
-        raise
-    return [_shaped(one) for one in found]
+        return [_shaped(one) for one in found]
+    return []
 
 
 def _shaped(thing: dict[str, Any]) -> Any:
@@ -215,13 +204,3 @@ def _leftover(kind: str, thing: Any, ended: datetime | None) -> Leftover:
         ended=ended,
         task=(known.get(DAG_ID, ""), known.get(RUN_ID, ""), known.get(TASK_ID, ""), int(known.get(MAP_INDEX, -1))),
     )
-
-
-def _remove(removal: Callable[[str, str], Any], name: str, namespace: str) -> None:
-    from kubernetes.client.exceptions import ApiException
-
-    try:
-        removal(name, namespace)
-    except ApiException as error:
-        if error.status != 404:
-            raise

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from nightshift.orchestration.attempt import Attempt
-from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already
+from nightshift.orchestration.kubernetes.cluster import Ending, ending_of, exists_already, ignoring, is_gone
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS, ClusterJob
 from nightshift.orchestration.kubernetes.environment import pod_environment
 from nightshift.orchestration.kubernetes.labels import annotations_of, labels_of
@@ -68,21 +68,15 @@ class PodJob(ClusterJob, KubernetesPodOperator):
             labels=labels_of(self.job, self.application, context),
             annotations=annotations_of(context, submission.result_uri, self.job, self.profile),
         )
-        try:
+        with ignoring(exists_already):
             self.client.create_namespaced_pod(
                 self.profile.namespace, manifest, field_validation="Strict", _request_timeout=REQUEST_SECONDS
             )
-        except ApiException as error:
-            if not exists_already(error):
-                raise
 
     def remove(self, name: str) -> None:
         """Delete the pod, if it exists."""
-        try:
+        with ignoring(is_gone):
             self.client.delete_namespaced_pod(name, self.profile.namespace, _request_timeout=REQUEST_SECONDS)
-        except ApiException as error:
-            if error.status != 404:
-                raise
 
     def watch(self, submission: Submission, context: Any) -> Any:
         """Leave the worker, and let the provider's trigger follow the pod and its log."""
@@ -148,12 +142,9 @@ class PodJob(ClusterJob, KubernetesPodOperator):
         return self.failed(ending, submission, context)
 
     def _read(self, name: str) -> Any | None:
-        try:
+        with ignoring(is_gone):
             return self.client.read_namespaced_pod(name, self.profile.namespace, _request_timeout=REQUEST_SECONDS)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        return None
 
 
 def _gone(submission: Submission) -> Ending:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from kubernetes.client.exceptions import ApiException
-
+from nightshift.orchestration.kubernetes.cluster import ignoring, is_gone
 from nightshift.orchestration.kubernetes.cluster_job import REQUEST_SECONDS
 from nightshift.orchestration.kubernetes.group_job import GroupJob
 from nightshift.orchestration.kubernetes.kinds import RUNTIMES, TRAIN_JOBS
@@ -31,14 +30,11 @@ class TrainJobGroup(GroupJob):
     def complete(self, job: Mapping[str, Any]) -> None:
         """Make the TrainJob, whose id is known only now, the owner of its runtime, so that both are deleted together."""
         owned = {"metadata": {"ownerReferences": [owner_reference(job)]}}
-        try:
+        with ignoring(is_gone):
             self.objects.patch_namespaced_custom_object(
                 **RUNTIMES.objects_of(self.profile.namespace), name=job["metadata"]["name"], body=owned,
                 _request_timeout=REQUEST_SECONDS,
             )  # fmt: skip
-        except ApiException as error:
-            if error.status != 404:
-                raise
 
     def remove(self, name: str) -> None:
         """Delete the TrainJob, and the runtime that a worker may have left without an owner."""
