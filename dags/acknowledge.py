@@ -26,7 +26,7 @@ for app in applications_to_parse("acknowledge"):
         "acknowledge",
         "Acknowledge or silence an alert for a time, with a reason.",
         schedule=None,
-        # Whoever answers for an alert in the night finds no DAG that waits to be unpaused.
+        # Whoever answers for an alert in the interval finds no DAG that waits to be unpaused.
         is_paused_upon_creation=False,
         params={
             "alert": Param(

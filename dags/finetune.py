@@ -13,7 +13,7 @@ Trains a candidate on the accepted examples of an application, judges it, and re
    MLflow, and so is the reason. A killed training goes on from its newest complete checkpoint. The weights, and the prompt
    and decoding settings of the application's file, are an application version: the candidate.
 4. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
-5. **reference** keeps the profile of what the candidate was trained and judged on: what its nights are compared with.
+5. **reference** keeps the profile of what the candidate was trained and judged on: what its intervals are compared with.
 6. **register** makes a model version with the alias `candidate`, and tells who waits for one: the release.
 7. **close** writes into the ledger how the retraining ended and the hours that it took, also when a task failed or a person
    marked the run as failed: that one counts as cancelled.

@@ -9,7 +9,7 @@ released.
    was judged before, unless a person started it.
 2. **snapshot** gathers the held-out examples of the newest days.
 3. **evaluate** judges base, champion and candidate on them, each with its own prompt.
-4. **reference** keeps the profile that the candidate's nights are compared with.
+4. **reference** keeps the profile that the candidate's intervals are compared with.
 5. **register** makes it a version in MLflow, without a copy of the weights, and tells who waits for one: the release.
 
 Looks once a day. By hand: start it after an edit, so that the candidate is there minutes later.

@@ -15,7 +15,7 @@ Decides whether the newest candidate may replace the champion, moves the alias, 
    ledger. No answer in time is a no. Skipped where nobody is to be asked.
 5. **promote** moves the alias `champion` in MLflow where the ledger says so, and shows there who decided. Users reach a
    model only through this alias.
-6. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
+6. **replay** has the new champion answer the interval that led to the retraining again, and compares: drift against the new
    reference, and quality on rows outside every training set, known and new answers apart.
 
 Woken by every registered candidate, and once a day in case an event was lost. While a request waits, later runs wait for

@@ -7,7 +7,7 @@ The form with which a person steps in; the reason is kept in the ledger and show
   fine-tuning wakes it, one that is under way makes this run fail and is named.
 - **give up** ends the retraining that is open, without a model, so that another can be ordered. A run that trains for it
   goes on until it is marked as failed, which gives its retraining up as well.
-- **snooze** keeps drift and bias from ordering one for some days. The nights are judged and reported all the same.
+- **snooze** keeps drift and bias from ordering one for some days. The intervals are judged and reported all the same.
 - **wake** ends a snooze, and wakes the fine-tuning for an order that no run has taken up.
 
 The fine-tuning itself is the DAG `<application>_finetune`; this one only tells it when there is something to do.

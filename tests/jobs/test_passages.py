@@ -6,8 +6,8 @@ from indexed import pinned
 from upath import UPath
 
 from nightshift.evaluation.groundedness import groundedness
+from nightshift.evaluation.interaction_file import answered
 from nightshift.evaluation.judge import UnderTest, judge
-from nightshift.evaluation.night import answered
 from nightshift.inference.answering import RESPONSES, Answering
 from nightshift.inference.prompts import Prompts
 from nightshift.storage.application_version import Parts, open_version, publish_version

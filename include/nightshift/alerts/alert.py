@@ -21,7 +21,7 @@ class Alert(BaseModel):
     """One alert. Texts may hold what users and models wrote; whoever shows them escapes them.
 
     :param subject: what within the application it is about: a DAG, a run, a version.
-    :param night: the night that it belongs to, as in `2026-11-30`; what belongs to one night is told together.
+    :param night: the interval that it belongs to, as in `2026-11-30`; what belongs to one interval is told together.
     :param where: application, DAG, run and task, for a person.
     :param facts: how bad it is: reasons with their numbers.
     :param since: when it began; `at`: when it was noticed.
@@ -66,5 +66,5 @@ class Alert(BaseModel):
 
     @property
     def group(self) -> str:
-        """What it is told together with: its night, or else the day on which it was noticed."""
+        """What it is told together with: its interval, or else the day on which it was noticed."""
         return self.night or f"{self.at.astimezone(UTC):%Y-%m-%d}"

@@ -19,7 +19,7 @@ class Open(BaseModel):
     """A condition that holds.
 
     :param opened: id of the alert that opened it.
-    :param alert: the alert about the newest night of it, and of those the newest.
+    :param alert: the alert about the newest interval of it, and of those the newest.
     :param severity: the worst that is known of it; `notified`, the worst that went to routes, None where all was silenced.
     :param told: when it was last told as news, or when it began while it was silenced.
     :param ids: of the newest alerts about it; `count` counts all.
@@ -68,7 +68,7 @@ def held_with(held: Open | None, told: Alert) -> Open:
         )
     if told.id in held.ids:
         return held
-    # A night that is judged again later says nothing about what newer ones opened.
+    # An interval that is judged again later says nothing about what newer ones opened.
     older = told.night and held.alert.night and told.night < held.alert.night
     return Open(
         opened=held.opened,
@@ -85,7 +85,7 @@ def ended_by(held: Open | None, good: Alert) -> Alert | None:
     """Return a recovery as people are told of it; None where it ends nothing.
 
     It goes to whoever was told the worst of it: also while that is silenced, so that no incident stays open elsewhere.
-    An earlier night says nothing about what a later one opened.
+    An earlier interval says nothing about what a later one opened.
     """
     if held is None or (good.night and held.alert.night and good.night < held.alert.night):
         return None

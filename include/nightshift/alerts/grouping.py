@@ -1,4 +1,4 @@
-"""Which messages a route gets now: one a night, the worst first, and no more an hour than people can read."""
+"""Which messages a route gets now: one an interval, the worst first, and no more an hour than people can read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightshift.settings.people import Severity
 def plan(lacking: Sequence[Alert], route: str, *, this_hour: Sequence[Severity], most_an_hour: int) -> list[Message]:
     """Return the messages that a route may get now of the alerts that it lacks; what is in none of them waits.
 
-    What belongs to one night is one message. Where the hour leaves room for fewer messages than there are nights, the
+    What belongs to one interval is one message. Where the hour leaves room for fewer messages than there are intervals, the
     last one that may go is a digest of all the rest. What is critical waits for no hour that less bad messages used up:
     it goes at once, with all the rest, unless the hour had as many critical messages.
 
@@ -27,8 +27,8 @@ def plan(lacking: Sequence[Alert], route: str, *, this_hour: Sequence[Severity],
         free = 1
     if free <= 0:
         return []
-    by_night = sorted(lacking, key=lambda alert: alert.group)
-    messages = [compose(list(alerts), route) for _, alerts in groupby(by_night, key=lambda alert: alert.group)]
+    by_group = sorted(lacking, key=lambda alert: alert.group)
+    messages = [compose(list(alerts), route) for _, alerts in groupby(by_group, key=lambda alert: alert.group)]
     messages.sort(key=lambda message: (-message.severity.rank, message.group))
     if len(messages) <= free:
         return messages

@@ -1,4 +1,4 @@
-"""How like a response is to the wanted answer, fast enough for every row of a night.
+"""How like a response is to the wanted answer, fast enough for every row of an interval.
 
 ROUGE-L is the F-measure that rouge-score gives with :func:`stems` as its tokenizer: its own one knows the letters a to z
 and nothing else. The longest common subsequence is counted in the bits of one integer instead of a table: H. Hyyrö,

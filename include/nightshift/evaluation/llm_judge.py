@@ -147,7 +147,7 @@ class LlmJudge:
     def judge(self, questions: list[Question]) -> list[Judgement | None]:
         """Return what the judge says to each question; None where it gave no score.
 
-        A judge that is down costs the scores, never the night: what went wrong is counted and logged.
+        A judge that is down costs the scores, never the interval: what went wrong is counted and logged.
         """
         settings, before = self._settings, self.cost
         at_once = settings.requests_at_once

@@ -1,4 +1,4 @@
-"""The scores of a night's rows: made as they are read, or by many nodes, each of which publishes those of some stretches.
+"""The scores of an interval's rows: made as they are read, or by many nodes, each of which publishes those of some stretches.
 
 Both give the same interactions, byte for byte: rows are scored in the same batches, and the one state over rows, which
 of them the judge is shown, stays with the node that joins the stretches.
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import UNSCORED, interaction_schema
-from nightshift.evaluation.night import ROWS_AT_ONCE, answered, served
+from nightshift.evaluation.interaction_file import ROWS_AT_ONCE, answered, served
 from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
@@ -39,10 +39,10 @@ Scored = tuple[pa.Table, dict[str, list[Any]]]
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows of a night that follow each other and are read in whole batches.
+    """Rows of an interval that follow each other and are read in whole batches.
 
     :param rows: the first and the last, both included.
-    :param parts: the partitions with their responses, in order; none where the night was served elsewhere.
+    :param parts: the partitions with their responses, in order; none where the interval was served elsewhere.
     """
 
     rows: Rows
@@ -58,7 +58,7 @@ class Stretch:
 
 
 def stretches_of(rows: int, parts: list[tuple[UPath, Manifest]]) -> list[Stretch]:
-    """Return the stretches that a night is scored in where many nodes share it; whole parts, whoever and how many they are."""
+    """Return the stretches in which many nodes score an interval; whole parts, whoever and how many they are."""
     if not parts:
         return [Stretch(part, []) for part in parts_of(rows, ROWS_AT_ONCE)]
     stretches: list[Stretch] = []
@@ -81,7 +81,7 @@ def score_as_read(tables: Iterable[pa.Table], scorers: Scorers) -> Iterator[Scor
 
 @dataclass
 class SharedScores:
-    """The `scores` partitions of one night, found or made; they live until its interactions are published.
+    """The `scores` partitions of one interval, found or made; they live until its interactions are published.
 
     :param inputs: what determines the interactions.
     :param folder: for local copies.
@@ -95,8 +95,8 @@ class SharedScores:
     folder: Path
 
     def __post_init__(self) -> None:
-        self._night = digest_of(self.inputs)
-        self._place = partition_of(self.storage, self.application.name, "scores", self._night[:16])
+        self._digest = digest_of(self.inputs)
+        self._place = partition_of(self.storage, self.application.name, "scores", self._digest[:16])
 
     def find(self, first: int, last: int) -> Manifest | None:
         """Return the manifest of a stretch that some node has scored, or None."""
@@ -137,7 +137,7 @@ class SharedScores:
             shutil.rmtree(folder, ignore_errors=True)
 
     def join(self, manifests: list[Manifest], scorers: Scorers) -> Iterator[Scored]:
-        """Yield all rows with every score; the judge is asked here, so that its sample is one of the whole night.
+        """Yield all rows with every score; the judge is asked here, so that its sample is one of the whole interval.
 
         `scorers.seconds` and `scorers.given_up` are then those of all nodes.
 
@@ -168,7 +168,7 @@ class SharedScores:
         return self._place / f"{rows[0]:09}-{rows[1]:09}"
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
-        return {"night": self._night, "base_model": self.application.base_model, "rows": list(rows)}
+        return {"night": self._digest, "base_model": self.application.base_model, "rows": list(rows)}
 
 
 def _lists(rows: pa.Table, names: tuple[str, ...]) -> list[list[Any]]:

@@ -74,7 +74,7 @@ class ShadowFile(BaseModel):
 def shadow_partition(storage: str, application: Application, candidate: str, champion: str) -> UPath:
     """Return the address of a shadow: one for each pair of versions (by digest) and what their comparison depends on.
 
-    The nights are no part of it. What compared once stands, or a candidate could try again each night until it is lucky.
+    The intervals are no part of it. What compared once stands, or a candidate could try again every time until it is lucky.
     """
     inputs = {
         "candidate": candidate,

@@ -1,4 +1,4 @@
-"""The `responses` partitions of a night: its prompts in parts, each answered and published as a whole."""
+"""The `responses` partitions of an interval: its prompts in parts, each answered and published as a whole."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def part_address(responses: UPath, first: int, last: int) -> UPath:
 
 @dataclass
 class Answering:
-    """The parts of one night and one model, found or made.
+    """The parts of one interval and one model, found or made.
 
     :param responses: the folder of all parts.
     :param inputs: what determines the answers.
@@ -90,7 +90,7 @@ class Answering:
         """
         engine, rows = self._opened(), self._rows(first, last)
         began = time.perf_counter()
-        # A prompt that the model cannot read has an empty response by length: one of them must not cost the night.
+        # A prompt that the model cannot read has an empty response by length: one of them must not cost the interval.
         responses = engine.answer(rows, report)
         seconds = time.perf_counter() - began
         table: dict[str, list[Any]] = {

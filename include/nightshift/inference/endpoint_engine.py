@@ -1,6 +1,6 @@
 """Answers of a model that somebody else runs, over OpenAI's chat protocol: in order, with what they cost.
 
-A row that the endpoint refuses has no response and says why; it never costs the night. What the endpoint cannot take of a request
+A row that the endpoint refuses has no response and says why; the others are answered. What the endpoint cannot take of a request
 without changing what is asked (the older name of the limit, a seed) is left out from then on; a decoding setting that it refuses
 is an error, because its answers would not be those that were asked for.
 """

@@ -1,4 +1,4 @@
-"""The prompts of a night: which rows of a partition they are, read part by part."""
+"""The prompts of an interval: which rows of a partition they are, read part by part."""
 
 from __future__ import annotations
 

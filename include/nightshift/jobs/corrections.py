@@ -32,7 +32,7 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     from nightshift.data.split_map import SplitMap
     from nightshift.data.staging import Staging
     from nightshift.jobs.waiting_feedback import fetched
-    from nightshift.monitoring.published_nights import interactions_of
+    from nightshift.monitoring.published_intervals import interactions_of
     from nightshift.storage.files import sha256_of
     from nightshift.storage.manifest import Parent, digest_of
     from nightshift.storage.partition import fetch, find, partition_of, publish
@@ -83,14 +83,14 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     )
 
 
-def _traffic(spec: IntervalSpec, nights: list[str], folder: Path) -> Iterator[Path]:
+def _traffic(spec: IntervalSpec, intervals: list[str], folder: Path) -> Iterator[Path]:
     """Local files of what was asked in these intervals, the newest first, of those whose traffic is still there."""
     from nightshift.data.examples import EXAMPLES
     from nightshift.storage.manifest import read_manifest
     from nightshift.storage.partition import fetch, partition_of
 
-    for night in reversed(nights):
-        partition = partition_of(spec.storage, spec.application.name, "traffic", night)
+    for interval in reversed(intervals):
+        partition = partition_of(spec.storage, spec.application.name, "traffic", interval)
         if manifest := read_manifest(partition):
             yield fetch(partition, manifest, EXAMPLES, folder)
             shutil.rmtree(folder, ignore_errors=True)

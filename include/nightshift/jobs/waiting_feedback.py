@@ -22,10 +22,12 @@ from nightshift.jobs.contract import IntervalSpec
 from nightshift.settings.interval import Interval
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.due_nights import Answered
+    from nightshift.monitoring.due_intervals import Answered
     from nightshift.storage.manifest import Manifest
 
-LOOKED = "looked.json"  # beside a partition: its digest, and those of the nights that held nothing of what waits in it
+LOOKED = (
+    "looked.json"  # beside a partition: its digest, and those of the intervals that held nothing of what waits in it
+)
 
 
 @dataclass
@@ -65,7 +67,7 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 
     :raises BadEnvironment: storage cannot be read, or rows are being erased.
     """
-    from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.monitoring.published_intervals import interactions_between
     from nightshift.storage.files import names_in, read_each
     from nightshift.storage.manifest import read_manifest
     from nightshift.storage.partition import partition_of
@@ -84,23 +86,23 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 
     read_earlier = read_each(folder, read, [key for _, key, _ in earlier])
     there = [(of, manifest) for (_, _, of), manifest in zip(earlier, read_earlier, strict=True) if manifest]
-    nights: list[Answered] | None = None
+    answered: list[Answered] | None = None
     if waits := [of for of, manifest in there if manifest.counts["waiting"]]:
         try:
-            nights = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
+            answered = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
         except BadInput as error:
             waited.unreadable.append(f"nothing is looked for and nothing given up: {error}")
-    local = cache(lambda night: _fetched(night, work / "nights" / night.digest))
+    local = cache(lambda interactions: _fetched(interactions, work / "interactions" / interactions.digest))
     for of, manifest in there:
         made, partition = manifest, folder / of.key
         if manifest.counts["waiting"]:
             about = [
-                night
-                for night in nights or ()
-                if night.interval.start < of.end and of.end - window < night.interval.end
+                interactions
+                for interactions in answered or ()
+                if interactions.interval.start < of.end and of.end - window < interactions.interval.end
             ]
             given_up = f"no interaction that it is about was published in {lookback_days} days"
-            given_up = given_up if nights is not None and of.end <= end - window else ""
+            given_up = given_up if answered is not None and of.end <= end - window else ""
             try:
                 made = _anew(partition, manifest, about, local, work / of.key, given_up)
             except BadInput as error:
@@ -117,14 +119,14 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 def _anew(  # noqa: PLR0917
     partition: UPath,
     before: Manifest,
-    nights: Sequence[Answered],
+    answered: Sequence[Answered],
     local: Callable[[Answered], Path],
     work: Path,
     given_up: str,
 ) -> Manifest:
     """Publish a partition anew where something that waited is found, or given up; else its manifest stays.
 
-    Which nights were looked in and held nothing is written beside it.
+    Which intervals were looked in and held nothing is written beside it.
     """
     from nightshift.data.examples import QUARANTINE
     from nightshift.data.feedback import FEEDBACK, WAITING, said_in
@@ -135,19 +137,24 @@ def _anew(  # noqa: PLR0917
     from nightshift.storage.manifest import Parent, read_manifest
     from nightshift.storage.partition import fetch, publish
 
-    new = [night for night in nights if night.digest not in before.inputs["interactions"]]
+    new = [interactions for interactions in answered if interactions.digest not in before.inputs["interactions"]]
     looked = json.loads(read_bytes(partition / LOOKED) or b"[]") if new else []
     if looked[:1] == [before.digest]:
-        new = [night for night in new if night.digest not in looked]
+        new = [interactions for interactions in new if interactions.digest not in looked]
     if not (new or given_up):
         return before
     target = work / "partition"
     target.mkdir(parents=True)
     try:
         own = {name: fetch(partition, before, name, work / "before") for name in (FEEDBACK, WAITING, QUARANTINE)}
-        joined, left = join_waiting(own, ((night.key, local(night)) for night in new), work, target, given_up)
+        joined, left = join_waiting(
+            own, ((interactions.key, local(interactions)) for interactions in new), work, target, given_up
+        )
         if not joined and not given_up:
-            replace(partition / LOOKED, json.dumps([before.digest, *(night.digest for night in nights)]).encode())
+            replace(
+                partition / LOOKED,
+                json.dumps([before.digest, *(interactions.digest for interactions in answered)]).encode(),
+            )
             return before
         aside, counts, facts = left if given_up else 0, before.counts, before.facts
         counts = counts | {"joined": counts["joined"] + joined, "waiting": left - aside}
@@ -169,27 +176,29 @@ def _anew(  # noqa: PLR0917
             application=before.application,
             interval=before.interval,
             inputs={
-                **before.inputs, "interactions": [night.digest for night in nights], **({"given_up": True} if aside else {}),
+                **before.inputs, "interactions": [one.digest for one in answered], **({"given_up": True} if aside else {}),
             },
             rows={FEEDBACK: counts["joined"], WAITING: counts["waiting"], QUARANTINE: counts["quarantined"]},
             counts=counts,
             facts=facts,
-            parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
+            parents=[Parent(uri=str(interactions.partition), digest=interactions.digest) for interactions in answered],
         )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the keys of nights with local files of their interactions, each there until the next is asked for."""
-    for night in nights:
-        yield night.key, _fetched(night, folder)
+def fetched(answered: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the keys of intervals with local files of their interactions, each there until the next is asked for."""
+    for interactions in answered:
+        yield interactions.key, _fetched(interactions, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fetched(night: Answered, folder: Path) -> Path:
+def _fetched(interactions: Answered, folder: Path) -> Path:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.storage.manifest import require_manifest
     from nightshift.storage.partition import fetch
 
-    return fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)
+    return fetch(
+        interactions.partition, require_manifest(interactions.partition, interactions.digest), INTERACTIONS, folder
+    )

@@ -61,13 +61,13 @@ class Application(Model):
     )
     schedule: Schedule | None = Field(
         "@daily",
-        description="when a night ends, is ingested and answered: a cron expression or preset; null: by hand only",
+        description="when an interval ends, is ingested and answered: a cron expression or preset; null: by hand only",
     )
     timezone: TimeZone = Field(
         "UTC",
         description="time zone, as Europe/Berlin, of `schedule`, `retrain`, `clock`, and of days and times in forms",
     )
-    clock: Clock = Field(Clock(), description="when DAGs look without an event, and when a night counts as missing")
+    clock: Clock = Field(Clock(), description="when DAGs look without an event, and when an interval counts as missing")
     start: date = Field(date(2026, 1, 1), description="first day with data")
     end: date | None = Field(None, description="last day with data; empty: it goes on")
     catch_up: bool = Field(True, description="ingest the days since `start` that were missed, once ingest is unpaused")
@@ -107,7 +107,7 @@ class Application(Model):
     feedback: Feedback | None = Field(
         None, exclude_if=lambda one: one is None, description="what people say of answers; null: nobody is asked"
     )
-    inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
+    inference: Inference = Field(Inference(), description="how the champion answers an interval's prompts")
     decoding: Decoding = Field(
         Decoding(),
         description="how an answer is chosen from what the model finds likely",
@@ -121,12 +121,12 @@ class Application(Model):
     retrieval: Retrieval | None = Field(
         None, exclude_if=lambda one: one is None, description="documents whose passages answers rest on; null: none"
     )
-    judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
+    judge: Judge | None = Field(None, description="a language model that scores a sample of each interval's responses")
     scoring: Scoring = Field(
         Scoring(), exclude_if=lambda value: value == Scoring(), description="how our own scores are computed"
     )
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
-    drift: Drift = Field(Drift(), description="when a night counts as drifted")
+    drift: Drift = Field(Drift(), description="when an interval counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
     approval: Approval = Field(Approval(), description="when a person decides about a release, and who")

@@ -1,4 +1,4 @@
-"""What is measured each night: names with their groups and labels, for profiles, verdicts, policies, alerts and pages."""
+"""What is measured of each interval: names with their groups and labels, for profiles, verdicts, policies, alerts and pages."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class DriftKind(StrEnum):
 
 
 FEEDBACK = (Metric.BAD_FEEDBACK, Metric.MEAN_RATING)  # no reference has them: they are held against their floors
-LABELS = {"logprob": "log-probability (nats)"}  # of columns that are no metric of the night
+LABELS = {"logprob": "log-probability (nats)"}  # of columns that are no metric of the interval
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
 
 

@@ -8,7 +8,7 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-// One column of a table as a series: numbers from `data-y`, null where a night has none.
+// One column of a table as a series: numbers from `data-y`, null where an interval has none.
 function column(rows, index) {
   return rows.map((row) => {
     const text = row.cells[index].dataset.y;
@@ -78,13 +78,13 @@ function draw(figure) {
   const place = figure.querySelector(".plot");
   erase(figure);
   if (rows.length < 2 || typeof uPlot === "undefined") return;
-  const nights = figure.dataset.chart === "nights";
+  const intervals = figure.dataset.chart === "intervals";
   const xs = rows.map((row) => Number(row.dataset.x));
   const series = [...table.tHead.rows[0].cells].map((head, index) => (head.dataset.role ? seriesOf(head, index) : null)).filter(Boolean);
   const data = [xs, ...series.map((one) => column(rows, one.index))];
   const failed = rows.map((row, index) => (row.dataset.state === "FAIL" ? data[1][index] : null));
   if (failed.some((value) => value !== null)) {
-    series.push({ label: "FAIL nights", stroke: colour("fail-line"), paths: () => null, scale: "y",
+    series.push({ label: "FAIL intervals", stroke: colour("fail-line"), paths: () => null, scale: "y",
       points: { show: true, size: 10, fill: colour("fail-line") } });
     data.push(failed);
   }
@@ -94,16 +94,16 @@ function draw(figure) {
     {
       width: Math.max(place.clientWidth, 200),
       height: HEIGHT,
-      scales: { x: { time: nights }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
+      scales: { x: { time: intervals }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
         second: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       axes: [
-        { ...axis, space: 70, values: nights ? (_plot, values) => values.map((value) => day(value).slice(5)) : undefined, incrs: nights ? [86400, 2 * 86400, 7 * 86400, 14 * 86400, 30 * 86400] : undefined },
+        { ...axis, space: 70, values: intervals ? (_plot, values) => values.map((value) => day(value).slice(5)) : undefined, incrs: intervals ? [86400, 2 * 86400, 7 * 86400, 14 * 86400, 30 * 86400] : undefined },
         { ...axis, size: 48, values: (_plot, values) => values.map(short) },
         ...(two ? [{ ...axis, side: 1, scale: "second", size: 48, grid: { show: false }, values: (_plot, values) => values.map(short) }] : []),
       ],
       series: [
-        { label: nights ? "night" : "step", value: (_plot, value) => (value === null ? "–" : nights ? day(value) : short(value)) },
+        { label: intervals ? "interval" : "step", value: (_plot, value) => (value === null ? "–" : intervals ? day(value) : short(value)) },
         ...series.map((one) => ({ ...one, value: (_plot, value) => short(value) })),
       ],
       cursor: { drag: { x: false, y: false } },
