@@ -60,10 +60,8 @@ def alerts_of(job: str, spec: Any, result: Mapping[str, Any], alerts: ResultAler
 
 
 def _ingest(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    interval, what = (
-        spec.interval.key,
-        f"{'prompts' if spec.part == 'traffic' else 'rows'} of {alerts.application.name}",
-    )
+    interval = spec.interval.key
+    what = f"{'prompts' if spec.part == 'traffic' else 'rows'} of {alerts.application.name}"
     condition = f"no data: {spec.part}"
     if result["verdict"] == Verdict.INSUFFICIENT_DATA:
         yield alerts.alert(
@@ -151,9 +149,8 @@ def _intervals(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultA
         )
     elif judged := [interval for interval in result["nights"] if interval["rows"] and not interval.get("challenger")]:
         newest = judged[-1]["night"]
-        yield alerts.good(
-            Kind.NO_DATA, "no data: night", f"the interval {newest} arrived", subject="night", night=newest
-        )
+        title = f"the interval {newest} arrived"
+        yield alerts.good(Kind.NO_DATA, "no data: night", title, subject="night", night=newest)
 
 
 def _interval(kind: Kind, interval: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
@@ -165,12 +162,7 @@ def _interval(kind: Kind, interval: Mapping[str, Any], alerts: ResultAlerts) -> 
             return  # it answers a share of the traffic
         of, name = " of the challenger", f"{name}, answered by the challenger"
     failing, blind, silent = f"{kind}{of}", f"{kind}{of} not judged", f"no data: {kind}{of}"
-    common: dict[str, Any] = {
-        "subject": kind.value,
-        "night": interval["night"],
-        "facts": interval["reasons"],
-        "links": links,
-    }
+    common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": interval["reasons"], "links": links}
     if verdict == Verdict.FAIL:
         worst = f", worst in {label_of(interval['worst'], alerts.application.own_metrics)}" if interval["worst"] else ""
         what = " and ".join(interval.get("kinds", [])) or kind

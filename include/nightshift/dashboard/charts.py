@@ -1,4 +1,4 @@
-"""The tables that charts are drawn from: one row an interval or step, with what a person reads in each cell."""
+"""The tables that charts are drawn from: one row for each interval or step, with what a person reads in each cell."""
 
 from __future__ import annotations
 

@@ -85,14 +85,10 @@ def judged_intervals(
     Of several verdicts on an interval the newest counts, whichever model it was about; those on a challenger's share do not.
     """
     newest: dict[str, JudgedInterval] = {}
-    for name, monitored in index.nights.items():
-        known = newest.get(monitored.interval)
-        if (
-            monitored.monitor == monitor
-            and not monitored.of_challenger
-            and (known is None or known.created <= monitored.created)
-        ):
-            newest[monitored.interval] = _judged(name, monitored, zone)
+    for name, one in index.nights.items():
+        known = newest.get(one.interval)
+        if one.monitor == monitor and not one.of_challenger and (known is None or known.created <= one.created):
+            newest[one.interval] = _judged(name, one, zone)
     shown = sorted(newest)[-most:] if most else []
     first = shown[0] if shown else ""
     broken = [

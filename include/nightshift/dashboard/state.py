@@ -103,8 +103,7 @@ def _states(facts: Facts) -> Iterator[State]:
         if severity is not Severity.CRITICAL:
             yield State(Word.WARNING, title)
     yield State(
-        Word.HEALTHY,
-        "; ".join(f"{monitor} of {interval.name} {interval.verdict}" for monitor, interval in last.items()),
+        Word.HEALTHY, "; ".join(f"{monitor} of {judged.name} {judged.verdict}" for monitor, judged in last.items())
     )
 
 

@@ -69,15 +69,9 @@ def run(spec: Spec, progress: Progress) -> Result:
     digests = champion[1].digest if champion else "", base_model_digest(base) if base else ""
     answered, broken = published_interactions(spec.storage, app.name, MOST_INTERVALS, spec.night)
     results = [unreadable_interval(key, said) for key, said in broken.items()]
-    reports = {
-        interactions.key: reports_of(spec.storage, app.name, "bias", interactions.key) for interactions in answered
-    }
+    reports = {one.key: reports_of(spec.storage, app.name, "bias", one.key) for one in answered}
     if spec.night:
-        wanted = [
-            due_interval(interactions, *digests, app)
-            for interactions in answered
-            if app.day_of(interactions.interval) == spec.night
-        ]
+        wanted = [due_interval(one, *digests, app) for one in answered if app.day_of(one.interval) == spec.night]
         if not wanted and not spec.asks_for(broken):
             results.append(unpublished_interval(spec.night))
     else:

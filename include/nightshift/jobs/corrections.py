@@ -59,7 +59,7 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     measures = TextMeasures(tokenizer)
     about, left_out = feedback.facts["nights"], dict[str, int]()
     rows = staged_corrections(
-        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "night"),
+        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "traffic"),
         fetched(interactions_of(storage, app.name, about) if judged else [], folder / "answered"),
         Staging(app.ingest, interval, measures, "examples"), folder, left_out,
     )  # fmt: skip

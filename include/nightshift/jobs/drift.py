@@ -74,18 +74,14 @@ def run(spec: Spec, progress: Progress) -> Result:
     )
     answered = with_feedback(spec.storage, app, answered)
     results = [unreadable_interval(key, said) for key, said in broken.items()]
-    references, unreadable = _references(
-        spec, {champion.digest, *(interactions.model_digest for interactions in answered)} - {""}
-    )
+    references, unreadable = _references(spec, {champion.digest, *(one.model_digest for one in answered)} - {""})
     if champion.digest not in references:
         reason = (
             f"{unreadable[champion.digest]}: version {champion.version} cannot be compared with anything; run finetune "
             "again: the same model is found, and its reference made"
         )
         return Result(verdict=Verdict.ERROR, reasons=[reason], nights=results)
-    verdicts = {
-        interactions.key: reports_of(spec.storage, app.name, "drift", interactions.key) for interactions in answered
-    }
+    verdicts = {one.key: reports_of(spec.storage, app.name, "drift", one.key) for one in answered}
     due = _due(spec, champion, references, answered, verdicts, results)
     missing = lacking(spec.expected_by, answered, broken, app)
     if due or missing:  # Evidently takes seconds to import
@@ -145,7 +141,7 @@ def _due(  # noqa: PLR0917
     verdicts: dict[str, list[tuple[UPath, Manifest]]],
     results: list[IntervalResult],
 ) -> list[Due]:
-    """The intervals to judge; what is wrong with an interval that a person asked for is added to `nights`."""
+    """The intervals to judge; what is wrong with an interval that a person asked for is added to `results`."""
     from nightshift.monitoring.due_intervals import Due, champion_beside, due, inputs_of
 
     if spec.night is None:

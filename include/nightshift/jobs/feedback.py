@@ -91,7 +91,7 @@ def run(spec: Spec, progress: Progress) -> Result:
                 "files": [file.inputs for _, file in files],
                 "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.every_source],
                 "ingest": app.ingest.model_dump(mode="json", exclude={"near_duplicates", "splits"}),
-                "interactions": [interactions.digest for interactions in answered],
+                "interactions": [one.digest for one in answered],
                 **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
                 **({"reviews": reviewed.digest} if reviewed else {}),
             }
@@ -212,7 +212,7 @@ def _publish(  # noqa: PLR0917
     measures = TextMeasures(tokenizer_file(resolve_tokenizer(app.base_model)))
     erased = erased_of(partition_of(spec.storage, app.name))
     staging = Staging(app.ingest, spec.interval, measures, "traffic", id_key or app.name.encode(), erased)
-    gathered = gather(files, staging, fetched(answered, work / "night"), work, target, answers)
+    gathered = gather(files, staging, fetched(answered, work / "interactions"), work, target, answers)
     counts = gathered.counts
     agreement = {}
     if reviewed:
@@ -236,7 +236,7 @@ def _publish(  # noqa: PLR0917
             "late": gathered.late,
             **({"agreement": agreement} if reviewed else {}),
         },
-        parents=[Parent(uri=str(interactions.partition), digest=interactions.digest) for interactions in answered],
+        parents=[Parent(uri=str(one.partition), digest=one.digest) for one in answered],
     )
 
 

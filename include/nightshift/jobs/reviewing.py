@@ -147,7 +147,7 @@ def publish_pairs(
     if find(partition, inputs):
         return
     # That of the interactions, which is another than the registry's where the application is served elsewhere.
-    digests = {interactions.key: interactions.model_digest for interactions in logged.answered}
+    digests = {one.key: one.model_digest for one in logged.answered}
     pairs: list[dict[str, Any]] = []
     for place, answers in enumerate(zip(found.rows, found.answers, strict=True)):
         turns = logged.examples[place]["messages"]

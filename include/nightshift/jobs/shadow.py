@@ -106,7 +106,7 @@ def _compare(
         "candidate": candidate.digest,
         "champion": champion.digest,
         "prompts": digest_of([row["digest"] for row in logged.rows]),
-        "nights": [interactions.digest for interactions in logged.answered],
+        "nights": [one.digest for one in logged.answered],
     }
     if found := find(partition, inputs):
         return found

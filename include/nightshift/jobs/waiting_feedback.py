@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from nightshift.monitoring.due_intervals import Answered
     from nightshift.storage.manifest import Manifest
 
-LOOKED = (
-    "looked.json"  # beside a partition: its digest, and those of the intervals that held nothing of what waits in it
-)
+LOOKED = "looked.json"  # beside a partition: its digest, and those of intervals that held nothing of what waits in it
 
 
 @dataclass
@@ -92,14 +90,12 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
             answered = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
         except BadInput as error:
             waited.unreadable.append(f"nothing is looked for and nothing given up: {error}")
-    local = cache(lambda interactions: _fetched(interactions, work / "interactions" / interactions.digest))
+    local = cache(lambda one: _fetched(one, work / "interactions" / one.digest))
     for of, manifest in there:
         made, partition = manifest, folder / of.key
         if manifest.counts["waiting"]:
             about = [
-                interactions
-                for interactions in answered or ()
-                if interactions.interval.start < of.end and of.end - window < interactions.interval.end
+                one for one in answered or () if one.interval.start < of.end and of.end - window < one.interval.end
             ]
             given_up = f"no interaction that it is about was published in {lookback_days} days"
             given_up = given_up if answered is not None and of.end <= end - window else ""
@@ -137,24 +133,19 @@ def _anew(  # noqa: PLR0917
     from nightshift.storage.manifest import Parent, read_manifest
     from nightshift.storage.partition import fetch, publish
 
-    new = [interactions for interactions in answered if interactions.digest not in before.inputs["interactions"]]
+    new = [one for one in answered if one.digest not in before.inputs["interactions"]]
     looked = json.loads(read_bytes(partition / LOOKED) or b"[]") if new else []
     if looked[:1] == [before.digest]:
-        new = [interactions for interactions in new if interactions.digest not in looked]
+        new = [one for one in new if one.digest not in looked]
     if not (new or given_up):
         return before
     target = work / "partition"
     target.mkdir(parents=True)
     try:
         own = {name: fetch(partition, before, name, work / "before") for name in (FEEDBACK, WAITING, QUARANTINE)}
-        joined, left = join_waiting(
-            own, ((interactions.key, local(interactions)) for interactions in new), work, target, given_up
-        )
+        joined, left = join_waiting(own, ((one.key, local(one)) for one in new), work, target, given_up)
         if not joined and not given_up:
-            replace(
-                partition / LOOKED,
-                json.dumps([before.digest, *(interactions.digest for interactions in answered)]).encode(),
-            )
+            replace(partition / LOOKED, json.dumps([before.digest, *(one.digest for one in answered)]).encode())
             return before
         aside, counts, facts = left if given_up else 0, before.counts, before.facts
         counts = counts | {"joined": counts["joined"] + joined, "waiting": left - aside}
@@ -181,7 +172,7 @@ def _anew(  # noqa: PLR0917
             rows={FEEDBACK: counts["joined"], WAITING: counts["waiting"], QUARANTINE: counts["quarantined"]},
             counts=counts,
             facts=facts,
-            parents=[Parent(uri=str(interactions.partition), digest=interactions.digest) for interactions in answered],
+            parents=[Parent(uri=str(one.partition), digest=one.digest) for one in answered],
         )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -199,6 +190,5 @@ def _fetched(interactions: Answered, folder: Path) -> Path:
     from nightshift.storage.manifest import require_manifest
     from nightshift.storage.partition import fetch
 
-    return fetch(
-        interactions.partition, require_manifest(interactions.partition, interactions.digest), INTERACTIONS, folder
-    )
+    manifest = require_manifest(interactions.partition, interactions.digest)
+    return fetch(interactions.partition, manifest, INTERACTIONS, folder)

@@ -68,7 +68,7 @@ class Stored(NamedTuple):
 
 
 class Summary(BaseModel):
-    """What was used in the last 31 days: pods by the day and name of their account, intervals by the key of their interval,
+    """What was used in the last 31 days: pods by the day and name of their account, intervals by their key,
     and what a challenger answered of one by its path.
 
     :param asked: by folder and address, as long as the answers are there: a few for each candidate.

@@ -111,11 +111,8 @@ def due(
         known = judged.get(interactions.key, ())
         if model not in references:
             if not known:
-                log.warning(
-                    "%s cannot be judged: the model that answered it (%s) has no reference",
-                    interactions.key,
-                    model[:12],
-                )
+                lacks = "%s cannot be judged: the model that answered it (%s) has no reference"
+                log.warning(lacks, interactions.key, model[:12])
             continue
         beside = champion_beside(interactions, answered)
         wanted = inputs_of(interactions.digest, references[model], application, interactions.feedback, beside)
@@ -128,11 +125,10 @@ def due(
 
 def champion_beside(interactions: Answered, answered: Sequence[Answered]) -> Answered | None:
     """Return what the champion answered of the interval that a challenger answered a share of; None where there is nothing."""
-    if interactions.arm is None or not interactions.arm.challenger:
+    arm = interactions.arm
+    if arm is None or not arm.challenger:
         return None
-    same = (
-        one for one in answered if one.key == interactions.key and one.arm and one.arm.split == interactions.arm.split
-    )
+    same = (one for one in answered if one.key == interactions.key and one.arm and one.arm.split == arm.split)
     return next((one for one in same if one.arm and not one.arm.challenger), None)
 
 
@@ -160,7 +156,7 @@ def expected_interval(by: datetime, application: Application) -> Interval | None
 def lacking(
     by: datetime | None, answered: Sequence[Answered], unreadable: Collection[str], application: Application
 ) -> Interval | None:
-    """Return the interval of the interval that must be there `by` then and is not, else None.
+    """Return the interval that must be there `by` then and is not, else None.
 
     :param unreadable: keys of intervals that are there and cannot be read.
     """

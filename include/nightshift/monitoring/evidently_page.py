@@ -76,13 +76,9 @@ def with_section(page: str, head: str, section: str) -> str:
     return page
 
 
-def _differ(current: Any, reference: Any) -> bool:
+def _differ(one: Any, other: Any) -> bool:
     """Whether two columns, given their different values, are worth a picture."""
-    return (
-        len(current) > 0
-        and len(reference) > 0
-        and not (len(current) == len(reference) == 1 and current[0] == reference[0])
-    )
+    return len(one) > 0 and len(other) > 0 and not (len(one) == len(other) == 1 and one[0] == other[0])
 
 
 def _frame(table: pa.Table, metrics: list[Metric]) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def with_feedback(storage: str, application: Application, answered: Sequence[Ans
     """Return intervals with the digests of what was said of models in their intervals, where the application has feedback."""
     if application.feedback is None or not answered:
         return list(answered)
-    partitions = [partition_of(storage, application.name, "feedback", interactions.key) for interactions in answered]
+    partitions = [partition_of(storage, application.name, "feedback", one.key) for one in answered]
     digests = read_each(partitions[0], _digests, partitions)
     return [
         replace(interactions, feedback=said, feedback_partition=partition)

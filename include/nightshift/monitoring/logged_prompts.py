@@ -78,7 +78,7 @@ class LoggedPrompts:
         try:
             with RowWriter(folder / EXAMPLES, EXAMPLE_SCHEMA) as writer:
                 writer.write(rows)
-            intervals = [interactions.interval for interactions in self.answered]
+            intervals = [one.interval for one in self.answered]
             spanned = Interval(start=min(one.start for one in intervals), end=max(one.end for one in intervals))
             manifest = publish(
                 at, folder, kind="traffic", application=application, inputs={"rows": key}, interval=spanned,

@@ -54,9 +54,8 @@ def gaps_in(profile: Profile, sample: pa.Table, of_reference: Profile) -> tuple[
     if not (isinstance(current, Numbers) and isinstance(reference, Numbers) and current.rows and reference.rows):
         return [], ""
     bound = reference.quantile(1 - FAR)
-    below, empty = (
-        (current.counts[places].sum() / current.rows) for places in (current.values < bound, current.values <= 0)
-    )
+    values, counts = current.values, current.counts
+    below, empty = ((counts[places].sum() / current.rows) for places in (values < bound, values <= 0))
     rows = sample.select(["prompt", name]).to_pylist()
     unanswered = [row for row in rows if row[name] is not None and (row[name] < bound or row[name] <= 0)]
     worst: dict[str, float] = {}

@@ -72,10 +72,8 @@ def scored_apart(application: Application, interactions: Manifest, reference: Ma
         why = "the interval was scored in {}, the reference in {}; ".format(*precisions) + advice
         found = {Metric.REFUSAL: why, Metric.TOXICITY: why}
     judges = [manifest.inputs.get("judge") for manifest in (interactions, reference)]
-    current, before, newest = (
-        {key: (one or {}).get(key) for key in OPINION} for one in (*judges, application.judged_by)
-    )
-    if current == before or None in judges:
+    now, before, newest = ({key: (one or {}).get(key) for key in OPINION} for one in (*judges, application.judged_by))
+    if now == before or None in judges:
         return found
     advice = INTERVAL_ANEW if before == newest else REFERENCE_ANEW
     return found | {

@@ -47,7 +47,7 @@ def published_interactions(
             continue
         if manifest is not None:  # else it is half-written: its time will come
             found.append(answered_interval(partition, manifest))
-    return sorted(found, key=lambda interactions: interactions.key), broken
+    return sorted(found, key=lambda one: one.key), broken
 
 
 def interactions_between(storage: str, application: str, start: datetime, end: datetime) -> list[Answered]:
@@ -67,9 +67,7 @@ def interactions_of(storage: str, application: str, wanted: Collection[str]) -> 
     at = [partition_of(storage, application, "interactions", name) for name in wanted]
     at += [partition for _, partition in _of_challengers(storage, application, wanted)]
     found = [answered_interval(partition, manifest) for partition in at if (manifest := read_manifest(partition))]
-    return sorted(
-        found, key=lambda interactions: (interactions.interval.start, str(interactions.partition)), reverse=True
-    )
+    return sorted(found, key=lambda one: (one.interval.start, str(one.partition)), reverse=True)
 
 
 def arms_partition(storage: str, application: str, split: int) -> UPath:
@@ -100,10 +98,10 @@ def of_champion(answered: list[Answered], champion: str, release: Release | None
     """Return those intervals that the champion answered, with parameters as in :func:`answered_by`."""
     released = release.released if release and release.model_digest == champion else None
     return [
-        interactions
-        for interactions in answered
-        if interactions.model_digest == champion
-        or (not interactions.model_digest and released is not None and interactions.interval.start >= released)
+        one
+        for one in answered
+        if one.model_digest == champion
+        or (not one.model_digest and released is not None and one.interval.start >= released)
     ]
 
 

@@ -48,8 +48,8 @@ def watch_release(
         return
     known = newest_look(storage, application.name, release.number)
     # What it answered in its split came before the release.
-    since = [interactions for interactions in answered if not of_challenger(str(interactions.partition))]
-    own = of_champion(sorted(since, key=lambda interactions: interactions.key), release.model_digest, release)
+    since = [one for one in answered if not of_challenger(str(one.partition))]
+    own = of_champion(sorted(since, key=lambda one: one.key), release.model_digest, release)
     for interactions in own:
         if known and (known.verdict is Verdict.FAIL or len(known.intervals) >= settings.intervals):
             return

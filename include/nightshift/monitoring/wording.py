@@ -11,9 +11,8 @@ _LONGEST = 40  # characters of a name; these sentences stand in alerts
 
 def numbers_in_words(current: Numbers, reference: Numbers) -> str:
     """Return how the mean moved, and the percentile that moved most where it moved further than the mean."""
-    moves = {
-        f"{share * 100:.0f}th percentile": (reference.quantile(share), current.quantile(share)) for share in _SHARES
-    }
+    of_both = {share: (reference.quantile(share), current.quantile(share)) for share in _SHARES}
+    moves = {f"{share * 100:.0f}th percentile": both for share, both in of_both.items()}
     name, (before, after) = max(moves.items(), key=lambda one: abs(one[1][1] - one[1][0]))
     text = f"mean {number(reference.mean)} → {number(current.mean)}"
     return f"{text}, {name} {number(before)} → {number(after)}" if number(before) != number(after) else text

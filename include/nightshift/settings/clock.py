@@ -54,14 +54,12 @@ class Clock(Model):
         None, description="when finetune looks for an order that no event told of; empty: from 04:30 to 04:59"
     )
     drift: TimeOfDay = Field(
-        None, description="when nightly_drift looks for missing intervals; empty: from 05:00 to 05:29"
+        None, description="when nightly_drift looks for what is missing; empty: from 05:00 to 05:29"
     )
     release: TimeOfDay = Field(
         None, description="when release looks for a candidate that no event told of; empty: from 05:30 to 05:59"
     )
-    bias: TimeOfDay = Field(
-        None, description="when nightly_bias looks for missing intervals; empty: from 06:00 to 06:29"
-    )
+    bias: TimeOfDay = Field(None, description="when nightly_bias looks for what is missing; empty: from 06:00 to 06:29")
     grace_hours: float = Field(
         4,
         ge=0,

@@ -79,9 +79,7 @@ class Drift(Model):
     significance: float = Field(
         0.01, gt=0, le=0.2, description="false discovery rate over all metrics of an interval (Benjamini-Hochberg)"
     )
-    trailing_nights: int = Field(
-        28, ge=0, le=365, description="earlier intervals that an interval is also compared with"
-    )
+    trailing_nights: int = Field(28, ge=0, le=365, description="earlier intervals that each is also compared with")
 
     @model_validator(mode="after")
     def _warn_comes_first(self) -> Self:

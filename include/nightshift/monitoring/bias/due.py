@@ -74,16 +74,10 @@ def due(
     return found
 
 
-def due_interval(interactions: Answered, champion: str, base: str, application: Application) -> Due:
+def due_interval(answered: Answered, champion: str, base: str, application: Application) -> Due:
     """Return an interval as one to judge."""
-    inputs = inputs_of(interactions.digest, champion, base, application)
-    return Due(
-        interactions.interval,
-        interactions.partition,
-        interactions.digest,
-        interactions.model_digest or champion,
-        inputs,
-    )
+    inputs = inputs_of(answered.digest, champion, base, application)
+    return Due(answered.interval, answered.partition, answered.digest, answered.model_digest or champion, inputs)
 
 
 def is_full(application: Application, interval: Interval) -> bool:
